@@ -1,0 +1,1 @@
+"""Sendledger: email campaigns on Amazon SES with a ledger that accounts for every email."""

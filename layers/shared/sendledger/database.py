@@ -1,0 +1,158 @@
+"""Connections to PostgreSQL: verified TLS, no Nagle delay, bounded waits, UTC.
+
+pg8000's own TLS falls back to plaintext when the server declines and verifies nothing unless it is given a context,
+so the socket is opened, checked and wrapped here and handed over ready for use.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from sendledger.errors import SettingsError
+from sendledger.settings import DatabaseSettings
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for the TCP connection and the TLS handshake."""
+
+SOCKET_TIMEOUT = 60.0
+"""Seconds without a byte from the server after which a connection counts as lost (a black hole gives no error)."""
+
+STATEMENT_TIMEOUT_MS = 50_000
+"""The server ends a statement before the socket gives up on it, so that its error can be told from a lost link."""
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
+
+
+def engine(settings: DatabaseSettings, pool_size: int = 2) -> sa.Engine:
+    """An engine for these settings; a lost connection is noticed when it is taken from the pool.
+
+    Raises:
+        SettingsError: the URL is not a PostgreSQL URL.
+    """
+    url = _url(settings)
+    created = sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        json_serializer=functools.partial(json.dumps, separators=(",", ":")),
+    )
+    password = _password_source(settings)
+
+    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> None:
+        options["startup_params"] = {
+            "TimeZone": "UTC",
+            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+            "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+        }
+        options["application_name"] = "sendledger"
+        if password is not None:
+            options.update(password())
+        if "unix_sock" in options:
+            options["timeout"] = SOCKET_TIMEOUT
+        else:
+            options["ssl_context"] = False  # wrapped below, or on this machine only
+            options["sock"] = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings))
+
+    sa.event.listen(created, "do_connect", connect)
+    return created
+
+
+def _url(settings: DatabaseSettings) -> URL:
+    if not settings.database_url:
+        return URL.create(
+            "postgresql+pg8000",
+            settings.database_user,
+            host=settings.database_host,
+            port=settings.database_port,
+            database=settings.database_name,
+        )
+    try:
+        url = make_url(settings.database_url)
+    except sa.exc.ArgumentError:
+        raise SettingsError("DATABASE_URL: is not a URL such as postgresql://user:password@host/name") from None
+    if url.get_backend_name() != "postgresql":
+        raise SettingsError("DATABASE_URL: is not a postgresql:// URL")
+    url = url.set(drivername="postgresql+pg8000")
+    # libpq's spelling of a Unix socket is the folder as the host.
+    folder = url.query.get("host")
+    if isinstance(folder, str):
+        url = url.difference_update_query(["host"]).update_query_dict({"unix_sock": f"{folder}/.s.PGSQL.5432"})
+    return url
+
+
+def _tls(url: URL, settings: DatabaseSettings) -> ssl.SSLContext | None:
+    """A verifying context, or None where the traffic stays on this machine or the URL says sslmode=disable."""
+    if url.query.get("sslmode") == "disable" or (_is_loopback(url.host) and not settings.database_ca_bundle):
+        return None
+    return ssl.create_default_context(cafile=settings.database_ca_bundle)
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host in (None, "localhost") or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _open_socket(host: str, port: int, context: ssl.SSLContext | None) -> socket.socket:
+    connection = socket.create_connection((host, port), CONNECT_TIMEOUT)
+    try:
+        # A statement with its parameters is several small writes; Nagle's algorithm would hold them back for 40 ms.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if context is not None:
+            connection.sendall(_SSL_REQUEST)
+            if connection.recv(1) != b"S":
+                raise ConnectionError(f"The database at {host} does not offer TLS.")
+            connection = context.wrap_socket(connection, server_hostname=host)
+        connection.settimeout(SOCKET_TIMEOUT)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]] | None:
+    """How each new connection gets its credentials; None where the URL has them.
+
+    boto3 is imported only here: the API's cold start does not pay for it with IAM authentication switched off.
+    """
+    if settings.database_url:
+        return None
+    if settings.database_iam_auth:
+        import boto3
+
+        rds = boto3.client("rds")
+
+        def iam_token() -> dict[str, str]:
+            # Signed on this machine, valid for 15 minutes: made anew for each connection.
+            token = rds.generate_db_auth_token(
+                DBHostname=settings.database_host, Port=settings.database_port, DBUsername=settings.database_user
+            )
+            return {"user": settings.database_user, "password": token}
+
+        return iam_token
+
+    import boto3
+
+    secrets = boto3.client("secretsmanager")
+
+    def secret() -> dict[str, str]:
+        # Read for each new connection, which is rare, so that a rotated password is picked up.
+        found = json.loads(secrets.get_secret_value(SecretId=settings.database_secret_arn)["SecretString"])
+        return {"user": found["username"], "password": found["password"]}
+
+    return secret

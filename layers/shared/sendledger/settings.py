@@ -1,0 +1,86 @@
+"""The settings of each function, read from environment variables once and checked at start.
+
+The only place that reads the environment. A missing or bad variable raises `SettingsError` naming it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Mapping
+from email.utils import parseaddr
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sendledger.errors import SettingsError
+
+
+def _mailbox(value: str) -> str:
+    address = parseaddr(value)[1]
+    if "@" not in address or not address.isascii():
+        raise ValueError("must be an address such as Ann <ann@example.com>")
+    return value
+
+
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+
+
+class _Settings(BaseModel):
+    """Fields are read from the environment variable of the same name in upper case; empty means not set."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=AliasGenerator(validation_alias=str.upper))
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        try:
+            return cls.model_validate({name: value for name, value in environ.items() if value != ""})
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(str(part) for part in problem['loc'])}: "
+                f"{'is not set' if problem['type'] == 'missing' else problem['msg']}"
+                for problem in error.errors(include_input=False, include_url=False)
+            ]
+            # From None: the chained error would print the values, and a database URL holds a password.
+            raise SettingsError(f"Bad settings: {'; '.join(problems)}") from None
+
+
+class DatabaseSettings(_Settings):
+    """Where the database is: `DATABASE_URL`, or host, name and user with IAM authentication or a secret."""
+
+    database_url: str | None = Field(None, repr=False)
+    database_host: str | None = None
+    database_port: int = 5432
+    database_name: str = "sendledger"
+    database_user: str = "sendledger"
+    database_iam_auth: bool = False
+    database_secret_arn: str | None = None
+    database_ca_bundle: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if not self.database_url and not self.database_host:
+            raise ValueError("set DATABASE_URL or DATABASE_HOST")
+        if self.database_host and not self.database_url and not (self.database_iam_auth or self.database_secret_arn):
+            raise ValueError("with DATABASE_HOST set DATABASE_IAM_AUTH=true or DATABASE_SECRET_ARN")
+        return self
+
+
+class SenderSettings(_Settings):
+    """What the sender needs besides the database."""
+
+    deployment_id: str
+    sender_from_address: Mailbox
+    ses_configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    # Senders that may run at once; they share the SES rate through the database.
+    sender_concurrency: int = Field(1, ge=1, le=100)
+    # The part of MaxSendRate that is used: other mail of the account needs some, and SES's clock is not ours.
+    sender_rate_safety: float = Field(0.95, gt=0, le=1)
+    # What one sender can be expected to send in a second; with more due, further senders are started.
+    sender_capacity_per_second: int = Field(500, ge=1)
+    sender_threads: int = Field(64, ge=1, le=512)
+    late_after_minutes: int = Field(360, ge=1)
+
+    @property
+    def late_after(self) -> dt.timedelta:
+        return dt.timedelta(minutes=self.late_after_minutes)

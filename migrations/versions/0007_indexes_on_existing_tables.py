@@ -1,0 +1,36 @@
+"""Indexes on tables that may already be large, built without blocking the writers of an existing installation."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+INDEXES = {
+    "leads_lower_email_idx": "leads (lower(email))",
+    "leads_batch_id_idx": "leads (batch_id)",
+    "campaign_leads_campaign_id_lead_id_idx": "campaign_leads (campaign_id, lead_id)",
+    "campaign_leads_lead_id_idx": "campaign_leads (lead_id)",
+    "emails_external_id_idx": "emails (external_id)",
+    "emails_lead_id_idx": "emails (lead_id)",
+}
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        _leave_transaction()
+        for name, columns in INDEXES.items():
+            # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
+
+
+def downgrade() -> None:
+    with op.get_context().autocommit_block():
+        _leave_transaction()
+        for name in INDEXES:
+            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+
+
+def _leave_transaction() -> None:
+    # Alembic asks for the isolation level as it enters the block, and with pg8000 that question opens a transaction.
+    op.execute("COMMIT")
