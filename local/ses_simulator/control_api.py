@@ -1,0 +1,170 @@
+"""What lies under /_simulator/: scripting of faults and account state, and reading of ledger, events and counts.
+
+JSON in, JSON out; an error is {"error": "…"}. Writing calls must say `Content-Type: application/json`, which no page of
+another site can make a browser send without asking first.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from local.ses_simulator.account import Account
+from local.ses_simulator.eml import assemble
+from local.ses_simulator.event_feed import EventFeed
+from local.ses_simulator.faults import Fault, Faults
+from local.ses_simulator.http_server import Answer, Request
+from local.ses_simulator.ledger import AcceptedEmail, Ledger
+from local.ses_simulator.ses_api import SesApi
+
+PREFIX = "/_simulator/"
+MAX_LIMIT = 1000
+
+_ACCOUNT_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "max_send_rate": (int, float, type(None)),
+    "max_24_hour_send": int,
+    "sending_enabled": bool,
+    "production_access": bool,
+    "enforcement_status": str,
+    "latency_ms": (int, float),
+    "identities": dict,
+    "configuration_sets": dict,
+}
+
+
+class ControlApi:
+    def __init__(
+        self,
+        *,
+        account: Account,
+        ledger: Ledger,
+        faults: Faults,
+        feed: EventFeed,
+        ses_api: SesApi,
+        clear: Callable[[], None],
+    ) -> None:
+        self._account = account
+        self._ledger = ledger
+        self._faults = faults
+        self._feed = feed
+        self._ses_api = ses_api
+        self._clear = clear
+        self._routes: dict[tuple[str, str], Callable[[Request], Answer]] = {
+            ("GET", "ledger"): self._read_ledger,
+            ("GET", "events"): self._read_events,
+            ("GET", "counts"): lambda _: _json(asdict(ses_api.counts)),
+            ("GET", "account"): lambda _: _json(self._describe_account()),
+            ("PATCH", "account"): self._change_account,
+            ("POST", "account"): self._change_account,
+            ("GET", "faults"): lambda _: _json({"items": faults.describe()}),
+            ("POST", "faults"): self._add_fault,
+            ("DELETE", "faults"): self._clear_faults,
+            ("POST", "clear"): self._clear_all,
+        }
+
+    def handle(self, request: Request) -> Answer:
+        name = request.path.removeprefix(PREFIX)
+        if request.method == "GET" and name.startswith("ledger/") and name.endswith(".eml"):
+            return self._read_eml(name.removeprefix("ledger/").removesuffix(".eml"))
+        route = self._routes.get((request.method, name))
+        if route is None:
+            return _error(404, f"there is no {request.method} {request.path}")
+        writes = request.method in ("POST", "PATCH")
+        if writes and not request.header("Content-Type").startswith("application/json"):
+            return _error(415, "Content-Type must be application/json")
+        try:
+            return route(request)
+        except (ValueError, TypeError) as error:
+            return _error(400, str(error))
+
+    def _read_ledger(self, request: Request) -> Answer:
+        after, limit = _window(request)
+        items = [_describe_email(email) for email, _ in zip(self._ledger.after(after), range(limit), strict=False)]
+        next_after = items[-1]["number"] if items else after
+        return _json({"items": items, "next_after": next_after, "total": len(self._ledger)})
+
+    def _read_eml(self, message_id: str) -> Answer:
+        email = self._ledger.find(message_id)
+        if email is None:
+            return _error(404, f"there is no message {message_id}")
+        disposition = f'attachment; filename="{email.message_id}.eml"'
+        return Answer(
+            body=assemble(email, region=self._account.region),
+            content_type="message/rfc822",
+            headers=(("Content-Disposition", disposition), ("X-Content-Type-Options", "nosniff")),
+        )
+
+    def _read_events(self, request: Request) -> Answer:
+        after, limit = _window(request)
+        items = self._feed.read(after, limit)
+        return _json({"items": items, "next_after": items[-1]["number"] if items else after})
+
+    def _describe_account(self) -> dict[str, Any]:
+        suppressed = {address: reason for address, (reason, _) in self._account.suppressed.items()}
+        return {name: getattr(self._account, name) for name in _ACCOUNT_FIELDS} | {"suppressed": suppressed}
+
+    def _change_account(self, request: Request) -> Answer:
+        changes = _object(request)
+        for name, value in changes.items():
+            if name not in _ACCOUNT_FIELDS:
+                raise ValueError(f"there is no {name}; there are {', '.join(_ACCOUNT_FIELDS)}")
+            if not isinstance(value, _ACCOUNT_FIELDS[name]):
+                raise ValueError(f"{name} has the wrong type")
+        for name, value in changes.items():
+            setattr(self._account, name, value)
+        return _json(self._describe_account())
+
+    def _add_fault(self, request: Request) -> Answer:
+        fields = _object(request)
+        settable = set(Fault.__dataclass_fields__) - {"id", "seen", "struck"}
+        if unknown := fields.keys() - settable:
+            raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(settable))}")
+        return _json(asdict(self._faults.add(Fault(**fields))), status=201)
+
+    def _clear_faults(self, _request: Request) -> Answer:
+        self._faults.clear()
+        return Answer(status=204)
+
+    def _clear_all(self, _request: Request) -> Answer:
+        self._clear()
+        return Answer(status=204)
+
+
+def _describe_email(email: AcceptedEmail) -> dict[str, Any]:
+    return {
+        "number": email.number,
+        "accepted_at": email.accepted_at.isoformat(),
+        "message_id": email.message_id,
+        "from_address": email.from_address,
+        "destination": {"to": email.to, "cc": email.cc, "bcc": email.bcc},
+        "reply_to": email.reply_to,
+        "subject": email.subject,
+        "headers": [{"name": name, "value": value} for name, value in email.headers],
+        "text": email.text,
+        "html": email.html,
+        "tags": email.tags,
+        "configuration_set": email.configuration_set,
+    }
+
+
+def _window(request: Request) -> tuple[int, int]:
+    query = request.query
+    after, limit = int(query.get("after", ["0"])[0]), int(query.get("limit", ["100"])[0])
+    if after < 0 or not 1 <= limit <= MAX_LIMIT:
+        raise ValueError(f"after must not be negative, limit must be 1 to {MAX_LIMIT}")
+    return after, limit
+
+
+def _object(request: Request) -> dict[str, Any]:
+    document = json.loads(request.body)
+    if not isinstance(document, dict):
+        raise ValueError("the body must be a JSON object")
+    return document
+
+
+def _json(document: dict[str, Any], status: int = 200) -> Answer:
+    return Answer(status=status, body=json.dumps(document).encode())
+
+
+def _error(status: int, message: str) -> Answer:
+    return _json({"error": message}, status)

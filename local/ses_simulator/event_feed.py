@@ -1,0 +1,106 @@
+"""Hands out the events of the ledger's emails: to whoever asks by number, and to a sink in a thread of its own.
+
+The thread keeps a slow sink from slowing the sending down. Like EventBridge it is best effort: it starts with the
+emails accepted after it was started, and where the sink raises, the exception is logged and the next event follows.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from local.ses_simulator.account import Account
+from local.ses_simulator.events import EVENTS_PER_EMAIL, Event, events_of, simulator_mailbox
+from local.ses_simulator.ledger import AcceptedEmail, Ledger
+
+logger = logging.getLogger(__name__)
+
+
+class EventFeed:
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: Account,
+        sink: Callable[[Event], object] | None,
+        on_auto_reply: Callable[[AcceptedEmail], object] | None,
+    ) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._sink = sink
+        self._on_auto_reply = on_auto_reply
+        self._fed = len(ledger)
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def read(self, after: int, limit: int) -> list[dict[str, Any]]:
+        """Up to `limit` items {number, event} with a number above `after`, oldest first."""
+        items: list[dict[str, Any]] = []
+        for email in self._ledger.after(after // EVENTS_PER_EMAIL - 1):
+            for number, event in self._events_of(email):
+                if number > after:
+                    items.append({"number": number, "event": event})
+                if len(items) == limit:
+                    return items
+        return items
+
+    def start(self) -> None:
+        if self._sink is not None or self._on_auto_reply is not None:
+            self._thread = threading.Thread(target=self._run, name="ses-simulator-events")
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when the sink has had every event."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def wake(self) -> None:
+        """To be called when the ledger has grown."""
+        if self._thread is not None:
+            with self._changed:
+                self._changed.notify_all()
+
+    def restart(self) -> None:
+        """To be called when the ledger has been emptied."""
+        with self._changed:
+            self._fed = 0
+
+    def flush(self, timeout: float) -> None:
+        """Wait until the sink has had every event so far. Raises TimeoutError."""
+        with self._changed:
+            if self._thread is not None and not self._changed.wait_for(self._is_even, timeout):
+                raise TimeoutError(f"the event sink has not taken all events within {timeout} s")
+
+    def _is_even(self) -> bool:
+        return self._fed >= len(self._ledger)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or not self._is_even())
+                if self._is_even():
+                    return
+                email = self._ledger.read(self._fed + 1)
+            self._feed(email)
+            with self._changed:
+                # Not where the ledger was emptied meanwhile.
+                if self._fed + 1 == email.number:
+                    self._fed = email.number
+                self._changed.notify_all()
+
+    def _feed(self, email: AcceptedEmail) -> None:
+        try:
+            if self._on_auto_reply and any(simulator_mailbox(each) == "ooto" for each in email.destination):
+                self._on_auto_reply(email)
+            for _, event in self._events_of(email):
+                if self._sink is not None:
+                    self._sink(event)
+        except Exception:
+            logger.exception("The event sink failed for message %s", email.message_id)
+
+    def _events_of(self, email: AcceptedEmail) -> list[tuple[int, Event]]:
+        return list(events_of(email, region=self._account.region, account_id=self._account.account_id))
