@@ -30,6 +30,16 @@ _ACCOUNT_FIELDS: dict[str, type | tuple[type, ...]] = {
     "identities": dict,
     "configuration_sets": dict,
 }
+_FAULT_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "kind": str,
+    "operation": str,
+    "address": (str, type(None)),
+    "tags": dict,
+    "nth": int,
+    "count": (int, type(None)),
+    "seconds": (int, float),
+    "message": (str, type(None)),
+}
 
 
 class ControlApi:
@@ -104,22 +114,14 @@ class ControlApi:
         return {name: getattr(self._account, name) for name in _ACCOUNT_FIELDS} | {"suppressed": suppressed}
 
     def _change_account(self, request: Request) -> Answer:
-        changes = _object(request)
-        for name, value in changes.items():
-            if name not in _ACCOUNT_FIELDS:
-                raise ValueError(f"there is no {name}; there are {', '.join(_ACCOUNT_FIELDS)}")
-            if not isinstance(value, _ACCOUNT_FIELDS[name]):
-                raise ValueError(f"{name} has the wrong type")
+        changes = _object(request, _ACCOUNT_FIELDS)
         for name, value in changes.items():
             setattr(self._account, name, value)
         return _json(self._describe_account())
 
     def _add_fault(self, request: Request) -> Answer:
-        fields = _object(request)
-        settable = set(Fault.__dataclass_fields__) - {"id", "seen", "struck"}
-        if unknown := fields.keys() - settable:
-            raise ValueError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(sorted(settable))}")
-        return _json(asdict(self._faults.add(Fault(**fields))), status=201)
+        fault = self._faults.add(Fault(**_object(request, _FAULT_FIELDS)))
+        return _json(asdict(fault), status=201)
 
     def _clear_faults(self, _request: Request) -> Answer:
         self._faults.clear()
@@ -155,10 +157,17 @@ def _window(request: Request) -> tuple[int, int]:
     return after, limit
 
 
-def _object(request: Request) -> dict[str, Any]:
+def _object(request: Request, types: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
     document = json.loads(request.body)
     if not isinstance(document, dict):
         raise ValueError("the body must be a JSON object")
+    for name, value in document.items():
+        if name not in types:
+            raise ValueError(f"there is no {name}; there are {', '.join(types)}")
+        if not isinstance(value, types[name]):
+            raise ValueError(f"{name} has the wrong type")
+        if name in ("identities", "configuration_sets") and not all(isinstance(v, dict | None) for v in value.values()):
+            raise ValueError(f"{name} maps names to objects or null")
     return document
 
 

@@ -55,6 +55,8 @@ def _add_parts(message: EmailMessage, email: AcceptedEmail, body: dict[str, dict
             message.set_content(html, subtype="html", cte="quoted-printable")
         else:
             message.add_alternative(html, subtype="html", cte="quoted-printable")
+            for part in message.iter_parts():
+                del part["MIME-Version"]  # belongs to the whole message only (RFC 2045, 4)
 
 
 def _encodable(text: str, content: dict[str, str]) -> str:

@@ -1,12 +1,138 @@
-"""The inbox as web pages: what the simulator has accepted, newest first, and each message as its recipient sees it."""
+"""The inbox as web pages: what the simulator has accepted, newest first, and each message as its recipient sees it.
+
+Everything that a sender wrote is escaped. A message's HTML is shown in a sandboxed frame: no script, no form and no
+resource from the net; its links open in a new tab, so that an unsubscribe link can be tried.
+"""
+
+from datetime import datetime
+from html import escape
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote, urlencode
 
 from local.ses_simulator.http_server import Answer, Request
-from local.ses_simulator.ledger import Ledger
+from local.ses_simulator.ledger import AcceptedEmail, Ledger
+
+PAGE_SIZE = 50
+
+# The frame's document (srcdoc) inherits this policy: inline styles are for the emails, there are none of our own.
+_POLICY = (
+    "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = (
+    ("Content-Security-Policy", _POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+)
 
 
 class Inbox:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._style = Path(__file__).with_name("inbox.css").read_bytes()
 
     def handle(self, request: Request) -> Answer:
-        return Answer(status=404, body=b"not found", content_type="text/plain")
+        path = request.path
+        if request.method != "GET":
+            return _page("Not allowed", "<p>This page can only be read.</p>", status=405)
+        if path == "/":
+            return self._list(request)
+        if path == "/inbox.css":
+            return Answer(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
+        if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
+            return _page(email.subject or "(no subject)", _message(email))
+        return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
+
+    def _list(self, request: Request) -> Answer:
+        recipient = request.query.get("to", [""])[0].strip()
+        given_page = request.query.get("page", ["1"])[0]
+        page = max(int(given_page), 1) if given_page.isdecimal() and len(given_page) < 10 else 1
+        first = (page - 1) * PAGE_SIZE
+        found = list(islice(self._ledger.newest_first(recipient), first, first + PAGE_SIZE + 1))
+        table = _table(found[:PAGE_SIZE], recipient, len(self._ledger))
+        return _page("Inbox", table + _pages(page, len(found), recipient), search=recipient)
+
+
+def _table(emails: list[AcceptedEmail], recipient: str, total: int) -> str:
+    if not emails:
+        nothing = f"No message to “{escape(recipient)}”." if recipient else "No message yet."
+        return f'<p class="soft">{nothing}</p>'
+    messages = f"{total:,} message{'' if total == 1 else 's'}"
+    caption = f"Newest messages to “{escape(recipient)}”" if recipient else f"{messages} accepted, newest first"
+    rows = "".join(
+        f'<tr><td class="when">{_time(email.accepted_at)}</td><td>{escape(", ".join(email.destination))}</td>'
+        f'<td><a href="/messages/{quote(email.message_id)}">{escape(email.subject) or "(no subject)"}</a></td>'
+        f'<td class="sender soft">{escape(email.from_address)}</td></tr>'
+        for email in emails
+    )
+    return (
+        f'<table><caption>{caption}</caption><thead><tr><th scope="col">Accepted (UTC)</th><th scope="col">To</th>'
+        '<th scope="col">Subject</th><th scope="col" class="sender">From</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _pages(page: int, found: int, recipient: str) -> str:
+    def link(to_page: int, text: str, relation: str) -> str:
+        target = "/?" + urlencode(({"to": recipient} if recipient else {}) | {"page": str(to_page)})
+        return f'<a rel="{relation}" href="{escape(target)}">{text}</a>'
+
+    links = [link(page - 1, "Newer", "prev")] if page > 1 else []
+    links += [link(page + 1, "Older", "next")] if found > PAGE_SIZE else []
+    return f'<nav class="pages" aria-label="Pages">{"".join(links)}</nav>' if links else ""
+
+
+def _message(email: AcceptedEmail) -> str:
+    facts = [
+        ("From", email.from_address),
+        ("To", ", ".join(email.to)),
+        ("Cc", ", ".join(email.cc)),
+        ("Bcc", ", ".join(email.bcc)),
+        ("Reply-To", ", ".join(email.reply_to)),
+        ("Message id", email.message_id),
+        ("Configuration set", email.configuration_set or ""),
+        ("Not delivered, suppressed", ", ".join(email.suppressed)),
+    ]
+    download = f"/_simulator/ledger/{quote(email.message_id)}.eml"
+    links = f'<a href="{download}">Download as .eml</a> · <a href="/">Back to the inbox</a>'
+    sections = [
+        f'<p class="soft">Accepted {_time(email.accepted_at)} UTC · {links}</p>',
+        _facts([(name, value) for name, value in facts if value]),
+    ]
+    if email.html is not None:
+        # The base element makes links open in a new tab: within the frame they would be blocked.
+        document = escape(f'<base target="_blank">{email.html}')
+        sections.append(
+            '<h2 id="html">HTML</h2><iframe sandbox="allow-popups allow-popups-to-escape-sandbox" '
+            f'referrerpolicy="no-referrer" aria-labelledby="html" title="HTML part" srcdoc="{document}"></iframe>'
+        )
+    if email.text is not None:
+        sections.append(f"<h2>Text</h2><pre>{escape(email.text)}</pre>")
+    if email.headers:
+        sections.append(f"<h2>Headers</h2>{_facts(list(email.headers))}")
+    if email.tags:
+        sections.append(f"<h2>Tags</h2>{_facts(list(email.tags.items()))}")
+    return "".join(sections)
+
+
+def _facts(facts: list[tuple[str, str]]) -> str:
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
+    return f'<table class="facts"><tbody>{rows}</tbody></table>'
+
+
+def _time(at: datetime) -> str:
+    return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S}</time>'
+
+
+def _page(title: str, content: str, *, status: int = 200, search: str = "") -> Answer:
+    document = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(title)} · SES simulator</title><link rel="stylesheet" href="/inbox.css"></head><body>'
+        f'<header><h1>{escape(title)}</h1><form action="/" role="search"><label for="to">Recipient</label>'
+        f'<input id="to" name="to" type="search" value="{escape(search)}"><button>Search</button></form></header>'
+        f"<main>{content}</main></body></html>"
+    )
+    return Answer(status, document.encode("utf-8", "replace"), "text/html; charset=utf-8", _SECURITY_HEADERS)

@@ -6,6 +6,7 @@ destinations).
 
 import base64
 import binascii
+import functools
 import json
 import re
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ def read_tags(document: dict[str, Any]) -> dict[str, str]:
     return tags
 
 
+@functools.lru_cache(maxsize=4096)
 def bare_address(given: str) -> str:
     """The address out of `Name <address>`. Raises SesError for what SES cannot send to or from."""
     if _PLAIN_ADDRESS.fullmatch(given):
