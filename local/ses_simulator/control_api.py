@@ -115,6 +115,9 @@ class ControlApi:
 
     def _change_account(self, request: Request) -> Answer:
         changes = _object(request, _ACCOUNT_FIELDS)
+        for name in changes.keys() & {"identities", "configuration_sets"}:
+            if not all(isinstance(each, dict | None) for each in changes[name].values()):
+                raise ValueError(f"{name} must map names to objects or null")
         for name, value in changes.items():
             setattr(self._account, name, value)
         return _json(self._describe_account())
@@ -166,8 +169,6 @@ def _object(request: Request, types: dict[str, type | tuple[type, ...]]) -> dict
             raise ValueError(f"there is no {name}; there are {', '.join(types)}")
         if not isinstance(value, types[name]):
             raise ValueError(f"{name} has the wrong type")
-        if name in ("identities", "configuration_sets") and not all(isinstance(v, dict | None) for v in value.values()):
-            raise ValueError(f"{name} maps names to objects or null")
     return document
 
 

@@ -7,7 +7,7 @@ before its answer exists.
 import json
 import os
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,7 +40,10 @@ class Counts:
     faulted: int = 0
     faulted_after_accept: int = 0
     peak_send_rate: int = 0
-    operations: Counter[str] = field(default_factory=Counter)
+    operations: dict[str, int] = field(default_factory=dict)
+
+    def count_operation(self, name: str) -> None:
+        self.operations[name] = self.operations.get(name, 0) + 1
 
 
 class SesApi:
@@ -91,7 +94,7 @@ class SesApi:
     def _send_email(self, request: Request) -> Answer:
         counts = self.counts
         counts.send_requests += 1
-        counts.operations["SendEmail"] += 1
+        counts.count_operation("SendEmail")
         self._measure_rate()
         try:
             document = parse_json_object(request.body)
@@ -134,13 +137,13 @@ class SesApi:
         path = request.target.partition("?")[0].rstrip("/")
         for method, pattern, operation, function in self._routes:
             if method == request.method and (matched := pattern.fullmatch(path)):
-                self.counts.operations[operation] += 1
+                self.counts.count_operation(operation)
                 fault = self._faults.strike(operation, (), {}, accepted=False)
                 if fault is not None:
                     return fault.answer(Answer())
                 answer = function(request, *(unquote(part) for part in matched.groups()))
                 return Answer(body=json.dumps(answer).encode(), headers=(("x-amzn-RequestId", _uuid()),))
-        self.counts.operations["unknown"] += 1
+        self.counts.count_operation("unknown")
         raise SesError("UnknownOperationException", f"{request.method} {path} is no operation of this SES simulator.")
 
     def _get_account(self, _request: Request) -> dict[str, Any]:
