@@ -84,3 +84,10 @@ class SenderSettings(_Settings):
     @property
     def late_after(self) -> dt.timedelta:
         return dt.timedelta(minutes=self.late_after_minutes)
+
+
+class ApiSettings(_Settings):
+    """What the API needs besides the database."""
+
+    # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
+    sender_function_name: str | None = None

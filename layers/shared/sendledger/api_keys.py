@@ -1,0 +1,88 @@
+"""API keys: who may call the API, and how much of it. Reads and writes `api_keys`; the key itself is never stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.tables import API_KEY_ROLES, api_keys
+
+LAST_USE_PRECISION = dt.timedelta(minutes=1)
+"""`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key that was presented and is valid."""
+
+    id: UUID
+    name: str
+    role: str
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names the holder of this key."""
+        return f"api_key:{self.id}"
+
+    def may(self, role: str) -> bool:
+        """Each role includes those before it in `API_KEY_ROLES`."""
+        return API_KEY_ROLES.index(self.role) >= API_KEY_ROLES.index(role)
+
+
+@dataclass(frozen=True)
+class CreatedApiKey:
+    """A new key; this is the only time that `key` can be seen."""
+
+    id: UUID
+    name: str
+    role: str
+    key: str = field(repr=False)
+    expires_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+def create(
+    connection: sa.Connection, name: str, role: str, expires_at: dt.datetime | None = None, key: str | None = None
+) -> CreatedApiKey:
+    """Store a new random key, or `key`, which takes over name, role and expiry if it is stored already."""
+    key = key or f"sl_{secrets.token_urlsafe(32)}"
+    values = {"name": name, "role": role, "expires_at": expires_at, "revoked_at": None}
+    row = connection.execute(
+        insert(api_keys)
+        .values(key_hash=_hash(key), **values)
+        .on_conflict_do_update(index_elements=["key_hash"], set_=values)
+        .returning(api_keys.c.id, api_keys.c.created_at)
+    ).one()
+    return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
+
+
+def authenticate(connection: sa.Connection, key: str) -> ApiKey | None:
+    """The valid key that this is, or None if it is unknown, expired or revoked.
+
+    The look-up compares hashes: how long it takes tells nothing about the key.
+    """
+    now = sa.func.now()
+    seen = api_keys.c.last_used_at
+    outdated = sa.or_(seen.is_(None), seen < now - LAST_USE_PRECISION)
+    row = connection.execute(
+        sa.select(api_keys.c.id, api_keys.c.name, api_keys.c.role, outdated.label("outdated")).where(
+            api_keys.c.key_hash == _hash(key),
+            api_keys.c.revoked_at.is_(None),
+            sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.outdated:
+        connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id, outdated).values(last_used_at=now))
+    return ApiKey(row.id, row.name, row.role)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,432 @@
+"""The life of a campaign: which status may follow which, and what each change does.
+
+    draft → scheduled → running ⇄ paused → completed; cancelled from scheduled, running and paused; failed when it
+    cannot go on; archived is the old application's.
+
+Every change locks the campaign, looks, writes and commits; of two at once one wins and the other gets
+`IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are row work
+(row_work.py). Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger import audit_log, row_work
+from sendledger.errors import Conflict, FieldError, IllegalTransition, InvalidInput, NobodyToEmail, SendledgerError
+from sendledger.schedule_emails import audience_size, get_campaign, leads_left_out, schedule_leads, snapshot_steps
+from sendledger.tables import campaigns, lead_batches
+
+TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
+    "schedule": (frozenset({"draft", "scheduled"}), "scheduled"),
+    "start": (frozenset({"draft", "scheduled"}), "running"),
+    "pause": (frozenset({"running"}), "paused"),
+    "resume": (frozenset({"paused"}), "running"),
+    "cancel": (frozenset({"scheduled", "running", "paused"}), "cancelled"),
+    "complete": (frozenset({"running"}), "completed"),
+    "fail": (frozenset({"scheduled", "running", "paused"}), "failed"),
+    # A row whose outcome was unknown is to be sent after all.
+    "reopen": (frozenset({"completed"}), "running"),
+}
+"""Action → (statuses it is allowed in, status it leads to). The only such table."""
+
+SYSTEM = "sendledger"
+"""The actor of what nobody asked for by name."""
+
+CALL_BUDGET = 8.0
+"""Seconds of row work done within the call itself; API Gateway gives up on a request after 29 s."""
+
+
+@dataclass(frozen=True)
+class StartedCampaign:
+    """What a start did. While `row_work` is not empty the counts still grow and nothing is sent yet."""
+
+    status: str
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    leads_excluded: dict[str, int]
+    scheduled_start_at: dt.datetime | None
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PausedCampaign:
+    """What a pause did; `emails_in_flight` were already on their way to SES and still go out."""
+
+    status: str
+    emails_cancelled: int
+    emails_in_flight: int
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ResumedCampaign:
+    """What a resume did: the rows of the pause are due again, each later by the length of the pause."""
+
+    status: str
+    emails_rescheduled: int
+    shifted_by_seconds: float
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CancelledCampaign:
+    """What a cancel did; `emails_in_flight` were already on their way to SES and still go out."""
+
+    status: str
+    emails_cancelled: int
+    emails_in_flight: int
+    row_work: list[dict[str, Any]]
+
+
+def check_transition(action: str, status: str | None) -> str:
+    """The status that follows.
+
+    Raises:
+        IllegalTransition: the action is not allowed in this status.
+    """
+    allowed, target = TRANSITIONS[action]
+    if (status or "draft") not in allowed:
+        raise IllegalTransition(
+            f"A campaign that is {status} cannot {action}; it would have to be {' or '.join(sorted(allowed))}.",
+            status=status,
+            allowed=sorted(allowed),
+        )
+    return target
+
+
+def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
+    """Start now, or at `scheduled_start_at` where that lies ahead.
+
+    Up to `row_work.LEADS_PER_BUCKET` leads are scheduled in the transaction of the start itself; a larger campaign is
+    running at once and sends when the last of its rows is written.
+
+    Raises:
+        IllegalTransition: it is not a draft or scheduled.
+        Conflict: a lead batch is held by another campaign.
+        InvalidInput: it cannot be sent: not an outreach campaign, no content, a broken template.
+        NobodyToEmail: every lead is left out; the campaign stays as it was.
+    """
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        _check_startable(campaign)
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
+        later = campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]
+        if later and campaign["scheduled_start_at"] > now:
+            status = check_transition("schedule", campaign["status"])
+            _update(connection, campaign_id, status=status, failure_reason=None)
+            audit_log.record(connection, actor, "campaign.schedule", "campaign", campaign_id)
+            return StartedCampaign(status, 0, 0, {}, campaign["scheduled_start_at"], [])
+        _start(connection, campaign, now)
+        audit_log.record(connection, actor, "campaign.start", "campaign", campaign_id)
+    _work_on(engine, campaign_id)
+    with engine.connect() as connection:
+        campaign = get_campaign(connection, campaign_id)
+    return StartedCampaign(
+        status=campaign["status"],
+        total_leads_targeted=campaign["total_leads_targeted"],
+        emails_scheduled_count=campaign["emails_scheduled_count"],
+        leads_excluded=campaign["leads_excluded"],
+        scheduled_start_at=campaign["scheduled_start_at"],
+        row_work=campaign["row_work"],
+    )
+
+
+def _check_startable(campaign: sa.RowMapping) -> None:
+    check_transition("start", campaign["status"])
+    if campaign["campaign_type"] in ("lead_generation", "fully_automated"):
+        message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
+        raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
+
+
+def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime) -> None:
+    campaign_id = campaign["id"]
+    _hold_batches(connection, campaign)
+    snapshot_steps(connection, campaign)
+    buckets = max(1, -(-audience_size(connection, campaign) // row_work.LEADS_PER_BUCKET))
+    work: list[dict[str, Any]] = []
+    if buckets == 1:
+        scheduled = schedule_leads(connection, campaign, now)
+        leads, emails, left_out = scheduled.leads, scheduled.emails, scheduled.left_out
+        reachable = leads
+    else:
+        leads, emails = 0, 0
+        reachable, left_out = leads_left_out(connection, campaign)
+        work.append({"kind": "schedule", "bucket": 0, "buckets": buckets})
+    if not reachable:
+        raise NobodyToEmail(
+            "Nobody is left to email: every lead of this campaign is left out.", leads_excluded=dict(left_out)
+        )
+    _update(
+        connection,
+        campaign_id,
+        status="running",
+        actual_started_at=now,
+        failure_reason=None,
+        use_workflow=campaign["workflow_id"] is not None,
+        total_leads_targeted=leads,
+        emails_scheduled_count=emails,
+        leads_excluded={} if work else dict(left_out),
+        row_work=work,
+    )
+
+
+def _hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Mark the campaign's batches as used by it.
+
+    Raises:
+        Conflict: another campaign that is running or paused holds one.
+    """
+    holder = campaigns.alias("holder")
+    held = (
+        connection.execute(
+            sa.select(lead_batches.c.id, lead_batches.c.name, holder.c.id.label("holder"), holder.c.name.label("by"))
+            .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
+            .where(
+                lead_batches.c.id.in_(_batch_ids(campaign)),
+                lead_batches.c.active_campaign_id != campaign["id"],
+                holder.c.status.in_(("running", "paused")),
+            )
+            .order_by(lead_batches.c.id)
+        )
+        .mappings()
+        .first()
+    )
+    if held is not None:
+        raise Conflict(
+            f"Lead batch {held['name']!r} ({held['id']}) is in use by campaign {held['by']!r} ({held['holder']}).",
+            lead_batch_id=str(held["id"]),
+            campaign_id=str(held["holder"]),
+        )
+    connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.id.in_(_batch_ids(campaign)))
+        .values(active_campaign_id=campaign["id"], updated_at=sa.func.now())
+    )
+
+
+def _batch_ids(campaign: sa.RowMapping) -> list[uuid.UUID]:
+    # In one order everywhere, so that two campaigns that share batches cannot wait for each other.
+    return sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])})
+
+
+def release_batches(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    """Let other campaigns use the batches of one that has ended, and write it into their history."""
+    entry = sa.select(
+        sa.func.jsonb_build_array(
+            sa.func.jsonb_build_object(
+                "campaign_id",
+                campaigns.c.id,
+                "name",
+                campaigns.c.name,
+                "status",
+                campaigns.c.status,
+                "started_at",
+                campaigns.c.actual_started_at,
+                "ended_at",
+                sa.func.now(),
+                "emails_sent",
+                campaigns.c.emails_sent_count,
+            )
+        )
+    ).where(campaigns.c.id == campaign_id)
+    connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.active_campaign_id == campaign_id)
+        .values(
+            active_campaign_id=None,
+            campaign_history=lead_batches.c.campaign_history.op("||")(entry.scalar_subquery().cast(JSONB)),
+            updated_at=sa.func.now(),
+        )
+    )
+
+
+def pause_campaign(
+    engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM, reason: str | None = None
+) -> PausedCampaign:
+    """Stop sending at once; what is pending becomes cancelled with reason ``paused``, until a resume.
+
+    `reason` is kept as the campaign's `failure_reason` where the system pauses it by itself.
+    """
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("pause", campaign["status"])
+        in_flight = _in_flight(connection, campaign_id)
+        work = [*campaign["row_work"], {"kind": "pause"}]
+        _update(
+            connection,
+            campaign_id,
+            status=status,
+            paused_at=sa.func.now(),
+            failure_reason=reason or campaign["failure_reason"],
+            row_work=work,
+        )
+        detail = {"reason": reason} if reason else {}
+        audit_log.record(connection, actor, "campaign.pause", "campaign", campaign_id, detail)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id)
+    return PausedCampaign(status, changed + more, in_flight, left)
+
+
+def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> ResumedCampaign:
+    """Go on where the pause stopped: each row later by the length of the pause, so that the gaps are kept."""
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("resume", campaign["status"])
+        shift = connection.scalar(
+            sa.select(
+                sa.extract("epoch", sa.func.now() - sa.func.coalesce(campaigns.c.paused_at, sa.func.now()))
+            ).where(campaigns.c.id == campaign_id)
+        )
+        shift_seconds = float(shift or 0)
+        work = [*campaign["row_work"], {"kind": "resume", "shift_seconds": shift_seconds, "after_id": 0}]
+        _update(connection, campaign_id, status=status, resumed_at=sa.func.now(), failure_reason=None, row_work=work)
+        audit_log.record(connection, actor, "campaign.resume", "campaign", campaign_id)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id)
+    return ResumedCampaign(status, changed + more, shift_seconds, left)
+
+
+def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CancelledCampaign:
+    """End the campaign for good; what is pending is cancelled and its batches are free."""
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("cancel", campaign["status"])
+        in_flight = _in_flight(connection, campaign_id)
+        # Whatever else was to be done with the rows has lost its sense.
+        work = [{"kind": "cancel"}]
+        _update(connection, campaign_id, status=status, cancelled_at=sa.func.now(), row_work=work)
+        release_batches(connection, campaign_id)
+        audit_log.record(connection, actor, "campaign.cancel", "campaign", campaign_id)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id)
+    return CancelledCampaign(status, changed + more, in_flight, left)
+
+
+def cancel_scheduled_emails(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Cancel every pending row of a campaign whatever its size, in the caller's transaction; returns how many."""
+    get_campaign(connection, campaign_id, lock=True)
+    total = 0
+    while changed := row_work.cancel_pending(connection, campaign_id, "campaign_cancelled"):
+        total += changed
+    return total
+
+
+_COMPLETE = sa.text("""
+    UPDATE campaigns SET status = 'completed', completed_at = now(), updated_at = now()
+    WHERE id = :campaign_id AND status = 'running' AND row_work = '[]'
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'pending')
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'sending')
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
+    """Complete the campaign if every one of its scheduled emails is terminal; returns whether this call did it.
+
+    Called after the results are committed, in a transaction of its own. The lock is one statement and the look another:
+    a statement that waited for the lock would look with the snapshot from before it waited.
+    """
+    with engine.begin() as connection:
+        status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
+        if status not in TRANSITIONS["complete"][0]:
+            return False
+        completed = connection.execute(_COMPLETE, {"campaign_id": campaign_id}).rowcount == 1
+        if completed:
+            release_batches(connection, campaign_id)
+            audit_log.record(connection, SYSTEM, "campaign.complete", "campaign", campaign_id)
+        return completed
+
+
+def complete_finished_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
+    """Complete each running campaign that has nothing open: repairs a crash between recording and completing."""
+    with engine.connect() as connection:
+        candidates = list(
+            connection.scalars(
+                sa.text("""
+                    SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.row_work = '[]'
+                    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending')
+                    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending')
+                """)
+            )
+        )
+    return [campaign_id for campaign_id in candidates if mark_campaign_complete(engine, campaign_id)]
+
+
+def start_due_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
+    """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason."""
+    with engine.connect() as connection:
+        due = list(
+            connection.scalars(
+                sa.select(campaigns.c.id)
+                .where(campaigns.c.status == "scheduled", campaigns.c.scheduled_start_at <= sa.func.now())
+                .order_by(campaigns.c.scheduled_start_at)
+            )
+        )
+    started = []
+    for campaign_id in due:
+        try:
+            start_campaign(engine, campaign_id)
+            started.append(campaign_id)
+        except IllegalTransition:
+            continue  # another tick was faster
+        except Conflict as conflict:
+            _note(engine, campaign_id, f"Waiting to start: {conflict.detail}")
+        except SendledgerError as error:
+            fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
+    return started
+
+
+def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+    """End a campaign that cannot go on, with the reason."""
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("fail", campaign["status"])
+        work = [{"kind": "cancel"}]
+        _update(connection, campaign_id, status=status, failed_at=sa.func.now(), failure_reason=reason, row_work=work)
+        release_batches(connection, campaign_id)
+        audit_log.record(connection, SYSTEM, "campaign.fail", "campaign", campaign_id, {"reason": reason})
+        _work_in_same_transaction(connection, campaign_id, work)
+
+
+def _note(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+    with engine.begin() as connection:
+        _update(connection, campaign_id, failure_reason=reason)
+
+
+def _update(connection: sa.Connection, campaign_id: uuid.UUID, **values: Any) -> None:
+    connection.execute(
+        sa.update(campaigns).where(campaigns.c.id == campaign_id).values(updated_at=sa.func.now(), **values)
+    )
+
+
+def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Rows that a sender has fenced: their SES calls may be under way and cannot be called back."""
+    return int(
+        connection.scalar(
+            sa.text("""
+                SELECT count(*) FROM scheduled_emails
+                WHERE campaign_id = :campaign_id AND status = 'sending' AND send_started_at IS NOT NULL
+            """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID)),
+            {"campaign_id": campaign_id},
+        )
+        or 0
+    )
+
+
+def _work_in_same_transaction(connection: sa.Connection, campaign_id: uuid.UUID, work: list[dict[str, Any]]) -> int:
+    """The first chunk, so that status and rows of an ordinary campaign change together; none behind older work."""
+    return row_work.work_once(connection, campaign_id) if len(work) == 1 else 0
+
+
+def _work_on(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[int, list[dict[str, Any]]]:
+    """Go on with the row work for the rest of the call's time; returns the rows changed and the work left."""
+    changed = row_work.work_until(engine, campaign_id, time.monotonic() + CALL_BUDGET)
+    with engine.connect() as connection:
+        return changed, list(get_campaign(connection, campaign_id)["row_work"])

@@ -1,0 +1,279 @@
+"""Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
+
+Reads `leads`, `campaign_leads`, `suppressions` and the campaign's template or workflow; writes `campaign_steps` (the
+content as it is now) and `scheduled_emails`. The caller owns the transaction and has locked the campaign.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.render_email import compile_template, text_from_html
+from sendledger.tables import campaign_steps, campaigns, email_templates, scheduled_emails, workflow_steps
+
+
+@dataclass(frozen=True)
+class ScheduledLeads:
+    """What one scheduling pass did: leads taken, rows written, leads left out by reason."""
+
+    leads: int
+    emails: int
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+_AUDIENCE = """
+    SELECT l.id, l.status, lower(btrim(l.email)) AS address
+    FROM leads l
+    WHERE (l.batch_id = ANY(:batch_ids)
+           OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
+"""
+# A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
+_JUDGED = f"""
+WITH audience AS MATERIALIZED ({_AUDIENCE}
+      AND (:buckets = 1 OR abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint) % :buckets = :bucket)
+), judged AS (
+    SELECT a.id, a.address, CASE
+        WHEN coalesce(a.address, '') = '' THEN 'no_address'
+        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR a.address !~ '^[!-~]+$'
+            THEN 'invalid_address'
+        WHEN a.status IN ('responded', 'not_interested', 'converted', 'invalid') THEN 'lead_' || a.status::text
+        WHEN EXISTS (
+            SELECT FROM suppressions s
+            WHERE s.value IN (a.address, split_part(a.address, '@', 2)) AND s.removed_at IS NULL
+              AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)) THEN 'suppressed'
+        END AS reason
+    FROM audience a
+), ranked AS (
+    SELECT id, coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                                THEN 'duplicate_address' END) AS reason
+    FROM judged
+)
+"""
+_SCHEDULE = sa.text(
+    _JUDGED
+    + """
+, steps AS (
+    SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
+    FROM campaign_steps WHERE campaign_id = :campaign_id
+), written AS (
+    INSERT INTO scheduled_emails
+        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for)
+    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay
+    FROM ranked r CROSS JOIN steps s WHERE r.reason IS NULL
+)
+SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
+"""
+)
+_AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({_AUDIENCE}) a")
+_LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
+_UUIDS = sa.ARRAY(sa.UUID)
+
+
+def _audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
+    batch_ids = list(campaign["batch_ids"])
+    if campaign["batch_id"] is not None:
+        batch_ids.append(campaign["batch_id"])
+    return {"campaign_id": campaign["id"], "batch_ids": batch_ids, "bucket": bucket, "buckets": buckets}
+
+
+def _typed(statement: sa.TextClause) -> sa.TextClause:
+    return statement.bindparams(sa.bindparam("batch_ids", type_=_UUIDS), sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
+    """How many leads the campaign's batches and list hold, before any is left out."""
+    parameters = _audience_parameters(campaign, 0, 1)
+    return int(
+        connection.scalar(_typed(_AUDIENCE_SIZE), {name: parameters[name] for name in ("campaign_id", "batch_ids")})
+        or 0
+    )
+
+
+def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[int, Counter[str]]:
+    """How many leads would get mail, and how many would not, by reason; writes nothing."""
+    rows = connection.execute(_typed(_LEFT_OUT), _audience_parameters(campaign, 0, 1))
+    counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
+    taken = counts.pop(None, 0)
+    return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+
+
+def schedule_leads(
+    connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime, bucket: int = 0, buckets: int = 1
+) -> ScheduledLeads:
+    """Write the rows of one bucket of the audience in one statement; with one bucket, of all of it.
+
+    Leads are put into buckets by a hash of their address, so that two leads with one address meet in one bucket and
+    the second is left out, however large the audience is. Memory on this side does not grow with the audience.
+    """
+    parameters = _audience_parameters(campaign, bucket, buckets)
+    parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
+    statement = _typed(_SCHEDULE).bindparams(
+        sa.bindparam("workflow_id", type_=sa.UUID), sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True))
+    )
+    leads, emails, left_out = 0, 0, Counter[str]()
+    for reason, count, steps in connection.execute(statement, parameters):
+        if reason is None:
+            leads, emails = count, count * steps
+        else:
+            left_out[reason] = count
+    return ScheduledLeads(leads, emails, left_out)
+
+
+def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
+    """Write every future email of a campaign, counted from now: one row per lead, or per lead and step.
+
+    In one transaction with `campaign_lifecycle.start_campaign`'s status change this is a start; alone it is the row
+    work of one. Scheduling a second time violates the ledger's unique key and raises `Conflict`.
+    """
+    campaign = get_campaign(connection, campaign_id)
+    snapshot_steps(connection, campaign)
+    start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    try:
+        with connection.begin_nested():
+            return schedule_leads(connection, campaign, start_at)
+    except sa.exc.DBAPIError as error:
+        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
+            raise Conflict(f"The emails of campaign {campaign_id} are scheduled already.") from error
+        raise
+
+
+def schedule_email_for_lead(
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    lead_id: uuid.UUID,
+    template: uuid.UUID,
+    delay: dt.timedelta,
+    step_number: int = 1,
+) -> int:
+    """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
+
+    Raises:
+        Conflict: the lead has this step already, or the step sends another template.
+        NotFound: no such campaign, template or lead.
+    """
+    get_campaign(connection, campaign_id)
+    content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
+    if content is None:
+        raise NotFound("email template", template)
+    _write_steps(connection, campaign_id, [_step(step_number, delay, content)])
+    used = connection.scalar(
+        sa.select(campaign_steps.c.email_template_id).where(
+            campaign_steps.c.campaign_id == campaign_id, campaign_steps.c.step_number == step_number
+        )
+    )
+    if used != template:
+        raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
+    try:
+        with connection.begin_nested():
+            row_id = connection.scalar(
+                sa.insert(scheduled_emails)
+                .values(
+                    campaign_id=campaign_id,
+                    lead_id=lead_id,
+                    template_id=template,
+                    workflow_step_number=step_number,
+                    scheduled_for=sa.func.now() + delay,
+                )
+                .returning(scheduled_emails.c.id)
+            )
+    except sa.exc.DBAPIError as error:
+        if "scheduled_emails_lead_id_fkey" in str(error):
+            raise NotFound("lead", lead_id) from error
+        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
+            raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
+        raise
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(emails_scheduled_count=campaigns.c.emails_scheduled_count + 1)
+    )
+    return int(row_id or 0)
+
+
+def get_campaign(connection: sa.Connection, campaign_id: uuid.UUID, *, lock: bool = False) -> sa.RowMapping:
+    """The campaign's row; with `lock`, held against every sender and every other change until the transaction ends."""
+    query = sa.select(campaigns).where(campaigns.c.id == campaign_id)
+    found = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    if found is None:
+        raise NotFound("campaign", campaign_id)
+    return found
+
+
+def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Keep the content and delay of each step as they are now; later edits do not reach this campaign.
+
+    Raises:
+        InvalidInput: there is nothing to send, or a template is not valid.
+    """
+    errors: list[FieldError] = []
+    steps = _planned_steps(connection, campaign)
+    for number, step in enumerate(steps, 1):
+        try:
+            compile_template(step["subject"], step["body_text"], step["body_html"])
+        except InvalidInput as invalid:
+            errors += [FieldError(f"steps.{number}.{error.field}", error.message) for error in invalid.errors]
+    if errors:
+        raise InvalidInput("A template of this campaign is not valid.", errors)
+    _write_steps(connection, campaign["id"], steps)
+
+
+def _planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    if campaign["workflow_id"] is None:
+        if campaign["email_template_id"] is None:
+            message = "the campaign has neither an email template nor a workflow"
+            raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
+        template = (
+            connection.execute(sa.select(email_templates).where(email_templates.c.id == campaign["email_template_id"]))
+            .mappings()
+            .first()
+        )
+        if template is None:
+            message = f"there is no email template with the id {campaign['email_template_id']}"
+            raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
+        return [_step(1, dt.timedelta(0), template)]
+    own = workflow_steps
+    rows = connection.execute(
+        sa.select(
+            own.c.step_number,
+            sa.func.coalesce(
+                own.c.delay, sa.func.make_interval(0, 0, 0, sa.func.coalesce(own.c.days_after_previous, 0))
+            ).label("delay"),
+            # An inline text wins only where no template is named.
+            sa.func.coalesce(email_templates.c.subject, own.c.subject).label("subject"),
+            sa.func.coalesce(email_templates.c.body_text, own.c.body).label("body_text"),
+            email_templates.c.body_html,
+            email_templates.c.id,
+        )
+        .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
+        .where(own.c.workflow_id == campaign["workflow_id"])
+        .order_by(own.c.step_number)
+    ).mappings()
+    steps = [_step(row["step_number"], row["delay"], row) for row in rows]
+    if not steps:
+        raise InvalidInput("There is nothing to send.", [FieldError("workflow_id", "the workflow has no steps")])
+    return steps
+
+
+def _step(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "step_number": number,
+        "delay": delay,
+        "email_template_id": content["id"],
+        "subject": content["subject"],
+        "body_text": content["body_text"] or text_from_html(content["body_html"] or ""),
+        "body_html": content["body_html"] or None,
+    }
+
+
+def _write_steps(connection: sa.Connection, campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> None:
+    connection.execute(
+        insert(campaign_steps).values([{"campaign_id": campaign_id, **step} for step in steps]).on_conflict_do_nothing()
+    )
