@@ -5,6 +5,8 @@ resource from the net; its links open in a new tab, so that an unsubscribe link 
 """
 
 from datetime import datetime
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from html import escape
 from itertools import islice
 from pathlib import Path
@@ -62,9 +64,9 @@ def _table(emails: list[AcceptedEmail], recipient: str, total: int) -> str:
     messages = f"{total:,} message{'' if total == 1 else 's'}"
     caption = f"Newest messages to “{escape(recipient)}”" if recipient else f"{messages} accepted, newest first"
     rows = "".join(
-        f'<tr><td class="when">{_time(email.accepted_at)}</td><td>{escape(", ".join(email.destination))}</td>'
-        f'<td><a href="/messages/{quote(email.message_id)}">{escape(email.subject) or "(no subject)"}</a></td>'
-        f'<td class="sender soft">{escape(email.from_address)}</td></tr>'
+        f'<tr><td class="when">{_time(email.accepted_at)}</td><td>{_readable(", ".join(email.destination))}</td>'
+        f'<td><a href="/messages/{quote(email.message_id)}">{_readable(email.subject) or "(no subject)"}</a></td>'
+        f'<td class="sender soft">{_readable(email.from_address)}</td></tr>'
         for email in emails
     )
     return (
@@ -118,8 +120,16 @@ def _message(email: AcceptedEmail) -> str:
 
 
 def _facts(facts: list[tuple[str, str]]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
+    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{_readable(value)}</td></tr>' for name, value in facts)
     return f'<table class="facts"><tbody>{rows}</tbody></table>'
+
+
+def _readable(header: str) -> str:
+    """A header's value for the page, escaped, with its encoded-words decoded where that is possible."""
+    try:
+        return escape(str(make_header(decode_header(header))))
+    except (HeaderParseError, LookupError, UnicodeError):
+        return escape(header)
 
 
 def _time(at: datetime) -> str:

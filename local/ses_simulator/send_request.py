@@ -123,6 +123,8 @@ def bare_address(given: str) -> str:
         raise bad_request("Local address contains non-ASCII characters.")
     if not domain.isascii():
         raise bad_request("Domain contains non-ASCII characters; write it in Punycode.")
+    if not given.isascii():
+        raise bad_request("Non-ASCII characters in a display name must be written as MIME encoded-words.")
     if not _PLAIN_ADDRESS.fullmatch(address) and not local_part.startswith('"'):
         raise bad_request("Address contains illegal characters.")
     return address

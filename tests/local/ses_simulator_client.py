@@ -40,10 +40,10 @@ def simple_content(headers: list[tuple[str, str]] | None = None, **parts: Any) -
 def http(
     url: str, method: str, path: str, body: object = None, content_type: str = "application/json"
 ) -> tuple[HTTPResponse, bytes]:
-    """The answer to one request outside of the SES API; its body is read."""
+    """The answer to one plain request, with its body; a body that is no string is sent as JSON."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=5)
     try:
-        payload = None if body is None else json.dumps(body)
+        payload = body if body is None or isinstance(body, str) else json.dumps(body)
         connection.request(method, path, payload, {} if payload is None else {"Content-Type": content_type})
         response = connection.getresponse()
         return response, response.read()

@@ -161,7 +161,8 @@ def test_suppression_list_can_be_filled_read_and_emptied(client: Any) -> None:
 def test_suppression_list_is_paged(client: Any) -> None:
     for name in "abcde":
         client.put_suppressed_destination(EmailAddress=f"{name}@example.org", Reason="BOUNCE")
-    pages, token = [], {}
+    pages: list[list[str]] = []
+    token: dict[str, str] = {}
     while True:
         page = client.list_suppressed_destinations(PageSize=2, **token)
         pages.append([each["EmailAddress"][0] for each in page["SuppressedDestinationSummaries"]])
