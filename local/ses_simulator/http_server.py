@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 65_536
 MAX_BODY_BYTES = 64 * 1024 * 1024  # SES takes messages of 40 MB; base64 makes them a third longer
+LINGER_SECONDS = 2.0
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
@@ -87,6 +88,7 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._waiting: asyncio.TimerHandle | None = None
         self._continued = False
+        self._refused = False
         self.transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -101,6 +103,8 @@ class _Connection(asyncio.Protocol):
             self._waiting.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         self._buffer = self._buffer + data if self._buffer else data
         if self._waiting is None:
             self._answer_complete_requests()
@@ -154,8 +158,13 @@ class _Connection(asyncio.Protocol):
         return Request(method, target, head, buffer[body_start:end])
 
     def _refuse(self, status: int) -> None:
+        """Answer what cannot be read as a request. Closing with input unread would be a reset, which can overtake the
+        answer: so only our half is closed, and the rest of the input is thrown away for a while."""
         self._buffer = b""
-        self._finish(Answer(status=status, ending="close"))
+        self._refused = True
+        self.transport.write(Answer(status=status, ending="close").encode())
+        self.transport.write_eof()
+        self._waiting = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
     def _finish_waiting(self, answer: Answer) -> None:
         self._waiting = None
