@@ -1,0 +1,143 @@
+"""LocalStack: the functions, routes and schedules of template.yaml on this machine, behind one port of localhost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from local.api_gateway import ApiGateway
+from local.clock import Clock, scheduled_event
+from local.functions import Functions
+from local.http_front import HttpRequest, HttpResponse, http_front
+from local.lambda_api import LambdaApi
+from local.template import Schedule, read_template
+from local.threaded_server import HOST
+
+PARAMETERS = {
+    "DeploymentId": "local",
+    "SenderFromAddress": "Sendledger <hello@sendledger.example>",
+    "DatabaseHost": "localhost",
+}
+"""Values of the template's parameters that have no default. The database is where DATABASE_URL says."""
+
+_OF_THE_MACHINE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
+
+
+class FunctionError(Exception):
+    """A function that was invoked failed; the message is the error that it reported."""
+
+
+class LocalStack:
+    """Use it as a context manager, or call `start` and `stop`. It listens from the moment that it is made.
+
+    `variables` are environment variables for the functions; they win over the template's. With `tick_seconds` a minute
+    of the template's schedules lasts that many seconds, with 0 they are not kept. `log` (a real file) gets what the
+    functions print.
+
+    Raises:
+        TemplateError: template.yaml cannot be run here.
+        PortTakenError: something else listens on the port.
+    """
+
+    def __init__(
+        self,
+        template_path: Path,
+        *,
+        database_url: str,
+        ses_url: str,
+        log: IO[bytes],
+        port: int = 0,
+        tick_seconds: float = 0,
+        variables: Mapping[str, str] | None = None,
+        region: str = "us-east-1",
+    ) -> None:
+        given = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses_url, **(variables or {})}
+        self._template = read_template(template_path, PARAMETERS, region, given)
+        self._server = http_front(port, self._handle)
+        self.url = f"http://{HOST}:{self._server.port}"
+        declared = {name for function in self._template.functions.values() for name in function.environment}
+        environment = {
+            **{name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ},
+            **dummy_credentials(region),
+            # What runs on this machine is not reached through a proxy.
+            "NO_PROXY": "localhost,127.0.0.1",
+            "AWS_ENDPOINT_URL_LAMBDA": self.url,
+            **{name: value for name, value in given.items() if name not in declared},
+        }
+        self._functions = Functions(self._template.functions, environment, log)
+        self._gateway = ApiGateway(self._template.routes, self._functions)
+        self._lambda = LambdaApi(self._functions)
+        self._clock: Clock | None = None
+        if tick_seconds > 0:
+            self._clock = Clock(self._template.schedules, region, tick_seconds, self._invoke_scheduled)
+
+    def start(self) -> Self:
+        self._server.start()
+        if self._clock is not None:
+            self._clock.start()
+        return self
+
+    def finish(self) -> None:
+        """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends."""
+        if self._clock is not None:
+            self._clock.stop()
+        self._functions.refuse_more()
+        self._functions.wait_until_idle()
+
+    def stop(self) -> None:
+        """Stop at once. A sender that is killed while it sends leaves emails whose outcome is unknown."""
+        if self._clock is not None:
+            self._clock.stop()
+        self._functions.stop()
+        self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def invoke(self, name: str, event: Any) -> Any:
+        """The result of a function, as it would be to a synchronous Lambda invocation.
+
+        Raises:
+            FunctionError
+            FunctionNotFoundError
+        """
+        outcome = self._functions.invoke(self._functions.find(name), json.dumps(event).encode())
+        result = json.loads(outcome.payload)
+        if outcome.failed:
+            raise FunctionError(f"{name}: {result.get('errorType')}: {result.get('errorMessage')}")
+        return result
+
+    def tick(self) -> Any:
+        """Invoke the sender once, as the schedule does, and wait: its summary."""
+        (schedule,) = (each for each in self._template.schedules if each.function == "SenderFunction")
+        return self.invoke(schedule.function, scheduled_event(schedule, self._template.region))
+
+    def wait_until_idle(self) -> None:
+        """Wait until no function runs, those invoked in the background included."""
+        self._functions.wait_until_idle()
+
+    def _handle(self, request: HttpRequest) -> HttpResponse:
+        return self._lambda.handle(request) if LambdaApi.takes(request) else self._gateway.handle(request)
+
+    def _invoke_scheduled(self, schedule: Schedule, event: bytes) -> None:
+        self._functions.invoke_async(self._functions.find(schedule.function), event)
+
+
+def dummy_credentials(region: str) -> dict[str, str]:
+    """Enough for botocore to sign requests, and nothing that AWS would accept."""
+    return {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }

@@ -1,0 +1,191 @@
+"""What template.yaml says about the functions: their code, environment, routes and schedules.
+
+The local stack is wired by this and by nothing else, so that what runs here is what is deployed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from local.cloudformation import TemplateError, Values, as_text, load
+
+_FUNCTION = "AWS::Serverless::Function"
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+# Where the events of a function come from that the local stack does not deliver by itself.
+_OTHER_SOURCES = {"SQS", "SNS", "S3", "EventBridgeRule", "CloudWatchEvent", "CloudWatchLogs"}
+
+
+@dataclass(frozen=True)
+class Function:
+    """One Lambda function. `environment` is what the template gives it, nothing else."""
+
+    logical_id: str
+    name: str
+    arn: str
+    folder: Path
+    handler: str
+    timeout: float
+    memory: int
+    environment: Mapping[str, str]
+    maximum_event_age: float
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route of the HTTP API; `method` may be ANY, `path` may be $default and may have {variables} and {greedy+}."""
+
+    method: str
+    path: str
+    function: str
+    timeout: float
+
+    @property
+    def key(self) -> str:
+        return self.path if self.path == "$default" else f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One rule that invokes a function at a fixed rate, with `input` if it has one, else with EventBridge's event."""
+
+    name: str
+    function: str
+    interval: timedelta
+    input: Any | None
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class Template:
+    functions: Mapping[str, Function]
+    routes: tuple[Route, ...]
+    schedules: tuple[Schedule, ...]
+    region: str
+
+
+def read_template(
+    path: Path, parameters: Mapping[str, str], region: str = "us-east-1", given: Mapping[str, str] | None = None
+) -> Template:
+    """Read a SAM template.
+
+    `given` are values of environment variables that win over the template's, in every function that declares them; a
+    variable that is given need not be resolvable here.
+
+    Raises:
+        TemplateError: the template is broken or needs a value that does not exist locally.
+    """
+    document = load(path)
+    found = {
+        logical_id: _with_globals(resource.get("Properties", {}), document.get("Globals", {}).get("Function", {}))
+        for logical_id, resource in document.get("Resources", {}).items()
+        if resource.get("Type") == _FUNCTION
+    }
+    names = dict.fromkeys(found, "")
+    values = Values(document, parameters, region, names)
+    for logical_id, properties in found.items():
+        name = values.resolve(properties.get("FunctionName", logical_id), f"{logical_id}.FunctionName")
+        names[logical_id] = as_text(name, f"{logical_id}.FunctionName")
+    reader = _Reader(path.parent, values, given or {})
+    routes: list[Route] = []
+    schedules: list[Schedule] = []
+    for logical_id, properties in found.items():
+        for event_name, event in properties.get("Events", {}).items():
+            read_event = reader.event(logical_id, event_name, event)
+            if isinstance(read_event, Route):
+                routes.append(read_event)
+            elif isinstance(read_event, Schedule):
+                schedules.append(read_event)
+    functions = {
+        logical_id: reader.function(logical_id, names[logical_id], properties)
+        for logical_id, properties in found.items()
+    }
+    return Template(functions, tuple(routes), tuple(schedules), region)
+
+
+def _with_globals(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """A function's own value wins; the variables of both environments are merged, as SAM does."""
+    variables = {
+        **shared.get("Environment", {}).get("Variables", {}),
+        **own.get("Environment", {}).get("Variables", {}),
+    }
+    return {**shared, **own, "Environment": {"Variables": variables}}
+
+
+class _Reader:
+    def __init__(self, folder: Path, values: Values, given: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._values = values
+        self._given = given
+
+    def function(self, logical_id: str, name: str, properties: Mapping[str, Any]) -> Function:
+        def plain(key: str, default: Any = None) -> Any:
+            given = {key: properties[key]} if key in properties else {}
+            value = self._values.resolve(given, logical_id).get(key, default)
+            if value is None:
+                raise TemplateError(f"{logical_id}.{key} is missing")
+            return value
+
+        variables = {}
+        for variable, value in properties["Environment"]["Variables"].items():
+            where = f"{logical_id}.Environment.Variables.{variable}"
+            if variable in self._given:
+                variables[variable] = self._given[variable]
+            else:
+                variables[variable] = as_text(self._values.resolve(value, where), where)
+        return Function(
+            logical_id=logical_id,
+            name=name,
+            arn=self._values.function_arn(logical_id),
+            folder=(self._folder / as_text(plain("CodeUri"), f"{logical_id}.CodeUri")).resolve(),
+            handler=as_text(plain("Handler"), f"{logical_id}.Handler"),
+            timeout=float(plain("Timeout", 3)),
+            memory=int(plain("MemorySize", 128)),
+            environment=variables,
+            # https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionEventInvokeConfig.html
+            maximum_event_age=float(plain("EventInvokeConfig", {}).get("MaximumEventAgeInSeconds", 21_600)),
+        )
+
+    def event(self, logical_id: str, name: str, event: Mapping[str, Any]) -> Route | Schedule | None:
+        where = f"{logical_id}.Events.{name}"
+        kind = event["Type"]
+        if kind == "HttpApi":
+            return self._route(logical_id, event.get("Properties", {}), where)
+        if kind == "Schedule":
+            return self._schedule(logical_id, name, event["Properties"], where)
+        if kind in _OTHER_SOURCES:
+            return None
+        raise TemplateError(f"{where}: the local stack does not know events of type {kind}")
+
+    def _route(self, logical_id: str, properties: Mapping[str, Any], where: str) -> Route:
+        # ApiId is a resource of AWS; whichever API a route belongs to, it is served on the one local port.
+        read = self._values.resolve({key: value for key, value in properties.items() if key != "ApiId"}, where)
+        if str(read.get("PayloadFormatVersion", "2.0")) != "2.0":
+            raise TemplateError(f"{where}: the local stack speaks PayloadFormatVersion 2.0 only")
+        return Route(
+            method=read.get("Method", "ANY").upper(),
+            path=read.get("Path", "$default"),
+            function=logical_id,
+            timeout=read.get("TimeoutInMillis", 30_000) / 1000,
+        )
+
+    def _schedule(self, logical_id: str, name: str, properties: Mapping[str, Any], where: str) -> Schedule:
+        read = self._values.resolve(properties, where)
+        rate = _RATE.fullmatch(read["Schedule"])
+        if rate is None:
+            raise TemplateError(
+                f"{where}: the local stack keeps schedules such as rate(1 minute), not {read['Schedule']}"
+            )
+        enabled = read.get("Enabled", read.get("State", "ENABLED") != "DISABLED")
+        return Schedule(
+            name=f"{logical_id}{name}",
+            function=logical_id,
+            interval=timedelta(**{f"{rate[2]}s": int(rate[1])}),
+            input=json.loads(read["Input"]) if "Input" in read else None,
+            enabled=enabled in (True, "true"),
+        )

@@ -1,0 +1,142 @@
+"""How the local stack reads template.yaml."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from local.cloudformation import TemplateError
+from local.template import Template, read_template
+
+PRODUCT_TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+TEMPLATE = """
+Parameters:
+  Greeting: {Type: String}
+  Times: {Type: Number, Default: 3}
+  Stage: {Type: String, Default: dev}
+Conditions:
+  IsProduction: !Equals [!Ref Stage, prod]
+Globals:
+  Function:
+    Timeout: 7
+    Environment:
+      Variables:
+        GREETING: !Ref Greeting
+        TIMES: !Ref Times
+        SHARED: globals
+Resources:
+  Api: {Type: AWS::Serverless::HttpApi}
+  HelloFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: !Sub ${AWS::StackName}-hello
+      CodeUri: functions/hello
+      Handler: hello_handler.lambda_handler
+      Environment:
+        Variables:
+          SHARED: own
+          QUEUE: %(queue)s
+      Events:
+        Get: {Type: HttpApi, Properties: {ApiId: !Ref Api, Path: "/hello/{name}", Method: get}}
+        Tick: {Type: Schedule, Properties: {Schedule: %(schedule)s, State: %(state)s}}
+  OtherFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/other
+      Handler: other_handler.lambda_handler
+      Timeout: !If [IsProduction, 60, 900]
+      MemorySize: !If [IsProduction, 1024, !Ref AWS::NoValue]
+      EventInvokeConfig: {MaximumEventAgeInSeconds: 60}
+      Environment:
+        Variables:
+          HELLO_ARN: !GetAtt HelloFunction.Arn
+          HELLO: !Join ["/", [a, !Ref HelloFunction]]
+"""
+
+
+def read(tmp_path: Path, given: dict[str, str] | None = None, **values: str) -> Template:
+    defaults = {"queue": "none", "schedule": "rate(5 minutes)", "state": "ENABLED"}
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE % (defaults | values))
+    return read_template(path, {"Greeting": "hi"}, given=given)
+
+
+def test_a_function_has_the_environment_of_globals_overridden_by_its_own(tmp_path: Path) -> None:
+    hello = read(tmp_path).functions["HelloFunction"]
+    assert hello.environment == {"GREETING": "hi", "TIMES": "3", "SHARED": "own", "QUEUE": "none"}
+
+
+def test_a_function_has_its_code_handler_name_and_limits(tmp_path: Path) -> None:
+    hello = read(tmp_path).functions["HelloFunction"]
+    assert (hello.folder, hello.handler) == (tmp_path / "functions" / "hello", "hello_handler.lambda_handler")
+    assert hello.name == "sendledger-hello"
+    assert hello.arn == "arn:aws:lambda:us-east-1:123456789012:function:sendledger-hello"
+    assert (hello.timeout, hello.memory) == (7, 128)
+
+
+def test_conditions_references_and_joins_are_resolved(tmp_path: Path) -> None:
+    other = read(tmp_path).functions["OtherFunction"]
+    assert (other.timeout, other.memory, other.maximum_event_age) == (900, 128, 60)
+    assert other.environment["HELLO_ARN"] == "arn:aws:lambda:us-east-1:123456789012:function:sendledger-hello"
+    assert other.environment["HELLO"] == "a/sendledger-hello"
+
+
+def test_a_route_and_a_schedule_lead_to_their_function(tmp_path: Path) -> None:
+    template = read(tmp_path)
+    (route,), (schedule,) = template.routes, template.schedules
+    assert (route.key, route.function, route.timeout) == ("GET /hello/{name}", "HelloFunction", 30)
+    assert (schedule.function, schedule.interval, schedule.enabled) == ("HelloFunction", timedelta(minutes=5), True)
+
+
+def test_a_disabled_schedule_is_read_as_disabled(tmp_path: Path) -> None:
+    assert not read(tmp_path, state="DISABLED").schedules[0].enabled
+
+
+@pytest.mark.parametrize("value", ["!GetAtt Queue.Arn", "!Ref Queue", "!ImportValue queue", "!Ref Nowhere", "[a, b]"])
+def test_a_value_that_exists_only_on_aws_is_an_error_that_says_where(tmp_path: Path, value: str) -> None:
+    with pytest.raises(TemplateError, match=r"HelloFunction\.Environment\.Variables\.QUEUE"):
+        read(tmp_path, queue=value)
+
+
+def test_a_given_value_wins_where_the_variable_is_declared_and_nowhere_else(tmp_path: Path) -> None:
+    functions = read(tmp_path, given={"QUEUE": "local"}, queue="!GetAtt Queue.Arn").functions
+    assert functions["HelloFunction"].environment["QUEUE"] == "local"
+    assert "QUEUE" not in functions["OtherFunction"].environment
+
+
+def test_a_parameter_without_default_and_value_is_an_error_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(TEMPLATE % {"queue": "none", "schedule": "rate(1 minute)", "state": "ENABLED"})
+    with pytest.raises(TemplateError, match="Greeting has no default"):
+        read_template(path, {})
+
+
+def test_a_value_for_a_parameter_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TemplateError, match="no parameter Typo"):
+        read_template(PRODUCT_TEMPLATE, {"Typo": "x"})
+
+
+@pytest.mark.parametrize("schedule", ["'cron(0 10 * * ? *)'", "rate(90 seconds)"])
+def test_a_schedule_that_cannot_be_kept_is_an_error(tmp_path: Path, schedule: str) -> None:
+    with pytest.raises(TemplateError, match="rate"):
+        read(tmp_path, schedule=schedule)
+
+
+def test_a_missing_or_broken_template_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    for path in (broken, tmp_path / "missing.yaml"):
+        with pytest.raises(TemplateError, match=path.name):
+            read_template(path, {})
+
+
+def test_the_products_template_ticks_the_sender_every_minute_and_routes_the_api() -> None:
+    parameters = {"DeploymentId": "local", "SenderFromAddress": "Ann <ann@example.com>", "DatabaseHost": "localhost"}
+    template = read_template(PRODUCT_TEMPLATE, parameters)
+    assert {"CampaignApiFunction", "SenderFunction", "MigrateFunction"} <= template.functions.keys()
+    assert template.functions["SenderFunction"].environment["SENDER_FROM_ADDRESS"] == "Ann <ann@example.com>"
+    assert ("SenderFunction", timedelta(minutes=1)) in [(each.function, each.interval) for each in template.schedules]
+    assert "ANY /v1/{proxy+}" in [route.key for route in template.routes]
