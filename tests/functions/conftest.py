@@ -1,0 +1,47 @@
+"""Fixtures that run the built functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from local.template import Template, read_template
+from tests.functions.build_functions import build_functions
+from tests.functions.lambda_runtime import LambdaRuntime
+
+StartFunction = Callable[..., LambdaRuntime]
+
+# Parameters without a default, as somebody who deploys would choose them.
+PARAMETERS = {
+    "DeploymentId": "test",
+    "SenderFromAddress": "Acme Sales <sales@example.com>",
+    "SesIdentity": "example.com",
+    "DatabaseHost": "database.example.com",
+}
+
+
+@pytest.fixture(scope="session")
+def built_template() -> Template:
+    return read_template(build_functions() / "template.yaml", PARAMETERS)
+
+
+@pytest.fixture
+def start_function(built_template: Template, tmp_path: Path) -> Iterator[StartFunction]:
+    """Starts a built function by its logical id, each call a new execution environment; all are stopped at the end."""
+    numbers = itertools.count(1)
+    with ExitStack() as running:
+
+        def start(
+            logical_id: str, environment: Mapping[str, str] | None = None, timeout: int | None = None
+        ) -> LambdaRuntime:
+            log = tmp_path / f"{logical_id}-{next(numbers)}.log"
+            function = built_template.functions[logical_id]
+            runtime = LambdaRuntime(function, environment or {}, log, timeout)
+            running.callback(runtime.stop)
+            return runtime
+
+        yield start
