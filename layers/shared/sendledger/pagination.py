@@ -54,9 +54,7 @@ def newest_first(
     return Page(rows[:limit], _encode(last["created_at"] and last["created_at"].isoformat(), str(last["id"])))
 
 
-def by_id(
-    connection: sa.Connection, query: sa.Select[Any], table: sa.Table, limit: int, cursor: str | None
-) -> Page:
+def by_id(connection: sa.Connection, query: sa.Select[Any], table: sa.Table, limit: int, cursor: str | None) -> Page:
     """A page of a query that selects the integer `id` of `table`, in its order.
 
     Raises:

@@ -1,0 +1,164 @@
+"""Who may call what: every route with the least role that may use it. A route that is not listed does not exist.
+
+A request's method and path go in, its route comes out, or the problem that says why not. Reads and writes `api_keys`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import sqlalchemy as sa
+
+from http_errors import Problem, RequestRefused
+from sendledger import api_keys
+from sendledger.api_keys import ApiKey
+
+PUBLIC = None
+
+MINIMUM_ROLE: Mapping[str, str | None] = {
+    "GET /v1/health": PUBLIC,
+    "GET /v1/openapi.json": "viewer",
+    "GET /v1/docs": "viewer",
+    # Leads
+    "GET /v1/leads": "viewer",
+    "POST /v1/leads": "editor",
+    "GET /v1/leads/<lead_id>": "viewer",
+    "PATCH /v1/leads/<lead_id>": "editor",
+    "DELETE /v1/leads/<lead_id>": "editor",
+    "GET /v1/lead-batches": "viewer",
+    "POST /v1/lead-batches": "editor",
+    "GET /v1/lead-batches/<lead_batch_id>": "viewer",
+    "DELETE /v1/lead-batches/<lead_batch_id>": "editor",
+    # Content
+    "GET /v1/email-templates": "viewer",
+    "POST /v1/email-templates": "editor",
+    "GET /v1/email-templates/<email_template_id>": "viewer",
+    "PATCH /v1/email-templates/<email_template_id>": "editor",
+    "DELETE /v1/email-templates/<email_template_id>": "editor",
+    "POST /v1/email-templates/<email_template_id>/preview": "viewer",
+    "GET /v1/workflows": "viewer",
+    "POST /v1/workflows": "editor",
+    "GET /v1/workflows/<workflow_id>": "viewer",
+    "PATCH /v1/workflows/<workflow_id>": "editor",
+    "DELETE /v1/workflows/<workflow_id>": "editor",
+    # Campaigns: an editor prepares, a sender sends
+    "GET /v1/campaigns": "viewer",
+    "POST /v1/campaigns": "editor",
+    "GET /v1/campaigns/<campaign_id>": "viewer",
+    "PATCH /v1/campaigns/<campaign_id>": "editor",
+    "DELETE /v1/campaigns/<campaign_id>": "editor",
+    "POST /v1/campaigns/<campaign_id>/start": "sender",
+    "POST /v1/campaigns/<campaign_id>/pause": "sender",
+    "POST /v1/campaigns/<campaign_id>/resume": "sender",
+    "POST /v1/campaigns/<campaign_id>/cancel": "sender",
+    "GET /v1/campaigns/<campaign_id>/scheduled-emails": "viewer",
+    "GET /v1/campaigns/<campaign_id>/stats": "viewer",
+    # The ledger
+    "GET /v1/scheduled-emails": "viewer",
+    "GET /v1/scheduled-emails/<scheduled_email_id>": "viewer",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/send": "sender",
+    "GET /v1/emails/<email_id>": "viewer",
+}
+
+BROWSER_ROUTES = ("GET /v1/docs", "GET /v1/openapi.json")
+"""A browser cannot be told to send a bearer token: here it may send the key as the password of Basic authentication."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """A listed route; `name` is its key in `MINIMUM_ROLE`."""
+
+    name: str
+    role: str | None
+
+
+def _compile() -> dict[re.Pattern[str], dict[str, Route]]:
+    by_path: dict[str, dict[str, Route]] = {}
+    for name, role in MINIMUM_ROLE.items():
+        method, path = name.split(" ")
+        by_path.setdefault(path, {})[method] = Route(name, role)
+    return {re.compile(re.sub(r"<\w+>", "[^/]+", path)): methods for path, methods in by_path.items()}
+
+
+_ROUTES = _compile()
+
+
+def is_public(method: str, path: str) -> bool:
+    """Whether this is the exact method and path of a route that needs no key."""
+    return f"{method} {path}" in MINIMUM_ROLE and MINIMUM_ROLE[f"{method} {path}"] is PUBLIC
+
+
+def find_route(method: str, path: str) -> Route:
+    """The route of a request.
+
+    Raises:
+        RequestRefused: 404, or 405 with the methods that the path does have.
+    """
+    for pattern, methods in _ROUTES.items():
+        if pattern.fullmatch(path):
+            if method in methods:
+                return methods[method]
+            raise RequestRefused(
+                Problem(
+                    HTTPStatus.METHOD_NOT_ALLOWED,
+                    "method_not_allowed",
+                    f"{method} is not possible here; possible: {', '.join(methods)}.",
+                    headers={"Allow": ", ".join(methods)},
+                )
+            )
+    raise RequestRefused(Problem(HTTPStatus.NOT_FOUND, "not_found", "There is no such path; see /v1/docs."))
+
+
+def authenticate(engine: sa.Engine, method: str, path: str, authorization: str | None) -> ApiKey:
+    """The key that a request carries.
+
+    Raises:
+        RequestRefused: 401, whatever the reason.
+    """
+    scheme, _, credentials = (authorization or "").partition(" ")
+    for_browsers = f"{method} {path}" in BROWSER_ROUTES
+    key = None
+    if scheme.lower() == "bearer":
+        key = credentials.strip()
+    elif scheme.lower() == "basic" and for_browsers:
+        key = _password(credentials)
+    if key:
+        with engine.begin() as connection:
+            found = api_keys.authenticate(connection, key)
+        if found is not None:
+            return found
+    detail = "The API key is unknown, expired or revoked." if key else "Send your API key: Authorization: Bearer sl_…"
+    challenge = 'Basic realm="Sendledger: any user name, an API key as the password"' if for_browsers else "Bearer"
+    raise RequestRefused(
+        Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers={"WWW-Authenticate": challenge})
+    )
+
+
+def authorize(key: ApiKey, route: Route) -> None:
+    """Let the request pass.
+
+    Raises:
+        RequestRefused: 403, the key's role is below the route's.
+    """
+    if route.role is not PUBLIC and not key.may(route.role):
+        raise RequestRefused(
+            Problem(
+                HTTPStatus.FORBIDDEN,
+                "forbidden",
+                f"This needs the role {route.role}; the API key has the role {key.role}.",
+                data={"required_role": route.role, "role": key.role},
+            )
+        )
+
+
+def _password(credentials: str) -> str | None:
+    """https://www.rfc-editor.org/rfc/rfc7617"""
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,93 @@
+"""The types of fields and parameters that several routes share, with their limits and documentation."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Path, Query
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    model_validator,
+)
+
+INT32_MAX = 2**31 - 1
+INT64_MAX = 2**63 - 1
+
+
+class Input(BaseModel):
+    """A body, or part of one; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Resource(BaseModel):
+    """What a route answers with; built from a row, or an object, that has the fields by their names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_row(cls, value: Any) -> Any:
+        return dict(value) if isinstance(value, Mapping) else value
+
+
+def only_given() -> Any:
+    """The default of a field that a PATCH may leave out but not set to null."""
+    return Field(default_factory=lambda: None)
+
+
+def no_content() -> Response[None]:
+    """The answer of a route that has done its work and has nothing to say."""
+    return Response(204)
+
+
+def _text_only(value: Any) -> Any:
+    # pydantic would take a number for seconds since 1970.
+    if not isinstance(value, str):
+        raise ValueError("must be a date and time in a string")
+    return value
+
+
+def _storable_time(value: dt.datetime) -> dt.datetime:
+    if not 1970 <= value.year <= 9998:
+        raise ValueError("must lie between the years 1970 and 9998")
+    return value.astimezone(dt.UTC)
+
+
+# Not blank; the pattern is part of the documentation.
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"\S")]
+Description = Annotated[str, Field(max_length=10_000)]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0, le=INT32_MAX)]
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_text_only, json_schema_input_type=AwareDatetime),
+    AfterValidator(_storable_time),
+    Field(description="ISO 8601 with an offset from UTC.", examples=["2030-01-31T09:00:00Z"]),
+]
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="The `next_cursor` of the page before; repeat its filters.")
+]
+NextCursor = Annotated[
+    str | None, Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=200)
+]
+
+EmailTemplateId = Annotated[UUID, Path(description="Id of the email template.")]
+WorkflowId = Annotated[UUID, Path(description="Id of the workflow.")]
+CampaignId = Annotated[UUID, Path(description="Id of the campaign.")]
+ScheduledEmailId = Annotated[int, Path(ge=1, le=INT64_MAX, description="Id of the scheduled email.")]
+EmailId = Annotated[UUID, Path(description="Id of the email.")]
+LeadId = Annotated[UUID, Path(description="Id of the lead.")]
+LeadBatchId = Annotated[UUID, Path(description="Id of the lead batch.")]

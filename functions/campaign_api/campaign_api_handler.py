@@ -1,0 +1,72 @@
+"""The API Lambda: a payload-2.0 event of API Gateway in, its answer out. The routes are in the *_routes modules.
+
+Every request passes the same gate first: a valid key, a listed route, a sufficient role, a readable body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+import about_routes
+import api_access
+import api_requests
+import api_resources
+import email_templates_routes
+from api_access import Route
+from http_errors import PROBLEM_JSON, problem_of
+from sendledger.api_keys import ApiKey
+
+logger = Logger()
+
+app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=api_requests.read_json)
+app.use([api_requests.refuse_unknown])
+for _routes in (about_routes, email_templates_routes):
+    app.include_router(_routes.router)
+
+
+def _answer_error(error: Exception) -> Response[str]:
+    problem = problem_of(error, app.current_event.request_context.request_id)
+    return Response(problem.status, PROBLEM_JSON, problem.body(), dict(problem.headers))
+
+
+app.exception_handler(Exception)(_answer_error)
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one request; an error is answered with a problem document, never raised."""
+    request = APIGatewayProxyEventV2(event)
+    request_id = request.request_context.request_id
+    logged: dict[str, Any] = {"request_id": request_id}
+    try:
+        route, caller = _pass_gate(request)
+        logged |= {"route": route.name, "api_key_id": caller and str(caller.id)}
+        app.append_context(caller=caller)
+        answer = app.resolve(event, context)
+    except Exception as error:
+        problem = problem_of(error, request_id)
+        answer = {
+            "statusCode": problem.status.value,
+            "headers": {"Content-Type": PROBLEM_JSON, **problem.headers},
+            "body": problem.body(),
+            "isBase64Encoded": False,
+        }
+    logger.info("Answered", extra=logged | {"status": answer["statusCode"]})
+    return answer
+
+
+def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, ApiKey | None]:
+    method, path = request.http_method, request.path
+    caller = None
+    if not api_access.is_public(method, path):
+        authorization = request.headers.get("authorization")
+        caller = api_access.authenticate(api_resources.engine(), method, path, authorization)
+    route = api_access.find_route(method, path)
+    if caller is not None:
+        api_access.authorize(caller, route)
+    api_requests.check(request, route.name)
+    return route, caller

@@ -1,0 +1,234 @@
+"""Routes of email templates."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import (
+    Cursor,
+    Description,
+    EmailTemplateId,
+    Flag,
+    Input,
+    Limit,
+    Name,
+    NextCursor,
+    Resource,
+    no_content,
+    only_given,
+)
+from sendledger import email_templates
+from sendledger.errors import FieldError, InvalidInput
+
+router = APIGatewayHttpRouter()
+TAGS = ["Email templates"]
+
+Category = Literal[
+    "initial_outreach",
+    "follow_up",
+    "meeting_request",
+    "introduction",
+    "product_demo",
+    "partnership",
+    "general",
+    "other",
+]
+Subject = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=500,
+        pattern=r"\S",
+        description="Jinja2, as the bodies: `{{ first_name | default('there') }}`.",
+        examples=["{{ company_name }} and Acme"],
+    ),
+]
+BodyText = Annotated[
+    str | None, Field(max_length=500_000, description="If it is missing, it is derived from `body_html`.")
+]
+BodyHtml = Annotated[str | None, Field(max_length=500_000, description="Values are escaped for HTML.")]
+
+
+class NewEmailTemplate(Input):
+    """At least one of `body_text` and `body_html` is needed."""
+
+    name: Name
+    description: Description | None = None
+    industry: Annotated[str, Field(max_length=100)] | None = None
+    category: Category = "general"
+    subject: Subject
+    body_text: BodyText = None
+    body_html: BodyHtml = None
+    is_active: Flag = True
+
+
+class EmailTemplateChanges(Input):
+    """Only the given fields change."""
+
+    name: Name = only_given()
+    description: Description | None = None
+    industry: Annotated[str, Field(max_length=100)] | None = None
+    category: Category = only_given()
+    subject: Subject = only_given()
+    body_text: BodyText = None
+    body_html: BodyHtml = None
+    is_active: Flag = only_given()
+
+
+class EmailTemplateSummary(Resource):
+    """An email template without its bodies."""
+
+    id: UUID
+    name: str
+    description: str | None
+    industry: str | None
+    category: Category | None
+    subject: str
+    is_active: bool | None
+    created_at: dt.datetime | None
+    updated_at: dt.datetime | None
+
+
+class EmailTemplate(EmailTemplateSummary):
+    """An email template."""
+
+    body_text: Annotated[str | None, Field(description="Null: it is derived from `body_html`.")]
+    body_html: str | None
+
+
+class EmailTemplatePage(Resource):
+    """One page of email templates."""
+
+    items: list[EmailTemplateSummary]
+    next_cursor: NextCursor
+
+
+class PreviewLead(Input):
+    """The fields of a lead that templates can refer to."""
+
+    company_name: str | None = None
+    contact_name: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+    job_title: str | None = None
+    industry: str | None = None
+    city: str | None = None
+    country: str | None = None
+    website: str | None = None
+    phone: str | None = None
+    custom_fields: dict[str, Any] | None = None
+
+
+class PreviewRequest(Input):
+    """Exactly one of `lead_id` and `lead`."""
+
+    lead_id: UUID | None = None
+    lead: PreviewLead | None = None
+    campaign_name: Annotated[str, Field(max_length=255, description="The template's name if missing.")] | None = None
+
+
+class Preview(Resource):
+    """What the lead would be sent."""
+
+    subject: str
+    body_text: str
+    body_html: str | None
+
+
+@router.post(
+    "/v1/email-templates",
+    operation_id="create_email_template",
+    summary="Create an email template",
+    description="A template with a syntax error is refused; the error names the part and the line.",
+    status_code=201,
+    response_description="The new email template.",
+    tags=TAGS,
+)
+def create_email_template(body: Annotated[NewEmailTemplate, Body()]) -> EmailTemplate:
+    with api_resources.transaction() as connection:
+        return EmailTemplate.model_validate(email_templates.create(connection, body.model_dump()))
+
+
+@router.get(
+    "/v1/email-templates",
+    operation_id="list_email_templates",
+    summary="List email templates",
+    response_description="Email templates, newest first.",
+    tags=TAGS,
+)
+def list_email_templates(
+    limit: Limit = 50, cursor: Cursor = None, category: Annotated[Category | None, Query()] = None
+) -> EmailTemplatePage:
+    with api_resources.transaction() as connection:
+        return EmailTemplatePage.model_validate(email_templates.list_page(connection, limit, cursor, category))
+
+
+@router.get(
+    "/v1/email-templates/<email_template_id>",
+    operation_id="get_email_template",
+    summary="Get an email template",
+    response_description="The email template.",
+    tags=TAGS,
+)
+def get_email_template(email_template_id: EmailTemplateId) -> EmailTemplate:
+    with api_resources.transaction() as connection:
+        return EmailTemplate.model_validate(email_templates.get(connection, email_template_id))
+
+
+@router.patch(
+    "/v1/email-templates/<email_template_id>",
+    operation_id="update_email_template",
+    summary="Change an email template",
+    description="Campaigns that have started keep the content that they started with.",
+    response_description="The changed email template.",
+    tags=TAGS,
+)
+def update_email_template(
+    email_template_id: EmailTemplateId, body: Annotated[EmailTemplateChanges, Body()]
+) -> EmailTemplate:
+    with api_resources.transaction() as connection:
+        changes = body.model_dump(exclude_unset=True)
+        return EmailTemplate.model_validate(email_templates.update(connection, email_template_id, changes))
+
+
+@router.delete(
+    "/v1/email-templates/<email_template_id>",
+    operation_id="delete_email_template",
+    summary="Delete an email template",
+    description="Refused while a workflow, or a campaign that has not ended, uses it.",
+    status_code=204,
+    response_description="It is deleted.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "A workflow or an open campaign uses it; the problem names them."},
+)
+def delete_email_template(email_template_id: EmailTemplateId) -> Response[None]:
+    with api_resources.transaction() as connection:
+        email_templates.delete(connection, email_template_id)
+    return no_content()
+
+
+@router.post(
+    "/v1/email-templates/<email_template_id>/preview",
+    operation_id="preview_email_template",
+    summary="Preview an email template for a lead",
+    response_description="The rendered email; nothing is sent.",
+    tags=TAGS,
+)
+def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[PreviewRequest, Body()]) -> Preview:
+    lead = body.lead.model_dump() if body.lead else body.lead_id
+    if lead is None or (body.lead_id and body.lead):
+        message = "exactly one of lead_id and lead is needed"
+        raise InvalidInput("The request is not valid.", [FieldError(name, message) for name in ("lead_id", "lead")])
+    with api_resources.transaction() as connection:
+        return Preview.model_validate(
+            email_templates.preview(connection, email_template_id, lead, body.campaign_name), from_attributes=True
+        )

@@ -1,0 +1,194 @@
+"""Errors as HTTP answers: the one table from what went wrong to a status and an RFC 9457 problem document.
+
+An exception goes in, a `Problem` comes out. https://www.rfc-editor.org/rfc/rfc9457
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.logging import Logger
+
+from sendledger import errors
+from sendledger.errors import FieldError, SendledgerError
+
+PROBLEM_JSON = "application/problem+json"
+
+STATUS_OF: Mapping[type[SendledgerError], HTTPStatus] = {
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.NotThisDeployment: HTTPStatus.CONFLICT,
+}
+"""A subclass has its base's status; anything else is our own fault and answered with 500."""
+
+CONFLICT_OF_CONSTRAINT: Mapping[str, str] = {
+    "workflow_steps_email_template_id_fkey": "An email template of this workflow was deleted, or is in use by one.",
+    "campaigns_workflow_id_workflows_id_fk": "The workflow was deleted meanwhile.",
+    "campaign_leads_lead_id_leads_id_fk": "One of the leads was deleted meanwhile.",
+}
+"""Constraints that only a concurrent change can break: everything else is checked before it is written."""
+
+RETRY_AFTER_SECONDS = 5
+_TRY_AGAIN_CLASSES = ("08", "53", "57")
+"""Connection trouble, out of resources, operator intervention (statement timeouts among them).
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_TRY_AGAIN_STATES = ("25P02", "25P03", "40001", "40P01", "55P03")
+"""Ended for being idle; serialization failure, deadlock, lock not available."""
+
+_MESSAGES: Mapping[str, str] = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+    "string_type": "must be a string",
+    "int_type": "must be a whole number, not in quotes",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "uuid_type": "must be a UUID in a string",
+    "uuid_parsing": "must be a UUID such as 123e4567-e89b-12d3-a456-426614174000",
+    "datetime_type": "must be a date and time in a string",
+    "datetime_parsing": "must be a date and time such as 2030-01-31T09:00:00Z",
+    "datetime_from_date_parsing": "must be a date and time such as 2030-01-31T09:00:00Z",
+    "datetime_object_invalid": "must be a date and time such as 2030-01-31T09:00:00Z",
+    "timezone_aware": "must have an offset from UTC, for example 2030-01-31T09:00:00Z or …+02:00",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One error answer; `code` is stable for programs, `detail` is for people, `data` are extension members."""
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    errors: Sequence[FieldError] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> str:
+        """The problem document."""
+        document: dict[str, Any] = {
+            "type": f"urn:sendledger:problem:{self.code}",
+            "title": self.status.phrase,
+            "status": self.status.value,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
+        # An extension cannot take the place of a standard member; the campaign's status becomes current_status.
+        extensions = {("current_status" if name == "status" else name): value for name, value in self.data.items()}
+        return json.dumps({**extensions, **document}, default=str, separators=(",", ":"))
+
+
+class RequestRefused(Exception):
+    """The request is refused before its route runs."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+def problem_of(error: Exception, correlation_id: str) -> Problem:
+    """The answer to an error; what is not the caller's doing is logged under `correlation_id` and not explained."""
+    if isinstance(error, RequestRefused):
+        return error.problem
+    if isinstance(error, RequestValidationError):
+        return _invalid([_field_error(found) for found in error.errors()])
+    if isinstance(error, SendledgerError):
+        for base in type(error).__mro__:
+            if base in STATUS_OF:
+                fields = error.errors if isinstance(error, errors.InvalidInput) else ()
+                return Problem(STATUS_OF[base], error.code, error.detail, fields, error.data)
+    if isinstance(error, sa.exc.DBAPIError):
+        facts = _server_error(error)
+        conflict = CONFLICT_OF_CONSTRAINT.get(facts.get("n", ""))
+        if conflict is not None:
+            return Problem(HTTPStatus.CONFLICT, "conflict", conflict)
+        if not facts or facts["C"].startswith(_TRY_AGAIN_CLASSES) or facts["C"] in _TRY_AGAIN_STATES:
+            return _unavailable(error, correlation_id)
+    if isinstance(error, OSError | sa.exc.TimeoutError):
+        return _unavailable(error, correlation_id)
+    _log("Unexpected error", error, correlation_id)
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        "Something went wrong on our side. The log has the details under this correlation id.",
+        data={"correlation_id": correlation_id},
+    )
+
+
+def _invalid(found: Sequence[FieldError]) -> Problem:
+    fields = ", ".join(dict.fromkeys(error.field for error in found))
+    return Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", f"The request is not valid; see errors: {fields}.", found
+    )
+
+
+def _field_error(found: Mapping[str, Any]) -> FieldError:
+    where, *path = found["loc"] or ("body",)
+    if found["type"] == "value_error":
+        message = str(found["ctx"]["error"])
+    elif found["type"] in _MESSAGES:
+        message = _MESSAGES[found["type"]].format(**found.get("ctx", {}))
+    else:
+        message = found["msg"]
+    return FieldError(".".join(str(part) for part in path) or str(where), message)
+
+
+def _unavailable(error: Exception, correlation_id: str) -> Problem:
+    _log("The database cannot be reached or is too busy", error, correlation_id)
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "database_unavailable",
+        "The database cannot be reached or is too busy. Try again shortly.",
+        data={"correlation_id": correlation_id},
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+def _server_error(error: sa.exc.DBAPIError) -> Mapping[str, str]:
+    """What the server said, by its field codes; empty if the error is the connection's own.
+
+    https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], Mapping) and "C" in arguments[0] else {}
+
+
+def _log(message: str, error: Exception, correlation_id: str) -> None:
+    # Not the error's own text: a database error quotes values, and those may be somebody's data.
+    facts = _server_error(error) if isinstance(error, sa.exc.DBAPIError) else {}
+    logger.error(
+        message,
+        extra={
+            "correlation_id": correlation_id,
+            "error": type(error).__qualname__,
+            "sqlstate": facts.get("C"),
+            "constraint": facts.get("n"),
+            "frames": "".join(traceback.format_tb(error.__traceback__)),
+        },
+    )

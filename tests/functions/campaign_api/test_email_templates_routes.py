@@ -1,0 +1,122 @@
+"""Email templates through the API."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.functions.campaign_api.api_client import ApiClient
+
+TEMPLATE = {"name": "Hello", "subject": "Hi {{ first_name }}", "body_html": "<p>About {{ company_name }}</p>"}
+
+
+@pytest.fixture
+def template(api: ApiClient) -> dict[str, Any]:
+    created: dict[str, Any] = api.post("/v1/email-templates", TEMPLATE).json
+    return created
+
+
+def test_created_template_can_be_read(api: ApiClient) -> None:
+    created = api.post("/v1/email-templates", TEMPLATE)
+    assert created.status == 201
+    assert created.json["created_at"].endswith("Z")
+    assert api.get(f"/v1/email-templates/{created.json['id']}").json == created.json
+
+
+def test_missing_text_is_null_and_derived_in_the_preview(api: ApiClient, template: dict[str, Any]) -> None:
+    assert template["body_text"] is None
+    lead = {"first_name": "Ann", "company_name": "A & B"}
+    preview = api.post(f"/v1/email-templates/{template['id']}/preview", {"lead": lead})
+    assert preview.status == 200
+    assert preview.json == {
+        "subject": "Hi Ann",
+        "body_text": "About A & B\n",
+        "body_html": "<p>About A &amp; B</p>",
+    }
+
+
+BAD_TEMPLATES: dict[str, tuple[object, list[str]]] = {
+    "nothing": ({}, ["name", "subject"]),
+    "wrong type": (TEMPLATE | {"name": 5}, ["name"]),
+    "blank name": (TEMPLATE | {"name": " "}, ["name"]),
+    "null subject": (TEMPLATE | {"subject": None}, ["subject"]),
+    "too long": (TEMPLATE | {"subject": "x" * 501}, ["subject"]),
+    "extra field": (TEMPLATE | {"body": "x"}, ["body"]),
+    "unknown category": (TEMPLATE | {"category": "spam"}, ["category"]),
+    "flag in quotes": (TEMPLATE | {"is_active": "true"}, ["is_active"]),
+    "no body": ({"name": "a", "subject": "b"}, ["body_text", "body_html"]),
+    "syntax error": (TEMPLATE | {"body_text": "\n{% if %}"}, ["body_text"]),
+    "NUL": (TEMPLATE | {"name": "a\0b"}, ["name"]),
+    "half a surrogate pair": (TEMPLATE | {"name": "a\ud800b"}, ["name"]),
+    "not an object": ([TEMPLATE], ["body"]),
+}
+
+
+@pytest.mark.parametrize(("body", "fields"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES.keys())
+def test_bad_template_is_refused_naming_the_field(api: ApiClient, body: object, fields: list[str]) -> None:
+    answer = api.post("/v1/email-templates", body)
+    assert answer.status == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.fields == fields
+
+
+def test_only_the_given_fields_change(api: ApiClient, template: dict[str, Any]) -> None:
+    changed = api.patch(f"/v1/email-templates/{template['id']}", {"body_text": "Plain"})
+    assert changed.status == 200
+    assert changed.json == template | {"body_text": "Plain", "updated_at": changed.json["updated_at"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"name": None}, ["name"]),
+        ({"body_html": None}, ["body_text", "body_html"]),
+        ({"subject": "{{"}, ["subject"]),
+        ({"id": str(uuid4())}, ["id"]),
+    ],
+)
+def test_bad_change_is_refused(api: ApiClient, template: dict[str, Any], changes: object, fields: list[str]) -> None:
+    answer = api.patch(f"/v1/email-templates/{template['id']}", changes)
+    assert (answer.status, answer.fields) == (422, fields)
+    assert api.get(f"/v1/email-templates/{template['id']}").json == template
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("PATCH", "", {"name": "x"}),
+        ("DELETE", "", None),
+        ("POST", "/preview", {"lead": {}}),
+    ],
+)
+def test_unknown_template_is_not_found(api: ApiClient, method: str, path: str, body: object) -> None:
+    assert api.request(method, f"/v1/email-templates/{uuid4()}{path}", body=body).status == 404
+    not_an_id = api.request(method, f"/v1/email-templates/7{path}", body=body)
+    assert (not_an_id.status, not_an_id.fields) == (422, ["email_template_id"])
+
+
+def test_deleted_template_is_gone(api: ApiClient, template: dict[str, Any]) -> None:
+    deleted = api.delete(f"/v1/email-templates/{template['id']}")
+    assert (deleted.status, deleted.body) == (204, None)
+    assert api.get(f"/v1/email-templates/{template['id']}").status == 404
+
+
+def test_list_is_newest_first_in_pages_without_bodies(api: ApiClient) -> None:
+    names = [f"Template {number}" for number in range(5)]
+    for name in names:
+        api.post("/v1/email-templates", TEMPLATE | {"name": name})
+    first = api.get("/v1/email-templates", limit=3).json
+    second = api.get("/v1/email-templates", limit=3, cursor=first["next_cursor"]).json
+    assert [item["name"] for item in first["items"] + second["items"]] == names[::-1]
+    assert second["next_cursor"] is None
+    assert "body_html" not in first["items"][0]
+
+
+def test_list_is_filtered_by_category(api: ApiClient) -> None:
+    for category in ("general", "follow_up"):
+        api.post("/v1/email-templates", TEMPLATE | {"category": category})
+    found = api.get("/v1/email-templates", category="follow_up").json["items"]
+    assert [item["category"] for item in found] == ["follow_up"]
