@@ -7,14 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
 from local.postgres import Postgres
+from local.ses_simulator import SesSimulator
 from sendledger import database
-from sendledger.settings import DatabaseSettings
+from sendledger.send_email import ses_client
+from sendledger.sender import Resources
+from sendledger.settings import DatabaseSettings, SenderSettings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
@@ -78,3 +82,28 @@ def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection in a transaction of its own; commit what another connection shall see."""
     with engine.connect() as opened:
         yield opened
+
+
+@pytest.fixture
+def ses() -> Iterator[SesSimulator]:
+    """An SES without limits; tests that need them set them."""
+    with SesSimulator(rate=None, daily_quota=-1) as simulator:
+        yield simulator
+
+
+def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resources:
+    """What a sender needs, wired to a simulator."""
+    session = botocore.session.get_session()
+    session.set_credentials("test", "test")
+    session.set_config_variable("region", "us-east-1")
+    environ = {"DEPLOYMENT_ID": "test", "SENDER_FROM_ADDRESS": "Sales <sales@example.com>", **settings}
+    return Resources(
+        engine=engine,
+        ses_client=ses_client(session, endpoint_url=ses_url),
+        settings=SenderSettings.read({"SES_CONFIGURATION_SET": "sendledger", **environ}),
+    )
+
+
+@pytest.fixture
+def resources(engine: sa.Engine, ses: SesSimulator) -> Resources:
+    return sender_resources(engine, ses.url)

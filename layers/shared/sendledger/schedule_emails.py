@@ -38,7 +38,8 @@ _AUDIENCE = """
 # A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
 _JUDGED = f"""
 WITH audience AS MATERIALIZED ({_AUDIENCE}
-      AND (:buckets = 1 OR abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint) % :buckets = :bucket)
+      AND (:buckets = 1
+           OR mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket)
 ), judged AS (
     SELECT a.id, a.address, CASE
         WHEN coalesce(a.address, '') = '' THEN 'no_address'

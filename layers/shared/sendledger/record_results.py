@@ -1,0 +1,336 @@
+"""Recording: what SES said about a chunk of emails, written to everything that depends on it, in one transaction.
+
+Writes `scheduled_emails` (guarded by the claim token, so that a replay changes nothing), `emails`, `campaigns`
+(counters) and `leads` (status, last contact). A sent step pushes the lead's next step so that the configured gap is
+the least gap; a step that failed for good skips the lead's later ones. Also the two ways in which an operator settles
+a row whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger import audit_log
+from sendledger.claim_emails import ClaimedEmail
+from sendledger.errors import Conflict, NotFound
+from sendledger.render_email import RenderedEmail, RenderError, compile_template, lead_variables
+from sendledger.send_email import Answer, SendOutcome
+from sendledger.tables import campaign_steps, campaigns, leads, scheduled_emails
+
+MAX_ATTEMPTS = 3
+"""SES calls per row where each answer so far has proved that the email was not accepted."""
+
+RETRY_BASE_SECONDS = 60.0
+"""The first retry comes after one to two times this, the second after two to four times."""
+
+
+@dataclass(frozen=True)
+class SendResult:
+    """What became of one claimed email; `rendered` is None where it could not be rendered."""
+
+    email: ClaimedEmail
+    outcome: SendOutcome
+    rendered: RenderedEmail | None
+    ended_at: float
+    """`time.monotonic()` when the answer came."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Rows by the status they now have (``unknown`` and ``retry`` apart), and the campaigns they belong to."""
+
+    counts: Counter[str]
+    campaign_ids: frozenset[uuid.UUID]
+
+
+_LOCK_CAMPAIGNS = sa.text("""
+    SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+# In the order of their ids: two campaigns may be writing to the same leads.
+_LOCK_LEADS = sa.text("""
+    SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+
+_RECORD = sa.text("""
+WITH r AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
+        id bigint, kind text, message_id text, error_code text, message text, age float8, retry_in float8,
+        email_id uuid, to_address text, subject text, body_text text, body_html text)
+), done AS (
+    UPDATE scheduled_emails e SET
+        status = CASE WHEN r.kind = 'sent' THEN 'sent'
+                      WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts) THEN 'failed'
+                      WHEN c.status = 'running' THEN 'pending' ELSE 'cancelled' END,
+        reason = CASE WHEN r.kind IN ('sent', 'failed') OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
+                        OR c.status = 'running' THEN NULL
+                      WHEN c.status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
+        scheduled_for = CASE WHEN r.kind = 'retry' THEN now() + make_interval(secs => r.retry_in * 2 ^ e.retry_count)
+                             ELSE e.scheduled_for END,
+        retry_count = e.retry_count + CASE WHEN r.kind = 'retry' THEN 1 ELSE 0 END,
+        error_code = CASE WHEN r.kind IN ('failed', 'retry') THEN r.error_code END,
+        failure_reason = CASE WHEN r.kind IN ('failed', 'retry') THEN r.message END,
+        failed_at = CASE WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
+                         THEN now() END,
+        sent_at = CASE WHEN r.kind = 'sent' THEN now() - make_interval(secs => r.age) END,
+        ses_message_id = coalesce(r.message_id, e.ses_message_id),
+        email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
+        claim_token = CASE WHEN r.kind IN ('sent', 'failed') THEN e.claim_token END,
+        send_started_at = CASE WHEN r.kind IN ('retry', 'back') THEN NULL ELSE e.send_started_at END,
+        lease_until = NULL,
+        updated_at = now()
+    FROM r
+    JOIN scheduled_emails before ON before.id = r.id
+    JOIN campaigns c ON c.id = before.campaign_id
+    LEFT JOIN leads l ON l.id = before.lead_id
+    WHERE e.id = r.id AND e.claim_token = :token
+      AND (e.status = 'sending' OR (e.status = 'failed' AND e.error_code = 'outcome_unknown'))
+      -- Of a row that was given up as unknown only the news that it was sent is worth having.
+      AND (e.status = 'sending' OR r.kind = 'sent')
+    RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
+              r.kind, before.status = 'failed' AS was_unknown
+), written AS (
+    INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
+                        external_id, created_at, to_address, scheduled_email_id, delivery_status)
+    SELECT r.email_id, d.lead_id, d.campaign_id, r.subject, r.body_text, r.body_html,
+           CASE d.workflow_step_number WHEN 1 THEN 'initial' ELSE 'follow_up_' || d.workflow_step_number - 1 END,
+           'sent', d.sent_at, r.message_id, now(), r.to_address, d.id, 'sent'
+    FROM done d JOIN r ON r.id = d.id
+    WHERE d.email_id IS NOT NULL
+), contacted AS (
+    UPDATE leads l SET
+        status = CASE WHEN sent.step = 1 AND l.status = 'new' THEN 'contacted'
+                      WHEN sent.step = 2 AND l.status IN ('new', 'contacted') THEN 'follow_up_1'
+                      WHEN sent.step >= 3 AND l.status IN ('new', 'contacted', 'follow_up_1') THEN 'follow_up_2'
+                      ELSE l.status END,
+        follow_up_stage = CASE sent.step WHEN 1 THEN 'initial' WHEN 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
+        last_contacted_at = greatest(l.last_contacted_at, sent.at),
+        emails_sent = coalesce(l.emails_sent, 0) + sent.count,
+        updated_at = now()
+    FROM (SELECT lead_id, max(workflow_step_number) AS step, max(sent_at)::timestamp AS at, count(*) AS count
+          FROM done WHERE status = 'sent' GROUP BY lead_id) sent
+    WHERE l.id = sent.lead_id
+), counted AS (
+    UPDATE campaigns c SET
+        emails_sent_count = c.emails_sent_count + by_campaign.sent,
+        emails_sent = coalesce(c.emails_sent, 0) + by_campaign.sent,
+        emails_failed_count = c.emails_failed_count + by_campaign.failed,
+        current_workflow_step = greatest(c.current_workflow_step, by_campaign.step),
+        last_run_at = now(),
+        updated_at = now()
+    FROM (SELECT campaign_id, count(*) FILTER (WHERE status = 'sent') AS sent,
+                 count(*) FILTER (WHERE status = 'failed') - count(*) FILTER (WHERE was_unknown) AS failed,
+                 coalesce(max(workflow_step_number) FILTER (WHERE status = 'sent'), 0) AS step
+          FROM done GROUP BY campaign_id) by_campaign
+    WHERE c.id = by_campaign.campaign_id
+), next_steps AS (
+    SELECT campaign_id, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
+    FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done)
+    WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
+), pushed AS (
+    UPDATE scheduled_emails n SET scheduled_for = d.sent_at + s.gap, updated_at = now()
+    FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
+    WHERE d.status = 'sent' AND s.next_step IS NOT NULL
+      AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
+      AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+      AND n.scheduled_for < d.sent_at + s.gap
+), ended AS (
+    UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
+    FROM done d
+    WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
+      AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
+      AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+)
+SELECT campaign_id,
+       CASE WHEN error_code = 'outcome_unknown' THEN 'unknown' WHEN status = 'pending' AND kind = 'retry' THEN 'retry'
+            ELSE status END AS status,
+       count(*)
+FROM done GROUP BY 1, 2
+""").bindparams(
+    sa.bindparam("results", type_=sa.Text),
+    sa.bindparam("token", type_=sa.UUID),
+    sa.bindparam("max_attempts", type_=sa.Integer),
+)
+
+
+def record(connection: sa.Connection, results: Sequence[SendResult], token: uuid.UUID) -> Recorded:
+    """Write a chunk of results that one claim token covers; the caller commits.
+
+    May be repeated after a lost answer to COMMIT: rows that are recorded already no longer match.
+    """
+    campaign_ids = {result.email.campaign_id for result in results}
+    connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted(campaign_ids)})
+    lead_ids = {result.email.lead["lead_id"] for result in results if result.email.lead is not None}
+    connection.execute(_LOCK_LEADS, {"ids": sorted(lead_ids)})
+    now = time.monotonic()
+    rows = connection.execute(
+        _RECORD,
+        {
+            "results": json.dumps([_row(result, now) for result in results], ensure_ascii=False),
+            "token": token,
+            "max_attempts": MAX_ATTEMPTS,
+        },
+    )
+    counts: Counter[str] = Counter()
+    for _, status, count in rows:
+        counts[status] += count
+    return Recorded(counts, frozenset(campaign_ids))
+
+
+def _row(result: SendResult, now: float) -> dict[str, Any]:
+    outcome = result.outcome
+    match outcome.answer:
+        case Answer.SENT:
+            kind = "sent"
+        case Answer.FAIL_ROW | Answer.UNKNOWN:
+            kind = "failed"
+        case Answer.RETRY_LATER:
+            kind = "retry"
+        case _:
+            kind = "back"
+    row: dict[str, Any] = {
+        "id": result.email.id,
+        "kind": kind,
+        "message_id": outcome.message_id,
+        "error_code": outcome.error_code,
+        "message": outcome.message,
+        "age": now - result.ended_at,
+    }
+    if kind == "retry":
+        # Jitter, so that what failed together is not tried again together. The row's own count decides how often.
+        row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
+    if kind == "sent" and result.rendered is not None and result.email.lead is not None:
+        row |= {
+            "email_id": str(uuid.uuid4()),
+            "to_address": result.email.lead["email"],
+            "subject": result.rendered.subject,
+            "body_text": result.rendered.body_text,
+            "body_html": result.rendered.body_html,
+        }
+    return row
+
+
+def settle_as_sent(connection: sa.Connection, scheduled_email_id: int, message_id: str | None) -> bool:
+    """Record as sent what is `sending` or of unknown outcome, on the word of SES or of an operator.
+
+    The content that was sent went down with its sender; it is rendered again from the campaign's own copy. Returns
+    False where the row is in neither state.
+    """
+    row = (
+        connection.execute(
+            sa.select(
+                scheduled_emails.c.id,
+                scheduled_emails.c.campaign_id,
+                scheduled_emails.c.workflow_step_number,
+                scheduled_emails.c.claim_token,
+                scheduled_emails.c.lead_id,
+                campaign_steps.c.subject,
+                campaign_steps.c.body_text,
+                campaign_steps.c.body_html,
+                campaigns.c.name.label("campaign_name"),
+            )
+            .join(campaigns, campaigns.c.id == scheduled_emails.c.campaign_id)
+            .join(
+                campaign_steps,
+                (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
+                & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
+            )
+            .where(scheduled_emails.c.id == scheduled_email_id, scheduled_emails.c.claim_token.is_not(None))
+        )
+        .mappings()
+        .first()
+    )
+    if row is None:
+        return False
+    found = connection.execute(sa.select(leads).where(leads.c.id == row["lead_id"])).mappings().first()
+    lead = {**found, "lead_id": found["id"]} if found is not None else None
+    rendered = None
+    if lead is not None:
+        try:
+            template = compile_template(row["subject"], row["body_text"], row["body_html"])
+            rendered = template.render(lead_variables(lead, row["campaign_name"]))
+        except RenderError:
+            # The lead has lost a value since; that the email went out matters more than its wording.
+            rendered = RenderedEmail(row["subject"][:500], row["body_text"], row["body_html"])
+    email = ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], lead)
+    result = SendResult(email, SendOutcome(Answer.SENT, message_id), rendered, time.monotonic())
+    return record(connection, [result], row["claim_token"]).counts["sent"] == 1
+
+
+def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
+    """An operator knows that an email of unknown outcome went out.
+
+    Raises:
+        NotFound: no such scheduled email.
+        Conflict: its outcome is not unknown.
+    """
+    _check_unknown(connection, scheduled_email_id)
+    settle_as_sent(connection, scheduled_email_id, None)
+    audit_log.record(connection, actor, "scheduled_email.mark_sent", "scheduled_email", scheduled_email_id)
+
+
+def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
+    """An operator wants an email of unknown outcome sent (again); if SES did accept it, the lead gets it twice.
+
+    A completed campaign runs again until the row is terminal.
+
+    Raises:
+        NotFound: no such scheduled email.
+        Conflict: its outcome is not unknown, or its campaign has ended in another way than by completing.
+    """
+    campaign_id = _check_unknown(connection, scheduled_email_id)
+    status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
+    if status not in ("running", "paused", "completed"):
+        raise Conflict(f"Its campaign is {status}; nothing more is sent from it.", status=status)
+    _check_unknown(connection, scheduled_email_id)
+    connection.execute(
+        sa.update(scheduled_emails)
+        .where(scheduled_emails.c.id == scheduled_email_id)
+        .values(
+            status="cancelled" if status == "paused" else "pending",
+            reason="paused" if status == "paused" else None,
+            error_code=None,
+            failure_reason=None,
+            failed_at=None,
+            claim_token=None,
+            lease_until=None,
+            send_started_at=None,
+            updated_at=sa.func.now(),
+        )
+    )
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(
+            status="paused" if status == "paused" else "running",
+            completed_at=None,
+            emails_failed_count=campaigns.c.emails_failed_count - 1,
+            updated_at=sa.func.now(),
+        )
+    )
+    audit_log.record(connection, actor, "scheduled_email.requeue", "scheduled_email", scheduled_email_id)
+
+
+def _check_unknown(connection: sa.Connection, scheduled_email_id: int) -> uuid.UUID:
+    row = connection.execute(
+        sa.select(scheduled_emails.c.campaign_id, scheduled_emails.c.status, scheduled_emails.c.error_code).where(
+            scheduled_emails.c.id == scheduled_email_id
+        )
+    ).first()
+    if row is None:
+        raise NotFound("scheduled email", scheduled_email_id)
+    campaign_id, status, error_code = row
+    if error_code != "outcome_unknown":
+        raise Conflict(
+            f"Scheduled email {scheduled_email_id} is {status}; only one whose outcome is unknown can be settled.",
+            status=status,
+        )
+    return uuid.UUID(str(campaign_id))

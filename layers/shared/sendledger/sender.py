@@ -1,0 +1,511 @@
+"""The sender: one tick sends what is due, from claim to completion, within its time.
+
+    check in → sweep → row work → scheduled starts → quota
+    → again and again: claim → render → reserve → fence → send → record → complete
+
+The main thread speaks with the database and renders; a pool of threads speaks with SES. While one chunk is on its way
+the next is claimed and fenced and the last one recorded, so that the SES rate is used without gaps. Reads and writes
+`sender_state`; the other tables through the modules named above.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sendledger import campaign_lifecycle, claim_emails, late_emails, record_results, row_work
+from sendledger.claim_emails import ClaimedEmail
+from sendledger.errors import IllegalTransition, NotThisDeployment
+from sendledger.record_results import SendResult
+from sendledger.render_email import CompiledTemplate, RenderedEmail, RenderError, compile_template, lead_variables
+from sendledger.send_email import MAX_CALL_SECONDS, Answer, OutgoingEmail, SendOutcome, SesSender, sending_quota
+from sendledger.settings import SenderSettings
+from sendledger.tables import campaign_steps, campaigns, sender_state
+
+MAX_CHUNK = 500
+"""Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
+
+FINISH_SECONDS = 5.0
+"""Kept at the end of a tick for recording the last results and giving back what was claimed."""
+
+QUOTA_STOP_SECONDS = 600
+"""How long all sending rests after SES says that the daily quota is used up."""
+
+ROW_WORK_SECONDS = 30.0
+"""The part of a tick that row work may take before it is left for the next."""
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a sender works with; made once per process by the handler."""
+
+    engine: sa.Engine
+    ses_client: Any
+    settings: SenderSettings
+    start_sender: Callable[[], None] | None = None
+    """Starts one further sender and does not wait for it; None where there is no way to."""
+
+
+@dataclass
+class TickSummary:
+    """What one tick did. `stopped` says why nothing (more) was sent, if anything kept it from sending."""
+
+    claimed: int = 0
+    sent: int = 0
+    failed: int = 0
+    skipped: int = 0
+    released: int = 0
+    retried: int = 0
+    unknown: int = 0
+    swept: int = 0
+    campaigns_started: int = 0
+    campaigns_completed: int = 0
+    campaigns_paused: int = 0
+    campaigns_held: int = 0
+    senders_started: int = 0
+    rate: float = 0.0
+    stopped: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def send_due_emails(resources: Resources, seconds: float, *, further: bool = False) -> TickSummary:
+    """Run one tick that ends within `seconds`; `further` marks a sender that another tick has started to help it.
+
+    However it ends, the ledger accounts for each email: what was claimed and not fenced returns to pending, what was
+    fenced and has no result becomes ``outcome_unknown``.
+
+    Raises:
+        NotThisDeployment: the database belongs to another deployment; nothing was sent.
+    """
+    started = time.monotonic()
+    engine, settings = resources.engine, resources.settings
+    summary = TickSummary()
+    with engine.begin() as connection:
+        _check_in(connection, settings.deployment_id)
+        swept = claim_emails.sweep(connection)
+    summary.swept, summary.unknown = swept["returned"], swept["unknown"]
+    if not further:
+        _keep_campaigns_going(resources, summary, started + min(ROW_WORK_SECONDS, seconds / 2))
+    tick = _Tick(resources, summary, started + seconds)
+    if tick.find_rate():
+        if not further:
+            _start_further_senders(resources, summary, tick.stop_sending_at - time.monotonic())
+        tick.run()
+    if not further:
+        summary.campaigns_completed += len(campaign_lifecycle.complete_finished_campaigns(engine))
+    return summary
+
+
+def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds: float = 30.0) -> TickSummary:
+    """Send one email now, due or not, through the same gates as any other; see the summary for what became of it."""
+    summary = TickSummary()
+    with resources.engine.begin() as connection:
+        _check_in(connection, resources.settings.deployment_id)
+    tick = _Tick(resources, summary, time.monotonic() + seconds)
+    if tick.find_rate():
+        tick.run(only=scheduled_email_id)
+    return summary
+
+
+def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
+    """Complete the campaign if every one of its scheduled emails is terminal; see `campaign_lifecycle`."""
+    return campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
+
+
+def _check_in(connection: sa.Connection, deployment_id: str) -> None:
+    """Make sure that this deployment is the one that sends from this database; the first to tick becomes it."""
+    owner = connection.scalar(
+        sa.update(sender_state)
+        .values(deployment_id=sa.func.coalesce(sender_state.c.deployment_id, deployment_id))
+        .where(sa.func.coalesce(sender_state.c.deployment_id, deployment_id) == deployment_id)
+        .returning(sender_state.c.deployment_id)
+    )
+    if owner is None:
+        owner = connection.scalar(sa.select(sender_state.c.deployment_id))
+        raise NotThisDeployment(
+            f"This database belongs to deployment {owner!r} and this is {deployment_id!r}: a copy must not send. "
+            "If the other deployment is gone for good, take the database over as the documentation says.",
+            owner=owner,
+        )
+
+
+def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
+    engine = resources.engine
+    with engine.begin() as connection:
+        summary.campaigns_held = late_emails.hold_after_outage(connection, resources.settings.late_after)
+        lagging = row_work.campaigns_with_work(connection)
+    for campaign_id in lagging:
+        if time.monotonic() < deadline:
+            row_work.work_until(engine, campaign_id, deadline)
+    summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine))
+
+
+_DUE = sa.text("""
+    SELECT count(*) FROM (
+        SELECT FROM campaigns c CROSS JOIN LATERAL (
+            SELECT FROM scheduled_emails e
+            WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
+              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+            LIMIT :limit) due
+        WHERE c.status = 'running' AND c.row_work = '[]' LIMIT :limit) bounded
+""").bindparams(sa.bindparam("limit", type_=sa.Integer))
+
+
+def _start_further_senders(resources: Resources, summary: TickSummary, seconds: float) -> None:
+    """Start as many senders as the due emails and the SES rate can keep busy, up to the setting."""
+    settings = resources.settings
+    useful = min(settings.sender_concurrency, math.ceil(summary.rate / settings.sender_capacity_per_second))
+    if useful < 2 or resources.start_sender is None:
+        return
+    per_sender = max(1, int(settings.sender_capacity_per_second * seconds))
+    with resources.engine.connect() as connection:
+        due = connection.execute(_DUE, {"limit": per_sender * useful}).scalar_one()
+    for _ in range(min(useful, math.ceil(due / per_sender)) - 1):
+        resources.start_sender()
+        summary.senders_started += 1
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What one campaign sends in one step."""
+
+    template: CompiledTemplate
+    campaign_name: str
+    from_address: str
+    reply_to_address: str | None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A claimed email that is rendered and waits for its fence; a lead that was deleted has nothing to render."""
+
+    email: ClaimedEmail
+    rendered: RenderedEmail | None
+
+
+class _Tick:
+    """The sending part of a tick."""
+
+    def __init__(self, resources: Resources, summary: TickSummary, deadline: float) -> None:
+        self._engine = resources.engine
+        self._client = resources.ses_client
+        self._settings = resources.settings
+        self._summary = summary
+        self._deadline = deadline
+        # The last call may take its full time and its result must still be written.
+        self.stop_sending_at = deadline - MAX_CALL_SECONDS - FINISH_SECONDS
+        self._token = uuid.uuid4()
+        self._rate = 0.0
+        self._full_rate = 0.0
+        self._allowance = math.inf
+        self._halt = threading.Event()
+        self._answers: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._unrecorded: list[SendResult] = []
+        self._contents: dict[tuple[uuid.UUID, int], _Content | RenderError] = {}
+        self._ready: deque[_Ready] = deque()
+        self._touched: set[uuid.UUID] = set()
+        self._to_pause: dict[uuid.UUID, str] = {}
+
+    def find_rate(self) -> bool:
+        """Learn what may be sent now; False, with the reason in the summary, where it is nothing."""
+        with self._engine.connect() as connection:
+            stop = connection.execute(_STOP).first()
+        if stop is not None:
+            self._summary.stopped = f"{stop.stop_code}: {stop.stop_reason}"
+            return False
+        try:
+            quota = sending_quota(self._client)
+        except (ClientError, BotoCoreError) as error:
+            self._summary.stopped = f"quota_unknown: SES did not say what may be sent ({type(error).__name__})."
+            logger.exception("GetAccount failed")
+            return False
+        if quota.blocked or quota.max_send_rate <= 0:
+            self._summary.stopped = f"account: {quota.blocked or 'SES gives this account no sending rate.'}"
+            return False
+        if quota.remaining_24_hours < 1:
+            self._summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
+            return False
+        self._full_rate = self._rate = quota.max_send_rate * self._settings.sender_rate_safety
+        self._allowance = quota.remaining_24_hours
+        self._summary.rate = self._rate
+        return True
+
+    def run(self, only: int | None = None) -> None:
+        """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
+        threads = max(1, min(self._settings.sender_threads, math.ceil(self._rate * MAX_CALL_SECONDS)))
+        ses = SesSender(self._client, threads)
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="ses")
+        try:
+            if only is not None:
+                self._claim_one(only)
+            while not self._halt.is_set() and time.monotonic() < self.stop_sending_at and self._allowance >= 1:
+                if not self._ready and (only is not None or not self._claim()):
+                    if not self._in_flight and not self._unrecorded:
+                        break
+                    self._collect(time.monotonic() + 1.0)
+                    continue
+                self._send_chunk(ses, pool)
+        finally:
+            self._finish(pool, ses)
+
+    def _chunk_size(self) -> int:
+        return max(1, min(MAX_CHUNK, int(self._rate), int(min(self._allowance, MAX_CHUNK))))
+
+    def _claim(self) -> bool:
+        with self._engine.begin() as connection:
+            claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
+            self._prepare(connection, claimed)
+        return bool(claimed)
+
+    def _claim_one(self, scheduled_email_id: int) -> None:
+        with self._engine.begin() as connection:
+            claimed = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            if claimed is None:
+                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+            else:
+                self._prepare(connection, [claimed])
+
+    def _prepare(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+        """Render what was claimed; what cannot be rendered has its result at once."""
+        self._summary.claimed += len(claimed)
+        self._load_contents(connection, {(email.campaign_id, email.step_number) for email in claimed})
+        for email in claimed:
+            if email.lead is None:
+                self._ready.append(_Ready(email, None))
+                continue
+            content = self._contents[email.campaign_id, email.step_number]
+            try:
+                if isinstance(content, RenderError):
+                    raise content
+                rendered = content.template.render(lead_variables(email.lead, content.campaign_name))
+            except RenderError as error:
+                outcome = SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+                self._unrecorded.append(SendResult(email, outcome, None, time.monotonic()))
+            else:
+                self._ready.append(_Ready(email, rendered))
+
+    def _load_contents(self, connection: sa.Connection, steps: set[tuple[uuid.UUID, int]]) -> None:
+        missing = steps - self._contents.keys()
+        if not missing:
+            return
+        rows = connection.execute(
+            sa.select(campaign_steps, campaigns.c.name, campaigns.c.from_address, campaigns.c.reply_to_address)
+            .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
+            .where(campaign_steps.c.campaign_id.in_({campaign_id for campaign_id, _ in missing}))
+        ).mappings()
+        for row in rows:
+            content: _Content | RenderError
+            try:
+                content = _Content(
+                    compile_template(row["subject"], row["body_text"], row["body_html"]),
+                    row["name"],
+                    row["from_address"] or self._settings.sender_from_address,
+                    row["reply_to_address"],
+                )
+            except Exception as error:
+                # The start has compiled it once; whatever is wrong now is wrong for this step alone.
+                content = RenderError("template_error", str(error))
+            self._contents[row["campaign_id"], row["step_number"]] = content
+
+    def _send_chunk(self, ses: SesSender, pool: ThreadPoolExecutor) -> None:
+        """Reserve time for a chunk, wait for it, fence the chunk and hand it to the threads."""
+        chunk = [self._ready.popleft() for _ in range(min(self._chunk_size(), len(self._ready)))]
+        try:
+            # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
+            while self._in_flight > max(len(chunk), self._settings.sender_threads):
+                self._collect(time.monotonic() + 1.0)
+            with self._engine.begin() as connection:
+                wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
+            begin = time.monotonic() + wait
+            while (left := min(begin, self.stop_sending_at) - time.monotonic()) > 0 and not self._halt.is_set():
+                self._collect(time.monotonic() + left, until_empty=False)
+            if self._halt.is_set() or time.monotonic() >= self.stop_sending_at:
+                self._ready.extendleft(reversed(chunk))
+                return
+            with self._engine.begin() as connection:
+                fenced = claim_emails.fence(connection, [ready.email for ready in chunk], self._token)
+        except BaseException:
+            # Whether or not the fence was committed, SES has not been called for any of them.
+            ended = time.monotonic()
+            self._unrecorded += [
+                SendResult(ready.email, SendOutcome(Answer.NOT_CALLED), None, ended) for ready in chunk
+            ]
+            raise
+        self._summary.left_out.update(fenced.turned_away)
+        self._summary.skipped += sum(
+            count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
+        )
+        self._touched.update(ready.email.campaign_id for ready in chunk if ready.email.id not in fenced.sendable)
+        sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
+        self._allowance -= len(sendable)
+        self._in_flight += len(sendable)
+        begin = time.monotonic()
+        for position, ready in enumerate(sendable):
+            pool.submit(self._send, ses, ready, begin + position / self._rate)
+        self._collect(time.monotonic())
+
+    def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
+        """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""
+        email, rendered = ready.email, ready.rendered
+        outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message="The sender failed in its call.")
+        try:
+            content = self._contents[email.campaign_id, email.step_number]
+            if (wait := due - time.monotonic()) > 0:
+                self._halt.wait(wait)
+            late = time.monotonic() > self.stop_sending_at + 1.0
+            if (
+                self._halt.is_set()
+                or late
+                or rendered is None
+                or email.lead is None
+                or isinstance(content, RenderError)
+            ):
+                outcome = SendOutcome(Answer.NOT_CALLED)
+            else:
+                outcome = ses.send(
+                    OutgoingEmail(
+                        scheduled_email_id=email.id,
+                        campaign_id=email.campaign_id,
+                        attempt=self._token,
+                        from_address=content.from_address,
+                        to_address=email.lead["email"].strip(),
+                        reply_to_address=content.reply_to_address,
+                        subject=rendered.subject,
+                        body_text=rendered.body_text,
+                        body_html=rendered.body_html,
+                    ),
+                    self._settings.ses_configuration_set,
+                )
+        except Exception:
+            logger.exception("A call to SES failed", extra={"scheduled_email_id": email.id})
+        finally:
+            self._answers.put(SendResult(email, outcome, rendered, time.monotonic()))
+
+    def _collect(self, until: float, *, until_empty: bool = True) -> None:
+        """Take in the answers that are there, waiting for them until `until`, and record them once they are a chunk.
+
+        With `until_empty` the wait ends with the first answers.
+        """
+        while True:
+            try:
+                timeout = max(0.0, until - time.monotonic())
+                result = self._answers.get(timeout=timeout) if timeout > 0 and self._in_flight else None
+                if result is None:
+                    result = self._answers.get_nowait()
+            except queue.Empty:
+                if (wait := until - time.monotonic()) > 0 and not until_empty:
+                    self._halt.wait(wait)
+                break
+            self._take(result)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._take(self._answers.get_nowait())
+            if until_empty:
+                break
+        if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
+            self._record()
+
+    def _take(self, result: SendResult) -> None:
+        self._in_flight -= 1
+        self._unrecorded.append(result)
+        match result.outcome.answer:
+            case Answer.SLOW_DOWN:
+                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again.
+                self._rate = max(self._rate / 2, min(1.0, self._full_rate))
+            case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
+                self._halt.set()
+            case Answer.PAUSE_CAMPAIGN:
+                message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
+                self._to_pause.setdefault(result.email.campaign_id, message)
+
+    def _record(self) -> None:
+        """Write the results at hand; a lost connection is tried again until the tick's end."""
+        results, self._unrecorded = self._unrecorded, []
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    recorded = record_results.record(connection, results, self._token)
+                    for result in results:
+                        if result.outcome.answer in (Answer.STOP_FOR_A_WHILE, Answer.STOP_UNTIL_OPERATOR):
+                            self._stop_all(connection, result.outcome)
+                            break
+                break
+            except sa.exc.DBAPIError as error:
+                if not (
+                    error.connection_invalidated or isinstance(error, sa.exc.InterfaceError | sa.exc.OperationalError)
+                ):
+                    self._unrecorded = results
+                    raise
+                if time.monotonic() > self._deadline - 1.0:
+                    self._unrecorded = results
+                    raise
+                logger.warning("The results could not be written yet", exc_info=True)
+                time.sleep(0.2)
+        summary, counts = self._summary, recorded.counts
+        summary.sent += counts["sent"]
+        summary.failed += counts["failed"]
+        summary.unknown += counts["unknown"]
+        summary.retried += counts["retry"]
+        summary.released += counts["pending"] + counts["cancelled"]
+        self._touched |= recorded.campaign_ids
+        if not any(result.outcome.answer is Answer.SLOW_DOWN for result in results):
+            self._rate = min(self._full_rate, self._rate * 1.1)
+        self._pause_refused()
+
+    def _stop_all(self, connection: sa.Connection, outcome: SendOutcome) -> None:
+        for_a_while = outcome.answer is Answer.STOP_FOR_A_WHILE
+        until = sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, QUOTA_STOP_SECONDS) if for_a_while else None
+        connection.execute(
+            sa.update(sender_state).values(
+                stopped_until=until, stop_code=outcome.error_code, stop_reason=outcome.message
+            )
+        )
+        self._summary.stopped = f"{outcome.error_code}: {outcome.message}"
+
+    def _pause_refused(self) -> None:
+        while self._to_pause:
+            campaign_id, reason = self._to_pause.popitem()
+            with contextlib.suppress(IllegalTransition):
+                campaign_lifecycle.pause_campaign(self._engine, campaign_id, reason=reason)
+                self._summary.campaigns_paused += 1
+
+    def _finish(self, pool: ThreadPoolExecutor, ses: SesSender) -> None:
+        """End the threads, write the last results, give back the rest and complete what is done."""
+        self._halt.set()
+        pool.shutdown(wait=True)
+        ses.close()
+        self._collect(time.monotonic())
+        if self._unrecorded:
+            self._record()
+        if self._ready:
+            with self._engine.begin() as connection:
+                self._summary.released += claim_emails.release(
+                    connection, [ready.email for ready in self._ready], self._token
+                )
+        for campaign_id in self._touched:
+            self._summary.campaigns_completed += campaign_lifecycle.mark_campaign_complete(self._engine, campaign_id)
+
+
+_STOP = sa.text("""
+    SELECT stop_code, stop_reason FROM sender_state
+    WHERE stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now())
+""")

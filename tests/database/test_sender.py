@@ -1,0 +1,65 @@
+"""A tick sends what is due, once, writes it back and completes what is done."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sendledger import campaign_lifecycle
+from sendledger.sender import Resources, send_due_emails
+from sendledger.tables import emails, leads
+
+from local.ses_simulator import SesSimulator
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+
+SECONDS = 60.0
+
+
+def test_single_template_campaign_is_sent_and_completes(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, 5)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    summary = send_due_emails(resources, SECONDS)
+    assert (summary.claimed, summary.sent, summary.campaigns_completed) == (5, 5, 1)
+    assert len(ses.accepted()) == 5
+    campaign = campaign_row(engine, campaign_id)
+    assert campaign["status"] == "completed"
+    assert campaign["emails_sent_count"] == campaign["emails_sent"] == campaign["emails_scheduled_count"] == 5
+
+
+def test_sent_row_is_linked_to_the_email_and_the_lead(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@example.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    (row,) = rows_of(engine, campaign_id)
+    (accepted,) = ses.accepted()
+    email = connection.execute(sa.select(emails)).mappings().one()
+    lead = connection.execute(sa.select(leads)).mappings().one()
+    assert row["email_id"] == email["id"]
+    assert row["ses_message_id"] == email["external_id"] == accepted.message_id
+    assert (email["subject"], email["body_text"]) == ("Hello Ann0", "Dear Ann0 Lee of Company 0")
+    assert (accepted.subject, accepted.destination) == ("Hello Ann0", ("ann@example.com",))
+    assert accepted.tags["scheduled_email_id"] == str(row["id"])
+    assert accepted.tags["attempt"] == str(row["claim_token"])
+    assert (lead["status"], lead["emails_sent"], lead["last_contacted_at"]) == ("contacted", 1, email["sent_at"])
+
+
+def test_three_step_workflow_runs_until_its_last_email(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, 10, [NO_DELAY, DAY, DAY])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    for day, sent in enumerate((10, 20), 1):
+        send_due_emails(resources, SECONDS)
+        assert len(ses.accepted()) == sent
+        assert campaign_row(engine, campaign_id)["status"] == "running"
+        assert statuses(engine, campaign_id) == {"sent": sent, "pending": 30 - sent}
+        assert campaign_row(engine, campaign_id)["current_workflow_step"] == day
+        pass_time(engine, DAY)
+    send_due_emails(resources, SECONDS)
+    assert statuses(engine, campaign_id) == {"sent": 30}
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+    pass_time(engine, DAY)
+    send_due_emails(resources, SECONDS)
+    assert len(ses.accepted()) == 30
