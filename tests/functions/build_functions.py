@@ -85,31 +85,32 @@ def _fingerprint() -> str:
 
 
 def _sam_build(build: Path) -> None:
-    shutil.rmtree(build, ignore_errors=True)
-    build.mkdir()
-    template = build / "source.yaml"
+    # sam keeps here what it knows of earlier builds, and with it the layers that have not changed.
+    work = _BUILDS / "sam" / PYTHON
+    work.mkdir(parents=True, exist_ok=True)
+    template = work / "template.yaml"
     text = (ROOT / "template.yaml").read_text()
     template.write_text(text.replace("python3.13", PYTHON).replace("arm64", ARCHITECTURE))
     subprocess.run(
         [
             *(str(SAM_ENVIRONMENT / "bin" / "sam"), "build", "--template", str(template), "--base-dir", str(ROOT)),
-            *("--build-dir", str(build / "built"), "--cached", "--cache-dir", str(_BUILDS / "cache" / PYTHON)),
+            *("--build-dir", str(work / "build"), "--cached", "--cache-dir", str(work / "cache")),
         ],
-        cwd=build,
+        cwd=work,
         env={
             **os.environ,
             # sam looks for the function's Python by its name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "SAM_CLI_TELEMETRY": "0",
-            "__SAM_CLI_APP_DIR": str(_BUILDS / "sam"),
+            "__SAM_CLI_APP_DIR": str(work),
             "LAYER_PYTHON": sys.executable,
-            "LAYER_PYTHON_VERSION": PYTHON.removeprefix("python"),
+            "LAYER_PYTHON_VERSION": platform.python_version(),
             "LAYER_MACHINE": platform.machine(),
         },
         check=True,
     )
-    for path in (build / "built").iterdir():
-        path.rename(build / path.name)
+    shutil.rmtree(build, ignore_errors=True)
+    (work / "build").rename(build)
 
 
 def _copy_runtime_client(target: Path) -> None:
