@@ -48,9 +48,11 @@ def _needed(
             if (name, extra) in seen or name not in installed:
                 continue
             seen.add((name, extra))
-            for further in map(Requirement, installed[name].requires or []):
-                if further.marker is None or further.marker.evaluate({**environment, "extra": extra}):
-                    waiting.append(further)
+            waiting += [
+                further
+                for further in map(Requirement, installed[name].requires or [])
+                if further.marker is None or further.marker.evaluate({**environment, "extra": extra})
+            ]
     return needed
 
 
