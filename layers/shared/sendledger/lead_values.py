@@ -46,9 +46,10 @@ class BadValue(ValueError):
         self.message = message
 
 
-def lead_values(fields: Mapping[str, str], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
+def lead_values(fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
     """Column → value for a new lead; fields without a value are left out, required columns without one are ''.
 
+    `fields` holds texts; `tags` may be a list, or a text as it is in a file.
     '' rather than a guess: a template's `default` then supplies what is written instead.
 
     Raises:
@@ -61,7 +62,7 @@ def lead_values(fields: Mapping[str, str], custom_fields: Mapping[str, Any]) -> 
         if field == "email":
             continue
         if field == "tags":
-            values["tags"] = tags(re.split(r"[,;]", raw))
+            values["tags"] = tags(re.split(r"[,;]", raw) if isinstance(raw, str) else raw)
         elif value := text(field, raw):
             (custom if field in NAME_PARTS else values)[field] = value
     if "contact_name" not in values and (name := contact_name(custom)):

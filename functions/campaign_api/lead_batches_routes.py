@@ -1,0 +1,146 @@
+"""Routes of lead batches: importing leads from a CSV file, and what was imported."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from typing import Annotated, Any
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_requests
+import api_resources
+from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, no_content
+from sendledger import import_leads, lead_batches
+
+router = APIGatewayHttpRouter()
+TAGS = ["Lead batches"]
+
+_CSV_BODY = {
+    "required": True,
+    "content": {
+        api_requests.CSV: {
+            "schema": {"type": "string"},
+            "example": "Email,First Name,Company,Plan\nann@example.com,Ann,Acme,Pro\n",
+        }
+    },
+}
+
+
+class LeadBatch(Resource):
+    """One import of leads."""
+
+    id: UUID
+    name: str
+    source_file: str | None
+    uploaded_by: Annotated[str | None, Field(description="The name of the API key that was used.")]
+    total_leads: Annotated[int | None, Field(description="Rows read: imported, failed and duplicates.")]
+    successful_imports: int | None
+    failed_imports: int | None
+    duplicates_skipped: Annotated[
+        int | None, Field(description="Rows with an address that there was already, in the file or before it.")
+    ]
+    active_campaign_id: Annotated[UUID | None, Field(description="The campaign that uses it now.")]
+    campaign_history: Annotated[list[dict[str, Any]], Field(description="The campaigns that have used it.")]
+    created_at: dt.datetime | None
+    completed_at: Annotated[dt.datetime | None, Field(description="Null while it is being imported.")]
+    updated_at: dt.datetime
+
+
+class RowError(Resource):
+    """Why one row was not imported."""
+
+    row: Annotated[int, Field(description="The line of the file on which it begins; the first one is 1.")]
+    field: Annotated[str, Field(description="The field of the lead, the name of a custom field, or `row`.")]
+    code: Annotated[str, Field(examples=["invalid_email"])]
+    message: str
+
+
+class ImportedLeadBatch(LeadBatch):
+    """What became of a file."""
+
+    errors: Annotated[
+        list[RowError], Field(description=f"The first {import_leads.MOST_ERRORS}; `failed_imports` counts them all.")
+    ]
+
+
+class LeadBatchPage(Resource):
+    """One page of lead batches."""
+
+    items: list[LeadBatch]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/lead-batches",
+    operation_id="import_lead_batch",
+    summary="Import leads from a CSV file",
+    description=(
+        "The file is UTF-8, UTF-16 with a byte order mark, or Windows-1252; commas, semicolons, tabs or bars separate "
+        "its columns. One column must be named Email or Email Address; the usual columns of exports of HubSpot, "
+        "Apollo, LinkedIn, Mailchimp and Amazon Pinpoint are recognised whatever their case, blanks and underscores, "
+        "and every other one becomes a custom field under its name. A row that cannot be used, or that says that the "
+        "person opted out, is an error and does not keep the others from being imported. Leads that are there already "
+        "are left as they are: the same file twice adds nothing. The limit is 4.5 MB; split a larger file."
+    ),
+    status_code=201,
+    response_description="What became of the file.",
+    tags=TAGS,
+    openapi_extensions={"requestBody": _CSV_BODY},
+)
+def import_lead_batch(
+    name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
+    source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
+) -> ImportedLeadBatch:
+    stream = io.BytesIO(api_requests.body_bytes(router.current_event))
+    batch = {"name": name, "source_file": source_file, "uploaded_by": router.context["caller"].name[:255]}
+    with api_resources.transaction() as connection:
+        imported = import_leads.import_file(connection, stream, batch)
+    return ImportedLeadBatch.model_validate({**imported.lead_batch, "errors": imported.errors}, from_attributes=True)
+
+
+@router.get(
+    "/v1/lead-batches",
+    operation_id="list_lead_batches",
+    summary="List lead batches",
+    response_description="Lead batches, newest first.",
+    tags=TAGS,
+)
+def list_lead_batches(limit: Limit = 50, cursor: Cursor = None) -> LeadBatchPage:
+    with api_resources.transaction() as connection:
+        return LeadBatchPage.model_validate(lead_batches.list_page(connection, limit, cursor))
+
+
+@router.get(
+    "/v1/lead-batches/<lead_batch_id>",
+    operation_id="get_lead_batch",
+    summary="Get a lead batch",
+    response_description="The lead batch.",
+    tags=TAGS,
+)
+def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatch:
+    with api_resources.transaction() as connection:
+        return LeadBatch.model_validate(lead_batches.get(connection, lead_batch_id))
+
+
+@router.delete(
+    "/v1/lead-batches/<lead_batch_id>",
+    operation_id="delete_lead_batch",
+    summary="Delete a lead batch and its leads",
+    description=(
+        "As if the file had never been imported. Refused once a campaign has used one of its leads: what they were "
+        "sent would be lost."
+    ),
+    status_code=204,
+    response_description="The lead batch and its leads are deleted.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "A campaign uses it (`campaigns` names it), or has used one of its leads."},
+)
+def delete_lead_batch(lead_batch_id: LeadBatchId) -> Response[None]:
+    with api_resources.transaction() as connection:
+        lead_batches.delete(connection, lead_batch_id)
+    return no_content()

@@ -1,0 +1,228 @@
+"""Routes of leads."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field, field_validator
+
+import api_resources
+from api_fields import Cursor, Input, LeadId, Limit, NextCursor, Resource, no_content, only_given
+from sendledger import leads
+from sendledger.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
+
+router = APIGatewayHttpRouter()
+TAGS = ["Leads"]
+
+LeadStatus = Literal[
+    "new",
+    "contacted",
+    "follow_up_1",
+    "follow_up_2",
+    "responded",
+    "interested",
+    "not_interested",
+    "invalid",
+    "converted",
+]
+Email = Annotated[
+    str,
+    Field(
+        max_length=1000,
+        description="Blanks, `mailto:` and a name around it are taken off; the domain is stored in its ASCII form.",
+        examples=["ann@example.com"],
+    ),
+]
+Text = Annotated[str | None, Field(max_length=MAX_LENGTH["company_name"])]
+ShortText = Annotated[str | None, Field(max_length=MAX_LENGTH["country"])]
+LongText = Annotated[str | None, Field(max_length=MAX_LENGTH["notes"])]
+Size = Annotated[str | None, Field(max_length=MAX_LENGTH["company_size"])]
+Url = Annotated[str | None, Field(max_length=MAX_LENGTH["linkedin_url"])]
+NamePart = Annotated[
+    str | None, Field(max_length=MAX_LENGTH["first_name"], description="Missing: it is taken from `contact_name`.")
+]
+Tags = Annotated[list[Annotated[str, Field(max_length=MAX_TAG)]], Field(max_length=MAX_TAGS)]
+CustomFields = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=255)], str | bool | int | float | None],
+    Field(
+        max_length=500,
+        description="Whatever else templates need: `{{ custom_fields.plan }}`. A PATCH replaces all of them.",
+        examples=[{"plan": "Pro"}],
+    ),
+]
+
+
+class _LeadFields(Input):
+    company_name: Text = None
+    contact_name: Annotated[Text, Field(description="Missing: made of `first_name` and `last_name`.")] = None
+    first_name: NamePart = None
+    last_name: NamePart = None
+    job_title: Text = None
+    industry: ShortText = None
+    business_type: ShortText = None
+    company_size: Size = None
+    phone: Size = None
+    website: Text = None
+    linkedin_url: Url = None
+    address: LongText = None
+    city: ShortText = None
+    country: ShortText = None
+    notes: LongText = None
+
+    @field_validator("custom_fields", check_fields=False)
+    @classmethod
+    def _names_have_fields_of_their_own(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value and (taken := [name for name in NAME_PARTS if name in value]):
+            raise ValueError(f"must not contain {' or '.join(taken)}, which the lead has a field for")
+        return value
+
+
+class NewLead(_LeadFields):
+    """Only the address is needed."""
+
+    email: Email
+    tags: Tags = Field(default_factory=list)
+    custom_fields: CustomFields = Field(default_factory=dict)
+
+
+class LeadChanges(_LeadFields):
+    """Only the given fields change; null empties one."""
+
+    email: Email = only_given()
+    tags: Tags = only_given()
+    custom_fields: CustomFields = only_given()
+    status: LeadStatus = only_given()
+
+
+class Lead(Resource):
+    """A person at a company."""
+
+    id: UUID
+    email: str | None
+    company_name: str | None
+    contact_name: str | None
+    first_name: str | None
+    last_name: str | None
+    job_title: str | None
+    industry: str | None
+    business_type: str | None
+    company_size: str | None
+    phone: str | None
+    website: str | None
+    linkedin_url: str | None
+    address: str | None
+    city: str | None
+    country: str | None
+    notes: str | None
+    tags: list[str]
+    custom_fields: dict[str, Any]
+    source: Annotated[str, Field(examples=["csv_import", "api"])]
+    status: LeadStatus | None
+    batch_id: Annotated[UUID | None, Field(description="The lead batch that it was imported with.")]
+    emails_sent: int | None
+    last_contacted_at: dt.datetime | None
+    last_responded_at: dt.datetime | None
+    created_at: dt.datetime | None
+    updated_at: dt.datetime | None
+
+    @field_validator("custom_fields", mode="before")
+    @classmethod
+    def _without_name_parts(cls, value: Any) -> dict[str, Any]:
+        # An adopted database may hold anything here.
+        found = value if isinstance(value, dict) else {}
+        return {name: item for name, item in found.items() if name not in NAME_PARTS}
+
+
+class LeadPage(Resource):
+    """One page of leads."""
+
+    items: list[Lead]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/leads",
+    operation_id="create_lead",
+    summary="Create a lead",
+    status_code=201,
+    response_description="The new lead.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "There is a lead with this address, in whatever case; `lead_id` is its id."},
+)
+def create_lead(body: Annotated[NewLead, Body()]) -> Lead:
+    fields = body.model_dump(exclude={"custom_fields"}, exclude_none=True)
+    with api_resources.transaction() as connection:
+        return Lead.model_validate(leads.create(connection, fields, body.custom_fields))
+
+
+@router.get(
+    "/v1/leads",
+    operation_id="list_leads",
+    summary="List leads",
+    response_description="Leads, newest first.",
+    tags=TAGS,
+)
+def list_leads(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[LeadStatus | None, Query()] = None,
+    batch_id: Annotated[UUID | None, Query(description="Imported with this lead batch.")] = None,
+    email: Annotated[str | None, Query(max_length=255, description="The whole address, in whatever case.")] = None,
+    search: Annotated[
+        str | None, Query(min_length=1, max_length=255, description="Part of company, contact name or address.")
+    ] = None,
+) -> LeadPage:
+    with api_resources.transaction() as connection:
+        return LeadPage.model_validate(
+            leads.list_page(connection, limit, cursor, status=status, batch_id=batch_id, email=email, search=search)
+        )
+
+
+@router.get(
+    "/v1/leads/<lead_id>",
+    operation_id="get_lead",
+    summary="Get a lead",
+    response_description="The lead.",
+    tags=TAGS,
+)
+def get_lead(lead_id: LeadId) -> Lead:
+    with api_resources.transaction() as connection:
+        return Lead.model_validate(leads.get(connection, lead_id))
+
+
+@router.patch(
+    "/v1/leads/<lead_id>",
+    operation_id="update_lead",
+    summary="Change a lead",
+    description="Emails that are still to be sent get the new values.",
+    response_description="The changed lead.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "There is another lead with this address; `lead_id` is its id."},
+)
+def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()]) -> Lead:
+    with api_resources.transaction() as connection:
+        return Lead.model_validate(leads.update(connection, lead_id, body.model_dump(exclude_unset=True)))
+
+
+@router.delete(
+    "/v1/leads/<lead_id>",
+    operation_id="delete_lead",
+    summary="Delete a lead",
+    description=(
+        "The emails that it was sent are deleted with it. What campaigns were still to send it is skipped with the "
+        "reason `lead_deleted`; the rows of the ledger stay, without the lead."
+    ),
+    status_code=204,
+    response_description="It is deleted.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "An email to this lead is on its way at this moment."},
+)
+def delete_lead(lead_id: LeadId) -> Response[None]:
+    with api_resources.transaction() as connection:
+        leads.delete(connection, lead_id)
+    return no_content()
