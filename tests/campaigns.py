@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
+
 from sendledger.tables import (
     campaigns,
     email_templates,

@@ -15,6 +15,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from sendledger import database, send_email, sender
 from sendledger.settings import DatabaseSettings, SenderSettings
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle
 from sendledger.sender import Resources, send_due_emails
 from sendledger.tables import emails, leads
-
-from local.ses_simulator import SesSimulator
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 
 SECONDS = 60.0
