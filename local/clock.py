@@ -64,7 +64,8 @@ class Clock:
     def stop(self) -> None:
         self._stopped.set()
         for thread in self._threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
     def _keep(self, schedule: Schedule) -> None:
         interval = schedule.interval.total_seconds() / 60 * self._minute

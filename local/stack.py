@@ -19,10 +19,17 @@ from local.threaded_server import HOST
 
 PARAMETERS = {
     "DeploymentId": "local",
-    "SenderFromAddress": "Sendledger <hello@sendledger.example>",
+    "SenderFromAddress": "Nora Lind <nora@harbour-booking.example>",
     "DatabaseHost": "localhost",
 }
 """Values of the template's parameters that have no default. The database is where DATABASE_URL says."""
+
+DUMMY_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""Enough for botocore to sign requests, and nothing that AWS would accept."""
 
 _OF_THE_MACHINE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
 
@@ -34,9 +41,9 @@ class FunctionError(Exception):
 class LocalStack:
     """Use it as a context manager, or call `start` and `stop`. It listens from the moment that it is made.
 
-    `variables` are environment variables for the functions; they win over the template's. With `tick_seconds` a minute
-    of the template's schedules lasts that many seconds, with 0 they are not kept. `log` (a real file) gets what the
-    functions print.
+    `variables` win over the template's values of environment variables, in the functions that declare them. `aws` are
+    the AWS_* variables that functions get for credentials; without it they get dummies. `log` (a real file) gets what
+    the functions print. Schedules are kept once `tick_every` says how fast.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -51,47 +58,50 @@ class LocalStack:
         ses_url: str,
         log: IO[bytes],
         port: int = 0,
-        tick_seconds: float = 0,
         variables: Mapping[str, str] | None = None,
+        aws: Mapping[str, str] | None = None,
         region: str = "us-east-1",
     ) -> None:
-        given = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses_url, **(variables or {})}
-        self._template = read_template(template_path, PARAMETERS, region, given)
+        self._template = read_template(template_path, PARAMETERS, region, variables)
         self._server = http_front(port, self._handle)
         self.url = f"http://{HOST}:{self._server.port}"
-        declared = {name for function in self._template.functions.values() for name in function.environment}
         environment = {
             **{name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ},
-            **dummy_credentials(region),
+            **(aws or DUMMY_CREDENTIALS),
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL_LAMBDA": self.url,
+            "AWS_ENDPOINT_URL_SESV2": ses_url,
+            "DATABASE_URL": database_url,
             # What runs on this machine is not reached through a proxy.
             "NO_PROXY": "localhost,127.0.0.1",
-            "AWS_ENDPOINT_URL_LAMBDA": self.url,
-            **{name: value for name, value in given.items() if name not in declared},
         }
         self._functions = Functions(self._template.functions, environment, log)
         self._gateway = ApiGateway(self._template.routes, self._functions)
         self._lambda = LambdaApi(self._functions)
         self._clock: Clock | None = None
-        if tick_seconds > 0:
-            self._clock = Clock(self._template.schedules, region, tick_seconds, self._invoke_scheduled)
 
     def start(self) -> Self:
         self._server.start()
-        if self._clock is not None:
-            self._clock.start()
         return self
+
+    def tick_every(self, seconds: float) -> None:
+        """From now on a minute of the template's schedules lasts that many seconds; with 0 they are not kept."""
+        if self._clock is not None:
+            self._clock.stop()
+        self._clock = Clock(self._template.schedules, self._template.region, seconds, self._invoke_scheduled)
+        if seconds > 0:
+            self._clock.start()
 
     def finish(self) -> None:
         """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends."""
-        if self._clock is not None:
-            self._clock.stop()
+        self.tick_every(0)
         self._functions.refuse_more()
         self._functions.wait_until_idle()
 
     def stop(self) -> None:
         """Stop at once. A sender that is killed while it sends leaves emails whose outcome is unknown."""
-        if self._clock is not None:
-            self._clock.stop()
+        self.tick_every(0)
         self._functions.stop()
         self._server.stop()
 
@@ -130,14 +140,3 @@ class LocalStack:
 
     def _invoke_scheduled(self, schedule: Schedule, event: bytes) -> None:
         self._functions.invoke_async(self._functions.find(schedule.function), event)
-
-
-def dummy_credentials(region: str) -> dict[str, str]:
-    """Enough for botocore to sign requests, and nothing that AWS would accept."""
-    return {
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }

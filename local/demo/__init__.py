@@ -1,0 +1,1 @@
+"""The demo that `make run` loads into an empty database: leads, three email templates, a workflow and a campaign."""

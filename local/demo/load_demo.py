@@ -1,0 +1,69 @@
+"""Loads the demo through the HTTP API, as a user would. What an interrupted run has loaded is not loaded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from local.api_client import ApiClient
+
+CAMPAIGN = "Online booking for independent practices"
+_LEADS = "Practices without online booking"
+_WORKFLOW = "Introduction, follow-up, last word"
+_FOLDER = Path(__file__).parent
+
+_STEPS = (
+    ("introduction", "{{ company_name }}: booking without the telephone", 0),
+    ("follow_up", "Re: {{ company_name }}: booking without the telephone", 1),
+    ("last_word", "{{ first_name | default('One last word') }}, shall I close the file?", 1),
+)
+"""Email template, its subject, and the minutes after the step before it."""
+
+
+def may_load(api: ApiClient) -> bool:
+    """Whether the database is empty, or holds nothing but what an interrupted run has loaded."""
+    return all(
+        item["name"] == name
+        for path, name in (("/v1/campaigns", CAMPAIGN), ("/v1/lead-batches", _LEADS), ("/v1/workflows", _WORKFLOW))
+        for item in api.list(path)
+    )
+
+
+def load(api: ApiClient) -> Any:
+    """The demo's campaign, started."""
+    batch = _named(api, "/v1/lead-batches", _LEADS)
+    if batch is None:
+        batch = api.post_csv("/v1/lead-batches", (_FOLDER / "leads.csv").read_bytes(), name=_LEADS)
+    workflow = _named(api, "/v1/workflows", _WORKFLOW)
+    if workflow is None:
+        steps = [
+            {
+                "step_number": number,
+                "email_template_id": _email_template(api, name, subject)["id"],
+                "delay": {"value": minutes, "unit": "minutes"},
+            }
+            for number, (name, subject, minutes) in enumerate(_STEPS, start=1)
+        ]
+        workflow = api.post("/v1/workflows", {"name": _WORKFLOW, "steps": steps})
+    campaign = _named(api, "/v1/campaigns", CAMPAIGN)
+    if campaign is None:
+        fields = {"name": CAMPAIGN, "batch_ids": [batch["id"]], "workflow_id": workflow["id"]}
+        campaign = api.post("/v1/campaigns", fields)
+    if campaign["status"] == "draft":
+        api.post(f"/v1/campaigns/{campaign['id']}/start")
+    return api.get(f"/v1/campaigns/{campaign['id']}")
+
+
+def _email_template(api: ApiClient, name: str, subject: str) -> Any:
+    found = _named(api, "/v1/email-templates", name)
+    if found is not None:
+        return found
+    bodies = {
+        "body_text": (_FOLDER / "email_templates" / f"{name}.txt").read_text(),
+        "body_html": (_FOLDER / "email_templates" / f"{name}.html").read_text(),
+    }
+    return api.post("/v1/email-templates", {"name": name, "subject": subject, **bodies})
+
+
+def _named(api: ApiClient, path: str, name: str) -> Any | None:
+    return next((item for item in api.list(path) if item["name"] == name), None)

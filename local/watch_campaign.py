@@ -1,0 +1,60 @@
+"""Shows a campaign's progress in the terminal until it has ended: a table that is redrawn, or lines where it cannot be.
+
+What it shows is GET /v1/campaigns/{id}/stats, asked once a second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from local.api_client import ApiClient
+
+_SHOWN = ("pending", "sending", "sent", "failed", "skipped", "cancelled")
+_UNDER_WAY = ("scheduled", "running", "paused")
+_LINE_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
+
+
+def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: threading.Event) -> str:
+    """Show the campaign until it has ended or `stopping` is set: its last status."""
+    redraws = output.isatty()
+    shown: Sequence[str] = ()
+    while True:
+        stats = api.get(f"/v1/campaigns/{campaign['id']}/stats")
+        lines = table(stats, datetime.now(UTC)) if redraws else [line(stats)]
+        if redraws:
+            output.write(_LINE_UP_AND_CLEAR * len(shown))
+        if redraws or lines != shown:
+            output.write("".join(f"{each}\n" for each in lines))
+            output.flush()
+        shown = lines
+        if stats["status"] not in _UNDER_WAY or stopping.wait(1):
+            return str(stats["status"])
+
+
+def table(stats: Any, now: datetime) -> list[str]:
+    """The campaign as a table with one row per step."""
+    lines = [" step " + "".join(f"{status:>11}" for status in _SHOWN)]
+    lines += [
+        f"{step['step_number']:>5} " + "".join(f"{step[status]:>11}" for status in _SHOWN) for step in stats["by_step"]
+    ]
+    return [*lines, f"  {stats['status']}{_next_due(stats, now)}"]
+
+
+def line(stats: Any) -> str:
+    """The campaign as one line, which stays the same until something happens."""
+    steps = [
+        f"step {step['step_number']}: " + ", ".join(f"{step[status]} {status}" for status in _SHOWN if step[status])
+        for step in stats["by_step"]
+    ]
+    due = f"; next due {stats['next_due_at']}" if stats["next_due_at"] else ""
+    return f"{stats['status']}; {'; '.join(steps)}{due}"
+
+
+def _next_due(stats: Any, now: datetime) -> str:
+    if not stats["next_due_at"]:
+        return ""
+    seconds = (datetime.fromisoformat(stats["next_due_at"]) - now).total_seconds()
+    return f", next due in {seconds:.0f} s" if seconds > 0 else ", due now"
