@@ -16,7 +16,13 @@ import about_routes
 import api_access
 import api_requests
 import api_resources
+import campaign_lifecycle_routes
+import campaigns_routes
 import email_templates_routes
+import lead_batches_routes
+import leads_routes
+import scheduled_emails_routes
+import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
 from sendledger.api_keys import ApiKey
@@ -25,7 +31,16 @@ logger = Logger()
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=api_requests.read_json)
 app.use([api_requests.refuse_unknown])
-for _routes in (about_routes, email_templates_routes):
+for _routes in (
+    about_routes,
+    leads_routes,
+    lead_batches_routes,
+    email_templates_routes,
+    workflows_routes,
+    campaigns_routes,
+    campaign_lifecycle_routes,
+    scheduled_emails_routes,
+):
     app.include_router(_routes.router)
 
 

@@ -1,0 +1,166 @@
+"""The API's OpenAPI document: what powertools derives from the routes, completed with what holds for all of them.
+
+Every operation gets its role and the problems that it can answer with; nothing of that is repeated in the routes. A
+route that can meet a conflict says when, in `x-conflict`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Server, Tag
+from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
+
+from api_access import MINIMUM_ROLE, PUBLIC
+from api_requests import METHODS_WITH_BODY
+from campaign_api_handler import app
+from http_errors import PROBLEM_JSON
+
+TITLE = "Sendledger"
+VERSION = "1.0.0"
+"""Of the API, as the /v1 in its paths."""
+
+DESCRIPTION = """\
+Email campaigns on Amazon SES with a ledger that accounts for every email.
+
+Send your API key as `Authorization: Bearer sl_…`; only `/v1/health` needs none. A key has a role, and each role may do
+what those before it may: *viewer* (read), *editor* (leads, templates, workflows, campaign drafts), *sender* (start,
+pause, resume, cancel, send), *admin*. In a browser, `/v1/docs` takes a key as the password, with any user name.
+
+Lists are newest first where nothing else is said; they take `limit` and `cursor` and answer `{items, next_cursor}`.
+`PATCH` changes the given fields only. Unknown fields and parameters are refused. Times are ISO 8601 in UTC.
+Errors are problem documents (RFC 9457, `application/problem+json`).
+"""
+
+_TAGS = ("About", "Leads", "Lead batches", "Email templates", "Workflows", "Campaigns", "Scheduled emails", "Emails")
+
+_PROBLEM = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457. Some problems have further members.",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {
+            "type": "string",
+            "format": "uri",
+            "description": "What went wrong; stable, for programs.",
+            "examples": ["urn:sendledger:problem:invalid_input"],
+        },
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "What went wrong, for people."},
+        "errors": {
+            "type": "array",
+            "description": "What is wrong with which field.",
+            "items": {
+                "type": "object",
+                "title": "FieldError",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string", "examples": ["steps.0.email_template_id"]},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+_PROBLEMS = {
+    400: "The body is not well-formed JSON.",
+    401: "The API key is missing, unknown, expired or revoked.",
+    403: "The role of the API key does not suffice.",
+    404: "There is no such thing.",
+    413: "The body is too large.",
+    415: "The body has the wrong media type.",
+    422: "The request is not valid; `errors` names the fields.",
+    500: "An error on our side; `correlation_id` finds it in the log.",
+    503: "The database cannot be reached or is too busy; try again after `Retry-After` seconds.",
+}
+_HEADERS = {
+    401: {"WWW-Authenticate": "How to authenticate."},
+    503: {"Retry-After": "Seconds to wait."},
+}
+_POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
+
+
+@functools.cache
+def document() -> dict[str, Any]:
+    """The document as parsed JSON; not to be changed."""
+    derived: dict[str, Any] = json.loads(
+        app.get_openapi_json_schema(
+            title=TITLE,
+            version=VERSION,
+            description=DESCRIPTION,
+            tags=[Tag(name=name) for name in _TAGS],
+            servers=[Server(url="/")],
+            security_schemes={"api_key": HTTPBearer(scheme="bearer", description="An API key: sl_…")},
+            security=[{"api_key": []}],
+        )
+    )
+    schemas = derived["components"]["schemas"]
+    for name in _POWERTOOLS_SCHEMAS:
+        schemas.pop(name, None)
+    schemas["Problem"] = _PROBLEM
+    for path, operations in derived["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, method.upper(), path)
+    return derived
+
+
+def as_json() -> str:
+    """The document as it is served and committed."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+@functools.cache
+def as_page() -> str:
+    """The document as a page to read and try out (Swagger UI), complete in itself."""
+    files = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
+    return generate_swagger_html(
+        # No text of the document can end the script that it stands in.
+        json.dumps(document()).replace("</", "<\\/"),
+        files.joinpath("swagger-ui-bundle.min.js").read_text("utf-8"),
+        files.joinpath("swagger-ui.min.css").read_text("utf-8"),
+        swagger_base_url="",
+        oauth2_config=None,
+    )
+
+
+def _complete(operation: dict[str, Any], method: str, path: str) -> None:
+    listed_path = path.replace("{", "<").replace("}", ">")
+    role = MINIMUM_ROLE[f"{method} {listed_path}"]
+    problems = {422: _PROBLEMS[422], 500: _PROBLEMS[500], 503: _PROBLEMS[503]}
+    if role is PUBLIC:
+        operation["security"] = []
+    else:
+        operation["x-minimum-role"] = role
+        operation["description"] = f"{operation.get('description', '')}\n\nNeeds the role {role}.".strip()
+        problems |= {status: _PROBLEMS[status] for status in (401, 403)}
+    if "{" in path:
+        problems[404] = _PROBLEMS[404]
+    if method in METHODS_WITH_BODY:
+        problems |= {status: _PROBLEMS[status] for status in (400, 413, 415)}
+    if "x-conflict" in operation:
+        problems[409] = operation.pop("x-conflict")
+    responses = operation["responses"]
+    if "204" in responses:
+        responses["204"].pop("content", None)
+    operation["responses"] = {
+        **{status: answer for status, answer in responses.items() if status != "422"},
+        **{str(status): _problem(status, problems[status]) for status in sorted(problems)},
+    }
+
+
+def _problem(status: int, description: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "description": description,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    if status in _HEADERS:
+        answer["headers"] = {
+            name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in _HEADERS[status].items()
+        }
+    return answer

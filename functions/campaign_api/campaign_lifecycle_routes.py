@@ -1,0 +1,179 @@
+"""Routes that make a campaign run, pause, go on and end, and that show how far it is."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Request
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import CampaignId, Resource
+from campaigns_routes import CampaignStatus
+from sendledger import campaigns, scheduled_emails
+
+router = APIGatewayHttpRouter()
+TAGS = ["Campaigns"]
+
+RowWork = Annotated[
+    list[dict[str, Any]],
+    Field(
+        description="What is still being finished in the background; with large campaigns the counts grow until then."
+    ),
+]
+
+
+class Started(Resource):
+    """What the start did."""
+
+    status: CampaignStatus
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    leads_excluded: Annotated[dict[str, int], Field(description="Leads that are left out, by reason.")]
+    scheduled_start_at: dt.datetime | None
+    row_work: RowWork
+
+
+class Paused(Resource):
+    """What the pause did."""
+
+    status: CampaignStatus
+    emails_cancelled: Annotated[int, Field(description="They become pending again when the campaign is resumed.")]
+    emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
+    row_work: RowWork
+
+
+class Resumed(Resource):
+    """What the resume did."""
+
+    status: CampaignStatus
+    emails_rescheduled: int
+    shifted_by_seconds: Annotated[float, Field(description="The length of the pause.")]
+    row_work: RowWork
+
+
+class Cancelled(Resource):
+    """What the cancellation did."""
+
+    status: CampaignStatus
+    emails_cancelled: int
+    emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
+    row_work: RowWork
+
+
+class CountByStatus(Resource):
+    """How many scheduled emails have which status."""
+
+    pending: int
+    sending: int
+    sent: int
+    failed: int
+    skipped: int
+    cancelled: int
+
+
+class StepStats(Resource):
+    """The scheduled emails of one step."""
+
+    step_number: int
+    by_status: CountByStatus
+
+
+class CampaignStats(Resource):
+    """How far a campaign is."""
+
+    campaign_id: UUID
+    status: CampaignStatus
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    emails_sent_count: int
+    emails_failed_count: int
+    leads_excluded: dict[str, int]
+    by_status: CountByStatus
+    by_step: list[StepStats]
+    next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]
+    row_work: RowWork
+
+
+# The lifecycle compiles templates, so it is imported where it is used: most requests need no Jinja2.
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/start",
+    operation_id="start_campaign",
+    summary="Start a campaign",
+    description="Schedules all its emails. With `start_type` scheduled it waits for `scheduled_start_at` first.",
+    response_description="It is running, or scheduled.",
+    tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "Its status (`current_status`) does not allow it, or a lead batch is held by another campaign."
+    },
+)
+def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
+    from sendledger import campaign_lifecycle
+
+    started = campaign_lifecycle.start_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    return Started.model_validate(started)
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/pause",
+    operation_id="pause_campaign",
+    summary="Pause a campaign",
+    response_description="It is paused; nothing more is taken up for sending.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
+)
+def pause_campaign(campaign_id: CampaignId, request: Request) -> Paused:
+    from sendledger import campaign_lifecycle
+
+    paused = campaign_lifecycle.pause_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    return Paused.model_validate(paused)
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/resume",
+    operation_id="resume_campaign",
+    summary="Resume a paused campaign",
+    description="Every email moves later by the length of the pause: gaps are kept and nothing goes out in a burst.",
+    response_description="It is running again.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
+)
+def resume_campaign(campaign_id: CampaignId, request: Request) -> Resumed:
+    from sendledger import campaign_lifecycle
+
+    resumed = campaign_lifecycle.resume_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    return Resumed.model_validate(resumed)
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/cancel",
+    operation_id="cancel_campaign",
+    summary="Cancel a campaign for good",
+    response_description="It is cancelled; its lead batches are free.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
+)
+def cancel_campaign(campaign_id: CampaignId, request: Request) -> Cancelled:
+    from sendledger import campaign_lifecycle
+
+    cancelled = campaign_lifecycle.cancel_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    return Cancelled.model_validate(cancelled)
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/stats",
+    operation_id="get_campaign_stats",
+    summary="How far is a campaign?",
+    response_description="Counts by status and by step.",
+    tags=TAGS,
+)
+def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
+    with api_resources.transaction() as connection:
+        campaign = campaigns.get(connection, campaign_id)
+        stats = scheduled_emails.campaign_stats(connection, campaign_id)
+    return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id})

@@ -1,0 +1,240 @@
+"""Routes of campaigns as drafts and records."""
+
+from __future__ import annotations
+
+import datetime as dt
+from email.utils import parseaddr
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import AfterValidator, Field
+
+import api_resources
+from api_fields import (
+    CampaignId,
+    Count,
+    Cursor,
+    Description,
+    Flag,
+    Input,
+    Instant,
+    Limit,
+    Name,
+    NextCursor,
+    Resource,
+    no_content,
+    only_given,
+)
+from sendledger import campaigns
+
+router = APIGatewayHttpRouter()
+TAGS = ["Campaigns"]
+
+CampaignStatus = Literal[
+    "draft", "scheduled", "running", "paused", "completed", "cancelled", "failed", "archived", "active"
+]
+CampaignType = Literal["outreach", "lead_generation", "fully_automated"]
+# What an older application may have written as well.
+StoredCampaignType = Literal["outreach", "lead_generation", "fully_automated", "automated", "manual"]
+StartType = Literal["manual", "scheduled"]
+
+
+def _mailbox(value: str) -> str:
+    address = parseaddr(value)[1]
+    if not address.isascii() or address.count("@") != 1 or address.startswith("@") or address.endswith("@"):
+        raise ValueError("must be one address such as ann@example.com or Ann <ann@example.com>")
+    return value
+
+
+Mailbox = Annotated[
+    str,
+    # No control characters: the value becomes a header.
+    Field(max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["Ann <ann@example.com>"]),
+    AfterValidator(_mailbox),
+]
+LeadBatchIds = Annotated[list[UUID], Field(max_length=1000, description="All leads of these lead batches.")]
+LeadIds = Annotated[list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches.")]
+LeadSources = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
+
+
+class NewCampaign(Input):
+    """An outreach campaign needs leads, and exactly one of `email_template_id` and `workflow_id`."""
+
+    name: Name
+    description: Description | None = None
+    campaign_type: Annotated[CampaignType, Field(description="Only outreach campaigns can be started for now.")] = (
+        "outreach"
+    )
+    batch_ids: LeadBatchIds = Field(default_factory=list)
+    lead_ids: LeadIds = Field(default_factory=list)
+    email_template_id: UUID | None = None
+    workflow_id: UUID | None = None
+    start_type: Annotated[
+        StartType, Field(description="A scheduled campaign, once started, waits for `scheduled_start_at`.")
+    ] = "manual"
+    scheduled_start_at: Instant | None = None
+    from_address: Annotated[Mailbox | None, Field(description="Instead of the deployment's own.")] = None
+    reply_to_address: Mailbox | None = None
+    lead_sources: LeadSources | None = None
+    max_results_per_run: Count | None = None
+    is_recurring: Flag = False
+    recurring_interval: Annotated[str, Field(max_length=100)] | None = None
+    next_run_at: Instant | None = None
+    outreach_delay_days: Count = 0
+
+
+class CampaignChanges(Input):
+    """Only the given fields change; `batch_ids` and `lead_ids` replace those before."""
+
+    name: Name = only_given()
+    description: Description | None = None
+    campaign_type: CampaignType = only_given()
+    batch_ids: LeadBatchIds = only_given()
+    lead_ids: LeadIds = only_given()
+    email_template_id: UUID | None = None
+    workflow_id: UUID | None = None
+    start_type: StartType = only_given()
+    scheduled_start_at: Instant | None = None
+    from_address: Mailbox | None = None
+    reply_to_address: Mailbox | None = None
+    lead_sources: LeadSources | None = None
+    max_results_per_run: Count | None = None
+    is_recurring: Flag = only_given()
+    recurring_interval: Annotated[str, Field(max_length=100)] | None = None
+    next_run_at: Instant | None = None
+    outreach_delay_days: Count = only_given()
+
+
+class Campaign(Resource):
+    """A campaign with its counters and times."""
+
+    id: UUID
+    name: str
+    description: str | None
+    status: Annotated[CampaignStatus, Field(description="`active` is only written by an older application.")]
+    campaign_type: StoredCampaignType
+    batch_ids: list[UUID]
+    lead_ids_count: Annotated[int, Field(description="How many leads were given as `lead_ids`.")]
+    email_template_id: UUID | None
+    workflow_id: UUID | None
+    use_workflow: bool
+    from_address: str | None
+    reply_to_address: str | None
+    start_type: StartType
+    scheduled_start_at: dt.datetime | None
+    lead_sources: list[str] | None
+    max_results_per_run: int | None
+    is_recurring: bool
+    recurring_interval: str | None
+    next_run_at: dt.datetime | None
+    outreach_delay_days: int
+    actual_started_at: dt.datetime | None
+    paused_at: dt.datetime | None
+    resumed_at: dt.datetime | None
+    completed_at: dt.datetime | None
+    cancelled_at: dt.datetime | None
+    failed_at: dt.datetime | None
+    failure_reason: Annotated[str | None, Field(description="Why it failed, or why it was paused if nobody did it.")]
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    emails_sent_count: int
+    emails_failed_count: int
+    current_workflow_step: int
+    leads_excluded: Annotated[dict[str, int], Field(description="Leads left out at the start, by reason.")]
+    row_work: Annotated[
+        list[dict[str, Any]],
+        Field(description="Work on the scheduled emails that is still being finished in the background."),
+    ]
+    late_hold_until: Annotated[
+        dt.datetime | None, Field(description="Emails that were due until then are held for being late.")
+    ]
+    created_at: dt.datetime | None
+    updated_at: dt.datetime | None
+
+
+class CampaignPage(Resource):
+    """One page of campaigns."""
+
+    items: list[Campaign]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/campaigns",
+    operation_id="create_campaign",
+    summary="Create a campaign",
+    description="It is a draft until it is started.",
+    status_code=201,
+    response_description="The new draft.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "Something that it refers to was deleted at the same time."},
+)
+def create_campaign(body: Annotated[NewCampaign, Body()]) -> Campaign:
+    with api_resources.transaction() as connection:
+        return Campaign.model_validate(
+            campaigns.create(connection, body.model_dump(exclude={"lead_ids"}), body.lead_ids)
+        )
+
+
+@router.get(
+    "/v1/campaigns",
+    operation_id="list_campaigns",
+    summary="List campaigns",
+    response_description="Campaigns, newest first.",
+    tags=TAGS,
+)
+def list_campaigns(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[CampaignStatus | None, Query()] = None,
+    type_: Annotated[StoredCampaignType | None, Query(alias="type")] = None,
+) -> CampaignPage:
+    with api_resources.transaction() as connection:
+        return CampaignPage.model_validate(campaigns.list_page(connection, limit, cursor, status=status, type_=type_))
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>",
+    operation_id="get_campaign",
+    summary="Get a campaign",
+    response_description="The campaign.",
+    tags=TAGS,
+)
+def get_campaign(campaign_id: CampaignId) -> Campaign:
+    with api_resources.transaction() as connection:
+        return Campaign.model_validate(campaigns.get(connection, campaign_id))
+
+
+@router.patch(
+    "/v1/campaigns/<campaign_id>",
+    operation_id="update_campaign",
+    summary="Change a campaign",
+    description="Name and description can always be changed, the rest while it is a draft or scheduled.",
+    response_description="The changed campaign.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "The campaign has started; `current_status` is its status."},
+)
+def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Body()]) -> Campaign:
+    changes = body.model_dump(exclude_unset=True, exclude={"lead_ids"})
+    lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
+    with api_resources.transaction() as connection:
+        return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids))
+
+
+@router.delete(
+    "/v1/campaigns/<campaign_id>",
+    operation_id="delete_campaign",
+    summary="Delete a campaign",
+    description="With it goes its part of the ledger. Refused while it is scheduled, running or paused.",
+    status_code=204,
+    response_description="It is deleted.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "The campaign is under way; `current_status` is its status."},
+)
+def delete_campaign(campaign_id: CampaignId, request: Request) -> Response[None]:
+    with api_resources.transaction() as connection:
+        campaigns.delete(connection, campaign_id, request.context["caller"].actor)
+    return no_content()

@@ -1,0 +1,189 @@
+"""Routes of the ledger: scheduled emails, and the emails that were made of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Request
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+import invoke_sender
+from api_fields import (
+    INT32_MAX,
+    CampaignId,
+    Cursor,
+    EmailId,
+    Limit,
+    NextCursor,
+    Resource,
+    ScheduledEmailId,
+)
+from sendledger import emails, scheduled_emails
+
+router = APIGatewayHttpRouter()
+
+ScheduledEmailStatus = Literal["pending", "sending", "sent", "failed", "skipped", "cancelled"]
+StatusFilter = Annotated[ScheduledEmailStatus | None, Query()]
+StepFilter = Annotated[int | None, Query(ge=1, le=INT32_MAX, description="Number of the workflow step.")]
+LeadFilter = Annotated[UUID | None, Query()]
+ErrorCodeFilter = Annotated[
+    str | None,
+    Query(pattern="^[a-z_]{1,100}$", description="Why it failed, for example outcome_unknown."),
+]
+
+
+class ScheduledEmail(Resource):
+    """One row of the ledger: one campaign's email of one step to one lead."""
+
+    id: int
+    campaign_id: UUID
+    lead_id: Annotated[UUID | None, Field(description="Null: the lead was deleted.")]
+    template_id: UUID | None
+    workflow_id: UUID | None
+    workflow_step_number: int
+    scheduled_for: dt.datetime
+    status: ScheduledEmailStatus
+    reason: Annotated[str | None, Field(description="Why it was skipped or cancelled, as a code.")]
+    error_code: Annotated[str | None, Field(description="Why it failed, as a code.")]
+    failure_reason: Annotated[str | None, Field(description="Why it failed, in words.")]
+    retry_count: int
+    send_started_at: dt.datetime | None
+    sent_at: dt.datetime | None
+    failed_at: dt.datetime | None
+    ses_message_id: str | None
+    email_id: Annotated[UUID | None, Field(description="The email that was sent.")]
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class ScheduledEmailPage(Resource):
+    """One page of scheduled emails."""
+
+    items: list[ScheduledEmail]
+    next_cursor: NextCursor
+
+
+class Email(Resource):
+    """One email that was handed to SES, with its content and delivery."""
+
+    id: UUID
+    scheduled_email_id: int | None
+    campaign_id: UUID | None
+    lead_id: UUID
+    to_address: str | None
+    subject: str
+    body_text: str
+    body_html: str | None
+    status: str | None
+    delivery_status: Annotated[str | None, Field(description="Where SES says that it is; only moves forward.")]
+    ses_message_id: str | None
+    error_message: str | None
+    open_count: int | None
+    click_count: int | None
+    sent_at: dt.datetime | None
+    delivered_at: dt.datetime | None
+    opened_at: dt.datetime | None
+    clicked_at: dt.datetime | None
+    bounced_at: dt.datetime | None
+    created_at: dt.datetime | None
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/scheduled-emails",
+    operation_id="list_campaign_scheduled_emails",
+    summary="List the scheduled emails of a campaign",
+    response_description="Scheduled emails in the order of their ids.",
+    tags=["Campaigns"],
+)
+def list_campaign_scheduled_emails(
+    campaign_id: CampaignId,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: StatusFilter = None,
+    step: StepFilter = None,
+    lead_id: LeadFilter = None,
+    error_code: ErrorCodeFilter = None,
+) -> ScheduledEmailPage:
+    with api_resources.transaction() as connection:
+        page = scheduled_emails.list_page(
+            connection,
+            limit,
+            cursor,
+            campaign_id=campaign_id,
+            status=status,
+            step=step,
+            lead_id=lead_id,
+            error_code=error_code,
+        )
+    return ScheduledEmailPage.model_validate(page)
+
+
+@router.get(
+    "/v1/scheduled-emails",
+    operation_id="list_scheduled_emails",
+    summary="List scheduled emails of all campaigns",
+    description="`error_code=outcome_unknown` lists those of which nobody knows whether SES has sent them.",
+    response_description="Scheduled emails in the order of their ids.",
+    tags=["Scheduled emails"],
+)
+def list_scheduled_emails(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: StatusFilter = None,
+    lead_id: LeadFilter = None,
+    error_code: ErrorCodeFilter = None,
+) -> ScheduledEmailPage:
+    with api_resources.transaction() as connection:
+        page = scheduled_emails.list_page(
+            connection, limit, cursor, status=status, lead_id=lead_id, error_code=error_code
+        )
+    return ScheduledEmailPage.model_validate(page)
+
+
+@router.get(
+    "/v1/scheduled-emails/<scheduled_email_id>",
+    operation_id="get_scheduled_email",
+    summary="Get a scheduled email",
+    response_description="The scheduled email.",
+    tags=["Scheduled emails"],
+)
+def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
+    with api_resources.transaction() as connection:
+        return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
+
+
+@router.post(
+    "/v1/scheduled-emails/<scheduled_email_id>/send",
+    operation_id="send_scheduled_email",
+    summary="Send a scheduled email now",
+    description=(
+        "Makes a pending email of a running campaign due now and tells the sender, which holds back a step whose "
+        "earlier step has not been sent."
+    ),
+    status_code=202,
+    response_description="It is due; its status tells when it was sent.",
+    tags=["Scheduled emails"],
+    openapi_extensions={"x-conflict": "It is not pending, or its campaign is not running."},
+)
+def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+    with api_resources.transaction() as connection:
+        due = scheduled_emails.make_due_now(connection, scheduled_email_id, request.context["caller"].actor)
+    invoke_sender.invoke_sender(api_resources.settings(), scheduled_email_id)
+    return ScheduledEmail.model_validate(due)
+
+
+@router.get(
+    "/v1/emails/<email_id>",
+    operation_id="get_email",
+    summary="Get an email",
+    response_description="The email.",
+    tags=["Emails"],
+)
+def get_email(email_id: EmailId) -> Email:
+    with api_resources.transaction() as connection:
+        return Email.model_validate(emails.get(connection, email_id))

@@ -1,0 +1,226 @@
+"""Routes of workflows, with their steps inline."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Body
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import BeforeValidator, Field, Strict
+
+import api_resources
+from api_fields import (
+    Cursor,
+    Description,
+    Flag,
+    Input,
+    Limit,
+    Name,
+    NextCursor,
+    Resource,
+    WorkflowId,
+    no_content,
+    only_given,
+)
+from sendledger import workflows
+from sendledger.errors import FieldError, InvalidInput
+
+router = APIGatewayHttpRouter()
+TAGS = ["Workflows"]
+
+_UNITS = {"days": dt.timedelta(days=1), "hours": dt.timedelta(hours=1), "minutes": dt.timedelta(minutes=1)}
+
+StepNumber = Annotated[int, Strict(), Field(ge=1, le=workflows.MAX_STEPS)]
+Days = Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY.days)]
+
+
+class Delay(Input):
+    """How long after the step before; for the first step, after the start of the campaign."""
+
+    value: Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY // dt.timedelta(minutes=1))]
+    unit: Literal["minutes", "hours", "days"]
+
+
+class NewStep(Input):
+    """At most one of `days_after_previous` and `delay`; without both it is sent together with the step before."""
+
+    step_number: StepNumber
+    email_template_id: UUID
+    days_after_previous: Days | None = None
+    delay: Delay | None = None
+
+
+Steps = Annotated[
+    list[NewStep],
+    Field(min_length=1, max_length=workflows.MAX_STEPS, description="Numbered 1, 2, 3, …, in any order."),
+]
+
+
+class NewWorkflow(Input):
+    """A workflow and its steps."""
+
+    name: Name
+    description: Description | None = None
+    industry: Annotated[str, Field(max_length=100)] | None = None
+    country: Annotated[str, Field(max_length=100)] | None = None
+    is_active: Flag = True
+    steps: Steps
+
+
+class WorkflowChanges(Input):
+    """Only the given fields change; `steps` replace all steps."""
+
+    name: Name = only_given()
+    description: Description | None = None
+    industry: Annotated[str, Field(max_length=100)] | None = None
+    country: Annotated[str, Field(max_length=100)] | None = None
+    is_active: Flag = only_given()
+    steps: Steps = only_given()
+
+
+def _shown_delay(delay: Any) -> Any:
+    """The largest unit that needs no fraction."""
+    if not isinstance(delay, dt.timedelta):
+        return delay
+    for unit, length in _UNITS.items():
+        if delay % length == dt.timedelta(0):
+            return {"value": delay // length, "unit": unit}
+    return {"value": round(delay.total_seconds()), "unit": "seconds"}
+
+
+class ShownDelay(Resource):
+    """How long after the step before. Seconds are only for delays that the API did not write."""
+
+    value: int
+    unit: Literal["seconds", "minutes", "hours", "days"]
+
+
+class Step(Resource):
+    """A step of a workflow. Steps of an older application may have a subject and a body instead of a template."""
+
+    step_number: int
+    email_template_id: UUID | None
+    days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`.")]
+    delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
+    subject: str | None
+    body: str | None
+
+
+class WorkflowSummary(Resource):
+    """A workflow without its steps."""
+
+    id: UUID
+    name: str
+    description: str | None
+    industry: str | None
+    country: str | None
+    is_active: bool | None
+    steps_count: int | None
+    created_at: dt.datetime | None
+    updated_at: dt.datetime | None
+
+
+class Workflow(WorkflowSummary):
+    """A workflow with its steps, in their order."""
+
+    steps: list[Step]
+
+
+class WorkflowPage(Resource):
+    """One page of workflows."""
+
+    items: list[WorkflowSummary]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/workflows",
+    operation_id="create_workflow",
+    summary="Create a workflow",
+    status_code=201,
+    response_description="The new workflow.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "An email template of the workflow was deleted at the same time."},
+)
+def create_workflow(body: Annotated[NewWorkflow, Body()]) -> Workflow:
+    steps = _columns(body.steps)
+    with api_resources.transaction() as connection:
+        return Workflow.model_validate(workflows.create(connection, body.model_dump(exclude={"steps"}), steps))
+
+
+@router.get(
+    "/v1/workflows",
+    operation_id="list_workflows",
+    summary="List workflows",
+    response_description="Workflows, newest first.",
+    tags=TAGS,
+)
+def list_workflows(limit: Limit = 50, cursor: Cursor = None) -> WorkflowPage:
+    with api_resources.transaction() as connection:
+        return WorkflowPage.model_validate(workflows.list_page(connection, limit, cursor))
+
+
+@router.get(
+    "/v1/workflows/<workflow_id>",
+    operation_id="get_workflow",
+    summary="Get a workflow with its steps",
+    response_description="The workflow.",
+    tags=TAGS,
+)
+def get_workflow(workflow_id: WorkflowId) -> Workflow:
+    with api_resources.transaction() as connection:
+        return Workflow.model_validate(workflows.get(connection, workflow_id))
+
+
+@router.patch(
+    "/v1/workflows/<workflow_id>",
+    operation_id="update_workflow",
+    summary="Change a workflow",
+    description="Campaigns that have started keep the steps that they started with.",
+    response_description="The changed workflow.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "An email template of the workflow was deleted at the same time."},
+)
+def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Body()]) -> Workflow:
+    changes = body.model_dump(exclude_unset=True, exclude={"steps"})
+    steps = _columns(body.steps) if "steps" in body.model_fields_set else None
+    with api_resources.transaction() as connection:
+        return Workflow.model_validate(workflows.update(connection, workflow_id, changes, steps))
+
+
+@router.delete(
+    "/v1/workflows/<workflow_id>",
+    operation_id="delete_workflow",
+    summary="Delete a workflow",
+    description="Refused while a campaign that has not started uses it.",
+    status_code=204,
+    response_description="It is deleted.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "A draft or scheduled campaign uses it; the problem names them."},
+)
+def delete_workflow(workflow_id: WorkflowId) -> Response[None]:
+    with api_resources.transaction() as connection:
+        workflows.delete(connection, workflow_id)
+    return no_content()
+
+
+def _columns(steps: list[NewStep]) -> list[dict[str, Any]]:
+    twice = [index for index, step in enumerate(steps) if step.delay and step.days_after_previous is not None]
+    if twice:
+        message = "either days_after_previous or delay, not both"
+        raise InvalidInput("The steps are not valid.", [FieldError(f"steps.{index}.delay", message) for index in twice])
+    return [_column_values(step) for step in steps]
+
+
+def _column_values(step: NewStep) -> dict[str, Any]:
+    delay = step.delay.value * _UNITS[step.delay.unit] if step.delay else None
+    return {
+        "step_number": step.step_number,
+        "email_template_id": step.email_template_id,
+        # What an older application reads.
+        "days_after_previous": (step.days_after_previous or 0) if delay is None else delay.days,
+        "delay": delay,
+    }

@@ -1,0 +1,140 @@
+"""The ledger as it is looked at, and the one change that a person may ask for: to send an email at once.
+
+Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_emails` and `audit_log`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger import audit_log, pagination
+from sendledger.errors import Conflict, NotFound
+from sendledger.pagination import Page
+from sendledger.tables import SCHEDULED_EMAIL_STATUSES, campaigns, scheduled_emails
+
+_table = scheduled_emails
+_SCHEDULED_EMAIL = (
+    _table.c.id,
+    _table.c.campaign_id,
+    _table.c.lead_id,
+    _table.c.template_id,
+    _table.c.workflow_id,
+    _table.c.workflow_step_number,
+    _table.c.scheduled_for,
+    _table.c.status,
+    _table.c.reason,
+    _table.c.error_code,
+    _table.c.failure_reason,
+    _table.c.retry_count,
+    _table.c.send_started_at,
+    _table.c.sent_at,
+    _table.c.failed_at,
+    _table.c.ses_message_id,
+    _table.c.email_id,
+    _table.c.created_at,
+    _table.c.updated_at,
+)
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    campaign_id: UUID | None = None,
+    status: str | None = None,
+    step: int | None = None,
+    lead_id: UUID | None = None,
+    error_code: str | None = None,
+) -> Page:
+    """A page of scheduled emails in the order of their ids.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
+        raise NotFound("campaign", campaign_id)
+    if error_code is not None and status is None:
+        status = "failed"  # only these have a code; said so that the partial index applies
+    equal = {
+        _table.c.campaign_id: campaign_id,
+        _table.c.status: status,
+        _table.c.workflow_step_number: step,
+        _table.c.lead_id: lead_id,
+        _table.c.error_code: error_code,
+    }
+    query = sa.select(*_SCHEDULED_EMAIL).where(
+        *(column == value for column, value in equal.items() if value is not None)
+    )
+    return pagination.by_id(connection, query, _table, limit, cursor)
+
+
+def get(connection: sa.Connection, scheduled_email_id: int) -> sa.RowMapping:
+    """Raises:
+    NotFound: there is no such scheduled email.
+    """
+    row = connection.execute(sa.select(*_SCHEDULED_EMAIL).where(_table.c.id == scheduled_email_id)).mappings().first()
+    if row is None:
+        raise NotFound("scheduled email", scheduled_email_id)
+    return row
+
+
+def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str) -> sa.RowMapping:
+    """Let a pending email of a running campaign go out with the next claim instead of later.
+
+    Raises:
+        NotFound: there is no such scheduled email.
+        Conflict: it is not pending, or its campaign is not running.
+    """
+    current = get(connection, scheduled_email_id)
+    # The campaign first, as everywhere: a pause waits, or has committed.
+    status = connection.scalar(
+        sa.select(campaigns.c.status)
+        .where(campaigns.c.id == current["campaign_id"])
+        .with_for_update(read=True, key_share=True)
+    )
+    if status != "running":
+        raise Conflict(f"Its campaign is {status}, not running.", status=status)
+    now = sa.func.now()
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == scheduled_email_id, _table.c.status == "pending")
+        .values(scheduled_for=sa.func.least(_table.c.scheduled_for, now), updated_at=now)
+        .returning(*_SCHEDULED_EMAIL)
+    )
+    row = changed.mappings().first()
+    if row is None:
+        status = get(connection, scheduled_email_id)["status"]
+        raise Conflict(f"The email is {status}, not pending.", status=status)
+    audit_log.record(connection, actor, "scheduled_email.send", "scheduled_email", scheduled_email_id)
+    return row
+
+
+def campaign_stats(connection: sa.Connection, campaign_id: UUID) -> dict[str, Any]:
+    """Counts of a campaign's scheduled emails: by status, by step and status, and when the next is due."""
+    rows = connection.execute(
+        sa.select(
+            _table.c.workflow_step_number,
+            _table.c.status,
+            sa.func.count(),
+            sa.func.min(_table.c.scheduled_for).filter(_table.c.status == "pending"),
+        )
+        .where(_table.c.campaign_id == campaign_id)
+        .group_by(_table.c.workflow_step_number, _table.c.status)
+    )
+    nothing = dict.fromkeys(SCHEDULED_EMAIL_STATUSES, 0)
+    by_status, by_step, due = dict(nothing), dict[int, dict[str, int]](), list[dt.datetime]()
+    for step, status, count, next_due in rows:
+        by_status[status] += count
+        by_step.setdefault(step, dict(nothing))[status] = count
+        if next_due is not None:
+            due.append(next_due)
+    return {
+        "by_status": by_status,
+        "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
+        "next_due_at": min(due, default=None),
+    }

@@ -1,0 +1,34 @@
+"""Writes the API's OpenAPI document to docs/openapi.json; with --check only compares, and says how they differ."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = ROOT / "docs" / "openapi.json"
+
+
+def main(arguments: list[str]) -> int:
+    # As in Lambda, the function's own folder comes first.
+    sys.path.insert(0, str(ROOT / "functions" / "campaign_api"))
+    import api_document
+
+    current = api_document.as_json()
+    if arguments != ["--check"]:
+        DOCUMENT.write_text(current, "utf-8")
+        return 0
+    committed = DOCUMENT.read_text("utf-8") if DOCUMENT.exists() else ""
+    differences = difflib.unified_diff(
+        committed.splitlines(), current.splitlines(), "docs/openapi.json", "the API", lineterm=""
+    )
+    found = list(differences)
+    if found:
+        print("\n".join(found))
+        print("docs/openapi.json is not what the API says; run: python -m local.openapi", file=sys.stderr)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

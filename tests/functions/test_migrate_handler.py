@@ -1,0 +1,66 @@
+"""The Lambda that migrates, against a real database."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydantic import ValidationError
+
+import migrate_handler
+from local.postgres import Postgres
+from sendledger import api_keys
+from tests.conftest import MIGRATIONS, admin
+
+HEAD = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("*.py"))
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    name = f"test_{os.urandom(6).hex()}"
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    monkeypatch.setenv("DATABASE_URL", postgres.url(name))
+    yield name
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def invoke(event: dict[str, Any] | None) -> dict[str, Any]:
+    return migrate_handler.lambda_handler(event, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_empty_event_upgrades_to_the_newest_revision(empty_database: str) -> None:
+    assert invoke({"action": "current"}) == {"revision": None}
+    assert invoke({}) == {"revision": HEAD}
+    assert invoke({"action": "upgrade"}) == {"revision": HEAD}
+    assert invoke({"action": "current"}) == {"revision": HEAD}
+
+
+def test_created_key_opens_the_api_and_is_audited(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    created = invoke({"action": "create_api_key", "name": "ci", "role": "viewer"})
+    with engine.begin() as connection:
+        found = api_keys.authenticate(connection, created["key"])
+        assert found is not None
+        assert (str(found.id), found.name, found.role) == (created["id"], "ci", "viewer")
+        assert connection.execute(sa.text("SELECT actor, action, entity_id FROM audit_log")).one() == (
+            "migrate_function",
+            "api_key.create",
+            created["id"],
+        )
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"action": "downgrade"}, {"action": "create_api_key", "name": "x"}, {"action": "create_api_key", "role": "king"}],
+)
+def test_unknown_action_or_role_is_refused(empty_database: str, event: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        invoke(event)
