@@ -38,7 +38,8 @@ def table(stats: Any, now: datetime) -> list[str]:
     """The campaign as a table with one row per step."""
     lines = [" step " + "".join(f"{status:>11}" for status in _SHOWN)]
     lines += [
-        f"{step['step_number']:>5} " + "".join(f"{step[status]:>11}" for status in _SHOWN) for step in stats["by_step"]
+        f"{step['step_number']:>5} " + "".join(f"{step['by_status'][status]:>11}" for status in _SHOWN)
+        for step in stats["by_step"]
     ]
     return [*lines, f"  {stats['status']}{_next_due(stats, now)}"]
 
@@ -46,7 +47,8 @@ def table(stats: Any, now: datetime) -> list[str]:
 def line(stats: Any) -> str:
     """The campaign as one line, which stays the same until something happens."""
     steps = [
-        f"step {step['step_number']}: " + ", ".join(f"{step[status]} {status}" for status in _SHOWN if step[status])
+        f"step {step['step_number']}: "
+        + ", ".join(f"{count} {status}" for status, count in step["by_status"].items() if count)
         for step in stats["by_step"]
     ]
     due = f"; next due {stats['next_due_at']}" if stats["next_due_at"] else ""

@@ -1,0 +1,35 @@
+"""The whole product as it is deployed, on this machine: real functions behind HTTP, PostgreSQL and an SES endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from local.stack import LocalStack
+from sendledger import api_keys
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+
+
+@pytest.fixture
+def stack(database_url: str, ses: SesSimulator, tmp_path: Path) -> Iterator[LocalStack]:
+    """It sends only when it is told to: `stack.tick()`. What the functions log is in `tmp_path`/functions.log."""
+    with (
+        (tmp_path / "functions.log").open("ab") as log,
+        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def api(stack: LocalStack, engine: sa.Engine) -> Iterator[httpx.Client]:
+    """A client with the key of an admin."""
+    with engine.begin() as connection:
+        key = api_keys.create(connection, "acceptance", "admin").key
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+        yield client
