@@ -284,8 +284,15 @@ def text_from_html(html: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def lead_variables(lead: Mapping[str, Any], campaign_name: str) -> dict[str, Any]:
-    """What a template can refer to: the lead's fields that have a value, `custom_fields` and `campaign_name`.
+SAMPLE_UNSUBSCRIBE_URL = "https://unsubscribe.example/u/sample"
+"""Stands for the real link, which belongs to one email that is sent, wherever a template is only tried out."""
+
+
+def lead_variables(
+    lead: Mapping[str, Any], campaign_name: str, unsubscribe_url: str | None = SAMPLE_UNSUBSCRIBE_URL
+) -> dict[str, Any]:
+    """What a template can refer to: the lead's fields that have a value, `custom_fields`, `campaign_name` and
+    `unsubscribe_url`.
 
     A field without a value is left out, so that it is undefined and `default` supplies a fallback.
     """
@@ -298,6 +305,7 @@ def lead_variables(lead: Mapping[str, Any], campaign_name: str) -> dict[str, Any
         "first_name": lead.get("first_name") or custom_fields.get("first_name") or first,
         "last_name": lead.get("last_name") or custom_fields.get("last_name") or last.strip(),
         "campaign_name": campaign_name,
+        "unsubscribe_url": unsubscribe_url,
     }
     variables = {name: value for name, value in known.items() if value not in (None, "")}
     variables["custom_fields"] = {name: value for name, value in custom_fields.items() if value not in (None, "")}

@@ -28,10 +28,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger import campaign_lifecycle, claim_emails, late_emails, record_results, row_work
 from sendledger.claim_emails import ClaimedEmail
+from sendledger.compose_email import ComposedEmail, Composer, StepContent
 from sendledger.errors import IllegalTransition, NotThisDeployment
 from sendledger.record_results import SendResult
-from sendledger.render_email import CompiledTemplate, RenderedEmail, RenderError, compile_template, lead_variables
-from sendledger.send_email import MAX_CALL_SECONDS, Answer, OutgoingEmail, SendOutcome, SesSender, sending_quota
+from sendledger.render_email import RenderError, compile_template
+from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome, SesSender, sending_quota
 from sendledger.settings import SenderSettings
 from sendledger.tables import campaign_steps, campaigns, sender_state
 
@@ -184,21 +185,11 @@ def _start_further_senders(resources: Resources, summary: TickSummary, seconds: 
 
 
 @dataclass(frozen=True)
-class _Content:
-    """What one campaign sends in one step."""
-
-    template: CompiledTemplate
-    campaign_name: str
-    from_address: str
-    reply_to_address: str | None
-
-
-@dataclass(frozen=True)
 class _Ready:
-    """A claimed email that is rendered and waits for its fence; a lead that was deleted has nothing to render."""
+    """A claimed email that is composed and waits for its fence; for a lead that was deleted there is nothing."""
 
     email: ClaimedEmail
-    rendered: RenderedEmail | None
+    composed: ComposedEmail | None
 
 
 class _Tick:
@@ -220,7 +211,8 @@ class _Tick:
         self._answers: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
-        self._contents: dict[tuple[uuid.UUID, int], _Content | RenderError] = {}
+        self._composer = Composer(resources.settings)
+        self._contents: dict[tuple[uuid.UUID, int], StepContent | RenderError] = {}
         self._ready: deque[_Ready] = deque()
         self._touched: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
@@ -285,7 +277,7 @@ class _Tick:
                 self._prepare(connection, [claimed])
 
     def _prepare(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
-        """Render what was claimed; what cannot be rendered has its result at once."""
+        """Compose what was claimed; what cannot be rendered has its result at once."""
         self._summary.claimed += len(claimed)
         self._load_contents(connection, {(email.campaign_id, email.step_number) for email in claimed})
         for email in claimed:
@@ -296,12 +288,12 @@ class _Tick:
             try:
                 if isinstance(content, RenderError):
                     raise content
-                rendered = content.template.render(lead_variables(email.lead, content.campaign_name))
+                composed = self._composer.compose(content, email, self._token)
             except RenderError as error:
                 outcome = SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
                 self._unrecorded.append(SendResult(email, outcome, None, time.monotonic()))
             else:
-                self._ready.append(_Ready(email, rendered))
+                self._ready.append(_Ready(email, composed))
 
     def _load_contents(self, connection: sa.Connection, steps: set[tuple[uuid.UUID, int]]) -> None:
         missing = steps - self._contents.keys()
@@ -313,9 +305,9 @@ class _Tick:
             .where(campaign_steps.c.campaign_id.in_({campaign_id for campaign_id, _ in missing}))
         ).mappings()
         for row in rows:
-            content: _Content | RenderError
+            content: StepContent | RenderError
             try:
-                content = _Content(
+                content = StepContent(
                     compile_template(row["subject"], row["body_text"], row["body_html"]),
                     row["name"],
                     row["from_address"] or self._settings.sender_from_address,
@@ -365,39 +357,20 @@ class _Tick:
 
     def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
         """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""
-        email, rendered = ready.email, ready.rendered
+        email, composed = ready.email, ready.composed
         outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message="The sender failed in its call.")
         try:
-            content = self._contents[email.campaign_id, email.step_number]
             if (wait := due - time.monotonic()) > 0:
                 self._halt.wait(wait)
             late = time.monotonic() > self.stop_sending_at + 1.0
-            if (
-                self._halt.is_set()
-                or late
-                or rendered is None
-                or email.lead is None
-                or isinstance(content, RenderError)
-            ):
+            if self._halt.is_set() or late or composed is None:
                 outcome = SendOutcome(Answer.NOT_CALLED)
             else:
-                outcome = ses.send(
-                    OutgoingEmail(
-                        scheduled_email_id=email.id,
-                        campaign_id=email.campaign_id,
-                        attempt=self._token,
-                        from_address=content.from_address,
-                        to_address=email.lead["email"].strip(),
-                        reply_to_address=content.reply_to_address,
-                        subject=rendered.subject,
-                        body_text=rendered.body_text,
-                        body_html=rendered.body_html,
-                    ),
-                    self._settings.ses_configuration_set,
-                )
+                outcome = ses.send(composed.outgoing, self._settings.ses_configuration_set)
         except Exception:
             logger.exception("A call to SES failed", extra={"scheduled_email_id": email.id})
         finally:
+            rendered = composed.rendered if composed is not None else None
             self._answers.put(SendResult(email, outcome, rendered, time.monotonic()))
 
     def _collect(self, until: float, *, until_empty: bool = True) -> None:

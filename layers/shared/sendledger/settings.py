@@ -5,15 +5,28 @@ The only place that reads the environment. A missing or bad variable raises `Set
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import os
+import re
 from collections.abc import Mapping
 from email.utils import parseaddr
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasGenerator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from sendledger.errors import SettingsError
+from sendledger.unsubscribe_tokens import TokenKey, TokenKeys
 
 
 def _mailbox(value: str) -> str:
@@ -23,13 +36,49 @@ def _mailbox(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    on_this_machine = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")
+    if not (parts.scheme == "https" or on_this_machine) or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https:// URL without a query, such as https://mail.example.com")
+    if not re.fullmatch(r"[!-~]{1,200}", value):
+        raise ValueError("must have at most 200 characters, all of them printable ASCII")
+    return value.rstrip("/")
+
+
+def _token_keys(value: Any) -> TokenKeys:
+    keys = []
+    for part in str(value).split(","):
+        id_, _, secret = part.strip().partition(":")
+        try:
+            decoded = base64.b64decode(secret, validate=True)
+        except ValueError:
+            decoded = b""
+        if not re.fullmatch(r"[a-z0-9]{1,8}", id_) or len(decoded) < 32:
+            # Says nothing of what it was: this text is logged.
+            raise ValueError(
+                "must be <id>:<secret>[,<id>:<secret>…] with ids of 1 to 8 lower-case letters and digits and secrets "
+                "of 32 or more bytes in base64"
+            )
+        keys.append(TokenKey(id_, decoded))
+    if len({key.id for key in keys}) < len(keys):
+        raise ValueError("has the same id twice")
+    return TokenKeys(keys)
+
+
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Keys = Annotated[TokenKeys, BeforeValidator(_token_keys)]
+PostalAddress = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$", max_length=190)]
 
 
 class _Settings(BaseModel):
     """Fields are read from the environment variable of the same name in upper case; empty means not set."""
 
-    model_config = ConfigDict(frozen=True, alias_generator=AliasGenerator(validation_alias=str.upper))
+    model_config = ConfigDict(
+        frozen=True, alias_generator=AliasGenerator(validation_alias=str.upper), arbitrary_types_allowed=True
+    )
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -66,7 +115,26 @@ class DatabaseSettings(_Settings):
         return self
 
 
-class SenderSettings(_Settings):
+class MailSettings(_Settings):
+    """What every campaign mail carries besides its text."""
+
+    # Where unsubscribe links lead: the address under which recipients reach /u/….
+    public_url: PublicUrl | None = None
+    # The first signs links and reply addresses; each one verifies what it has signed, so that old links go on working.
+    unsubscribe_keys: Keys | None = Field(None, repr=False)
+    # Of the sender, for the footer.
+    postal_address: PostalAddress | None = None
+    # Where SES receives mail for us; without it answers are matched by their headers and addresses only.
+    reply_domain: Domain | None = None
+
+    @model_validator(mode="after")
+    def _tokens_can_be_signed(self) -> Self:
+        if (self.public_url or self.reply_domain) and self.unsubscribe_keys is None:
+            raise ValueError("with PUBLIC_URL or REPLY_DOMAIN set UNSUBSCRIBE_KEYS")
+        return self
+
+
+class SenderSettings(MailSettings):
     """What the sender needs besides the database."""
 
     deployment_id: str

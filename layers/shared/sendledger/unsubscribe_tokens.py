@@ -1,0 +1,103 @@
+"""Signed tokens: which email an unsubscribe link or a reply address belongs to. Reads and writes no table.
+
+A token names the email and nothing about the person. It is signed with HMAC-SHA256; the key's id goes with it, so that
+keys can be replaced while links that were sent long ago go on working. A token that does not verify says nothing about
+why: whatever is wrong with it, the same work is done and the same None comes back.
+
+    unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>
+    reply         <key id>.<base32 of: scheduled email, signature>, lower case: mail systems may change the case
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+VERSION = 1
+_UNSUBSCRIBE_BYTES = 1 + 8 + 16 + 16
+_UNSUBSCRIBE_SIGNATURE_BYTES = 16
+# Short, as a local part has 64 characters. Guessing one of 2^80 could do no more than stop one lead's mail.
+_REPLY_SIGNATURE_BYTES = 10
+_UNSUBSCRIBE_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([A-Za-z0-9_-]{76})", re.ASCII)
+_REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([a-z2-7]{29})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """One key; `secret` is not shown when the key is."""
+
+    id: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"TokenKey({self.id!r})"
+
+
+@dataclass(frozen=True)
+class EmailReference:
+    """The email that an unsubscribe link came with."""
+
+    scheduled_email_id: int
+    campaign_id: uuid.UUID
+    lead_id: uuid.UUID
+
+
+class TokenKeys:
+    """Signs with the first key and verifies with all of them."""
+
+    def __init__(self, keys: Sequence[TokenKey]) -> None:
+        self._signing = keys[0]
+        self._secrets = {key.id: key.secret for key in keys}
+
+    def unsubscribe_token(self, email: EmailReference) -> str:
+        key = self._signing
+        payload = (
+            VERSION.to_bytes(1) + email.scheduled_email_id.to_bytes(8) + email.campaign_id.bytes + email.lead_id.bytes
+        )
+        signature = _sign(key.secret, b"unsubscribe", key.id, payload)[:_UNSUBSCRIBE_SIGNATURE_BYTES]
+        return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode().rstrip('=')}"
+
+    def read_unsubscribe_token(self, token: str) -> EmailReference | None:
+        """The email that the token was made for, or None."""
+        found = _UNSUBSCRIBE_TOKEN.fullmatch(token)
+        key_id, encoded = found.groups() if found else ("", "A" * 76)
+        decoded = base64.urlsafe_b64decode(encoded)
+        payload, signature = decoded[:_UNSUBSCRIBE_BYTES], decoded[_UNSUBSCRIBE_BYTES:]
+        if not self._verified(b"unsubscribe", key_id, payload, signature) or payload[0] != VERSION:
+            return None
+        return EmailReference(
+            scheduled_email_id=int.from_bytes(payload[1:9]),
+            campaign_id=uuid.UUID(bytes=payload[9:25]),
+            lead_id=uuid.UUID(bytes=payload[25:41]),
+        )
+
+    def reply_token(self, scheduled_email_id: int) -> str:
+        key = self._signing
+        payload = scheduled_email_id.to_bytes(8)
+        signature = _sign(key.secret, b"reply", key.id, payload)[:_REPLY_SIGNATURE_BYTES]
+        return f"{key.id}.{base64.b32encode(payload + signature).decode().rstrip('=').lower()}"
+
+    def read_reply_token(self, token: str) -> int | None:
+        """The id of the scheduled email that the token was made for, or None."""
+        found = _REPLY_TOKEN.fullmatch(token.lower())
+        key_id, encoded = found.groups() if found else ("", "a" * 29)
+        decoded = base64.b32decode(encoded.upper() + "===")
+        payload, signature = decoded[:8], decoded[8:]
+        if not self._verified(b"reply", key_id, payload, signature):
+            return None
+        return int.from_bytes(payload)
+
+    def _verified(self, purpose: bytes, key_id: str, payload: bytes, signature: bytes) -> bool:
+        # With an unknown key the same is computed as with a known one, so that key ids cannot be found by the clock.
+        secret = self._secrets.get(key_id, bytes(32))
+        expected = _sign(secret, purpose, key_id, payload)[: len(signature)]
+        return hmac.compare_digest(expected, signature) and key_id in self._secrets
+
+
+def _sign(secret: bytes, purpose: bytes, key_id: str, payload: bytes) -> bytes:
+    """The purpose is signed too: a reply address, which others get to see, must not work as an unsubscribe link."""
+    return hmac.digest(secret, purpose + b"\0" + key_id.encode() + b"\0" + payload, "sha256")
