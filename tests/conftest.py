@@ -50,13 +50,18 @@ def template_database(postgres: Postgres) -> str:
     name = "template_current"
     with admin(postgres) as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": postgres.url(name)}))
+    migrate(postgres.url(name))
+    return name
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the current schema."""
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with engine.connect() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))
         command.upgrade(config, "head")
     engine.dispose()
-    return name
 
 
 @pytest.fixture

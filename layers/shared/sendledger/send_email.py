@@ -9,24 +9,34 @@ they do (docs/decisions). A test compares the bytes with those of boto3's own `s
 from __future__ import annotations
 
 import enum
+import http.client
+import json
+import math
 import re
+import select
+import socket
 import ssl
+import threading
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
-from typing import Any
+from typing import Any, cast
+from urllib.parse import SplitResult, urlsplit
 
 import botocore.session
 from botocore import exceptions
-from botocore.awsrequest import create_request_object, prepare_request_dict
+from botocore.awsrequest import HeadersDict, create_request_object, prepare_request_dict
 from botocore.config import Config
-from botocore.endpoint import convert_to_response_dict
-from botocore.httpsession import URLLib3Session
+from botocore.httpsession import get_cert_path
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
 """Seconds; an email without an answer by then has an unknown outcome."""
+
+IDLE_SECONDS = 1.0
+"""A connection that has rested longer than this is looked at before it is used again."""
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
@@ -119,11 +129,54 @@ def _snake(code: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code.removesuffix("Exception")).lower()
 
 
-class SesSender:
-    """Sends emails; usable from many threads at once. Make one for each tick: it keeps its connections open."""
+class _Connection:
+    """One kept-alive connection of one thread, by the standard library's HTTP client.
 
-    def __init__(self, client: Any, threads: int) -> None:
-        """`client` is from `ses_client`; `threads` is how many connections are kept."""
+    The steps are apart so that it is known whether SES can have seen a request: not before `write`.
+    """
+
+    def __init__(self, endpoint: SplitResult, tls: ssl.SSLContext) -> None:
+        host = endpoint.hostname or ""
+        self._http: http.client.HTTPConnection
+        if endpoint.scheme == "https":
+            self._http = http.client.HTTPSConnection(host, endpoint.port, timeout=CONNECT_TIMEOUT, context=tls)
+        else:
+            self._http = http.client.HTTPConnection(host, endpoint.port, timeout=CONNECT_TIMEOUT)
+        self._path = endpoint.path
+        self._used_at = -math.inf
+
+    def open(self) -> None:
+        """Connect, or make sure that SES has not closed the connection while it idled."""
+        if self._http.sock is not None and time.monotonic() - self._used_at > IDLE_SECONDS:
+            # Something to read before anything was asked is the end of the connection.
+            readable, _, _ = select.select([self._http.sock], [], [], 0)
+            if readable:
+                self._http.close()
+        if self._http.sock is None:
+            self._http.connect()  # sets TCP_NODELAY
+            cast(socket.socket, self._http.sock).settimeout(READ_TIMEOUT)
+
+    def write(self, method: str, headers: Mapping[str, Any], body: bytes) -> None:
+        self._http.putrequest(method, self._path, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers.items():
+            self._http.putheader(name, value)
+        self._http.endheaders(body)
+
+    def read(self) -> tuple[int, list[tuple[str, str]], bytes]:
+        response = self._http.getresponse()
+        content = response.read()
+        self._used_at = time.monotonic()
+        return response.status, response.getheaders(), content
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class SesSender:
+    """Sends emails; usable from many threads at once, each with a connection of its own. Make one for each tick."""
+
+    def __init__(self, client: Any) -> None:
+        """`client` is from `ses_client`."""
         self._client = client
         self._operation = client.meta.service_model.operation_model("SendEmail")
         self._context = {
@@ -134,47 +187,55 @@ class SesSender:
             "unsigned_payload": self._operation.unsigned_payload,
             "auth_options": client.meta.service_model.metadata.get("auth"),
         }
-        self._endpoint_url, _, properties = client._resolve_endpoint_ruleset(
-            self._operation, {"Content": {}}, self._context
-        )
+        # No parameter of ours has a part in the choice of the endpoint, so it is made once.
+        self._endpoint_url, _, properties = client._resolve_endpoint_ruleset(self._operation, {}, self._context)
         self._context["endpoint_properties"] = properties
         self._user_agent = client._user_agent_creator.to_string()
-        # A session of its own: connections that idled since the last tick may have been closed by SES, and an email
-        # written into one of them would have an unknown outcome.
-        self._http = URLLib3Session(
-            verify=client._endpoint.http_session._verify,
-            proxies=client._endpoint.http_session._proxy_config._proxies,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            max_pool_connections=threads,
-            # Without botocore's own options (TCP_NODELAY) head and body of a request wait 40 ms for each other.
-            socket_options=client._endpoint.http_session._socket_options,
-        )
+        base = urlsplit(self._endpoint_url)
+        self._endpoint = base._replace(path=base.path.rstrip("/") + self._operation.http["requestUri"])
+        self._tls = ssl.create_default_context(cafile=get_cert_path(client._endpoint.http_session._verify))
+        self._threads = threading.local()
+        self._connections: list[_Connection] = []
 
     def close(self) -> None:
-        self._http.close()
+        """Close the connections. One that idled until the next tick might have been closed by SES in the meantime."""
+        for connection in self._connections:
+            connection.close()
 
     def send(self, email: OutgoingEmail, configuration_set: str | None) -> SendOutcome:
-        """Make exactly one request, or none where the connection cannot be made; never raises for what SES answers."""
+        """Make one request, or none where the connection cannot be made; never raises for what SES answers."""
         try:
             request = self._request(email, configuration_set)
         except (exceptions.NoCredentialsError, exceptions.CredentialRetrievalError) as error:
             return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="no_credentials", message=str(error))
+        connection = self._connection()
         try:
-            response = self._http.send(request.prepare())
-        except (exceptions.EndpointConnectionError, exceptions.ConnectTimeoutError, exceptions.ProxyConnectionError):
-            return SendOutcome(Answer.RETRY_LATER, error_code="cannot_connect", message="SES could not be reached.")
-        except exceptions.SSLError as error:
-            # The certificate is checked before the first byte of the request is written.
-            if isinstance(error.kwargs.get("error"), ssl.SSLCertVerificationError) or "CERTIFICATE" in str(error):
-                return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="bad_certificate", message=str(error))
-            return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message="The connection to SES broke.")
-        except exceptions.ReadTimeoutError:
+            connection.open()
+        except ssl.SSLCertVerificationError as error:
+            return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="bad_certificate", message=error.verify_message)
+        except OSError as error:
+            connection.close()
+            message = f"SES could not be reached ({type(error).__name__})."
+            return SendOutcome(Answer.RETRY_LATER, error_code="cannot_connect", message=message)
+        try:
+            connection.write(request.method, request.headers, request.body)
+            status, headers, body = connection.read()
+        except TimeoutError:
+            connection.close()
             message = f"SES did not answer within {READ_TIMEOUT:.0f} s."
             return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
-        except exceptions.HTTPClientError as error:
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
             message = f"The connection to SES broke ({type(error).__name__})."
             return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
-        return self._outcome(convert_to_response_dict(response, self._operation))
+        return self._outcome(status, headers, body)
+
+    def _connection(self) -> _Connection:
+        found: _Connection | None = getattr(self._threads, "connection", None)
+        if found is None:
+            found = self._threads.connection = _Connection(self._endpoint, self._tls)
+            self._connections.append(found)
+        return found
 
     def _request(self, email: OutgoingEmail, configuration_set: str | None) -> Any:
         parameters = send_email_parameters(email, configuration_set)
@@ -184,22 +245,32 @@ class SesSender:
         )
         signed = create_request_object(request)
         self._client._request_signer.sign("SendEmail", signed)
-        return signed
+        prepared = signed.prepare()
+        if "Host" not in prepared.headers:
+            prepared.headers["Host"] = self._endpoint.netloc
+        return prepared
 
-    def _outcome(self, response: dict[str, Any]) -> SendOutcome:
-        status = int(response["status_code"])
+    def _outcome(self, status: int, headers: list[tuple[str, str]], body: bytes) -> SendOutcome:
+        if 200 <= status < 300:
+            # Without a readable id it is accepted all the same; the Send event brings the id.
+            return SendOutcome(Answer.SENT, message_id=_message_id(body))
+        response = {"status_code": status, "headers": HeadersDict(headers), "body": body, "context": {}}
         try:
             parsed = self._client._response_parser.parse(response, self._operation.output_shape)
         except exceptions.ResponseParserError:
             parsed = {}
-        if 200 <= status < 300:
-            # Without a readable id it is accepted all the same; the Send event brings the id.
-            return SendOutcome(Answer.SENT, message_id=parsed.get("MessageId"))
         error = parsed.get("Error", {})
         code, message = str(error.get("Code") or status), str(error.get("Message") or f"HTTP status {status}")
         answer = classify(code, message, status)
         name = "outcome_unknown" if answer is Answer.UNKNOWN else _snake(code)
         return SendOutcome(answer, error_code=name, message=message[:1000])
+
+
+def _message_id(body: bytes) -> str | None:
+    try:
+        return str(json.loads(body)["MessageId"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def ses_client(session: botocore.session.Session | None = None, endpoint_url: str | None = None) -> Any:

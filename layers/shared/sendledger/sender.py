@@ -244,7 +244,7 @@ class _Tick:
     def run(self, only: int | None = None) -> None:
         """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
         threads = max(1, min(self._settings.sender_threads, math.ceil(self._rate * MAX_CALL_SECONDS)))
-        ses = SesSender(self._client, threads)
+        ses = SesSender(self._client)
         pool = ThreadPoolExecutor(threads, thread_name_prefix="ses")
         try:
             if only is not None:
