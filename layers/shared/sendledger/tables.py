@@ -93,6 +93,19 @@ LEAD_STATUSES = (
 )
 EMAIL_STATUSES = ("queued", "sent", "delivered", "opened", "clicked", "bounced", "failed", "spam")
 DELIVERY_STATUSES = ("sent", "delayed", "delivered", "bounced", "complained")
+EMAIL_EVENT_TYPES = (
+    "Send",
+    "Delivery",
+    "Bounce",
+    "Complaint",
+    "Reject",
+    "Open",
+    "Click",
+    "Rendering Failure",
+    "DeliveryDelay",
+    "Subscription",
+)
+"""As SES spells them."""
 API_KEY_ROLES = ("viewer", "editor", "sender", "admin")
 TEMPLATE_CATEGORIES = (
     "initial_outreach",
@@ -328,6 +341,16 @@ campaigns = Table(
     Column("current_workflow_step", Integer, nullable=False, server_default=text("0")),
     # Leads that start left out, by reason: {"suppressed": 3, …}.
     Column("leads_excluded", JSONB, nullable=False, server_default=text("'{}'")),
+    # Emails with at least one event of the kind, so that a rate is never above 1; opens and clicks by people only.
+    Column("emails_delivered_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_bounced_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_complained_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_opened_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_clicked_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_unsubscribed_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
+    # Where this campaign's limits differ from the settings; see guardrails.py.
+    Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
     # Row work that the status change has not caught up with yet, oldest first; see row_work.py.
     Column("row_work", JSONB, nullable=False, server_default=text("'[]'")),
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
@@ -340,6 +363,16 @@ campaigns = Table(
     ),
     CheckConstraint("status <> 'completed' OR row_work = '[]'", name="completed_without_row_work"),
     Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
+)
+
+adopted_campaigns = Table(
+    "adopted_campaigns",
+    metadata,
+    # Campaigns of an existing installation that were taken over; see adopt_campaigns.py.
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    _required_timestamp("adopted_at"),
+    # The old columns that were changed, as they were: {"status": "active", "campaign_type": null, "workflow_id": null}.
+    Column("before", JSONB, nullable=False),
 )
 
 campaign_leads = Table(
@@ -398,6 +431,8 @@ emails = Table(
     CheckConstraint(_one_of("delivery_status", DELIVERY_STATUSES), name="delivery_status"),
     Index("emails_external_id_idx", "external_id"),
     Index("emails_lead_id_idx", "lead_id"),
+    Index("emails_campaign_id_idx", "campaign_id"),
+    Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
 )
 
 campaign_steps = Table(
@@ -467,6 +502,7 @@ scheduled_emails = Table(
         "scheduled_emails_due_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text("status = 'pending'")
     ),
     Index("scheduled_emails_sending_idx", "campaign_id", "lease_until", postgresql_where=text("status = 'sending'")),
+    Index("scheduled_emails_failed_idx", "campaign_id", "failed_at", postgresql_where=text("status = 'failed'")),
     Index(
         "scheduled_emails_unknown_idx",
         "id",
@@ -548,4 +584,33 @@ sender_state = Table(
     Column("stop_code", Text),
     Column("stop_reason", Text),
     CheckConstraint("id = 1", name="single_row"),
+)
+
+email_events = Table(
+    "email_events",
+    metadata,
+    # What SES has reported, once each. It outlives the emails, leads and campaigns that it speaks of: no foreign keys.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    # The same for the same event, however often and under whatever EventBridge id it arrives; see read_ses_events.py.
+    Column("event_key", Text, nullable=False, unique=True),
+    Column("scheduled_email_id", BigInteger),
+    Column("email_id", UUID),
+    Column("campaign_id", UUID),
+    Column("lead_id", UUID),
+    Column("ses_message_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("occurred_at", TIMESTAMPTZ, nullable=False),
+    _required_timestamp("received_at"),
+    # An open or click by a privacy proxy or a scanner, not by a person.
+    Column("is_machine", Boolean, nullable=False, server_default=text("false")),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    CheckConstraint(_one_of("event_type", EMAIL_EVENT_TYPES), name="event_type"),
+    Index("email_events_scheduled_email_id_idx", "scheduled_email_id"),
+    Index("email_events_lead_id_occurred_at_idx", "lead_id", "occurred_at"),
+    Index(
+        "email_events_complaints_idx",
+        "campaign_id",
+        "occurred_at",
+        postgresql_where=text("event_type IN ('Bounce', 'Complaint')"),
+    ),
 )
