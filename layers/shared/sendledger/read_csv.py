@@ -125,8 +125,8 @@ def _open(stream: BinaryIO) -> tuple[_Lines, str]:
             errors = _FALLBACK if marked == "utf-8" else "strict"
             break
     else:
-        if b"\x00" in head:
-            raise UnreadableFile("it holds NUL bytes: it is not text, or UTF-16 without a byte order mark.")
+        if head.count(0) * 10 > len(head):
+            raise UnreadableFile("it is full of NUL bytes: it is not text, or UTF-16 without a byte order mark.")
         encoding = _unmarked_encoding(head)
     text = io.TextIOWrapper(io.BufferedReader(_HeadAndRest(head, stream)), encoding=encoding, errors=errors, newline="")
     return _Lines(text), encoding
@@ -136,7 +136,7 @@ def _unmarked_encoding(head: bytes) -> str:
     """UTF-8, or Windows-1252 where more of the bytes beyond ASCII contradict UTF-8 than agree with it."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(head, final=len(head) < _SAMPLE)
-    invalid = text.count("\ufffd")
+    invalid = text.count("\ufffd") - head.count("\ufffd".encode())
     valid = len(text) - len(text.encode("ascii", "ignore")) - invalid
     return "cp1252" if invalid > valid else "utf-8"
 
