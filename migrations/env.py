@@ -1,13 +1,59 @@
-"""Alembic's environment: which database, which tables, and short locks."""
+"""Alembic's environment: which database, which tables, short locks, and no start from a state that nobody knows."""
 
 from alembic import context
-from sqlalchemy import Connection, text
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SchemaItem
 
 from sendledger import database, settings, tables
 
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get its lock within this time gives up instead of blocking the senders behind it."""
+
+LONGEST_STATEMENT = 3600.0
+"""Seconds. Building an index on a large table takes longer than anything that the functions do."""
+
+MARKS = {
+    "0002": ("campaigns", "batch_ids"),
+    "0003": ("lead_batches", "active_campaign_id"),
+    "0004": ("workflow_steps", "email_template_id"),
+    "0005": ("scheduled_emails", "id"),
+    "0006": ("suppressions", "id"),
+    "0006b": ("adopted_campaigns", "campaign_id"),
+}
+"""A column by which each revision is known to have been made."""
+
+
+def refuse_unknown_state(connection: Connection) -> None:
+    """Compare what the database says of itself with what it has.
+
+    Raises:
+        CommandError: a newer Sendledger has upgraded it, or its revision and its tables contradict each other.
+    """
+    revisions = MigrationContext.configure(connection).get_current_heads()
+    known = {script.revision: script for script in context.script.walk_revisions()}
+    if unknown := sorted(set(revisions) - known.keys()):
+        raise CommandError(
+            f"This database is at revision {', '.join(unknown)}, which this version of Sendledger does not know: a "
+            "newer one has upgraded it. Nothing was changed."
+        )
+    if not revisions:
+        return  # empty, or an existing installation: the first revision looks closely
+    made = {script.revision for script in context.script.iterate_revisions(revisions, "base")}
+    inspector = inspect(connection)
+    tables = set(inspector.get_table_names())
+    contradictions = [
+        f"{table}.{column} of revision {revision} is {'missing' if revision in made else 'there already'}"
+        for revision, (table, column) in MARKS.items()
+        if (revision in made)
+        != (table in tables and column in {found["name"] for found in inspector.get_columns(table)})
+    ]
+    if contradictions:
+        raise CommandError(
+            f"This database says that it is at revision {', '.join(revisions)}, but {'; '.join(contradictions)}. "
+            "It was migrated halfway by something else, or restored in parts. Nothing was changed."
+        )
 
 
 def ours(item: SchemaItem, name: str | None, type_: str, reflected: bool, compare_to: SchemaItem | None) -> bool:
@@ -17,6 +63,7 @@ def ours(item: SchemaItem, name: str | None, type_: str, reflected: bool, compar
 
 def run(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('lock_timeout', :timeout, false)"), {"timeout": LOCK_TIMEOUT})
+    refuse_unknown_state(connection)
     connection.commit()
     context.configure(
         connection=connection,
@@ -33,5 +80,6 @@ connection: Connection | None = context.config.attributes.get("connection")
 if connection is not None:
     run(connection)
 else:
-    with database.engine(settings.DatabaseSettings.read()).connect() as own_connection:
+    engine = database.engine(settings.DatabaseSettings.read(), longest_statement=LONGEST_STATEMENT)
+    with engine.connect() as own_connection:
         run(own_connection)

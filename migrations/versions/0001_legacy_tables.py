@@ -1,13 +1,15 @@
 """The tables of a LeadNexConnect installation: recognised where they exist, created where the database is empty.
 
 Sendledger grew out of LeadNexConnect and takes over its databases in place. Starting every database from the same
-tables means that there is one schema and one path to it.
+tables means that there is one schema and one path to it. A database with tables must have exactly these, with these
+columns, types, defaults and constraints; tables besides them are none of our business.
 """
 
-import re
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.util import CommandError
 
 revision = "0001"
 down_revision = None
@@ -369,31 +371,75 @@ ALTER TABLE settings ADD CONSTRAINT settings_key_unique UNIQUE (key);
 ALTER TABLE website_analysis_cache ADD CONSTRAINT website_analysis_cache_domain_unique UNIQUE (domain);
 ALTER TABLE workflow_steps ADD CONSTRAINT workflow_steps_workflow_id_workflows_id_fk FOREIGN KEY (workflow_id) REFERENCES workflows(id) ON DELETE CASCADE;
 """
-TABLES = re.findall(r"^CREATE TABLE (\w+)", LEGACY_SCHEMA, re.MULTILINE)
-COLUMNS = {
-    table: re.findall(r"^    (?!CONSTRAINT)(\w+) ", body, re.MULTILINE)
-    for table, body in re.findall(r"^CREATE TABLE (\w+) \((.*?)^\);", LEGACY_SCHEMA, re.MULTILINE | re.DOTALL)
-}
+REFERENCE = "sendledger_reference"
+"""A schema with the expected tables, there for as long as it takes to compare the two."""
+
+CAMPAIGN_TYPES = ("automated", "manual", "outreach", "lead_generation", "fully_automated")
+
+TABLES = "SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p')"
+# What a table consists of, one line each, in words that a person understands when one of them is missing.
+PARTS = """
+SELECT 'column ' || c.relname || '.' || a.attname || ' ' ||
+       CASE t.typtype WHEN 'e' THEN t.typname ELSE format_type(a.atttypid, a.atttypmod) END ||
+       CASE WHEN a.attnotnull THEN ' not null' ELSE '' END ||
+       coalesce(' default ' || replace(pg_get_expr(d.adbin, d.adrelid), :schema || '.', ''), '')
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = CAST(:schema AS regnamespace) AND c.relname = ANY(:tables)
+UNION ALL
+SELECT 'constraint ' || c.relname || '.' || k.conname || ' ' ||
+       replace(pg_get_constraintdef(k.oid), :schema || '.', '')
+FROM pg_class c JOIN pg_constraint k ON k.conrelid = c.oid
+WHERE c.relnamespace = CAST(:schema AS regnamespace) AND c.relname = ANY(:tables) AND k.contype <> 'n'
+UNION ALL
+SELECT 'type ' || t.typname || ' (' || string_agg(e.enumlabel, ', ' ORDER BY e.enumlabel) || ')'
+FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
+WHERE t.typnamespace = CAST(:schema AS regnamespace) AND t.typname = ANY(:types)
+GROUP BY t.typname
+"""
+ENUMS = "SELECT typname FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype = 'e'"
 
 
 def upgrade() -> None:
-    inspector = sa.inspect(op.get_bind())
-    present = set(inspector.get_table_names()) - {"alembic_version"}
+    connection = op.get_bind()
+    schema = connection.scalar(sa.text("SELECT current_schema()"))
+    present = set(connection.scalars(sa.text(TABLES), {"schema": schema})) - {"alembic_version"}
     if not present:
-        op.get_bind().exec_driver_sql(LEGACY_SCHEMA)
-        return
-    missing = [table for table in TABLES if table not in present]
-    missing += [
-        f"{table}.{column}"
-        for table in TABLES
-        if table in present
-        for column in sorted(set(COLUMNS[table]) - {found["name"] for found in inspector.get_columns(table)})
-    ]
-    if missing:
-        raise RuntimeError(
-            "This database is neither empty nor a LeadNexConnect database. Nothing was changed. "
-            f"It has {len(present)} tables; missing are: {', '.join(missing)}."
+        connection.exec_driver_sql(LEGACY_SCHEMA)
+    elif differences := list(_differences(connection, schema, present)):
+        raise CommandError(
+            "This database is neither empty nor a LeadNexConnect database as Sendledger knows it. Nothing was changed. "
+            f"It has {len(present)} tables. Found:\n  " + "\n  ".join(differences[:50])
         )
+
+
+def _differences(connection: sa.Connection, schema: str, present: set[str]) -> Iterator[str]:
+    with connection.begin_nested() as savepoint:
+        connection.exec_driver_sql(f"CREATE SCHEMA {REFERENCE}; SET LOCAL search_path = {REFERENCE}")
+        connection.exec_driver_sql(LEGACY_SCHEMA)
+        tables = sorted(connection.scalars(sa.text(TABLES), {"schema": REFERENCE}))
+        types = sorted(connection.scalars(sa.text(ENUMS), {"schema": REFERENCE}))
+        expected = _parts(connection, REFERENCE, tables, types)
+        savepoint.rollback()
+    missing = [table for table in tables if table not in present]
+    yield from (f"missing: table {table}" for table in missing)
+    found = _parts(connection, schema, tables, types)
+    for part in sorted(expected - found):
+        if part.split()[1].split(".")[0] not in missing:
+            yield f"missing: {part}"
+    yield from (
+        f"unknown, of a newer version or of a migration that did not end: {part}" for part in sorted(found - expected)
+    )
+    if not missing:
+        query = sa.text("SELECT DISTINCT campaign_type FROM campaigns WHERE campaign_type <> ALL(:known) ORDER BY 1")
+        for campaign_type in connection.scalars(query, {"known": list(CAMPAIGN_TYPES)}):
+            yield f"unknown: campaigns of the campaign_type {campaign_type!r}"
+
+
+def _parts(connection: sa.Connection, schema: str, tables: list[str], types: list[str]) -> set[str]:
+    return set(connection.scalars(sa.text(PARTS), {"schema": schema, "tables": tables, "types": types}))
 
 
 def downgrade() -> None:

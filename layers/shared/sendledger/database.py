@@ -24,18 +24,21 @@ from sendledger.settings import DatabaseSettings
 CONNECT_TIMEOUT = 5.0
 """Seconds to wait for the TCP connection and the TLS handshake."""
 
-SOCKET_TIMEOUT = 60.0
-"""Seconds without a byte from the server after which a connection counts as lost (a black hole gives no error)."""
+LONGEST_STATEMENT = 50.0
+"""Seconds after which the server ends a statement, or a transaction in which nothing happens."""
 
-STATEMENT_TIMEOUT_MS = 50_000
-"""The server ends a statement before the socket gives up on it, so that its error can be told from a lost link."""
+SOCKET_MARGIN = 10.0
+"""Seconds beyond that without a byte from the server after which a connection counts as lost: a black hole gives no
+error, and the server's own error can so be told from a lost link."""
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
 
 
-def engine(settings: DatabaseSettings, pool_size: int = 2) -> sa.Engine:
+def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
     """An engine for these settings; a lost connection is noticed when it is taken from the pool.
+
+    `longest_statement` is in seconds.
 
     Raises:
         SettingsError: the URL is not a PostgreSQL URL.
@@ -51,20 +54,22 @@ def engine(settings: DatabaseSettings, pool_size: int = 2) -> sa.Engine:
     )
     password = _password_source(settings)
 
+    timeout = longest_statement + SOCKET_MARGIN
+
     def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> None:
         options["startup_params"] = {
             "TimeZone": "UTC",
-            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
-            "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_MS),
+            "statement_timeout": str(int(longest_statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(longest_statement * 1000)),
         }
         options["application_name"] = "sendledger"
         if password is not None:
             options.update(password())
         if "unix_sock" in options:
-            options["timeout"] = SOCKET_TIMEOUT
+            options["timeout"] = timeout
         else:
             options["ssl_context"] = False  # wrapped below, or on this machine only
-            options["sock"] = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings))
+            options["sock"] = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings), timeout)
 
     sa.event.listen(created, "do_connect", connect)
     return created
@@ -107,7 +112,7 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def _open_socket(host: str, port: int, context: ssl.SSLContext | None) -> socket.socket:
+def _open_socket(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> socket.socket:
     connection = socket.create_connection((host, port), CONNECT_TIMEOUT)
     try:
         # A statement with its parameters is several small writes; Nagle's algorithm would hold them back for 40 ms.
@@ -118,7 +123,7 @@ def _open_socket(host: str, port: int, context: ssl.SSLContext | None) -> socket
             if connection.recv(1) != b"S":
                 raise ConnectionError(f"The database at {host} does not offer TLS.")
             connection = context.wrap_socket(connection, server_hostname=host)
-        connection.settimeout(SOCKET_TIMEOUT)
+        connection.settimeout(timeout)
     except BaseException:
         connection.close()
         raise
