@@ -349,6 +349,8 @@ campaigns = Table(
     Column("emails_clicked_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_unsubscribed_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
+    # It may start although no postal address is set for the footer.
+    Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
     # Where this campaign's limits differ from the settings; see guardrails.py.
     Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
     # Row work that the status change has not caught up with yet, oldest first; see row_work.py.
@@ -613,4 +615,51 @@ email_events = Table(
         "occurred_at",
         postgresql_where=text("event_type IN ('Bounce', 'Complaint')"),
     ),
+)
+
+unsubscribes = Table(
+    "unsubscribes",
+    metadata,
+    # Who opted out by the link in which email, once per lead and campaign. The proof outlives both: no foreign keys.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("lead_id", UUID, nullable=False),
+    Column("campaign_id", UUID, nullable=False),
+    Column("scheduled_email_id", BigInteger, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    _required_timestamp("created_at"),
+    Column("undone_at", TIMESTAMPTZ),
+    CheckConstraint("scope IN ('campaign', 'everything')", name="scope"),
+    CheckConstraint("method IN ('one_click', 'page')", name="method"),
+    Index(
+        "unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")
+    ),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    # The message's own id, or a hash of its content: a message that comes twice is one reply.
+    Column("message_id", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("from_address", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body_text", Text, nullable=False),
+    # Why it is no person's mail (auto_submitted, subject, …); NULL: a person wrote it.
+    Column("automatic", Text),
+    # How the lead was found; NULL: it was not.
+    Column("matched_by", Text),
+    Column("lead_id", UUID, ForeignKey("leads.id", ondelete="CASCADE")),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="SET NULL")),
+    Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
+    # Scheduled emails that will not be sent because of it.
+    Column("emails_skipped", Integer, nullable=False, server_default=text("0")),
+    _required_timestamp("created_at"),
+    CheckConstraint("matched_by IN ('token', 'message_id', 'address')", name="matched_by"),
+    CheckConstraint("matched_by IS NULL OR lead_id IS NOT NULL", name="matched_has_lead"),
+    CheckConstraint("source IN ('ses', 'api')", name="source"),
+    Index("replies_lead_id_idx", "lead_id"),
+    Index("replies_campaign_id_idx", "campaign_id"),
+    Index("replies_email_id_idx", "email_id"),
 )
