@@ -184,6 +184,13 @@ def _hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     Raises:
         Conflict: another campaign that is running or paused holds one.
     """
+    # Locked before the look: of two campaigns that start at once the second shall see the first.
+    connection.execute(
+        sa.select(lead_batches.c.id)
+        .where(lead_batches.c.id.in_(_batch_ids(campaign)))
+        .order_by(lead_batches.c.id)
+        .with_for_update(key_share=True)
+    )
     holder = campaigns.alias("holder")
     held = (
         connection.execute(

@@ -39,7 +39,9 @@ _AUDIENCE = """
 _JUDGED = f"""
 WITH audience AS MATERIALIZED ({_AUDIENCE}
       AND (:buckets = 1
-           OR mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket)
+           OR (mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket
+               -- An address that was edited between two buckets takes its lead from one into the other.
+               AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)))
 ), judged AS (
     SELECT a.id, a.address, CASE
         WHEN coalesce(a.address, '') = '' THEN 'no_address'
@@ -157,10 +159,13 @@ def schedule_email_for_lead(
     """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
 
     Raises:
-        Conflict: the lead has this step already, or the step sends another template.
+        Conflict: the lead has this step already, the step sends another template, or the campaign has ended or rests.
         NotFound: no such campaign, template or lead.
     """
-    get_campaign(connection, campaign_id)
+    # Locked, so that it cannot complete without this row.
+    status = get_campaign(connection, campaign_id, lock=True)["status"] or "draft"
+    if status not in ("draft", "scheduled", "running"):
+        raise Conflict(f"Campaign {campaign_id} is {status}; no email can be added to it.", status=status)
     content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
     if content is None:
         raise NotFound("email template", template)
