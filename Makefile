@@ -26,6 +26,8 @@ LAMBDA_PYTHON = $(firstword $(shell for python in python3.13 $(wildcard $(PYENV)
 LAMBDA_PYTHON_TESTS := $(if $(CI),tests/unit tests/database,tests)
 
 export SAM_CLI_TELEMETRY := 0
+# Where the SAM CLI remembers things; a home folder may be read-only.
+export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 # sam validate wants to be told a region. It calls none.
 export AWS_DEFAULT_REGION ?= us-east-1
 
