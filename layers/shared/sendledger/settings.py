@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from email.utils import parseaddr
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -68,6 +68,8 @@ def _token_keys(value: Any) -> TokenKeys:
 
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+StopOnReply = Literal["campaign", "all"]
+"""Whether a reply ends the mail of its campaign only, or of every campaign."""
 Keys = Annotated[TokenKeys, BeforeValidator(_token_keys)]
 PostalAddress = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$", max_length=190)]
@@ -154,8 +156,25 @@ class SenderSettings(MailSettings):
         return dt.timedelta(minutes=self.late_after_minutes)
 
 
-class ApiSettings(_Settings):
+class ApiSettings(MailSettings):
     """What the API needs besides the database."""
 
+    # For the preflight: what the sender will use.
+    sender_from_address: Mailbox | None = None
+    ses_configuration_set: str | None = None
+    sender_rate_safety: float = Field(0.95, gt=0, le=1)
+    stop_on_reply: StopOnReply = "all"
     # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
     sender_function_name: str | None = None
+
+
+class UnsubscribeSettings(_Settings):
+    """What the public Lambda needs besides the database."""
+
+    unsubscribe_keys: Keys = Field(repr=False)
+
+
+class ReplySettings(MailSettings):
+    """What the receiver of replies needs besides the database."""
+
+    stop_on_reply: StopOnReply = "all"
