@@ -95,7 +95,7 @@ def make_campaign(
     else:
         values.setdefault("email_template_id", make_template(connection))
     campaign_id: uuid.UUID = connection.execute(
-        sa.insert(campaigns).values(name="Campaign", **values).returning(campaigns.c.id)
+        sa.insert(campaigns).values({"name": "Campaign", **values}).returning(campaigns.c.id)
     ).scalar_one()
     connection.commit()
     return campaign_id

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import sqlalchemy as sa
 
-from http_errors import Problem, RequestRefused
+from http_errors import NO_SUCH_PATH, Problem, RequestRefused
 from sendledger import api_keys
 from sendledger.api_keys import ApiKey
 
@@ -111,7 +111,7 @@ def find_route(method: str, path: str) -> Route:
                     headers={"Allow": ", ".join(methods)},
                 )
             )
-    raise RequestRefused(Problem(HTTPStatus.NOT_FOUND, "not_found", "There is no such path; see /v1/docs."))
+    raise RequestRefused(NO_SUCH_PATH)
 
 
 def authenticate(engine: sa.Engine, method: str, path: str, authorization: str | None) -> ApiKey:

@@ -48,7 +48,7 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
     if event.http_method not in METHODS_WITH_BODY or not (event.body or content_type):
         return
     expected = MEDIA_TYPE_OF.get(route_name, JSON)
-    if content_type.partition(";")[0].strip().lower() != expected:
+    if content_type.partition(";")[0].strip() != expected:
         raise RequestRefused(
             Problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from email.utils import parseaddr
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -29,6 +28,7 @@ from api_fields import (
     only_given,
 )
 from sendledger import campaigns
+from sendledger.email_address import normalized_address
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
@@ -43,9 +43,7 @@ StartType = Literal["manual", "scheduled"]
 
 
 def _mailbox(value: str) -> str:
-    address = parseaddr(value)[1]
-    if not address.isascii() or address.count("@") != 1 or address.startswith("@") or address.endswith("@"):
-        raise ValueError("must be one address such as ann@example.com or Ann <ann@example.com>")
+    normalized_address(value)  # raises a ValueError that says what is wrong
     return value
 
 

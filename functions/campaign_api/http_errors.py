@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 import sqlalchemy as sa
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.logging import Logger
 
@@ -104,6 +105,9 @@ class Problem:
         return json.dumps({**extensions, **document}, default=str, separators=(",", ":"))
 
 
+NO_SUCH_PATH = Problem(HTTPStatus.NOT_FOUND, "not_found", "There is no such path; see /v1/docs.")
+
+
 class RequestRefused(Exception):
     """The request is refused before its route runs."""
 
@@ -116,6 +120,8 @@ def problem_of(error: Exception, correlation_id: str) -> Problem:
     """The answer to an error; what is not the caller's doing is logged under `correlation_id` and not explained."""
     if isinstance(error, RequestRefused):
         return error.problem
+    if isinstance(error, NotFoundError):
+        return NO_SUCH_PATH
     if isinstance(error, RequestValidationError):
         return _invalid([_field_error(found) for found in error.errors()])
     if isinstance(error, SendledgerError):
@@ -189,6 +195,6 @@ def _log(message: str, error: Exception, correlation_id: str) -> None:
             "error": type(error).__qualname__,
             "sqlstate": facts.get("C"),
             "constraint": facts.get("n"),
-            "frames": "".join(traceback.format_tb(error.__traceback__)),
+            "frames": [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)],
         },
     )

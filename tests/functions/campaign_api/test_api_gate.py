@@ -1,0 +1,340 @@
+"""What every request passes before its route: key, route, role, body; and what errors look like."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import api_access
+import api_resources
+import campaign_api_handler
+from sendledger.tables import API_KEY_ROLES, api_keys
+from tests.functions.campaign_api.api_client import Answer, ApiClient
+
+SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
+TEMPLATE = {"name": "Hello", "subject": "Hi", "body_text": "Hello"}
+
+
+def assert_problem(answer: Answer, status: int) -> None:
+    """RFC 9457, with what this API promises."""
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json
+    assert problem["status"] == status
+    assert re.fullmatch(r"urn:sendledger:problem:[a-z_]+", problem["type"])
+    assert problem["title"]
+    assert problem["detail"]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Bearer sl_wrong", "Basic {key}", "{key}", "Bearer {key}x", "Bearer \u00e9\ud800"],
+)
+def test_request_without_a_valid_key_is_refused(api: ApiClient, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization.format(key=api.key)}
+    answer = ApiClient(api.handler, None).request("GET", "/v1/campaigns", headers=headers)
+    assert_problem(answer, 401)
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_unlisted_path_is_not_shown_to_a_stranger(api: ApiClient) -> None:
+    assert_problem(ApiClient(api.handler, None).get("/v1/no-such-path"), 401)
+
+
+@pytest.mark.parametrize("change", ["revoked_at = now()", "expires_at = now()"])
+def test_revoked_or_expired_key_is_refused(api: ApiClient, engine: sa.Engine, change: str) -> None:
+    assert api.get("/v1/campaigns").status == 200
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE api_keys SET {change} WHERE role = 'admin'"))
+    assert_problem(api.get("/v1/campaigns"), 401)
+
+
+def test_key_is_stored_as_a_hash_only(api: ApiClient, engine: sa.Engine) -> None:
+    assert api.key is not None
+    assert re.fullmatch(r"sl_[A-Za-z0-9_-]{43}", api.key)
+    with engine.begin() as connection:
+        assert api.key not in str(connection.execute(sa.select(api_keys)).all())
+
+
+def test_last_use_of_a_key_is_written_once_a_minute(api: ApiClient, engine: sa.Engine) -> None:
+    last_use = sa.select(api_keys.c.last_used_at).where(api_keys.c.role == "admin")
+    api.get("/v1/campaigns")
+    with engine.begin() as connection:
+        first = connection.scalar(last_use)
+    api.get("/v1/campaigns")
+    with engine.begin() as connection:
+        assert connection.scalar(last_use) == first
+        connection.execute(sa.text("UPDATE api_keys SET last_used_at = now() - interval '61 seconds'"))
+    api.get("/v1/campaigns")
+    with engine.begin() as connection:
+        assert connection.scalar(last_use) != first
+
+
+# Roles: v viewer, e editor, s sender, a admin may; a dot may not; * everybody, without a key too.
+
+ROLES_OF_ROUTES = """
+****  GET    /v1/health
+vesa  GET    /v1/openapi.json
+vesa  GET    /v1/docs
+vesa  GET    /v1/leads
+.esa  POST   /v1/leads
+vesa  GET    /v1/leads/<lead_id>
+.esa  PATCH  /v1/leads/<lead_id>
+.esa  DELETE /v1/leads/<lead_id>
+vesa  GET    /v1/lead-batches
+.esa  POST   /v1/lead-batches
+vesa  GET    /v1/lead-batches/<lead_batch_id>
+.esa  DELETE /v1/lead-batches/<lead_batch_id>
+vesa  GET    /v1/email-templates
+.esa  POST   /v1/email-templates
+vesa  GET    /v1/email-templates/<email_template_id>
+.esa  PATCH  /v1/email-templates/<email_template_id>
+.esa  DELETE /v1/email-templates/<email_template_id>
+vesa  POST   /v1/email-templates/<email_template_id>/preview
+vesa  GET    /v1/workflows
+.esa  POST   /v1/workflows
+vesa  GET    /v1/workflows/<workflow_id>
+.esa  PATCH  /v1/workflows/<workflow_id>
+.esa  DELETE /v1/workflows/<workflow_id>
+vesa  GET    /v1/campaigns
+.esa  POST   /v1/campaigns
+vesa  GET    /v1/campaigns/<campaign_id>
+.esa  PATCH  /v1/campaigns/<campaign_id>
+.esa  DELETE /v1/campaigns/<campaign_id>
+..sa  POST   /v1/campaigns/<campaign_id>/start
+..sa  POST   /v1/campaigns/<campaign_id>/pause
+..sa  POST   /v1/campaigns/<campaign_id>/resume
+..sa  POST   /v1/campaigns/<campaign_id>/cancel
+vesa  GET    /v1/campaigns/<campaign_id>/scheduled-emails
+vesa  GET    /v1/campaigns/<campaign_id>/stats
+vesa  GET    /v1/scheduled-emails
+vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
+..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/send
+vesa  GET    /v1/emails/<email_id>
+"""
+MATRIX = [line.split() for line in ROLES_OF_ROUTES.strip().splitlines()]
+
+
+def test_each_role_may_do_what_the_table_says_and_a_stranger_nothing(clients: dict[str, ApiClient]) -> None:
+    stranger = ApiClient(campaign_api_handler.lambda_handler, None)
+    wrong = []
+    for marks, method, route in MATRIX:
+        path = re.sub(r"<\w+>", SOME_ID, route)
+        for role, mark in zip(API_KEY_ROLES, marks, strict=True):
+            status = clients[role].request(method, path).status
+            if (status == 403) != (mark == ".") or status in (401, 500):
+                wrong.append(f"{role} {method} {route}: {status}")
+        status = stranger.request(method, path).status
+        if (status == 401) == (marks == "****"):
+            wrong.append(f"stranger {method} {route}: {status}")
+    assert wrong == []
+
+
+def test_every_registered_route_is_listed_and_the_other_way_round() -> None:
+    app = campaign_api_handler.app
+    registered = {f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes}
+    assert registered == set(api_access.MINIMUM_ROLE) == {f"{method} {route}" for _, method, route in MATRIX}
+
+
+# Paths and methods
+
+
+def test_unknown_path_is_not_found(api: ApiClient) -> None:
+    assert_problem(api.get("/v1/no-such-path"), 404)
+    assert_problem(api.get("/v1/campaigns/a/b/c"), 404)
+    assert_problem(api.get('/v1/campaigns/"'), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/campaigns", "GET, POST"),
+        ("GET", f"/v1/campaigns/{SOME_ID}/start", "POST"),
+        ("TRACE", "/v1/health", "GET"),
+    ],
+)
+def test_wrong_method_is_answered_with_those_possible(api: ApiClient, method: str, path: str, allowed: str) -> None:
+    answer = api.request(method, path)
+    assert_problem(answer, 405)
+    assert answer.headers["allow"] == allowed
+
+
+def test_stage_is_not_part_of_the_path(api: ApiClient) -> None:
+    def handler_behind_a_stage(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        event["rawPath"] = f"/prod{event['rawPath']}"
+        event["requestContext"]["stage"] = "prod"
+        return campaign_api_handler.lambda_handler(event, context)
+
+    assert ApiClient(handler_behind_a_stage, api.key).get("/v1/campaigns").status == 200
+    assert ApiClient(handler_behind_a_stage, None).get("/v1/health").status == 200
+
+
+# Queries and bodies
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"limt": 5}, "limt"),
+        ({"limit": 0}, "limit"),
+        ({"limit": 201}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"limit": 10**30}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"status": "sent"}, "status"),
+        ({"cursor": "x"}, "cursor"),
+        ({"cursor": "W10"}, "cursor"),
+        ({"cursor": base64.urlsafe_b64encode(b'[null,"x"]').decode()}, "cursor"),
+        ({"cursor": base64.urlsafe_b64encode(b'["2030-01-01","%s"]' % SOME_ID.encode()).decode()}, "cursor"),
+        ({"cursor": "a\0b"}, "cursor"),
+    ],
+)
+def test_bad_query_is_refused_naming_the_parameter(api: ApiClient, query: dict[str, object], field: str) -> None:
+    answer = api.request("GET", "/v1/campaigns", query=query)
+    assert_problem(answer, 422)
+    assert answer.fields == [field]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{",
+        "",
+        " ",
+        "{'name': 1}",
+        '{"name": NaN}',
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a":' * 100_000,
+        b"\xff\xfe",
+        b'{"name": "\xe9"}',
+    ],
+    ids=["cut off", "empty", "blank", "quotes", "NaN", "huge number", "deep", "not UTF-8", "Latin-1"],
+)
+def test_malformed_json_is_refused(api: ApiClient, body: str | bytes) -> None:
+    answer = api.request("POST", "/v1/workflows", body=body)
+    # An empty body is not malformed, it is missing.
+    assert_problem(answer, 422 if body == "" else 400)
+
+
+def test_body_that_is_not_the_base64_it_claims_is_refused(api: ApiClient) -> None:
+    def garbling_handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        return campaign_api_handler.lambda_handler({**event, "isBase64Encoded": True, "body": "{}"}, context)
+
+    assert_problem(ApiClient(garbling_handler, api.key).post("/v1/workflows", {}), 400)
+
+
+def test_json_sent_as_base64_is_read(api: ApiClient) -> None:
+    assert api.request("POST", "/v1/email-templates", body=json.dumps(TEMPLATE).encode()).status == 201
+
+
+@pytest.mark.parametrize("body", ["[]", "null", '"text"', "5"])
+def test_json_that_is_not_an_object_is_refused(api: ApiClient, body: str) -> None:
+    answer = api.request("POST", "/v1/workflows", body=body)
+    assert_problem(answer, 422)
+    assert answer.fields == ["body"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp", "text/csv"],
+)
+def test_wrong_media_type_is_refused_naming_the_right_one(api: ApiClient, content_type: str) -> None:
+    answer = api.request("POST", "/v1/workflows", body="{}", headers={"Content-Type": content_type})
+    assert_problem(answer, 415)
+    assert "application/json" in answer.json["detail"]
+
+
+def test_media_type_may_have_parameters(api: ApiClient) -> None:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    assert api.request("POST", "/v1/email-templates", body=json.dumps(TEMPLATE), headers=headers).status == 201
+
+
+def test_body_that_is_too_large_is_refused(api: ApiClient) -> None:
+    assert_problem(api.post("/v1/email-templates", {"name": "x" * 1024 * 1024}), 413)
+
+
+def test_route_without_a_body_takes_an_empty_object_and_nothing_else(api: ApiClient) -> None:
+    path = f"/v1/campaigns/{SOME_ID}/start"
+    assert api.post(path).status == api.post(path, {}).status == 404
+    answer = api.post(path, {"force": True})
+    assert_problem(answer, 422)
+    assert answer.fields == ["force"]
+
+
+# Our own errors
+
+
+def test_unreachable_database_is_answered_with_503(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    api_resources.engine.cache_clear()
+    for path in ("/v1/campaigns", "/v1/health"):
+        answer = api.get(path)
+        assert_problem(answer, 503)
+        assert int(answer.headers["retry-after"]) > 0
+
+
+def test_statement_that_takes_too_long_is_answered_with_503(api: ApiClient, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        name = connection.scalar(sa.text("SELECT current_database()"))
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET lock_timeout = '1ms'"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE campaigns"))
+        assert_problem(api.get("/v1/campaigns"), 503)
+
+
+def test_unexpected_error_is_logged_and_not_explained(
+    api: ApiClient, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE workflows RENAME TO hidden"))
+    answer = api.get("/v1/workflows")
+    assert_problem(answer, 500)
+    assert "workflows" not in (answer.body or "")
+    (logged,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
+    assert logged["correlation_id"] == answer.json["correlation_id"]
+    assert logged["sqlstate"] == "42P01"
+    assert any("workflows.py" in frame for frame in logged["frames"])
+
+
+def test_log_of_a_request_has_ids_and_no_data(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    api.post("/v1/email-templates", TEMPLATE | {"name": "Confidential"})
+    (logged,) = [vars(record) for record in caplog.records if record.message == "Answered"]
+    assert (logged["route"], logged["status"]) == ("POST /v1/email-templates", 201)
+    assert logged["api_key_id"]
+    assert "Confidential" not in str(logged)
+    assert str(api.key) not in str(logged)
+
+
+# About
+
+
+def test_health_needs_no_key(api: ApiClient) -> None:
+    answer = ApiClient(api.handler, None).get("/v1/health")
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("path", ["/v1/docs", "/v1/openapi.json"])
+def test_browser_may_send_the_key_as_the_password(clients: dict[str, ApiClient], path: str) -> None:
+    stranger = ApiClient(campaign_api_handler.lambda_handler, None)
+    refused = stranger.get(path)
+    assert_problem(refused, 401)
+    assert refused.headers["www-authenticate"].startswith("Basic ")
+    password = base64.b64encode(f"me:{clients['viewer'].key}".encode()).decode()
+    assert stranger.request("GET", path, headers={"Authorization": f"Basic {password}"}).status == 200
+    assert stranger.request("GET", path, headers={"Authorization": "Basic :"}).status == 401
+
+
+def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
+    answer = api.get("/v1/docs")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "SwaggerUIBundle" in (answer.body or "")
+    assert not re.search(r"<(script|link)[^>]+(src|href)=", answer.body or "")

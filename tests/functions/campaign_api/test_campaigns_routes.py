@@ -1,0 +1,277 @@
+"""Campaigns through the API, as drafts and as records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.tables import CAMPAIGN_STATUSES, audit_log, campaigns, leads
+from tests.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
+from tests.functions.campaign_api.api_client import ApiClient
+
+UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
+SOON = "2090-01-31T09:00:00+02:00"
+START: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": sa.func.now()}
+
+
+@pytest.fixture
+def things(connection: sa.Connection) -> dict[str, Any]:
+    """Ids of what a campaign can refer to."""
+    batch_id = make_batch(connection, ["a@example.com", "b@example.com"])
+    found = {
+        "batch": batch_id,
+        "template": make_template(connection),
+        "workflow": make_workflow(connection, [NO_DELAY]),
+    }
+    lead_ids = connection.scalars(sa.select(leads.c.id)).all()
+    connection.commit()
+    return {name: str(id_) for name, id_ in found.items()} | {"leads": [str(id_) for id_ in lead_ids]}
+
+
+@pytest.fixture
+def draft(api: ApiClient, things: dict[str, Any]) -> dict[str, Any]:
+    body = {"name": "Spring", "batch_ids": [things["batch"]], "email_template_id": things["template"]}
+    created = api.post("/v1/campaigns", body)
+    assert created.status == 201, created.body
+    campaign: dict[str, Any] = created.json
+    return campaign
+
+
+def test_new_campaign_is_a_draft(api: ApiClient, draft: dict[str, Any], things: dict[str, Any]) -> None:
+    expected = {
+        "status": "draft",
+        "campaign_type": "outreach",
+        "batch_ids": [things["batch"]],
+        "lead_ids_count": 0,
+        "email_template_id": things["template"],
+        "workflow_id": None,
+        "use_workflow": False,
+        "start_type": "manual",
+        "emails_scheduled_count": 0,
+        "leads_excluded": {},
+        "row_work": [],
+    }
+    assert {name: draft[name] for name in expected} == expected
+    assert api.get(f"/v1/campaigns/{draft['id']}").json == draft
+
+
+def test_campaign_of_a_workflow_and_chosen_leads(api: ApiClient, things: dict[str, Any]) -> None:
+    body = {
+        "name": "Chosen",
+        "lead_ids": things["leads"] * 2,
+        "workflow_id": things["workflow"],
+        "start_type": "scheduled",
+        "scheduled_start_at": SOON,
+        "from_address": "Ann <ann@example.com>",
+        "reply_to_address": "bob@example.com",
+    }
+    created = api.post("/v1/campaigns", body)
+    assert created.status == 201
+    assert created.json["use_workflow"] is True
+    assert created.json["lead_ids_count"] == 2
+    assert created.json["scheduled_start_at"] == "2090-01-31T07:00:00Z"
+    assert created.json["from_address"] == "Ann <ann@example.com>"
+
+
+def test_other_types_are_stored_without_leads_and_content(api: ApiClient) -> None:
+    body = {
+        "name": "Find leads",
+        "campaign_type": "lead_generation",
+        "lead_sources": ["apollo"],
+        "max_results_per_run": 100,
+        "is_recurring": True,
+        "recurring_interval": "weekly",
+        "next_run_at": SOON,
+        "outreach_delay_days": 2,
+    }
+    created = api.post("/v1/campaigns", body)
+    assert created.status == 201
+    assert {name: created.json[name] for name in body if name != "next_run_at"} == {
+        name: value for name, value in body.items() if name != "next_run_at"
+    }
+
+
+# What is changed in a body that is right, and the fields that the answer names. BATCH and the like become ids.
+BAD_BODIES: dict[str, tuple[dict[str, object], list[str]]] = {
+    "no name": ({"name": None}, ["name"]),
+    "name of the wrong type": ({"name": ["x"]}, ["name"]),
+    "extra field": ({"status": "running"}, ["status"]),
+    "unknown type": ({"campaign_type": "spam"}, ["campaign_type"]),
+    "type of the old application": ({"campaign_type": "automated"}, ["campaign_type"]),
+    "no content": ({"email_template_id": None}, ["email_template_id", "workflow_id"]),
+    "template and workflow": ({"workflow_id": "WORKFLOW"}, ["email_template_id", "workflow_id"]),
+    "nobody": ({"batch_ids": []}, ["batch_ids", "lead_ids"]),
+    "unknown batch": ({"batch_ids": ["BATCH", UNKNOWN]}, ["batch_ids.1"]),
+    "unknown lead": ({"lead_ids": [UNKNOWN]}, ["lead_ids.0"]),
+    "unknown template": ({"email_template_id": UNKNOWN}, ["email_template_id"]),
+    "unknown workflow": ({"email_template_id": None, "workflow_id": UNKNOWN}, ["workflow_id"]),
+    "batch is no id": ({"batch_ids": ["x"]}, ["batch_ids.0"]),
+    "batch is no list": ({"batch_ids": "BATCH"}, ["batch_ids"]),
+    "scheduled without a time": ({"start_type": "scheduled"}, ["scheduled_start_at"]),
+    "a time without being scheduled": ({"scheduled_start_at": SOON}, ["scheduled_start_at"]),
+    "time without offset": (
+        {"start_type": "scheduled", "scheduled_start_at": "2090-01-31T09:00:00"},
+        ["scheduled_start_at"],
+    ),
+    "time as a number": ({"start_type": "scheduled", "scheduled_start_at": 3789500400}, ["scheduled_start_at"]),
+    "time out of range": (
+        {"start_type": "scheduled", "scheduled_start_at": "0001-01-01T00:00:00+14:00"},
+        ["scheduled_start_at"],
+    ),
+    "two addresses": ({"from_address": "a@example.com, b@example.com"}, ["from_address"]),
+    "header in an address": ({"from_address": "A\r\nBcc: b@example.com <a@example.com>"}, ["from_address"]),
+    "number too large": ({"max_results_per_run": 2**31}, ["max_results_per_run"]),
+    "number in quotes": ({"outreach_delay_days": "1"}, ["outreach_delay_days"]),
+    "NUL": ({"description": "a\0b"}, ["description"]),
+    "several": ({"name": "", "is_recurring": 1}, ["name", "is_recurring"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "fields"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
+def test_bad_campaign_is_refused_naming_the_field(
+    api: ApiClient, things: dict[str, Any], draft: dict[str, Any], changes: dict[str, object], fields: list[str]
+) -> None:
+    named = {"BATCH": things["batch"], "WORKFLOW": things["workflow"]}
+
+    def with_ids(value: object) -> object:
+        return [with_ids(item) for item in value] if isinstance(value, list) else named.get(str(value), value)
+
+    changes = {name: with_ids(value) for name, value in changes.items()}
+    body = {"name": "Bad", "batch_ids": [things["batch"]], "email_template_id": things["template"]}
+    created = api.post("/v1/campaigns", body | changes)
+    changed = api.patch(f"/v1/campaigns/{draft['id']}", changes)
+    assert (created.status, created.fields) == (changed.status, changed.fields) == (422, fields)
+    assert api.get(f"/v1/campaigns/{draft['id']}").json == draft
+    assert len(api.get("/v1/campaigns").json["items"]) == 1
+
+
+def test_missing_fields_are_named(api: ApiClient) -> None:
+    answer = api.post("/v1/campaigns", {})
+    assert (answer.status, answer.fields) == (422, ["name"])
+
+
+def test_draft_can_change_from_a_template_to_a_workflow(
+    api: ApiClient, draft: dict[str, Any], things: dict[str, Any]
+) -> None:
+    changes = {"email_template_id": None, "workflow_id": things["workflow"], "lead_ids": things["leads"][:1]}
+    changed = api.patch(f"/v1/campaigns/{draft['id']}", changes)
+    assert changed.status == 200
+    expected = {"use_workflow": True, "workflow_id": things["workflow"], "email_template_id": None, "lead_ids_count": 1}
+    assert changed.json == draft | expected | {"updated_at": changed.json["updated_at"]}
+
+
+@pytest.mark.parametrize("status", CAMPAIGN_STATUSES)
+def test_name_can_always_be_changed_the_rest_only_before_the_start(
+    api: ApiClient, connection: sa.Connection, status: str
+) -> None:
+    path = f"/v1/campaigns/{make_campaign(connection, 1, status=status, **START)}"
+    assert api.patch(path, {"name": "New", "description": "Newer"}).json["name"] == "New"
+    answer = api.patch(path, {"reply_to_address": "a@example.com"})
+    if status in ("draft", "scheduled"):
+        assert answer.json["reply_to_address"] == "a@example.com"
+    else:
+        assert (answer.status, answer.json["current_status"]) == (409, status)
+
+
+def test_scheduled_campaign_keeps_a_time_to_start(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1, status="scheduled", **START)
+    answer = api.patch(f"/v1/campaigns/{campaign_id}", {"start_type": "manual", "scheduled_start_at": None})
+    assert answer.status == 409
+    moved = api.patch(f"/v1/campaigns/{campaign_id}", {"scheduled_start_at": SOON})
+    assert moved.json["scheduled_start_at"] == "2090-01-31T07:00:00Z"
+
+
+@pytest.mark.parametrize("status", CAMPAIGN_STATUSES)
+def test_campaign_that_is_under_way_is_not_deleted(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, status: str
+) -> None:
+    path = f"/v1/campaigns/{make_campaign(connection, 1, status=status, **START)}"
+    answer = api.delete(path)
+    with engine.connect() as looking:
+        audited = looking.execute(sa.select(audit_log.c.action, audit_log.c.detail)).all()
+    if status in ("scheduled", "running", "paused", "active"):
+        assert (answer.status, answer.json["current_status"]) == (409, status)
+        assert audited == []
+    else:
+        assert answer.status == 204
+        assert api.get(path).status == 404
+        assert audited == [("campaign.delete", {"status": status})]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "", None),
+        ("PATCH", "", {"name": "x"}),
+        ("PATCH", "", {"is_recurring": True}),
+        ("DELETE", "", None),
+        ("POST", "/start", None),
+        ("POST", "/pause", None),
+        ("POST", "/resume", None),
+        ("POST", "/cancel", None),
+        ("GET", "/scheduled-emails", None),
+        ("GET", "/stats", None),
+    ],
+)
+def test_unknown_campaign_is_not_found(api: ApiClient, method: str, path: str, body: object) -> None:
+    assert api.request(method, f"/v1/campaigns/{UNKNOWN}{path}", body=body).status == 404
+    not_an_id = api.request(method, f"/v1/campaigns/7{path}", body=body)
+    assert (not_an_id.status, not_an_id.fields) == (422, ["campaign_id"])
+
+
+def test_list_is_filtered_by_status_and_type(api: ApiClient, connection: sa.Connection) -> None:
+    wanted = make_campaign(connection, 0, status="paused")
+    make_campaign(connection, 0, status="draft")
+    make_campaign(connection, 0, status="paused", campaign_type="lead_generation")
+    listed = api.get("/v1/campaigns", status="paused", type="outreach").json["items"]
+    assert [item["id"] for item in listed] == [str(wanted)]
+
+
+def test_rows_of_the_old_application_are_listed_last_and_shown(api: ApiClient, connection: sa.Connection) -> None:
+    batch_id = make_batch(connection, [])
+    make_campaign(
+        connection,
+        batch_ids=[],
+        batch_id=batch_id,
+        name="Old",
+        status=None,
+        campaign_type=None,
+        created_at=None,
+        updated_at=None,
+    )
+    make_campaign(connection, 0, name="Oldest", status="active", campaign_type="automated", created_at=None)
+    make_campaign(connection, 0, name="New")
+    pages, cursor = [], None
+    for _ in range(3):
+        page = api.request("GET", "/v1/campaigns", query={"limit": 1} | ({"cursor": cursor} if cursor else {})).json
+        pages += page["items"]
+        cursor = page["next_cursor"]
+    assert cursor is None
+    assert pages[0]["name"] == "New"
+    old = {item["name"]: item for item in pages}["Old"]
+    assert (old["status"], old["campaign_type"], old["batch_ids"]) == ("draft", "outreach", [str(batch_id)])
+
+
+def test_pages_stay_stable_while_campaigns_are_added(api: ApiClient, connection: sa.Connection) -> None:
+    names = [f"Campaign {number}" for number in range(6)]
+    for name in names[:5]:
+        make_campaign(connection, 0, name=name)
+    first = api.get("/v1/campaigns", limit=2).json
+    make_campaign(connection, 0, name=names[5])
+    second = api.get("/v1/campaigns", limit=3, cursor=first["next_cursor"]).json
+    assert [item["name"] for item in first["items"] + second["items"]] == names[4::-1]
+    assert second["next_cursor"] is None
+
+
+def test_template_of_an_open_campaign_is_not_deleted(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 0, status="running")
+    template_id = connection.scalar(sa.select(campaigns.c.email_template_id))
+    connection.commit()
+    refused = api.delete(f"/v1/email-templates/{template_id}")
+    assert refused.status == 409
+    assert refused.json["campaigns"] == [{"id": str(campaign_id), "name": "Campaign"}]
+    connection.execute(sa.update(campaigns).values(status="completed"))
+    connection.commit()
+    assert api.delete(f"/v1/email-templates/{template_id}").status == 204
