@@ -2,7 +2,7 @@
 
 PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
 TICK_SECONDS (60; 0: the sender runs only when it is invoked), SENDLEDGER_API_KEY (a fixed key), DEMO=0 (no demo),
-VERBOSE=1 (what the functions log goes to the terminal). What has to outlive a run is kept in .data/.
+VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run).
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Options:
     api_key: str | None
     demo: bool
     verbose: bool
+    folder: Path
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Options:
@@ -71,6 +72,7 @@ class Options:
             api_key=environ.get("SENDLEDGER_API_KEY"),
             demo=environ.get("DEMO") != "0",
             verbose=environ.get("VERBOSE") == "1",
+            folder=Path(environ.get("DATA_FOLDER") or ROOT / ".data").absolute(),
         )
 
 
@@ -94,7 +96,7 @@ def main() -> int:
     signals = Signals()
     try:
         with contextlib.ExitStack() as resources:
-            run(Options.read(os.environ), ROOT / ".data", resources, signals)
+            run(Options.read(os.environ), resources, signals)
     except KeyboardInterrupt:
         print("Stopped.")
     except (PortTakenError, StartError) as error:
@@ -112,10 +114,11 @@ def main() -> int:
     return 0
 
 
-def run(options: Options, folder: Path, resources: contextlib.ExitStack, signals: Signals) -> None:
+def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> None:
     """Start everything, show the demo, and come back when it has been stopped; `resources` get what is to be closed."""
     _check_free(options.port)
-    folder.mkdir(exist_ok=True)
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
     resources.enter_context(_only_one(folder / "lock"))
     database_url = options.database_url or _postgres(folder / "postgres", resources)
     ses_url, inbox = options.ses_url, "your SES endpoint has none"
@@ -124,6 +127,7 @@ def run(options: Options, folder: Path, resources: contextlib.ExitStack, signals
     log: IO[bytes] = sys.stderr.buffer
     if not options.verbose:
         log = resources.enter_context((folder / "functions.log").open("ab"))
+    _check_database(database_url)
     stack = LocalStack(
         ROOT / "template.yaml",
         database_url=database_url,
@@ -181,6 +185,17 @@ def _postgres(folder: Path, resources: contextlib.ExitStack) -> str:
     return server.url()
 
 
+def _check_database(url: str) -> None:
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    try:
+        engine.connect().close()
+    except (sa.exc.DBAPIError, OSError) as error:
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        raise StartError(f"The database cannot be reached: {reason}") from error
+    finally:
+        engine.dispose()
+
+
 def _simulator(ledger: Path, port: int, resources: contextlib.ExitStack) -> str:
     """The URL of a running SES simulator, on the port next to the API's where that is free."""
     try:
@@ -214,10 +229,11 @@ def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
 
 
 def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
-    """The demo's where the database is empty, else the newest campaign that an earlier run left running."""
-    if demo and load_demo.may_load(api):
+    """The newest campaign that an earlier run left running, else the demo's where the database is empty."""
+    running = next(api.list("/v1/campaigns", status="running", limit=1), None)
+    if running is None and demo and load_demo.may_load(api):
         return load_demo.load(api)
-    return next(api.list("/v1/campaigns", status="running", limit=1), None)
+    return running
 
 
 def _tick_and_watch(
@@ -225,7 +241,7 @@ def _tick_and_watch(
 ) -> None:
     tick_seconds = DEMO_TICK_SECONDS if tick_seconds is None else tick_seconds
     stack.tick_every(tick_seconds)
-    print(f"Campaign {campaign['name']}\n{_ticks(tick_seconds)} TICK_SECONDS sets this. Ctrl-C stops everything.\n")
+    print(f"{_ticks(tick_seconds)} TICK_SECONDS changes that. Ctrl-C stops everything.\n\n{campaign['name']}")
     try:
         watch(api, campaign, sys.stdout, stopping)
     except ApiError as error:

@@ -5,6 +5,8 @@ What it shows is GET /v1/campaigns/{id}/stats, asked once a second.
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ _LINE_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
 
 def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: threading.Event) -> str:
     """Show the campaign until it has ended or `stopping` is set: its last status."""
-    redraws = output.isatty()
+    redraws = output.isatty() and os.environ.get("TERM") != "dumb" and shutil.get_terminal_size().columns >= 80
     shown: Sequence[str] = ()
     while True:
         stats = api.get(f"/v1/campaigns/{campaign['id']}/stats")
@@ -51,7 +53,7 @@ def line(stats: Any) -> str:
         + ", ".join(f"{count} {status}" for status, count in step["by_status"].items() if count)
         for step in stats["by_step"]
     ]
-    due = f"; next due {stats['next_due_at']}" if stats["next_due_at"] else ""
+    due = f"; next due {stats['next_due_at'][:19]}Z" if stats["next_due_at"] else ""
     return f"{stats['status']}; {'; '.join(steps)}{due}"
 
 

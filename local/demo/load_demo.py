@@ -22,18 +22,24 @@ _STEPS = (
 
 def may_load(api: ApiClient) -> bool:
     """Whether the database is empty, or holds nothing but what an interrupted run has loaded."""
-    return all(
-        item["name"] == name
-        for path, name in (("/v1/campaigns", CAMPAIGN), ("/v1/lead-batches", _LEADS), ("/v1/workflows", _WORKFLOW))
-        for item in api.list(path)
-    )
+    campaigns = [(campaign["name"], campaign["status"]) for campaign in api.list("/v1/campaigns")]
+    batches = [batch["name"] for batch in api.list("/v1/lead-batches")]
+    workflows = [workflow["name"] for workflow in api.list("/v1/workflows")]
+    return campaigns in ([], [(CAMPAIGN, "draft")]) and batches in ([], [_LEADS]) and workflows in ([], [_WORKFLOW])
 
 
 def load(api: ApiClient) -> Any:
     """The demo's campaign, started."""
+    print("Loading the demo")
     batch = _named(api, "/v1/lead-batches", _LEADS)
     if batch is None:
         batch = api.post_csv("/v1/lead-batches", (_FOLDER / "leads.csv").read_bytes(), name=_LEADS)
+    print(
+        f"  leads.csv     {batch['total_leads']} rows: {batch['successful_imports']} leads, "
+        f"{batch['duplicates_skipped']} duplicates, {batch['failed_imports']} broken"
+    )
+    for error in batch.get("errors", ()):
+        print(f"                row {error['row']}: {error['message']}")
     workflow = _named(api, "/v1/workflows", _WORKFLOW)
     if workflow is None:
         steps = [
@@ -45,13 +51,17 @@ def load(api: ApiClient) -> Any:
             for number, (name, subject, minutes) in enumerate(_STEPS, start=1)
         ]
         workflow = api.post("/v1/workflows", {"name": _WORKFLOW, "steps": steps})
+    print(f"  a workflow    of {workflow['steps_count']} steps, one minute apart, each with its email template")
     campaign = _named(api, "/v1/campaigns", CAMPAIGN)
     if campaign is None:
         fields = {"name": CAMPAIGN, "batch_ids": [batch["id"]], "workflow_id": workflow["id"]}
         campaign = api.post("/v1/campaigns", fields)
-    if campaign["status"] == "draft":
-        api.post(f"/v1/campaigns/{campaign['id']}/start")
-    return api.get(f"/v1/campaigns/{campaign['id']}")
+    started = api.post(f"/v1/campaigns/{campaign['id']}/start")
+    print(
+        f"  a campaign    started: {started['emails_scheduled_count']} emails for "
+        f"{started['total_leads_targeted']} leads\n"
+    )
+    return campaign
 
 
 def _email_template(api: ApiClient, name: str, subject: str) -> Any:

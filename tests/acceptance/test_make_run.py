@@ -1,0 +1,165 @@
+"""`make run`: the local stack as a person starts, watches, stops and continues it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import sqlalchemy as sa
+
+from local.threaded_server import HOST
+from tests.campaigns import pass_time
+
+ROOT = Path(__file__).parents[2]
+LEADS = 14
+
+
+class Run:
+    """A run in a process of its own; what it prints can be waited for."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.port = _free_port()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local"],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "DATA_FOLDER": str(folder), "PORT": str(self.port), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.printed: list[str] = []
+
+    def wait_for(self, text: str) -> str:
+        """The first line with this text."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.printed.append(line)
+            if text in line:
+                return line
+        pytest.fail(f"{text!r} was not printed:\n{''.join(self.printed)}\n{self.end()[1]}")
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and standard error, once it has ended by itself."""
+        output, errors = self.process.communicate(timeout=60)
+        self.printed.append(output)
+        return self.process.returncode, errors
+
+    def stop(self, number: int = signal.SIGINT) -> None:
+        """As Ctrl-C does."""
+        self.process.send_signal(number)
+        code, errors = self.end()
+        assert (code, errors) == (0, "")
+
+    def get(self, path: str, key: str) -> Any:
+        request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as server:
+        return int(server.getsockname()[1])
+
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a run on one data folder."""
+    with ExitStack() as running:
+
+        def start(**environment: str) -> Run:
+            run = Run(tmp_path / "data", **environment)
+            running.enter_context(run.process)  # closes its pipes
+            running.callback(run.process.kill)
+            return run
+
+        yield start
+
+
+def test_the_demo_goes_on_after_ctrl_c_in_its_middle_and_completes(
+    start: Start, database_url: str, engine: sa.Engine
+) -> None:
+    environment = {"DATABASE_URL": database_url, "TICK_SECONDS": "0.3", "SENDLEDGER_API_KEY": "sl_fixed"}
+    first = start(**environment)
+    assert "14 leads, 2 duplicates, 4 broken" in first.wait_for("leads.csv")
+    first.wait_for(f"running; step 1: {LEADS} sent; step 2: {LEADS} pending")
+    first.stop()
+
+    second = start(**environment)
+    second.wait_for(f"running; step 1: {LEADS} sent; step 2: {LEADS} pending")
+    pass_time(engine, timedelta(minutes=1))
+    second.wait_for(f"step 2: {LEADS} sent; step 3: {LEADS} pending")
+    pass_time(engine, timedelta(minutes=1))
+    second.wait_for(f"completed; step 1: {LEADS} sent; step 2: {LEADS} sent; step 3: {LEADS} sent")
+    (campaign,) = second.get("/v1/campaigns", "sl_fixed")["items"]
+    assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 3 * LEADS)
+    second.stop(signal.SIGTERM)
+
+    third = start(**environment)
+    third.wait_for("The sender runs every 0.3 s")
+    third.stop()
+    assert "leads.csv" not in "".join(third.printed)
+
+
+def test_the_embedded_database_the_inbox_and_the_api_key_outlive_a_run(start: Start, tmp_path: Path) -> None:
+    first = start(DEMO="0", TICK_SECONDS="0")
+    key = first.wait_for("  API key  ").split()[-1]
+    first.wait_for("Ctrl-C stops everything")
+    client = boto3.client(
+        "lambda",
+        endpoint_url=f"http://{HOST}:{first.port}",
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    assert json.load(client.invoke(FunctionName="SenderFunction")["Payload"])["sent"] == 0
+    first.stop()
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
+    assert (tmp_path / "data" / "api-key").stat().st_mode & 0o777 == 0o600
+
+    second = start(DEMO="0", TICK_SECONDS="0")
+    assert second.wait_for("  API key  ").split()[-1] == key
+    second.wait_for("Ctrl-C stops everything")
+    assert second.get("/v1/leads", key)["items"] == []
+    another = start(DEMO="0")
+    code, errors = another.end()
+    assert code == 2
+    assert errors.startswith("Another `make run` uses")
+    second.stop()
+
+
+def test_a_taken_port_is_one_clear_line(start: Start) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        code, errors = start(PORT=str(port)).end()
+    assert (code, errors) == (2, f"Port {port} of {HOST} is not free: Address already in use.\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"PORT": "http"}, "PORT and TICK_SECONDS must be numbers"),
+        ({"TICK_SECONDS": "-1"}, "TICK_SECONDS 0 to 86400"),
+        ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "The database cannot be reached"),
+        ({"DATABASE_URL": "mysql://localhost/none"}, "DATABASE_URL: is not a postgresql:// URL"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_stack_trace(start: Start, environment: dict[str, str], message: str) -> None:
+    code, errors = start(**environment).end()
+    assert code != 0
+    assert message in errors
+    assert errors.count("\n") == 1
