@@ -45,7 +45,9 @@ def delete(connection: sa.Connection, lead_batch_id: UUID) -> None:
             campaigns.c.id == batch["active_campaign_id"],
             sa.and_(
                 campaigns.c.status.in_(OPEN_CAMPAIGN_STATUSES),
-                sa.or_(campaigns.c.batch_id == lead_batch_id, campaigns.c.batch_ids.any(lead_batch_id)),
+                sa.or_(
+                    campaigns.c.batch_id == lead_batch_id, sa.literal(lead_batch_id) == sa.any_(campaigns.c.batch_ids)
+                ),
             ),
         )
     )
