@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent
 
 _STEPS = (
     ("introduction", "{{ company_name }}: booking without the telephone", 0),
-    ("follow_up", "Re: {{ company_name }}: booking without the telephone", 1),
+    ("follow_up", "What {{ company_name }} misses after opening hours", 1),
     ("last_word", "{{ first_name | default('One last word') }}, shall I close the file?", 1),
 )
 """Email template, its subject, and the minutes after the step before it."""
