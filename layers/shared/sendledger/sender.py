@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import queue
 import threading
 import time
 import uuid
@@ -26,7 +25,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sendledger import campaign_lifecycle, claim_emails, late_emails, record_results, row_work
+from sendledger import campaign_lifecycle, claim_emails, database, late_emails, record_results, row_work
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import ComposedEmail, Composer, StepContent
 from sendledger.errors import IllegalTransition, NotThisDeployment
@@ -41,6 +40,9 @@ MAX_CHUNK = 500
 
 FINISH_SECONDS = 5.0
 """Kept at the end of a tick for recording the last results and giving back what was claimed."""
+
+POLL_SECONDS = 0.01
+"""How often the main thread looks for answers."""
 
 QUOTA_STOP_SECONDS = 600
 """How long all sending rests after SES says that the daily quota is used up."""
@@ -101,6 +103,8 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     summary = TickSummary()
     with engine.begin() as connection:
         _check_in(connection, settings.deployment_id)
+    # Not in the same transaction: while a sweep waits for a campaign no other sender could reserve its rate.
+    with engine.begin() as connection:
         swept = claim_emails.sweep(connection)
     summary.swept, summary.unknown = swept["returned"], swept["unknown"]
     if not further:
@@ -155,8 +159,12 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
         lagging = row_work.campaigns_with_work(connection)
     for campaign_id in lagging:
         if time.monotonic() < deadline:
-            row_work.work_until(engine, campaign_id, deadline)
-    summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine))
+            try:
+                row_work.work_until(engine, campaign_id, deadline)
+            except Exception:
+                # One campaign that cannot go on must not keep the others from being sent.
+                logger.exception("Row work failed", extra={"campaign_id": str(campaign_id)})
+    summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine, deadline))
 
 
 _DUE = sa.text("""
@@ -180,7 +188,11 @@ def _start_further_senders(resources: Resources, summary: TickSummary, seconds: 
     with resources.engine.connect() as connection:
         due = connection.execute(_DUE, {"limit": per_sender * useful}).scalar_one()
     for _ in range(min(useful, math.ceil(due / per_sender)) - 1):
-        resources.start_sender()
+        try:
+            resources.start_sender()
+        except Exception:
+            logger.exception("A further sender could not be started")
+            return
         summary.senders_started += 1
 
 
@@ -206,9 +218,10 @@ class _Tick:
         self._token = uuid.uuid4()
         self._rate = 0.0
         self._full_rate = 0.0
+        self._slowed_at = -math.inf
         self._allowance = math.inf
         self._halt = threading.Event()
-        self._answers: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
+        self._answers: deque[SendResult] = deque()  # filled by the threads; its operations are atomic
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
         self._composer = Composer(resources.settings)
@@ -253,7 +266,7 @@ class _Tick:
                 if not self._ready and (only is not None or not self._claim()):
                     if not self._in_flight and not self._unrecorded:
                         break
-                    self._collect(time.monotonic() + 1.0)
+                    self._wait(self.stop_sending_at, at_most=0)
                     continue
                 self._send_chunk(ses, pool)
         finally:
@@ -265,38 +278,43 @@ class _Tick:
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
-            self._prepare(connection, claimed)
+            self._load_contents(connection, claimed)
+        self._compose(claimed)
         return bool(claimed)
 
     def _claim_one(self, scheduled_email_id: int) -> None:
         with self._engine.begin() as connection:
-            claimed = claim_emails.claim_one(connection, scheduled_email_id, self._token)
-            if claimed is None:
-                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
-            else:
-                self._prepare(connection, [claimed])
+            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            claimed = [email] if email is not None else []
+            self._load_contents(connection, claimed)
+        if not claimed:
+            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+        self._compose(claimed)
 
-    def _prepare(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+    def _compose(self, claimed: list[ClaimedEmail]) -> None:
         """Compose what was claimed; what cannot be rendered has its result at once."""
         self._summary.claimed += len(claimed)
-        self._load_contents(connection, {(email.campaign_id, email.step_number) for email in claimed})
         for email in claimed:
-            if email.lead is None:
-                self._ready.append(_Ready(email, None))
+            if email.lead is None or not (email.lead["email"] or "").strip():
+                self._ready.append(_Ready(email, None))  # the fence turns it away
                 continue
             content = self._contents[email.campaign_id, email.step_number]
             try:
                 if isinstance(content, RenderError):
                     raise content
                 composed = self._composer.compose(content, email, self._token)
-            except RenderError as error:
+            except Exception as error:
+                # Whatever one lead's data can do wrong fails this email alone.
+                if not isinstance(error, RenderError):
+                    logger.exception("An email could not be composed", extra={"scheduled_email_id": email.id})
+                    error = RenderError("not_composed", f"The email could not be made ({type(error).__name__}).")
                 outcome = SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
                 self._unrecorded.append(SendResult(email, outcome, None, time.monotonic()))
             else:
                 self._ready.append(_Ready(email, composed))
 
-    def _load_contents(self, connection: sa.Connection, steps: set[tuple[uuid.UUID, int]]) -> None:
-        missing = steps - self._contents.keys()
+    def _load_contents(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+        missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
         if not missing:
             return
         rows = connection.execute(
@@ -323,13 +341,10 @@ class _Tick:
         chunk = [self._ready.popleft() for _ in range(min(self._chunk_size(), len(self._ready)))]
         try:
             # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
-            while self._in_flight > max(len(chunk), self._settings.sender_threads):
-                self._collect(time.monotonic() + 1.0)
+            self._wait(self.stop_sending_at, at_most=max(len(chunk), self._settings.sender_threads))
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
-            begin = time.monotonic() + wait
-            while (left := min(begin, self.stop_sending_at) - time.monotonic()) > 0 and not self._halt.is_set():
-                self._collect(time.monotonic() + left, until_empty=False)
+            self._wait(min(time.monotonic() + wait, self.stop_sending_at))
             if self._halt.is_set() or time.monotonic() >= self.stop_sending_at:
                 self._ready.extendleft(reversed(chunk))
                 return
@@ -353,7 +368,6 @@ class _Tick:
         begin = time.monotonic()
         for position, ready in enumerate(sendable):
             pool.submit(self._send, ses, ready, begin + position / self._rate)
-        self._collect(time.monotonic())
 
     def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
         """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""
@@ -371,39 +385,32 @@ class _Tick:
             logger.exception("A call to SES failed", extra={"scheduled_email_id": email.id})
         finally:
             rendered = composed.rendered if composed is not None else None
-            self._answers.put(SendResult(email, outcome, rendered, time.monotonic()))
+            self._answers.append(SendResult(email, outcome, rendered, time.monotonic()))
 
-    def _collect(self, until: float, *, until_empty: bool = True) -> None:
-        """Take in the answers that are there, waiting for them until `until`, and record them once they are a chunk.
-
-        With `until_empty` the wait ends with the first answers.
-        """
+    def _wait(self, until: float, at_most: int | None = None) -> None:
+        """Take in and record answers until `until`, or until no more than `at_most` calls are under way."""
         while True:
-            try:
-                timeout = max(0.0, until - time.monotonic())
-                result = self._answers.get(timeout=timeout) if timeout > 0 and self._in_flight else None
-                if result is None:
-                    result = self._answers.get_nowait()
-            except queue.Empty:
-                if (wait := until - time.monotonic()) > 0 and not until_empty:
-                    self._halt.wait(wait)
-                break
-            self._take(result)
-            with contextlib.suppress(queue.Empty):
+            with contextlib.suppress(IndexError):
                 while True:
-                    self._take(self._answers.get_nowait())
-            if until_empty:
-                break
-        if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
-            self._record()
+                    self._take(self._answers.popleft())
+            if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
+                self._record()
+            left = until - time.monotonic()
+            if left <= 0 or self._halt.is_set() or (at_most is not None and self._in_flight <= at_most):
+                return
+            # Looking now and then costs less than being woken by every answer.
+            self._halt.wait(min(left, POLL_SECONDS))
 
     def _take(self, result: SendResult) -> None:
         self._in_flight -= 1
         self._unrecorded.append(result)
         match result.outcome.answer:
             case Answer.SLOW_DOWN:
-                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again.
-                self._rate = max(self._rate / 2, min(1.0, self._full_rate))
+                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
+                # refused at the same moment says the same thing once.
+                if result.ended_at - self._slowed_at > 1.0:
+                    self._slowed_at = result.ended_at
+                    self._rate = max(self._rate / 2, min(1.0, self._full_rate))
             case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
                 self._halt.set()
             case Answer.PAUSE_CAMPAIGN:
@@ -412,27 +419,19 @@ class _Tick:
 
     def _record(self) -> None:
         """Write the results at hand; a lost connection is tried again until the tick's end."""
-        results, self._unrecorded = self._unrecorded, []
+        results = self._unrecorded
         while True:
             try:
                 with self._engine.begin() as connection:
                     recorded = record_results.record(connection, results, self._token)
-                    for result in results:
-                        if result.outcome.answer in (Answer.STOP_FOR_A_WHILE, Answer.STOP_UNTIL_OPERATOR):
-                            self._stop_all(connection, result.outcome)
-                            break
                 break
-            except sa.exc.DBAPIError as error:
-                if not (
-                    error.connection_invalidated or isinstance(error, sa.exc.InterfaceError | sa.exc.OperationalError)
-                ):
-                    self._unrecorded = results
-                    raise
-                if time.monotonic() > self._deadline - 1.0:
-                    self._unrecorded = results
+            except (sa.exc.DBAPIError, OSError) as error:
+                if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
                     raise
                 logger.warning("The results could not be written yet", exc_info=True)
                 time.sleep(0.2)
+        self._unrecorded = []
+        self._stop_all(results)
         summary, counts = self._summary, recorded.counts
         summary.sent += counts["sent"]
         summary.failed += counts["failed"]
@@ -444,15 +443,21 @@ class _Tick:
             self._rate = min(self._full_rate, self._rate * 1.1)
         self._pause_refused()
 
-    def _stop_all(self, connection: sa.Connection, outcome: SendOutcome) -> None:
+    def _stop_all(self, results: list[SendResult]) -> None:
+        """Stop every sender where SES said so; in a transaction of its own, as all senders share that row."""
+        answers = {result.outcome.answer: result.outcome for result in results}
+        outcome = answers.get(Answer.STOP_UNTIL_OPERATOR) or answers.get(Answer.STOP_FOR_A_WHILE)
+        if outcome is None:
+            return
         for_a_while = outcome.answer is Answer.STOP_FOR_A_WHILE
         until = sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, QUOTA_STOP_SECONDS) if for_a_while else None
-        connection.execute(
-            sa.update(sender_state).values(
-                stopped_until=until, stop_code=outcome.error_code, stop_reason=outcome.message
-            )
-        )
         self._summary.stopped = f"{outcome.error_code}: {outcome.message}"
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.update(sender_state).values(
+                    stopped_until=until, stop_code=outcome.error_code, stop_reason=outcome.message
+                )
+            )
 
     def _pause_refused(self) -> None:
         while self._to_pause:
@@ -466,7 +471,7 @@ class _Tick:
         self._halt.set()
         pool.shutdown(wait=True)
         ses.close()
-        self._collect(time.monotonic())
+        self._wait(0.0)
         if self._unrecorded:
             self._record()
         if self._ready:
