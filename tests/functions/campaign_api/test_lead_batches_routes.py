@@ -1,0 +1,145 @@
+"""Imports through the API."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.functions.campaign_api.api_client import Answer, ApiClient
+
+FILE = """\
+Email Address,First Name,Last Name,Company,Plan
+ann@acme.com,Ann,Lee,Acme,Pro
+bob@acme.com,Bob,Ray,"Acme, Inc
+Berlin",
+Ann@Acme.com,Ann,Again,Acme,
+nobody,No,Body,Acme,
+"""
+
+
+def post(api: ApiClient, body: str | bytes, content_type: str = "text/csv", **query: object) -> Answer:
+    headers = {"content-type": content_type}
+    return api.request("POST", "/v1/lead-batches", query={"name": "May", **query}, body=body, headers=headers)
+
+
+@pytest.fixture
+def batch(api: ApiClient) -> dict[str, Any]:
+    imported: dict[str, Any] = post(api, FILE).json
+    return imported
+
+
+def test_answer_accounts_for_every_row(api: ApiClient) -> None:
+    imported = post(api, FILE, source_file="may.csv")
+    assert imported.status == 201
+    expected = {
+        "name": "May",
+        "source_file": "may.csv",
+        "uploaded_by": "admin",
+        "total_leads": 4,
+        "successful_imports": 2,
+        "failed_imports": 1,
+        "duplicates_skipped": 1,
+        "active_campaign_id": None,
+        "campaign_history": [],
+        "errors": [
+            {
+                "row": 6,
+                "field": "email",
+                "code": "invalid_email",
+                "message": "This is not an email address: it has no @-sign.",
+            }
+        ],
+    }
+    assert {name: imported.json[name] for name in expected} == expected
+    assert imported.json["completed_at"].endswith("Z")
+
+
+def test_imported_leads_are_listed_by_their_batch(api: ApiClient, batch: dict[str, Any]) -> None:
+    api.post("/v1/leads", {"email": "eve@acme.com"})
+    listed = api.get("/v1/leads", batch_id=batch["id"]).json["items"]
+    leads = {lead["email"]: lead for lead in listed}
+    assert set(leads) == {"ann@acme.com", "bob@acme.com"}
+    ann = leads["ann@acme.com"]
+    assert (ann["first_name"], ann["last_name"], ann["contact_name"]) == ("Ann", "Lee", "Ann Lee")
+    assert (ann["custom_fields"], ann["source"]) == ({"Plan": "Pro"}, "csv_import")
+    assert leads["bob@acme.com"]["company_name"] == "Acme, Inc Berlin"
+
+
+def test_same_file_twice_adds_nothing(api: ApiClient, batch: dict[str, Any]) -> None:
+    again = post(api, FILE).json
+    assert (again["total_leads"], again["successful_imports"], again["duplicates_skipped"]) == (4, 0, 3)
+    assert len(api.get("/v1/leads").json["items"]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_file_that_is_not_utf_8_arrives_whole(api: ApiClient, encoding: str) -> None:
+    imported = post(api, "email;city\r\nann@acme.com;Köln\r\n".encode(encoding), "text/csv; charset=x")
+    assert imported.json["successful_imports"] == 1
+    assert api.get("/v1/leads").json["items"][0]["city"] == "Köln"
+
+
+def test_batch_can_be_read_and_listed(api: ApiClient, batch: dict[str, Any]) -> None:
+    del batch["errors"]
+    assert api.get(f"/v1/lead-batches/{batch['id']}").json == batch
+    assert api.get("/v1/lead-batches").json == {"items": [batch], "next_cursor": None}
+
+
+def test_deleted_batch_is_gone_with_its_leads(api: ApiClient, batch: dict[str, Any]) -> None:
+    assert api.delete(f"/v1/lead-batches/{batch['id']}").status == 204
+    assert api.get(f"/v1/lead-batches/{batch['id']}").status == 404
+    assert api.get("/v1/leads").json["items"] == []
+    assert api.delete(f"/v1/lead-batches/{uuid4()}").status == 404
+
+
+def workbook() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<workbook/>")
+    return content.getvalue()
+
+
+UNREADABLE: dict[str, tuple[bytes | str, str]] = {
+    "nothing": ("", "empty"),
+    "no column for the address": ("Name,City\nAnn,Berlin\n", "Name, City"),
+    "no header": ("ann@acme.com\n", "header"),
+    "workbook": (workbook(), "xlsx"),
+    "endless line": ("email\n" + "x" * 1_000_001, "1,000,000"),
+    "two columns for the address": ("Email,email\na@acme.com,b@acme.com\n", "two columns"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_unreadable_file_is_refused_with_a_reason(api: ApiClient, body: bytes | str, reason: str) -> None:
+    answer = post(api, body)
+    assert (answer.status, answer.json["type"]) == (422, "urn:sendledger:problem:unreadable_file")
+    assert reason in answer.json["detail"]
+    assert answer.fields
+    assert api.get("/v1/lead-batches").json["items"] == []
+
+
+def test_large_file_is_refused(api: ApiClient) -> None:
+    assert post(api, "email\n" + "x" * 4_500_000).status == 413
+
+
+def test_other_media_type_is_refused(api: ApiClient) -> None:
+    assert post(api, '{"email": "ann@acme.com"}', "application/json").status == 415
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 256])
+def test_bad_name_is_refused(api: ApiClient, name: str) -> None:
+    answer = post(api, FILE, name=name)
+    assert (answer.status, answer.fields) == (422, ["name"])
+
+
+def test_missing_name_is_refused(api: ApiClient) -> None:
+    answer = api.request("POST", "/v1/lead-batches", body=FILE, headers={"content-type": "text/csv"})
+    assert (answer.status, answer.fields) == (422, ["name"])
+
+
+def test_viewer_does_not_import(clients: dict[str, ApiClient]) -> None:
+    assert post(clients["viewer"], FILE).status == 403
+    assert post(clients["editor"], FILE).status == 201
