@@ -10,13 +10,16 @@ Every change locks the campaign, looks, writes and commits; of two at once one w
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import math
 import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from aws_lambda_powertools import Logger
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger import audit_log, row_work
@@ -42,6 +45,8 @@ SYSTEM = "sendledger"
 
 CALL_BUDGET = 8.0
 """Seconds of row work done within the call itself; API Gateway gives up on a request after 29 s."""
+
+logger = Logger(child=True)
 
 
 @dataclass(frozen=True)
@@ -366,8 +371,11 @@ def complete_finished_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
     return [campaign_id for campaign_id in candidates if mark_campaign_complete(engine, campaign_id)]
 
 
-def start_due_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
-    """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason."""
+def start_due_campaigns(engine: sa.Engine, deadline: float = math.inf) -> list[uuid.UUID]:
+    """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason.
+
+    Begins no further start once `time.monotonic()` passes the deadline.
+    """
     with engine.connect() as connection:
         due = list(
             connection.scalars(
@@ -378,15 +386,22 @@ def start_due_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
         )
     started = []
     for campaign_id in due:
-        try:
-            start_campaign(engine, campaign_id)
-            started.append(campaign_id)
-        except IllegalTransition:
-            continue  # another tick was faster
-        except Conflict as conflict:
-            _note(engine, campaign_id, f"Waiting to start: {conflict.detail}")
-        except SendledgerError as error:
-            fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
+        if time.monotonic() >= deadline:
+            break
+        # Another tick may be faster, or somebody cancels it.
+        with contextlib.suppress(IllegalTransition):
+            try:
+                start_campaign(engine, campaign_id)
+                started.append(campaign_id)
+            except IllegalTransition:
+                raise
+            except Conflict as conflict:
+                _note(engine, campaign_id, f"Waiting to start: {conflict.detail}")
+            except SendledgerError as error:
+                fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
+            except Exception:
+                # One campaign that cannot be started must not keep the others from being sent.
+                logger.exception("A scheduled start failed", extra={"campaign_id": str(campaign_id)})
     return started
 
 

@@ -161,3 +161,20 @@ def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]]
         return {"user": found["username"], "password": found["password"]}
 
     return secret
+
+
+_TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
+"""SQLSTATE classes of errors that pass: connection lost, deadlock or serialization, no resources, lock or shutdown.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same transaction may succeed when it is tried again: the link or the server failed, not the work."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return isinstance(error, OSError)  # a new connection could not be made
+    # pg8000 raises one class for all that the server says; its fields are in a dictionary, C is the SQLSTATE.
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    state = str(fields.get("C", "")) if isinstance(fields, dict) else ""
+    return (
+        error.connection_invalidated or isinstance(error, sa.exc.InterfaceError) or state.startswith(_TRANSIENT_STATES)
+    )
