@@ -36,6 +36,20 @@ _AUDIENCE = """
            OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
 """
 # A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
+REASON_LEFT_OUT = """
+    CASE
+        WHEN coalesce(a.address, '') = '' THEN 'no_address'
+        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{2,}$' OR a.address !~ '^[!-~]+$'
+            THEN 'invalid_address'
+        WHEN a.status IN ('responded', 'not_interested', 'converted', 'invalid') THEN 'lead_' || a.status::text
+        WHEN EXISTS (
+            SELECT FROM suppressions s
+            WHERE s.value IN (a.address, split_part(a.address, '@', 2)) AND s.removed_at IS NULL
+              AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)) THEN 'suppressed'
+    END
+"""
+"""Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
+
 _JUDGED = f"""
 WITH audience AS MATERIALIZED ({_AUDIENCE}
       AND (:buckets = 1
@@ -43,16 +57,7 @@ WITH audience AS MATERIALIZED ({_AUDIENCE}
                -- An address that was edited between two buckets takes its lead from one into the other.
                AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)))
 ), judged AS (
-    SELECT a.id, a.address, CASE
-        WHEN coalesce(a.address, '') = '' THEN 'no_address'
-        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR a.address !~ '^[!-~]+$'
-            THEN 'invalid_address'
-        WHEN a.status IN ('responded', 'not_interested', 'converted', 'invalid') THEN 'lead_' || a.status::text
-        WHEN EXISTS (
-            SELECT FROM suppressions s
-            WHERE s.value IN (a.address, split_part(a.address, '@', 2)) AND s.removed_at IS NULL
-              AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)) THEN 'suppressed'
-        END AS reason
+    SELECT a.id, a.address, {REASON_LEFT_OUT} AS reason
     FROM audience a
 ), ranked AS (
     SELECT id, coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
@@ -248,7 +253,8 @@ def _planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[d
     own = workflow_steps
     rows = connection.execute(
         sa.select(
-            own.c.step_number,
+            # The old application's workflows may begin at 0 or have a number twice.
+            sa.func.row_number().over(order_by=(own.c.step_number, own.c.created_at, own.c.id)).label("step_number"),
             sa.func.coalesce(
                 own.c.delay, sa.func.make_interval(0, 0, 0, sa.func.coalesce(own.c.days_after_previous, 0))
             ).label("delay"),
