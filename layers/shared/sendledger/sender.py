@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import queue
 import threading
 import time
 import uuid
@@ -41,6 +40,9 @@ MAX_CHUNK = 500
 
 FINISH_SECONDS = 5.0
 """Kept at the end of a tick for recording the last results and giving back what was claimed."""
+
+POLL_SECONDS = 0.01
+"""How often the main thread looks for answers."""
 
 QUOTA_STOP_SECONDS = 600
 """How long all sending rests after SES says that the daily quota is used up."""
@@ -219,7 +221,7 @@ class _Tick:
         self._slowed_at = -math.inf
         self._allowance = math.inf
         self._halt = threading.Event()
-        self._answers: queue.SimpleQueue[SendResult] = queue.SimpleQueue()
+        self._answers: deque[SendResult] = deque()  # filled by the threads; its operations are atomic
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
         self._composer = Composer(resources.settings)
@@ -264,7 +266,7 @@ class _Tick:
                 if not self._ready and (only is not None or not self._claim()):
                     if not self._in_flight and not self._unrecorded:
                         break
-                    self._collect(time.monotonic() + 1.0)
+                    self._wait(self.stop_sending_at, at_most=0)
                     continue
                 self._send_chunk(ses, pool)
         finally:
@@ -276,21 +278,22 @@ class _Tick:
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
-            self._prepare(connection, claimed)
+            self._load_contents(connection, claimed)
+        self._compose(claimed)
         return bool(claimed)
 
     def _claim_one(self, scheduled_email_id: int) -> None:
         with self._engine.begin() as connection:
-            claimed = claim_emails.claim_one(connection, scheduled_email_id, self._token)
-            if claimed is None:
-                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
-            else:
-                self._prepare(connection, [claimed])
+            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            claimed = [email] if email is not None else []
+            self._load_contents(connection, claimed)
+        if not claimed:
+            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+        self._compose(claimed)
 
-    def _prepare(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+    def _compose(self, claimed: list[ClaimedEmail]) -> None:
         """Compose what was claimed; what cannot be rendered has its result at once."""
         self._summary.claimed += len(claimed)
-        self._load_contents(connection, {(email.campaign_id, email.step_number) for email in claimed})
         for email in claimed:
             if email.lead is None or not (email.lead["email"] or "").strip():
                 self._ready.append(_Ready(email, None))  # the fence turns it away
@@ -310,8 +313,8 @@ class _Tick:
             else:
                 self._ready.append(_Ready(email, composed))
 
-    def _load_contents(self, connection: sa.Connection, steps: set[tuple[uuid.UUID, int]]) -> None:
-        missing = steps - self._contents.keys()
+    def _load_contents(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+        missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
         if not missing:
             return
         rows = connection.execute(
@@ -338,13 +341,10 @@ class _Tick:
         chunk = [self._ready.popleft() for _ in range(min(self._chunk_size(), len(self._ready)))]
         try:
             # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
-            while self._in_flight > max(len(chunk), self._settings.sender_threads):
-                self._collect(time.monotonic() + 1.0)
+            self._wait(self.stop_sending_at, at_most=max(len(chunk), self._settings.sender_threads))
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
-            begin = time.monotonic() + wait
-            while (left := min(begin, self.stop_sending_at) - time.monotonic()) > 0 and not self._halt.is_set():
-                self._collect(time.monotonic() + left, until_empty=False)
+            self._wait(min(time.monotonic() + wait, self.stop_sending_at))
             if self._halt.is_set() or time.monotonic() >= self.stop_sending_at:
                 self._ready.extendleft(reversed(chunk))
                 return
@@ -368,7 +368,6 @@ class _Tick:
         begin = time.monotonic()
         for position, ready in enumerate(sendable):
             pool.submit(self._send, ses, ready, begin + position / self._rate)
-        self._collect(time.monotonic())
 
     def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
         """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""
@@ -386,31 +385,21 @@ class _Tick:
             logger.exception("A call to SES failed", extra={"scheduled_email_id": email.id})
         finally:
             rendered = composed.rendered if composed is not None else None
-            self._answers.put(SendResult(email, outcome, rendered, time.monotonic()))
+            self._answers.append(SendResult(email, outcome, rendered, time.monotonic()))
 
-    def _collect(self, until: float, *, until_empty: bool = True) -> None:
-        """Take in the answers that are there, waiting for them until `until`, and record them once they are a chunk.
-
-        With `until_empty` the wait ends with the first answers.
-        """
+    def _wait(self, until: float, at_most: int | None = None) -> None:
+        """Take in and record answers until `until`, or until no more than `at_most` calls are under way."""
         while True:
-            try:
-                timeout = max(0.0, until - time.monotonic())
-                result = self._answers.get(timeout=timeout) if timeout > 0 and self._in_flight else None
-                if result is None:
-                    result = self._answers.get_nowait()
-            except queue.Empty:
-                if (wait := until - time.monotonic()) > 0 and not until_empty:
-                    self._halt.wait(wait)
-                break
-            self._take(result)
-            with contextlib.suppress(queue.Empty):
+            with contextlib.suppress(IndexError):
                 while True:
-                    self._take(self._answers.get_nowait())
-            if until_empty:
-                break
-        if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
-            self._record()
+                    self._take(self._answers.popleft())
+            if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
+                self._record()
+            left = until - time.monotonic()
+            if left <= 0 or self._halt.is_set() or (at_most is not None and self._in_flight <= at_most):
+                return
+            # Looking now and then costs less than being woken by every answer.
+            self._halt.wait(min(left, POLL_SECONDS))
 
     def _take(self, result: SendResult) -> None:
         self._in_flight -= 1
@@ -482,7 +471,7 @@ class _Tick:
         self._halt.set()
         pool.shutdown(wait=True)
         ses.close()
-        self._collect(time.monotonic())
+        self._wait(0.0)
         if self._unrecorded:
             self._record()
         if self._ready:
