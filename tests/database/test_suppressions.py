@@ -24,9 +24,11 @@ def started(connection: sa.Connection, engine: sa.Engine, addresses: list[str | 
     return campaign_id
 
 
-def suppress(engine: sa.Engine, value: str, reason: str = "manual", **more: uuid.UUID) -> suppressions.Suppressed:
+def suppress(
+    engine: sa.Engine, value: str, reason: str = "manual", campaign_id: uuid.UUID | None = None
+) -> suppressions.Suppressed:
     with engine.begin() as connection:
-        return suppressions.suppress(connection, value, reason, "ann", **more)
+        return suppressions.suppress(connection, value, reason, "ann", campaign_id)
 
 
 def test_planned_rows_of_every_campaign_are_skipped(engine: sa.Engine, connection: sa.Connection) -> None:
@@ -123,7 +125,8 @@ def test_import_takes_addresses_and_domains_and_names_the_rest(engine: sa.Engine
     values = ["A@example.com", "example.org", "nonsense", "a@example.com"]
     done = suppressions.import_suppressions(connection, values, "ann", "old tool")
     connection.commit()
-    assert (done.total, done.suppressed.created) == (4, {"a@example.com", "example.org"})
+    assert done.total == 4
+    assert done.suppressed.created == {"a@example.com", "example.org"}
     assert [error.field for error in done.errors] == ["values.2"]
     assert statuses(engine, campaign_id) == {"pending": 2, "skipped": 4}
 
