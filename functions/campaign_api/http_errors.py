@@ -34,6 +34,7 @@ CONFLICT_OF_CONSTRAINT: Mapping[str, str] = {
     "workflow_steps_email_template_id_fkey": "An email template of this workflow was deleted, or is in use by one.",
     "campaigns_workflow_id_workflows_id_fk": "The workflow was deleted meanwhile.",
     "campaign_leads_lead_id_leads_id_fk": "One of the leads was deleted meanwhile.",
+    "scheduled_emails_lead_id_fkey": "One of the leads was deleted meanwhile; try again.",
 }
 """Constraints that only a concurrent change can break: everything else is checked before it is written."""
 
