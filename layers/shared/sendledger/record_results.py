@@ -13,7 +13,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ WITH r AS MATERIALIZED (
         error_code = CASE WHEN r.kind IN ('failed', 'retry') THEN r.error_code END,
         failure_reason = CASE WHEN r.kind IN ('failed', 'retry') THEN r.message END,
         failed_at = CASE WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
-                         THEN now() END,
+                         THEN now() - make_interval(secs => r.age) END,
         sent_at = CASE WHEN r.kind = 'sent' THEN now() - make_interval(secs => r.age) END,
         ses_message_id = coalesce(r.message_id, e.ses_message_id),
         email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
@@ -218,40 +218,54 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
     return row
 
 
-def settle_as_sent(connection: sa.Connection, scheduled_email_id: int, message_id: str | None) -> bool:
-    """Record as sent what is `sending` or of unknown outcome, on the word of SES or of an operator.
+@dataclass(frozen=True)
+class Acceptance:
+    """SES did accept an email: its message id, where it is known, and how many seconds ago that was."""
 
-    The content that was sent went down with its sender; it is rendered again from the campaign's own copy. Returns
-    False where the row is in neither state.
+    message_id: str | None
+    seconds_ago: float = 0.0
+
+
+def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]) -> int:
+    """Record as sent those of these scheduled emails that are `sending` or of unknown outcome; returns how many.
+
+    On the word of SES or of an operator. The content that was sent went down with its sender; it is rendered again
+    from the campaign's own copy. The others are left alone.
     """
-    row = (
-        connection.execute(
-            sa.select(
-                scheduled_emails.c.id,
-                scheduled_emails.c.campaign_id,
-                scheduled_emails.c.workflow_step_number,
-                scheduled_emails.c.claim_token,
-                scheduled_emails.c.lead_id,
-                campaign_steps.c.subject,
-                campaign_steps.c.body_text,
-                campaign_steps.c.body_html,
-                campaigns.c.name.label("campaign_name"),
-            )
-            .join(campaigns, campaigns.c.id == scheduled_emails.c.campaign_id)
-            .join(
-                campaign_steps,
-                (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
-                & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
-            )
-            .where(scheduled_emails.c.id == scheduled_email_id, scheduled_emails.c.claim_token.is_not(None))
+    rows = connection.execute(
+        sa.select(
+            scheduled_emails.c.id,
+            scheduled_emails.c.campaign_id,
+            scheduled_emails.c.workflow_step_number,
+            scheduled_emails.c.claim_token,
+            scheduled_emails.c.lead_id,
+            campaign_steps.c.subject,
+            campaign_steps.c.body_text,
+            campaign_steps.c.body_html,
+            campaigns.c.name.label("campaign_name"),
         )
-        .mappings()
-        .first()
-    )
-    if row is None:
-        return False
-    found = connection.execute(sa.select(leads).where(leads.c.id == row["lead_id"])).mappings().first()
-    lead = {**found, "lead_id": found["id"]} if found is not None else None
+        .join(campaigns, campaigns.c.id == scheduled_emails.c.campaign_id)
+        .join(
+            campaign_steps,
+            (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
+            & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
+        )
+        .where(scheduled_emails.c.id.in_(accepted), scheduled_emails.c.claim_token.is_not(None))
+    ).mappings()
+    by_token: dict[uuid.UUID, list[sa.RowMapping]] = {}
+    for row in rows:
+        by_token.setdefault(row["claim_token"], []).append(row)
+    lead_ids = {row["lead_id"] for token in by_token.values() for row in token}
+    found = connection.execute(sa.select(leads).where(leads.c.id.in_(lead_ids))).mappings()
+    known_leads = {lead["id"]: {**lead, "lead_id": lead["id"]} for lead in found}
+    settled = 0
+    for token, same_token in by_token.items():
+        results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]]) for row in same_token]
+        settled += record(connection, results, token).counts["sent"]
+    return settled
+
+
+def _settled(row: sa.RowMapping, lead: dict[str, Any] | None, acceptance: Acceptance) -> SendResult:
     rendered = None
     if lead is not None:
         try:
@@ -261,8 +275,8 @@ def settle_as_sent(connection: sa.Connection, scheduled_email_id: int, message_i
             # The lead has lost a value since; that the email went out matters more than its wording.
             rendered = RenderedEmail(row["subject"][:500], row["body_text"], row["body_html"])
     email = ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], lead)
-    result = SendResult(email, SendOutcome(Answer.SENT, message_id), rendered, time.monotonic())
-    return record(connection, [result], row["claim_token"]).counts["sent"] == 1
+    outcome = SendOutcome(Answer.SENT, acceptance.message_id)
+    return SendResult(email, outcome, rendered, time.monotonic() - acceptance.seconds_ago)
 
 
 def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
@@ -273,7 +287,7 @@ def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) ->
         Conflict: its outcome is not unknown.
     """
     _check_unknown(connection, scheduled_email_id)
-    settle_as_sent(connection, scheduled_email_id, None)
+    settle_as_sent(connection, {scheduled_email_id: Acceptance(None)})
     audit_log.record(connection, actor, "scheduled_email.mark_sent", "scheduled_email", scheduled_email_id)
 
 
