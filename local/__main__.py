@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
@@ -151,7 +152,10 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         f"  Log       {'this terminal' if options.verbose else _relative(folder / 'functions.log')}\n"
     )
     api = ApiClient(stack.url, key)
-    campaign = _campaign_to_watch(api, options.demo)
+    demo = options.demo and _is_local(ses_url)
+    if options.demo and not demo:
+        print("No demo: its mail is for an SES on this machine, not for a real one.")
+    campaign = _campaign_to_watch(api, demo)
     if campaign is not None:
         _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping)
     if not signals.stopping.is_set():
@@ -202,6 +206,11 @@ def _simulator(ledger: Path, port: int, resources: contextlib.ExitStack) -> str:
         return resources.enter_context(SesSimulator(ledger_path=ledger, port=port)).url
     except SimulatorPortTakenError:
         return resources.enter_context(SesSimulator(ledger_path=ledger)).url
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
 def _aws_variables(environ: Mapping[str, str]) -> dict[str, str]:

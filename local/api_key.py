@@ -23,8 +23,11 @@ def main() -> int:
     expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(days=options.days) if options.days else None
     try:
         engine = database.engine(DatabaseSettings.read())
-        with engine.begin() as connection:
-            created = api_keys.create(connection, options.name, options.role, expires_at)
+        try:
+            with engine.begin() as connection:
+                created = api_keys.create(connection, options.name, options.role, expires_at)
+        finally:
+            engine.dispose()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1

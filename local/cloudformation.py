@@ -61,17 +61,25 @@ def load(path: Path) -> dict[str, Any]:
 
 
 class Values:
-    """Resolves values of one template. `functions` are the names by which Ref and GetAtt Arn know each function."""
+    """Resolves values of one template.
+
+    `parameters` are values of parameters, `functions` the names by which Ref and GetAtt Arn know each function, and
+    `attributes` what GetAtt answers for other resources, by `LogicalId.Attribute`.
+    """
 
     def __init__(
-        self, document: Mapping[str, Any], parameters: Mapping[str, str], region: str, functions: Mapping[str, str]
+        self,
+        document: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        region: str,
+        functions: Mapping[str, str],
+        attributes: Mapping[str, str],
     ) -> None:
         self._declared: Mapping[str, Any] = document.get("Parameters", {})
         self._conditions: Mapping[str, Any] = document.get("Conditions", {})
-        if unknown := parameters.keys() - self._declared.keys():
-            raise TemplateError(f"The template has no parameter {', '.join(sorted(unknown))}")
         self._parameters = parameters
         self._functions = functions
+        self._attributes = attributes
         self._region = region
         self._pseudo = {
             "AWS::AccountId": ACCOUNT_ID,
@@ -115,6 +123,10 @@ class Values:
         members = {name: self.resolve(member, f"{where}.{name}") for name, member in value.items()}
         return {name: member for name, member in members.items() if member is not _NO_VALUE}
 
+    def is_made(self, resource: Mapping[str, Any], where: str) -> bool:
+        """Whether the resource's Condition, if it has one, holds."""
+        return "Condition" not in resource or self._condition(resource["Condition"], where)
+
     def function_arn(self, logical_id: str) -> str:
         return f"arn:aws:lambda:{self._region}:{ACCOUNT_ID}:function:{self._functions[logical_id]}"
 
@@ -136,6 +148,8 @@ class Values:
 
     def _get_att(self, argument: Any, where: str) -> str:
         logical_id, attribute = argument
+        if f"{logical_id}.{attribute}" in self._attributes:
+            return self._attributes[f"{logical_id}.{attribute}"]
         if attribute != "Arn" or logical_id not in self._functions:
             raise TemplateError(f"{where}: the local stack has no value for !GetAtt {logical_id}.{attribute}")
         return self.function_arn(logical_id)

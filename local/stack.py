@@ -21,6 +21,9 @@ PARAMETERS = {
     "DeploymentId": "local",
     "SenderFromAddress": "Nora Lind <nora@harbour-booking.example>",
     "DatabaseHost": "localhost",
+    "PostalAddress": "Harbour Booking, 1 Quay Street, Bristol BS1 4RB",
+    "UnsubscribeKeys": "local:bm90IGEgc2VjcmV0OiBldmVyeWJvZHkgaGFzIHRoaXMga2V5",
+    "ReplyDomain": "reply.harbour-booking.example",
 }
 """Values of the template's parameters that have no default. The database is where DATABASE_URL says."""
 
@@ -62,9 +65,14 @@ class LocalStack:
         aws: Mapping[str, str] | None = None,
         region: str = "us-east-1",
     ) -> None:
-        self._template = read_template(template_path, PARAMETERS, region, variables)
         self._server = http_front(port, self._handle)
         self.url = f"http://{HOST}:{self._server.port}"
+        try:
+            given = {"PUBLIC_URL": self.url, **(variables or {})}
+            self._template = read_template(template_path, PARAMETERS, region, given)
+        except BaseException:
+            self._server.stop()
+            raise
         environment = {
             **{name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ},
             **(aws or DUMMY_CREDENTIALS),

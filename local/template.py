@@ -16,6 +16,7 @@ from typing import Any
 from local.cloudformation import TemplateError, Values, as_text, load
 
 _FUNCTION = "AWS::Serverless::Function"
+_HTTP_API = "AWS::Serverless::HttpApi"
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 # Where the events of a function come from that the local stack does not deliver by itself.
 _OTHER_SOURCES = {"SQS", "SNS", "S3", "EventBridgeRule", "CloudWatchEvent", "CloudWatchLogs"}
@@ -70,24 +71,32 @@ class Template:
 
 
 def read_template(
-    path: Path, parameters: Mapping[str, str], region: str = "us-east-1", given: Mapping[str, str] | None = None
+    path: Path,
+    parameters: Mapping[str, str],
+    region: str = "us-east-1",
+    given: Mapping[str, str] | None = None,
+    api_endpoint: str | None = None,
 ) -> Template:
     """Read a SAM template.
 
-    `given` are values of environment variables that win over the template's, in every function that declares them; a
-    variable that is given need not be resolvable here.
+    `parameters` are values for those of its parameters that it has; the others have their defaults. `given` are values
+    of environment variables that win over the template's, in every function that declares them; a variable that is
+    given need not be resolvable here. `api_endpoint` is where its HTTP APIs answer.
 
     Raises:
         TemplateError: the template is broken or needs a value that does not exist locally.
     """
     document = load(path)
+    resources: Mapping[str, Any] = document.get("Resources", {})
+    endpoint = api_endpoint or f"https://local.execute-api.{region}.amazonaws.com"
+    apis = [logical_id for logical_id, resource in resources.items() if resource.get("Type") == _HTTP_API]
+    names: dict[str, str] = {}
+    values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis})
     found = {
         logical_id: _with_globals(resource.get("Properties", {}), document.get("Globals", {}).get("Function", {}))
-        for logical_id, resource in document.get("Resources", {}).items()
-        if resource.get("Type") == _FUNCTION
+        for logical_id, resource in resources.items()
+        if resource.get("Type") == _FUNCTION and values.is_made(resource, logical_id)
     }
-    names = dict.fromkeys(found, "")
-    values = Values(document, parameters, region, names)
     for logical_id, properties in found.items():
         name = values.resolve(properties.get("FunctionName", logical_id), f"{logical_id}.FunctionName")
         names[logical_id] = as_text(name, f"{logical_id}.FunctionName")
@@ -124,8 +133,8 @@ class _Reader:
         self._given = given
 
     def function(self, logical_id: str, name: str, properties: Mapping[str, Any]) -> Function:
-        def plain(key: str, default: Any = None) -> Any:
-            given = {key: properties[key]} if key in properties else {}
+        def plain(key: str, default: Any = None, of: Mapping[str, Any] = properties) -> Any:
+            given = {key: of[key]} if key in of else {}
             value = self._values.resolve(given, logical_id).get(key, default)
             if value is None:
                 raise TemplateError(f"{logical_id}.{key} is missing")
@@ -138,6 +147,8 @@ class _Reader:
                 variables[variable] = self._given[variable]
             else:
                 variables[variable] = as_text(self._values.resolve(value, where), where)
+        # Of EventInvokeConfig nothing else is kept; its destinations are resources that exist only on AWS.
+        maximum_event_age = properties.get("EventInvokeConfig", {}).get("MaximumEventAgeInSeconds", 21_600)
         return Function(
             logical_id=logical_id,
             name=name,
@@ -148,7 +159,7 @@ class _Reader:
             memory=int(plain("MemorySize", 128)),
             environment=variables,
             # https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionEventInvokeConfig.html
-            maximum_event_age=float(plain("EventInvokeConfig", {}).get("MaximumEventAgeInSeconds", 21_600)),
+            maximum_event_age=float(self._values.resolve(maximum_event_age, f"{logical_id}.EventInvokeConfig")),
         )
 
     def event(self, logical_id: str, name: str, event: Mapping[str, Any]) -> Route | Schedule | None:

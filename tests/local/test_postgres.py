@@ -1,0 +1,40 @@
+"""The embedded PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from local.postgres import Postgres, PostgresError
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # A short path: the name of a Unix socket has room for 107 characters.
+    with tempfile.TemporaryDirectory(prefix="sl-") as parent:
+        yield Path(parent) / "pg"
+
+
+def test_a_process_that_was_killed_does_not_keep_the_server_running(folder: Path) -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    folder.mkdir()
+    (folder.parent / "handles").write_text(json.dumps([process.pid]))
+    Postgres(folder).stop()
+    (folder.parent / "handles").rename(folder / ".handle_pids.json")
+    server = Postgres(folder)
+    assert (folder / "postmaster.pid").exists()
+    server.stop()
+    assert not (folder / "postmaster.pid").exists()
+
+
+def test_a_server_that_does_not_start_is_an_error_that_names_its_log(folder: Path) -> None:
+    Postgres(folder).stop()
+    (folder / "postgresql.conf").write_text("no_such_setting = 1\n")
+    with pytest.raises(PostgresError, match=str(folder / "log")):
+        Postgres(folder)
