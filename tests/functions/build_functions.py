@@ -56,7 +56,7 @@ def build_lambda_dependencies() -> Path:
     with _alone():
         if not (layer / "complete").exists():
             subprocess.run(
-                ["make", "--silent", "build-DependenciesLayer", f"LAYER_PYTHON={sys.executable}"],
+                ["make", "--silent", "build-DependenciesLayer", f"LAYER_PYTHON={sys.executable}", "LAYER_COMPILE="],
                 cwd=folder,
                 env={**os.environ, "ARTIFACTS_DIR": str(layer)},
                 check=True,

@@ -15,18 +15,19 @@ from tests.functions.lambda_runtime import LambdaRuntime
 
 StartFunction = Callable[..., LambdaRuntime]
 
-# Parameters without a default, as somebody who deploys would choose them.
-PARAMETERS = {
-    "DeploymentId": "test",
-    "SenderFromAddress": "Acme Sales <sales@example.com>",
-    "SesIdentity": "example.com",
-    "DatabaseHost": "database.example.com",
+# What somebody who deploys chooses, and what exists only on AWS. Each function gets those that the template gives it.
+ENVIRONMENT = {
+    "DATABASE_HOST": "database.example.com",
+    "DEPLOYMENT_ID": "test",
+    "PUBLIC_URL": "https://mail.example.com",
+    "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
+    "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
 
 
 @pytest.fixture(scope="session")
 def built_template() -> Template:
-    return read_template(build_functions() / "template.yaml", PARAMETERS)
+    return read_template(build_functions() / "template.yaml", parameters={}, given=ENVIRONMENT)
 
 
 @pytest.fixture
