@@ -68,8 +68,7 @@ class LocalStack:
         self._server = http_front(port, self._handle)
         self.url = f"http://{HOST}:{self._server.port}"
         try:
-            given = {"PUBLIC_URL": self.url, **(variables or {})}
-            self._template = read_template(template_path, PARAMETERS, region, given)
+            self._template = read_template(template_path, PARAMETERS, region, variables, self.url)
         except BaseException:
             self._server.stop()
             raise

@@ -129,7 +129,8 @@ def test_an_email_can_be_read_as_it_was_sent(api: httpx.Client, stack: LocalStac
     stack.tick()
     (row,) = rows(api, campaign_id)
     email = call(api, "GET", f"/v1/emails/{row['email_id']}")
-    assert (email["subject"], email["body_text"]) == ("Step 1 for Company 0", "Hello Lead0")
+    assert email["subject"] == "Step 1 for Company 0"
+    assert email["body_text"].startswith("Hello Lead0\n")
     assert email["ses_message_id"] == row["ses_message_id"]
 
 
