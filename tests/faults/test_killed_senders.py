@@ -1,0 +1,131 @@
+"""A sender that is killed at any point sends nothing twice and loses nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger import campaign_lifecycle
+from sendledger.claim_emails import MAX_LOST_CLAIMS
+from sendledger.sender import Resources
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
+from tests.faults.conftest import StartSender
+from tests.invariants import LONGER_THAN_ANY_GRACE, Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
+
+KillAt = Callable[[str], Consistency]
+
+LEADS = 12
+
+UNSENT = [
+    "claim.before_commit",
+    "claim.after_commit",
+    "fence.before_commit",
+    "reserve.after_commit",
+    "sweep.before_commit",
+]
+FENCED = ["fence.after_commit", "send.before", "send.before:5"]
+ACCEPTED = ["send.after", "send.after:5", "record.before_commit"]
+RECORDED = ["record.after_commit", "complete.before", "complete.after"]
+
+
+@pytest.fixture
+def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
+    campaign_id = make_campaign(connection, LEADS, [NO_DELAY, DAY])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+@pytest.fixture
+def killed_at(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, campaign_id: uuid.UUID
+) -> KillAt:
+    def kill_and_settle(failpoint: str) -> Consistency:
+        assert start_sender(failpoint=failpoint).wait() is None, "it did not get to the failpoint"
+        let_it_settle(engine, resources)
+        assert campaign_row(engine, campaign_id)["status"] == "completed"
+        return assert_ledger_is_consistent(engine, ses)
+
+    return kill_and_settle
+
+
+@pytest.mark.parametrize("failpoint", UNSENT)
+def test_killed_before_anything_could_be_sent_everything_is_sent_later(failpoint: str, killed_at: KillAt) -> None:
+    found = killed_at(failpoint)
+    assert (found.emails_accepted, found.outcome_unknown) == (2 * LEADS, 0)
+
+
+@pytest.mark.parametrize("failpoint", FENCED)
+def test_killed_after_the_fence_what_was_fenced_is_unknown_and_never_sent_again(
+    failpoint: str, killed_at: KillAt
+) -> None:
+    found = killed_at(failpoint)
+    # Some of them may have reached SES through another thread before the process died.
+    assert found.outcome_unknown == LEADS
+    assert LEADS <= found.emails_accepted <= 2 * LEADS
+
+
+@pytest.mark.parametrize("failpoint", ACCEPTED)
+def test_killed_between_acceptance_and_record_the_outcome_is_unknown(failpoint: str, killed_at: KillAt) -> None:
+    found = killed_at(failpoint)
+    assert 0 < found.outcome_unknown <= LEADS
+    assert LEADS < found.emails_accepted <= 2 * LEADS
+
+
+@pytest.mark.parametrize("failpoint", RECORDED)
+def test_killed_after_the_record_everything_is_known(failpoint: str, killed_at: KillAt) -> None:
+    found = killed_at(failpoint)
+    assert (found.emails_accepted, found.outcome_unknown) == (2 * LEADS, 0)
+
+
+@pytest.mark.parametrize("kind", ["stall", "stall_after_accept"])
+def test_killed_during_the_call_the_outcome_is_unknown(
+    kind: str,
+    engine: sa.Engine,
+    ses: SesSimulator,
+    resources: Resources,
+    start_sender: StartSender,
+    campaign_id: uuid.UUID,
+) -> None:
+    ses.add_fault(kind, count=3)
+    sender = start_sender()
+    wait_for(lambda: ses.counts.send_requests == LEADS, "the calls")
+    sender.kill()
+    assert sender.wait() is None
+    let_it_settle(engine, resources)
+    found = assert_ledger_is_consistent(engine, ses)
+    assert found.outcome_unknown >= 3
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_lambda_that_times_out_with_live_threads_sends_nothing_twice(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, 100)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    ses.account.latency_ms = 100
+    sender = start_sender()
+    wait_for(lambda: len(ses.accepted()) >= 30, "30 emails")
+    sender.kill()
+    assert sender.wait() is None
+    ses.account.latency_ms = 0
+    let_it_settle(engine, resources)
+    found = assert_ledger_is_consistent(engine, ses)
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+    assert 30 <= found.emails_accepted <= 100
+
+
+def test_row_whose_sender_dies_again_and_again_before_the_fence_fails_at_last(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, 2)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    for _ in range(MAX_LOST_CLAIMS):
+        assert start_sender(failpoint="claim.after_commit").wait() is None
+        pass_time(engine, LONGER_THAN_ANY_GRACE)
+    let_it_settle(engine, resources)
+    assert statuses(engine, campaign_id) == {"failed": 2}
+    assert assert_ledger_is_consistent(engine, ses).emails_accepted == 0
