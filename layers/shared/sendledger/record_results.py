@@ -8,12 +8,13 @@ a row whose outcome is unknown.
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 from sendledger import audit_log
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.errors import Conflict, NotFound
-from sendledger.render_email import RenderedEmail, RenderError, compile_template, lead_variables
+from sendledger.render_email import CompiledTemplate, RenderedEmail, RenderError, compile_template, lead_variables
 from sendledger.send_email import Answer, SendOutcome
 from sendledger.tables import campaign_steps, campaigns, leads, scheduled_emails
 
@@ -259,17 +260,23 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
     found = connection.execute(sa.select(leads).where(leads.c.id.in_(lead_ids))).mappings()
     known_leads = {lead["id"]: {**lead, "lead_id": lead["id"]} for lead in found}
     settled = 0
+    compiled = functools.cache(compile_template)
     for token, same_token in by_token.items():
-        results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]]) for row in same_token]
+        results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled) for row in same_token]
         settled += record(connection, results, token).counts["sent"]
     return settled
 
 
-def _settled(row: sa.RowMapping, lead: dict[str, Any] | None, acceptance: Acceptance) -> SendResult:
+def _settled(
+    row: sa.RowMapping,
+    lead: dict[str, Any] | None,
+    acceptance: Acceptance,
+    compiled: Callable[[str, str, str | None], CompiledTemplate],
+) -> SendResult:
     rendered = None
     if lead is not None:
         try:
-            template = compile_template(row["subject"], row["body_text"], row["body_html"])
+            template = compiled(row["subject"], row["body_text"], row["body_html"])
             rendered = template.render(lead_variables(lead, row["campaign_name"]))
         except RenderError:
             # The lead has lost a value since; that the email went out matters more than its wording.

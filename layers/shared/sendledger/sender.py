@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sendledger import campaign_lifecycle, claim_emails, database, late_emails, record_results, row_work
+from sendledger import campaign_lifecycle, claim_emails, database, guardrails, late_emails, record_results, row_work
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import ComposedEmail, Composer, StepContent
 from sendledger.errors import IllegalTransition, NotThisDeployment
@@ -424,6 +424,7 @@ class _Tick:
             try:
                 with self._engine.begin() as connection:
                     recorded = record_results.record(connection, results, self._token)
+                    self._to_pause |= guardrails.provider_errors(connection, _refused(results), self._settings)
                 break
             except (sa.exc.DBAPIError, OSError) as error:
                 if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
@@ -481,6 +482,13 @@ class _Tick:
                 )
         for campaign_id in self._touched:
             self._summary.campaigns_completed += campaign_lifecycle.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _refused(results: list[SendResult]) -> set[uuid.UUID]:
+    """The campaigns with emails that SES was asked to send and did not say that it has."""
+    refusals = [result for result in results if result.outcome.answer in (Answer.FAIL_ROW, Answer.UNKNOWN)]
+    # What could not be rendered never got as far as SES.
+    return {result.email.campaign_id for result in refusals if result.rendered is not None}
 
 
 _STOP = sa.text("""

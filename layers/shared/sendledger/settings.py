@@ -136,7 +136,20 @@ class MailSettings(_Settings):
         return self
 
 
-class SenderSettings(MailSettings):
+class GuardrailSettings(_Settings):
+    """When a campaign pauses itself; a campaign may have limits of its own."""
+
+    guardrails_enabled: bool = True
+    # SES puts an account under review at 5 % bounces; Gmail and Yahoo want complaints below 0.1 %.
+    guardrail_max_bounce_rate: float = Field(0.05, gt=0, le=1)
+    guardrail_max_complaint_rate: float = Field(0.001, gt=0, le=1)
+    guardrail_min_emails: int = Field(50, ge=1)
+    # Complaints come in for days.
+    guardrail_window_hours: int = Field(72, ge=1, le=720)
+    guardrail_max_provider_errors: int = Field(5, ge=1)
+
+
+class SenderSettings(MailSettings, GuardrailSettings):
     """What the sender needs besides the database."""
 
     deployment_id: str
@@ -178,3 +191,10 @@ class ReplySettings(MailSettings):
     """What the receiver of replies needs besides the database."""
 
     stop_on_reply: StopOnReply = "all"
+
+
+class SesEventsSettings(GuardrailSettings):
+    """Whose events are taken in: those of this account's emails with this configuration set."""
+
+    ses_account_id: str = Field(pattern=r"^[0-9]{12}$")
+    ses_configuration_set: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
