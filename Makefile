@@ -67,7 +67,7 @@ migrate: $(VENV)/installed ## Upgrade the database at DATABASE_URL
 	$(BIN)/alembic --config migrations/alembic.ini upgrade head
 
 migrate-existing-campaigns: $(VENV)/installed ## Adopt the campaigns of an existing installation; ARGS='--dry-run'
-	@$(BIN)/python -m migrations.migrate_existing_campaigns $(ARGS)
+	@$(BIN)/python -m local.migrate_existing_campaigns $(ARGS)
 
 api-key: $(VENV)/installed ## Create an API key in the database at DATABASE_URL
 	@$(BIN)/python -m local.api_key $(ARGS)
