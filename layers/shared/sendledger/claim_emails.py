@@ -53,8 +53,10 @@ class Fenced:
 
 
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each row it joins and claim more than
-# :batch. A campaign that others are changing (SKIP LOCKED) is simply not claimed from this time. The limit shares the
-# batch evenly over the campaigns with due rows, whatever the length of their backlogs.
+# :batch. The rows are locked there, so the update need not look at their status again; if it did, a planner whose
+# statistics are from before the start would walk the whole index of due rows for each of them. A campaign that others
+# are changing (SKIP LOCKED) is simply not claimed from this time. The limit shares the batch evenly over the campaigns
+# with due rows, whatever the length of their backlogs.
 _CLAIM = sa.text("""
 WITH run AS MATERIALIZED (
     SELECT c.id, coalesce(c.late_hold_until, '-infinity') AS hold FROM campaigns c
@@ -76,7 +78,7 @@ WITH run AS MATERIALIZED (
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
-    FROM picked WHERE e.id = picked.id AND e.status = 'pending'
+    FROM picked WHERE e.id = picked.id
     RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id
 )
 SELECT claimed.id, claimed.campaign_id, claimed.workflow_step_number, l.id AS lead_id, l.email, l.company_name,
@@ -109,6 +111,7 @@ FROM claimed LEFT JOIN leads l ON l.id = claimed.lead_id
     sa.bindparam("id", type_=sa.BigInteger),
 )
 
+# Only a row that is `sending` has a lease, so the lease stands for the status here as well.
 # The verdicts, first match wins. An earlier step that is still open sends the row back to where it would be due had
 # that step gone out on time; an earlier step that failed for good ends it. A step whose outcome is unknown may well
 # have arrived, so it does not end the sequence.
@@ -144,8 +147,7 @@ WITH c AS MATERIALIZED (
           AND p.workflow_step_number < e.workflow_step_number
         GROUP BY own.delay
     ) earlier ON e.workflow_step_number > 1
-    WHERE e.id = ANY(:ids) AND e.status = 'sending' AND e.claim_token = :token AND e.send_started_at IS NULL
-      AND e.lease_until > now()
+    WHERE e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
 )
 UPDATE scheduled_emails e SET
     status = CASE WHEN v.verdict = 'send' THEN 'sending'
@@ -163,8 +165,7 @@ UPDATE scheduled_emails e SET
                          ELSE e.scheduled_for END,
     updated_at = now()
 FROM verdict v
-WHERE e.id = v.id AND e.status = 'sending' AND e.claim_token = :token AND e.send_started_at IS NULL
-  AND e.lease_until > now()
+WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
 RETURNING e.id, e.status, e.reason
 """).bindparams(
     sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
@@ -179,8 +180,8 @@ SET status = CASE WHEN c.status = 'running' THEN 'pending' ELSE 'cancelled' END,
     reason = CASE c.status WHEN 'running' THEN NULL WHEN 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
     claim_token = NULL, lease_until = NULL, updated_at = now()
 FROM c
-WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.status = 'sending' AND e.claim_token = :token
-  AND e.send_started_at IS NULL
+WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL
+  AND e.lease_until IS NOT NULL
 """).bindparams(
     sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
 )

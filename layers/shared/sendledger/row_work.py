@@ -29,11 +29,12 @@ LEADS_PER_BUCKET = 50_000
 ROWS_PER_CHUNK = 100_000
 
 _CANCEL = sa.text("""
-    UPDATE scheduled_emails e
-    SET status = 'cancelled', reason = :reason, updated_at = now()
-    FROM (SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
-          ORDER BY scheduled_for, id LIMIT :limit) chunk
-    WHERE e.id = chunk.id AND e.status = 'pending'
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+        ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
+    )
+    UPDATE scheduled_emails e SET status = 'cancelled', reason = :reason, updated_at = now()
+    FROM chunk WHERE e.id = chunk.id
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 _RESUME = sa.text("""
     WITH chunk AS MATERIALIZED (
@@ -50,15 +51,17 @@ _RESUME = sa.text("""
     SELECT count(*), max(id) FROM moved
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
 _LATE = sa.text("""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails
+        WHERE campaign_id = :campaign_id AND status = 'pending' AND scheduled_for <= :until
+        ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
+    )
     UPDATE scheduled_emails e
     SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
         reason = CASE WHEN :skip THEN 'late' END,
         scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE now() END,
         updated_at = now()
-    FROM (SELECT id FROM scheduled_emails
-          WHERE campaign_id = :campaign_id AND status = 'pending' AND scheduled_for <= :until
-          ORDER BY scheduled_for, id LIMIT :limit) chunk
-    WHERE e.id = chunk.id AND e.status = 'pending'
+    FROM chunk WHERE e.id = chunk.id
 """).bindparams(
     sa.bindparam("campaign_id", type_=sa.UUID),
     sa.bindparam("skip", type_=sa.Boolean),
