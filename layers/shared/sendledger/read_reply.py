@@ -133,6 +133,9 @@ def _automatic(message: Message, from_address: str, subject: str) -> str | None:
         return _header(message, name).strip().lower()
 
     content_type = value("Content-Type")
+    # SES adds its verdicts at the top: https://docs.aws.amazon.com/ses/latest/dg/receiving-email-notifications-contents.html
+    if "fail" in (value("X-SES-Spam-Verdict"), value("X-SES-Virus-Verdict")):
+        return "spam"
     if content_type.startswith("multipart/report") or _SYSTEM_SENDER.match(from_address):
         return "delivery_report"
     # Parameters and comments may follow the keyword.

@@ -12,7 +12,7 @@ import datetime as dt
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -136,8 +136,8 @@ def _receive(
         .returning(_stored.c.id)
     )
     if reply_id is None:
-        known = connection.execute(sa.select(*_KEPT).where(_stored.c.message_id == reply.message_id)).one()
-        return _received(known, is_new=False), []
+        known = sa.select(*_KEPT).where(_stored.c.message_id == reply.message_id)
+        return _received(connection.execute(known).mappings().one(), is_new=False), []
     touched: list[uuid.UUID] = []
     if match is not None and reply.automatic is None:
         skipped, touched = _stop(connection, match, reply_id, stop)
@@ -149,19 +149,18 @@ def _receive(
             "emails_skipped": skipped,
         }
         audit_log.record(connection, RECIPIENT, "lead.reply", "lead", match.lead_id, detail)
-    stored = connection.execute(sa.select(*_KEPT).where(_stored.c.id == reply_id)).one()
-    return _received(stored, is_new=True), touched
+    return _received(get(connection, reply_id), is_new=True), touched
 
 
-def _received(row: sa.Row[Any], *, is_new: bool) -> ReceivedReply:
+def _received(row: sa.RowMapping, *, is_new: bool) -> ReceivedReply:
     return ReceivedReply(
-        id=row.id,
+        id=row["id"],
         is_new=is_new,
-        matched_by=row.matched_by,
-        lead_id=row.lead_id,
-        campaign_id=row.campaign_id,
-        automatic=row.automatic,
-        emails_skipped=row.emails_skipped,
+        matched_by=row["matched_by"],
+        lead_id=row["lead_id"],
+        campaign_id=row["campaign_id"],
+        automatic=row["automatic"],
+        emails_skipped=row["emails_skipped"],
     )
 
 

@@ -1,0 +1,65 @@
+"""The Lambda that reads replies: an S3 event in, for each message that SES has put into the bucket one stored reply.
+
+S3 may tell of the same message twice; a message that fails is told again by Lambda and then goes to the failure queue.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from urllib.parse import unquote_plus
+
+import boto3
+import sqlalchemy as sa
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from sendledger import database, replies
+from sendledger.read_reply import MAX_MESSAGE, read_reply
+from sendledger.settings import DatabaseSettings, ReplySettings
+
+SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
+"""The message with which SES tries out a bucket."""
+
+logger = Logger()
+
+
+@functools.cache
+def _engine() -> sa.Engine:
+    return database.engine(DatabaseSettings.read())
+
+
+@functools.cache
+def _settings() -> ReplySettings:
+    return ReplySettings.read()
+
+
+@functools.cache
+def _s3() -> Any:
+    return boto3.client("s3")
+
+
+@logger.inject_lambda_context
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
+    settings = _settings()
+    for record in event.get("Records", []):
+        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+        bucket, key = record["s3"]["bucket"]["name"], unquote_plus(record["s3"]["object"]["key"])
+        if key.endswith(SETUP_NOTIFICATION):
+            continue
+        with _s3().get_object(Bucket=bucket, Key=key)["Body"] as body:
+            reply = read_reply(body.read(MAX_MESSAGE))
+        received = replies.receive(_engine(), reply, "ses", settings.stop_on_reply, settings.unsubscribe_keys)
+        logger.info(
+            "Received a reply",
+            extra={
+                "object_key": key,
+                "reply_id": str(received.id),
+                "is_new": received.is_new,
+                "automatic": received.automatic,
+                "matched_by": received.matched_by,
+                "lead_id": received.lead_id and str(received.lead_id),
+                "campaign_id": received.campaign_id and str(received.campaign_id),
+                "emails_skipped": received.emails_skipped,
+            },
+        )

@@ -1,0 +1,156 @@
+"""The public Lambda behind the unsubscribe links: a payload-2.0 event of API Gateway in, a page out.
+
+    GET, HEAD   change nothing: link scanners follow every link; they show the page with the choice
+    POST        opts out: with `List-Unsubscribe=One-Click` (RFC 8058, what mail clients send) of everything, with
+                `action=unsubscribe&scope=campaign|everything` (the page's form) of that; `action=undo` takes it back
+
+There is no login, no cookie and no redirect. The token is all that counts, and one that is wrong in any way gets the
+same 404.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+from collections.abc import Callable, Mapping
+from email.parser import BytesParser
+from typing import Any, Literal, TypedDict
+from urllib.parse import parse_qsl
+
+import sqlalchemy as sa
+from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+import unsubscribe_pages as pages
+from sendledger import database, unsubscribe
+from sendledger.settings import DatabaseSettings, UnsubscribeSettings
+from sendledger.unsubscribe_tokens import EmailReference
+
+MAX_BODY = 10_000
+"""Bytes; what we ask for has less than a hundred."""
+
+ATTEMPTS = 3
+"""A transaction that met another one head-on (a deadlock, PostgreSQL ends one of them) is tried this often."""
+
+_DEADLOCK = "40P01"
+
+logger = Logger()
+
+Action = Literal["one_click", "everything", "campaign", "undo"]
+
+
+class Answer(TypedDict):
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html"""
+
+    statusCode: int
+    headers: dict[str, str]
+    body: str
+
+
+@functools.cache
+def _settings() -> UnsubscribeSettings:
+    return UnsubscribeSettings.read()
+
+
+@functools.cache
+def _engine() -> sa.Engine:
+    return database.engine(DatabaseSettings.read(), pool_size=1)
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
+    """Answer one request; nothing that it contains makes this raise."""
+    http = event["requestContext"]["http"]
+    headers: Mapping[str, str] = event.get("headers") or {}
+    language = pages.language_for(headers.get("accept-language", ""))
+    token = (event.get("pathParameters") or {}).get("token", "")
+    email = _settings().unsubscribe_keys.read_unsubscribe_token(token)
+    method = http["method"]
+    if method not in ("GET", "HEAD", "POST"):
+        answer = _answer(405, pages.message(language, "not_understood"), Allow="GET, HEAD, POST")
+    elif email is None:
+        answer = _answer(404, pages.message(language, "not_found"))
+    elif method == "POST":
+        answer = _post(event, headers, email, language)
+    else:
+        answer = _answer(200, pages.ask(language))
+    if method == "HEAD":
+        answer["body"] = ""
+    logger.info(
+        "Answered",
+        extra={
+            "request_id": event["requestContext"].get("requestId"),
+            "method": method,
+            "status": answer["statusCode"],
+            "scheduled_email_id": email and email.scheduled_email_id,
+        },
+    )
+    return answer
+
+
+def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> Answer:
+    action = _action(_form(event, headers))
+    if action is None:
+        return _answer(400, pages.message(language, "not_understood"))
+    try:
+        if action == "undo":
+            _in_transaction(lambda connection: unsubscribe.undo(connection, email))
+            return _answer(200, pages.message(language, "undone"))
+        scope: unsubscribe.Scope = "campaign" if action == "campaign" else "everything"
+        way: unsubscribe.Method = "one_click" if action == "one_click" else "page"
+        _in_transaction(lambda connection: unsubscribe.opt_out(connection, email, scope, way))
+        return _answer(200, pages.done(language, scope))
+    except sa.exc.SQLAlchemyError:
+        logger.exception("The opt-out could not be written", extra={"scheduled_email_id": email.scheduled_email_id})
+        return _answer(503, pages.message(language, "try_again"), **{"Retry-After": "60"})
+
+
+def _action(form: Mapping[str, str]) -> Action | None:
+    """What is asked for; None where it is nothing that we know."""
+    if form.get("List-Unsubscribe", "").strip() == "One-Click":
+        return "one_click"
+    match form.get("action"), form.get("scope"):
+        case "undo", _:
+            return "undo"
+        case "unsubscribe", "everything":
+            return "everything"
+        case "unsubscribe", "campaign":
+            return "campaign"
+        case _:
+            return None
+
+
+def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a form in either encoding; empty where it cannot be read. RFC 8058 allows both."""
+    body = event.get("body") or ""
+    if len(body) > MAX_BODY:
+        return {}
+    try:
+        raw = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+    except (binascii.Error, UnicodeEncodeError):
+        return {}
+    content_type = headers.get("content-type", "")
+    if not content_type.lower().startswith("multipart/form-data"):
+        return dict(parse_qsl(raw.decode("utf-8", "replace"), max_num_fields=20)) if raw.count(b"&") < 20 else {}
+    header = f"Content-Type: {content_type}\r\n\r\n".encode("ascii", "replace")
+    fields = {}
+    for part in BytesParser().parsebytes(header + raw).walk():
+        name, value = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(value, bytes):
+            fields[name] = value.decode("utf-8", "replace")
+    return fields
+
+
+def _in_transaction(work: Callable[[sa.Connection], object]) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _engine().begin() as connection:
+                work(connection)
+            return
+        except sa.exc.DBAPIError as error:
+            if attempt == ATTEMPTS or _DEADLOCK not in str(error.orig):
+                raise
+
+
+def _answer(status: int, body: str, **headers: str) -> Answer:
+    return {"statusCode": status, "headers": {**pages.HEADERS, **headers}, "body": body}

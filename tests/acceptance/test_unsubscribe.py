@@ -1,0 +1,305 @@
+"""Opting out, told from outside: the link in a mail from the inbox, a scanner, a mail client and a person."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from local.stack import LocalStack
+from sendledger import campaign_lifecycle
+from sendledger.tables import audit_log, campaigns, emails, leads, suppressions, unsubscribes
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+
+ONE_CLICK = {"List-Unsubscribe": "One-Click"}
+
+
+def mail(ses: SesSimulator, number: int = 0) -> EmailMessage:
+    """A message as it lies in the inbox."""
+    accepted = ses.accepted()[number]
+    raw = httpx.get(f"{ses.url}/_simulator/ledger/{accepted.message_id}.eml").content
+    message = message_from_bytes(raw, policy=default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def link_in(message: EmailMessage) -> str:
+    return str(message["List-Unsubscribe"]).strip("<>")
+
+
+@pytest.fixture
+def campaign_id(engine: sa.Engine, connection: sa.Connection, stack: LocalStack) -> uuid.UUID:
+    """A campaign of two steps to two leads, of which the first step is sent."""
+    created = make_campaign(connection, ["ann@example.com", "bob@example.com"], [NO_DELAY, DAY])
+    campaign_lifecycle.start_campaign(engine, created)
+    stack.tick()
+    return created
+
+
+@pytest.fixture
+def link(campaign_id: uuid.UUID, ses: SesSimulator) -> str:
+    """The link in Ann's mail."""
+    return link_in(next(mail(ses, number) for number in (0, 1) if mail(ses, number)["To"] == "ann@example.com"))
+
+
+def skipped_addresses(engine: sa.Engine, campaign_id: uuid.UUID) -> list[str | None]:
+    lead_ids = [row["lead_id"] for row in rows_of(engine, campaign_id) if row["status"] == "skipped"]
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.select(leads.c.email).where(leads.c.id.in_(lead_ids))))
+
+
+def active_suppressions(engine: sa.Engine) -> list[tuple[str, uuid.UUID | None, str]]:
+    columns = suppressions.c.value, suppressions.c.campaign_id, suppressions.c.reason
+    with engine.connect() as connection:
+        rows = connection.execute(sa.select(*columns).where(suppressions.c.removed_at.is_(None)).order_by("value"))
+        return [tuple(row) for row in rows]
+
+
+def test_a_mail_clients_post_stops_the_next_step(
+    engine: sa.Engine, stack: LocalStack, ses: SesSimulator, campaign_id: uuid.UUID, link: str
+) -> None:
+    answer = httpx.post(link, data=ONE_CLICK)
+    assert (answer.status_code, answer.headers.get("set-cookie"), answer.history) == (200, None, [])
+    assert skipped_addresses(engine, campaign_id) == ["ann@example.com"]
+    pass_time(engine, DAY)
+    stack.tick()
+    assert [each.destination for each in ses.accepted()[2:]] == [("bob@example.com",)]
+    campaign = campaign_row(engine, campaign_id)
+    assert (campaign["status"], campaign["emails_unsubscribed_count"]) == ("completed", 1)
+    assert active_suppressions(engine) == [("ann@example.com", None, "unsubscribe")]
+
+
+def test_one_click_as_multipart_works_too(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    answer = httpx.post(link, files={"List-Unsubscribe": (None, "One-Click")})
+    assert answer.status_code == 200
+    assert skipped_addresses(engine, campaign_id) == ["ann@example.com"]
+
+
+def test_posting_again_changes_nothing(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    for _ in range(3):
+        assert httpx.post(link, data=ONE_CLICK).status_code == 200
+    assert campaign_row(engine, campaign_id)["emails_unsubscribed_count"] == 1
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(unsubscribes)) == 1
+        written = sa.select(audit_log.c.actor, audit_log.c.detail).where(audit_log.c.action == "lead.unsubscribe")
+        (entry,) = connection.execute(written)
+    assert entry.actor == "recipient"
+    assert entry.detail == {"campaign_id": str(campaign_id), "scope": "everything", "method": "one_click"}
+
+
+def test_a_scanners_get_and_head_change_nothing(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    page = httpx.get(link)
+    head = httpx.head(link)
+    assert (page.status_code, head.status_code, head.content) == (200, 200, b"")
+    assert page.headers["content-type"] == head.headers["content-type"] == "text/html; charset=utf-8"
+    assert active_suppressions(engine) == []
+    assert statuses(engine, campaign_id) == {"sent": 2, "pending": 2}
+
+
+def test_a_person_opts_out_of_this_campaign_only(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    assert httpx.post(link, data={"action": "unsubscribe", "scope": "campaign"}).status_code == 200
+    assert active_suppressions(engine) == [("ann@example.com", campaign_id, "unsubscribe")]
+    assert skipped_addresses(engine, campaign_id) == ["ann@example.com"]
+
+
+def test_opting_out_of_everything_after_the_campaign_counts_once(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str
+) -> None:
+    httpx.post(link, data={"action": "unsubscribe", "scope": "campaign"})
+    httpx.post(link, data={"action": "unsubscribe", "scope": "everything"})
+    assert campaign_row(engine, campaign_id)["emails_unsubscribed_count"] == 1
+    assert ("ann@example.com", None, "unsubscribe") in active_suppressions(engine)
+
+
+def test_undo_lets_the_address_get_mail_again(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    httpx.post(link, data=ONE_CLICK)
+    assert httpx.post(link, data={"action": "undo"}).status_code == 200
+    assert active_suppressions(engine) == []
+    assert campaign_row(engine, campaign_id)["emails_unsubscribed_count"] == 0
+    assert httpx.post(link, data=ONE_CLICK).status_code == 200
+    assert campaign_row(engine, campaign_id)["emails_unsubscribed_count"] == 1
+
+
+@pytest.mark.parametrize("reason", ["bounce", "complaint", "manual"])
+def test_undo_does_not_lift_what_was_suppressed_for_another_reason(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str, reason: str
+) -> None:
+    with engine.begin() as connection:
+        values = {"value": "ann@example.com", "reason": reason, "created_by": "ses"}
+        connection.execute(sa.insert(suppressions).values(values))
+    httpx.post(link, data=ONE_CLICK)
+    httpx.post(link, data={"action": "undo"})
+    assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com"]
+
+
+def test_undo_does_not_lift_the_suppression_of_an_address_that_bounced_afterwards(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str
+) -> None:
+    httpx.post(link, data=ONE_CLICK)
+    with engine.begin() as connection:
+        connection.execute(sa.update(emails).values(delivery_status="bounced"))
+    httpx.post(link, data={"action": "undo"})
+    assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com"]
+
+
+def test_link_works_after_the_campaign_was_deleted(
+    engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID, link: str
+) -> None:
+    connection.execute(sa.delete(campaigns).where(campaigns.c.id == campaign_id))
+    connection.commit()
+    assert httpx.post(link, data={"action": "unsubscribe", "scope": "campaign"}).status_code == 200
+    assert active_suppressions(engine) == []
+    assert httpx.post(link, data=ONE_CLICK).status_code == 200
+    assert active_suppressions(engine) == [("ann@example.com", None, "unsubscribe")]
+
+
+def test_both_the_address_of_the_mail_and_the_leads_new_one_are_suppressed(
+    engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID, link: str
+) -> None:
+    connection.execute(sa.update(leads).where(leads.c.email == "ann@example.com").values(email="New@example.com"))
+    connection.commit()
+    httpx.post(link, data=ONE_CLICK)
+    assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com", "new@example.com"]
+
+
+def test_link_of_a_deleted_lead_is_answered_like_any_other(
+    engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID, link: str
+) -> None:
+    connection.execute(sa.delete(leads).where(leads.c.email == "ann@example.com"))
+    connection.commit()
+    assert httpx.post(link, data=ONE_CLICK).status_code == 200
+    assert active_suppressions(engine) == []
+
+
+def test_every_wrong_token_gets_the_same_page(engine: sa.Engine, campaign_id: uuid.UUID, link: str) -> None:
+    base, _, token = link.rpartition("/")
+    key, _, signed = token.partition(".")
+    wrong = [
+        token[:-1] + ("A" if token[-1] != "A" else "B"),
+        token[:-10],
+        token + "AAAA",
+        f"other.{signed}",
+        "x",
+        "A" * 6000,
+        "%00",
+        "%F0%9F%92%A5",
+        f"{key}.{'a' * 29}",
+    ]
+    for method in ("GET", "POST"):
+        answers = [
+            httpx.request(method, f"{base}/{each}", data=ONE_CLICK if method == "POST" else None) for each in wrong
+        ]
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({answer.content for answer in answers}) == 1
+    assert active_suppressions(engine) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"x" * 9_000,
+        b"x" * 2_000_000,
+        b"List-Unsubscribe=Two-Click",
+        b"action=unsubscribe",
+        b"action=unsubscribe&scope=other",
+        b"&" * 9_000,
+        b"\xff\xfe\x00",
+        b"a=" * 4_000,
+    ],
+)
+def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link: str, body: bytes) -> None:
+    for content_type in ("application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=a"):
+        answer = httpx.post(link, content=body, headers={"Content-Type": content_type})
+        assert answer.status_code == 400
+    assert active_suppressions(engine) == []
+
+
+def test_deeply_nested_multipart_is_refused(engine: sa.Engine, link: str) -> None:
+    nested = b"".join(b"--b%d\nContent-Type: multipart/x; boundary=b%d\n\n" % (n, n + 1) for n in range(190))
+    answer = httpx.post(link, content=nested, headers={"Content-Type": "multipart/form-data; boundary=b0"})
+    assert answer.status_code == 400
+    assert active_suppressions(engine) == []
+
+
+def test_other_methods_are_refused(link: str) -> None:
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        answer = httpx.request(method, link)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "language", "button"),
+    [
+        ("", "en", "Unsubscribe"),
+        ("de-AT,en;q=0.5", "de", "Abmelden"),
+        ("fr;q=0.9, de;q=0.8", "fr", "Se désabonner"),
+        ("nl, de;q=0", "en", "Unsubscribe"),
+        ("x;q=much,*,de;q=0.1", "de", "Abmelden"),
+    ],
+)
+def test_page_speaks_the_readers_language(link: str, wanted: str, language: str, button: str) -> None:
+    page = httpx.get(link, headers={"Accept-Language": wanted}).text
+    assert f'<html lang="{language}">' in page
+    assert f">{button}</button>" in page
+
+
+class _Page(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+
+def test_page_loads_nothing_leaks_nothing_and_is_not_kept(link: str) -> None:
+    answer = httpx.get(link)
+    elements = _Page(answer.text).elements
+    assert not {"script", "img", "link", "iframe"} & {tag for tag, _ in elements}
+    assert not [attributes for _, attributes in elements if attributes.keys() & {"src", "href", "style", "action"}]
+    policy = answer.headers["content-security-policy"]
+    assert re.match(r"default-src 'none'; style-src 'sha256-[A-Za-z0-9+/=]+'; form-action 'self';", policy)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert "noindex" in answer.headers["x-robots-tag"]
+    assert "set-cookie" not in answer.headers
+    token = urlsplit(link).path.rpartition("/")[2]
+    assert token not in answer.text
+    assert "ann@example.com" not in answer.text
+
+
+def test_page_can_be_used_without_seeing_it(link: str) -> None:
+    page = httpx.get(link).text
+    elements = _Page(page).elements
+    tags = [tag for tag, _ in elements]
+    assert tags.count("h1") == tags.count("main") == tags.count("title") == tags.count("fieldset") == 1
+    assert tags.index("legend") < tags.index("label") < tags.index("button")
+    radios = [attributes for tag, attributes in elements if tag == "input"]
+    assert [(each["type"], each["value"], "checked" in each) for each in radios] == [
+        ("radio", "everything", True),
+        ("radio", "campaign", False),
+    ]
+    assert page.count("<label><input") == 2
+
+
+def test_log_holds_no_token_and_no_address(
+    stack: LocalStack, link: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    httpx.post(link, data=ONE_CLICK)
+    httpx.get(link + "x")
+    stack.wait_until_idle()
+    log = "".join(path.read_text() for path in tmp_path_factory.getbasetemp().glob("**/functions.log"))
+    assert "scheduled_email_id" in log
+    assert urlsplit(link).path.rpartition("/")[2] not in log
+    assert "ann@example.com" not in log
