@@ -33,7 +33,7 @@ export AWS_DEFAULT_REGION ?= us-east-1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-code check-template check-openapi check-lambda-python migrate \
-	migrate-existing-campaigns api-key bench soak build lock clean
+	migrate-existing-campaigns api-key bench soak build openapi lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
@@ -81,6 +81,9 @@ soak: $(VENV)/installed ## Kill senders at random for minutes and report duplica
 build: .venv-sam/installed ## Build what sam deploy uploads (needs Python 3.13)
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13, which Lambda runs, was not found on the PATH or in pyenv." >&2; exit 1; }
 	PATH="$(dir $(LAMBDA_PYTHON)):$$PATH" $(SAM_BIN)/sam build $(ARGS)
+
+openapi: $(VENV)/installed ## Rewrite docs/openapi.json after a change of the API
+	$(BIN)/python -m local.openapi
 
 lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies; ARGS=--upgrade for newer versions
 	$(UV_COMPILE) $(ARGS) pyproject.toml --output-file layers/dependencies/requirements.txt
