@@ -76,12 +76,21 @@ _PROBLEMS = {
     413: "The body is too large.",
     415: "The body has the wrong media type.",
     422: "The request is not valid; `errors` names the fields.",
+    429: "Too many requests at once; try again later.",
     500: "An error on our side; `correlation_id` finds it in the log.",
     503: "The database cannot be reached or is too busy; try again after `Retry-After` seconds.",
 }
 _HEADERS = {
     401: {"WWW-Authenticate": "How to authenticate."},
     503: {"Retry-After": "Seconds to wait."},
+}
+_ALSO_OF_THE_GATEWAY = (413, 429, 500, 503)
+"""API Gateway gives these answers too, in its own form."""
+_MESSAGE = {
+    "type": "object",
+    "title": "Message",
+    "properties": {"message": {"type": "string"}},
+    "required": ["message"],
 }
 _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
 
@@ -103,10 +112,11 @@ def document() -> dict[str, Any]:
     schemas = derived["components"]["schemas"]
     for name in _POWERTOOLS_SCHEMAS:
         schemas.pop(name, None)
-    schemas["Problem"] = _PROBLEM
+    schemas |= {"Problem": _PROBLEM, "Message": _MESSAGE}
     for path, operations in derived["paths"].items():
         for method, operation in operations.items():
             _complete(operation, method.upper(), path)
+    derived["paths"] = dict(sorted(derived["paths"].items()))
     return derived
 
 
@@ -132,7 +142,7 @@ def as_page() -> str:
 def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     listed_path = path.replace("{", "<").replace("}", ">")
     role = MINIMUM_ROLE[f"{method} {listed_path}"]
-    problems = {422: _PROBLEMS[422], 500: _PROBLEMS[500], 503: _PROBLEMS[503]}
+    problems = {status: _PROBLEMS[status] for status in (422, 429, 500, 503)}
     if role is PUBLIC:
         operation["security"] = []
     else:
@@ -159,6 +169,8 @@ def _problem(status: int, description: str) -> dict[str, Any]:
         "description": description,
         "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    if status in _ALSO_OF_THE_GATEWAY:
+        answer["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/Message"}}
     if status in _HEADERS:
         answer["headers"] = {
             name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in _HEADERS[status].items()

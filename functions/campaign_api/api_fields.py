@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 INT32_MAX = 2**31 - 1
-INT64_MAX = 2**63 - 1
+# Of a bigint, those that JSON numbers are exact for: https://www.rfc-editor.org/rfc/rfc8259#section-6
+LARGEST_ID = 2**53 - 1
 
 
 class Input(BaseModel):
@@ -87,7 +88,7 @@ NextCursor = Annotated[
 EmailTemplateId = Annotated[UUID, Path(description="Id of the email template.")]
 WorkflowId = Annotated[UUID, Path(description="Id of the workflow.")]
 CampaignId = Annotated[UUID, Path(description="Id of the campaign.")]
-ScheduledEmailId = Annotated[int, Path(ge=1, le=INT64_MAX, description="Id of the scheduled email.")]
+ScheduledEmailId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Id of the scheduled email.")]
 EmailId = Annotated[UUID, Path(description="Id of the email.")]
 LeadId = Annotated[UUID, Path(description="Id of the lead.")]
 LeadBatchId = Annotated[UUID, Path(description="Id of the lead batch.")]

@@ -26,7 +26,7 @@ JSON = "application/json"
 CSV = "text/csv"
 MEDIA_TYPE_OF: Mapping[str, str] = {"POST /v1/lead-batches": CSV}
 """The routes that take something else than JSON."""
-MAX_BYTES: Mapping[str, int] = {JSON: 1024 * 1024, CSV: 4_500_000}
+MAX_BYTES: Mapping[str, int] = {JSON: 3_000_000, CSV: 4_500_000}
 """Lambda takes events up to 6 MB, and API Gateway may encode a body as base64, a third longer.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 

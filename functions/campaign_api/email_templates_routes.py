@@ -52,9 +52,9 @@ Subject = Annotated[
     ),
 ]
 BodyText = Annotated[
-    str | None, Field(max_length=500_000, description="If it is missing, it is derived from `body_html`.")
+    str | None, Field(max_length=200_000, description="If it is missing, it is derived from `body_html`.")
 ]
-BodyHtml = Annotated[str | None, Field(max_length=500_000, description="Values are escaped for HTML.")]
+BodyHtml = Annotated[str | None, Field(max_length=200_000, description="Values are escaped for HTML.")]
 
 
 class NewEmailTemplate(Input):
