@@ -25,15 +25,24 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sendledger import campaign_lifecycle, claim_emails, database, guardrails, late_emails, record_results, row_work
+from sendledger import (
+    campaign_lifecycle,
+    claim_emails,
+    database,
+    guardrails,
+    late_emails,
+    record_results,
+    row_work,
+    sender_state,
+)
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import ComposedEmail, Composer, StepContent
-from sendledger.errors import IllegalTransition, NotThisDeployment
+from sendledger.errors import IllegalTransition
 from sendledger.record_results import SendResult
 from sendledger.render_email import RenderError, compile_template
 from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome, SesSender, sending_quota
 from sendledger.settings import SenderSettings
-from sendledger.tables import campaign_steps, campaigns, sender_state
+from sendledger.tables import campaign_steps, campaigns
 
 MAX_CHUNK = 500
 """Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
@@ -102,7 +111,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     engine, settings = resources.engine, resources.settings
     summary = TickSummary()
     with engine.begin() as connection:
-        _check_in(connection, settings.deployment_id)
+        sender_state.check_in(connection, settings.deployment_id)
     # Not in the same transaction: while a sweep waits for a campaign no other sender could reserve its rate.
     with engine.begin() as connection:
         swept = claim_emails.sweep(connection)
@@ -123,7 +132,7 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
     """Send one email now, due or not, through the same gates as any other; see the summary for what became of it."""
     summary = TickSummary()
     with resources.engine.begin() as connection:
-        _check_in(connection, resources.settings.deployment_id)
+        sender_state.check_in(connection, resources.settings.deployment_id)
     tick = _Tick(resources, summary, time.monotonic() + seconds)
     if tick.find_rate():
         tick.run(only=scheduled_email_id)
@@ -133,23 +142,6 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
 def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
     """Complete the campaign if every one of its scheduled emails is terminal; see `campaign_lifecycle`."""
     return campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
-
-
-def _check_in(connection: sa.Connection, deployment_id: str) -> None:
-    """Make sure that this deployment is the one that sends from this database; the first to tick becomes it."""
-    owner = connection.scalar(
-        sa.update(sender_state)
-        .values(deployment_id=sa.func.coalesce(sender_state.c.deployment_id, deployment_id))
-        .where(sa.func.coalesce(sender_state.c.deployment_id, deployment_id) == deployment_id)
-        .returning(sender_state.c.deployment_id)
-    )
-    if owner is None:
-        owner = connection.scalar(sa.select(sender_state.c.deployment_id))
-        raise NotThisDeployment(
-            f"This database belongs to deployment {owner!r} and this is {deployment_id!r}: a copy must not send. "
-            "If the other deployment is gone for good, take the database over as the documentation says.",
-            owner=owner,
-        )
 
 
 def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
@@ -233,9 +225,9 @@ class _Tick:
     def find_rate(self) -> bool:
         """Learn what may be sent now; False, with the reason in the summary, where it is nothing."""
         with self._engine.connect() as connection:
-            stop = connection.execute(_STOP).first()
-        if stop is not None:
-            self._summary.stopped = f"{stop.stop_code}: {stop.stop_reason}"
+            state = sender_state.read(connection)
+        if state.stop_code is not None:
+            self._summary.stopped = f"{state.stop_code}: {state.stop_reason}"
             return False
         try:
             quota = sending_quota(self._client)
@@ -426,7 +418,7 @@ class _Tick:
                     recorded = record_results.record(connection, results, self._token)
                     self._to_pause |= guardrails.provider_errors(connection, _refused(results), self._settings)
                 break
-            except (sa.exc.DBAPIError, OSError) as error:
+            except sa.exc.DBAPIError as error:
                 if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
                     raise
                 logger.warning("The results could not be written yet", exc_info=True)
@@ -450,15 +442,11 @@ class _Tick:
         outcome = answers.get(Answer.STOP_UNTIL_OPERATOR) or answers.get(Answer.STOP_FOR_A_WHILE)
         if outcome is None:
             return
-        for_a_while = outcome.answer is Answer.STOP_FOR_A_WHILE
-        until = sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, QUOTA_STOP_SECONDS) if for_a_while else None
-        self._summary.stopped = f"{outcome.error_code}: {outcome.message}"
+        code, reason = outcome.error_code or "stopped", outcome.message or ""
+        seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
+        self._summary.stopped = f"{code}: {reason}"
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(sender_state).values(
-                    stopped_until=until, stop_code=outcome.error_code, stop_reason=outcome.message
-                )
-            )
+            sender_state.stop(connection, code, reason, seconds)
 
     def _pause_refused(self) -> None:
         while self._to_pause:
@@ -489,9 +477,3 @@ def _refused(results: list[SendResult]) -> set[uuid.UUID]:
     refusals = [result for result in results if result.outcome.answer in (Answer.FAIL_ROW, Answer.UNKNOWN)]
     # What could not be rendered never got as far as SES.
     return {result.email.campaign_id for result in refusals if result.rendered is not None}
-
-
-_STOP = sa.text("""
-    SELECT stop_code, stop_reason FROM sender_state
-    WHERE stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now())
-""")
