@@ -18,10 +18,7 @@ from sendledger.claim_emails import ClaimedEmail
 from sendledger.render_email import CompiledTemplate, RenderedEmail, lead_variables
 from sendledger.send_email import OutgoingEmail
 from sendledger.settings import MailSettings
-from sendledger.unsubscribe_tokens import EmailReference
-
-REPLY_PREFIX = "reply+"
-"""Begins the local part of a reply address; a token follows."""
+from sendledger.unsubscribe_tokens import REPLY_PREFIX, EmailReference
 
 _ONE_CLICK = ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
 _END_OF_BODY = re.compile(r"</body\s*>", re.IGNORECASE)

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import pg8000
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
@@ -56,23 +57,43 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
 
     timeout = longest_statement + SOCKET_MARGIN
 
-    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> None:
+    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> _Connection:
         options["startup_params"] = {
             "TimeZone": "UTC",
             "statement_timeout": str(int(longest_statement * 1000)),
             "idle_in_transaction_session_timeout": str(int(longest_statement * 1000)),
+            # A fence that a crash of the server takes back after SES was called would be an email sent twice.
+            "synchronous_commit": "on",
         }
         options["application_name"] = "sendledger"
         if password is not None:
             options.update(password())
-        if "unix_sock" in options:
-            options["timeout"] = timeout
-        else:
-            options["ssl_context"] = False  # wrapped below, or on this machine only
-            options["sock"] = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings), timeout)
+        options.pop("sslmode", None)  # read by _tls
+        try:
+            if "unix_sock" in options:
+                return _Connection(timeout=timeout, **options)
+            # Wrapped in TLS here, or on this machine only.
+            sock = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings), timeout)
+            try:
+                return _Connection(ssl_context=False, sock=sock, **options)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            raise pg8000.InterfaceError(f"The database could not be reached: {error}") from error
 
     sa.event.listen(created, "do_connect", connect)
     return created
+
+
+class _Connection(pg8000.Connection):  # type: ignore[misc]
+    """pg8000 lets some errors of the socket through as they are, and SQLAlchemy takes only its own for a lost link."""
+
+    def handle_messages(self, context: Any) -> None:
+        try:
+            super().handle_messages(context)
+        except OSError as error:
+            raise pg8000.InterfaceError(f"network error: {error}") from error
 
 
 def _url(settings: DatabaseSettings) -> URL:
@@ -168,10 +189,8 @@ _TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
 https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
-def is_transient(error: Exception) -> bool:
+def is_transient(error: sa.exc.DBAPIError) -> bool:
     """Whether the same transaction may succeed when it is tried again: the link or the server failed, not the work."""
-    if not isinstance(error, sa.exc.DBAPIError):
-        return isinstance(error, OSError)  # a new connection could not be made
     # pg8000 raises one class for all that the server says; its fields are in a dictionary, C is the SQLSTATE.
     fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
     state = str(fields.get("C", "")) if isinstance(fields, dict) else ""

@@ -90,8 +90,7 @@ def reply_from_fields(
 ) -> ReadReply:
     """A reply of which another mail system tells the parts; `headers` are those that show whether it is automatic."""
     message = Message()
-    given = {
-        **(headers or {}),
+    own = {
         "From": from_address,
         "To": ", ".join(to_addresses),
         "Subject": subject,
@@ -99,7 +98,8 @@ def reply_from_fields(
         "In-Reply-To": in_reply_to or "",
         "References": " ".join(references),
     }
-    for name, value in given.items():
+    # Of a header that comes twice the first one counts.
+    for name, value in (*own.items(), *(headers or {}).items()):
         if value:
             message[name] = value
     parts = repr((from_address, subject, text, in_reply_to, tuple(references)))
@@ -190,21 +190,25 @@ def _content(part: Message) -> str:
         return payload.decode("utf-8", "replace")
 
 
+def _values(message: Message, name: str) -> list[str]:
+    """The header's values as they stand in the message; bytes beyond ASCII are taken for UTF-8, as they mostly are."""
+    wanted = name.lower()
+    raw = [str(value)[:_MAX_HEADER] for each, value in message.raw_items() if each.lower() == wanted]
+    return [_clean(value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")) for value in raw[:20]]
+
+
 def _header(message: Message, name: str) -> str:
-    value = message.get(name)
-    if value is None:
-        return ""
-    text = str(value)[:_MAX_HEADER]
+    """The header's first value, decoded, or an empty string."""
+    value = next(iter(_values(message, name)), "")
     # An encoded word that cannot be decoded stays as it is.
     with contextlib.suppress(Exception):
-        text = str(make_header(decode_header(text)))
-    return _clean(text)
+        value = str(make_header(decode_header(value)))
+    return _clean(value)
 
 
 def _addresses(message: Message, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        values = [_clean(str(value)[:_MAX_HEADER]) for value in message.get_all(name, [])[:20]]
-        for _, address in getaddresses(values):
+        for _, address in getaddresses(_values(message, name)):
             if "@" in address:
                 yield address.strip().lower()[:320]
 

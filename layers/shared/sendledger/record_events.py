@@ -255,6 +255,7 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     for place in places:
         done.counts[place.event.type if place.event.key in new else "duplicate"] += 1
     done.counts["unknown_email"] += len(by_key) - len(places)
+    done.counts = +done.counts  # without the zeros
     fresh = [place for place in places if place.event.key in new]
     _report_second_messages(connection, fresh, done)
     _suppress(connection, fresh, done)

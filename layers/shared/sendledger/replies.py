@@ -18,12 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger import audit_log, campaign_lifecycle, pagination
-from sendledger.compose_email import REPLY_PREFIX
 from sendledger.pagination import Page
 from sendledger.read_reply import ReadReply
 from sendledger.settings import StopOnReply
 from sendledger.tables import campaigns, emails, leads, replies, scheduled_emails
-from sendledger.unsubscribe_tokens import TokenKeys
+from sendledger.unsubscribe_tokens import REPLY_PREFIX, TokenKeys
 
 RECENT = dt.timedelta(days=90)
 """How old the latest email may be for a message that only its sender's address connects with it."""

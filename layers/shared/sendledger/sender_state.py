@@ -17,7 +17,7 @@ from sendledger.tables import sender_state
 
 @dataclass(frozen=True)
 class SenderState:
-    """The shared state. Without a `stop_code` sending is not stopped; with one and no `stopped_until` a person must act."""
+    """The shared state. Without a `stop_code` sending is not stopped; without `stopped_until` a person must end it."""
 
     deployment_id: str | None
     last_tick_at: dt.datetime | None

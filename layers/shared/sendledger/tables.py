@@ -631,9 +631,7 @@ unsubscribes = Table(
     Column("undone_at", TIMESTAMPTZ),
     CheckConstraint("scope IN ('campaign', 'everything')", name="scope"),
     CheckConstraint("method IN ('one_click', 'page')", name="method"),
-    Index(
-        "unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")
-    ),
+    Index("unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")),
 )
 
 replies = Table(

@@ -18,6 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 VERSION = 1
+REPLY_PREFIX = "reply+"
+"""Begins the local part of a reply address; a token follows."""
+
 _UNSUBSCRIBE_BYTES = 1 + 8 + 16 + 16
 _UNSUBSCRIBE_SIGNATURE_BYTES = 16
 # Short, as a local part has 64 characters. Guessing one of 2^80 could do no more than stop one lead's mail.

@@ -1,0 +1,95 @@
+"""The SES events Lambda: SQS hands it what SES has published through EventBridge, many events at a time.
+
+Answers with the messages that SQS shall deliver again and in the end put into the dead-letter queue: those that are no
+events of SES, and those that cannot be recorded. Events of others are counted and forgotten.
+https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from sendledger import database
+from sendledger.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
+from sendledger.settings import DatabaseSettings, SesEventsSettings
+from sendledger.take_in_events import TakenIn, take_in_events
+
+logger = Logger()
+metrics = Metrics(namespace="Sendledger", service="sendledger")
+
+
+@functools.cache
+def engine() -> sa.Engine:
+    return database.engine(DatabaseSettings.read())
+
+
+@functools.cache
+def settings() -> SesEventsSettings:
+    return SesEventsSettings.read()
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Take in one batch; a database that cannot be reached raises, and SQS delivers the whole batch again."""
+    found: list[tuple[str, SesEvent]] = []
+    failures: list[str] = []
+    dropped: Counter[str] = Counter()
+    for message in event["Records"]:
+        try:
+            read = read_ses_event(message["body"], settings().ses_account_id, settings().ses_configuration_set)
+        except UnreadableEvent as error:
+            logger.error(
+                "A message is no event of SES", extra={"sqs_message_id": message["messageId"], "why": str(error)}
+            )
+            failures.append(message["messageId"])
+            continue
+        if isinstance(read, Ignored):
+            dropped[read.reason] += 1
+        else:
+            found.append((message["messageId"], read))
+    taken_in = take_in_events(engine(), [read for _, read in found], settings())
+    failures += [message_id for message_id, read in found if read.key in taken_in.failed_keys]
+    _report(taken_in, dropped, failures)
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}
+
+
+def _report(taken_in: TakenIn, dropped: Counter[str], failures: list[str]) -> None:
+    recorded = taken_in.recorded
+    counts = recorded.counts.copy()
+    dropped["unknown_email"] += counts.pop("unknown_email", 0)
+    duplicates = counts.pop("duplicate", 0)
+    for name, value in {
+        "EventsRecorded": counts.total(),
+        "EventsDuplicate": duplicates,
+        "EventsDropped": dropped.total(),
+        "EventsFailed": len(failures),
+        "DoubleSend": recorded.double_sends,
+        "Bounces": counts["Bounce"],
+        "Complaints": counts["Complaint"],
+        "AddressesSuppressed": recorded.suppressed,
+        "CampaignsPausedByGuardrail": taken_in.campaigns_paused,
+    }.items():
+        metrics.add_metric(name, MetricUnit.Count, value)
+    logger.info(
+        "Events taken in",
+        extra={
+            "recorded": dict(counts),
+            "duplicates": duplicates,
+            "dropped": dict(+dropped),
+            "failed": len(failures),
+            "settled": recorded.settled,
+            "double_sends": recorded.double_sends,
+            "addresses_suppressed": recorded.suppressed,
+            "emails_skipped": recorded.emails_skipped,
+            "campaigns_completed": taken_in.campaigns_completed,
+            "campaigns_paused": taken_in.campaigns_paused,
+        },
+    )

@@ -1,0 +1,67 @@
+"""Taking in a batch of events: recording it, and what follows once it is committed: completion and guardrails.
+
+A batch is one transaction. Where it cannot be written it is halved until only the events that are at fault are left
+over; these are named to the caller and the others are recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger import campaign_lifecycle, database, guardrails
+from sendledger.read_ses_events import SesEvent
+from sendledger.record_events import RecordedEvents, record_events
+from sendledger.settings import GuardrailSettings
+
+logger = Logger(child=True)
+
+
+@dataclass
+class TakenIn:
+    """What became of a batch."""
+
+    recorded: RecordedEvents = field(default_factory=RecordedEvents)
+    failed_keys: set[str] = field(default_factory=set)
+    """Events that cannot be recorded."""
+    campaigns_completed: int = 0
+    campaigns_paused: int = 0
+
+
+def take_in_events(engine: sa.Engine, events: Sequence[SesEvent], settings: GuardrailSettings) -> TakenIn:
+    """Record the events; may be repeated after a crash at any point.
+
+    Raises:
+        sa.exc.DBAPIError: the database cannot be reached or was too busy; the same batch may go through later.
+    """
+    taken_in = TakenIn()
+    _record(engine, events, taken_in)
+    for campaign_id in taken_in.recorded.touched:
+        taken_in.campaigns_completed += campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
+    taken_in.campaigns_paused = guardrails.pause_if_excessive(engine, taken_in.recorded.doubtful, settings)
+    return taken_in
+
+
+def _record(engine: sa.Engine, events: Sequence[SesEvent], taken_in: TakenIn) -> None:
+    try:
+        with engine.begin() as connection:
+            recorded = record_events(connection, events)
+    except Exception as error:
+        if database.is_transient(error):
+            raise
+        if len(events) == 1:
+            # Not the error's own text: it quotes values, and the recipient is one.
+            logger.error(
+                "An event cannot be recorded",
+                extra={"ses_message_id": events[0].message_id, "error": type(error).__qualname__},
+            )
+            taken_in.failed_keys.add(events[0].key)
+            return
+        middle = len(events) // 2
+        _record(engine, events[:middle], taken_in)
+        _record(engine, events[middle:], taken_in)
+    else:
+        taken_in.recorded.add(recorded)
