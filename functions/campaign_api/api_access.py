@@ -58,11 +58,20 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "POST /v1/campaigns/<campaign_id>/cancel": "sender",
     "GET /v1/campaigns/<campaign_id>/scheduled-emails": "viewer",
     "GET /v1/campaigns/<campaign_id>/stats": "viewer",
+    "POST /v1/campaigns/<campaign_id>/late-emails": "sender",
     # The ledger
     "GET /v1/scheduled-emails": "viewer",
     "GET /v1/scheduled-emails/<scheduled_email_id>": "viewer",
     "POST /v1/scheduled-emails/<scheduled_email_id>/send": "sender",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "sender",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": "sender",
     "GET /v1/emails/<email_id>": "viewer",
+    # The sender
+    "GET /v1/sender": "viewer",
+    "POST /v1/sender/resume": "sender",
+    # What comes back
+    "GET /v1/replies": "viewer",
+    "POST /v1/replies": "sender",
 }
 
 BROWSER_ROUTES = ("GET /v1/docs", "GET /v1/openapi.json")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Request
+from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import CampaignId, Resource
+from api_fields import CampaignId, Input, Resource
 from campaigns_routes import CampaignStatus
 from sendledger import campaigns, scheduled_emails
 
@@ -163,6 +164,42 @@ def cancel_campaign(campaign_id: CampaignId, request: Request) -> Cancelled:
 
     cancelled = campaign_lifecycle.cancel_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
     return Cancelled.model_validate(cancelled)
+
+
+class LateEmailsDecision(Input):
+    """What is to become of the emails that an outage made late."""
+
+    action: Annotated[
+        Literal["send", "skip"], Field(description="send: they are due now. skip: they are never sent.")
+    ]
+
+
+class LateEmailsDecided(Resource):
+    """The decision is carried out in the background."""
+
+    status: CampaignStatus
+    row_work: RowWork
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/late-emails",
+    operation_id="decide_late_emails",
+    summary="Release or skip the emails that are held for being late",
+    description="After a long outage overdue emails wait for this (`late_hold_until` of the campaign).",
+    status_code=202,
+    response_description="Taken; `row_work` shows what is left to do.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "No emails of this campaign are held."},
+)
+def decide_late_emails(
+    campaign_id: CampaignId, body: Annotated[LateEmailsDecision, Body()], request: Request
+) -> LateEmailsDecided:
+    from sendledger import late_emails
+
+    engine = api_resources.engine()
+    late_emails.decide_late_emails(engine, campaign_id, body.action, request.context["caller"].actor)
+    with api_resources.transaction() as connection:
+        return LateEmailsDecided.model_validate(campaigns.get(connection, campaign_id))
 
 
 @router.get(

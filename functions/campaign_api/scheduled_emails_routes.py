@@ -177,6 +177,43 @@ def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request)
     return ScheduledEmail.model_validate(due)
 
 
+@router.post(
+    "/v1/scheduled-emails/<scheduled_email_id>/mark-sent",
+    operation_id="mark_scheduled_email_sent",
+    summary="Settle an email of unknown outcome as sent",
+    description="You know that it went out: the recipient has it, or your SES logs show it.",
+    response_description="It is sent.",
+    tags=["Scheduled emails"],
+    openapi_extensions={"x-conflict": "Its outcome is not unknown."},
+)
+def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+    from sendledger import record_results  # brings Jinja2 and botocore, which hardly any request needs
+
+    with api_resources.transaction() as connection:
+        record_results.mark_sent(connection, scheduled_email_id, request.context["caller"].actor)
+        return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
+
+
+@router.post(
+    "/v1/scheduled-emails/<scheduled_email_id>/requeue",
+    operation_id="requeue_scheduled_email",
+    summary="Send an email of unknown outcome again",
+    description=(
+        "If SES had accepted it after all, the recipient gets it twice: that is why the sender never does this by "
+        "itself. A completed campaign runs again until the email is done."
+    ),
+    response_description="It is pending, or cancelled by the pause of its campaign.",
+    tags=["Scheduled emails"],
+    openapi_extensions={"x-conflict": "Its outcome is not unknown, or its campaign was cancelled or has failed."},
+)
+def requeue_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+    from sendledger import record_results
+
+    with api_resources.transaction() as connection:
+        record_results.requeue(connection, scheduled_email_id, request.context["caller"].actor)
+        return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
+
+
 @router.get(
     "/v1/emails/<email_id>",
     operation_id="get_email",

@@ -13,7 +13,7 @@ import uuid
 
 import sqlalchemy as sa
 
-from sendledger import audit_log
+from sendledger import audit_log, row_work
 from sendledger.errors import Conflict
 from sendledger.schedule_emails import get_campaign
 from sendledger.tables import campaigns
@@ -57,3 +57,5 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
             .values(row_work=work, late_hold_until=None, updated_at=sa.func.now())
         )
         audit_log.record(connection, actor, f"campaign.late_emails.{action}", "campaign", campaign_id)
+        if len(work) == 1:
+            row_work.work_once(connection, campaign_id)

@@ -16,6 +16,7 @@ the campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 import uuid
 from typing import Any
@@ -123,7 +124,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
                 {
                     "campaign_id": campaign_id,
                     "skip": work["kind"] == "skip_late",
-                    "until": work["until"],
+                    "until": dt.datetime.fromisoformat(work["until"]),
                     "limit": ROWS_PER_CHUNK,
                 },
             ).rowcount

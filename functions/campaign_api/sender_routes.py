@@ -1,0 +1,56 @@
+"""Routes for the operator of the sender: is sending stopped, and go on."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler import Request
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import Resource
+from sendledger import sender_state
+
+router = APIGatewayHttpRouter()
+TAGS = ["Sender"]
+
+
+class Sender(Resource):
+    """What all senders share."""
+
+    deployment_id: Annotated[str | None, Field(description="The deployment that sends from this database.")]
+    last_tick_at: Annotated[dt.datetime | None, Field(description="When a sender was last free to send.")]
+    stop_code: Annotated[str | None, Field(description="Why sending is stopped, as a code; null: it is not stopped.")]
+    stop_reason: Annotated[str | None, Field(description="Why sending is stopped, in the words of SES.")]
+    stopped_until: Annotated[
+        dt.datetime | None, Field(description="When it goes on by itself; null with a stop_code: when you resume it.")
+    ]
+
+
+@router.get(
+    "/v1/sender",
+    operation_id="get_sender",
+    summary="Is sending stopped?",
+    response_description="The state that all senders share.",
+    tags=TAGS,
+)
+def get_sender() -> Sender:
+    with api_resources.transaction() as connection:
+        return Sender.model_validate(sender_state.read(connection))
+
+
+@router.post(
+    "/v1/sender/resume",
+    operation_id="resume_sender",
+    summary="Let sending go on",
+    description="After what SES refused has been mended: credentials, a suspended account, a paused account.",
+    response_description="Sending goes on with the next tick.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "Sending is not stopped."},
+)
+def resume_sender(request: Request) -> Sender:
+    with api_resources.transaction() as connection:
+        sender_state.clear_stop(connection, request.context["caller"].actor)
+        return Sender.model_validate(sender_state.read(connection))

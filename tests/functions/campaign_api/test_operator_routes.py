@@ -1,0 +1,103 @@
+"""What an operator decides: emails of unknown outcome, emails that an outage made late, sending that is stopped."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger import sender_state
+from sendledger.tables import audit_log, campaigns
+from tests.campaigns import campaign_row, make_campaign, rows_of, statuses
+from tests.functions.campaign_api.api_client import ApiClient
+
+
+@pytest.fixture
+def unknown(api: ApiClient, connection: sa.Connection, engine: sa.Engine) -> int:
+    """The id of a row whose outcome is unknown, the only one of a running campaign."""
+    campaign_id = make_campaign(connection, 1)
+    assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    with engine.begin() as other:
+        other.execute(
+            sa.text("""
+                UPDATE scheduled_emails SET status = 'failed', error_code = 'outcome_unknown', failed_at = now(),
+                       claim_token = gen_random_uuid(), send_started_at = now()
+            """)
+        )
+        other.execute(sa.text("UPDATE campaigns SET emails_failed_count = 1"))
+    (row,) = rows_of(engine, campaign_id)
+    return int(row["id"])
+
+
+def actions(engine: sa.Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.scalars(sa.select(audit_log.c.action).order_by(audit_log.c.id)))
+
+
+def test_marking_as_sent_settles_the_row_and_the_counters(api: ApiClient, engine: sa.Engine, unknown: int) -> None:
+    answer = api.post(f"/v1/scheduled-emails/{unknown}/mark-sent")
+    assert (answer.status, answer.json["status"], answer.json["error_code"]) == (200, "sent", None)
+    campaign = campaign_row(engine, answer.json["campaign_id"])
+    assert (campaign["emails_sent_count"], campaign["emails_failed_count"]) == (1, 0)
+    assert "scheduled_email.mark_sent" in actions(engine)
+
+
+def test_requeueing_makes_the_row_pending_again(api: ApiClient, engine: sa.Engine, unknown: int) -> None:
+    answer = api.post(f"/v1/scheduled-emails/{unknown}/requeue")
+    assert (answer.status, answer.json["status"], answer.json["error_code"]) == (200, "pending", None)
+    assert campaign_row(engine, answer.json["campaign_id"])["emails_failed_count"] == 0
+    assert "scheduled_email.requeue" in actions(engine)
+
+
+def test_requeueing_a_row_of_a_completed_campaign_reopens_it(api: ApiClient, engine: sa.Engine, unknown: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaigns).values(status="completed", completed_at=sa.func.now()))
+    campaign_id = api.post(f"/v1/scheduled-emails/{unknown}/requeue").json["campaign_id"]
+    campaign = campaign_row(engine, campaign_id)
+    assert (campaign["status"], campaign["completed_at"]) == ("running", None)
+
+
+@pytest.mark.parametrize("action", ["mark-sent", "requeue"])
+def test_a_row_of_known_outcome_is_a_conflict(api: ApiClient, unknown: int, action: str) -> None:
+    api.post(f"/v1/scheduled-emails/{unknown}/mark-sent")
+    answer = api.post(f"/v1/scheduled-emails/{unknown}/{action}")
+    assert answer.status == 409
+    assert "sent" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("action", "expected"), [("send", {"pending": 2}), ("skip", {"skipped": 2})])
+def test_late_emails_are_released_or_skipped(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, action: str, expected: dict[str, int]
+) -> None:
+    campaign_id = make_campaign(connection, 2)
+    api.post(f"/v1/campaigns/{campaign_id}/start")
+    with engine.begin() as other:
+        other.execute(sa.text("UPDATE scheduled_emails SET scheduled_for = now() - interval '2 days'"))
+        other.execute(sa.text("UPDATE campaigns SET late_hold_until = now() - interval '1 day'"))
+    answer = api.post(f"/v1/campaigns/{campaign_id}/late-emails", {"action": action})
+    assert answer.status == 202
+    assert answer.json["row_work"] == []
+    assert statuses(engine, campaign_id) == expected
+    if action == "send":
+        overdue = dt.datetime.now(dt.UTC) - rows_of(engine, campaign_id)[0]["scheduled_for"]
+        assert overdue < dt.timedelta(minutes=1)
+
+
+def test_deciding_where_nothing_is_held_is_a_conflict(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1)
+    assert api.post(f"/v1/campaigns/{campaign_id}/late-emails", {"action": "send"}).status == 409
+
+
+def test_stopped_sending_is_shown_and_resumed(api: ApiClient, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        sender_state.stop(connection, "account_suspended", "The account is suspended.", None)
+    shown = api.get("/v1/sender").json
+    assert (shown["stop_code"], shown["stopped_until"]) == ("account_suspended", None)
+    assert api.post("/v1/sender/resume").json["stop_code"] is None
+    assert api.get("/v1/sender").json["stop_code"] is None
+    assert "sender.resume" in actions(engine)
+
+
+def test_resuming_what_is_not_stopped_is_a_conflict(api: ApiClient) -> None:
+    assert api.post("/v1/sender/resume").status == 409
