@@ -42,6 +42,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     found: list[tuple[str, SesEvent]] = []
     failures: list[str] = []
     dropped: Counter[str] = Counter()
+    metrics.add_metric("EventsReceived", MetricUnit.Count, len(event["Records"]))
     for message in event["Records"]:
         try:
             read = read_ses_event(message["body"], settings().ses_account_id, settings().ses_configuration_set)
