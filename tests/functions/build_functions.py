@@ -55,6 +55,8 @@ def build_lambda_dependencies() -> Path:
     layer = _BUILDS / f"lambda-dependencies-{hashlib.sha256(contents).hexdigest()[:16]}"
     with _alone():
         if not (layer / "complete").exists():
+            for old in _BUILDS.glob("lambda-dependencies-*"):
+                shutil.rmtree(old)
             subprocess.run(
                 ["make", "--silent", "build-DependenciesLayer", f"LAYER_PYTHON={sys.executable}", "LAYER_COMPILE="],
                 cwd=folder,
