@@ -79,7 +79,10 @@ class _Settings(BaseModel):
     """Fields are read from the environment variable of the same name in upper case; empty means not set."""
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=AliasGenerator(validation_alias=str.upper), arbitrary_types_allowed=True
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=str.upper),
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a function needs one or two of the classes below
     )
 
     @classmethod
