@@ -35,7 +35,18 @@ Lists are newest first where nothing else is said; they take `limit` and `cursor
 Errors are problem documents (RFC 9457, `application/problem+json`).
 """
 
-_TAGS = ("About", "Leads", "Lead batches", "Email templates", "Workflows", "Campaigns", "Scheduled emails", "Emails")
+_TAGS = (
+    "About",
+    "Leads",
+    "Lead batches",
+    "Email templates",
+    "Workflows",
+    "Campaigns",
+    "Scheduled emails",
+    "Emails",
+    "Replies",
+    "Sender",
+)
 
 _PROBLEM = {
     "type": "object",

@@ -21,7 +21,9 @@ import campaigns_routes
 import email_templates_routes
 import lead_batches_routes
 import leads_routes
+import replies_routes
 import scheduled_emails_routes
+import sender_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
@@ -40,6 +42,8 @@ for _routes in (
     campaigns_routes,
     campaign_lifecycle_routes,
     scheduled_emails_routes,
+    sender_routes,
+    replies_routes,
 ):
     app.include_router(_routes.router)
 

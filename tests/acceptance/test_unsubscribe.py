@@ -203,24 +203,15 @@ def test_every_wrong_token_gets_the_same_page(engine: sa.Engine, campaign_id: uu
     assert active_suppressions(engine) == []
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"x" * 9_000,
-        b"x" * 2_000_000,
-        b"List-Unsubscribe=Two-Click",
-        b"action=unsubscribe",
-        b"action=unsubscribe&scope=other",
-        b"&" * 9_000,
-        b"\xff\xfe\x00",
-        b"a=" * 4_000,
-    ],
-)
-def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link: str, body: bytes) -> None:
+def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link: str) -> None:
+    bodies = (
+        *(b"", b"x" * 9_000, b"x" * 2_000_000, b"&" * 9_000, b"a=" * 4_000, b"\xff\xfe\x00"),
+        *(b"List-Unsubscribe=Two-Click", b"action=unsubscribe", b"action=unsubscribe&scope=other"),
+    )
     for content_type in ("application/x-www-form-urlencoded", "multipart/form-data", "multipart/form-data; boundary=a"):
-        answer = httpx.post(link, content=body, headers={"Content-Type": content_type})
-        assert answer.status_code == 400
+        for body in bodies:
+            answer = httpx.post(link, content=body, headers={"Content-Type": content_type})
+            assert answer.status_code == 400
     assert active_suppressions(engine) == []
 
 
@@ -237,20 +228,17 @@ def test_other_methods_are_refused(link: str) -> None:
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
-@pytest.mark.parametrize(
-    ("wanted", "language", "button"),
-    [
+def test_page_speaks_the_readers_language(link: str) -> None:
+    for wanted, language, button in (
         ("", "en", "Unsubscribe"),
         ("de-AT,en;q=0.5", "de", "Abmelden"),
         ("fr;q=0.9, de;q=0.8", "fr", "Se désabonner"),
         ("nl, de;q=0", "en", "Unsubscribe"),
         ("x;q=much,*,de;q=0.1", "de", "Abmelden"),
-    ],
-)
-def test_page_speaks_the_readers_language(link: str, wanted: str, language: str, button: str) -> None:
-    page = httpx.get(link, headers={"Accept-Language": wanted}).text
-    assert f'<html lang="{language}">' in page
-    assert f">{button}</button>" in page
+    ):
+        page = httpx.get(link, headers={"Accept-Language": wanted}).text
+        assert f'<html lang="{language}">' in page
+        assert f">{button}</button>" in page
 
 
 class _Page(HTMLParser):

@@ -222,9 +222,9 @@ def _stop(
     _count(connection, match, reply_id)
     changes: dict[str, object] = {"last_responded_at": sa.func.timezone("UTC", sa.func.now())}
     if stop == "all":
-        changes["status"] = sa.case(
-            (sa.func.coalesce(leads.c.status, "new").in_(_STATUSES_BEFORE_REPLY), "responded"), else_=leads.c.status
-        )
+        # What the team has decided about a lead stays.
+        undecided = leads.c.status.is_(None) | leads.c.status.in_(_STATUSES_BEFORE_REPLY)
+        changes["status"] = sa.case((undecided, sa.literal("responded", leads.c.status.type)), else_=leads.c.status)
     in_order = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id)
     connection.execute(in_order.with_for_update(key_share=True))
     connection.execute(sa.update(leads).where(leads.c.id.in_(lead_ids)).values(**changes, updated_at=sa.func.now()))

@@ -106,6 +106,9 @@ EMAIL_EVENT_TYPES = (
     "Subscription",
 )
 """As SES spells them."""
+LEAD_BATCH_STATUSES = ("pending", "importing", "completed", "failed", "deleting")
+EXPORT_KINDS = ("leads", "campaign_ledger")
+EXPORT_STATUSES = ("pending", "running", "completed", "failed")
 API_KEY_ROLES = ("viewer", "editor", "sender", "admin")
 TEMPLATE_CATEGORIES = (
     "initial_outreach",
@@ -138,6 +141,8 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
 def _required_timestamp(name: str) -> Column[dt.datetime]:
     return Column(name, TIMESTAMPTZ, nullable=False, server_default=NOW)
 
+
+_NEWEST = text("coalesce(created_at, '-infinity'::timestamp)")
 
 leads = Table(
     "leads",
@@ -192,7 +197,9 @@ leads = Table(
     Column("batch_id", UUID),
     Column("erased_at", TIMESTAMPTZ),
     Index("leads_lower_email_idx", text("lower(email)")),
-    Index("leads_batch_id_idx", "batch_id"),
+    # The order of lists, see pagination.py: of all leads, and of those of a batch.
+    Index("leads_newest_idx", _NEWEST, "id"),
+    Index("leads_batch_id_newest_idx", "batch_id", _NEWEST, "id"),
 )
 
 lead_batches = Table(
@@ -213,6 +220,48 @@ lead_batches = Table(
     Column("active_campaign_id", UUID, ForeignKey("campaigns.id", ondelete="SET NULL")),
     Column("campaign_history", JSONB, nullable=False, server_default=text("'[]'")),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
+    # What is imported within a call, or by the old application, is completed from the start.
+    Column("status", Text, nullable=False, server_default=text("'completed'")),
+    Column("failure_reason", Text),
+    # Keys in the bucket of files: the uploaded file, and the rows of it that were not taken.
+    Column("source_object", Text),
+    Column("rejects_object", Text),
+    # Of the file that the import began with: it must not be another one when the import goes on.
+    Column("source_etag", Text),
+    Column("runs_without_progress", SmallInteger, nullable=False, server_default=text("0")),
+    CheckConstraint(_one_of("status", LEAD_BATCH_STATUSES), name="status"),
+    CheckConstraint("status <> 'failed' OR failure_reason IS NOT NULL", name="failed_has_reason"),
+    Index(
+        "lead_batches_unfinished_idx",
+        "updated_at",
+        postgresql_where=text("status IN ('pending', 'importing', 'deleting')"),
+    ),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("kind", Text, nullable=False),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE")),
+    Column("filters", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("rows_written", Integer, nullable=False, server_default=text("0")),
+    Column("failure_reason", Text),
+    # Key in the bucket of files.
+    Column("object_key", Text),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    Column("requested_by", Text, nullable=False),
+    _required_timestamp("created_at"),
+    _required_timestamp("updated_at"),
+    Column("completed_at", TIMESTAMPTZ),
+    CheckConstraint(_one_of("kind", EXPORT_KINDS), name="kind"),
+    CheckConstraint(_one_of("status", EXPORT_STATUSES), name="status"),
+    CheckConstraint("(kind = 'campaign_ledger') = (campaign_id IS NOT NULL)", name="ledger_has_campaign"),
+    CheckConstraint("status <> 'completed' OR object_key IS NOT NULL", name="completed_has_object"),
+    CheckConstraint("status <> 'failed' OR failure_reason IS NOT NULL", name="failed_has_reason"),
+    Index("exports_campaign_id_idx", "campaign_id"),
+    Index("exports_unfinished_idx", "updated_at", postgresql_where=text("status IN ('pending', 'running')")),
 )
 
 email_templates = Table(

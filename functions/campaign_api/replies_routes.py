@@ -1,0 +1,142 @@
+"""Routes of replies: those that another mail system receives come in, all are listed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+from typing import Annotated, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import Cursor, Input, Limit, NextCursor, Resource
+from sendledger.errors import FieldError, InvalidInput
+
+router = APIGatewayHttpRouter()
+TAGS = ["Replies"]
+
+# Replies bring the lifecycle, and it the templates: imported where it is used, most requests need no Jinja2.
+
+Address = Annotated[str, Field(min_length=3, max_length=500, pattern="@")]
+MessageId = Annotated[str, Field(min_length=3, max_length=500, pattern=r"^<[^<>\s]+>$")]
+
+
+class NewReply(Input):
+    """Either `raw`, the whole message, or its parts, of which `from_address` is needed."""
+
+    raw: (
+        Annotated[str, Field(max_length=1_000_000, description="The message as it came (RFC 5322), in base64.")] | None
+    ) = None
+    from_address: Address | None = None
+    to_addresses: Annotated[list[Address], Field(max_length=100)] = Field(default_factory=list)
+    subject: Annotated[str, Field(max_length=2_000)] = ""
+    text: Annotated[str, Field(max_length=500_000)] = ""
+    message_id: Annotated[
+        MessageId | None,
+        Field(description="With it a reply that is sent twice counts once.", examples=["<1@example.com>"]),
+    ] = None
+    in_reply_to: MessageId | None = None
+    references: Annotated[list[MessageId], Field(max_length=100)] = Field(default_factory=list)
+    headers: Annotated[
+        dict[str, Annotated[str, Field(max_length=2_000)]],
+        Field(
+            max_length=100,
+            description="Further headers; those of RFC 3834 and the like show whether a person wrote it.",
+            examples=[{"Auto-Submitted": "auto-replied"}],
+        ),
+    ] = Field(default_factory=dict)
+
+
+class Reply(Resource):
+    """A message that came back."""
+
+    id: UUID
+    message_id: Annotated[str, Field(description="The message's own id, or a hash of a message without one.")]
+    source: Literal["ses", "api"]
+    from_address: str
+    subject: str
+    body_text: str
+    automatic: Annotated[
+        str | None, Field(description="Why no person wrote it (auto_submitted, subject, …); such mail stops nothing.")
+    ]
+    matched_by: Annotated[
+        Literal["token", "message_id", "address"] | None,
+        Field(description="How its lead was found: by the reply address, by the message it refers to, by its sender."),
+    ]
+    lead_id: UUID | None
+    campaign_id: UUID | None
+    email_id: UUID | None
+    emails_skipped: Annotated[int, Field(description="Emails that are not sent because of it.")]
+    created_at: dt.datetime
+
+
+class ReplyPage(Resource):
+    """One page of replies."""
+
+    items: list[Reply]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/replies",
+    operation_id="receive_reply",
+    summary="Tell of a reply that another mail system has received",
+    description=(
+        "A person's reply ends the mail to its lead; a message that was received before changes nothing. Give the "
+        "address that it was sent to and the ids that it refers to where you have them."
+    ),
+    response_description="The reply, and what it did.",
+    tags=TAGS,
+)
+def receive_reply(body: Annotated[NewReply, Body()]) -> Reply:
+    from sendledger import replies
+    from sendledger.read_reply import read_reply, reply_from_fields
+
+    parts = body.model_dump(exclude_unset=True, exclude={"raw"})
+    if (body.raw is None) == (body.from_address is None) or (body.raw is not None and parts):
+        message = "give either raw or the parts of the message, from_address among them"
+        raise InvalidInput("The reply is not valid.", [FieldError(name, message) for name in ("raw", "from_address")])
+    if body.raw is not None:
+        try:
+            reply = read_reply(base64.b64decode(body.raw, validate=True))
+        except binascii.Error:
+            raise InvalidInput("The reply is not valid.", [FieldError("raw", "is not base64")]) from None
+    else:
+        reply = reply_from_fields(
+            body.from_address or "",
+            body.subject,
+            body.text,
+            message_id=body.message_id,
+            to_addresses=body.to_addresses,
+            in_reply_to=body.in_reply_to,
+            references=body.references,
+            headers=body.headers,
+        )
+    settings = api_resources.settings()
+    received = replies.receive(api_resources.engine(), reply, "api", settings.stop_on_reply, settings.unsubscribe_keys)
+    with api_resources.transaction() as connection:
+        return Reply.model_validate(replies.get(connection, received.id))
+
+
+@router.get(
+    "/v1/replies",
+    operation_id="list_replies",
+    summary="List replies",
+    response_description="A page of replies, newest first.",
+    tags=TAGS,
+)
+def list_replies(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    campaign_id: Annotated[UUID | None, Query(description="Only those to this campaign.")] = None,
+    lead_id: Annotated[UUID | None, Query(description="Only those of this lead.")] = None,
+) -> ReplyPage:
+    from sendledger import replies
+
+    with api_resources.transaction() as connection:
+        page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id)
+    return ReplyPage.model_validate(page)
