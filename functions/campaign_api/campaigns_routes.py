@@ -168,7 +168,6 @@ class CampaignPage(Resource):
     status_code=201,
     response_description="The new draft.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "Something that it refers to was deleted at the same time."},
 )
 def create_campaign(body: Annotated[NewCampaign, Body()]) -> Campaign:
     with api_resources.transaction() as connection:

@@ -30,13 +30,11 @@ STATUS_OF: Mapping[type[SendledgerError], HTTPStatus] = {
 }
 """A subclass has its base's status; anything else is our own fault and answered with 500."""
 
-CONFLICT_OF_CONSTRAINT: Mapping[str, str] = {
-    "workflow_steps_email_template_id_fkey": "An email template of this workflow was deleted, or is in use by one.",
-    "campaigns_workflow_id_workflows_id_fk": "The workflow was deleted meanwhile.",
-    "campaign_leads_lead_id_leads_id_fk": "One of the leads was deleted meanwhile.",
-    "scheduled_emails_lead_id_fkey": "One of the leads was deleted meanwhile; try again.",
+CONFLICT_OF_STATE: Mapping[str, str] = {
+    "23503": "Something that this refers to was deleted at the same time, or refers to this.",
+    "23505": "There is such a thing already.",
 }
-"""Constraints that only a concurrent change can break: everything else is checked before it is written."""
+"""Constraints that the database holds against concurrent changes, foreign keys and unique ones, by its error codes."""
 
 RETRY_AFTER_SECONDS = 5
 _TRY_AGAIN_CLASSES = ("08", "53", "57")
@@ -132,9 +130,8 @@ def problem_of(error: Exception, correlation_id: str) -> Problem:
                 return Problem(STATUS_OF[base], error.code, error.detail, fields, error.data)
     if isinstance(error, sa.exc.DBAPIError):
         facts = _server_error(error)
-        conflict = CONFLICT_OF_CONSTRAINT.get(facts.get("n", ""))
-        if conflict is not None:
-            return Problem(HTTPStatus.CONFLICT, "conflict", conflict)
+        if facts.get("C") in CONFLICT_OF_STATE:
+            return Problem(HTTPStatus.CONFLICT, "conflict", CONFLICT_OF_STATE[facts["C"]])
         if not facts or facts["C"].startswith(_TRY_AGAIN_CLASSES) or facts["C"] in _TRY_AGAIN_STATES:
             return _unavailable(error, correlation_id)
     if isinstance(error, OSError | sa.exc.TimeoutError):

@@ -143,7 +143,6 @@ class WorkflowPage(Resource):
     status_code=201,
     response_description="The new workflow.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "An email template of the workflow was deleted at the same time."},
 )
 def create_workflow(body: Annotated[NewWorkflow, Body()]) -> Workflow:
     steps = _columns(body.steps)
@@ -182,7 +181,6 @@ def get_workflow(workflow_id: WorkflowId) -> Workflow:
     description="Campaigns that have started keep the steps that they started with.",
     response_description="The changed workflow.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "An email template of the workflow was deleted at the same time."},
 )
 def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Body()]) -> Workflow:
     changes = body.model_dump(exclude_unset=True, exclude={"steps"})

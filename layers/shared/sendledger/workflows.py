@@ -138,7 +138,9 @@ def _insert_steps(connection: sa.Connection, workflow_id: UUID, steps: Sequence[
 def _check_steps(connection: sa.Connection, steps: Sequence[Mapping[str, Any]]) -> None:
     errors = list(_wrong_steps(steps))
     wanted = {step["email_template_id"] for step in steps}
-    found = set(connection.scalars(sa.select(email_templates.c.id).where(email_templates.c.id.in_(wanted))))
+    # Held until the steps are committed, so that whoever deletes one sees that it is in use.
+    query = sa.select(email_templates.c.id).where(email_templates.c.id.in_(wanted))
+    found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
     errors += [
         FieldError(
             f"steps.{index}.email_template_id", f"there is no email template with the id {step['email_template_id']}"
