@@ -1,4 +1,4 @@
-"""What lies under /_simulator/: scripting of faults and account state, and reading of ledger, events and counts.
+"""What lies under /_simulator/: scripting of faults, events and account state; reading of ledger, events and counts.
 
 JSON in, JSON out; an error is {"error": "…"}. Writing calls must say `Content-Type: application/json`, which no page of
 another site can make a browser send without asking first.
@@ -7,6 +7,7 @@ another site can make a browser send without asking first.
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from local.ses_simulator.account import Account
@@ -29,6 +30,14 @@ _ACCOUNT_FIELDS: dict[str, type | tuple[type, ...]] = {
     "latency_ms": (int, float),
     "identities": dict,
     "configuration_sets": dict,
+}
+_EVENT_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "message_id": str,
+    "event_type": str,
+    # After the email was accepted; without it the event happens now.
+    "seconds": (int, float),
+    # What differs from the usual content of the object of such an event.
+    "content": dict,
 }
 _FAULT_FIELDS: dict[str, type | tuple[type, ...]] = {
     "kind": str,
@@ -62,6 +71,7 @@ class ControlApi:
         self._routes: dict[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", "ledger"): self._read_ledger,
             ("GET", "events"): self._read_events,
+            ("POST", "events"): self._add_event,
             ("GET", "counts"): lambda _: _json(asdict(ses_api.counts)),
             ("GET", "account"): lambda _: _json(self._describe_account()),
             ("PATCH", "account"): self._change_account,
@@ -108,6 +118,16 @@ class ControlApi:
         after, limit = _window(request)
         items = self._feed.read(after, limit)
         return _json({"items": items, "next_after": items[-1]["number"] if items else after})
+
+    def _add_event(self, request: Request) -> Answer:
+        given = _object(request, _EVENT_FIELDS)
+        email = self._ledger.find(str(given.get("message_id")))
+        if email is None:
+            return _error(404, f"there is no message {given.get('message_id')}")
+        seconds = given.get("seconds")
+        at = datetime.now(UTC) if seconds is None else email.accepted_at + timedelta(seconds=seconds)
+        item = self._feed.script(email, str(given.get("event_type")), at, given.get("content", {}))
+        return _json(item, status=201)
 
     def _describe_account(self) -> dict[str, Any]:
         suppressed = {address: reason for address, (reason, _) in self._account.suppressed.items()}

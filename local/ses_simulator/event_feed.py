@@ -6,11 +6,13 @@ emails accepted after it was started, and where the sink raises, the exception i
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from local.ses_simulator.account import Account
-from local.ses_simulator.events import EVENTS_PER_EMAIL, Event, events_of, simulator_mailbox
+from local.ses_simulator.events import EVENTS_PER_EMAIL, Event, Outcome, events_of, outcome, simulator_mailbox
 from local.ses_simulator.ledger import AcceptedEmail, Ledger
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ class EventFeed:
         self._sink = sink
         self._on_auto_reply = on_auto_reply
         self._fed = len(ledger)
+        self._scripted: dict[int, list[Outcome]] = {}  # by the email's number
+        self._unfed: deque[tuple[int, int]] = deque()  # number of the email and the event for each that was scripted
         self._changed = threading.Condition()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -43,6 +47,20 @@ class EventFeed:
                 if len(items) == limit:
                     return items
         return items
+
+    def script(self, email: AcceptedEmail, event_type: str, at: datetime, changes: dict[str, Any]) -> dict[str, Any]:
+        """Let an event happen to the email; returns the item as `read` does. Forgotten when the simulator stops.
+
+        Raises:
+            ValueError
+        """
+        happens = outcome(email, event_type, at, changes)
+        with self._changed:
+            self._scripted.setdefault(email.number, []).append(happens)
+            number, event = self._events_of(email)[-1]
+            self._unfed.append((email.number, number))
+            self._changed.notify_all()
+        return {"number": number, "event": event}
 
     def start(self) -> None:
         if self._sink is not None or self._on_auto_reply is not None:
@@ -68,6 +86,8 @@ class EventFeed:
         """To be called when the ledger has been emptied."""
         with self._changed:
             self._fed = 0
+            self._scripted.clear()
+            self._unfed.clear()
 
     def flush(self, timeout: float) -> None:
         """Wait until the sink has had every event so far. Raises TimeoutError."""
@@ -76,7 +96,7 @@ class EventFeed:
                 raise TimeoutError(f"the event sink has not taken all events within {timeout} s")
 
     def _is_even(self) -> bool:
-        return self._fed >= len(self._ledger)
+        return self._fed >= len(self._ledger) and not self._unfed
 
     def _run(self) -> None:
         while True:
@@ -84,23 +104,47 @@ class EventFeed:
                 self._changed.wait_for(lambda: self._stopping or not self._is_even())
                 if self._is_even():
                     return
-                email = self._ledger.read(self._fed + 1)
-            self._feed(email)
+                # A scripted event of an email that has not been fed is fed with the others of the email.
+                scripted = self._unfed[0] if self._unfed and self._unfed[0][0] <= self._fed else None
+                email = self._ledger.read(scripted[0] if scripted else self._fed + 1)
+                events = self._events_of(email)
+            if scripted:
+                self._feed(email, [event for number, event in events if number == scripted[1]])
+            else:
+                self._reply(email)
+                self._feed(email, [event for _, event in events])
             with self._changed:
                 # Not where the ledger was emptied meanwhile.
-                if self._fed + 1 == email.number:
+                if scripted:
+                    if self._unfed and self._unfed[0] == scripted:
+                        self._unfed.popleft()
+                elif self._fed + 1 == email.number:
                     self._fed = email.number
+                    fed = {number for number, _ in events}
+                    self._unfed = deque(each for each in self._unfed if each[1] not in fed)
                 self._changed.notify_all()
 
-    def _feed(self, email: AcceptedEmail) -> None:
+    def _reply(self, email: AcceptedEmail) -> None:
         try:
             if self._on_auto_reply and any(simulator_mailbox(each) == "ooto" for each in email.destination):
                 self._on_auto_reply(email)
-            for _, event in self._events_of(email):
+        except Exception:
+            logger.exception("The hook for automatic replies failed for message %s", email.message_id)
+
+    def _feed(self, email: AcceptedEmail, events: list[Event]) -> None:
+        try:
+            for event in events:
                 if self._sink is not None:
                     self._sink(event)
         except Exception:
             logger.exception("The event sink failed for message %s", email.message_id)
 
     def _events_of(self, email: AcceptedEmail) -> list[tuple[int, Event]]:
-        return list(events_of(email, region=self._account.region, account_id=self._account.account_id))
+        return list(
+            events_of(
+                email,
+                region=self._account.region,
+                account_id=self._account.account_id,
+                scripted=self._scripted.get(email.number, ()),
+            )
+        )

@@ -1,14 +1,15 @@
 """The events that SES publishes to EventBridge for an accepted email, as complete EventBridge JSON.
 
-Events are a function of the ledger's entry, so they are the same whenever they are asked for and outlive a restart.
-As in SES, nothing is published for an email without a configuration set. Shapes:
+Events are a function of the ledger's entry, so they are the same whenever they are asked for and outlive a restart;
+what an email does not have by itself (opens, clicks, delays, …) can be scripted. As in SES, nothing is published for an
+email without a configuration set. Shapes:
 https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-examples.html (the `detail`),
 https://docs.aws.amazon.com/ses/latest/dg/monitoring-eventbridge.html (the envelope), and what each address does:
 https://docs.aws.amazon.com/ses/latest/dg/send-an-email-from-console.html#send-email-simulator
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,15 @@ DETAIL_TYPES = {
     "Delivery": "Email Delivered",
     "Bounce": "Email Bounced",
     "Complaint": "Email Complaint Received",
+    "Reject": "Email Rejected",
+    "Open": "Email Opened",
+    "Click": "Email Clicked",
+    "Rendering Failure": "Email Rendering Failed",
+    "DeliveryDelay": "Email Delivery Delayed",
+    "Subscription": "Email Subscribed",
 }
+_MEMBERS = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
+_BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 Event = dict[str, Any]
 Outcome = tuple[str, str, datetime, dict[str, Any]]  # event type, name of its object, when, the object
 
@@ -32,15 +41,20 @@ def simulator_mailbox(address: str) -> str | None:
     return local_part.partition("+")[0].lower() if domain.lower() == MAILBOX_SIMULATOR_DOMAIN else None
 
 
-def events_of(email: AcceptedEmail, *, region: str, account_id: str) -> Iterator[tuple[int, Event]]:
-    """Every event of the email with its number, which grows from event to event and from entry to entry."""
+def events_of(
+    email: AcceptedEmail, *, region: str, account_id: str, scripted: Iterable[Outcome] = ()
+) -> Iterator[tuple[int, Event]]:
+    """Every event of the email with its number, which grows from event to event and from entry to entry.
+
+    `scripted` outcomes come after those that the email has by itself; see `outcome`.
+    """
     if email.configuration_set is None:
         return
     outcomes: list[Outcome] = [("Send", "send", email.accepted_at, {})]
     for address in map(_bare, email.destination):
         outcomes += _outcomes(email, address)
     mail = _mail(email, region, account_id)
-    for index, (event_type, member, at, content) in enumerate(outcomes):
+    for index, (event_type, member, at, content) in enumerate([*outcomes, *scripted]):
         tags = mail["tags"] | ({"ses:outgoing-ip": ["192.0.2.1"]} if event_type != "Send" else {})
         yield (
             email.number * EVENTS_PER_EMAIL + index,
@@ -58,6 +72,54 @@ def events_of(email: AcceptedEmail, *, region: str, account_id: str) -> Iterator
                 "detail": {"eventType": event_type, "mail": mail | {"tags": tags}, member: content},
             },
         )
+
+
+def outcome(email: AcceptedEmail, event_type: str, at: datetime, changes: dict[str, Any]) -> Outcome:
+    """Something that happens to the email as a script says: an event of this type with usual content, but `changes`.
+
+    Raises:
+        ValueError: there is no such type, or the email has no configuration set and so no events.
+    """
+    if event_type not in DETAIL_TYPES:
+        raise ValueError(f"there is no event type {event_type!r}; there are {', '.join(DETAIL_TYPES)}")
+    if email.configuration_set is None:
+        raise ValueError("SES publishes nothing for an email without a configuration set")
+    address = _bare(email.destination[0])
+    person = {"timestamp": _iso(at), "ipAddress": "192.0.2.77", "userAgent": _BROWSER}
+    preferences = {"unsubscribeAll": False, "topicSubscriptionStatus": []}
+    usual: dict[str, dict[str, Any]] = {
+        "Send": {},
+        "Delivery": _delivery(address, at),
+        "Bounce": _hard_bounce(email, address, at),
+        "Complaint": _complaint(email, address, at),
+        "Reject": {"reason": "Bad content"},
+        "Open": person,
+        "Click": person | {"link": "https://example.com/", "linkTags": None},
+        "Rendering Failure": {
+            "errorMessage": "Attribute 'name' is not present in the rendering data.",
+            "templateName": "Template",
+        },
+        "DeliveryDelay": {
+            "timestamp": _iso(at),
+            "delayType": "TransientCommunicationFailure",
+            "expirationTime": _iso(at + timedelta(hours=14)),
+            "delayedRecipients": [
+                {
+                    "emailAddress": address,
+                    "status": "4.4.1",
+                    "diagnosticCode": "smtp; 421 4.4.1 Unable to connect to remote host",
+                }
+            ],
+        },
+        "Subscription": {
+            "contactList": "Contacts",
+            "timestamp": _iso(at),
+            "source": "UnsubscribeHeader",
+            "newTopicPreferences": preferences | {"unsubscribeAll": True},
+            "oldTopicPreferences": preferences,
+        },
+    }
+    return event_type, _MEMBERS.get(event_type, event_type.lower()), at, usual[event_type] | changes
 
 
 def _outcomes(email: AcceptedEmail, address: str) -> Iterator[Outcome]:

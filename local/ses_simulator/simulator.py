@@ -119,6 +119,16 @@ class SesSimulator:
     def events(self, after: int = 0, limit: int = 1_000_000) -> list[Event]:
         return [item["event"] for item in self._feed.read(after, limit)]
 
+    def add_event(self, email: AcceptedEmail, event_type: str, seconds: float | None = None, **content: Any) -> Event:
+        """Let something happen to an accepted email: an open, a click, a delay, a transient bounce, …
+
+        It happens now, or so many `seconds` after the email was accepted; `content` replaces what its object usually
+        holds. Raises ValueError for an unknown type.
+        """
+        at = datetime.now(UTC) if seconds is None else email.accepted_at + timedelta(seconds=seconds)
+        event: Event = self._feed.script(email, event_type, at, content)["event"]
+        return event
+
     def flush_events(self, timeout: float = 10.0) -> None:
         """Wait until the sink has had the events of every email accepted so far. Raises TimeoutError."""
         self._feed.flush(timeout)

@@ -1,5 +1,6 @@
 """The simulator publishes the events that SES publishes, as EventBridge delivers them."""
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.ses_simulator import AcceptedEmail, SesSimulator
-from tests.local.ses_simulator_client import get_json, request_to, ses_client, simple_content
+from tests.local.ses_simulator_client import get_json, http, request_to, ses_client, simple_content
 
 
 @pytest.fixture
@@ -172,3 +173,59 @@ def test_out_of_office_mailbox_calls_the_hook() -> None:
         client.send_email(**request_to("ooto+7@simulator.amazonses.com"))
         simulator.flush_events()
         assert [email.destination for email in replies] == [("ooto+7@simulator.amazonses.com",)]
+
+
+@pytest.mark.parametrize(
+    ("event_type", "member"),
+    [
+        ("Open", "open"),
+        ("Click", "click"),
+        ("Reject", "reject"),
+        ("DeliveryDelay", "deliveryDelay"),
+        ("Rendering Failure", "failure"),
+        ("Subscription", "subscription"),
+        ("Bounce", "bounce"),
+    ],
+)
+def test_any_event_can_be_scripted_over_http(simulator: SesSimulator, event_type: str, member: str) -> None:
+    message_id = ses_client(simulator.url).send_email(**request_to("ann@example.org"))["MessageId"]
+    script = {"message_id": message_id, "event_type": event_type, "seconds": 60, "content": {"extra": 1}}
+    response, body = http(simulator.url, "POST", "/_simulator/events", script)
+    assert response.status == 201
+    event = simulator.events()[-1]
+    assert json.loads(body)["event"] == event
+    assert event["detail"]["eventType"] == event_type
+    assert event["detail"][member]["extra"] == 1
+    assert event["detail"]["mail"]["messageId"] == message_id
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ({"message_id": "nothing", "event_type": "Open"}, 404),
+        ({"event_type": "Open"}, 404),
+        ({"message_id": "", "event_type": "Teleport"}, 400),
+        ({"message_id": "", "event_type": "Open", "content": 1}, 400),
+        ({"message_id": "", "kind": "Open"}, 400),
+    ],
+)
+def test_script_that_makes_no_sense_is_refused(simulator: SesSimulator, script: dict[str, Any], status: int) -> None:
+    message_id = ses_client(simulator.url).send_email(**request_to("ann@example.org"))["MessageId"]
+    if script.get("message_id") == "":
+        script = script | {"message_id": message_id}
+    assert http(simulator.url, "POST", "/_simulator/events", script)[0].status == status
+    assert len(simulator.events()) == 2
+
+
+def test_sink_gets_scripted_events_once_and_after_those_of_the_email() -> None:
+    taken: list[str] = []
+    with SesSimulator(rate=None, event_sink=lambda event: taken.append(event["detail"]["eventType"])) as simulator:
+        client = ses_client(simulator.url)
+        for _ in range(2):
+            client.send_email(**request_to("ann@example.org"))
+        simulator.flush_events()
+        first, _ = simulator.accepted()
+        simulator.add_event(first, "Open", 60)
+        simulator.add_event(first, "Click", 61)
+        simulator.flush_events()
+    assert taken == ["Send", "Delivery"] * 2 + ["Open", "Click"]
