@@ -95,7 +95,8 @@ class TickSummary:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        # asdict would make a Counter of the pairs of a Counter.
+        return {**asdict(self), "left_out": dict(self.left_out)}
 
 
 def send_due_emails(resources: Resources, seconds: float, *, further: bool = False) -> TickSummary:
