@@ -72,7 +72,9 @@ WITH steps AS MATERIALIZED (
     FROM members m JOIN leads l ON l.id = m.id LEFT JOIN progress p ON p.lead_id = l.id
 ), judged AS (
     SELECT a.*, coalesce({REASON_LEFT_OUT}, CASE
-        WHEN EXISTS (SELECT FROM emails e WHERE e.lead_id = a.id AND e.to_address IS NULL AND {WAS_REFUSED})
+        -- Suppressed by now, but for a dry run.
+        WHEN EXISTS (SELECT FROM leads l JOIN emails e ON e.lead_id = l.id
+                     WHERE lower(l.email) = a.address AND e.to_address IS NULL AND {WAS_REFUSED})
             THEN 'suppressed' END) AS reason
     FROM audience a
 ), ranked AS MATERIALIZED (
