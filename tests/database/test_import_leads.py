@@ -161,7 +161,7 @@ def test_interrupted_import_goes_on_after_its_last_chunk(engine: sa.Engine, monk
 
     def work(crash_after: int | None) -> None:
         position = batch_row(engine, batch_id)["total_leads"]
-        rows = read_leads(io.BytesIO(content))
+        rows = read_leads(io.BytesIO(content)).rows
         for _ in range(position):
             next(rows)
         for number, chunk in enumerate(chunks(rows)):
@@ -182,7 +182,7 @@ def test_interrupted_import_goes_on_after_its_last_chunk(engine: sa.Engine, monk
 
 def test_same_chunk_cannot_be_imported_twice(engine: sa.Engine) -> None:
     batch_id = new_batch(engine)
-    (chunk,) = chunks(read_leads(io.BytesIO(addresses(3).encode())))
+    (chunk,) = chunks(read_leads(io.BytesIO(addresses(3).encode())).rows)
     with engine.begin() as connection:
         import_chunk(connection, batch_id, 0, chunk)
     with pytest.raises(Conflict), engine.begin() as connection:

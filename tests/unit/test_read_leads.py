@@ -16,7 +16,7 @@ from sendledger.read_leads import read_leads
 
 
 def read(content: str) -> list[dict[str, Any] | RowError]:
-    return list(read_leads(io.BytesIO(content.encode())))
+    return list(read_leads(io.BytesIO(content.encode())).rows)
 
 
 def lead(content: str) -> dict[str, Any]:
@@ -252,7 +252,7 @@ TEXT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"
 def test_any_text_is_stored_within_its_limits_or_an_error(values: dict[str, str]) -> None:
     cells = ['"{}"'.format(value.replace('"', '""')) for value in values.values()]
     content = f"{','.join(['email', *values])}\n{','.join(['a@acme.com', *cells])}\n"
-    (found,) = list(read_leads(io.BytesIO(content.encode())))
+    (found,) = list(read_leads(io.BytesIO(content.encode())).rows)
     if isinstance(found, RowError):
         assert found.field in {*values, "row"}
         return

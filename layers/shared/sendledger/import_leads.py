@@ -7,7 +7,7 @@ leads do, so an import that was interrupted goes on by skipping as many rows of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -16,11 +16,12 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.errors import Conflict
-from sendledger.read_csv import RowError
+from sendledger.read_csv import RowError, UnreadableFile
 from sendledger.read_leads import read_leads
 from sendledger.tables import lead_batches
 
 ROWS_PER_CHUNK = 5_000
+BYTES_PER_CHUNK = 8 * 1024 * 1024
 MOST_ERRORS = 1_000
 """Errors that the answer to an import lists; `failed_imports` counts all of them."""
 
@@ -67,7 +68,7 @@ def import_file(connection: sa.Connection, stream: BinaryIO, batch: Mapping[str,
     Raises:
         UnreadableFile: the file as a whole cannot be read.
     """
-    rows = read_leads(stream)
+    rows = read_leads(stream).rows
     batch_id = connection.execute(sa.insert(lead_batches).values(batch).returning(lead_batches.c.id)).scalar_one()
     errors: list[RowError] = []
     position = 0
@@ -84,10 +85,31 @@ def import_file(connection: sa.Connection, stream: BinaryIO, batch: Mapping[str,
     return ImportedFile(completed.mappings().one(), errors)
 
 
-def chunks(rows: Iterable[dict[str, Any] | RowError]) -> Iterator[list[dict[str, Any] | RowError]]:
-    """The rows in chunks of `ROWS_PER_CHUNK`, read as they are asked for."""
+def chunks(
+    rows: Iterable[dict[str, Any] | RowError], position: Callable[[], int] = lambda: 0
+) -> Iterator[list[dict[str, Any] | RowError]]:
+    """The rows in chunks of `ROWS_PER_CHUNK`, read as they are asked for.
+
+    `position` is how many bytes of the file have been read: no chunk is of more than about `BYTES_PER_CHUNK`.
+
+    Raises:
+        UnreadableFile: the file cannot be read any further; the rows before have been yielded.
+    """
     remaining = iter(rows)
-    while chunk := list(islice(remaining, ROWS_PER_CHUNK)):
+    while True:
+        chunk: list[dict[str, Any] | RowError] = []
+        full = position() + BYTES_PER_CHUNK
+        try:
+            for row in islice(remaining, ROWS_PER_CHUNK):
+                chunk.append(row)
+                if position() > full:
+                    break
+        except UnreadableFile:
+            if chunk:
+                yield chunk
+            raise
+        if not chunk:
+            return
         yield chunk
 
 

@@ -41,6 +41,9 @@ COLUMN_NAMES: dict[str, str] = {
 }
 """Field of a lead → the names of its column, the best first. Several may be present; the first with a value counts."""
 
+REJECT_COLUMNS = ("rejected_row", "rejected_field", "rejected_code", "rejected_message")
+"""What the file of rejects tells of each row, before the row itself. Passed over when it is corrected and imported."""
+
 _FIELD_AND_RANK = {
     name: (field, rank) for field, names in COLUMN_NAMES.items() for rank, name in enumerate(names.split())
 }
@@ -92,7 +95,8 @@ def read_header(header: list[str]) -> LeadColumns:
         if len(name) > MAX_NAME or not name.isprintable():
             raise UnreadableFile(f"the name of column {index + 1} is not up to {MAX_NAME} printable characters.")
         if not field:
-            custom.append(index)
+            if name not in REJECT_COLUMNS:
+                custom.append(index)
         elif rank in (other for other, _ in found.setdefault(field, [])):
             raise UnreadableFile(f"two columns are named {name}.")
         else:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import dataclasses
 import io
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO
@@ -70,12 +71,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why one record is not taken; `field` is ``row`` where it is not about one field."""
+    """Why one record is not taken; `field` is ``row`` where it is not about one field. `cells` are the record's own."""
 
     row: int
     field: str
     code: str
     message: str
+    cells: Sequence[str] = dataclasses.field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class CsvFile:
     records: Iterator[Record | RowError]
 
 
-def read_csv(stream: BinaryIO, is_header: Callable[[list[str]], bool]) -> CsvFile:
+def read_csv(stream: BinaryIO | io.RawIOBase, is_header: Callable[[list[str]], bool]) -> CsvFile:
     """Recognise encoding, delimiter and header; the records are read while they are iterated.
 
     A record whose quotation marks are broken is a `RowError`, and reading goes on in the line after its first one, so
@@ -107,7 +109,7 @@ def read_csv(stream: BinaryIO, is_header: Callable[[list[str]], bool]) -> CsvFil
     return CsvFile(fields, encoding, header.delimiter, _records(lines, header.delimiter))
 
 
-def _open(stream: BinaryIO) -> tuple[_Lines, str]:
+def _open(stream: BinaryIO | io.RawIOBase) -> tuple[_Lines, str]:
     head = b""
     while len(head) < _SAMPLE and (part := stream.read(_SAMPLE - len(head))):
         head += part
@@ -160,7 +162,7 @@ codecs.register_error(_FALLBACK, _stray_bytes_as_windows_1252)
 class _HeadAndRest(io.RawIOBase):
     """A stream of which the beginning has already been read."""
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+    def __init__(self, head: bytes, rest: BinaryIO | io.RawIOBase) -> None:
         self._head = memoryview(head)
         self._rest = rest
 
@@ -212,6 +214,11 @@ class _Lines:
         self._record.clear()
         self._record_length = 0
         return self.count + 1
+
+    @property
+    def first(self) -> str:
+        """The first line of this record."""
+        return self._record[0]
 
     def give_back(self, number: int) -> None:
         """Read the last `number` lines of this record again."""
@@ -270,23 +277,23 @@ def _records(lines: _Lines, delimiter: str) -> Iterator[Record | RowError]:
             if broken > MAX_BROKEN_RECORDS:
                 message = f"more than {MAX_BROKEN_RECORDS:,} rows have broken quotation marks."
                 raise UnreadableFile(message, row) from None
-            yield _broken(row, lines.count, str(error))
+            yield _broken(row, lines, str(error), delimiter)
             lines.give_back_all_but_first()
             continue
         if any(field and not field.isspace() for field in fields):
             yield Record(row, fields)
 
 
-def _broken(row: int, last_row: int, error: str) -> RowError:
+def _broken(row: int, lines: _Lines, error: str, delimiter: str) -> RowError:
+    code, message = "broken_quote", 'A quotation mark inside a quoted field must be doubled ("").'
     if "field larger than field limit" in error:
-        limit = f"A field is longer than {csv.field_size_limit():,} characters."
-        if last_row == row:
-            return RowError(row, "row", "field_too_long", limit)
-        return RowError(row, "row", "unclosed_quote", f"{limit} Is a quotation mark not closed?")
-    if "unexpected end of data" in error:
-        return RowError(row, "row", "unclosed_quote", "A quotation mark is not closed until the end of the file.")
-    if last_row > row:
-        return RowError(
-            row, "row", "unclosed_quote", f"A quotation mark is not closed, or the next one, in row {last_row}, is odd."
-        )
-    return RowError(row, "row", "broken_quote", 'A quotation mark inside a quoted field must be doubled ("").')
+        code, message = "field_too_long", f"A field is longer than {csv.field_size_limit():,} characters."
+        if lines.count > row:
+            code, message = "unclosed_quote", f"{message} Is a quotation mark not closed?"
+    elif "unexpected end of data" in error:
+        code, message = "unclosed_quote", "A quotation mark is not closed until the end of the file."
+    elif lines.count > row:
+        code = "unclosed_quote"
+        message = f"A quotation mark is not closed, or the next one, in row {lines.count}, is odd."
+    # Quotation marks as they are: what the cells were meant to be, nobody knows.
+    return RowError(row, "row", code, message, lines.first.strip("\r\n").split(delimiter))

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from io import RawIOBase
 from typing import Any, BinaryIO
 
 from sendledger.lead_columns import LeadColumns, has_address, read_header
 from sendledger.lead_values import BadValue, lead_values
 from sendledger.read_csv import Record, RowError, read_csv
+from sendledger.write_csv import without_apostrophe
 
 _NOT_OPTED_OUT = frozenset(("", "no", "n", "false", "0", "none", "off"))
 
 
-def read_leads(stream: BinaryIO) -> Iterator[dict[str, Any] | RowError]:
-    """The rows of a file in their order, while it is read: column → value of `leads`, or what is wrong with the row.
+@dataclass(frozen=True)
+class LeadFile:
+    """An opened file. Its rows, to be iterated once: column → value of `leads`, or what is wrong with the row."""
+
+    header: list[str]
+    rows: Iterator[dict[str, Any] | RowError]
+
+
+def read_leads(stream: BinaryIO | RawIOBase) -> LeadFile:
+    """The rows of a file in their order, while it is read.
 
     Each row counts, so that an import that was interrupted goes on after as many rows as it has recorded.
 
@@ -22,20 +33,21 @@ def read_leads(stream: BinaryIO) -> Iterator[dict[str, Any] | RowError]:
     """
     file = read_csv(stream, has_address)
     columns = read_header(file.header)
-    return (row if isinstance(row, RowError) else _lead(columns, row) for row in file.records)
+    rows = (row if isinstance(row, RowError) else _lead(columns, row) for row in file.records)
+    return LeadFile(list(columns.names), rows)
 
 
 def _lead(columns: LeadColumns, record: Record) -> dict[str, Any] | RowError:
-    values, width = record.fields, len(columns.names)
+    values, width = without_apostrophe(record.fields), len(columns.names)
     if len(values) < width:
         values = values + [""] * (width - len(values))
     elif any(values[width:]):
         message = f"The row has {len(values)} fields, the header {width}. Does a field lack its quotation marks?"
-        return RowError(record.row, "row", "too_many_fields", message)
+        return RowError(record.row, "row", "too_many_fields", message, values)
     for index in columns.opt_outs:
         if values[index].strip().lower() not in _NOT_OPTED_OUT:
             message = f"This person opted out: {columns.names[index]} is {values[index].strip()[:50]}."
-            return RowError(record.row, columns.names[index], "opted_out", message)
+            return RowError(record.row, columns.names[index], "opted_out", message, values)
     fields: dict[str, str] = {}
     custom_fields = {columns.names[index]: values[index] for index in columns.custom}
     for field, places in columns.fields.items():
@@ -49,4 +61,4 @@ def _lead(columns: LeadColumns, record: Record) -> dict[str, Any] | RowError:
     try:
         return lead_values(fields, custom_fields)
     except BadValue as error:
-        return RowError(record.row, error.field, error.code, error.message)
+        return RowError(record.row, error.field, error.code, error.message, values)

@@ -1,0 +1,186 @@
+"""The bucket of imported and exported files, in S3: files are read and written in parts, so that memory is bounded.
+
+No database. The lifecycle rule of the bucket (template.yaml) deletes every file after `DAYS_KEPT`.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, Self
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+DAYS_KEPT = 7
+
+PART_BYTES = 8 * 1024 * 1024
+"""Of a file that is read or written. S3 wants at least 5 MiB, and at most 10,000 parts: 80 GB.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+
+CSV = "text/csv"
+_TRIES = 3
+
+
+class NoSuchFile(Exception):
+    """There is no file with this key."""
+
+
+class FileReplaced(Exception):
+    """Another file was put in this one's place while it was read."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file as it was found; `etag` changes with its content."""
+
+    key: str
+    etag: str
+    size: int
+
+
+class FileBucket:
+    """One bucket. Make one per process: it loads S3's model."""
+
+    def __init__(self, name: str, session: botocore.session.Session | None = None) -> None:
+        self.name = name
+        config = Config(
+            signature_version="s3v4",
+            # A multipart upload that has checksums must repeat those of all its parts; TLS protects them too.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            retries={"mode": "standard", "total_max_attempts": 4},
+        )
+        self._client = (session or botocore.session.get_session()).create_client("s3", config=config)
+
+    def find(self, key: str) -> StoredFile:
+        """Raises:
+        NoSuchFile
+        """
+        try:
+            found = self._client.head_object(Bucket=self.name, Key=key)
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise NoSuchFile(key) from error
+            raise
+        return StoredFile(key, found["ETag"], found["ContentLength"])
+
+    def reader(self, file: StoredFile) -> FileReader:
+        return FileReader(self._client, self.name, file)
+
+    def writer(self, key: str) -> FileWriter:
+        return FileWriter(self._client, self.name, key)
+
+    def upload_url(self, key: str, seconds: int) -> str:
+        """A URL to which a CSV file can be PUT, with `Content-Type: text/csv`. No network is used."""
+        parameters = {"Bucket": self.name, "Key": key, "ContentType": CSV}
+        return str(self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=seconds))
+
+    def download_url(self, key: str, file_name: str, seconds: int) -> str:
+        """A URL that downloads the file under this name, ASCII without quotation marks. No network is used."""
+        shown = f'attachment; filename="{file_name}"'
+        parameters = {"Bucket": self.name, "Key": key, "ResponseContentDisposition": shown}
+        return str(self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds))
+
+
+class FileReader(io.RawIOBase):
+    """Reads a file from its beginning, a request per part: no connection has to stay open while the reader works.
+
+    Raises, when read from:
+        NoSuchFile: it was deleted meanwhile.
+        FileReplaced
+    """
+
+    def __init__(self, client: Any, bucket: str, file: StoredFile) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._file = file
+        self._position = 0
+        self._part = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position - len(self._part)
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._part and self._position < self._file.size:
+            self._part = memoryview(self._get_part())
+            self._position += len(self._part)
+        target = memoryview(buffer).cast("B")
+        piece = self._part[: len(target)]
+        target[: len(piece)] = piece
+        self._part = self._part[len(piece) :]
+        return len(piece)
+
+    def _get_part(self) -> bytes:
+        last = min(self._position + PART_BYTES, self._file.size) - 1
+        request = {"Range": f"bytes={self._position}-{last}", "IfMatch": self._file.etag}
+        for attempt in range(1, _TRIES + 1):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._file.key, **request)
+                return bytes(answer["Body"].read())
+            except ClientError as error:
+                match error.response["ResponseMetadata"]["HTTPStatusCode"]:
+                    case 404:
+                        raise NoSuchFile(self._file.key) from error
+                    case 412:
+                        raise FileReplaced(self._file.key) from error
+                raise
+            except (HTTPClientError, IncompleteReadError):
+                # botocore repeats requests, but not the reading of an answer that breaks off.
+                if attempt == _TRIES:
+                    raise
+        raise AssertionError("unreachable")
+
+
+class FileWriter:
+    """Writes a file in parts; it is there, as a whole, once `complete` has returned. Without it nothing is left.
+
+    What a crash leaves of the parts is deleted by the bucket's lifecycle rule.
+    """
+
+    def __init__(self, client: Any, bucket: str, key: str) -> None:
+        self.key = key
+        self._client = client
+        self._where = {"Bucket": bucket, "Key": key}
+        self._upload_id: str | None = None
+        self._parts: list[dict[str, Any]] = []
+        self._buffer = bytearray()
+        self._completed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._upload_id is not None and not self._completed:
+            self._client.abort_multipart_upload(**self._where, UploadId=self._upload_id)
+
+    def write(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) >= PART_BYTES:
+            self._send_part()
+
+    def complete(self) -> None:
+        if self._upload_id is None:
+            self._client.put_object(**self._where, Body=bytes(self._buffer), ContentType=f"{CSV}; charset=utf-8")
+        else:
+            if self._buffer:
+                self._send_part()
+            self._client.complete_multipart_upload(
+                **self._where, UploadId=self._upload_id, MultipartUpload={"Parts": self._parts}
+            )
+        self._completed = True
+
+    def _send_part(self) -> None:
+        if self._upload_id is None:
+            started = self._client.create_multipart_upload(**self._where, ContentType=f"{CSV}; charset=utf-8")
+            self._upload_id = started["UploadId"]
+        number = len(self._parts) + 1
+        sent = self._client.upload_part(
+            **self._where, UploadId=self._upload_id, PartNumber=number, Body=bytes(self._buffer)
+        )
+        self._parts.append({"PartNumber": number, "ETag": sent["ETag"]})
+        self._buffer.clear()
