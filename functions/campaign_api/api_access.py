@@ -52,6 +52,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "GET /v1/campaigns/<campaign_id>": "viewer",
     "PATCH /v1/campaigns/<campaign_id>": "editor",
     "DELETE /v1/campaigns/<campaign_id>": "editor",
+    "GET /v1/campaigns/<campaign_id>/preflight": "viewer",
     "POST /v1/campaigns/<campaign_id>/start": "sender",
     "POST /v1/campaigns/<campaign_id>/pause": "sender",
     "POST /v1/campaigns/<campaign_id>/resume": "sender",
@@ -72,6 +73,11 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     # What comes back
     "GET /v1/replies": "viewer",
     "POST /v1/replies": "sender",
+    # Suppressions: removing one lets mail go out again
+    "GET /v1/suppressions": "viewer",
+    "POST /v1/suppressions": "editor",
+    "POST /v1/suppressions/import": "editor",
+    "DELETE /v1/suppressions/<suppression_id>": "sender",
 }
 
 BROWSER_ROUTES = ("GET /v1/docs", "GET /v1/openapi.json")

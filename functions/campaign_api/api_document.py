@@ -45,6 +45,7 @@ _TAGS = (
     "Scheduled emails",
     "Emails",
     "Replies",
+    "Suppressions",
     "Sender",
 )
 

@@ -24,8 +24,11 @@ from sendledger.errors import FieldError, InvalidInput
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 JSON = "application/json"
 CSV = "text/csv"
-MEDIA_TYPE_OF: Mapping[str, str] = {"POST /v1/lead-batches": CSV}
-"""The routes that take something else than JSON."""
+MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
+    "POST /v1/lead-batches": (CSV,),
+    "POST /v1/suppressions/import": (JSON, CSV),
+}
+"""The routes that take something else than JSON; they read the body themselves."""
 MAX_BYTES: Mapping[str, int] = {JSON: 3_000_000, CSV: 4_500_000}
 """Lambda takes events up to 6 MB, and API Gateway may encode a body as base64, a third longer.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
@@ -47,26 +50,27 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
     content_type = event.headers.get("content-type", "")
     if event.http_method not in METHODS_WITH_BODY or not (event.body or content_type):
         return
-    expected = MEDIA_TYPE_OF.get(route_name, JSON)
-    if content_type.partition(";")[0].strip() != expected:
+    possible = MEDIA_TYPES_OF.get(route_name, (JSON,))
+    media_type = content_type.partition(";")[0].strip()
+    if media_type not in possible:
         raise RequestRefused(
             Problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                f"The body must be sent with Content-Type: {expected}.",
-                headers={"Accept": expected},
+                f"The body must be sent with Content-Type: {' or '.join(possible)}.",
+                headers={"Accept": ", ".join(possible)},
             )
         )
     body = body_bytes(event)
-    if len(body) > MAX_BYTES[expected]:
+    if len(body) > MAX_BYTES[media_type]:
         raise RequestRefused(
             Problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
-                f"The body has {len(body)} bytes; {MAX_BYTES[expected]} are possible.",
+                f"The body has {len(body)} bytes; {MAX_BYTES[media_type]} are possible.",
             )
         )
-    if expected == JSON:
+    if media_type == JSON:
         _decode(body)
 
 
@@ -156,6 +160,7 @@ def refuse_unknown(app: ApiGatewayResolver, next_middleware: NextMiddleware) -> 
     if (
         not route.body_params
         and event.http_method in METHODS_WITH_BODY
+        and f"{event.http_method} {event.path}" not in MEDIA_TYPES_OF
         and JSON in event.headers.get("content-type", "")
     ):
         unknown += event.json_body or {}

@@ -21,9 +21,11 @@ import campaigns_routes
 import email_templates_routes
 import lead_batches_routes
 import leads_routes
+import preflight_routes
 import replies_routes
 import scheduled_emails_routes
 import sender_routes
+import suppressions_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
@@ -41,9 +43,11 @@ for _routes in (
     workflows_routes,
     campaigns_routes,
     campaign_lifecycle_routes,
+    preflight_routes,
     scheduled_emails_routes,
     sender_routes,
     replies_routes,
+    suppressions_routes,
 ):
     app.include_router(_routes.router)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -109,6 +110,7 @@ vesa  GET    /v1/campaigns
 vesa  GET    /v1/campaigns/<campaign_id>
 .esa  PATCH  /v1/campaigns/<campaign_id>
 .esa  DELETE /v1/campaigns/<campaign_id>
+vesa  GET    /v1/campaigns/<campaign_id>/preflight
 ..sa  POST   /v1/campaigns/<campaign_id>/start
 ..sa  POST   /v1/campaigns/<campaign_id>/pause
 ..sa  POST   /v1/campaigns/<campaign_id>/resume
@@ -119,6 +121,12 @@ vesa  GET    /v1/scheduled-emails
 vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/send
 vesa  GET    /v1/emails/<email_id>
+vesa  GET    /v1/replies
+..sa  POST   /v1/replies
+vesa  GET    /v1/suppressions
+.esa  POST   /v1/suppressions
+.esa  POST   /v1/suppressions/import
+..sa  DELETE /v1/suppressions/<suppression_id>
 """
 MATRIX = [line.split() for line in ROLES_OF_ROUTES.strip().splitlines()]
 
@@ -281,20 +289,36 @@ def test_unreachable_database_is_answered_with_503(api: ApiClient, monkeypatch: 
         assert int(answer.headers["retry-after"]) > 0
 
 
-def test_statement_that_takes_too_long_is_answered_with_503(api: ApiClient, engine: sa.Engine) -> None:
+@pytest.fixture
+def altered(engine: sa.Engine) -> Iterator[Callable[[str, str], None]]:
+    """Changes the database, and changes it back after the test."""
+    undo = []
+
+    def alter(do: str, undo_it: str) -> None:
+        undo.append(undo_it)
+        with engine.begin() as connection:
+            connection.execute(sa.text(do))
+
+    yield alter
     with engine.begin() as connection:
-        name = connection.scalar(sa.text("SELECT current_database()"))
-        connection.execute(sa.text(f"ALTER DATABASE {name} SET lock_timeout = '1ms'"))
+        for statement in undo:
+            connection.execute(sa.text(statement))
+
+
+def test_statement_that_takes_too_long_is_answered_with_503(
+    api: ApiClient, engine: sa.Engine, altered: Callable[[str, str], None]
+) -> None:
+    database = engine.url.database
+    altered(f"ALTER DATABASE {database} SET lock_timeout = '1ms'", f"ALTER DATABASE {database} RESET lock_timeout")
     with engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE campaigns"))
         assert_problem(api.get("/v1/campaigns"), 503)
 
 
 def test_unexpected_error_is_logged_and_not_explained(
-    api: ApiClient, engine: sa.Engine, caplog: pytest.LogCaptureFixture
+    api: ApiClient, altered: Callable[[str, str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with engine.begin() as connection:
-        connection.execute(sa.text("ALTER TABLE workflows RENAME TO hidden"))
+    altered("ALTER TABLE workflows RENAME TO hidden", "ALTER TABLE hidden RENAME TO workflows")
     answer = api.get("/v1/workflows")
     assert_problem(answer, 500)
     assert "workflows" not in (answer.body or "")

@@ -1,0 +1,248 @@
+"""Routes of suppressions: addresses and domains that get nothing more."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Annotated, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field, ValidationError
+
+import api_requests
+import api_resources
+from api_fields import Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
+from sendledger import audit_log, suppressions
+from sendledger.errors import FieldError, InvalidInput, NotFound
+from sendledger.tables import campaigns
+
+router = APIGatewayHttpRouter()
+TAGS = ["Suppressions"]
+
+MOST_ERRORS = 1_000
+"""Errors that the answer to an import lists."""
+
+Reason = Literal["bounce", "transient_bounces", "complaint", "unsubscribe", "manual", "import"]
+Value = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=1_000,
+        description="An address, or a domain: then none of its addresses gets mail (its subdomains' do).",
+        examples=["ann@example.com", "example.com"],
+    ),
+]
+Note = Annotated[str | None, Field(max_length=2_000)]
+_IMPORT_BODY = {
+    "required": True,
+    "content": {
+        api_requests.JSON: {
+            "schema": {
+                "type": "object",
+                "required": ["values"],
+                "additionalProperties": False,
+                "properties": {
+                    "values": {"type": "array", "items": {"type": "string", "maxLength": 1_000}, "maxItems": 200_000},
+                    "note": {"anyOf": [{"type": "string", "maxLength": 2_000}, {"type": "null"}]},
+                },
+            },
+            "example": {"values": ["ann@example.com", "example.org"], "note": "From the old system"},
+        },
+        api_requests.CSV: {"schema": {"type": "string"}, "example": "Email\nann@example.com\nexample.org\n"},
+    },
+}
+
+
+class NewSuppression(Input):
+    value: Value
+    campaign_id: Annotated[UUID | None, Field(description="Only this campaign; without it every one.")] = None
+    note: Note = None
+
+
+class SuppressionList(Input):
+    """Many at once, from every campaign."""
+
+    values: Annotated[list[Annotated[str, Field(max_length=1_000)]], Field(max_length=200_000)]
+    note: Note = None
+
+
+class Suppression(Resource):
+    """An address or domain that gets nothing more."""
+
+    id: UUID
+    value: str
+    campaign_id: Annotated[UUID | None, Field(description="The only campaign that it holds for; null: every one.")]
+    reason: Reason
+    note: str | None
+    created_by: str | None
+    created_at: dt.datetime
+    removed_at: dt.datetime | None
+    removed_by: str | None
+    removal_reason: str | None
+
+
+class SuppressionPage(Resource):
+    """One page of suppressions."""
+
+    items: list[Suppression]
+    next_cursor: NextCursor
+
+
+class AddedSuppression(Suppression):
+    """A suppression, and what it stopped."""
+
+    emails_skipped: Annotated[int, Field(description="Planned emails that are not sent because of it.")]
+
+
+class InvalidEntry(Resource):
+    """An entry that is neither an address nor a domain."""
+
+    field: Annotated[str, Field(description="Its position, from 0.", examples=["values.2"])]
+    message: str
+
+
+class SuppressionImport(Resource):
+    """What became of a list."""
+
+    total: Annotated[int, Field(description="Entries of the list.")]
+    added: Annotated[int, Field(description="Addresses and domains that were not suppressed before.")]
+    failed: int
+    emails_skipped: Annotated[int, Field(description="Planned emails that are not sent because of it.")]
+    errors: Annotated[list[InvalidEntry], Field(description=f"The first {MOST_ERRORS}; `failed` counts them all.")]
+
+
+@router.get(
+    "/v1/suppressions",
+    operation_id="list_suppressions",
+    summary="List suppressions",
+    response_description="Suppressions, newest first.",
+    tags=TAGS,
+)
+def list_suppressions(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    value: Annotated[str | None, Query(max_length=1_000, description="The whole address or domain.")] = None,
+    reason: Annotated[Reason | None, Query()] = None,
+    campaign_id: Annotated[UUID | None, Query(description="Those that hold for this campaign alone.")] = None,
+    removed: Annotated[bool, Query(description="Those that were removed, instead of those in force.")] = False,
+) -> SuppressionPage:
+    with api_resources.transaction() as connection:
+        page = suppressions.list_page(
+            connection, limit, cursor, value=value, reason=reason, campaign_id=campaign_id, removed=removed
+        )
+        return SuppressionPage.model_validate(page)
+
+
+@router.post(
+    "/v1/suppressions",
+    operation_id="create_suppression",
+    summary="Suppress an address or a domain",
+    description=(
+        "From the next email on nothing is sent to it, and what was planned is skipped with the reason `suppressed`. "
+        "Doing it again changes nothing."
+    ),
+    status_code=201,
+    response_description="The suppression that is in force.",
+    tags=TAGS,
+)
+def create_suppression(body: Annotated[NewSuppression, Body()]) -> AddedSuppression:
+    actor = router.context["caller"].actor
+    with api_resources.transaction() as connection:
+        if body.campaign_id is not None:
+            _check_campaign(connection, body.campaign_id)
+        done = suppressions.suppress(connection, body.value, "manual", actor, body.campaign_id, body.note)
+        value = suppressions.suppression_value(body.value)
+        suppression = suppressions.find(connection, value, body.campaign_id)
+        if done.created:
+            audit_log.record(connection, actor, "suppression.add", "suppression", suppression["id"])
+    _complete(done.campaign_ids)
+    return AddedSuppression.model_validate({**suppression, "emails_skipped": done.emails_skipped})
+
+
+@router.post(
+    "/v1/suppressions/import",
+    operation_id="import_suppressions",
+    summary="Suppress many addresses and domains",
+    description=(
+        "A JSON list, or a CSV file (UTF-8) with one address or domain a line; where it has several columns, one of "
+        "them must be named Email, Address, Domain or Value. Entries that are neither address nor domain are listed "
+        "as errors and do not keep the others from being suppressed."
+    ),
+    response_description="What became of the list.",
+    tags=TAGS,
+    openapi_extensions={"requestBody": _IMPORT_BODY},
+)
+def import_suppressions() -> SuppressionImport:
+    given = _read_list()
+    actor = router.context["caller"].actor
+    with api_resources.transaction() as connection:
+        done = suppressions.import_suppressions(connection, given.values, actor, given.note)
+    _complete(done.suppressed.campaign_ids)
+    return SuppressionImport.model_validate(
+        {
+            "total": done.total,
+            "added": len(done.suppressed.created),
+            "failed": len(done.errors),
+            "emails_skipped": done.suppressed.emails_skipped,
+            "errors": done.errors[:MOST_ERRORS],
+        },
+        from_attributes=True,
+    )
+
+
+@router.delete(
+    "/v1/suppressions/<suppression_id>",
+    operation_id="delete_suppression",
+    summary="Remove a suppression",
+    description=(
+        "The address or domain can be sent to again. Emails that were skipped stay skipped, and the history of bounces "
+        "and complaints stays as it is. The suppression stays on record as removed, with the reason given."
+    ),
+    status_code=204,
+    response_description="It is removed.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "It was removed already."},
+)
+def delete_suppression(
+    suppression_id: SuppressionId,
+    reason: Annotated[str, Query(min_length=1, max_length=500, pattern=r"\S", description="Why, for the record.")],
+) -> Response[None]:
+    with api_resources.transaction() as connection:
+        suppressions.remove(connection, suppression_id, reason, router.context["caller"].actor)
+    return no_content()
+
+
+def _read_list() -> SuppressionList:
+    event = router.current_event
+    body = api_requests.body_bytes(event)
+    if api_requests.CSV in event.headers.get("content-type", ""):
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput("The file is not valid.", [FieldError("body", "is not UTF-8")]) from error
+        if "\x00" in text:
+            raise InvalidInput("The file is not valid.", [FieldError("body", "has a NUL character in it")])
+        return SuppressionList.model_construct(values=suppressions.values_of_csv(text), note=None)
+    try:
+        return SuppressionList.model_validate(api_requests.read_json(body.decode()))
+    except ValidationError as error:
+        raise RequestValidationError([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from error
+
+
+def _check_campaign(connection: sa.Connection, campaign_id: UUID) -> None:
+    if connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is None:
+        raise NotFound("campaign", campaign_id)
+
+
+def _complete(campaign_ids: Iterable[UUID]) -> None:
+    """Complete the campaigns that had nothing else to send."""
+    # Only here: it brings the templates, and most requests need no Jinja2.
+    from sendledger import campaign_lifecycle
+
+    for campaign_id in campaign_ids:
+        campaign_lifecycle.mark_campaign_complete(api_resources.engine(), campaign_id)

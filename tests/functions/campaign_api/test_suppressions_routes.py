@@ -1,0 +1,130 @@
+"""Suppressions over HTTP: list, add, import and remove with a reason."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger import campaign_lifecycle
+from sendledger.tables import audit_log
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
+from tests.functions.campaign_api.api_client import ApiClient
+
+CSV = {"Content-Type": "text/csv"}
+
+
+@pytest.fixture
+def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
+    """A campaign of two steps to ann and bob that has been started."""
+    started = make_campaign(connection, ["ann@example.com", "bob@example.org"], [NO_DELAY, DAY])
+    campaign_lifecycle.start_campaign(engine, started)
+    return started
+
+
+def test_address_is_suppressed_and_its_planned_emails_are_skipped(
+    api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    answer = api.post("/v1/suppressions", {"value": "Ann@Example.com", "note": "by phone"})
+    assert answer.status == 201
+    added = answer.json
+    assert (added["value"], added["reason"], added["note"]) == ("ann@example.com", "manual", "by phone")
+    assert (added["emails_skipped"], added["campaign_id"], added["removed_at"]) == (2, None, None)
+    assert added["created_by"].startswith("api_key:")
+    assert statuses(engine, campaign_id) == {"pending": 2, "skipped": 2}
+    again = api.post("/v1/suppressions", {"value": "ann@example.com"}).json
+    assert (again["id"], again["note"], again["emails_skipped"]) == (added["id"], "by phone", 0)
+
+
+def test_campaign_with_nothing_left_to_send_completes(
+    api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    for domain in ("example.com", "example.org"):
+        api.post("/v1/suppressions", {"value": domain})
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_suppression_may_hold_for_one_campaign(api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    api.post("/v1/suppressions", {"value": "ann@example.com", "campaign_id": str(campaign_id)})
+    assert statuses(engine, campaign_id) == {"pending": 2, "skipped": 2}
+    assert api.post("/v1/suppressions", {"value": "a@b.com", "campaign_id": str(uuid.uuid4())}).status == 404
+
+
+@pytest.mark.parametrize("body", [{}, {"value": "nonsense"}, {"value": ""}, {"value": "a@b.com", "reason": "bounce"}])
+def test_what_cannot_be_suppressed_is_refused(api: ApiClient, body: dict[str, Any]) -> None:
+    assert api.post("/v1/suppressions", body).status == 422
+    assert api.get("/v1/suppressions").json["items"] == []
+
+
+def test_list_is_filtered_and_paged(api: ApiClient) -> None:
+    values = [f"lead{number}@example.com" for number in range(5)]
+    for value in values:
+        api.post("/v1/suppressions", {"value": value})
+    first = api.get("/v1/suppressions", limit=3).json
+    second = api.get("/v1/suppressions", limit=3, cursor=first["next_cursor"]).json
+    assert [item["value"] for item in first["items"] + second["items"]] == values[::-1]
+    assert second["next_cursor"] is None
+    found = api.get("/v1/suppressions", value="LEAD2@example.com").json["items"]
+    assert [item["value"] for item in found] == ["lead2@example.com"]
+    assert api.get("/v1/suppressions", reason="bounce").json["items"] == []
+    assert api.get("/v1/suppressions", reason="boredom").status == 422
+
+
+def test_removed_suppression_stays_on_record_with_its_reason(
+    api: ApiClient, connection: sa.Connection, campaign_id: uuid.UUID
+) -> None:
+    suppression = api.post("/v1/suppressions", {"value": "ann@example.com"}).json
+    path = f"/v1/suppressions/{suppression['id']}"
+    assert api.delete(path).fields == ["reason"]
+    assert api.request("DELETE", path, query={"reason": "she asked for it"}).status == 204
+    assert api.get("/v1/suppressions").json["items"] == []
+    (removed,) = api.get("/v1/suppressions", removed=True).json["items"]
+    assert (removed["id"], removed["removal_reason"]) == (suppression["id"], "she asked for it")
+    assert api.request("DELETE", path, query={"reason": "again"}).status == 409
+    assert api.request("DELETE", f"/v1/suppressions/{uuid.uuid4()}", query={"reason": "x"}).status == 404
+    written = connection.scalars(sa.select(audit_log.c.action).where(audit_log.c.entity_id == suppression["id"]))
+    assert written.all() == ["suppression.add", "suppression.remove"]
+
+
+def test_json_list_is_imported(api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    body = {"values": ["ann@example.com", "@example.org", "no way"], "note": "old system"}
+    answer = api.post("/v1/suppressions/import", body)
+    assert answer.status == 200
+    done = answer.json
+    assert (done["total"], done["added"], done["failed"], done["emails_skipped"]) == (3, 2, 1, 4)
+    assert [error["field"] for error in done["errors"]] == ["values.2"]
+    assert statuses(engine, campaign_id) == {"skipped": 4}
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+    assert {item["note"] for item in api.get("/v1/suppressions").json["items"]} == {"old system"}
+
+
+def test_csv_file_is_imported(api: ApiClient) -> None:
+    body = "Name,Email\r\nAnn,ann@example.com\r\nBob,bob@example.org\r\n"
+    done = api.request("POST", "/v1/suppressions/import", body=body, headers=CSV).json
+    assert (done["total"], done["added"], done["failed"]) == (2, 2, 0)
+    again = api.request("POST", "/v1/suppressions/import", body=body.encode(), headers=CSV).json
+    assert (again["total"], again["added"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        ({}, {}, 422),
+        ({"values": "a@example.com"}, {}, 422),
+        ({"values": [1]}, {}, 422),
+        ({"values": [], "reason": "x"}, {}, 422),
+        ("{", {}, 400),
+        (b"\xff\xfe", CSV, 422),
+        ("a\x00b", CSV, 422),
+        ("a@example.com", {"Content-Type": "text/plain"}, 415),
+    ],
+)
+def test_list_that_cannot_be_read_is_refused(api: ApiClient, body: Any, headers: dict[str, str], status: int) -> None:
+    assert api.request("POST", "/v1/suppressions/import", body=body, headers=headers).status == status
+    assert api.get("/v1/suppressions").json["items"] == []
+
+
+def test_import_without_a_body_is_refused(api: ApiClient) -> None:
+    assert api.request("POST", "/v1/suppressions/import").status in (400, 422)
