@@ -6,6 +6,7 @@ so the socket is opened, checked and wrapped here and handed over ready for use.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import json
@@ -26,7 +27,11 @@ CONNECT_TIMEOUT = 5.0
 """Seconds to wait for the TCP connection and the TLS handshake."""
 
 LONGEST_STATEMENT = 50.0
-"""Seconds after which the server ends a statement, or a transaction in which nothing happens."""
+"""Seconds after which the server ends a statement."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds after which the server ends a transaction in which nothing happens: its client is gone, and its locks keep
+everybody else waiting."""
 
 SOCKET_MARGIN = 10.0
 """Seconds beyond that without a byte from the server after which a connection counts as lost: a black hole gives no
@@ -61,7 +66,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
         options["startup_params"] = {
             "TimeZone": "UTC",
             "statement_timeout": str(int(longest_statement * 1000)),
-            "idle_in_transaction_session_timeout": str(int(longest_statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
             # A fence that a crash of the server takes back after SES was called would be an email sent twice.
             "synchronous_commit": "on",
         }
@@ -93,6 +98,9 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
         try:
             super().handle_messages(context)
         except OSError as error:
+            # The error keeps the socket alive for as long as it is handled, and with it the server's transaction.
+            with contextlib.suppress(OSError):
+                self._usock.shutdown(socket.SHUT_RDWR)
             raise pg8000.InterfaceError(f"network error: {error}") from error
 
 
