@@ -87,8 +87,13 @@ def compare(few: int, many: int) -> None:
                 add_history(engine, rows)
                 results[rows] = measure(engine, ses_url)
                 engine.dispose()
-    rows = [
-        (name, f"{results[few][name]:.2f}", f"{results[many][name]:.2f}", f"{results[many][name] / results[few][name]:.2f} ×")
+    table = [
+        (
+            name,
+            f"{results[few][name]:.2f}",
+            f"{results[many][name]:.2f}",
+            f"{results[many][name] / results[few][name]:.2f} ×",
+        )
         for name in results[few]
     ]
     write_report(
@@ -96,7 +101,7 @@ def compare(few: int, many: int) -> None:
         Table(
             f"median ms of {REPEATS} calls",
             ("what", f"{few:,} rows of history", f"{many:,} rows of history", "ratio"),
-            rows,
+            table,
         ),
         [(f"{name}, {count:,} rows", results[count][name]) for name in results[few] for count in (few, many)],
         "The claim reads the partial index of due rows and touches no history.",

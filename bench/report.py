@@ -33,9 +33,9 @@ def write_report(name: str, table: Table, bars: Sequence[tuple[str, float]], not
 def _chart(title: str, bars: Sequence[tuple[str, float]]) -> str:
     width, left, row = 760, 280, 28
     longest = max((value for _, value in bars), default=1.0) or 1.0
+    size = f'width="{width}" height="{row * len(bars) + 48}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{row * len(bars) + 48}" '
-        'font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">',
         f'<text x="10" y="22" font-weight="bold">{html.escape(title)}</text>',
     ]
     for number, (label, value) in enumerate(bars):

@@ -35,7 +35,9 @@ from tests.campaigns import make_campaign
 from tests.conftest import migrate
 
 ROOT = Path(__file__).parent.parent
-PARAGRAPH = "<p>We help companies to fill their calendars, and would like to show you in ten minutes how we do it.</p>\n"
+PARAGRAPH = (
+    "<p>We help companies to fill their calendars, and would like to show you in ten minutes how we do it.</p>\n"
+)
 HTML = (
     "<html><body><p>Dear {{ contact_name }},</p>\n<p>{{ company_name }} in {{ city }}, {{ country }}</p>\n"
     + PARAGRAPH * 18
@@ -58,7 +60,7 @@ def ses_simulator(latency_ms: float) -> Iterator[str]:
     """A simulator in its own process on the second core, without limits."""
     command = [sys.executable, "-m", "local.ses_simulator", "--port", "0", "--rate", "0", "--quota", "-1"]
     process = subprocess.Popen(
-        [*_pinned(1), *command, "--latency-ms", str(latency_ms)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [*pinned(1), *command, "--latency-ms", str(latency_ms)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     try:
         assert process.stdout is not None
@@ -148,7 +150,7 @@ def _used(before: resource.struct_rusage, seconds: float) -> dict[str, float]:
 def measured(endpoint: str, *arguments: str) -> dict[str, Any]:
     """Run one side in a process of its own on the first core."""
     finished = subprocess.run(
-        [*_pinned(0), sys.executable, "-m", "bench.sending", *arguments],
+        [*pinned(0), sys.executable, "-m", "bench.sending", *arguments],
         env={**os.environ, **ENVIRON, "AWS_ENDPOINT_URL_SESV2": endpoint},
         cwd=ROOT,
         check=True,
@@ -159,7 +161,7 @@ def measured(endpoint: str, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def _pinned(core: int) -> list[str]:
+def pinned(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if (os.cpu_count() or 1) > 1 else []
 
 
