@@ -40,7 +40,8 @@ def add_history(engine: sa.Engine, rows: int) -> None:
                     WITH c AS (INSERT INTO campaigns (name, status) VALUES ('old', 'completed') RETURNING id),
                     s AS (INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
                           SELECT id, 1, interval '0', 's', 't' FROM c)
-                    INSERT INTO scheduled_emails (campaign_id, lead_id, workflow_step_number, scheduled_for, status, sent_at)
+                    INSERT INTO scheduled_emails
+                        (campaign_id, lead_id, workflow_step_number, scheduled_for, status, sent_at)
                     SELECT c.id, gen_random_uuid(), 1, now() - interval '90 days', 'sent', now() - interval '90 days'
                     FROM c CROSS JOIN generate_series(1, :rows)
                 """),
