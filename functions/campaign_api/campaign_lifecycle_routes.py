@@ -106,7 +106,10 @@ class CampaignStats(Resource):
     "/v1/campaigns/<campaign_id>/start",
     operation_id="start_campaign",
     summary="Start a campaign",
-    description="Schedules all its emails. With `start_type` scheduled it waits for `scheduled_start_at` first.",
+    description=(
+        "Schedules all its emails. With `start_type` scheduled it waits for `scheduled_start_at` first. Errors of the "
+        "preflight are refused with the problem `not_ready`, in `preflight_errors`."
+    ),
     response_description="It is running, or scheduled.",
     tags=TAGS,
     openapi_extensions={
@@ -114,9 +117,11 @@ class CampaignStats(Resource):
     },
 )
 def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
-    from sendledger import campaign_lifecycle
+    from sendledger import campaign_lifecycle, preflight
 
-    started = campaign_lifecycle.start_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    engine, settings = api_resources.engine(), api_resources.settings()
+    preflight.refuse_start_unless_ready(engine, campaign_id, settings, api_resources.ses_client)
+    started = campaign_lifecycle.start_campaign(engine, campaign_id, request.context["caller"].actor)
     return Started.model_validate(started)
 
 
@@ -169,9 +174,7 @@ def cancel_campaign(campaign_id: CampaignId, request: Request) -> Cancelled:
 class LateEmailsDecision(Input):
     """What is to become of the emails that an outage made late."""
 
-    action: Annotated[
-        Literal["send", "skip"], Field(description="send: they are due now. skip: they are never sent.")
-    ]
+    action: Annotated[Literal["send", "skip"], Field(description="send: they are due now. skip: they are never sent.")]
 
 
 class LateEmailsDecided(Resource):

@@ -76,6 +76,9 @@ class NewCampaign(Input):
     scheduled_start_at: Instant | None = None
     from_address: Annotated[Mailbox | None, Field(description="Instead of the deployment's own.")] = None
     reply_to_address: Mailbox | None = None
+    postal_address_waived: Annotated[
+        Flag, Field(description="It may start although the deployment has no postal address for the footer.")
+    ] = False
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = False
@@ -98,6 +101,7 @@ class CampaignChanges(Input):
     scheduled_start_at: Instant | None = None
     from_address: Mailbox | None = None
     reply_to_address: Mailbox | None = None
+    postal_address_waived: Flag = only_given()
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = only_given()
@@ -121,6 +125,7 @@ class Campaign(Resource):
     use_workflow: bool
     from_address: str | None
     reply_to_address: str | None
+    postal_address_waived: bool
     start_type: StartType
     scheduled_start_at: dt.datetime | None
     lead_sources: list[str] | None

@@ -46,7 +46,6 @@ class NewReply(Input):
         Field(
             max_length=100,
             description="Further headers; those of RFC 3834 and the like show whether a person wrote it.",
-            examples=[{"Auto-Submitted": "auto-replied"}],
         ),
     ] = Field(default_factory=dict)
 

@@ -15,6 +15,7 @@ import datetime as dt
 import math
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
     """
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
-        _check_startable(campaign)
+        check_startable(campaign)
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         later = campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]
         if later and campaign["scheduled_start_at"] > now:
@@ -144,7 +145,12 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
     )
 
 
-def _check_startable(campaign: sa.RowMapping) -> None:
+def check_startable(campaign: sa.RowMapping) -> None:
+    """Whether its status and its type allow a start.
+
+    Raises:
+        IllegalTransition, InvalidInput
+    """
     check_transition("start", campaign["status"])
     if campaign["campaign_type"] in ("lead_generation", "fully_automated"):
         message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
@@ -371,10 +377,12 @@ def complete_finished_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
     return [campaign_id for campaign_id in candidates if mark_campaign_complete(engine, campaign_id)]
 
 
-def start_due_campaigns(engine: sa.Engine, deadline: float = math.inf) -> list[uuid.UUID]:
+def start_due_campaigns(
+    engine: sa.Engine, deadline: float = math.inf, check: Callable[[uuid.UUID], None] = lambda campaign_id: None
+) -> list[uuid.UUID]:
     """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason.
 
-    Begins no further start once `time.monotonic()` passes the deadline.
+    Begins no further start once `time.monotonic()` passes the deadline. `check` raises for one that must not start.
     """
     with engine.connect() as connection:
         due = list(
@@ -391,6 +399,7 @@ def start_due_campaigns(engine: sa.Engine, deadline: float = math.inf) -> list[u
         # Another tick may be faster, or somebody cancels it.
         with contextlib.suppress(IllegalTransition):
             try:
+                check(campaign_id)
                 start_campaign(engine, campaign_id)
                 started.append(campaign_id)
             except IllegalTransition:

@@ -53,6 +53,7 @@ _CAMPAIGN = (
     _table.c.use_workflow,
     _table.c.from_address,
     _table.c.reply_to_address,
+    _table.c.postal_address_waived,
     _table.c.start_type,
     _table.c.scheduled_start_at,
     _table.c.lead_sources,

@@ -66,6 +66,12 @@ class NobodyToEmail(InvalidInput):
     code = "nobody_to_email"
 
 
+class NotReady(InvalidInput):
+    """The preflight of the campaign found errors; `data["preflight_errors"]` lists them."""
+
+    code = "not_ready"
+
+
 class NotThisDeployment(SendledgerError):
     """This database belongs to another deployment: it is a copy, and a copy must not send."""
 

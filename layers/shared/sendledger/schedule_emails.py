@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +83,11 @@ SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reaso
 )
 _AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({_AUDIENCE}) a")
 _LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
+_REACHABLE = sa.text(
+    "DECLARE reachable_leads NO SCROLL CURSOR FOR"
+    + _JUDGED
+    + "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
+)
 _UUIDS = sa.ARRAY(sa.UUID)
 
 
@@ -111,6 +117,19 @@ def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[
     counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
     taken = counts.pop(None, 0)
     return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+
+
+def reachable_leads(
+    connection: sa.Connection, campaign: sa.RowMapping, chunk: int
+) -> Iterator[Sequence[sa.RowMapping]]:
+    """The leads that a start would write to, in chunks; with a cursor, so that memory does not grow with the audience.
+
+    Used once in a transaction, which closes the cursor when it ends.
+    """
+    connection.execute(_typed(_REACHABLE), _audience_parameters(campaign, 0, 1))
+    fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
+    while rows := connection.execute(fetch).mappings().all():
+        yield rows
 
 
 def schedule_leads(
@@ -225,7 +244,7 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
         InvalidInput: there is nothing to send, or a template is not valid.
     """
     errors: list[FieldError] = []
-    steps = _planned_steps(connection, campaign)
+    steps = planned_steps(connection, campaign)
     for number, step in enumerate(steps, 1):
         try:
             compile_template(step["subject"], step["body_text"], step["body_html"])
@@ -236,7 +255,12 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     _write_steps(connection, campaign["id"], steps)
 
 
-def _planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    """What a start would send in each step: the columns of `campaign_steps`.
+
+    Raises:
+        InvalidInput: there is nothing to send.
+    """
     if campaign["workflow_id"] is None:
         if campaign["email_template_id"] is None:
             message = "the campaign has neither an email template nor a workflow"

@@ -11,6 +11,7 @@ the next is claimed and fenced and the last one recorded, so that the SES rate i
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -31,6 +32,7 @@ from sendledger import (
     database,
     guardrails,
     late_emails,
+    preflight,
     record_results,
     row_work,
     sender_state,
@@ -157,7 +159,8 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
             except Exception:
                 # One campaign that cannot go on must not keep the others from being sent.
                 logger.exception("Row work failed", extra={"campaign_id": str(campaign_id)})
-    summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine, deadline))
+    ready = functools.partial(preflight.refuse_scheduled_start_unless_ready, engine, mail=resources.settings)
+    summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine, deadline, ready))
 
 
 _DUE = sa.text("""

@@ -9,15 +9,49 @@ import sqlalchemy as sa
 
 import api_resources
 import campaign_api_handler
+from local.postgres import Postgres
 from sendledger import api_keys
-from sendledger.tables import API_KEY_ROLES
+from sendledger.tables import API_KEY_ROLES, metadata, sender_state
+from tests.conftest import admin
 from tests.functions.campaign_api.api_client import ApiClient
+
+# Without them no campaign starts. There is no SENDER_FROM_ADDRESS, so SES and the DNS are not asked.
+MAIL_SETTINGS = {
+    "PUBLIC_URL": "https://mail.example.com",
+    "UNSUBSCRIBE_KEYS": "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    "POSTAL_ADDRESS": "1 Main Street, Springfield",
+}
+
+
+@pytest.fixture(scope="session")
+def kept_database(postgres: Postgres, template_database: str) -> str:
+    """The name of this worker's database for the API's tests: there are hundreds, and a new one for each takes long."""
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE api_tests TEMPLATE {template_database}"))
+    return "api_tests"
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, kept_database: str) -> Iterator[str]:
+    """The URL of a database with the current schema, emptied after the test."""
+    url = postgres.url(kept_database)
+    yield url
+    emptying = sa.create_engine(url, poolclass=sa.NullPool)
+    with emptying.begin() as connection:
+        # No triggers, so no foreign keys: in any order.
+        connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
+        for table in metadata.sorted_tables:
+            connection.execute(sa.delete(table))
+        connection.execute(sa.insert(sender_state))
 
 
 @pytest.fixture
 def clients(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ApiClient]]:
     """A client with a key of each role."""
     monkeypatch.setenv("DATABASE_URL", database_url)
+    for name, value in MAIL_SETTINGS.items():
+        monkeypatch.setenv(name, value)
     api_resources.engine.cache_clear()
     api_resources.settings.cache_clear()
     with engine.begin() as connection:

@@ -1,0 +1,83 @@
+"""The route that tells whether a campaign would arrive, before it is started."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import CampaignId, Resource
+
+router = APIGatewayHttpRouter()
+
+
+class Finding(Resource):
+    """One thing that the preflight found."""
+
+    check: Annotated[
+        str,
+        Field(
+            description=(
+                "unsubscribe_url, postal_address, leads, content, templates, account, sandbox, quota, identity, dkim, "
+                "mail_from, configuration_set, event_destination or dmarc."
+            )
+        ),
+    ]
+    message: str
+    detail: Annotated[
+        dict[str, Any],
+        Field(description="Data for programs: a template's step, variable, count and example leads, for one."),
+    ]
+
+
+class PreflightFacts(Resource):
+    """What to decide by. What could not be found out is missing or null."""
+
+    leads: Annotated[int, Field(description="Leads that would get mail.")]
+    leads_excluded: Annotated[dict[str, int], Field(description="Leads that would be left out, by reason.")]
+    leads_rendered: Annotated[int, Field(description="Leads for which every template was tried out.")] = 0
+    all_leads_rendered: bool = False
+    steps: int = 0
+    emails: Annotated[int, Field(description="Leads times steps.")] = 0
+    first_send_at: Annotated[dt.datetime | None, Field(description="If it were started now.")]
+    last_send_at: Annotated[dt.datetime | None, Field(description="With the account's whole rate and quota.")]
+    from_address: str | None = None
+    from_domain: str | None = None
+    identity: Annotated[str | None, Field(description="The SES identity that covers the sender.")] = None
+    mail_from_domain: str | None = None
+    dmarc: Annotated[str | None, Field(description="The DMARC record.")] = None
+    configuration_set: str | None = None
+    sandbox: bool | None = None
+    max_send_rate: Annotated[float | None, Field(description="Emails a second.")] = None
+    max_24_hour_send: Annotated[float | None, Field(description="Null: no limit, or unknown.")] = None
+    sent_last_24_hours: float | None = None
+
+
+class Preflight(Resource):
+    """What the preflight found."""
+
+    errors: Annotated[list[Finding], Field(description="The start is refused because of them.")]
+    warnings: list[Finding]
+    facts: PreflightFacts
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/preflight",
+    operation_id="preflight_campaign",
+    summary="Would a campaign arrive?",
+    description=(
+        "Looks at the content for every lead, at the SES account, identity and configuration set, and at the DNS. "
+        "Changes nothing. With very many leads some of them are not tried out; the facts say so."
+    ),
+    response_description="Errors, which forbid a start, warnings and facts.",
+    tags=["Campaigns"],
+)
+def preflight_campaign(campaign_id: CampaignId) -> Preflight:
+    from sendledger import preflight
+
+    settings = api_resources.settings()
+    findings = preflight.preflight(api_resources.engine(), campaign_id, settings, api_resources.ses_client)
+    return Preflight.model_validate(findings)

@@ -1,0 +1,125 @@
+"""The preflight: would this campaign arrive? A campaign in; errors, warnings and facts out, and nothing changed.
+
+Before a start by the API everything is looked at, before a scheduled start what needs the database only: SES was asked
+when the start was scheduled, and SES's own refusals pause a campaign.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaign_lifecycle import check_startable
+from sendledger.check_content import check_content
+from sendledger.check_delivery import TxtRecords, check_delivery, txt_records
+from sendledger.errors import NotReady
+from sendledger.findings import Findings
+from sendledger.schedule_emails import get_campaign
+from sendledger.settings import ApiSettings, MailSettings
+
+REPORT_SECONDS = 15.0
+"""Of rendering, when somebody wants to know; API Gateway gives up on a request after 29 s."""
+
+START_SECONDS = 5.0
+"""Of rendering, before a start."""
+
+# A start refuses these by itself, with errors of their own.
+_REFUSED_ANYWAY = frozenset({"leads", "content"})
+
+
+def preflight(
+    engine: sa.Engine,
+    campaign_id: uuid.UUID,
+    settings: ApiSettings,
+    ses_client: Callable[[], Any],
+    find_txt_records: TxtRecords = txt_records,
+    seconds: float = REPORT_SECONDS,
+) -> Findings:
+    """Look at everything; SES and the DNS are asked while no transaction is open.
+
+    `ses_client` makes an SESv2 client when it is needed.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    findings = Findings()
+    campaign, now = _check_content(engine, campaign_id, settings, findings, seconds)
+    from_address = campaign["from_address"] or settings.sender_from_address
+    if from_address is None:
+        findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
+    else:
+        emails = findings.facts.get("emails", 0)
+        configuration_set = settings.ses_configuration_set
+        check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
+    _estimate_times(campaign, now, settings.sender_rate_safety, findings)
+    return findings
+
+
+def refuse_start_unless_ready(
+    engine: sa.Engine, campaign_id: uuid.UUID, settings: ApiSettings, ses_client: Callable[[], Any]
+) -> None:
+    """The whole preflight, for a start by a person.
+
+    Raises:
+        NotFound, IllegalTransition, InvalidInput: it cannot be started at all.
+        NotReady: the preflight found errors.
+    """
+    with engine.connect() as connection:
+        check_startable(get_campaign(connection, campaign_id))
+    _refuse(preflight(engine, campaign_id, settings, ses_client, seconds=START_SECONDS))
+
+
+def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:
+    """The part that needs the database only, for a start whose time has come.
+
+    Raises:
+        NotReady: it found errors.
+    """
+    findings = Findings()
+    _check_content(engine, campaign_id, mail, findings, START_SECONDS)
+    _refuse(findings)
+
+
+def _check_content(
+    engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings, findings: Findings, seconds: float
+) -> tuple[sa.RowMapping, dt.datetime]:
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id)
+        check_content(connection, campaign, mail, findings, seconds)
+        return campaign, connection.execute(sa.select(sa.func.now())).scalar_one()
+
+
+def _refuse(findings: Findings) -> None:
+    errors = [error for error in findings.errors if error.check not in _REFUSED_ANYWAY]
+    if errors:
+        raise NotReady(
+            f"The campaign is not ready to be sent: {' '.join(error.message for error in errors)}",
+            preflight_errors=[
+                {"check": error.check, "message": error.message, "detail": dict(error.detail)} for error in errors
+            ],
+        )
+
+
+def _estimate_times(campaign: sa.RowMapping, now: dt.datetime, rate_safety: float, findings: Findings) -> None:
+    """When the first and the last email would go out if it were started now, with all of the account's rate."""
+    facts = findings.facts
+    delays, leads = facts.pop("step_delays_seconds", []), facts["leads"]
+    start = max(filter(None, [now, campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]]))
+    facts |= {"first_send_at": None, "last_send_at": None}
+    if not delays or not leads:
+        return
+    rate = facts.get("max_send_rate", 0.0) * rate_safety
+    per_day = facts.get("max_24_hour_send")
+    seconds = leads / rate if rate else 0.0
+    if per_day and leads > per_day:
+        seconds = max(seconds, leads / per_day * 86_400)
+    due, done = 0.0, 0.0
+    for delay in delays:
+        due += delay
+        done = max(due, done) + seconds
+    facts["first_send_at"] = start + dt.timedelta(seconds=delays[0])
+    facts["last_send_at"] = start + dt.timedelta(seconds=done)
