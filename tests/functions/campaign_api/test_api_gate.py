@@ -120,6 +120,11 @@ vesa  GET    /v1/campaigns/<campaign_id>/stats
 vesa  GET    /v1/scheduled-emails
 vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/send
+..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/mark-sent
+..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/requeue
+..sa  POST   /v1/campaigns/<campaign_id>/late-emails
+vesa  GET    /v1/sender
+..sa  POST   /v1/sender/resume
 vesa  GET    /v1/emails/<email_id>
 vesa  GET    /v1/replies
 ..sa  POST   /v1/replies
