@@ -12,7 +12,6 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-import invoke_sender
 from api_fields import (
     INT32_MAX,
     CampaignId,
@@ -23,6 +22,7 @@ from api_fields import (
     Resource,
     ScheduledEmailId,
 )
+from invoke_function import invoke_function
 from sendledger import emails, scheduled_emails
 
 router = APIGatewayHttpRouter()
@@ -173,7 +173,9 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
 def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
     with api_resources.transaction() as connection:
         due = scheduled_emails.make_due_now(connection, scheduled_email_id, request.context["caller"].actor)
-    invoke_sender.invoke_sender(api_resources.settings(), scheduled_email_id)
+    sender = api_resources.settings().sender_function_name
+    if sender is not None:
+        invoke_function(sender, {"scheduled_email_id": scheduled_email_id})
     return ScheduledEmail.model_validate(due)
 
 

@@ -23,7 +23,7 @@ SOURCE = "api"
 _table = leads
 _contact = sa.func.btrim(_table.c.contact_name)
 _blank = sa.func.nullif(sa.func.strpos(_contact, " "), 0)
-_LEAD = (
+LEAD = (
     _table.c.id,
     _table.c.email,
     sa.func.nullif(_table.c.company_name, "").label("company_name"),
@@ -59,6 +59,7 @@ _LEAD = (
     _table.c.created_at,
     _table.c.updated_at,
 )
+"""What is shown of a lead."""
 
 
 def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> sa.RowMapping:
@@ -74,7 +75,7 @@ def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: 
         raise _invalid(error) from error
     lock_addresses(connection)
     _refuse_duplicate(connection, values["email"])
-    inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": "manual"}).returning(*_LEAD)
+    inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": "manual"}).returning(*LEAD)
     return connection.execute(inserted).mappings().one()
 
 
@@ -82,7 +83,7 @@ def get(connection: sa.Connection, lead_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such lead.
     """
-    row = connection.execute(sa.select(*_LEAD).where(_table.c.id == lead_id)).mappings().one_or_none()
+    row = connection.execute(sa.select(*LEAD).where(_table.c.id == lead_id)).mappings().one_or_none()
     if row is None:
         raise NotFound("lead", lead_id)
     return row
@@ -99,7 +100,7 @@ def list_page(
     search: str | None = None,
 ) -> Page:
     """A page of leads, newest first. `email` is the whole address, `search` a part of company, contact or address."""
-    query = sa.select(*_LEAD)
+    query = sa.select(*LEAD)
     if status is not None:
         query = query.where(_table.c.status == status)
     if batch_id is not None:

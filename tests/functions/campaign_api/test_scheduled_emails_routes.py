@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
-import invoke_sender
+import invoke_function
 from local.threaded_server import RequestHandler, ThreadedServer
 from sendledger.tables import audit_log, emails, scheduled_emails
 from tests.campaigns import DAY, NO_DELAY, make_campaign
@@ -151,7 +151,7 @@ def test_sender_is_told_to_send_now(api: ApiClient, path: str, monkeypatch: pyte
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "test")
     api_resources.settings.cache_clear()
-    invoke_sender._client.cache_clear()
+    invoke_function._client.cache_clear()
     row = rows(api, path)[0]
     try:
         assert api.post(f"/v1/scheduled-emails/{row['id']}/send").status == 202
