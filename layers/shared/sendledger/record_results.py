@@ -200,9 +200,9 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": result.email.id,
         "kind": kind,
-        "message_id": outcome.message_id,
-        "error_code": outcome.error_code,
-        "message": outcome.message,
+        "message_id": _storable(outcome.message_id),
+        "error_code": _storable(outcome.error_code),
+        "message": _storable(outcome.message),
         "age": now - result.ended_at,
     }
     if kind == "retry":
@@ -217,6 +217,11 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
             "body_html": result.rendered.body_html,
         }
     return row
+
+
+def _storable(text: str | None) -> str | None:
+    """Words of others without what PostgreSQL refuses: one such character would lose the results of a whole chunk."""
+    return text.replace("\x00", "").encode(errors="replace").decode() if text is not None else None
 
 
 @dataclass(frozen=True)

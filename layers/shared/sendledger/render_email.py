@@ -227,9 +227,17 @@ def _render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
     # Template text between the tags is not put out through the budget.
     if len(rendered) > MAX_CHARACTERS:
         raise RenderError("too_long", f"The email is longer than {MAX_CHARACTERS:,} characters.")
-    if "\x00" in rendered:
-        raise RenderError("control_character", "The email contains a NUL character.")
+    if "\x00" in rendered or not _is_encodable(rendered):
+        raise RenderError("control_character", "The email contains a NUL or half a surrogate pair.")
     return rendered
+
+
+def _is_encodable(text: str) -> bool:
+    """A template can spell half a surrogate pair, which neither SES nor the database can store."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def compile_template(subject: str, body_text: str, body_html: str | None) -> CompiledTemplate:

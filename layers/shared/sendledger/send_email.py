@@ -121,6 +121,9 @@ def classify(code: str, message: str, http_status: int) -> Answer:
             return answer
     if http_status == 429:
         return Answer.SLOW_DOWN
+    if http_status in (401, 403, 404, 407):
+        # Not about this email: the credentials, a policy, the endpoint or a proxy. Every row would fail alike.
+        return Answer.STOP_UNTIL_OPERATOR
     # 408 is the server's view of a broken connection; every other 4xx says what was wrong with what it did read.
     return Answer.FAIL_ROW if 400 <= http_status < 500 and http_status != 408 else Answer.UNKNOWN
 
