@@ -184,6 +184,19 @@ class ApiSettings(MailSettings):
     sender_function_name: str | None = None
 
 
+class ExportSettings(_Settings):
+    """Where exports are written to."""
+
+    file_bucket: str
+
+
+class FileSettings(ExportSettings):
+    """What the API needs for files that do not fit into a request or an answer: a bucket, and who works with it."""
+
+    lead_import_function_name: str
+    export_function_name: str
+
+
 class UnsubscribeSettings(_Settings):
     """What the public Lambda needs besides the database."""
 
