@@ -30,12 +30,13 @@ class ScheduledLeads:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-_AUDIENCE = """
+AUDIENCE = """
     SELECT l.id, l.status, lower(btrim(l.email)) AS address
     FROM leads l
     WHERE (l.batch_id = ANY(:batch_ids)
            OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
 """
+"""The leads of a campaign's batches and list, with `audience_parameters`; a further condition on `l` may follow."""
 # A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
 REASON_LEFT_OUT = """
     CASE
@@ -52,7 +53,7 @@ REASON_LEFT_OUT = """
 """Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
 
 _JUDGED = f"""
-WITH audience AS MATERIALIZED ({_AUDIENCE}
+WITH audience AS MATERIALIZED ({AUDIENCE}
       AND (:buckets = 1
            OR (mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket
                -- An address that was edited between two buckets takes its lead from one into the other.
@@ -81,7 +82,7 @@ _SCHEDULE = sa.text(
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
 )
-_AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({_AUDIENCE}) a")
+_AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
 _LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
 _REACHABLE = sa.text(
     "DECLARE reachable_leads NO SCROLL CURSOR FOR"
@@ -91,7 +92,8 @@ _REACHABLE = sa.text(
 _UUIDS = sa.ARRAY(sa.UUID)
 
 
-def _audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
+def audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
+    """The parameters of the statements about an audience, those about a bucket of it included."""
     batch_ids = list(campaign["batch_ids"])
     if campaign["batch_id"] is not None:
         batch_ids.append(campaign["batch_id"])
@@ -104,7 +106,7 @@ def _typed(statement: sa.TextClause) -> sa.TextClause:
 
 def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     """How many leads the campaign's batches and list hold, before any is left out."""
-    parameters = _audience_parameters(campaign, 0, 1)
+    parameters = audience_parameters(campaign, 0, 1)
     return int(
         connection.scalar(_typed(_AUDIENCE_SIZE), {name: parameters[name] for name in ("campaign_id", "batch_ids")})
         or 0
@@ -113,7 +115,7 @@ def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
 
 def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[int, Counter[str]]:
     """How many leads would get mail, and how many would not, by reason; writes nothing."""
-    rows = connection.execute(_typed(_LEFT_OUT), _audience_parameters(campaign, 0, 1))
+    rows = connection.execute(_typed(_LEFT_OUT), audience_parameters(campaign, 0, 1))
     counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
     taken = counts.pop(None, 0)
     return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
@@ -126,7 +128,7 @@ def reachable_leads(
 
     Used once in a transaction, which closes the cursor when it ends.
     """
-    connection.execute(_typed(_REACHABLE), _audience_parameters(campaign, 0, 1))
+    connection.execute(_typed(_REACHABLE), audience_parameters(campaign, 0, 1))
     fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
     while rows := connection.execute(fetch).mappings().all():
         yield rows
@@ -140,7 +142,7 @@ def schedule_leads(
     Leads are put into buckets by a hash of their address, so that two leads with one address meet in one bucket and
     the second is left out, however large the audience is. Memory on this side does not grow with the audience.
     """
-    parameters = _audience_parameters(campaign, bucket, buckets)
+    parameters = audience_parameters(campaign, bucket, buckets)
     parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
     statement = _typed(_SCHEDULE).bindparams(
         sa.bindparam("workflow_id", type_=sa.UUID), sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True))
