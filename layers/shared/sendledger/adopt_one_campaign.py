@@ -167,7 +167,10 @@ def _open(
     now = connection.execute(sa.select(sa.func.now())).scalar_one()
     over = campaign["end_date"] is not None and campaign["end_date"] <= now
     paused = campaign["status"] == "paused" or over
-    ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
+    if run.options.dry_run:
+        ledger = adopt_ledger.count(connection, campaign, steps)
+    else:
+        ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
     if not ledger.rows:
         raise NothingToSend(["it has no leads that an email could go to"])
     result.take(ledger, "paused" if paused else "running", len(steps))
