@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from sendledger import database
-from sendledger.settings import ApiSettings, DatabaseSettings
+from sendledger.settings import ApiSettings, DatabaseSettings, FileSettings
+
+if TYPE_CHECKING:
+    from sendledger.file_bucket import FileBucket
+
+DAYS_FILES_ARE_KEPT = 7
+"""By the lifecycle rule of the bucket, see template.yaml."""
 
 
 @functools.cache
@@ -25,6 +32,29 @@ def settings() -> ApiSettings:
 def transaction() -> AbstractContextManager[sa.Connection]:
     """One transaction: committed at the end of the block, rolled back when an error leaves it."""
     return engine().begin()
+
+
+@functools.cache
+def file_settings() -> FileSettings:
+    return FileSettings.read()
+
+
+@functools.cache
+def file_bucket() -> FileBucket:
+    # Imported here: botocore would double the time of every cold start, and few requests need it.
+    from sendledger.file_bucket import FileBucket
+
+    return FileBucket(file_settings().file_bucket)
+
+
+def download_url(
+    key: str | None, file_name: str, written_at: dt.datetime | None, seconds: int
+) -> tuple[str | None, dt.datetime | None]:
+    """A URL for a file of the bucket and when it expires; both None where there is no file, or none any more."""
+    now = dt.datetime.now(dt.UTC)
+    if key is None or written_at is None or now > written_at + dt.timedelta(days=DAYS_FILES_ARE_KEPT):
+        return None, None
+    return file_bucket().download_url(key, file_name, seconds), now + dt.timedelta(seconds=seconds)
 
 
 @functools.cache

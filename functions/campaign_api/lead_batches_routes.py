@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -15,10 +15,12 @@ from pydantic import Field
 import api_requests
 import api_resources
 from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, no_content
+from invoke_function import invoke_function
 from sendledger import import_leads, lead_batches
 
 router = APIGatewayHttpRouter()
 TAGS = ["Lead batches"]
+URL_SECONDS = 3600
 
 _CSV_BODY = {
     "required": True,
@@ -37,6 +39,13 @@ class LeadBatch(Resource):
     id: UUID
     name: str
     source_file: str | None
+    status: Annotated[
+        Literal["pending", "importing", "completed", "failed", "deleting"],
+        Field(description="`pending`: its file has not been uploaded yet."),
+    ]
+    failure_reason: Annotated[
+        str | None, Field(description="Why it failed, in words. The leads of the rows before were imported.")
+    ]
     uploaded_by: Annotated[str | None, Field(description="The name of the API key that was used.")]
     total_leads: Annotated[int | None, Field(description="Rows read: imported, failed and duplicates.")]
     successful_imports: int | None
@@ -49,6 +58,19 @@ class LeadBatch(Resource):
     created_at: dt.datetime | None
     completed_at: Annotated[dt.datetime | None, Field(description="Null while it is being imported.")]
     updated_at: dt.datetime
+
+
+class LeadBatchWithRejects(LeadBatch):
+    """One import of leads, and the rows that were not taken."""
+
+    rejects_url: Annotated[
+        str | None,
+        Field(
+            description="Of an uploaded file: a CSV file with each row that was not taken and what is wrong with it. "
+            "Correct and import it. Null while there is none, and after 7 days, when it is deleted."
+        ),
+    ]
+    rejects_url_expires_at: Annotated[dt.datetime | None, Field(description="Get the batch again for another URL.")]
 
 
 class RowError(Resource):
@@ -85,7 +107,8 @@ class LeadBatchPage(Resource):
         "Apollo, LinkedIn, Mailchimp and Amazon Pinpoint are recognised whatever their case, blanks and underscores, "
         "and every other one becomes a custom field under its name. A row that cannot be used, or that says that the "
         "person opted out, is an error and does not keep the others from being imported. Leads that are there already "
-        "are left as they are: the same file twice adds nothing. The limit is 4.5 MB; split a larger file."
+        "are left as they are: the same file twice adds nothing. The limit is 4.5 MB; a larger file is uploaded with "
+        "`POST /v1/lead-batches/uploads`."
     ),
     status_code=201,
     response_description="What became of the file.",
@@ -122,9 +145,14 @@ def list_lead_batches(limit: Limit = 50, cursor: Cursor = None) -> LeadBatchPage
     response_description="The lead batch.",
     tags=TAGS,
 )
-def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatch:
+def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
     with api_resources.transaction() as connection:
-        return LeadBatch.model_validate(lead_batches.get(connection, lead_batch_id))
+        batch = lead_batches.get(connection, lead_batch_id)
+    # Not older than its batch; deleted with the other files of that day.
+    url, expires_at = api_resources.download_url(
+        batch["rejects_object"], f"rejects-{batch['created_at']:%Y-%m-%d}.csv", batch["created_at"], URL_SECONDS
+    )
+    return LeadBatchWithRejects.model_validate({**batch, "rejects_url": url, "rejects_url_expires_at": expires_at})
 
 
 @router.delete(
@@ -133,14 +161,20 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatch:
     summary="Delete a lead batch and its leads",
     description=(
         "As if the file had never been imported. Refused once a campaign has used one of its leads: what they were "
-        "sent would be lost."
+        "sent would be lost. With many leads that takes minutes; until then its status is `deleting`."
     ),
     status_code=204,
+    responses={202: {"description": "The lead batch is marked, and deleted in the background."}},
     response_description="The lead batch and its leads are deleted.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "A campaign uses it (`campaigns` names it), or has used one of its leads."},
 )
 def delete_lead_batch(lead_batch_id: LeadBatchId) -> Response[None]:
     with api_resources.transaction() as connection:
-        lead_batches.delete(connection, lead_batch_id)
-    return no_content()
+        done = lead_batches.delete(connection, lead_batch_id)
+    if done:
+        return no_content()
+    files = api_resources.file_settings()
+    event = {"bucket": files.file_bucket, "lead_batch_id": str(lead_batch_id)}
+    invoke_function(files.lead_import_function_name, event)
+    return Response(202)

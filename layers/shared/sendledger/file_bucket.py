@@ -1,6 +1,6 @@
 """The bucket of imported and exported files, in S3: files are read and written in parts, so that memory is bounded.
 
-No database. The lifecycle rule of the bucket (template.yaml) deletes every file after `DAYS_KEPT`.
+No database.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from typing import Any, Self
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
-
-DAYS_KEPT = 7
 
 PART_BYTES = 8 * 1024 * 1024
 """Of a file that is read or written. S3 wants at least 5 MiB, and at most 10,000 parts: 80 GB.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
@@ -28,13 +28,7 @@ from sendledger.read_leads import read_leads
 from sendledger.tables import lead_batches as _table
 from sendledger.write_csv import csv_bytes
 
-UPLOADS = "imports/"
-"""Where uploaded files are, each under the id of its lead batch. Its arrival starts the import (template.yaml)."""
-
 REJECTS = "rejects/"
-
-UPLOAD_SECONDS = 3600
-"""How long a file can be uploaded after the lead batch was made."""
 
 MAX_ROWS = 10_000_000
 """Of one file. Skipping as many after an interruption takes minutes, and a run has fifteen."""
@@ -53,17 +47,10 @@ class FileGivenUp(SendledgerError):
     code = "file_given_up"
 
 
-def create_upload(connection: sa.Connection, batch: dict[str, Any]) -> sa.RowMapping:
-    """A pending lead batch, which waits for the file `source_object`; `batch` holds its name and the like."""
-    id_ = uuid4()
-    values = {**batch, "id": id_, "status": "pending", "source_object": f"{UPLOADS}{id_}.csv"}
-    return connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
-
-
 def lead_batch_of(key: str) -> UUID | None:
     """The lead batch that an uploaded file belongs to, by its key."""
     try:
-        return UUID(key.removeprefix(UPLOADS).removesuffix(".csv"))
+        return UUID(key.removeprefix(lead_batches.UPLOADS).removesuffix(".csv"))
     except ValueError:
         return None
 
@@ -72,7 +59,7 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
     """The lead batches that nobody seems to work on although there is work, or whose file is overdue."""
     age = sa.func.now() - _table.c.updated_at
     overdue = sa.case(
-        (_table.c.status == "pending", age > sa.text(f"interval '{UPLOAD_SECONDS + 600} s'")),
+        (_table.c.status == "pending", age > sa.text(f"interval '{lead_batches.UPLOAD_SECONDS + 600} s'")),
         else_=age > sa.text("interval '10 min'"),
     )
     unfinished = _table.c.status.in_(("pending", "importing", "deleting"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from uuid import UUID
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
@@ -19,7 +21,20 @@ LEADS_PER_DELETION = 20_000
 MOST_NAMED = 20
 """How many users of a lead batch an error names."""
 
+UPLOADS = "imports/"
+"""Where uploaded files are in the bucket, each under the id of its lead batch. Its arrival starts the import."""
+
+UPLOAD_SECONDS = 3600
+"""How long the upload of a file can be begun after its lead batch was made."""
+
 _table = lead_batches
+
+
+def create_pending(connection: sa.Connection, batch: Mapping[str, Any]) -> sa.RowMapping:
+    """A lead batch that waits for the file `source_object`; `batch` holds its name and the like."""
+    id_ = uuid4()
+    values = {**batch, "id": id_, "status": "pending", "source_object": f"{UPLOADS}{id_}.csv"}
+    return connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
 
 
 def get(connection: sa.Connection, lead_batch_id: UUID) -> sa.RowMapping:
