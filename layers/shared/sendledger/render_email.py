@@ -177,6 +177,9 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError("the numbers are too large")
         return super().call_binop(context, operator, left, right)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No str.format, which Jinja2 would let through: a width in it makes a text of any length."""
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         for type_, names in _SAFE_ATTRIBUTES.items():
             if isinstance(obj, type_):
