@@ -32,8 +32,12 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "DELETE /v1/leads/<lead_id>": "editor",
     "GET /v1/lead-batches": "viewer",
     "POST /v1/lead-batches": "editor",
+    "POST /v1/lead-batches/uploads": "editor",
     "GET /v1/lead-batches/<lead_batch_id>": "viewer",
     "DELETE /v1/lead-batches/<lead_batch_id>": "editor",
+    # Personal data in bulk
+    "POST /v1/exports": "editor",
+    "GET /v1/exports/<export_id>": "editor",
     # Content
     "GET /v1/email-templates": "viewer",
     "POST /v1/email-templates": "editor",
@@ -70,6 +74,11 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     # The sender
     "GET /v1/sender": "viewer",
     "POST /v1/sender/resume": "sender",
+    # Who may do what, and who did what
+    "GET /v1/api-keys": "admin",
+    "POST /v1/api-keys": "admin",
+    "DELETE /v1/api-keys/<api_key_id>": "admin",
+    "GET /v1/audit-log": "admin",
     # What comes back
     "GET /v1/replies": "viewer",
     "POST /v1/replies": "sender",

@@ -39,6 +39,7 @@ _TAGS = (
     "About",
     "Leads",
     "Lead batches",
+    "Exports",
     "Email templates",
     "Workflows",
     "Campaigns",
@@ -47,6 +48,8 @@ _TAGS = (
     "Replies",
     "Suppressions",
     "Sender",
+    "API keys",
+    "Audit log",
 )
 
 _PROBLEM = {

@@ -95,4 +95,5 @@ ScheduledEmailId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Id of t
 EmailId = Annotated[UUID, Path(description="Id of the email.")]
 LeadId = Annotated[UUID, Path(description="Id of the lead.")]
 SuppressionId = Annotated[UUID, Path(description="Id of the suppression.")]
+ApiKeyId = Annotated[UUID, Path(description="Id of the API key.")]
 LeadBatchId = Annotated[UUID, Path(description="Id of the lead batch.")]

@@ -14,11 +14,15 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import about_routes
 import api_access
+import api_keys_routes
 import api_requests
 import api_resources
+import audit_log_routes
 import campaign_lifecycle_routes
 import campaigns_routes
 import email_templates_routes
+import exports_routes
+import idempotent_requests
 import lead_batches_routes
 import leads_routes
 import preflight_routes
@@ -26,6 +30,7 @@ import replies_routes
 import scheduled_emails_routes
 import sender_routes
 import suppressions_routes
+import uploads_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
@@ -39,6 +44,8 @@ for _routes in (
     about_routes,
     leads_routes,
     lead_batches_routes,
+    uploads_routes,
+    exports_routes,
     email_templates_routes,
     workflows_routes,
     campaigns_routes,
@@ -46,6 +53,8 @@ for _routes in (
     preflight_routes,
     scheduled_emails_routes,
     sender_routes,
+    api_keys_routes,
+    audit_log_routes,
     replies_routes,
     suppressions_routes,
 ):
@@ -69,7 +78,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         route, caller = _pass_gate(request)
         logged |= {"route": route.name, "api_key_id": caller and str(caller.id)}
         app.append_context(caller=caller)
-        answer = app.resolve(event, context)
+        answer = idempotent_requests.answer_once(request, route, caller, lambda: app.resolve(event, context))
     except Exception as error:
         problem = problem_of(error, request_id)
         answer = {

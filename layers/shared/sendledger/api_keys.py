@@ -11,6 +11,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sendledger.errors import NotFound
+from sendledger.pagination import Page, newest_first
 from sendledger.tables import API_KEY_ROLES, api_keys
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
@@ -60,6 +62,27 @@ def create(
         .returning(api_keys.c.id, api_keys.c.created_at)
     ).one()
     return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
+
+
+def list_page(connection: sa.Connection, limit: int, cursor: str | None) -> Page:
+    """A page of keys without their secrets, newest first; revoked and expired ones too."""
+    shown = [column for column in api_keys.c if column.name != "key_hash"]
+    return newest_first(connection, sa.select(*shown), api_keys, limit, cursor)
+
+
+def revoke(connection: sa.Connection, api_key_id: UUID) -> None:
+    """End a key at once and for good; revoking it again changes nothing.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    revoked = connection.execute(
+        sa.update(api_keys)
+        .where(api_keys.c.id == api_key_id)
+        .values(revoked_at=sa.func.coalesce(api_keys.c.revoked_at, sa.func.now()))
+    )
+    if revoked.rowcount == 0:
+        raise NotFound("API key", api_key_id)
 
 
 def authenticate(connection: sa.Connection, key: str) -> ApiKey | None:

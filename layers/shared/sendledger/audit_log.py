@@ -1,4 +1,4 @@
-"""The audit log: who did what to which thing, written in the transaction of the deed itself. Writes `audit_log`."""
+"""The audit log: who did what to which thing, written in the transaction of the deed itself. Uses `audit_log`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.pagination import Page, by_id
 from sendledger.tables import audit_log
 
 
@@ -28,3 +29,22 @@ def record(
             detail=dict(detail or {}),
         )
     )
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    actor: str | None = None,
+    action: str | None = None,
+    entity_type: str | None = None,
+    entity_id: str | None = None,
+) -> Page:
+    """A page of entries, oldest first, of those that fit every filter given."""
+    filters = {"actor": actor, "action": action, "entity_type": entity_type, "entity_id": entity_id}
+    query = sa.select(audit_log)
+    for name, value in filters.items():
+        if value is not None:
+            query = query.where(audit_log.c[name] == value)
+    return by_id(connection, query, audit_log, limit, cursor)

@@ -710,3 +710,18 @@ replies = Table(
     Index("replies_campaign_id_idx", "campaign_id"),
     Index("replies_email_id_idx", "email_id"),
 )
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("api_key_id", UUID, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # SHA-256 of method, path, query and body, hex.
+    Column("request_hash", Text, nullable=False),
+    _required_timestamp("started_at"),
+    # NULL while the request is being worked on.
+    Column("status", Integer),
+    Column("answer", JSONB(none_as_null=True)),
+    CheckConstraint("(status IS NULL) = (answer IS NULL)", name="answered"),
+    Index("idempotency_keys_started_at_idx", "started_at"),
+)

@@ -1,0 +1,60 @@
+"""The route of the audit log: who did what."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import Cursor, Limit, NextCursor, Resource
+from sendledger import audit_log
+
+router = APIGatewayHttpRouter()
+
+Filter = Annotated[str | None, Query(min_length=1, max_length=255)]
+
+
+class AuditLogEntry(Resource):
+    """One deed."""
+
+    id: int
+    occurred_at: dt.datetime
+    actor: Annotated[str, Field(description="api_key:<id>, recipient, or sendledger itself.")]
+    action: Annotated[str, Field(examples=["campaign.start"])]
+    entity_type: str
+    entity_id: str
+    detail: dict[str, Any]
+
+
+class AuditLogPage(Resource):
+    """One page of the audit log."""
+
+    items: list[AuditLogEntry]
+    next_cursor: NextCursor
+
+
+@router.get(
+    "/v1/audit-log",
+    operation_id="list_audit_log",
+    summary="Who did what?",
+    description="Entries are never changed and never removed.",
+    response_description="Entries in the order in which they were made.",
+    tags=["Audit log"],
+)
+def list_audit_log(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    actor: Filter = None,
+    action: Filter = None,
+    entity_type: Filter = None,
+    entity_id: Filter = None,
+) -> AuditLogPage:
+    with api_resources.transaction() as connection:
+        page = audit_log.list_page(
+            connection, limit, cursor, actor=actor, action=action, entity_type=entity_type, entity_id=entity_id
+        )
+    return AuditLogPage.model_validate(page)

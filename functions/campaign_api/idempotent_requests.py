@@ -1,0 +1,78 @@
+"""Requests with an Idempotency-Key are carried out once: a repeated one gets the answer of the first.
+
+A request and the way to answer it go in, the answer comes out. Reads and writes `idempotency_keys`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+import api_requests
+import api_resources
+from api_access import Route
+from sendledger import idempotency
+from sendledger.api_keys import ApiKey
+from sendledger.errors import FieldError, InvalidInput
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+"""Marks the answer to a repeated request."""
+
+_MUTATING = ("POST", "PUT", "PATCH", "DELETE")
+_KEY = re.compile(r"[!-~]{1,255}")
+_SECRETS = {"POST /v1/api-keys": "key"}
+"""What is shown once is not kept: in a repeated answer it is null."""
+
+Answer = dict[str, Any]
+
+
+def answer_once(
+    request: APIGatewayProxyEventV2, route: Route, caller: ApiKey | None, answer: Callable[[], Answer]
+) -> Answer:
+    """Answer the request, or repeat the answer that its key has got already; an error of ours (5xx) is not kept.
+
+    Raises:
+        InvalidInput: the key is malformed, or was used for another request.
+        RequestInProgress: the first request with this key has not been answered yet.
+    """
+    key = request.headers.get(HEADER.lower())
+    if key is None or caller is None or request.http_method not in _MUTATING:
+        return answer()
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(
+            "The request is not valid.", [FieldError(HEADER, "must be 1 to 255 printable ASCII characters")]
+        )
+    body = api_requests.body_bytes(request)
+    hash_ = idempotency.request_hash(request.http_method, request.path, request.raw_query_string, body)
+    with api_resources.transaction() as connection:
+        kept = idempotency.begin(connection, caller.id, key, hash_)
+    if kept is not None:
+        return {**kept.answer, "headers": {**kept.answer["headers"], REPLAYED: "true"}}
+    try:
+        answered = answer()
+    except BaseException:
+        _forget(caller, key)
+        raise
+    if answered["statusCode"] >= 500:
+        _forget(caller, key)
+    else:
+        with api_resources.transaction() as connection:
+            idempotency.keep(connection, caller.id, key, answered["statusCode"], _without_secret(answered, route))
+    return answered
+
+
+def _forget(caller: ApiKey, key: str) -> None:
+    with api_resources.transaction() as connection:
+        idempotency.forget(connection, caller.id, key)
+
+
+def _without_secret(answer: Answer, route: Route) -> Answer:
+    name = _SECRETS.get(route.name)
+    if name is None or answer["statusCode"] >= 300:
+        return answer
+    return {**answer, "body": json.dumps({**json.loads(answer["body"]), name: None})}
