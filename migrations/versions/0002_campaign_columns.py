@@ -50,6 +50,8 @@ def upgrade() -> None:
             ADD CONSTRAINT campaigns_completed_without_row_work_check CHECK (
                 status <> 'completed' OR row_work = '[]')
     """)
+    # Comparisons by an application that still calls the status an enum go on working.
+    op.execute("CREATE CAST (campaign_status AS text) WITH INOUT AS IMPLICIT")
     op.execute("""
         CREATE INDEX campaigns_open_idx ON campaigns (id) WHERE status IN ('scheduled', 'running', 'paused')
     """)
@@ -58,6 +60,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     # A state that the old application does not know becomes the nearest one in which it leaves the campaign alone.
     op.execute("DROP INDEX campaigns_open_idx")
+    op.execute("DROP CAST (campaign_status AS text)")
     op.execute("""
         ALTER TABLE campaigns
             DROP CONSTRAINT campaigns_status_check,

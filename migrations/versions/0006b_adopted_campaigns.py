@@ -2,7 +2,8 @@
 
 The old application goes on writing `campaigns.status` in its own words. Where the campaign is Sendledger's by then, a
 trigger translates what a person may have meant (pause, go on, archive) and drops the rest, above all the premature
-`completed`. Sendledger's own sessions are told by their application_name.
+`completed`. What still leaves its queue after the campaign was taken over counts as sent, so that it is not sent again.
+Sendledger's own sessions are told by their application_name.
 """
 
 from alembic import op
@@ -57,9 +58,57 @@ END $$;
 CREATE TRIGGER guard_campaign_status BEFORE UPDATE OF status ON campaigns FOR EACH ROW
     WHEN (OLD.status IS DISTINCT FROM NEW.status AND current_setting('application_name') <> 'sendledger')
     EXECUTE FUNCTION guard_campaign_status();
+
+CREATE FUNCTION settle_email_of_others() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    stage integer := CASE WHEN NEW.follow_up_stage ~ '^follow_up_[0-9]{1,3}$'
+                          THEN substr(NEW.follow_up_stage, 11)::integer + 1 END;
+    settled scheduled_emails;
+BEGIN
+    PERFORM FROM campaigns WHERE id = NEW.campaign_id FOR NO KEY UPDATE;
+    UPDATE scheduled_emails
+    SET status = 'sent', reason = NULL, sent_at = coalesce(NEW.sent_at AT TIME ZONE 'UTC', now()),
+        ses_message_id = NEW.external_id, email_id = NEW.id, updated_at = now()
+    WHERE (status = 'pending' OR (status = 'cancelled' AND reason = 'paused'))
+      -- Without a stage it is the step that the lead would have had next.
+      AND id = (SELECT e.id FROM scheduled_emails e
+                WHERE e.lead_id = NEW.lead_id AND e.campaign_id = NEW.campaign_id
+                  AND (e.workflow_step_number = stage
+                       OR (stage IS NULL AND (e.status IN ('pending', 'sending')
+                                              OR (e.status = 'cancelled' AND e.reason = 'paused'))))
+                ORDER BY e.workflow_step_number LIMIT 1)
+    RETURNING * INTO settled;
+    IF FOUND THEN
+        UPDATE emails SET scheduled_email_id = settled.id WHERE id = NEW.id;
+        UPDATE campaigns SET emails_sent_count = emails_sent_count + 1 WHERE id = NEW.campaign_id;
+        UPDATE scheduled_emails n SET scheduled_for = settled.sent_at + s.delay, updated_at = now()
+        FROM campaign_steps s
+        WHERE s.campaign_id = n.campaign_id AND s.step_number = n.workflow_step_number
+          AND n.lead_id = settled.lead_id AND n.campaign_id = settled.campaign_id
+          AND n.workflow_step_number = settled.workflow_step_number + 1
+          AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+          AND n.scheduled_for < settled.sent_at + s.delay;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER settle_email_of_others_new AFTER INSERT ON emails FOR EACH ROW
+    WHEN (NEW.campaign_id IS NOT NULL AND NEW.scheduled_email_id IS NULL
+          AND NEW.status IN ('sent', 'delivered', 'opened', 'clicked', 'bounced', 'spam')
+          AND current_setting('application_name') <> 'sendledger')
+    EXECUTE FUNCTION settle_email_of_others();
+CREATE TRIGGER settle_email_of_others_queued AFTER UPDATE OF status ON emails FOR EACH ROW
+    WHEN (NEW.campaign_id IS NOT NULL AND NEW.scheduled_email_id IS NULL
+          AND (OLD.status IS NULL OR OLD.status IN ('queued', 'failed')) AND OLD.sent_at IS NULL
+          AND NEW.status IN ('sent', 'delivered', 'opened', 'clicked', 'bounced', 'spam')
+          AND current_setting('application_name') <> 'sendledger')
+    EXECUTE FUNCTION settle_email_of_others();
 """
 # What the adoption changed in the old columns goes back to what it was; what has happened since stays.
 DOWNGRADE = """
+DROP TRIGGER settle_email_of_others_queued ON emails;
+DROP TRIGGER settle_email_of_others_new ON emails;
+DROP FUNCTION settle_email_of_others();
 DROP TRIGGER guard_campaign_status ON campaigns;
 DROP FUNCTION guard_campaign_status();
 UPDATE campaigns c

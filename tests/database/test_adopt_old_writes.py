@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -101,6 +102,54 @@ def test_campaign_of_the_old_application_is_its_own(engine: sa.Engine, status: s
     with old_application(engine) as connection:
         campaign_id = OldApplication(connection).campaign(status="active", campaign_type="manual")
     assert old_write(engine, campaign_id, status) == status
+
+
+def test_status_may_be_called_an_enum(engine: sa.Engine) -> None:
+    with old_application(engine) as connection:
+        campaign_id = OldApplication(connection).campaign(status="draft")
+        connection.exec_driver_sql("UPDATE campaigns SET status = 'active'::campaign_status")
+        query = "SELECT id FROM campaigns WHERE status = 'active'::campaign_status"
+        assert connection.exec_driver_sql(query).scalar_one() == campaign_id
+
+
+def mail_of_others(engine: sa.Engine, campaign_id: uuid.UUID, **values: Any) -> uuid.UUID:
+    lead_id = rows_of(engine, campaign_id)[0]["lead_id"]
+    with old_application(engine) as connection:
+        return OldApplication(connection).email(campaign_id, lead_id, **values)
+
+
+def test_email_that_the_old_application_sends_is_not_sent_again(
+    engine: sa.Engine, running: uuid.UUID, resources: Resources, ses: SesSimulator
+) -> None:
+    email_id = mail_of_others(engine, running, days_ago=0, external_id="smtp-1")
+    first, second, *_ = rows_of(engine, running)
+    assert (first["status"], first["email_id"], first["ses_message_id"]) == ("sent", email_id, "smtp-1")
+    assert second["scheduled_for"] - first["sent_at"] >= DAY
+    send_due_emails(resources, 60.0)
+    pass_time(engine, DAY + dt.timedelta(seconds=60))
+    send_due_emails(resources, 60.0)
+    assert len(ses.accepted()) == 3
+    campaign = campaign_row(engine, running)
+    assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 4)
+
+
+def test_email_that_leaves_the_old_queue_is_not_sent_again(engine: sa.Engine, running: uuid.UUID) -> None:
+    email_id = mail_of_others(engine, running, days_ago=None, status="queued", follow_up_stage="follow_up_1")
+    assert statuses(engine, running) == {"pending": 4}
+    with old_application(engine) as connection:
+        connection.execute(
+            sa.text("UPDATE emails SET status = 'sent', sent_at = now() WHERE id = :id"), {"id": email_id}
+        )
+    assert [row["status"] for row in rows_of(engine, running)[:2]] == ["pending", "sent"]
+
+
+def test_news_of_an_email_that_was_sent_before_settles_nothing(engine: sa.Engine, running: uuid.UUID) -> None:
+    email_id = mail_of_others(engine, running, days_ago=1, status="failed")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE emails SET status = 'delivered' WHERE id = :id"), {"id": email_id})
+    with old_application(engine) as connection:
+        connection.execute(sa.text("UPDATE emails SET status = 'opened' WHERE id = :id"), {"id": email_id})
+    assert statuses(engine, running) == {"pending": 4}
 
 
 def test_what_was_wanted_and_what_came_of_it_is_in_the_audit_log(engine: sa.Engine, running: uuid.UUID) -> None:

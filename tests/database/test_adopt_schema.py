@@ -40,6 +40,7 @@ CATALOG = {
         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace""",
     "triggers": "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
     "functions": "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "casts": "SELECT castsource::regtype::text, casttarget::regtype::text, castcontext FROM pg_cast WHERE oid >= 16384",
     "types": "SELECT enumtypid::regtype::text, enumlabel, enumsortorder FROM pg_enum",
     "sequences": "SELECT sequencename, data_type::text, start_value, increment_by FROM pg_sequences",
 }
