@@ -11,8 +11,10 @@ from aws_lambda_powertools.logging import Logger
 logger = Logger(child=True)
 
 
-def invoke_function(name: str, event: dict[str, Any]) -> None:
-    """If it cannot be reached, the function finds the work itself at its next schedule."""
+def invoke_function(name: str | None, event: dict[str, Any]) -> None:
+    """Without a name, or if it cannot be reached, the function finds the work itself with its next schedule."""
+    if name is None:
+        return
     # Imported here: boto3 would double the time of every cold start of the API, and few requests need it.
     from botocore.exceptions import BotoCoreError, ClientError
 

@@ -173,9 +173,7 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
 def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
     with api_resources.transaction() as connection:
         due = scheduled_emails.make_due_now(connection, scheduled_email_id, request.context["caller"].actor)
-    sender = api_resources.settings().sender_function_name
-    if sender is not None:
-        invoke_function(sender, {"scheduled_email_id": scheduled_email_id})
+    invoke_function(api_resources.settings().sender_function_name, {"scheduled_email_id": scheduled_email_id})
     return ScheduledEmail.model_validate(due)
 
 

@@ -1,18 +1,18 @@
-"""The Lambda that writes exports to the bucket, in the background.
+"""The Lambda that writes exports to the bucket, in the background: an event in, files out.
 
-{"export_id": "…"}             write this export
-{…scheduled event…}            invoke itself for those that were left behind (every ten minutes)
+    {"export_id": "…"}             write this export
+    {…scheduled event…}            write what was left behind, or what nobody could tell it of (every five minutes)
+
+An export begins anew when it is interrupted.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import time
 from typing import Any
 from uuid import UUID
 
-import botocore.session
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -24,6 +24,9 @@ from sendledger.write_export import write_export
 
 SPARE_SECONDS = 60.0
 """Kept free before the Lambda's own timeout: a page may take as long as a statement may."""
+
+MUCH_TIME = 600.0
+"""An export that would have less is left for the next schedule."""
 
 logger = Logger()
 
@@ -40,14 +43,14 @@ def _bucket() -> FileBucket:
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     if "export_id" in event:
-        deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
         write_export(_engine(), _bucket(), UUID(event["export_id"]), deadline)
         return
-    with _engine().begin() as connection:
-        left_behind = exports.unfinished(connection)
-    for export_id in left_behind:
-        logger.warning("Writes an export that was left behind", extra={"export_id": str(export_id)})
-        client = botocore.session.get_session().create_client("lambda")
-        payload = json.dumps({"export_id": str(export_id)})
-        client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload=payload)
+    while time.monotonic() < deadline - MUCH_TIME:
+        with _engine().begin() as connection:
+            left_behind = exports.unfinished(connection)
+        if not left_behind:
+            return
+        logger.warning("Writes an export that was left behind", extra={"export_id": str(left_behind[0])})
+        write_export(_engine(), _bucket(), left_behind[0], deadline)

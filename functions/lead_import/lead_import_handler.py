@@ -2,10 +2,11 @@
 
     {"Records": […]}                              files have arrived in the bucket
     {"bucket": "…", "lead_batch_id": "…"}         go on with this lead batch
-    {"bucket": "…"}                               go on with those that were left behind (every ten minutes)
+    {"bucket": "…"}                               go on with those that were left behind (every five minutes)
 
 The bucket is not among the settings: it notifies the function, and could not be made if it needed it to be there first.
-An invocation ends before its time is up and invokes the next one. One that crashes is repeated by Lambda and goes on.
+An invocation ends before its time is up and invokes the next one. One that crashes is repeated by Lambda and goes on;
+what still is not finished then, or where the Lambda API cannot be reached, is found by the schedule.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import botocore.session
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger import database, large_imports
 from sendledger.file_bucket import FileBucket
@@ -46,21 +49,20 @@ def _bucket(name: str) -> FileBucket:
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
-    if "Records" in event or "lead_batch_id" in event:
-        for bucket, lead_batch_id in _asked_for(event):
-            if large_imports.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
-                _go_on(context, bucket, lead_batch_id)
-        return
-    with _engine().begin() as connection:
-        left_behind = large_imports.unfinished(connection)
-    for lead_batch_id in left_behind:
-        logger.warning("Goes on with what was left behind", extra={"lead_batch_id": str(lead_batch_id)})
-        _go_on(context, event["bucket"], lead_batch_id)
+    for bucket, lead_batch_id in _work(event):
+        if large_imports.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
+            _go_on(context, bucket, lead_batch_id)
 
 
-def _asked_for(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
+def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
     if "lead_batch_id" in event:
         yield event["bucket"], UUID(event["lead_batch_id"])
+    elif "bucket" in event:
+        with _engine().begin() as connection:
+            left_behind = large_imports.unfinished(connection)
+        for lead_batch_id in left_behind:
+            logger.warning("Goes on with what was left behind", extra={"lead_batch_id": str(lead_batch_id)})
+            yield event["bucket"], lead_batch_id
     for record in event.get("Records", []):
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         key = unquote_plus(record["s3"]["object"]["key"])
@@ -73,5 +75,9 @@ def _asked_for(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
 
 def _go_on(context: LambdaContext, bucket: str, lead_batch_id: UUID) -> None:
     payload = json.dumps({"bucket": bucket, "lead_batch_id": str(lead_batch_id)})
-    client = botocore.session.get_session().create_client("lambda")
-    client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload=payload)
+    patience = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
+    client = botocore.session.get_session().create_client("lambda", config=patience)
+    try:
+        client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload=payload)
+    except (BotoCoreError, ClientError) as error:
+        logger.warning("Left for the schedule to go on with", extra={"error": type(error).__name__})

@@ -48,9 +48,10 @@ def get(connection: sa.Connection, export_id: UUID) -> sa.RowMapping:
 
 def unfinished(connection: sa.Connection) -> list[UUID]:
     """The exports that nobody seems to work on, oldest first."""
-    left_behind = sa.and_(
-        _table.c.status.in_(("pending", "running")),
-        _table.c.updated_at < sa.func.now() - sa.text("interval '10 min'"),
+    age = sa.func.now() - _table.c.updated_at
+    left_behind = sa.or_(
+        sa.and_(_table.c.status == "pending", age > sa.text("interval '1 min'")),
+        sa.and_(_table.c.status == "running", age > sa.text("interval '10 min'")),
     )
     return list(connection.scalars(sa.select(_table.c.id).where(left_behind).order_by(_table.c.updated_at)))
 

@@ -60,6 +60,7 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
     age = sa.func.now() - _table.c.updated_at
     overdue = sa.case(
         (_table.c.status == "pending", age > sa.text(f"interval '{lead_batches.UPLOAD_SECONDS + 600} s'")),
+        (_table.c.status == "deleting", age > sa.text("interval '1 min'")),
         else_=age > sa.text("interval '10 min'"),
     )
     unfinished = _table.c.status.in_(("pending", "importing", "deleting"))

@@ -191,10 +191,11 @@ class ExportSettings(_Settings):
 
 
 class FileSettings(ExportSettings):
-    """What the API needs for files that do not fit into a request or an answer: a bucket, and who works with it."""
+    """What the API needs for files that do not fit into a request or an answer."""
 
-    lead_import_function_name: str
-    export_function_name: str
+    # Told that there is work; without their names they find it with their schedules.
+    lead_import_function_name: str | None = None
+    export_function_name: str | None = None
 
 
 class UnsubscribeSettings(_Settings):
