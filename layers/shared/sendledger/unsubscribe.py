@@ -78,10 +78,13 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         .returning(unsubscribes.c.campaign_id)
     ).all()
     _count(connection, undone, -1)
-    bounced = sa.exists().where(
-        emails.c.lead_id == leads.c.id,
-        sa.func.lower(leads.c.email) == _suppressed.c.value,
-        emails.c.delivery_status.in_(("bounced", "complained")),
+    bounced = sa.exists(
+        # Not SELECT *: the public function may not read all columns.
+        sa.select(emails.c.lead_id).where(
+            emails.c.lead_id == leads.c.id,
+            sa.func.lower(leads.c.email) == _suppressed.c.value,
+            emails.c.delivery_status.in_(("bounced", "complained")),
+        )
     )
     removed = connection.execute(
         sa.update(_suppressed)
@@ -112,7 +115,7 @@ def _addresses(connection: sa.Connection, email: EmailReference) -> list[str]:
 
 
 def _campaign_exists(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
-    return connection.scalar(sa.select(sa.exists().where(campaigns.c.id == campaign_id))) or False
+    return connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is not None
 
 
 def _count(connection: sa.Connection, campaign_ids: Sequence[uuid.UUID], change: int) -> None:
