@@ -18,6 +18,7 @@ from api_access import MINIMUM_ROLE, PUBLIC
 from api_requests import METHODS_WITH_BODY
 from campaign_api_handler import app
 from http_errors import PROBLEM_JSON
+from idempotent_requests import HEADER, MUTATING
 
 TITLE = "Sendledger"
 VERSION = "1.0.0"
@@ -107,6 +108,16 @@ _MESSAGE = {
     "properties": {"message": {"type": "string"}},
     "required": ["message"],
 }
+_IDEMPOTENCY_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": (
+        "Makes the request safe to repeat: for 24 hours the same key with the same request gets the same answer "
+        "(marked Idempotency-Replayed) and changes nothing; with another request it is refused with 422."
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
 
 
@@ -168,8 +179,12 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
         problems[404] = _PROBLEMS[404]
     if method in METHODS_WITH_BODY:
         problems |= {status: _PROBLEMS[status] for status in (400, 413, 415)}
-    if "x-conflict" in operation:
-        problems[409] = operation.pop("x-conflict")
+    conflicts = [operation.pop("x-conflict")] if "x-conflict" in operation else []
+    if method in MUTATING:
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+        conflicts.append("The first request with this Idempotency-Key is still being worked on.")
+    if conflicts:
+        problems[409] = " ".join(conflicts)
     responses = operation["responses"]
     if "204" in responses:
         responses["204"].pop("content", None)

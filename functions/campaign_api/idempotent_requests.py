@@ -23,7 +23,7 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 """Marks the answer to a repeated request."""
 
-_MUTATING = ("POST", "PUT", "PATCH", "DELETE")
+MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
 _SECRETS = {"POST /v1/api-keys": "key"}
 """What is shown once is not kept: in a repeated answer it is null."""
@@ -41,7 +41,7 @@ def answer_once(
         RequestInProgress: the first request with this key has not been answered yet.
     """
     key = request.headers.get(HEADER.lower())
-    if key is None or caller is None or request.http_method not in _MUTATING:
+    if key is None or caller is None or request.http_method not in MUTATING:
         return answer()
     if not _KEY.fullmatch(key):
         raise InvalidInput(
