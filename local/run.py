@@ -25,6 +25,7 @@ import sqlalchemy as sa
 from local.api_client import ApiClient, ApiError
 from local.cloudformation import TemplateError
 from local.demo import load_demo
+from local.event_queue import EventQueue
 from local.postgres import Postgres, PostgresError
 from local.ses_simulator import LedgerInUseError, SesSimulator
 from local.ses_simulator import PortTakenError as SimulatorPortTakenError
@@ -124,8 +125,9 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     resources.enter_context(_only_one(folder / "lock"))
     database_url = options.database_url or _postgres(folder / "postgres", resources)
     ses_url, inbox = options.ses_url, "your SES endpoint has none"
+    ses_events = EventQueue()
     if ses_url is None:
-        ses_url = inbox = _simulator(folder / "inbox.jsonl", options.port + 1, resources)
+        ses_url = inbox = _simulator(folder / "inbox.jsonl", options.port + 1, ses_events, resources)
     log: IO[bytes] = sys.stderr.buffer
     if not options.verbose:
         log = resources.enter_context((folder / "functions.log").open("ab"))
@@ -139,6 +141,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         variables=os.environ,
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),
+        ses_events=ses_events,
     )
     resources.callback(stack.stop)
     stack.invoke("MigrateFunction", {})
@@ -212,12 +215,12 @@ def _check_database(url: str) -> None:
         engine.dispose()
 
 
-def _simulator(ledger: Path, port: int, resources: contextlib.ExitStack) -> str:
+def _simulator(ledger: Path, port: int, events: EventQueue, resources: contextlib.ExitStack) -> str:
     """The URL of a running SES simulator, on the port next to the API's where that is free."""
     try:
-        return resources.enter_context(SesSimulator(ledger_path=ledger, port=port)).url
+        return resources.enter_context(SesSimulator(ledger_path=ledger, port=port, event_sink=events.put)).url
     except SimulatorPortTakenError:
-        return resources.enter_context(SesSimulator(ledger_path=ledger)).url
+        return resources.enter_context(SesSimulator(ledger_path=ledger, event_sink=events.put)).url
 
 
 def _is_local(url: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import IO, Any, Self
 
 from local.api_gateway import ApiGateway
 from local.clock import Clock, scheduled_event
+from local.event_queue import EventQueue
 from local.functions import Functions
 from local.http_front import HttpRequest, HttpResponse, http_front
 from local.lambda_api import LambdaApi
@@ -20,7 +22,10 @@ from local.threaded_server import HOST
 PARAMETERS = {
     "DeploymentId": "local",
     "SenderFromAddress": "Nora Lind <nora@harbour-booking.example>",
+    "Network": "none",
+    "Database": "existing",
     "DatabaseHost": "localhost",
+    "DatabaseCaBundle": "",
     "PostalAddress": "Harbour Booking, 1 Quay Street, Bristol BS1 4RB",
     "UnsubscribeKeys": "local:bm90IGEgc2VjcmV0OiBldmVyeWJvZHkgaGFzIHRoaXMga2V5",
     "ReplyDomain": "reply.harbour-booking.example",
@@ -46,7 +51,8 @@ class LocalStack:
 
     `variables` win over the template's values of environment variables, in the functions that declare them. `aws` are
     the AWS_* variables that functions get for credentials; without it they get dummies. `log` (a real file) gets what
-    the functions print. Schedules are kept once `tick_every` says how fast.
+    the functions print. Schedules are kept once `tick_every` says how fast. `ses_events` is where the SES simulator
+    puts its events; from `start` on the function that takes them in gets them.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -64,7 +70,9 @@ class LocalStack:
         variables: Mapping[str, str] | None = None,
         aws: Mapping[str, str] | None = None,
         region: str = "us-east-1",
+        ses_events: EventQueue | None = None,
     ) -> None:
+        self._ses_events = ses_events
         self._server = http_front(port, self._handle)
         self.url = f"http://{HOST}:{self._server.port}"
         try:
@@ -90,6 +98,8 @@ class LocalStack:
 
     def start(self) -> Self:
         self._server.start()
+        if self._ses_events is not None:
+            self._ses_events.start(lambda batch: self.invoke("SesEventsFunction", batch))
         return self
 
     def tick_every(self, seconds: float) -> None:
@@ -103,6 +113,10 @@ class LocalStack:
     def finish(self) -> None:
         """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends."""
         self.tick_every(0)
+        self._functions.wait_until_idle()
+        if self._ses_events is not None:
+            with contextlib.suppress(TimeoutError):
+                self._ses_events.drain()
         self._functions.refuse_more()
         self._functions.wait_until_idle()
 
@@ -110,6 +124,8 @@ class LocalStack:
         """Stop at once. A sender that is killed while it sends leaves emails whose outcome is unknown."""
         self.tick_every(0)
         self._functions.stop()
+        if self._ses_events is not None:
+            self._ses_events.stop()
         self._server.stop()
 
     def __enter__(self) -> Self:
