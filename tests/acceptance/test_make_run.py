@@ -24,6 +24,7 @@ from tests.campaigns import pass_time
 
 ROOT = Path(__file__).parents[2]
 LEADS = 14
+LATER = "13 {status}, 1 skipped"  # one of the addresses bounces
 
 
 class Run:
@@ -96,17 +97,19 @@ def test_the_demo_goes_on_after_ctrl_c_in_its_middle_and_completes(
     environment = {"DATABASE_URL": database_url, "TICK_SECONDS": "0.3", "SENDLEDGER_API_KEY": "sl_fixed"}
     first = start(**environment)
     assert "14 leads, 2 duplicates, 4 broken" in first.wait_for("leads.csv")
-    first.wait_for(f"running; step 1: {LEADS} sent; step 2: {LEADS} pending")
+    waits = f"running; step 1: {LEADS} sent; step 2: {LATER.format(status='pending')}"
+    first.wait_for(waits)
     first.stop()
 
     second = start(**environment)
-    second.wait_for(f"running; step 1: {LEADS} sent; step 2: {LEADS} pending")
+    second.wait_for(waits)
     pass_time(engine, timedelta(minutes=1))
-    second.wait_for(f"step 2: {LEADS} sent; step 3: {LEADS} pending")
+    later = LATER.format(status="sent")
+    second.wait_for(f"step 2: {later}; step 3: {LATER.format(status='pending')}")
     pass_time(engine, timedelta(minutes=1))
-    second.wait_for(f"completed; step 1: {LEADS} sent; step 2: {LEADS} sent; step 3: {LEADS} sent")
+    second.wait_for(f"completed; step 1: {LEADS} sent; step 2: {later}; step 3: {later}")
     (campaign,) = second.get("/v1/campaigns", "sl_fixed")["items"]
-    assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 3 * LEADS)
+    assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 3 * LEADS - 2)
     second.stop(signal.SIGTERM)
 
     third = start(**environment)

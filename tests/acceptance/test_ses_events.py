@@ -1,4 +1,4 @@
-"""What comes back from SES, told from outside: who bounces or complains is left alone, a bad list stops its campaign."""
+"""What comes back from SES, told from outside: who bounces or complains is left alone, a bad list stops a campaign."""
 
 from __future__ import annotations
 
