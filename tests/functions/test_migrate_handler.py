@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from pydantic import ValidationError
 
 import migrate_handler
@@ -16,7 +17,7 @@ from local.postgres import Postgres
 from sendledger import api_keys
 from tests.conftest import MIGRATIONS, admin
 
-HEAD = max(file.name[:4] for file in (MIGRATIONS / "versions").glob("*.py"))
+HEAD = ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 @pytest.fixture
