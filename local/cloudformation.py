@@ -63,8 +63,9 @@ def load(path: Path) -> dict[str, Any]:
 class Values:
     """Resolves values of one template.
 
-    `parameters` are values of parameters, `functions` the names by which Ref and GetAtt Arn know each function, and
-    `attributes` what GetAtt answers for other resources, by `LogicalId.Attribute`.
+    `parameters` are values of parameters, `functions` the names by which Ref and GetAtt Arn know each function,
+    `buckets` those by which Ref knows each bucket, and `attributes` what GetAtt answers for other resources, by
+    `LogicalId.Attribute`.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class Values:
         region: str,
         functions: Mapping[str, str],
         attributes: Mapping[str, str],
+        buckets: Mapping[str, str],
     ) -> None:
         self._declared: Mapping[str, Any] = document.get("Parameters", {})
         self._conditions: Mapping[str, Any] = document.get("Conditions", {})
         self._parameters = parameters
         self._functions = functions
         self._attributes = attributes
+        self._buckets = buckets
         self._region = region
         self._pseudo = {
             "AWS::AccountId": ACCOUNT_ID,
@@ -138,6 +141,8 @@ class Values:
             return self._pseudo[name]
         if name in self._functions:
             return self._functions[name]
+        if name in self._buckets:
+            return self._buckets[name]
         if name not in self._declared:
             raise TemplateError(f"{where}: the local stack has no value for !Ref {name}")
         declared = self._declared[name]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from local.api_gateway import ApiGateway
 from local.clock import Clock, scheduled_event
@@ -18,6 +18,9 @@ from local.http_front import HttpRequest, HttpResponse, http_front
 from local.lambda_api import LambdaApi
 from local.template import Schedule, read_template
 from local.threaded_server import HOST
+
+if TYPE_CHECKING:
+    from local.object_store import ObjectStore
 
 PARAMETERS = {
     "DeploymentId": "local",
@@ -80,6 +83,7 @@ class LocalStack:
         except BaseException:
             self._server.stop()
             raise
+        self._object_store = self._open_object_store()
         environment = {
             **{name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ},
             **(aws or DUMMY_CREDENTIALS),
@@ -87,6 +91,7 @@ class LocalStack:
             "AWS_DEFAULT_REGION": region,
             "AWS_ENDPOINT_URL_LAMBDA": self.url,
             "AWS_ENDPOINT_URL_SESV2": ses_url,
+            **({"AWS_ENDPOINT_URL_S3": self._object_store.url} if self._object_store else {}),
             "DATABASE_URL": database_url,
             # What runs on this machine is not reached through a proxy.
             "NO_PROXY": "localhost,127.0.0.1",
@@ -98,6 +103,8 @@ class LocalStack:
 
     def start(self) -> Self:
         self._server.start()
+        if self._object_store is not None:
+            self._object_store.start()
         if self._ses_events is not None:
             self._ses_events.start(lambda batch: self.invoke("SesEventsFunction", batch))
         return self
@@ -126,6 +133,8 @@ class LocalStack:
         self._functions.stop()
         if self._ses_events is not None:
             self._ses_events.stop()
+        if self._object_store is not None:
+            self._object_store.stop()
         self._server.stop()
 
     def __enter__(self) -> Self:
@@ -135,6 +144,18 @@ class LocalStack:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _open_object_store(self) -> ObjectStore | None:
+        if not self._template.buckets:
+            return None
+        from local.object_store import ObjectStore  # loading moto takes a second
+
+        return ObjectStore(self._template.buckets, self._template.region, self._tell_of_object)
+
+    def _tell_of_object(self, bucket: str, key: str, event: Any) -> None:
+        for told in self._template.notifications:
+            if told.bucket == bucket and key.startswith(told.prefix):
+                self._functions.invoke_async(self._functions.find(told.function), json.dumps(event).encode())
 
     def invoke(self, name: str, event: Any) -> Any:
         """The result of a function, as it would be to a synchronous Lambda invocation.

@@ -1,4 +1,4 @@
-"""What template.yaml says about the functions: their code, environment, routes and schedules.
+"""What template.yaml says about the functions: their code, environment, routes, schedules, and the files they get.
 
 The local stack is wired by this and by nothing else, so that what runs here is what is deployed.
 """
@@ -13,13 +13,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from local.cloudformation import TemplateError, Values, as_text, load
+from local.cloudformation import STACK_NAME, TemplateError, Values, as_text, load
 
 _FUNCTION = "AWS::Serverless::Function"
 _HTTP_API = "AWS::Serverless::HttpApi"
+_BUCKET = "AWS::S3::Bucket"
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 # Where the events of a function come from that the local stack does not deliver by itself.
-_OTHER_SOURCES = {"SQS", "SNS", "S3", "EventBridgeRule", "CloudWatchEvent", "CloudWatchLogs"}
+_OTHER_SOURCES = {"SQS", "SNS", "EventBridgeRule", "CloudWatchEvent", "CloudWatchLogs"}
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,21 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class BucketNotification:
+    """A function that is told of each new object of a bucket whose key begins with `prefix`."""
+
+    bucket: str
+    prefix: str
+    function: str
+
+
+@dataclass(frozen=True)
 class Template:
     functions: Mapping[str, Function]
     routes: tuple[Route, ...]
     schedules: tuple[Schedule, ...]
+    buckets: tuple[str, ...]
+    notifications: tuple[BucketNotification, ...]
     region: str
 
 
@@ -91,7 +103,11 @@ def read_template(
     endpoint = api_endpoint or f"https://local.execute-api.{region}.amazonaws.com"
     apis = [logical_id for logical_id, resource in resources.items() if resource.get("Type") == _HTTP_API]
     names: dict[str, str] = {}
-    values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis})
+    buckets: dict[str, str] = {}
+    values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis}, buckets)
+    for logical_id, resource in resources.items():
+        if resource.get("Type") == _BUCKET and values.is_made(resource, logical_id):
+            buckets[logical_id] = f"{STACK_NAME}-{logical_id.lower()}"
     found = {
         logical_id: _with_globals(resource.get("Properties", {}), document.get("Globals", {}).get("Function", {}))
         for logical_id, resource in resources.items()
@@ -103,6 +119,7 @@ def read_template(
     reader = _Reader(path.parent, values, given or {})
     routes: list[Route] = []
     schedules: list[Schedule] = []
+    notifications: list[BucketNotification] = []
     for logical_id, properties in found.items():
         for event_name, event in properties.get("Events", {}).items():
             read_event = reader.event(logical_id, event_name, event)
@@ -110,11 +127,13 @@ def read_template(
                 routes.append(read_event)
             elif isinstance(read_event, Schedule):
                 schedules.append(read_event)
+            elif isinstance(read_event, BucketNotification):
+                notifications.append(read_event)
     functions = {
         logical_id: reader.function(logical_id, names[logical_id], properties)
         for logical_id, properties in found.items()
     }
-    return Template(functions, tuple(routes), tuple(schedules), region)
+    return Template(functions, tuple(routes), tuple(schedules), tuple(buckets.values()), tuple(notifications), region)
 
 
 def _with_globals(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,13 +181,17 @@ class _Reader:
             maximum_event_age=float(self._values.resolve(maximum_event_age, f"{logical_id}.EventInvokeConfig")),
         )
 
-    def event(self, logical_id: str, name: str, event: Mapping[str, Any]) -> Route | Schedule | None:
+    def event(
+        self, logical_id: str, name: str, event: Mapping[str, Any]
+    ) -> Route | Schedule | BucketNotification | None:
         where = f"{logical_id}.Events.{name}"
         kind = event["Type"]
         if kind == "HttpApi":
             return self._route(logical_id, event.get("Properties", {}), where)
         if kind == "Schedule":
             return self._schedule(logical_id, name, event["Properties"], where)
+        if kind == "S3":
+            return self._notification(logical_id, event["Properties"], where)
         if kind in _OTHER_SOURCES:
             return None
         raise TemplateError(f"{where}: the local stack does not know events of type {kind}")
@@ -184,6 +207,13 @@ class _Reader:
             function=logical_id,
             timeout=read.get("TimeoutInMillis", 30_000) / 1000,
         )
+
+    def _notification(self, logical_id: str, properties: Mapping[str, Any], where: str) -> BucketNotification:
+        read = self._values.resolve(properties, where)
+        rules = {rule["Name"]: rule["Value"] for rule in read.get("Filter", {}).get("S3Key", {}).get("Rules", [])}
+        if read["Events"] not in ("s3:ObjectCreated:*", ["s3:ObjectCreated:*"]) or rules.keys() - {"prefix"}:
+            raise TemplateError(f"{where}: the local stack tells of s3:ObjectCreated:* only, filtered by a prefix")
+        return BucketNotification(read["Bucket"], rules.get("prefix", ""), logical_id)
 
     def _schedule(self, logical_id: str, name: str, properties: Mapping[str, Any], where: str) -> Schedule:
         read = self._values.resolve(properties, where)

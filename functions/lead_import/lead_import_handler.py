@@ -66,11 +66,11 @@ def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
     for record in event.get("Records", []):
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         key = unquote_plus(record["s3"]["object"]["key"])
-        lead_batch_id = large_imports.lead_batch_of(key)
-        if lead_batch_id is None:
+        uploaded = large_imports.lead_batch_of(key)
+        if uploaded is None:
             logger.warning("A file that no lead batch waits for", extra={"object_key": key})
         else:
-            yield record["s3"]["bucket"]["name"], lead_batch_id
+            yield record["s3"]["bucket"]["name"], uploaded
 
 
 def _go_on(context: LambdaContext, bucket: str, lead_batch_id: UUID) -> None:

@@ -1,0 +1,121 @@
+"""S3 on this machine: moto's server with the template's buckets, which tells functions of new objects as S3 does.
+
+Objects are in memory, or in temporary files where they are large, and gone when the process ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, quote_plus
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import botocore.session
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from local.cloudformation import ACCOUNT_ID
+from local.threaded_server import HOST
+
+_ABOUT_OBJECTS = {"partNumber", "acl", "tagging", "retention", "legal-hold"}
+
+
+class ObjectStore:
+    """Listens when made, serves from `start` to `stop`. `on_created` gets a bucket, a key and the S3 event of both."""
+
+    def __init__(
+        self, buckets: Iterable[str], region: str, on_created: Callable[[str, str, dict[str, Any]], None]
+    ) -> None:
+        self._buckets = list(buckets)
+        self._region = region
+        self._on_created = on_created
+        self._server = make_server(
+            HOST,
+            0,
+            self._answering(DomainDispatcherApplication(create_backend_app)),
+            threaded=True,
+            request_handler=_QuietHandler,
+        )
+        self.url = f"http://{HOST}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="object-store", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        session = botocore.session.get_session()
+        session.set_credentials("test", "test")
+        client = session.create_client("s3", region_name=self._region, endpoint_url=self.url)
+        place = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
+        for bucket in self._buckets:
+            client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+        client.close()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def _answering(self, moto: WSGIApplication) -> WSGIApplication:
+        """The same application, which tells of what it has stored once it has answered."""
+
+        def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            answered: dict[str, Any] = {}
+
+            def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+                answered.update({name.lower(): value for name, value in headers}, status=status)
+                return start_response(status, headers, *rest)
+
+            yield from moto(environ, start)
+            if answered["status"].startswith("200") and (name := _created(environ)):
+                self._tell(name, environ, answered.get("etag", ""))
+
+        return answer
+
+    def _tell(self, name: str, environ: WSGIEnvironment, etag: str) -> None:
+        bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
+        self._on_created(bucket, key, self._event(name, bucket, key, environ.get("CONTENT_LENGTH") or "0", etag))
+
+    def _event(self, name: str, bucket: str, key: str, size: str, etag: str) -> dict[str, Any]:
+        """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
+        record = {
+            "eventVersion": "2.1",
+            "eventSource": "aws:s3",
+            "awsRegion": self._region,
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "eventName": name,
+            "userIdentity": {"principalId": f"AWS:{ACCOUNT_ID}"},
+            "requestParameters": {"sourceIPAddress": HOST},
+            "responseElements": {"x-amz-request-id": uuid.uuid4().hex[:16].upper(), "x-amz-id-2": "local"},
+            "s3": {
+                "s3SchemaVersion": "1.0",
+                "configurationId": "local",
+                "bucket": {"name": bucket, "ownerIdentity": {"principalId": "local"}, "arn": f"arn:aws:s3:::{bucket}"},
+                "object": {
+                    "key": quote_plus(key, safe="/"),
+                    "size": int(size),
+                    "eTag": etag.strip('"'),
+                    "sequencer": uuid.uuid4().hex[:16].upper(),
+                },
+            },
+        }
+        return {"Records": [record]}
+
+
+def _created(environ: WSGIEnvironment) -> str | None:
+    """The name of the event, if the request has made an object."""
+    query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True).keys()
+    if "/" not in environ["PATH_INFO"].strip("/"):
+        return None
+    if environ["REQUEST_METHOD"] == "PUT" and not query & _ABOUT_OBJECTS:
+        return "ObjectCreated:Put"
+    if environ["REQUEST_METHOD"] == "POST" and "uploadId" in query:
+        return "ObjectCreated:CompleteMultipartUpload"
+    return None
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Not logged: a presigned URL is a secret."""
