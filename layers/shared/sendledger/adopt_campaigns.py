@@ -33,6 +33,10 @@ from sendledger.tables import metadata
 from sendledger.translate_placeholders import read_vocabulary
 
 
+LOCK_TIMEOUT = "10s"
+"""Whoever holds a campaign longer than this is left alone; the run ends and is started again."""
+
+
 @dataclass
 class _Transactions:
     """One transaction after the other, each committed at its end; of a dry run nothing stays but the count."""
@@ -46,6 +50,7 @@ class _Transactions:
         added = self.run.copies.added
         added.clear()
         with self.engine.connect() as connection:
+            connection.execute(sa.text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
             yield connection
             if not self.run.options.dry_run:
                 connection.commit()
