@@ -32,7 +32,6 @@ from sendledger.schedule_emails import get_campaign
 from sendledger.tables import metadata
 from sendledger.translate_placeholders import read_vocabulary
 
-
 LOCK_TIMEOUT = "10s"
 """Whoever holds a campaign longer than this is left alone; the run ends and is started again."""
 

@@ -1,4 +1,4 @@
-"""Placeholders of the old application's texts, turned into ours: `{{companyName}}` → `{{ company_name | default('') }}`.
+"""The old application's placeholders, turned into ours: `{{companyName}}` → `{{ company_name | default('') }}`.
 
 In: a text and what its database says about custom variables; out: a template of ours, and the placeholders that mean
 nothing to us. A lead without a value gets an empty string or the variable's default, as before, instead of no email.
