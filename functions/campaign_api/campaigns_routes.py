@@ -29,6 +29,7 @@ from api_fields import (
 )
 from sendledger import campaigns
 from sendledger.email_address import normalized_address
+from sendledger.guardrails import Limits
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
@@ -79,6 +80,7 @@ class NewCampaign(Input):
     postal_address_waived: Annotated[
         Flag, Field(description="It may start although the deployment has no postal address for the footer.")
     ] = False
+    guardrails: Limits = Limits()
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = False
@@ -102,6 +104,9 @@ class CampaignChanges(Input):
     from_address: Mailbox | None = None
     reply_to_address: Mailbox | None = None
     postal_address_waived: Flag = only_given()
+    guardrails: Annotated[Limits, Field(description="Can be changed at any time; replaces all limits that it had.")] = (
+        only_given()
+    )
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = only_given()
@@ -126,6 +131,7 @@ class Campaign(Resource):
     from_address: str | None
     reply_to_address: str | None
     postal_address_waived: bool
+    guardrails: Limits
     start_type: StartType
     scheduled_start_at: dt.datetime | None
     lead_sources: list[str] | None
@@ -145,6 +151,15 @@ class Campaign(Resource):
     emails_scheduled_count: int
     emails_sent_count: int
     emails_failed_count: int
+    emails_delivered_count: Annotated[int, Field(description="Emails that a mail server has taken.")]
+    emails_bounced_count: Annotated[int, Field(description="Emails that bounced, for good or for the time being.")]
+    emails_complained_count: Annotated[int, Field(description="Emails that were reported as spam.")]
+    emails_opened_count: Annotated[
+        int, Field(description="Emails that were opened, however often; privacy proxies and scanners do not count.")
+    ]
+    emails_clicked_count: Annotated[int, Field(description="Emails with a click, however many; as for opens.")]
+    emails_unsubscribed_count: int
+    emails_replied_count: int
     current_workflow_step: int
     leads_excluded: Annotated[dict[str, int], Field(description="Leads left out at the start, by reason.")]
     row_work: Annotated[

@@ -17,7 +17,7 @@ from sendledger.pagination import Page
 from sendledger.tables import campaign_leads, campaigns, email_templates, lead_batches, leads, workflows
 
 CHANGEABLE_STATUSES = ("draft", "scheduled")
-ALWAYS_CHANGEABLE = frozenset({"name", "description"})
+ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
 DELETABLE_STATUSES = ("draft", "completed", "cancelled", "failed", "archived")
 TYPES_WITHOUT_AUDIENCE = ("lead_generation", "fully_automated")
 """These find their own leads; every other type, those of the old application included, is outreach."""
@@ -73,6 +73,14 @@ _CAMPAIGN = (
     _table.c.emails_scheduled_count,
     _table.c.emails_sent_count,
     _table.c.emails_failed_count,
+    _table.c.emails_delivered_count,
+    _table.c.emails_bounced_count,
+    _table.c.emails_complained_count,
+    _table.c.emails_opened_count,
+    _table.c.emails_clicked_count,
+    _table.c.emails_unsubscribed_count,
+    _table.c.emails_replied_count,
+    _table.c.guardrails,
     _table.c.current_workflow_step,
     _table.c.leads_excluded,
     _table.c.row_work,
@@ -129,14 +137,14 @@ def update(
 
     Raises:
         NotFound: there is no such campaign.
-        Conflict: it has started, and more than its name and description would change.
+        Conflict: it has started, and more than its name, description and guardrails would change.
         InvalidInput: as in `create`.
     """
     current = _lock(connection, campaign_id)
     if lead_ids is not None or not changes.keys() <= ALWAYS_CHANGEABLE:
         if current["status"] not in CHANGEABLE_STATUSES:
             raise Conflict(
-                f"The campaign is {current['status']}; only its name and description can be changed.",
+                f"The campaign is {current['status']}; only its name, description and guardrails can be changed.",
                 status=current["status"],
             )
         merged = {**current, **changes}

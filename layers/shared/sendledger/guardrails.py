@@ -7,15 +7,13 @@ resume only what was sent since then counts. Reads `campaigns`, `emails`, `email
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Iterable
+from typing import Annotated
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
-from sendledger import campaign_lifecycle
-from sendledger.errors import IllegalTransition
 from sendledger.settings import GuardrailSettings
 
 LATEST = 10_000
@@ -23,16 +21,26 @@ LATEST = 10_000
 
 
 class Limits(BaseModel):
-    """What a campaign may set for itself; what it leaves out is as in the settings."""
+    """When a campaign pauses itself; what is left out or null is as in the settings of the deployment."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    enabled: bool | None = Field(None, description="False switches the guardrails off for this campaign.")
-    max_bounce_rate: float | None = Field(None, gt=0, le=1, description="Share of bounced emails that pauses it.")
-    max_complaint_rate: float | None = Field(None, gt=0, le=1, description="Share of complaints that pauses it.")
-    min_emails: int | None = Field(None, ge=1, le=LATEST, description="Emails before the shares are looked at.")
-    window_hours: int | None = Field(None, ge=1, le=720, description="How far back emails count.")
-    max_provider_errors: int | None = Field(None, ge=1, le=1000, description="Errors of SES in a row that pause it.")
+    enabled: Annotated[bool | None, Field(description="False switches the guardrails off.")] = None
+    max_bounce_rate: Annotated[
+        float | None, Field(gt=0, le=1, description="Share of bounces among the latest emails.", examples=[0.05])
+    ] = None
+    max_complaint_rate: Annotated[
+        float | None, Field(gt=0, le=1, description="Share of spam complaints.", examples=[0.001])
+    ] = None
+    min_emails: Annotated[
+        int | None, Field(ge=1, le=LATEST, description="Emails before the shares are looked at.", examples=[50])
+    ] = None
+    window_hours: Annotated[
+        int | None, Field(ge=1, le=720, description="How far back emails count.", examples=[72])
+    ] = None
+    max_provider_errors: Annotated[
+        int | None, Field(ge=1, le=1000, description="Emails in a row that SES may refuse.", examples=[5])
+    ] = None
 
 
 # Emails that SES sent nowhere because they are on its own suppression list count neither for SES nor here; transient
@@ -109,19 +117,6 @@ def provider_errors(
                 f"Paused by a guardrail: SES refused the last {errors} emails in a row; the limit is {most}."
             )
     return reasons
-
-
-def pause_if_excessive(engine: sa.Engine, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings) -> int:
-    """Pause those campaigns that bounce or are complained about too often; returns how many."""
-    paused = 0
-    for campaign_id in campaign_ids:
-        reason = excessive_rates(engine, campaign_id, settings)
-        if reason is not None:
-            # Somebody may have paused or cancelled it meanwhile.
-            with contextlib.suppress(IllegalTransition):
-                campaign_lifecycle.pause_campaign(engine, campaign_id, reason=reason)
-                paused += 1
-    return paused
 
 
 def _limits(settings: GuardrailSettings, own: dict[str, object] | None) -> GuardrailSettings:

@@ -6,6 +6,7 @@ over; these are named to the caller and the others are recorded.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger import campaign_lifecycle, database, guardrails
+from sendledger.errors import IllegalTransition
 from sendledger.read_ses_events import SesEvent
 from sendledger.record_events import RecordedEvents, record_events
 from sendledger.settings import GuardrailSettings
@@ -41,7 +43,13 @@ def take_in_events(engine: sa.Engine, events: Sequence[SesEvent], settings: Guar
     _record(engine, events, taken_in)
     for campaign_id in taken_in.recorded.touched:
         taken_in.campaigns_completed += campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
-    taken_in.campaigns_paused = guardrails.pause_if_excessive(engine, taken_in.recorded.doubtful, settings)
+    for campaign_id in taken_in.recorded.doubtful:
+        reason = guardrails.excessive_rates(engine, campaign_id, settings)
+        if reason is not None:
+            # Somebody may have paused or cancelled it meanwhile.
+            with contextlib.suppress(IllegalTransition):
+                campaign_lifecycle.pause_campaign(engine, campaign_id, reason=reason)
+                taken_in.campaigns_paused += 1
     return taken_in
 
 
@@ -50,7 +58,7 @@ def _record(engine: sa.Engine, events: Sequence[SesEvent], taken_in: TakenIn) ->
         with engine.begin() as connection:
             recorded = record_events(connection, events)
     except Exception as error:
-        if database.is_transient(error):
+        if isinstance(error, OSError) or (isinstance(error, sa.exc.DBAPIError) and database.is_transient(error)):
             raise
         if len(events) == 1:
             # Not the error's own text: it quotes values, and the recipient is one.

@@ -275,3 +275,38 @@ def test_template_of_an_open_campaign_is_not_deleted(api: ApiClient, connection:
     connection.execute(sa.update(campaigns).values(status="completed"))
     connection.commit()
     assert api.delete(f"/v1/email-templates/{template_id}").status == 204
+
+
+# Guardrails
+
+
+def test_guardrails_are_the_deployments_until_the_campaign_has_its_own(api: ApiClient) -> None:
+    campaign = api.post("/v1/campaigns", {"name": "C", "campaign_type": "lead_generation"}).json
+    assert set(campaign["guardrails"].values()) == {None}
+    own = {"max_bounce_rate": 0.1, "enabled": True}
+    changed = api.patch(f"/v1/campaigns/{campaign['id']}", {"guardrails": own}).json
+    assert {name: value for name, value in changed["guardrails"].items() if value is not None} == own
+
+
+def test_guardrails_can_be_changed_while_the_campaign_runs(api: ApiClient, engine: sa.Engine) -> None:
+    campaign = api.post("/v1/campaigns", {"name": "C", "campaign_type": "lead_generation"}).json
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE campaigns SET status = 'running'"))
+    answer = api.patch(f"/v1/campaigns/{campaign['id']}", {"guardrails": {"enabled": False}})
+    assert (answer.status, answer.json["guardrails"]["enabled"]) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        ({"max_bounce_rate": 0}, "guardrails.max_bounce_rate"),
+        ({"max_complaint_rate": 5}, "guardrails.max_complaint_rate"),
+        ({"min_emails": "50"}, "guardrails.min_emails"),
+        ({"boredom": 1}, "guardrails.boredom"),
+        (None, "guardrails"),
+    ],
+)
+def test_guardrails_that_make_no_sense_are_refused(api: ApiClient, limits: object, field: str) -> None:
+    campaign = api.post("/v1/campaigns", {"name": "C", "campaign_type": "lead_generation"}).json
+    answer = api.patch(f"/v1/campaigns/{campaign['id']}", {"guardrails": limits})
+    assert (answer.status, answer.fields) == (422, [field])
