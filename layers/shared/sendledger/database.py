@@ -56,6 +56,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
         max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=30,
+        hide_parameters=True,  # they are lead data, and errors are logged
         json_serializer=functools.partial(json.dumps, separators=(",", ":")),
     )
     password = _password_source(settings)
@@ -88,7 +89,16 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
             raise pg8000.InterfaceError(f"The database could not be reached: {error}") from error
 
     sa.event.listen(created, "do_connect", connect)
+    sa.event.listen(created, "handle_error", _give_up_if_out_of_step)
     return created
+
+
+def _give_up_if_out_of_step(context: sa.ExceptionContext) -> None:
+    """A statement that ended in the middle, at a value that cannot be encoded for example, leaves half a conversation:
+    the next one on that connection would read the answer to this one."""
+    if not isinstance(context.original_exception, pg8000.Error):
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 class _Connection(pg8000.Connection):  # type: ignore[misc]
@@ -131,7 +141,13 @@ def _tls(url: URL, settings: DatabaseSettings) -> ssl.SSLContext | None:
     """A verifying context, or None where the traffic stays on this machine or the URL says sslmode=disable."""
     if url.query.get("sslmode") == "disable" or (_is_loopback(url.host) and not settings.database_ca_bundle):
         return None
-    return ssl.create_default_context(cafile=settings.database_ca_bundle)
+    try:
+        return ssl.create_default_context(cafile=settings.database_ca_bundle)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"DATABASE_CA_BUNDLE: there is no {settings.database_ca_bundle}, and nothing is sent to a database that "
+            "cannot be verified. 'make build' puts Amazon's bundle for RDS there."
+        ) from None
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -180,16 +196,21 @@ def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]]
 
         return iam_token
 
+    # Read for each new connection, which is rare, so that a rotated password is picked up.
+    return functools.partial(read_secret, settings.database_secret_arn or "")
+
+
+def read_secret(arn: str) -> dict[str, str]:
+    """The `user` and `password` in a secret of Secrets Manager."""
+    found = json.loads(_secrets_client().get_secret_value(SecretId=arn)["SecretString"])
+    return {"user": found["username"], "password": found["password"]}
+
+
+@functools.cache
+def _secrets_client() -> Any:
     import boto3
 
-    secrets = boto3.client("secretsmanager")
-
-    def secret() -> dict[str, str]:
-        # Read for each new connection, which is rare, so that a rotated password is picked up.
-        found = json.loads(secrets.get_secret_value(SecretId=settings.database_secret_arn)["SecretString"])
-        return {"user": found["username"], "password": found["password"]}
-
-    return secret
+    return boto3.client("secretsmanager")
 
 
 _TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
