@@ -5,7 +5,7 @@ keys can be replaced while links that were sent long ago go on working. A token 
 why: whatever is wrong with it, the same work is done and the same None comes back.
 
     unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>
-    reply         <key id>.<base32 of: scheduled email, signature>, lower case: mail systems may change the case
+    reply         <key id>.<hexadecimal of: scheduled email, signature>: mail systems may change the case of letters
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ REPLY_PREFIX = "reply+"
 """Begins the local part of a reply address; a token follows."""
 
 _UNSUBSCRIBE_BYTES = 1 + 8 + 16 + 16
-_UNSUBSCRIBE_SIGNATURE_BYTES = 16
-# Short, as a local part has 64 characters. Guessing one of 2^80 could do no more than stop one lead's mail.
-_REPLY_SIGNATURE_BYTES = 10
+_SIGNATURE_BYTES = 16
 _UNSUBSCRIBE_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([A-Za-z0-9_-]{76})", re.ASCII)
-_REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([a-z2-7]{29})", re.ASCII)
+# With its prefix at most the 64 characters that a local part may have.
+_REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([0-9a-f]{48})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class TokenKeys:
         payload = (
             VERSION.to_bytes(1) + email.scheduled_email_id.to_bytes(8) + email.campaign_id.bytes + email.lead_id.bytes
         )
-        signature = _sign(key.secret, b"unsubscribe", key.id, payload)[:_UNSUBSCRIBE_SIGNATURE_BYTES]
+        signature = _sign(key.secret, b"unsubscribe", key.id, payload)[:_SIGNATURE_BYTES]
         return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode().rstrip('=')}"
 
     def read_unsubscribe_token(self, token: str) -> EmailReference | None:
@@ -81,14 +80,14 @@ class TokenKeys:
     def reply_token(self, scheduled_email_id: int) -> str:
         key = self._signing
         payload = scheduled_email_id.to_bytes(8)
-        signature = _sign(key.secret, b"reply", key.id, payload)[:_REPLY_SIGNATURE_BYTES]
-        return f"{key.id}.{base64.b32encode(payload + signature).decode().rstrip('=').lower()}"
+        signature = _sign(key.secret, b"reply", key.id, payload)[:_SIGNATURE_BYTES]
+        return f"{key.id}.{(payload + signature).hex()}"
 
     def read_reply_token(self, token: str) -> int | None:
         """The id of the scheduled email that the token was made for, or None."""
         found = _REPLY_TOKEN.fullmatch(token.lower())
-        key_id, encoded = found.groups() if found else ("", "a" * 29)
-        decoded = base64.b32decode(encoded.upper() + "===")
+        key_id, encoded = found.groups() if found else ("", "0" * 48)
+        decoded = bytes.fromhex(encoded)
         payload, signature = decoded[:8], decoded[8:]
         if not self._verified(b"reply", key_id, payload, signature):
             return None
