@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -43,12 +44,17 @@ class Run:
         self.printed: list[str] = []
 
     def wait_for(self, text: str) -> str:
-        """The first line with this text."""
+        """The first line with this text; the run is killed if it does not come."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.printed.append(line)
-            if text in line:
-                return line
+        patience = threading.Timer(120, self.process.kill)
+        patience.start()
+        try:
+            for line in self.process.stdout:
+                self.printed.append(line)
+                if text in line:
+                    return line
+        finally:
+            patience.cancel()
         pytest.fail(f"{text!r} was not printed:\n{''.join(self.printed)}\n{self.end()[1]}")
 
     def end(self) -> tuple[int, str]:
