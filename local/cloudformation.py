@@ -141,6 +141,9 @@ class Values:
             return self._pseudo[name]
         if name in self._functions:
             return self._functions[name]
+        if name.removesuffix(".Alias") in self._functions:
+            # What SAM makes of AutoPublishAlias; here there is one version.
+            return self.function_arn(name.removesuffix(".Alias"))
         if name in self._buckets:
             return self._buckets[name]
         if name not in self._declared:

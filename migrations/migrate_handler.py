@@ -1,6 +1,7 @@
-"""The Lambda that brings the database to the schema of this deployment, and creates the first API key.
+"""The Lambda that brings the database to the schema of this deployment, and creates its users and the first API key.
 
-In: {"action": "upgrade"}, which is also what an empty event means, {"action": "current"},
+In: {"action": "upgrade", "newer_is_fine": …}, which is also what an empty event means, {"action": "current"},
+{"action": "create_roles", "admin_user": …, "admin_password": …},
 {"action": "create_api_key", "name": …, "role": …} or {"action": "migrate_existing_campaigns", "dry_run": …,
 "backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema, the key, which is shown
 once, or the report of what was taken over.
@@ -18,12 +19,14 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
+from sqlalchemy.engine import URL, make_url
 
+import database_roles
 from sendledger import api_keys, audit_log, database
 from sendledger.adopt_campaigns import adopt_existing_campaigns, refuse_other_schema
 from sendledger.adopt_one_campaign import AdoptionOptions
-from sendledger.settings import DatabaseSettings
+from sendledger.settings import DatabaseSettings, MigrateSettings
 
 ACTOR = "migrate_function"
 """Whoever may invoke the function; CloudTrail knows who that was."""
@@ -36,6 +39,14 @@ class _Event(BaseModel):
 
 class _Upgrade(_Event):
     action: Literal["upgrade", "current"] = "upgrade"
+    # An older version that comes back works with the schema of the newer one; see docs/operations/upgrade.md.
+    newer_is_fine: bool = False
+
+
+class _CreateRoles(_Event):
+    action: Literal["create_roles"]
+    admin_user: Annotated[str, Field(min_length=1)]
+    admin_password: Annotated[SecretStr, Field(min_length=1)]
 
 
 class _CreateApiKey(_Event):
@@ -55,12 +66,12 @@ class _MigrateExistingCampaigns(_Event):
     reopen_incomplete: bool | list[UUID] = False
 
 
-_EVENT: TypeAdapter[_Upgrade | _CreateApiKey | _MigrateExistingCampaigns] = TypeAdapter(
-    _Upgrade | _CreateApiKey | _MigrateExistingCampaigns
-)
+_Wanted = _Upgrade | _CreateRoles | _CreateApiKey | _MigrateExistingCampaigns
+# An error that showed its input would show the administrator's password.
+_EVENT: TypeAdapter[_Wanted] = TypeAdapter(_Wanted, config=ConfigDict(hide_input_in_errors=True))
 HERE = str(Path(__file__).parent)
 LONGEST_STATEMENT = 840.0
-"""Seconds. The function has 900, and an index on a large table needs them."""
+"""Seconds. The function has 870, and an index on a large table needs them."""
 TIME_TO_END_MS = 120_000
 """What is left when the next campaign is no longer begun."""
 
@@ -72,20 +83,66 @@ def lambda_handler(event: dict[str, Any] | None, context: LambdaContext) -> dict
         ValidationError: the event is none of those above.
     """
     wanted = _EVENT.validate_python(event or {})
-    engine = database.engine(DatabaseSettings.read(), longest_statement=LONGEST_STATEMENT)
+    settings = DatabaseSettings.read()
+    if isinstance(wanted, _CreateRoles):
+        return _create_roles(settings, wanted)
+    engine = database.engine(settings, longest_statement=LONGEST_STATEMENT)
     try:
         if isinstance(wanted, _CreateApiKey):
             return _create_api_key(engine, wanted)
         if isinstance(wanted, _MigrateExistingCampaigns):
             return _migrate_existing_campaigns(engine, wanted, context)
         with engine.connect() as connection:
-            if wanted.action == "upgrade":
-                config = Config(attributes={"connection": connection})
-                config.set_main_option("script_location", HERE)
-                command.upgrade(config, "head")
-            return {"revision": MigrationContext.configure(connection).get_current_revision()}
+            revision = MigrationContext.configure(connection).get_current_revision()
+            connection.rollback()
+            if wanted.action == "current":
+                return {"revision": revision}
+            known = {script.revision for script in ScriptDirectory(HERE).walk_revisions()}
+            if wanted.newer_is_fine and revision is not None and revision not in known:
+                return {"revision": revision, "newer": True}
+            return _upgrade(connection)
     finally:
         engine.dispose()
+
+
+def _upgrade(connection: sa.Connection) -> dict[str, Any]:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", HERE)
+    command.upgrade(config, "head")
+    unsubscribe_user = MigrateSettings.read().unsubscribe_database_user
+    if unsubscribe_user is not None:
+        # Each time: a new table or column may be among what it needs.
+        with connection.begin():
+            database_roles.grant_unsubscribe_role(connection, unsubscribe_user)
+    return {"revision": MigrationContext.configure(connection).get_current_revision()}
+
+
+def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str, Any]:
+    """Into the database as its administrator; the functions' own password, where they have one, is in their secret."""
+    owner, password = settings.database_user, None
+    if not settings.database_iam_auth and settings.database_secret_arn:
+        login = database.read_secret(settings.database_secret_arn)
+        owner, password = login["user"], login["password"]
+    unsubscribe_user = MigrateSettings.read().unsubscribe_database_user
+    engine = database.engine(_as_user(settings, wanted.admin_user, wanted.admin_password.get_secret_value()))
+    try:
+        with engine.begin() as connection:
+            database_roles.create_roles(connection, owner, password, unsubscribe_user)
+    finally:
+        engine.dispose()
+    return {"roles": [role for role in (owner, unsubscribe_user) if role is not None]}
+
+
+def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSettings:
+    url = (
+        make_url(settings.database_url)
+        if settings.database_url
+        else URL.create(
+            "postgresql", host=settings.database_host, port=settings.database_port, database=settings.database_name
+        )
+    )
+    login = url.set(username=user, password=password)
+    return settings.model_copy(update={"database_url": login.render_as_string(hide_password=False)})
 
 
 def _create_api_key(engine: sa.Engine, wanted: _CreateApiKey) -> dict[str, Any]:

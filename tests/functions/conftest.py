@@ -18,6 +18,8 @@ StartFunction = Callable[..., LambdaRuntime]
 # What somebody who deploys chooses, and what exists only on AWS. Each function gets those that the template gives it.
 ENVIRONMENT = {
     "DATABASE_HOST": "database.example.com",
+    "DATABASE_ADMIN_SECRET_ARN": "",
+    "DATABASE_CA_BUNDLE": "",
     "DEPLOYMENT_ID": "test",
     "PUBLIC_URL": "https://mail.example.com",
     "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",

@@ -210,6 +210,21 @@ class ReplySettings(MailSettings):
     stop_on_reply: StopOnReply = "all"
 
 
+class MigrateSettings(_Settings):
+    """What the function that migrates needs besides the database."""
+
+    # The role of the public unsubscribe function, which gets its rights anew with each upgrade.
+    unsubscribe_database_user: str | None = None
+
+
+class MigrationTriggerSettings(_Settings):
+    """Whom the function that CloudFormation calls has to call, and the secret of the database's administrator."""
+
+    migrate_function_name: str
+    # Only of a database that the stack has made.
+    database_admin_secret_arn: str | None = None
+
+
 class SesEventsSettings(GuardrailSettings):
     """Whose events are taken in: those of this account's emails with this configuration set."""
 

@@ -33,6 +33,7 @@ def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, meth
     Doing it again changes nothing, and asking for less than before does not take anything back. Of a lead that was
     deleted no address is left, and none is needed: the ledger has no mail for it any more.
     """
+    _limit_to(connection, email.lead_id)
     row = insert(unsubscribes).values(
         lead_id=email.lead_id,
         campaign_id=email.campaign_id,
@@ -67,6 +68,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
     Only what was suppressed by opting out, and by nothing else, is let go: an address that bounced or complained, or
     that the team had suppressed before, stays suppressed. What was skipped meanwhile is not sent later.
     """
+    _limit_to(connection, email.lead_id)
     undone = connection.scalars(
         sa.update(unsubscribes)
         .where(
@@ -102,6 +104,14 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         detail = {"campaign_id": str(email.campaign_id)}
         audit_log.record(connection, RECIPIENT, "lead.unsubscribe_undo", "lead", email.lead_id, detail)
     return bool(undone or removed)
+
+
+def _limit_to(connection: sa.Connection, lead_id: uuid.UUID) -> None:
+    """The public function's database user sees the rows of this lead only, until the transaction ends.
+
+    migrations/database_roles.py has its rights; other users see what they always see.
+    """
+    connection.execute(sa.select(sa.func.set_config("sendledger.lead_id", str(lead_id), True)))
 
 
 def _addresses(connection: sa.Connection, email: EmailReference) -> list[str]:
