@@ -19,7 +19,8 @@ SETTINGS = {
     "UNSUBSCRIBE_KEYS": f"k1:{SECRET}",
     "POSTAL_ADDRESS": "Acme & Söhne, 1 Main Street, Springfield",
 }
-LEAD = {"lead_id": uuid.uuid4(), "email": " ann@example.com ", "company_name": "Spa", "contact_name": "Ann Lee"}
+LEAD_ID = uuid.uuid4()
+LEAD = {"lead_id": LEAD_ID, "email": " ann@example.com ", "company_name": "Spa", "contact_name": "Ann Lee"}
 EMAIL = ClaimedEmail(42, uuid.uuid4(), 1, LEAD)
 
 
@@ -36,9 +37,7 @@ def compose(
 def link() -> str:
     keys = MailSettings.read(SETTINGS).unsubscribe_keys
     assert keys is not None
-    return (
-        f"https://mail.example.com/u/{keys.unsubscribe_token(EmailReference(42, EMAIL.campaign_id, LEAD['lead_id']))}"
-    )
+    return f"https://mail.example.com/u/{keys.unsubscribe_token(EmailReference(42, EMAIL.campaign_id, LEAD_ID))}"
 
 
 def test_headers_let_a_mail_client_unsubscribe_with_one_click() -> None:
