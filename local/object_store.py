@@ -59,7 +59,7 @@ class ObjectStore:
         self._server.server_close()
 
     def _answering(self, moto: WSGIApplication) -> WSGIApplication:
-        """The same application, which tells of what it has stored once it has answered."""
+        """The same application, which tells of what it has stored before its client knows."""
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             answered: dict[str, Any] = {}
@@ -68,9 +68,10 @@ class ObjectStore:
                 answered.update({name.lower(): value for name, value in headers}, status=status)
                 return start_response(status, headers, *rest)
 
-            yield from moto(environ, start)
+            body = list(moto(environ, start))
             if answered["status"].startswith("200") and (name := _created(environ)):
                 self._tell(name, environ, answered.get("etag", ""))
+            return body
 
         return answer
 

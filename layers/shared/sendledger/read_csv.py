@@ -100,9 +100,9 @@ def read_csv(stream: BinaryIO | io.RawIOBase, is_header: Callable[[list[str]], b
         UnreadableFile: not a text file, no header, or a limit is exceeded; also while the records are iterated.
     """
     lines, encoding = _open(stream)
-    first_lines = list(islice(lines, HEADER_SEARCH_LINES))
+    first_lines = lines.take(HEADER_SEARCH_LINES)
     header = _find_header(first_lines, is_header)
-    lines.give_back(len(first_lines) - header.end)
+    lines.put_back(first_lines[header.end :])
     if len(header.fields) > MAX_COLUMNS:
         raise UnreadableFile(f"it has {len(header.fields):,} columns, at most {MAX_COLUMNS} are possible.", header.row)
     fields = [name.strip().strip("\ufeff\u200b") for name in header.fields]
@@ -215,18 +215,26 @@ class _Lines:
         self._record_length = 0
         return self.count + 1
 
+    def take(self, number: int) -> list[str]:
+        """Up to as many lines, each of which may be a record of its own."""
+        taken = []
+        for _ in range(number):
+            self.begin_record()
+            taken += islice(self, 1)
+        return taken
+
+    def put_back(self, lines: list[str]) -> None:
+        """Read these, which were taken last, again."""
+        self._again.extendleft(reversed(lines))
+        self.count -= len(lines)
+
     @property
     def first(self) -> str:
         """The first line of this record."""
         return self._record[0]
 
-    def give_back(self, number: int) -> None:
-        """Read the last `number` lines of this record again."""
-        self._again.extendleft(self._record[: -number - 1 : -1])
-        self.count -= number
-
     def give_back_all_but_first(self) -> None:
-        self.give_back(len(self._record) - 1)
+        self.put_back(self._record[1:])
 
 
 @dataclass(frozen=True)
