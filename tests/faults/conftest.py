@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
+from sendledger.sender import Resources
+from tests.conftest import sender_resources
 from tests.faults.sender_process import SenderProcess, SenderRun
 
 StartSender = Callable[..., SenderProcess]
@@ -24,3 +27,9 @@ def start_sender(database_url: str, ses: SesSimulator) -> Iterator[StartSender]:
     yield start
     for process in started:
         process.end()
+
+
+@pytest.fixture
+def resources(engine: sa.Engine, ses: SesSimulator) -> Resources:
+    """A sender that no guardrail stops: here SES misbehaves on purpose."""
+    return sender_resources(engine, ses.url, GUARDRAILS_ENABLED="false")

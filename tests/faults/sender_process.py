@@ -108,7 +108,12 @@ def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     session = botocore.session.get_session()
     session.set_credentials("test", "test")
     session.set_config_variable("region", "us-east-1")
-    environ = {"DEPLOYMENT_ID": "test", "SENDER_FROM_ADDRESS": "sales@example.com", "SENDER_THREADS": "8"}
+    environ = {
+        "DEPLOYMENT_ID": "test",
+        "SENDER_FROM_ADDRESS": "sales@example.com",
+        "SENDER_THREADS": "8",
+        "GUARDRAILS_ENABLED": "false",
+    }
     resources = Resources(
         engine=engine,
         ses_client=ses_client(session, endpoint_url=work.ses_url),

@@ -27,6 +27,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger import (
+    campaign_counts,
     campaign_lifecycle,
     claim_emails,
     database,
@@ -54,6 +55,9 @@ FINISH_SECONDS = 5.0
 
 POLL_SECONDS = 0.01
 """How often the main thread looks for answers."""
+
+FENCE_SECONDS = 0.1
+"""How long before its reserved time a chunk is fenced."""
 
 QUOTA_STOP_SECONDS = 600
 """How long all sending rests after SES says that the daily quota is used up."""
@@ -149,6 +153,8 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
 
 def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
     engine = resources.engine
+    with engine.begin() as connection:
+        campaign_counts.fold(connection)
     with engine.begin() as connection:
         summary.campaigns_held = late_emails.hold_after_outage(connection, resources.settings.late_after)
         lagging = row_work.campaigns_with_work(connection)
@@ -340,12 +346,15 @@ class _Tick:
             self._wait(self.stop_sending_at, at_most=max(len(chunk), self._settings.sender_threads))
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
-            self._wait(min(time.monotonic() + wait, self.stop_sending_at))
+            begin = time.monotonic() + wait
+            self._wait(min(begin - FENCE_SECONDS, self.stop_sending_at))
             if self._halt.is_set() or time.monotonic() >= self.stop_sending_at:
                 self._ready.extendleft(reversed(chunk))
                 return
             with self._engine.begin() as connection:
                 fenced = claim_emails.fence(connection, [ready.email for ready in chunk], self._token)
+            sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
+            times = self._times(begin, len(sendable))
         except BaseException:
             # Whether or not the fence was committed, SES has not been called for any of them.
             ended = time.monotonic()
@@ -358,12 +367,25 @@ class _Tick:
             count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
         )
         self._touched.update(ready.email.campaign_id for ready in chunk if ready.email.id not in fenced.sendable)
-        sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
         self._allowance -= len(sendable)
         self._in_flight += len(sendable)
-        begin = time.monotonic()
-        for position, ready in enumerate(sendable):
-            pool.submit(self._send, ses, ready, begin + position / self._rate)
+        for ready, due in zip(sendable, times, strict=True):
+            pool.submit(self._send, ses, ready, due)
+
+    def _times(self, begin: float, count: int) -> list[float]:
+        """When to send each email of a chunk whose reserved time begins at `begin`.
+
+        What of that time has gone by already is not made up for, as the time after it belongs to others: it is
+        reserved anew. A chunk that lasts no time to speak of is at a rate that nobody can use up.
+        """
+        now = time.monotonic()
+        missed = min(count, max(0, int((now - begin) * self._rate)))
+        in_time = [max(now, begin + position / self._rate) for position in range(count)]
+        if not missed or count / self._rate < FENCE_SECONDS:
+            return in_time
+        with self._engine.begin() as connection:
+            again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
+        return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
     def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
         """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""

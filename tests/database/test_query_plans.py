@@ -1,0 +1,135 @@
+"""What the sender asks every minute touches open rows only, however much history there is and whatever the planner
+knows about it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.postgres import Postgres
+from sendledger import campaign_lifecycle, claim_emails, database
+from sendledger.settings import DatabaseSettings
+from tests.campaigns import DAY, NO_DELAY, make_campaign
+from tests.conftest import admin
+
+HISTORY = 200_000
+BLOCK = 8192
+
+
+@pytest.fixture(scope="module", params=["stale", "fresh"])
+def engine(request: pytest.FixtureRequest, postgres: Postgres, template_database: str) -> Iterator[sa.Engine]:
+    """A database with 200,000 rows of completed campaigns. `stale`: the planner believes that it is almost empty."""
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE plans_{request.param} TEMPLATE {template_database}"))
+    url = postgres.url(f"plans_{request.param}")
+    created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    with created.connect() as connection:
+        connection.execute(sa.text("ALTER TABLE scheduled_emails SET (autovacuum_enabled = off)"))
+        connection.execute(sa.text("ANALYZE scheduled_emails"))
+        for _ in range(4):
+            _write_history(connection, make_campaign(connection, 1))
+        connection.commit()
+        if request.param == "fresh":
+            connection.execute(sa.text("ANALYZE"))
+            connection.commit()
+    yield created
+    created.dispose()
+
+
+def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    connection.execute(
+        sa.text("""
+            INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
+            VALUES (:id, 1, interval '0', 's', 'b')
+        """),
+        {"id": campaign_id},
+    )
+    connection.execute(
+        sa.text("""
+            INSERT INTO scheduled_emails (campaign_id, workflow_step_number, scheduled_for, status, sent_at)
+            SELECT :id, 1, now() - interval '1 day', 'sent', now() FROM generate_series(1, :count)
+        """),
+        {"id": campaign_id, "count": HISTORY // 4},
+    )
+    connection.execute(sa.text("UPDATE campaigns SET status = 'completed' WHERE id = :id"), {"id": campaign_id})
+
+
+@pytest.fixture
+def running(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
+    """The only campaign that runs."""
+    connection.execute(sa.text("UPDATE campaigns SET status = 'cancelled' WHERE status = 'running'"))
+    campaign_id = make_campaign(connection, 1000, [NO_DELAY, DAY])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def explain(connection: sa.Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The plan as it was run, with what it touched; rolled back."""
+    explained = sa.text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}")
+    explained = explained.bindparams(*statement._bindparams.values())
+    plan: Any = connection.execute(explained, parameters).scalar_one()
+    connection.rollback()
+    found: dict[str, Any] = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    return found
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
+
+
+def scans(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        node for node in nodes(plan) if node.get("Relation Name") == "scheduled_emails" and "Scan" in node["Node Type"]
+    ]
+
+
+def touched(plan: dict[str, Any]) -> int:
+    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
+
+
+def claim_plan(connection: sa.Connection, batch: int) -> dict[str, Any]:
+    parameters = {"batch": batch, "token": uuid.uuid4(), "lease": claim_emails.LEASE}
+    return explain(connection, claim_emails._CLAIM, parameters)
+
+
+def assert_touches_no_history(connection: sa.Connection, plan: dict[str, Any], blocks: int) -> None:
+    for scan in scans(plan):
+        assert scan["Node Type"] != "Seq Scan", f"reads the table: {scan}"
+        assert scan.get("Rows Removed by Filter", 0) == 0, f"reads rows that it does not need: {scan}"
+    size = connection.execute(sa.text("SELECT pg_relation_size('scheduled_emails')")).scalar_one() // BLOCK
+    assert touched(plan) < blocks < size
+
+
+def test_claim_reads_due_rows_by_the_partial_index(connection: sa.Connection, running: uuid.UUID) -> None:
+    plan = claim_plan(connection, 10)
+    used = {scan.get("Index Name") for scan in scans(plan)}
+    assert "scheduled_emails_due_idx" in used
+    assert used <= {"scheduled_emails_due_idx", "scheduled_emails_pkey"}
+    assert_touches_no_history(connection, plan, 600)
+
+
+def test_idle_claim_touches_next_to_nothing(connection: sa.Connection, running: uuid.UUID) -> None:
+    connection.execute(sa.text("UPDATE scheduled_emails SET scheduled_for = now() + '1 day' WHERE status = 'pending'"))
+    connection.commit()
+    plan = claim_plan(connection, 500)
+    assert_touches_no_history(connection, plan, 120)
+
+
+def test_completion_check_stops_at_the_first_open_row(connection: sa.Connection, running: uuid.UUID) -> None:
+    plan = explain(connection, campaign_lifecycle._COMPLETE, {"campaign_id": running})
+    used = {scan.get("Index Name") for scan in scans(plan)}
+    assert used <= {"scheduled_emails_due_idx", "scheduled_emails_sending_idx"}
+    assert_touches_no_history(connection, plan, 120)
+
+
+def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, running: uuid.UUID) -> None:
+    for statement, parameters in (
+        (claim_emails._SWEEP_UNFENCED, {"max_lost_claims": claim_emails.MAX_LOST_CLAIMS}),
+        (claim_emails._SWEEP_FENCED, {"grace": claim_emails.GRACE}),
+    ):
+        assert_touches_no_history(connection, explain(connection, statement, parameters), 60)

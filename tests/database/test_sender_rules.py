@@ -1,0 +1,288 @@
+"""Whose turn it is, how fast, and what must not be sent at all: pacing, fairness, the late guard, one deployment."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger import campaign_lifecycle, claim_emails, late_emails, sender_state
+from sendledger.errors import Conflict, NotThisDeployment
+from sendledger.sender import Resources, send_due_emails, send_scheduled_email
+from sendledger.tables import scheduled_emails, suppressions
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from tests.conftest import sender_resources
+from tests.invariants import assert_ledger_is_consistent, let_it_settle
+
+SECONDS = 60.0
+HOUR = dt.timedelta(hours=1)
+
+
+def started(
+    engine: sa.Engine, connection: sa.Connection, leads: int, delays: list[dt.timedelta] | None = None
+) -> uuid.UUID:
+    campaign_id = make_campaign(connection, leads, delays)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+# Pacing
+
+
+@pytest.mark.parametrize("senders", [1, 2])
+def test_rate_is_used_and_never_exceeded(
+    senders: int, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+) -> None:
+    rate, emails = 100, 300
+    resources = sender_resources(engine, ses.url)
+    started(engine, connection, emails)
+    ses.account.max_send_rate = rate
+    with ThreadPoolExecutor(senders) as pool:
+        began = time.monotonic()
+        summaries = list(pool.map(lambda _: send_due_emails(resources, SECONDS), range(senders)))
+        seconds = time.monotonic() - began
+    assert sum(summary.sent for summary in summaries) == emails
+    assert ses.counts.peak_send_rate <= rate
+    assert ses.counts.rejected == 0
+    # 90 % of it, without the time that a tick takes to begin and to end.
+    assert seconds < emails / (0.9 * rate) + 2.0
+
+
+def test_senders_share_one_timetable(engine: sa.Engine) -> None:
+    waits = []
+    for _ in range(3):
+        with engine.begin() as connection:
+            waits.append(claim_emails.reserve_rate(connection, 100, 50.0))
+    assert waits[0] == 0
+    assert [round(wait) for wait in waits] == [0, 2, 4]
+
+
+# Fairness
+
+
+def test_large_campaign_does_not_starve_small_ones(engine: sa.Engine, connection: sa.Connection) -> None:
+    large = started(engine, connection, 2000)
+    small = [started(engine, connection, 5) for _ in range(20)]
+    claimed: dict[uuid.UUID, int] = {}
+    for _ in range(3):
+        with engine.begin() as opened:
+            for email in claim_emails.claim(opened, 100, uuid.uuid4()):
+                claimed[email.campaign_id] = claimed.get(email.campaign_id, 0) + 1
+    assert {claimed.get(campaign_id) for campaign_id in small} == {5}
+    assert claimed[large] > 100
+
+
+def test_claim_takes_no_more_than_it_was_asked_for(engine: sa.Engine, connection: sa.Connection) -> None:
+    for _ in range(7):
+        started(engine, connection, 30)
+    for batch in (1, 3, 7, 10, 50):
+        with engine.begin() as opened:
+            assert len(claim_emails.claim(opened, batch, uuid.uuid4())) == batch
+
+
+# What is not claimed
+
+
+@pytest.mark.parametrize(
+    "status", ["draft", "scheduled", "paused", "completed", "cancelled", "failed", "archived", "active"]
+)
+def test_only_a_running_campaign_is_claimed(engine: sa.Engine, connection: sa.Connection, status: str) -> None:
+    campaign_id = started(engine, connection, 3)
+    connection.execute(
+        sa.text("""
+            UPDATE campaigns SET status = :status, start_type = 'scheduled', scheduled_start_at = now() + '1 day'
+            WHERE id = :id
+        """),
+        {"status": status, "id": campaign_id},
+    )
+    connection.commit()
+    with engine.begin() as opened:
+        assert claim_emails.claim(opened, 10, uuid.uuid4()) == []
+
+
+def test_what_is_not_due_is_not_claimed(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> None:
+    campaign_id = started(engine, connection, 2, [DAY])
+    assert send_due_emails(resources, SECONDS).claimed == 0
+    assert statuses(engine, campaign_id) == {"pending": 2}
+
+
+@pytest.mark.parametrize("value", ["ann@example.com", "example.com"])
+def test_address_suppressed_after_the_start_gets_nothing(
+    value: str, engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, ["Ann@Example.com", "bob@example.org"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    connection.execute(sa.insert(suppressions).values(value=value, reason="manual"))
+    connection.commit()
+    summary = send_due_emails(resources, SECONDS)
+    assert (summary.sent, summary.skipped, summary.left_out["suppressed"]) == (1, 1, 1)
+    assert {row["reason"] for row in rows_of(engine, campaign_id)} == {None, "suppressed"}
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+# The late guard
+
+
+def outage(engine: sa.Engine, time: dt.timedelta) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE sender_state SET last_tick_at = now()"))
+    pass_time(engine, time)
+
+
+def test_emails_that_an_outage_made_late_are_held(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 3, [NO_DELAY, 2 * DAY])
+    outage(engine, DAY)
+    assert send_due_emails(resources, SECONDS).campaigns_held == 1
+    assert (ses.accepted(), statuses(engine, campaign_id)) == ([], {"pending": 6})
+    assert send_due_emails(resources, SECONDS).claimed == 0
+    assert not campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
+
+
+def test_own_backlog_is_no_outage(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> None:
+    started(engine, connection, 3)
+    pass_time(engine, DAY)
+    with engine.begin() as opened:
+        opened.execute(sa.text("UPDATE sender_state SET last_tick_at = now() - interval '2 minutes'"))
+    summary = send_due_emails(resources, SECONDS)
+    assert (summary.campaigns_held, summary.sent) == (0, 3)
+
+
+@pytest.mark.parametrize(("action", "sent", "skipped"), [("send", 6, 0), ("skip", 3, 3)])
+def test_operator_decides_about_late_emails(
+    action: str,
+    sent: int,
+    skipped: int,
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+) -> None:
+    campaign_id = started(engine, connection, 3, [NO_DELAY, 2 * DAY])
+    outage(engine, DAY)
+    send_due_emails(resources, SECONDS)
+    late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    with pytest.raises(Conflict):
+        late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    let_it_settle(engine, resources)
+    expected = {"sent": sent, "skipped": skipped}
+    assert statuses(engine, campaign_id) == {status: count for status, count in expected.items() if count}
+    assert_ledger_is_consistent(engine, ses)
+
+
+# One deployment
+
+
+def test_copy_of_the_database_does_not_send(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 3)
+    send_due_emails(sender_resources(engine, ses.url, DEPLOYMENT_ID="the-original"), 0.0)
+    for attempt in (send_due_emails, lambda resources, seconds: send_scheduled_email(resources, 1, seconds)):
+        with pytest.raises(NotThisDeployment) as caught:
+            attempt(resources, SECONDS)
+        assert caught.value.data["owner"] == "the-original"
+    assert statuses(engine, campaign_id) == {"pending": 3}
+    with engine.begin() as opened:
+        sender_state.take_over(opened, "test", "ann")
+    assert send_due_emails(resources, SECONDS).sent == 3
+
+
+def test_stop_holds_for_every_sender_and_is_not_shortened(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = started(engine, connection, 3)
+    for seconds in (None, 60.0):
+        with engine.begin() as opened:
+            sender_state.stop(opened, "sending_paused", "by hand", seconds)
+    pass_time(engine, HOUR)
+    for further in (False, True):
+        summary = send_due_emails(resources, SECONDS, further=further)
+        assert (summary.claimed, summary.stopped) == (0, "sending_paused: by hand")
+    row_id = rows_of(engine, campaign_id)[0]["id"]
+    assert send_scheduled_email(resources, row_id, SECONDS).stopped == "sending_paused: by hand"
+    assert statuses(engine, campaign_id) == {"pending": 3}
+
+
+# One email by name
+
+
+def test_email_is_sent_by_name_before_it_is_due(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 2, [DAY])
+    row_id = rows_of(engine, campaign_id)[0]["id"]
+    assert send_scheduled_email(resources, row_id, SECONDS).sent == 1
+    assert statuses(engine, campaign_id) == {"sent": 1, "pending": 1}
+    again = send_scheduled_email(resources, row_id, SECONDS)
+    assert (again.sent, (again.stopped or "")[:11]) == (0, "not_pending")
+    assert len(ses.accepted()) == 1
+
+
+def test_email_by_name_does_not_overtake_an_earlier_step(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 1, [DAY, DAY])
+    first, second = rows_of(engine, campaign_id)
+    assert send_scheduled_email(resources, second["id"], SECONDS).left_out == {"waits_for_earlier_step": 1}
+    assert ses.accepted() == []
+    assert send_scheduled_email(resources, first["id"], SECONDS).sent == 1
+    assert send_scheduled_email(resources, second["id"], SECONDS).sent == 1
+
+
+def test_email_of_a_paused_campaign_is_not_sent_by_name(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 1)
+    campaign_lifecycle.pause_campaign(engine, campaign_id)
+    (row,) = rows_of(engine, campaign_id)
+    assert send_scheduled_email(resources, row["id"], SECONDS).sent == 0
+    assert ses.accepted() == []
+
+
+# Steps and their gaps
+
+
+def test_late_step_moves_the_next_one_so_that_the_gap_is_kept(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = started(engine, connection, 1, [NO_DELAY, DAY])
+    pass_time(engine, 3 * HOUR)
+    send_due_emails(resources, SECONDS)
+    first, second = rows_of(engine, campaign_id)
+    assert second["scheduled_for"] == first["sent_at"] + DAY
+
+
+def test_skipped_step_does_not_stop_the_next(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 1, [NO_DELAY, NO_DELAY])
+    first = rows_of(engine, campaign_id)[0]["id"]
+    connection.execute(
+        sa.update(scheduled_emails).where(scheduled_emails.c.id == first).values(status="skipped", reason="late")
+    )
+    connection.commit()
+    assert send_due_emails(resources, SECONDS).sent == 1
+
+
+# Further senders
+
+
+def test_further_senders_are_started_when_one_is_not_enough(
+    engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+) -> None:
+    resources = sender_resources(engine, ses.url, SENDER_CONCURRENCY="3", SENDER_CAPACITY_PER_SECOND="1")
+    started(engine, connection, 200)
+    calls: list[int] = []
+    for start, expected in ((lambda: calls.append(1), 2), (lambda: 1 / 0, 0)):
+        counted = dataclasses.replace(resources, start_sender=start)  # type: ignore[arg-type]
+        summary = send_due_emails(counted, 25.0)
+        assert summary.senders_started == expected
+    assert len(calls) == 2

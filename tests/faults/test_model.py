@@ -1,0 +1,244 @@
+"""A model of the whole life of campaigns: whatever happens in whatever order, the invariants hold after every step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import os
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from local.ses_simulator import SesSimulator
+from sendledger import campaign_lifecycle, claim_emails, database, record_results, sender
+from sendledger.errors import IllegalTransition
+from sendledger.record_results import Acceptance
+from sendledger.send_email import SesSender
+from sendledger.sender import Resources, send_due_emails
+from sendledger.settings import DatabaseSettings
+from sendledger.tables import leads, scheduled_emails, suppressions
+from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time
+from tests.conftest import sender_resources
+from tests.faults.sender_process import install
+from tests.invariants import assert_ledger_is_consistent, let_it_settle
+
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "12"))
+STEPS = 14
+SECONDS = 60.0
+
+FAILPOINTS = [
+    f"{step}.{when}{nth}"
+    for nth in ("", ":2")
+    for step, when in (
+        ("claim", "before_commit"),
+        ("claim", "after_commit"),
+        ("reserve", "after_commit"),
+        ("fence", "before_commit"),
+        ("fence", "after_commit"),
+        ("send", "before"),
+        ("send", "after"),
+        ("record", "before_commit"),
+        ("record", "after_commit"),
+        ("complete", "before"),
+        ("sweep", "before_commit"),
+    )
+]
+FAULTS = ["error_500", "error_500_after_accept", "reset", "reset_after_accept", "reject_429", "bad_request"]
+
+
+class Crash(BaseException):
+    """The process is dead from here on."""
+
+
+@contextlib.contextmanager
+def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
+    """An engine of a process that dies at the failpoint: after it no statement, no commit and no SES call gets out."""
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    dead = False
+    real_send = SesSender.send
+
+    def die() -> None:
+        nonlocal dead
+        dead = True
+        raise Crash
+
+    def refuse(*args: Any) -> None:
+        if dead:
+            raise Crash
+
+    def send(self: SesSender, *args: Any) -> Any:
+        refuse()
+        return real_send(self, *args)
+
+    SesSender.send = send  # type: ignore[assignment, method-assign]
+    uninstall = install(engine, failpoint, die)
+    sa.event.listen(engine, "before_cursor_execute", refuse)
+    sa.event.listen(engine, "commit", refuse)
+    try:
+        yield engine
+    finally:
+        uninstall()
+        SesSender.send = real_send  # type: ignore[method-assign]
+        engine.dispose()
+
+
+class Campaigns(RuleBasedStateMachine):
+    """The test fills in what the fixtures made."""
+
+    database_url: str
+    engine: sa.Engine
+    simulator: SesSimulator
+    resources: Resources
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.campaign_ids: list[uuid.UUID] = []
+        self.suppressed: dict[str, int] = {}
+        self.cancelled: dict[uuid.UUID, int] = {}
+        self.simulator.clear()
+        with self.engine.begin() as connection:
+            connection.execute(
+                sa.text("""
+                    TRUNCATE campaigns, leads, lead_batches, email_templates, workflows, suppressions, emails,
+                             scheduled_emails CASCADE
+                """)
+            )
+            connection.execute(sa.text("UPDATE sender_state SET stop_code = NULL, stopped_until = NULL"))
+
+    @initialize(leads=st.integers(1, 4), delays=st.lists(st.sampled_from([NO_DELAY, DAY]), min_size=1, max_size=3))
+    def first_campaign(self, leads: int, delays: list[dt.timedelta]) -> None:
+        self.start(leads, delays)
+
+    @rule(leads=st.integers(1, 4), delays=st.lists(st.sampled_from([NO_DELAY, DAY]), min_size=1, max_size=3))
+    def start(self, leads: int, delays: list[dt.timedelta]) -> None:
+        with self.engine.connect() as connection:
+            campaign_id = make_campaign(connection, leads, delays)
+        campaign_lifecycle.start_campaign(self.engine, campaign_id)
+        self.campaign_ids.append(campaign_id)
+
+    @rule()
+    def tick(self) -> None:
+        send_due_emails(self.resources, SECONDS)
+
+    @rule(failpoint=st.sampled_from(FAILPOINTS))
+    def crash(self, failpoint: str) -> None:
+        with dying_engine(self.database_url, failpoint) as engine, contextlib.suppress(Crash):
+            send_due_emails(dataclasses.replace(self.resources, engine=engine), SECONDS)
+
+    @rule(kind=st.sampled_from(FAULTS), count=st.integers(1, 3))
+    def ses_fails(self, kind: str, count: int) -> None:
+        self.simulator.faults.clear()
+        self.simulator.add_fault(kind, count=count)
+
+    @rule()
+    def sweep(self) -> None:
+        with self.engine.begin() as connection:
+            claim_emails.sweep(connection)
+
+    @rule(minutes=st.sampled_from([1, 3, 20, 24 * 60]))
+    def time_passes(self, minutes: int) -> None:
+        pass_time(self.engine, dt.timedelta(minutes=minutes))
+
+    @rule(which=st.integers(0, 9), action=st.sampled_from(["pause", "resume", "pause", "resume", "cancel"]))
+    def change(self, which: int, action: str) -> None:
+        campaign_id = self.campaign_ids[which % len(self.campaign_ids)]
+        with contextlib.suppress(IllegalTransition):
+            match action:
+                case "pause":
+                    campaign_lifecycle.pause_campaign(self.engine, campaign_id)
+                case "resume":
+                    campaign_lifecycle.resume_campaign(self.engine, campaign_id)
+                case "cancel":
+                    campaign_lifecycle.cancel_campaign(self.engine, campaign_id)
+                    self.cancelled[campaign_id] = self.accepted_for("campaign_id", str(campaign_id))
+
+    @rule(which=st.integers(0, 99))
+    def person_opts_out(self, which: int) -> None:
+        with self.engine.begin() as connection:
+            addresses = connection.scalars(sa.select(leads.c.email).order_by(leads.c.email)).all()
+            address = str(addresses[which % len(addresses)])
+            if address not in self.suppressed:
+                connection.execute(sa.insert(suppressions).values(value=address, reason="unsubscribe"))
+                self.suppressed[address] = self.accepted_by(address)
+
+    @rule(how_many=st.integers(1, 4))
+    def events_arrive(self, how_many: int) -> None:
+        with self.engine.begin() as connection:
+            tokens = {row.id: str(row.claim_token) for row in connection.execute(sa.select(scheduled_emails))}
+            accepted = {
+                id_: Acceptance(email.message_id)
+                for email in self.simulator.accepted()[-how_many:]
+                if tokens[id_ := int(email.tags["scheduled_email_id"])] == email.tags["attempt"]
+            }
+            record_results.settle_as_sent(connection, accepted)
+
+    @rule(which=st.integers(0, 9), action=st.sampled_from([record_results.mark_sent, record_results.requeue]))
+    def operator_settles_an_unknown_outcome(self, which: int, action: Any) -> None:
+        with self.engine.begin() as connection:
+            query = (
+                "SELECT e.id FROM scheduled_emails e JOIN campaigns c ON c.id = e.campaign_id "
+                "WHERE e.error_code = 'outcome_unknown' AND c.status <> 'cancelled' ORDER BY e.id"
+            )
+            unknown = connection.scalars(sa.text(query)).all()
+            if unknown:
+                action(connection, unknown[which % len(unknown)], "ann")
+
+    def accepted_by(self, address: str) -> int:
+        return sum(address in email.destination for email in self.simulator.accepted())
+
+    def accepted_for(self, tag: str, value: str) -> int:
+        return sum(email.tags[tag] == value for email in self.simulator.accepted())
+
+    @invariant()
+    def nothing_is_sent_twice_or_lost(self) -> None:
+        assert_ledger_is_consistent(self.engine, self.simulator, quiet=False)
+
+    @invariant()
+    def nobody_gets_mail_after_opting_out(self) -> None:
+        assert {address: self.accepted_by(address) for address in self.suppressed} == self.suppressed
+
+    @invariant()
+    def nothing_is_sent_from_a_cancelled_campaign(self) -> None:
+        assert {id_: self.accepted_for("campaign_id", str(id_)) for id_ in self.cancelled} == self.cancelled
+
+    def teardown(self) -> None:
+        """Once everything has come to rest, the stricter form holds and every campaign has ended or is paused."""
+        self.simulator.faults.clear()
+        let_it_settle(self.engine, self.resources)
+        assert_ledger_is_consistent(self.engine, self.simulator)
+
+
+# The connections of the dead are closed by nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_every_life_of_campaigns_keeps_the_invariants(
+    database_url: str, engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "MAX_CHUNK", 3)
+    # Time passes here without ticks, which the late guard would take for an outage.
+    resources = sender_resources(
+        engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="10000000", SENDER_THREADS="4"
+    )
+    machine = type(
+        "Machine",
+        (Campaigns,),
+        {"database_url": database_url, "engine": engine, "simulator": ses, "resources": resources},
+    )
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize="MODEL_EXAMPLES" not in os.environ,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
