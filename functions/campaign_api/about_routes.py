@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Literal
 
 import sqlalchemy as sa
@@ -10,6 +11,8 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel
 
 import api_resources
+from http_errors import Problem, RequestRefused
+from sendledger.tables import SCHEMA_REVISION
 
 router = APIGatewayHttpRouter()
 
@@ -22,13 +25,25 @@ class Health(BaseModel):
     "/v1/health",
     operation_id="get_health",
     summary="Is the API up?",
-    description="Needs no key. It answers 503 while the database cannot be reached.",
-    response_description="The API and its database answer.",
+    description=(
+        "Needs no key. It answers 503 while the database cannot be reached, or has not got the schema of this version."
+    ),
+    response_description="The API and its database answer, and the schema is the one that it needs.",
     tags=["About"],
 )
 def get_health() -> Health:
     with api_resources.transaction() as connection:
-        connection.execute(sa.select(1))
+        revision = connection.scalar(sa.text("SELECT max(version_num) FROM alembic_version"))
+    # A newer one is fine: a schema works with the version before it.
+    if revision is None or revision < SCHEMA_REVISION:
+        raise RequestRefused(
+            Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "schema_outdated",
+                "The database has not got the schema of this version yet.",
+                data={"revision": revision, "needed": SCHEMA_REVISION},
+            )
+        )
     return Health()
 
 

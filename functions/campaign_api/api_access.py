@@ -57,6 +57,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "PATCH /v1/campaigns/<campaign_id>": "editor",
     "DELETE /v1/campaigns/<campaign_id>": "editor",
     "GET /v1/campaigns/<campaign_id>/preflight": "viewer",
+    "GET /v1/campaigns/<campaign_id>/diagnose": "viewer",
     "POST /v1/campaigns/<campaign_id>/start": "sender",
     "POST /v1/campaigns/<campaign_id>/pause": "sender",
     "POST /v1/campaigns/<campaign_id>/resume": "sender",

@@ -20,6 +20,7 @@ import api_resources
 import audit_log_routes
 import campaign_lifecycle_routes
 import campaigns_routes
+import diagnose_routes
 import email_templates_routes
 import exports_routes
 import idempotent_requests
@@ -51,6 +52,7 @@ for _routes in (
     campaigns_routes,
     campaign_lifecycle_routes,
     preflight_routes,
+    diagnose_routes,
     scheduled_emails_routes,
     sender_routes,
     api_keys_routes,

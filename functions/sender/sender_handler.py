@@ -13,16 +13,18 @@ import functools
 import json
 from typing import Any
 
-from aws_lambda_powertools import Logger
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sendledger import database, send_email, sender
+from sendledger import database, diagnose, send_email, sender
 from sendledger.settings import DatabaseSettings, SenderSettings
 
 SPARE_SECONDS = 2.0
 """Kept free before the Lambda's own timeout, which would kill the sender in the middle of something."""
 
 logger = Logger()
+metrics = Metrics(namespace="Sendledger")
 
 
 @functools.cache
@@ -43,12 +45,35 @@ def _start_sender(function_name: str) -> None:
 
 
 @logger.inject_lambda_context
+@metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     resources = _resources(context.function_name)
     seconds = context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     if "scheduled_email_id" in event:
         summary = sender.send_scheduled_email(resources, int(event["scheduled_email_id"]), seconds)
     else:
-        summary = sender.send_due_emails(resources, seconds, further=bool(event.get("further")))
+        further = bool(event.get("further"))
+        summary = sender.send_due_emails(resources, seconds, further=further)
+        if not further:
+            with resources.engine.begin() as connection:
+                diagnose.note_tick(connection, summary.rate, summary.stopped)
+                oldest = diagnose.oldest_due_seconds(connection)
+            metrics.add_metric("Ticks", MetricUnit.Count, 1)
+            metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, oldest)
+    _count(summary)
     logger.info("Tick done", extra={"tick": summary.as_dict()})
     return summary.as_dict()
+
+
+def _count(summary: sender.TickSummary) -> None:
+    """What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value."""
+    metrics.add_metric("Claimed", MetricUnit.Count, summary.claimed)
+    for name, value in {
+        "Sent": summary.sent,
+        "Failed": summary.failed,
+        "Skipped": summary.skipped,
+        "Unknown": summary.unknown,
+        "CampaignsHeld": summary.campaigns_held,
+    }.items():
+        if value:
+            metrics.add_metric(name, MetricUnit.Count, value)

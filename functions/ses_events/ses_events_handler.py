@@ -22,7 +22,7 @@ from sendledger.settings import DatabaseSettings, SesEventsSettings
 from sendledger.take_in_events import TakenIn, take_in_events
 
 logger = Logger()
-metrics = Metrics(namespace="Sendledger", service="sendledger")
+metrics = Metrics(namespace="Sendledger")
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl
 
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import unsubscribe_pages as pages
@@ -99,6 +100,8 @@ def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailRefe
         scope: unsubscribe.Scope = "campaign" if action == "campaign" else "everything"
         way: unsubscribe.Method = "one_click" if action == "one_click" else "page"
         _in_transaction(lambda connection: unsubscribe.opt_out(connection, email, scope, way))
+        with single_metric(name="OptOuts", unit=MetricUnit.Count, value=1, namespace="Sendledger"):
+            pass
         return _answer(200, pages.done(language, scope))
     except sa.exc.SQLAlchemyError:
         logger.exception("The opt-out could not be written", extra={"scheduled_email_id": email.scheduled_email_id})

@@ -6,7 +6,9 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 
+from sendledger.tables import SCHEMA_REVISION
 from tests.conftest import MIGRATIONS
 
 
@@ -36,3 +38,9 @@ def test_audit_log_only_grows(connection: sa.Connection, change: str) -> None:
     )
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
         connection.execute(sa.text(change))
+
+
+def test_the_tables_say_which_revision_has_them() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION

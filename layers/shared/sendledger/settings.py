@@ -175,6 +175,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
 class ApiSettings(MailSettings):
     """What the API needs besides the database."""
 
+    # Whether this deployment is the one that sends.
+    deployment_id: str | None = None
     # For the preflight: what the sender will use.
     sender_from_address: Mailbox | None = None
     ses_configuration_set: str | None = None

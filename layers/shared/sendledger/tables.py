@@ -17,6 +17,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -35,6 +36,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
+
+SCHEMA_REVISION = "0012"
+"""The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
     naming_convention={
@@ -634,6 +638,9 @@ sender_state = Table(
     Column("stopped_until", TIMESTAMPTZ),
     Column("stop_code", Text),
     Column("stop_reason", Text),
+    # Emails a second that SES allowed the last tick, and what kept that tick from sending.
+    Column("last_rate", Double),
+    Column("last_blocked", Text),
     CheckConstraint("id = 1", name="single_row"),
 )
 

@@ -111,6 +111,7 @@ vesa  GET    /v1/campaigns/<campaign_id>
 .esa  PATCH  /v1/campaigns/<campaign_id>
 .esa  DELETE /v1/campaigns/<campaign_id>
 vesa  GET    /v1/campaigns/<campaign_id>/preflight
+vesa  GET    /v1/campaigns/<campaign_id>/diagnose
 ..sa  POST   /v1/campaigns/<campaign_id>/start
 ..sa  POST   /v1/campaigns/<campaign_id>/pause
 ..sa  POST   /v1/campaigns/<campaign_id>/resume

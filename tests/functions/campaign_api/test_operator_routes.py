@@ -101,3 +101,23 @@ def test_stopped_sending_is_shown_and_resumed(api: ApiClient, engine: sa.Engine)
 
 def test_resuming_what_is_not_stopped_is_a_conflict(api: ApiClient) -> None:
     assert api.post("/v1/sender/resume").status == 409
+
+
+def test_a_diagnosis_names_the_cause_and_when_it_goes_on(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1)
+    answer = api.get(f"/v1/campaigns/{campaign_id}/diagnose")
+    assert (answer.status, answer.json["cause"], answer.json["next_send_at"]) == (200, "campaign_draft", None)
+
+
+def test_health_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        current = connection.execute(
+            sa.text("UPDATE alembic_version SET version_num = '0001' RETURNING old.version_num")
+        ).scalar_one()
+    try:
+        answer = api.get("/v1/health")
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = :current"), {"current": current})
+    assert (answer.status, answer.json["type"]) == (503, "urn:sendledger:problem:schema_outdated")
+    assert api.get("/v1/health").status == 200

@@ -1,0 +1,50 @@
+"""The route that answers: why is nothing being sent?"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Annotated, Any
+
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import CampaignId, Resource
+from sendledger import diagnose
+
+router = APIGatewayHttpRouter()
+
+
+class Diagnosis(Resource):
+    """Why a campaign sends nothing, and when it will."""
+
+    campaign_id: uuid.UUID
+    status: Annotated[str, Field(description="The campaign's status.")]
+    cause: Annotated[
+        str | None,
+        Field(
+            description=(
+                "other_deployment, sender_stopped, no_tick, ses_blocked, campaign_<status>, rows_being_written, "
+                "held_late, not_due or nothing_left; null: emails are being sent."
+            )
+        ),
+    ]
+    message: str
+    next_send_at: Annotated[
+        dt.datetime | None, Field(description="When the next email goes out by itself; null: somebody has to act.")
+    ]
+    detail: Annotated[dict[str, Any], Field(description="Data for programs; a count stops at 10,000.")]
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/diagnose",
+    operation_id="diagnose_campaign",
+    summary="Why is nothing being sent?",
+    response_description="The first thing that holds the campaign's emails back.",
+    tags=["Campaigns"],
+)
+def diagnose_campaign(campaign_id: CampaignId) -> Diagnosis:
+    deployment_id = api_resources.settings().deployment_id
+    with api_resources.transaction() as connection:
+        return Diagnosis.model_validate(diagnose.diagnose(connection, campaign_id, deployment_id))
