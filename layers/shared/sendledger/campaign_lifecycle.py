@@ -193,7 +193,7 @@ def _hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     """Mark the campaign's batches as used by it.
 
     Raises:
-        Conflict: another campaign that is running or paused holds one.
+        Conflict: another campaign that is running or paused holds one, or one is still being imported or deleted.
     """
     # Locked before the look: of two campaigns that start at once the second shall see the first.
     connection.execute(
@@ -202,6 +202,15 @@ def _hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
         .order_by(lead_batches.c.id)
         .with_for_update(key_share=True)
     )
+    unready = sa.select(lead_batches.c.id, lead_batches.c.name, lead_batches.c.status).where(
+        lead_batches.c.id.in_(_batch_ids(campaign)), lead_batches.c.status.in_(("pending", "importing", "deleting"))
+    )
+    if (batch := connection.execute(unready.order_by(lead_batches.c.id).limit(1)).first()) is not None:
+        # Its later leads would be left out without anybody noticing.
+        raise Conflict(
+            f"Lead batch {batch.name!r} ({batch.id}) is {batch.status}; start when its import is complete.",
+            lead_batch_id=str(batch.id),
+        )
     holder = campaigns.alias("holder")
     held = (
         connection.execute(

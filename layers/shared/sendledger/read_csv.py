@@ -217,7 +217,7 @@ class _Lines:
 
     def take(self, number: int) -> list[str]:
         """Up to as many lines, each of which may be a record of its own."""
-        taken = []
+        taken: list[str] = []
         for _ in range(number):
             self.begin_record()
             taken += islice(self, 1)

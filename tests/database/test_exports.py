@@ -1,0 +1,199 @@
+"""Exports hold every row once, whatever is in the cells, and say of each lead of a campaign why it got what it got."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import uuid
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger import campaign_lifecycle, export_rows, exports, file_bucket, sender
+from sendledger.file_bucket import FileBucket
+from sendledger.sender import Resources
+from sendledger.tables import audit_log, campaign_leads, leads
+from sendledger.tables import exports as table
+from sendledger.write_export import write_export
+from tests.campaigns import DAY, make_batch, make_campaign
+from tests.object_store import bucket, object_store, s3
+
+__all__ = ["bucket", "object_store", "s3"]
+
+NOT_YET = float("inf")
+SOON = dt.timedelta(0)
+
+
+def create(engine: sa.Engine, kind: str = "leads", campaign_id: uuid.UUID | None = None, **filters: str) -> uuid.UUID:
+    with engine.begin() as connection:
+        return uuid.UUID(str(exports.create(connection, kind, campaign_id, filters, "ann")["id"]))
+
+
+def shown(engine: sa.Engine, export_id: uuid.UUID) -> sa.RowMapping:
+    with engine.begin() as connection:
+        return exports.get(connection, export_id)
+
+
+def rows(engine: sa.Engine, bucket: FileBucket, s3: Any, export_id: uuid.UUID) -> list[dict[str, str]]:
+    """Of the file that is written now."""
+    write_export(engine, bucket, export_id, NOT_YET)
+    row = shown(engine, export_id)
+    assert (row["status"], row["failure_reason"]) == ("completed", None)
+    body = s3.get_object(Bucket=bucket.name, Key=row["object_key"])["Body"].read()
+    header, *found = csv.reader(io.StringIO(body.decode(), newline=""))
+    assert len(found) == row["rows_written"]
+    return [dict(zip(header, each, strict=True)) for each in found]
+
+
+def addresses(count: int) -> list[str]:
+    return [f"lead{number}@acme.com" for number in range(count)]
+
+
+def test_every_lead_is_exported_once_whatever_the_size_of_a_page(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_batch(connection, addresses(25))
+    connection.commit()
+    monkeypatch.setattr(export_rows, "ROWS_PER_PAGE", 10)
+    found = rows(engine, bucket, s3, create(engine))
+    assert sorted(row["email"] for row in found) == sorted(addresses(25))
+
+
+def test_file_that_is_written_in_parts_is_whole(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_bucket, "PART_BYTES", 5 * 1024 * 1024)
+    make_batch(connection, addresses(700), notes="n" * 10_000)
+    connection.commit()
+    found = rows(engine, bucket, s3, create(engine))
+    assert len({row["email"] for row in found}) == 700
+    assert {row["notes"] for row in found} == {"n" * 10_000}
+
+
+def test_leads_are_filtered_by_status_and_batch(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    first = make_batch(connection, ["ann@acme.com", "bob@acme.com"])
+    make_batch(connection, ["eve@acme.com"], status="contacted")
+    connection.execute(sa.update(leads).where(leads.c.email == "bob@acme.com").values(status="contacted"))
+    connection.commit()
+    export_id = create(engine, batch_id=str(first), status="contacted")
+    assert [row["email"] for row in rows(engine, bucket, s3, export_id)] == ["bob@acme.com"]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_cell_that_a_spreadsheet_would_calculate_is_neutralised(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, start: str
+) -> None:
+    make_batch(connection, ["ann@acme.com"], notes=f"{start}HYPERLINK(1)", job_title="a=b")
+    connection.commit()
+    (row,) = rows(engine, bucket, s3, create(engine))
+    assert row["notes"].startswith(f"'{start}")
+    assert row["job_title"] == "a=b"
+
+
+def test_ledger_has_a_reason_for_each_lead_without_an_email(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    bucket: FileBucket,
+    s3: Any,
+    resources: Resources,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(export_rows, "LEADS_PER_LOOK", 2)
+    given = ["ann@acme.com", "ANN@acme.com", None, "not an address", "sue@acme.com", "bob@gone.com"]
+    batch_id = make_batch(connection, given)
+    connection.execute(sa.update(leads).where(leads.c.email == "sue@acme.com").values(status="converted"))
+    connection.execute(sa.text("INSERT INTO suppressions (value, reason) VALUES ('gone.com', 'manual')"))
+    campaign_id = make_campaign(connection, batch_ids=[batch_id], delays=[SOON, DAY])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    late = make_batch(connection, ["late@acme.com"])
+    lead_id = connection.scalar(sa.select(leads.c.id).where(leads.c.batch_id == late))
+    connection.execute(sa.insert(campaign_leads).values(campaign_id=campaign_id, lead_id=lead_id))
+    connection.commit()
+    sender.send_due_emails(resources, 20)
+    found = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    ann = [row for row in found if row["email"].lower() == "ann@acme.com"]
+    assert sorted((row["step"], row["status"], row["reason"]) for row in ann) == [
+        ("", "left_out", "duplicate_address"),
+        ("1", "sent", ""),
+        ("2", "pending", ""),
+    ]
+    assert {row["email"]: (row["status"], row["reason"]) for row in found if row not in ann} == {
+        "": ("left_out", "no_address"),
+        "not an address": ("left_out", "invalid_address"),
+        "sue@acme.com": ("left_out", "lead_converted"),
+        "bob@gone.com": ("left_out", "suppressed"),
+        "late@acme.com": ("left_out", "added_after_start"),
+    }
+
+
+def test_ledger_tells_why_an_email_failed(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    bucket: FileBucket,
+    s3: Any,
+    resources: Resources,
+    ses: SesSimulator,
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@acme.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    ses.add_fault("bad_request", address="ann@acme.com")
+    sender.send_due_emails(resources, 20)
+    (row,) = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert (row["status"], row["reason"]) == ("failed", "bad_request")
+    assert row["detail"]
+    assert row["failed_at"].endswith("Z")
+
+
+def test_ledger_of_a_draft_names_its_audience(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@acme.com"])
+    (row,) = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert (row["email"], row["status"], row["reason"]) == ("ann@acme.com", "left_out", "not_started")
+
+
+def test_export_that_is_not_done_in_time_fails_and_leaves_no_file(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    export_id = create(engine)
+    write_export(engine, bucket, export_id, 0.0)
+    row = shown(engine, export_id)
+    assert row["status"] == "failed"
+    assert "in time" in row["failure_reason"]
+    assert s3.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
+
+
+def test_export_that_is_interrupted_is_found_begun_anew_and_at_last_given_up(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket
+) -> None:
+    export_id = create(engine)
+    for _ in range(exports.MOST_ATTEMPTS):
+        with engine.begin() as connection:
+            assert exports.begin(connection, export_id)
+    with engine.begin() as connection:
+        assert exports.unfinished(connection) == []
+        connection.execute(sa.update(table).values(updated_at=sa.func.now() - sa.text("interval '11 min'")))
+        assert exports.unfinished(connection) == [export_id]
+    write_export(engine, bucket, export_id, NOT_YET)
+    assert (shown(engine, export_id)["status"], shown(engine, export_id)["attempts"]) == ("failed", 4)
+
+
+def test_completed_export_is_not_written_again(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    export_id = create(engine)
+    rows(engine, bucket, s3, export_id)
+    before = shown(engine, export_id)
+    write_export(engine, bucket, export_id, NOT_YET)
+    assert shown(engine, export_id) == before
+
+
+def test_export_of_personal_data_is_in_the_audit_log(engine: sa.Engine, connection: sa.Connection) -> None:
+    export_id = create(engine, status="new")
+    entry = connection.execute(sa.select(audit_log)).mappings().one()
+    assert (entry["actor"], entry["action"], entry["entity_id"]) == ("ann", "export.create", str(export_id))

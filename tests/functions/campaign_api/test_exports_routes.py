@@ -1,0 +1,75 @@
+"""Exports through the API: asked for, shown, downloaded."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from sendledger.file_bucket import FileBucket
+from sendledger.tables import exports
+from sendledger.write_export import write_export
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
+
+__all__ = ["bucket", "file_settings", "object_store", "s3"]
+
+
+def test_export_waits_until_it_is_written(api: ApiClient) -> None:
+    answer = api.post("/v1/exports", {"kind": "leads", "filters": {"status": "new"}})
+    assert answer.status == 202
+    expected = {
+        "kind": "leads",
+        "filters": {"status": "new"},
+        "status": "pending",
+        "rows_written": 0,
+        "download_url": None,
+        "completed_at": None,
+    }
+    assert {name: answer.json[name] for name in expected} == expected
+    assert api.get(f"/v1/exports/{answer.json['id']}").json == answer.json
+
+
+def test_written_export_can_be_downloaded_for_a_week(api: ApiClient, engine: sa.Engine, bucket: FileBucket) -> None:
+    api.post("/v1/leads", {"email": "ann@acme.com"})
+    export_id = api.post("/v1/exports", {"kind": "leads"}).json["id"]
+    write_export(engine, bucket, UUID(export_id), float("inf"))
+    shown = api.get(f"/v1/exports/{export_id}").json
+    assert (shown["status"], shown["rows_written"]) == ("completed", 1)
+    file = httpx.get(shown["download_url"])
+    assert file.headers["content-disposition"].startswith('attachment; filename="leads-')
+    assert file.headers["content-type"] == "text/csv; charset=utf-8"
+    assert ",ann@acme.com," in file.text.splitlines()[1]
+    with engine.begin() as connection:
+        connection.execute(sa.update(exports).values(completed_at=sa.func.now() - sa.text("interval '8 days'")))
+    assert api.get(f"/v1/exports/{export_id}").json["download_url"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"kind": "everything"},
+        {"kind": "campaign_ledger"},
+        {"kind": "campaign_ledger", "campaign_id": str(uuid4())},
+        {"kind": "leads", "campaign_id": str(uuid4())},
+        {"kind": "leads", "filters": {"status": "old"}},
+        {"kind": "leads", "filters": {"colour": "red"}},
+        {"kind": "leads", "columns": []},
+    ],
+)
+def test_bad_export_is_refused(api: ApiClient, body: Any) -> None:
+    answer = api.post("/v1/exports", body)
+    assert (answer.status, bool(answer.fields)) == (422, True)
+
+
+def test_unknown_export_is_not_found(api: ApiClient) -> None:
+    assert api.get(f"/v1/exports/{uuid4()}").status == 404
+
+
+def test_viewer_does_not_export(clients: dict[str, ApiClient]) -> None:
+    assert clients["viewer"].post("/v1/exports", {"kind": "leads"}).status == 403
+    assert clients["editor"].post("/v1/exports", {"kind": "leads"}).status == 202

@@ -1,0 +1,97 @@
+"""Uploads through the API: a URL to put a file to, which starts nothing by itself."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+import api_resources
+from sendledger.file_bucket import FileBucket
+from sendledger.tables import lead_batches
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.object_store import bucket, object_store, s3
+
+__all__ = ["bucket", "object_store", "s3"]
+
+API_FOLDER = Path(__file__).parents[3] / "functions" / "campaign_api"
+
+
+@pytest.fixture(autouse=True)
+def file_settings(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("FILE_BUCKET", bucket.name)
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()
+    yield
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()
+
+
+def test_file_can_be_put_to_the_url_of_an_upload(api: ApiClient, bucket: FileBucket) -> None:
+    answer = api.post("/v1/lead-batches/uploads", {"name": "Fair", "file_name": "fair.csv"})
+    assert answer.status == 201
+    upload = answer.json
+    left = dt.datetime.fromisoformat(upload["expires_at"]) - dt.datetime.now(dt.UTC)
+    assert dt.timedelta(minutes=55) < left <= dt.timedelta(hours=1)
+    put = httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=b"email\na@b.co\n")
+    assert put.status_code == 200
+    assert bucket.find(f"imports/{upload['id']}.csv").size == 13
+
+
+def test_lead_batch_of_an_upload_waits_for_its_file(api: ApiClient) -> None:
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
+    batch = api.get(f"/v1/lead-batches/{upload['id']}").json
+    expected = {"name": "Fair", "status": "pending", "total_leads": 0, "rejects_url": None, "uploaded_by": "admin"}
+    assert {name: batch[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("status", ["pending", "importing", "deleting"])
+def test_campaign_is_not_started_while_a_batch_is_incomplete(api: ApiClient, engine: sa.Engine, status: str) -> None:
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
+    with engine.begin() as connection:
+        connection.execute(sa.update(lead_batches).values(status=status))
+    template = api.post("/v1/email-templates", {"name": "T", "subject": "S", "body_text": "B"}).json
+    fields = {"name": "C", "batch_ids": [upload["id"]], "email_template_id": template["id"]}
+    fields["postal_address_waived"] = True
+    campaign = api.post("/v1/campaigns", fields).json
+    answer = api.post(f"/v1/campaigns/{campaign['id']}/start")
+    assert answer.status == 409, answer.body
+    assert f"is {status}" in answer.json["detail"]
+
+
+def test_rejects_can_be_downloaded_for_a_week(api: ApiClient, engine: sa.Engine, s3: Any, bucket: FileBucket) -> None:
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
+    key = f"rejects/{upload['id']}.csv"
+    s3.put_object(Bucket=bucket.name, Key=key, Body=b"rejected_row\n2\n")
+    done = sa.update(lead_batches).values(status="completed", rejects_object=key)
+    with engine.begin() as connection:
+        connection.execute(done)
+    shown = api.get(f"/v1/lead-batches/{upload['id']}").json
+    assert httpx.get(shown["rejects_url"]).text == "rejected_row\n2\n"
+    with engine.begin() as connection:
+        week_ago = sa.func.timezone("UTC", sa.func.now()) - sa.text("interval '8 days'")
+        connection.execute(sa.update(lead_batches).values(created_at=week_ago))
+    assert api.get(f"/v1/lead-batches/{upload['id']}").json["rejects_url"] is None
+
+
+@pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x", "size": 1}, {"name": "x", "file_name": "x" * 256}])
+def test_bad_upload_is_refused(api: ApiClient, body: Any) -> None:
+    assert api.post("/v1/lead-batches/uploads", body).status == 422
+
+
+def test_viewer_does_not_upload(clients: dict[str, ApiClient]) -> None:
+    assert clients["viewer"].post("/v1/lead-batches/uploads", {"name": "Fair"}).status == 403
+    assert clients["editor"].post("/v1/lead-batches/uploads", {"name": "Fair"}).status == 201
+
+
+def test_cold_start_of_the_api_loads_no_aws_client() -> None:
+    check = "import sys, campaign_api_handler; print(*{'boto3', 'botocore.client'} & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", check], cwd=API_FOLDER, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""
