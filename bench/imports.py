@@ -19,12 +19,14 @@ SENDER_LIBRARIES = """
 import sqlalchemy, pg8000, pydantic, jinja2.sandbox, botocore.session, botocore.endpoint, botocore.client
 import sqlalchemy.dialects.postgresql.pg8000, sqlalchemy.dialects.postgresql, http.client, concurrent.futures.thread
 from aws_lambda_powertools import Logger
+from pydantic import BaseModel, Field, ValidationError, model_validator
 """
 API_LIBRARIES = """
 import sqlalchemy, pg8000, pydantic, email_validator
 import sqlalchemy.dialects.postgresql.pg8000, sqlalchemy.dialects.postgresql
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+from pydantic import BaseModel, Field, ValidationError, model_validator
 import aws_lambda_powertools.event_handler.openapi.models
 APIGatewayHttpResolver(enable_validation=True)
 """
