@@ -122,8 +122,10 @@ def test_unreadable_file_is_refused_with_a_reason(api: ApiClient, body: bytes | 
     assert api.get("/v1/lead-batches").json["items"] == []
 
 
-def test_large_file_is_refused(api: ApiClient) -> None:
-    assert post(api, "email\n" + "x" * 4_500_000).status == 413
+def test_large_file_is_refused_with_the_way_to_upload_it(api: ApiClient) -> None:
+    answer = post(api, "email\n" + "x" * 4_500_000)
+    assert answer.status == 413
+    assert "/v1/lead-batches/uploads" in answer.json["detail"]
 
 
 def test_other_media_type_is_refused(api: ApiClient) -> None:
