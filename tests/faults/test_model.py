@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -242,3 +243,4 @@ def test_every_life_of_campaigns_keeps_the_invariants(
             print_blob=True,
         ),
     )
+    gc.collect()

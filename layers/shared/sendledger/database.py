@@ -104,13 +104,24 @@ def _give_up_if_out_of_step(context: sa.ExceptionContext) -> None:
 class _Connection(pg8000.Connection):  # type: ignore[misc]
     """pg8000 lets some errors of the socket through as they are, and SQLAlchemy takes only its own for a lost link."""
 
+    _usock: socket.socket | None = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            if self._usock is not None:
+                self._usock.close()
+            raise
+
     def handle_messages(self, context: Any) -> None:
         try:
             super().handle_messages(context)
         except OSError as error:
             # The error keeps the socket alive for as long as it is handled, and with it the server's transaction.
             with contextlib.suppress(OSError):
-                self._usock.shutdown(socket.SHUT_RDWR)
+                if self._usock is not None:
+                    self._usock.shutdown(socket.SHUT_RDWR)
             raise pg8000.InterfaceError(f"network error: {error}") from error
 
 
