@@ -357,7 +357,7 @@ def test_campaign_completes_when_its_last_emails_are_skipped(
 
 
 EVENT = st.tuples(
-    st.integers(0, 3),
+    st.integers(0, 1),
     st.sampled_from([*TYPES, "Transient", "Machine", "Not spam"]),
     st.integers(0, 3),
 )
@@ -384,15 +384,15 @@ def _state(connection: sa.Connection) -> Any:
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(chosen=st.lists(EVENT, min_size=1, max_size=12), data=st.data())
+@given(chosen=st.lists(EVENT, min_size=1, max_size=25), data=st.data())
 def test_events_told_three_times_in_any_order_lead_to_the_same_state(
     engine: sa.Engine, send: Send, ses: SesSimulator, chosen: list[tuple[int, str, int]], data: st.DataObject
 ) -> None:
     """Each lead has one email here: what a late delivery takes back of transient bounces has tests of its own."""
     if not ses.accepted():
-        send(*(f"lead{number}@example.com" for number in range(4)))
+        send("ann@example.com", "bob@example.com")
     sent = ses.accepted()
     events = read(*(_document(sent, *event) for event in chosen))
     events = [event for event in events if event.effect is None or event.effect.value != "transient_bounces"] + [

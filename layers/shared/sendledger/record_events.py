@@ -227,10 +227,16 @@ _LIFT = sa.text("""
     SET removed_at = now(), removed_by = :actor, removal_reason = 'an email was delivered in between'
     WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
 """).bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
+# An email counts once, however often its recipient changes his mind.
 _COUNT_OPT_OUTS = sa.text("""
+    WITH first AS (
+        SELECT scheduled_email_id, campaign_id FROM email_events
+        WHERE scheduled_email_id = ANY(:ids) AND event_type = 'Subscription' AND (detail ->> 'opted_out')::boolean
+        GROUP BY 1, 2 HAVING every(event_key = ANY(:new))
+    )
     UPDATE campaigns c SET emails_unsubscribed_count = c.emails_unsubscribed_count + n.count, updated_at = now()
-    FROM unnest(:ids, CAST(:counts AS integer[])) AS n (id, count) WHERE c.id = n.id
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+    FROM (SELECT campaign_id, count(*) AS count FROM first GROUP BY 1) n WHERE c.id = n.campaign_id
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger)), sa.bindparam("new", type_=sa.ARRAY(sa.Text)))
 _FIRST_ALARM = sa.text("""
     SELECT NOT EXISTS (
         SELECT FROM audit_log WHERE entity_type = 'scheduled_email' AND entity_id = :id
@@ -406,10 +412,7 @@ def _suppress(connection: sa.Connection, fresh: Sequence[_Place], done: Recorded
     done.suppressed += len(suppressed.created)
     done.emails_skipped += suppressed.emails_skipped
     done.touched |= suppressed.campaign_ids
-    opt_outs = Counter(
-        place.campaign_id
-        for place in {place.event.recipient: place for place in fresh if place.event.effect is Effect.OPT_OUT}.values()
-        if place.event.recipient in suppressed.created and place.campaign_id is not None
-    )
+    opt_outs = [place for place in fresh if place.event.effect is Effect.OPT_OUT]
     if opt_outs:
-        connection.execute(_COUNT_OPT_OUTS, {"ids": list(opt_outs), "counts": list(opt_outs.values())})
+        ids = [place.scheduled_email_id for place in opt_outs if place.scheduled_email_id is not None]
+        connection.execute(_COUNT_OPT_OUTS, {"ids": ids, "new": [place.event.key for place in opt_outs]})
