@@ -64,6 +64,8 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "POST /v1/campaigns/<campaign_id>/cancel": "sender",
     "GET /v1/campaigns/<campaign_id>/scheduled-emails": "viewer",
     "GET /v1/campaigns/<campaign_id>/stats": "viewer",
+    "GET /v1/campaigns/<campaign_id>/timeline": "viewer",
+    "GET /v1/overview": "viewer",
     "POST /v1/campaigns/<campaign_id>/late-emails": "sender",
     # The ledger
     "GET /v1/scheduled-emails": "viewer",

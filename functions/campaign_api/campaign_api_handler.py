@@ -30,6 +30,7 @@ import preflight_routes
 import replies_routes
 import scheduled_emails_routes
 import sender_routes
+import stats_routes
 import suppressions_routes
 import uploads_routes
 import workflows_routes
@@ -51,6 +52,7 @@ for _routes in (
     workflows_routes,
     campaigns_routes,
     campaign_lifecycle_routes,
+    stats_routes,
     preflight_routes,
     diagnose_routes,
     scheduled_emails_routes,

@@ -1,10 +1,9 @@
-"""Routes that make a campaign run, pause, go on and end, and that show how far it is."""
+"""Routes that make a campaign run, pause, go on and end."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.openapi.params import Body
@@ -14,7 +13,7 @@ from pydantic import Field
 import api_resources
 from api_fields import CampaignId, Input, Resource
 from campaigns_routes import CampaignStatus
-from sendledger import campaigns, scheduled_emails
+from sendledger import campaigns
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
@@ -62,40 +61,6 @@ class Cancelled(Resource):
     status: CampaignStatus
     emails_cancelled: int
     emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
-    row_work: RowWork
-
-
-class CountByStatus(Resource):
-    """How many scheduled emails have which status."""
-
-    pending: int
-    sending: int
-    sent: int
-    failed: int
-    skipped: int
-    cancelled: int
-
-
-class StepStats(Resource):
-    """The scheduled emails of one step."""
-
-    step_number: int
-    by_status: CountByStatus
-
-
-class CampaignStats(Resource):
-    """How far a campaign is."""
-
-    campaign_id: UUID
-    status: CampaignStatus
-    total_leads_targeted: int
-    emails_scheduled_count: int
-    emails_sent_count: int
-    emails_failed_count: int
-    leads_excluded: dict[str, int]
-    by_status: CountByStatus
-    by_step: list[StepStats]
-    next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]
     row_work: RowWork
 
 
@@ -203,17 +168,3 @@ def decide_late_emails(
     late_emails.decide_late_emails(engine, campaign_id, body.action, request.context["caller"].actor)
     with api_resources.transaction() as connection:
         return LateEmailsDecided.model_validate(campaigns.get(connection, campaign_id))
-
-
-@router.get(
-    "/v1/campaigns/<campaign_id>/stats",
-    operation_id="get_campaign_stats",
-    summary="How far is a campaign?",
-    response_description="Counts by status and by step.",
-    tags=TAGS,
-)
-def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
-    with api_resources.transaction() as connection:
-        campaign = campaigns.get(connection, campaign_id)
-        stats = scheduled_emails.campaign_stats(connection, campaign_id)
-    return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id})

@@ -5,8 +5,6 @@ Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_email
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,7 +12,7 @@ import sqlalchemy as sa
 from sendledger import audit_log, pagination
 from sendledger.errors import Conflict, NotFound
 from sendledger.pagination import Page
-from sendledger.tables import SCHEDULED_EMAIL_STATUSES, campaigns, scheduled_emails
+from sendledger.tables import campaigns, scheduled_emails
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -112,29 +110,3 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
         raise Conflict(f"The email is {status}, not pending.", status=status)
     audit_log.record(connection, actor, "scheduled_email.send", "scheduled_email", scheduled_email_id)
     return row
-
-
-def campaign_stats(connection: sa.Connection, campaign_id: UUID) -> dict[str, Any]:
-    """Counts of a campaign's scheduled emails: by status, by step and status, and when the next is due."""
-    rows = connection.execute(
-        sa.select(
-            _table.c.workflow_step_number,
-            _table.c.status,
-            sa.func.count(),
-            sa.func.min(_table.c.scheduled_for).filter(_table.c.status == "pending"),
-        )
-        .where(_table.c.campaign_id == campaign_id)
-        .group_by(_table.c.workflow_step_number, _table.c.status)
-    )
-    nothing = dict.fromkeys(SCHEDULED_EMAIL_STATUSES, 0)
-    by_status, by_step, due = dict(nothing), dict[int, dict[str, int]](), list[dt.datetime]()
-    for step, status, count, next_due in rows:
-        by_status[status] += count
-        by_step.setdefault(step, dict(nothing))[status] = count
-        if next_due is not None:
-            due.append(next_due)
-    return {
-        "by_status": by_status,
-        "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
-        "next_due_at": min(due, default=None),
-    }

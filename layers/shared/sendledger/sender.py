@@ -27,6 +27,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger import (
+    campaign_counts,
     campaign_lifecycle,
     claim_emails,
     database,
@@ -152,6 +153,8 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
 
 def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
     engine = resources.engine
+    with engine.begin() as connection:
+        campaign_counts.fold(connection)
     with engine.begin() as connection:
         summary.campaigns_held = late_emails.hold_after_outage(connection, resources.settings.late_after)
         lagging = row_work.campaigns_with_work(connection)

@@ -37,7 +37,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
@@ -84,6 +84,7 @@ CAMPAIGN_TYPES = ("outreach", "lead_generation", "fully_automated", "automated",
 """`automated` and `manual` are only ever written by the old application; both mean `outreach`."""
 SCHEDULED_EMAIL_STATUSES = ("pending", "sending", "sent", "failed", "skipped", "cancelled")
 TERMINAL_STATUSES = ("sent", "failed", "skipped", "cancelled")
+COUNTED = (*SCHEDULED_EMAIL_STATUSES, "delivered", "opened", "clicked", "bounced")
 LEAD_STATUSES = (
     "new",
     "contacted",
@@ -565,6 +566,35 @@ scheduled_emails = Table(
     ),
     # email_id is set once per row and read when an email is deleted with its lead.
     Index("scheduled_emails_email_id_idx", "email_id", postgresql_where=text("email_id IS NOT NULL")),
+)
+
+campaign_counts = Table(
+    "campaign_counts",
+    metadata,
+    # How many scheduled emails have which status, and emails which fate: the sum of the rows; see campaign_counts.py.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("what", Text, nullable=False),
+    # 0: of no step.
+    Column("step_number", Integer, nullable=False, server_default=text("0")),
+    # The hour in which it happened, for what has a time.
+    Column("hour", TIMESTAMPTZ, nullable=False, server_default=text("'-infinity'")),
+    Column("count", BigInteger, nullable=False),
+    # False: a change that is still to be added to its total.
+    Column("is_total", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint(_one_of("what", COUNTED), name="what"),
+    Index(
+        "campaign_counts_total_key",
+        "campaign_id",
+        "what",
+        "step_number",
+        "hour",
+        unique=True,
+        postgresql_where=text("is_total"),
+    ),
+    Index("campaign_counts_campaign_id_idx", "campaign_id"),
+    Index("campaign_counts_change_idx", "id", postgresql_where=text("NOT is_total")),
+    Index("campaign_counts_hour_idx", "hour", postgresql_where=text("hour > '-infinity'")),
 )
 
 suppressions = Table(

@@ -92,8 +92,11 @@ vesa  GET    /v1/leads/<lead_id>
 .esa  DELETE /v1/leads/<lead_id>
 vesa  GET    /v1/lead-batches
 .esa  POST   /v1/lead-batches
+.esa  POST   /v1/lead-batches/uploads
 vesa  GET    /v1/lead-batches/<lead_batch_id>
 .esa  DELETE /v1/lead-batches/<lead_batch_id>
+.esa  POST   /v1/exports
+.esa  GET    /v1/exports/<export_id>
 vesa  GET    /v1/email-templates
 .esa  POST   /v1/email-templates
 vesa  GET    /v1/email-templates/<email_template_id>
@@ -118,6 +121,8 @@ vesa  GET    /v1/campaigns/<campaign_id>/diagnose
 ..sa  POST   /v1/campaigns/<campaign_id>/cancel
 vesa  GET    /v1/campaigns/<campaign_id>/scheduled-emails
 vesa  GET    /v1/campaigns/<campaign_id>/stats
+vesa  GET    /v1/campaigns/<campaign_id>/timeline
+vesa  GET    /v1/overview
 vesa  GET    /v1/scheduled-emails
 vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/send
@@ -127,6 +132,10 @@ vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 vesa  GET    /v1/sender
 ..sa  POST   /v1/sender/resume
 vesa  GET    /v1/emails/<email_id>
+...a  GET    /v1/api-keys
+...a  POST   /v1/api-keys
+...a  DELETE /v1/api-keys/<api_key_id>
+...a  GET    /v1/audit-log
 vesa  GET    /v1/replies
 ..sa  POST   /v1/replies
 vesa  GET    /v1/suppressions

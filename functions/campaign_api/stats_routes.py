@@ -1,0 +1,186 @@
+"""Routes that show how far campaigns are and what became of their emails."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import CampaignId, Instant, Resource
+from campaigns_routes import CampaignStatus
+from sender_routes import Sender
+from sendledger import campaign_counts, campaigns, sender_state
+
+router = APIGatewayHttpRouter()
+
+
+class CountByStatus(Resource):
+    """How many scheduled emails have which status."""
+
+    pending: int
+    sending: int
+    sent: int
+    failed: int
+    skipped: int
+    cancelled: int
+
+
+class StepStats(Resource):
+    """The scheduled emails of one step."""
+
+    step_number: int
+    by_status: CountByStatus
+
+
+class Funnel(Resource):
+    """Emails, each counted once for each kind; opens and clicks by people only."""
+
+    sent: int
+    delivered: int
+    opened: int
+    clicked: int
+    replied: int
+    bounced: int
+    complained: int
+    unsubscribed: int
+
+
+class Rates(Resource):
+    """The parts of the sent emails, between 0 and 1; null while none has been sent."""
+
+    delivered: float | None
+    opened: float | None
+    clicked: float | None
+    replied: float | None
+    bounced: float | None
+    complained: float | None
+    unsubscribed: float | None
+
+
+class CampaignStats(Resource):
+    """How far a campaign is."""
+
+    campaign_id: UUID
+    status: CampaignStatus
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    emails_sent_count: int
+    emails_failed_count: int
+    leads_excluded: dict[str, int]
+    by_status: CountByStatus
+    by_step: list[StepStats]
+    funnel: Funnel
+    rates: Rates
+    next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]
+    last_due_at: Annotated[dt.datetime | None, Field(description="When the last pending email is due.")]
+    emails_per_second: Annotated[
+        float | None, Field(description="In this hour and the one before; null: none was sent.")
+    ]
+    expected_to_finish_at: Annotated[
+        dt.datetime | None,
+        Field(description="At this rate, and not before the last email is due; null: it cannot be said."),
+    ]
+    row_work: Annotated[
+        list[dict[str, Any]],
+        Field(
+            description="What is still being finished in the background; with large campaigns the counts grow until "
+            "then."
+        ),
+    ]
+
+
+class TimelineItem(Resource):
+    """What happened in one hour or day."""
+
+    starts_at: dt.datetime
+    sent: int
+    failed: int
+    delivered: int
+    opened: int
+    clicked: int
+    bounced: int
+    complained: int
+    replied: int
+
+
+class Timeline(Resource):
+    """Every hour or day between two times, those in which nothing happened too."""
+
+    interval: Literal["hour", "day"]
+    from_: Annotated[dt.datetime, Field(serialization_alias="from")]
+    to: dt.datetime
+    items: list[TimelineItem]
+
+
+class RecentEmails(Resource):
+    """Emails of all campaigns, each counted in the hour in which it happened first."""
+
+    sent: int
+    failed: int
+    delivered: int
+    opened: int
+    clicked: int
+    bounced: int
+
+
+class Overview(Resource):
+    """All campaigns at a glance."""
+
+    campaigns_by_status: dict[CampaignStatus, int]
+    today: Annotated[RecentEmails, Field(description="Since midnight UTC.")]
+    last_30_days: Annotated[RecentEmails, Field(description="Today and the 29 days before.")]
+    next_due_at: Annotated[dt.datetime | None, Field(description="When the next email of a running campaign is due.")]
+    sender: Sender
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/stats",
+    operation_id="get_campaign_stats",
+    summary="How far is a campaign?",
+    response_description="Counts by status and by step, the funnel, and when it will be through.",
+    tags=["Campaigns"],
+)
+def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
+    with api_resources.transaction() as connection:
+        campaign = campaigns.get(connection, campaign_id)
+        stats = campaign_counts.campaign_stats(connection, campaign)
+    return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id})
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/timeline",
+    operation_id="get_campaign_timeline",
+    summary="What happened when?",
+    description=(
+        "By default the last two days by the hour, or the last 30 days by the day. At most 31 days by the hour and 366 "
+        "by the day. Hours and days are those of UTC."
+    ),
+    response_description="One item for each hour or day.",
+    tags=["Campaigns"],
+)
+def get_campaign_timeline(
+    campaign_id: CampaignId,
+    interval: Annotated[Literal["hour", "day"], Query()] = "hour",
+    from_: Annotated[Instant | None, Query(alias="from", description="The first hour or day.")] = None,
+    to: Annotated[Instant | None, Query(description="Where it ends; now, if missing.")] = None,
+) -> Timeline:
+    with api_resources.transaction() as connection:
+        return Timeline.model_validate(campaign_counts.timeline(connection, campaign_id, interval, from_, to))
+
+
+@router.get(
+    "/v1/overview",
+    operation_id="get_overview",
+    summary="All campaigns at a glance",
+    response_description="Campaigns by status, recent emails, and the sender.",
+    tags=["Campaigns"],
+)
+def get_overview() -> Overview:
+    with api_resources.transaction() as connection:
+        seen = campaign_counts.overview(connection)
+        return Overview.model_validate({**seen, "sender": sender_state.read(connection)})
