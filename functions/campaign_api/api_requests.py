@@ -33,9 +33,7 @@ MAX_BYTES: Mapping[str, int] = {JSON: 3_000_000, CSV: 4_500_000}
 """Lambda takes events up to 6 MB, and API Gateway may encode a body as base64, a third longer.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
-_OTHERWISE: Mapping[str, str] = {
-    "POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."
-}
+_OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
 _UNSTORABLE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 """How NUL, which PostgreSQL cannot store, and half of a surrogate pair are written in JSON."""
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -70,7 +68,8 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
             Problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
-                f"The body has {len(body)} bytes; {MAX_BYTES[media_type]} are possible.{_OTHERWISE.get(route_name, '')}",
+                f"The body has {len(body)} bytes; {MAX_BYTES[media_type]} are possible."
+                + _OTHERWISE.get(route_name, ""),
             )
         )
     if media_type == JSON:

@@ -9,7 +9,7 @@ import pytest
 
 from local.cloudformation import TemplateError
 from local.stack import PARAMETERS
-from local.template import Template, read_template
+from local.template import BucketNotification, Template, read_template
 
 PRODUCT_TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
@@ -156,3 +156,38 @@ def test_the_products_template_ticks_the_sender_every_minute_and_routes_the_api(
     assert template.functions["SenderFunction"].environment["SENDER_FROM_ADDRESS"] == "Ann <ann@example.com>"
     assert ("SenderFunction", timedelta(minutes=1)) in [(each.function, each.interval) for each in template.schedules]
     assert "ANY /v1/{proxy+}" in [route.key for route in template.routes]
+
+
+WITH_BUCKET = """
+Resources:
+  Lists: {Type: AWS::S3::Bucket}
+  ReaderFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/reader
+      Handler: reader_handler.lambda_handler
+      Environment: {Variables: {BUCKET: !Ref Lists}}
+      Events:
+        Upload:
+          Type: S3
+          Properties:
+            Bucket: !Ref Lists
+            Events: s3:ObjectCreated:*
+            Filter: {S3Key: {Rules: [{Name: %(rule)s, Value: imports/}]}}
+"""
+
+
+def test_a_bucket_tells_its_function_of_objects_under_a_prefix(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(WITH_BUCKET % {"rule": "prefix"})
+    template = read_template(path, {})
+    assert template.buckets == ("sendledger-lists",)
+    assert template.notifications == (BucketNotification("sendledger-lists", "imports/", "ReaderFunction"),)
+    assert template.functions["ReaderFunction"].environment == {"BUCKET": "sendledger-lists"}
+
+
+def test_a_notification_that_cannot_be_given_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+    path.write_text(WITH_BUCKET % {"rule": "suffix"})
+    with pytest.raises(TemplateError, match=r"ReaderFunction\.Events\.Upload"):
+        read_template(path, {})

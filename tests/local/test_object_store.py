@@ -1,0 +1,63 @@
+"""The local S3 tells of every new object, in S3's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import httpx
+import pytest
+
+from local.object_store import ObjectStore
+
+Told = list[tuple[str, str, dict[str, Any]]]
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+def s3(told: Told) -> Iterator[Any]:
+    store = ObjectStore(["lists"], "us-east-1", lambda *about: told.append(about))
+    store.start()
+    session = botocore.session.get_session()
+    session.set_credentials("test", "test")
+    yield session.create_client("s3", region_name="us-east-1", endpoint_url=store.url)
+    store.stop()
+
+
+def test_new_object_is_told_of_once(s3: Any, told: Told) -> None:
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": "lists", "Key": "imports/a b+c.csv"})
+    assert httpx.put(url, content=b"email\n").status_code == 200
+    ((bucket, key, event),) = told
+    (record,) = event["Records"]
+    assert (bucket, key, record["eventSource"], record["eventName"]) == (
+        "lists",
+        "imports/a b+c.csv",
+        "aws:s3",
+        "ObjectCreated:Put",
+    )
+    assert record["s3"]["bucket"]["name"] == "lists"
+    assert record["s3"]["object"]["key"] == "imports/a+b%2Bc.csv"
+    assert record["s3"]["object"]["size"] == 6
+    assert f'"{record["s3"]["object"]["eTag"]}"' == s3.head_object(Bucket="lists", Key="imports/a b+c.csv")["ETag"]
+
+
+def test_object_of_several_parts_is_told_of_when_it_is_complete(s3: Any, told: Told) -> None:
+    where = {"Bucket": "lists", "Key": "exports/a.csv"}
+    upload = s3.create_multipart_upload(**where)["UploadId"]
+    part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"email\n")
+    assert told == []
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)
+    assert [event["Records"][0]["eventName"] for _, _, event in told] == ["ObjectCreated:CompleteMultipartUpload"]
+
+
+def test_reading_and_refused_writing_are_not_told_of(s3: Any, told: Told) -> None:
+    assert s3.list_objects_v2(Bucket="lists")["ResponseMetadata"]["HTTPStatusCode"] == 200
+    with pytest.raises(s3.exceptions.NoSuchBucket):
+        s3.put_object(Bucket="nowhere", Key="a", Body=b"")
+    assert told == []
