@@ -173,7 +173,8 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
 def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
     with api_resources.transaction() as connection:
         due = scheduled_emails.make_due_now(connection, scheduled_email_id, request.context["caller"].actor)
-    invoke_function(api_resources.settings().sender_function_name, {"scheduled_email_id": scheduled_email_id})
+    event = {"scheduled_email_id": scheduled_email_id, "request_id": router.current_event.request_context.request_id}
+    invoke_function(api_resources.settings().sender_function_name, event)
     return ScheduledEmail.model_validate(due)
 
 

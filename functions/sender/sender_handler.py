@@ -2,7 +2,7 @@
 
     {…scheduled event…}            one tick
     {"further": true}              help a tick that has more due than it can send alone
-    {"scheduled_email_id": 42}     send this email now
+    {"scheduled_email_id": 42}     send this email now; the `request_id` of the API's request may go with it
 
 Answers with the tick's summary.
 """
@@ -61,7 +61,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             metrics.add_metric("Ticks", MetricUnit.Count, 1)
             metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, oldest)
     _count(summary)
-    logger.info("Tick done", extra={"tick": summary.as_dict()})
+    # Each event of SES carries the claim token as its tag `attempt`: so it is found here which tick, and which request
+    # of the API, it comes from.
+    logger.info("Tick done", extra={"tick": summary.as_dict(), "request_id": event.get("request_id")})
     return summary.as_dict()
 
 

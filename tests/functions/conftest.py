@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "DATABASE_ADMIN_SECRET_ARN": "",
     "DATABASE_CA_BUNDLE": "",
     "DEPLOYMENT_ID": "test",
+    "POWERTOOLS_SERVICE_NAME": "test",
     "PUBLIC_URL": "https://mail.example.com",
     "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
     "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",

@@ -96,6 +96,8 @@ class TickSummary:
     campaigns_paused: int = 0
     campaigns_held: int = 0
     senders_started: int = 0
+    # The tag `attempt` of every email that it sent, and of the events of SES about them.
+    claim_token: str | None = None
     rate: float = 0.0
     stopped: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
@@ -218,6 +220,7 @@ class _Tick:
         # The last call may take its full time and its result must still be written.
         self.stop_sending_at = deadline - MAX_CALL_SECONDS - FINISH_SECONDS
         self._token = uuid.uuid4()
+        summary.claim_token = str(self._token)
         self._rate = 0.0
         self._full_rate = 0.0
         self._slowed_at = -math.inf

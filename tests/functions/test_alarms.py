@@ -1,0 +1,163 @@
+"""Every alarm and every widget of the dashboard looks at a metric that there is: of our own, one that a function was
+seen to write from its built code; of AWS, one of a resource of the template.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.cloudformation import load
+from local.ses_simulator import SesSimulator
+from sendledger import campaign_lifecycle
+from sendledger.unsubscribe_tokens import EmailReference, TokenKey, TokenKeys
+from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
+from tests.conftest import MIGRATIONS
+from tests.functions.conftest import StartFunction
+from tests.functions.lambda_runtime import LambdaRuntime
+from tests.ses_events import queued
+
+TEMPLATE = load(MIGRATIONS.parent / "template.yaml")
+RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
+OWN = "Sendledger"
+
+# What AWS's services write about a resource: the type that has these metrics and the dimension that names it.
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
+OF_AWS = {
+    "AWS/Lambda": ("AWS::Serverless::Function", "FunctionName", {"Errors", "Duration", "ConcurrentExecutions"}),
+    "AWS/SQS": (
+        "AWS::SQS::Queue",
+        "QueueName",
+        {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
+    ),
+    "AWS/ApiGateway": ("AWS::Serverless::HttpApi", "ApiId", {"Count", "4xx", "5xx", "Latency"}),
+    "AWS/RDS": (
+        "AWS::RDS::DBInstance",
+        "DBInstanceIdentifier",
+        {"CPUUtilization", "DatabaseConnections", "FreeStorageSpace", "FreeableMemory"},
+    ),
+}
+Metric = tuple[str, str, str, str]
+"""Namespace, name, and name and value of its one dimension; ``!Ref X`` as ``${X}``, ``!GetAtt X.Y`` as ``${X.Y}``."""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        ((_, argument),) = value.items()
+        return f"${{{argument if isinstance(argument, str) else '.'.join(argument)}}}"
+    return str(value)
+
+
+def _metrics_of_alarms() -> Iterator[Metric]:
+    for resource in RESOURCES.values():
+        if resource["Type"] != "AWS::CloudWatch::Alarm":
+            continue
+        properties = resource["Properties"]
+        queries = properties.get("Metrics", [{"MetricStat": {"Metric": properties}}])
+        for query in queries:
+            if "MetricStat" in query:
+                metric = query["MetricStat"]["Metric"]
+                (dimension,) = metric["Dimensions"]
+                yield metric["Namespace"], metric["MetricName"], dimension["Name"], _text(dimension["Value"])
+
+
+def _metrics_of_the_dashboard() -> Iterator[Metric]:
+    text, variables = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+    database_widget = variables["DatabaseWidget"]["Fn::If"][1]["Fn::Sub"]
+    body = json.loads(text.replace("${DatabaseWidget}", database_widget))
+    for widget in body["widgets"]:
+        for namespace, name, dimension, value, *_ in widget["properties"]["metrics"]:
+            yield namespace, name, dimension, value
+
+
+def _written(runtime: LambdaRuntime) -> set[Metric]:
+    """The metrics in a function's log, in the format that CloudWatch takes them from."""
+    found = set()
+    for line in runtime.log.splitlines():
+        start = line.find('{"_aws"')
+        if start < 0:
+            continue
+        document, _ = json.JSONDecoder().raw_decode(line[start:])
+        for directive in document["_aws"]["CloudWatchMetrics"]:
+            for (dimension,) in directive["Dimensions"]:
+                for metric in directive["Metrics"]:
+                    assert metric["Name"] in document
+                    found.add((directive["Namespace"], metric["Name"], dimension, str(document[dimension])))
+    return found
+
+
+@pytest.fixture
+def written(
+    start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
+) -> set[Metric]:
+    """What the built functions write when everything happens that they count."""
+    environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url}
+    sender = start_function("SenderFunction", environment)
+    names = ("sent", "failed", "unknown", "skipped")
+    campaign_id = make_campaign(connection, [f"{name}@example.com" for name in names], [NO_DELAY, DAY])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    ses.add_fault("bad_request", address="failed@example.com")
+    ses.add_fault("error_500", address="unknown@example.com")
+    with engine.begin() as other:
+        other.execute(sa.text("UPDATE leads SET status = 'not_interested' WHERE email = 'skipped@example.com'"))
+    summary = sender.invoke({})
+    assert [summary[name] for name in names] == [1, 1, 1, 1]
+    pass_time(engine, 3 * DAY)
+    assert sender.invoke({})["campaigns_held"] == 1
+    events = start_function("SesEventsFunction", environment)
+    assert events.invoke(queued(*ses.events())) == {"batchItemFailures": []}
+    row = next(row for row in rows_of(engine, campaign_id) if row["status"] == "sent")
+    # The key of tests/functions/conftest.py.
+    keys = TokenKeys([TokenKey("k1", b"this-key-is-for-tests-only-12345")])
+    token = keys.unsubscribe_token(EmailReference(row["id"], campaign_id, row["lead_id"]))
+    request = {
+        "requestContext": {"http": {"method": "POST"}, "requestId": "1"},
+        "headers": {"content-type": "application/x-www-form-urlencoded"},
+        "pathParameters": {"token": token},
+        "body": "List-Unsubscribe=One-Click",
+    }
+    unsubscribe = start_function("UnsubscribeFunction", environment)
+    assert unsubscribe.invoke(request)["statusCode"] == 200
+    return _written(sender) | _written(events) | _written(unsubscribe)
+
+
+def test_every_alarm_and_widget_looks_at_a_metric_that_was_seen(written: set[Metric]) -> None:
+    wanted = {metric for metric in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if metric[0] == OWN}
+    # The functions ran as the deployment "test", which is how the template names them.
+    variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "DeploymentId"}
+    seen = {(*metric[:3], "${DeploymentId}") for metric in written if metric[3] == "test"}
+    assert len(wanted) > 15
+    assert wanted - seen == set()
+
+
+@pytest.mark.parametrize("metric", {m for m in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if m[0] != OWN})
+def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metric) -> None:
+    namespace, name, dimension, value = metric
+    type_, its_dimension, names = OF_AWS[namespace]
+    found = re.fullmatch(r"\$\{(\w+)(?:\.QueueName)?\}", value)
+    assert found is not None
+    assert (RESOURCES[found[1]]["Type"], dimension) == (type_, its_dimension)
+    assert name in names
+
+
+def test_every_alarm_tells_somebody_and_is_explained() -> None:
+    explained = (MIGRATIONS.parent / "docs/operations/alarms.md").read_text()
+    alarms = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+    assert len(alarms) >= 12
+    for name, alarm in alarms.items():
+        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}]
+        assert f"## {name}" in explained
+
+
+def test_every_log_group_forgets() -> None:
+    groups = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::Logs::LogGroup"}
+    assert all(group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"} for group in groups.values())
+    for name, resource in RESOURCES.items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            assert resource["Properties"]["LoggingConfig"]["LogGroup"]["Ref"] in groups, name
