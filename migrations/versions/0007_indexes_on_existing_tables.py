@@ -13,7 +13,6 @@ INDEXES = {
     "campaign_leads_lead_id_idx": "campaign_leads (lead_id)",
     "emails_external_id_idx": "emails (external_id)",
     "emails_lead_id_idx": "emails (lead_id)",
-    "emails_campaign_id_idx": "emails (campaign_id)",
 }
 
 

@@ -487,7 +487,6 @@ emails = Table(
     CheckConstraint(_one_of("delivery_status", DELIVERY_STATUSES), name="delivery_status"),
     Index("emails_external_id_idx", "external_id"),
     Index("emails_lead_id_idx", "lead_id"),
-    Index("emails_campaign_id_idx", "campaign_id"),
     Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
 )
 
