@@ -1,0 +1,71 @@
+"""Each role allows just what its function calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from local.cloudformation import load
+from tests.aws_calls import ROOT, actions_of
+
+RESOURCES: dict[str, Any] = load(ROOT / "template.yaml")["Resources"]
+FUNCTIONS = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::Serverless::Function"]
+
+# What nobody calls and S3 asks for: whether a file is not there or only not to be seen.
+NOT_CALLED = {"LeadImportFunction": {"s3:ListBucket"}}
+
+
+def _statements(value: Any) -> Iterator[dict[str, Any]]:
+    """Every statement of policies, whatever the conditions."""
+    if isinstance(value, dict):
+        if "Effect" in value:
+            yield value
+        else:
+            for member in value.values():
+                yield from _statements(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from _statements(member)
+
+
+def _policies(name: str) -> list[dict[str, Any]]:
+    own = RESOURCES[name]["Properties"].get("Policies", [])
+    apart = [
+        each["Properties"]["PolicyDocument"]
+        for each in RESOURCES.values()
+        if each["Type"] == "AWS::IAM::Policy" and {"Ref": f"{name}Role"} in each["Properties"]["Roles"]
+    ]
+    return list(_statements([own, apart]))
+
+
+def _actions(statement: dict[str, Any]) -> list[str]:
+    return statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_role_allows_what_its_function_calls_and_nothing_else(name: str) -> None:
+    properties = RESOURCES[name]["Properties"]
+    handler = ROOT / properties["CodeUri"] / f"{properties['Handler'].removesuffix('.lambda_handler')}.py"
+    allowed = {action for statement in _policies(name) for action in _actions(statement)}
+    assert allowed - NOT_CALLED.get(name, set()) == actions_of(handler)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_role_allows_a_wildcard(name: str) -> None:
+    for statement in _policies(name):
+        assert not [action for action in _actions(statement) if "*" in action]
+        # GetAccount is about the account and knows no resource.
+        assert statement["Resource"] != "*" or statement["Action"] == "ses:GetAccount"
+
+
+def test_only_the_sender_can_send() -> None:
+    senders = {name for name in FUNCTIONS for each in _policies(name) if "ses:SendEmail" in _actions(each)}
+    assert senders == {"SenderFunction"}
+
+
+def test_events_and_opt_outs_need_nothing_but_the_database() -> None:
+    for name in ("SesEventsFunction", "UnsubscribeFunction"):
+        actions = {action for each in _policies(name) for action in _actions(each)}
+        assert actions == {"rds-db:connect", "secretsmanager:GetSecretValue"}
