@@ -30,6 +30,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "GET /v1/leads/<lead_id>": "viewer",
     "PATCH /v1/leads/<lead_id>": "editor",
     "DELETE /v1/leads/<lead_id>": "editor",
+    "POST /v1/leads/<lead_id>/erase": "admin",
     "GET /v1/lead-batches": "viewer",
     "POST /v1/lead-batches": "editor",
     "POST /v1/lead-batches/uploads": "editor",

@@ -6,14 +6,14 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import Request, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, field_validator
 
 import api_resources
-from api_fields import Cursor, Input, LeadId, Limit, NextCursor, Resource, no_content, only_given
-from sendledger import leads
+from api_fields import Cursor, Flag, Input, LeadId, Limit, NextCursor, Resource, no_content, only_given
+from sendledger import erase_leads, leads
 from sendledger.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
 
 router = APIGatewayHttpRouter()
@@ -226,3 +226,49 @@ def delete_lead(lead_id: LeadId) -> Response[None]:
     with api_resources.transaction() as connection:
         leads.delete(connection, lead_id)
     return no_content()
+
+
+class Erasure(Input):
+    """What is to become of the address itself."""
+
+    keep_suppressed: Annotated[
+        Flag,
+        Field(
+            description=(
+                "true: the address stays as a suppression, and nowhere else, so that nobody writes to it even if it is "
+                "imported again. false: its suppressions go too; if it is imported again it is a new lead."
+            )
+        ),
+    ]
+
+
+class ErasedLead(Resource):
+    """What the erasure did."""
+
+    lead_id: UUID
+    erased_at: dt.datetime
+    leads_erased: Annotated[int, Field(description="Every lead with the same address is erased.")]
+    emails_erased: Annotated[int, Field(description="Emails that lost their address, subject and bodies.")]
+    replies_erased: Annotated[int, Field(description="Replies that were deleted.")]
+    emails_skipped: Annotated[int, Field(description="Scheduled emails that will not be sent.")]
+    is_suppressed: Annotated[bool, Field(description="The address is kept, as a suppression.")]
+
+
+@router.post(
+    "/v1/leads/<lead_id>/erase",
+    operation_id="erase_lead",
+    summary="Erase a person's data for good",
+    description=(
+        "Empties the lead, the emails that it was sent and what SES reported of them, and deletes its replies. The "
+        "rows of the ledger stay, without the lead; what was still to be sent is skipped with the reason "
+        "`lead_erased`. Uploaded files and exports with the lead in them are deleted after seven days."
+    ),
+    response_description="It is erased.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "An email to this lead is on its way at this moment."},
+)
+def erase_lead(lead_id: LeadId, body: Annotated[Erasure, Body()], request: Request) -> ErasedLead:
+    actor = request.context["caller"].actor
+    with api_resources.transaction() as connection:
+        erased = erase_leads.erase(connection, lead_id, actor, keep_suppressed=body.keep_suppressed)
+    return ErasedLead.model_validate(erased)

@@ -90,6 +90,7 @@ vesa  GET    /v1/leads
 vesa  GET    /v1/leads/<lead_id>
 .esa  PATCH  /v1/leads/<lead_id>
 .esa  DELETE /v1/leads/<lead_id>
+...a  POST   /v1/leads/<lead_id>/erase
 vesa  GET    /v1/lead-batches
 .esa  POST   /v1/lead-batches
 .esa  POST   /v1/lead-batches/uploads

@@ -1,0 +1,37 @@
+"""Erasing a lead through the API."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from tests.functions.campaign_api.api_client import ApiClient
+
+LEAD = {"email": "zweistein@example.com", "first_name": "Zweistein"}
+
+
+def test_erased_lead_is_empty(api: ApiClient) -> None:
+    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
+    erased = api.post(f"{path}/erase", {"keep_suppressed": True})
+    assert erased.status == 200, erased.body
+    assert (erased.json["leads_erased"], erased.json["is_suppressed"]) == (1, True)
+    shown = api.get(path).json
+    assert (shown["email"], shown["first_name"], shown["custom_fields"]) == (None, None, {})
+    assert [item["value"] for item in api.get("/v1/suppressions").json["items"]] == [LEAD["email"]]
+
+
+def test_what_becomes_of_the_address_must_be_said(api: ApiClient) -> None:
+    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}/erase"
+    answer = api.post(path, {})
+    assert (answer.status, answer.fields) == (422, ["keep_suppressed"])
+
+
+def test_repeated_request_does_not_tell_what_was_erased(api: ApiClient, engine: sa.Engine) -> None:
+    headers = {"Idempotency-Key": "k"}
+    created = api.request("POST", "/v1/leads", body=LEAD, headers=headers)
+    api.post(f"/v1/leads/{created.json['id']}/erase", {"keep_suppressed": False})
+    again = api.request("POST", "/v1/leads", body=LEAD, headers=headers)
+    assert (again.status, again.body) == (201, "")
+    with engine.connect() as connection:
+        assert not connection.scalar(
+            sa.text("SELECT count(*) FROM idempotency_keys k WHERE k::text ILIKE '%zweistein%'")
+        )
