@@ -78,7 +78,15 @@ bench: $(VENV)/installed ## Run the benchmarks
 soak: $(VENV)/installed ## Kill senders at random for minutes and report duplicates and losses
 	$(BIN)/python -m bench.soak $(ARGS)
 
-build: .venv-sam/installed ## Build what sam deploy uploads (needs Python 3.13)
+# The certificate authorities of RDS: Amazon's own, which no other bundle has. The layer takes them to /opt.
+RDS_BUNDLE := layers/dependencies/rds-global-bundle.pem
+$(RDS_BUNDLE):
+	@curl --fail --silent --show-error --proto =https --output $@ \
+		https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem || { rm -f $@; \
+		echo "Without Amazon's certificates for RDS the functions refuse to talk to an RDS database. Put them there:" >&2; \
+		echo "$@" >&2; }
+
+build: .venv-sam/installed $(RDS_BUNDLE) ## Build what sam deploy uploads (needs Python 3.13)
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13, which Lambda runs, was not found on the PATH or in pyenv." >&2; exit 1; }
 	PATH="$(dir $(LAMBDA_PYTHON)):$$PATH" $(SAM_BIN)/sam build $(ARGS)
 

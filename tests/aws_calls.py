@@ -105,11 +105,10 @@ def _uses(code: _Code) -> Iterator[_Code]:
                 source, name = module.imported[node.id]
                 if source.exists() and name is not None and name in _module(source).names:
                     yield _module(source).names[name]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if node.value.id in module.imported:
-                source, name = module.imported[node.value.id]
-                if name is None and source.exists() and node.attr in _module(source).names:
-                    yield _module(source).names[node.attr]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in module.imported:
+            source, name = module.imported[node.value.id]
+            if name is None and source.exists() and node.attr in _module(source).names:
+                yield _module(source).names[node.attr]
 
 
 def _reached(handler: Path) -> set[_Code]:
