@@ -46,6 +46,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "PATCH /v1/email-templates/<email_template_id>": "editor",
     "DELETE /v1/email-templates/<email_template_id>": "editor",
     "POST /v1/email-templates/<email_template_id>/preview": "viewer",
+    "POST /v1/email-templates/<email_template_id>/test-send": "sender",
     "GET /v1/workflows": "viewer",
     "POST /v1/workflows": "editor",
     "GET /v1/workflows/<workflow_id>": "viewer",

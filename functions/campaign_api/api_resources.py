@@ -58,6 +58,14 @@ def download_url(
 
 
 @functools.cache
+def sending_ses_client() -> Any:
+    """For test emails: it asks once, as what is asked twice may be sent twice."""
+    from sendledger.send_email import ses_client as client_that_sends
+
+    return client_that_sends()
+
+
+@functools.cache
 def ses_client() -> Any:
     """For the preflight only, as it takes long to make. It gives up after a few seconds: somebody is waiting."""
     import botocore.session

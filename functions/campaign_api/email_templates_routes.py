@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import Request, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
@@ -25,8 +25,8 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger import email_templates
-from sendledger.errors import FieldError, InvalidInput
+from sendledger import audit_log, email_templates
+from sendledger.errors import Conflict, FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
@@ -136,6 +136,22 @@ class PreviewRequest(Input):
     campaign_name: Annotated[str, Field(max_length=255, description="The template's name if missing.")] | None = None
 
 
+class TestSendRequest(PreviewRequest):
+    """As for a preview, and who gets it."""
+
+    to: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=320, examples=["me@example.com"])]],
+        Field(min_length=1, max_length=5),
+    ]
+
+
+class TestEmail(Resource):
+    """The message that SES has taken."""
+
+    ses_message_id: str
+    to: list[str]
+
+
 class Preview(Resource):
     """What the lead would be sent."""
 
@@ -224,11 +240,53 @@ def delete_email_template(email_template_id: EmailTemplateId) -> Response[None]:
     tags=TAGS,
 )
 def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[PreviewRequest, Body()]) -> Preview:
-    lead = body.lead.model_dump() if body.lead else body.lead_id
-    if lead is None or (body.lead_id and body.lead):
-        message = "exactly one of lead_id and lead is needed"
-        raise InvalidInput("The request is not valid.", [FieldError(name, message) for name in ("lead_id", "lead")])
+    lead = _lead_of(body)
     with api_resources.transaction() as connection:
         return Preview.model_validate(
             email_templates.preview(connection, email_template_id, lead, body.campaign_name), from_attributes=True
         )
+
+
+@router.post(
+    "/v1/email-templates/<email_template_id>/test-send",
+    operation_id="send_test_email",
+    summary="Send an email template to yourself",
+    description=(
+        "What the preview shows is sent as one message to the given addresses, with [Test] before its subject and "
+        "without the footer. Only addresses of the deployment's setting TEST_SEND_ADDRESSES are possible. The ledger, "
+        "the counts and the lead are not touched."
+    ),
+    response_description="SES has taken it.",
+    tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "Nobody may get test emails, no sender is set, or SES refused the message (`ses_error`)."
+    },
+)
+def send_test_email(
+    email_template_id: EmailTemplateId, body: Annotated[TestSendRequest, Body()], request: Request
+) -> TestEmail:
+    from sendledger import send_test_email as sending  # brings botocore and Jinja2
+
+    settings = api_resources.settings()
+    lead = _lead_of(body)
+    to = sending.allowed_recipients(body.to, settings.test_send_addresses)
+    if settings.sender_from_address is None:
+        raise Conflict("Test emails cannot be sent: the setting SENDER_FROM_ADDRESS is empty.")
+    with api_resources.transaction() as connection:
+        rendered = email_templates.preview(connection, email_template_id, lead, body.campaign_name)
+    client = api_resources.sending_ses_client()
+    message_id = sending.send_test_email(
+        client, rendered, settings.sender_from_address, to, settings.ses_configuration_set
+    )
+    with api_resources.transaction() as connection:
+        actor, detail = request.context["caller"].actor, {"recipients": len(to), "ses_message_id": message_id}
+        audit_log.record(connection, actor, "email_template.test_send", "email_template", email_template_id, detail)
+    return TestEmail(ses_message_id=message_id, to=to)
+
+
+def _lead_of(body: PreviewRequest) -> UUID | dict[str, Any]:
+    lead = body.lead.model_dump() if body.lead else body.lead_id
+    if lead is None or (body.lead_id and body.lead):
+        message = "exactly one of lead_id and lead is needed"
+        raise InvalidInput("The request is not valid.", [FieldError(name, message) for name in ("lead_id", "lead")])
+    return lead

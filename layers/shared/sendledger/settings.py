@@ -66,7 +66,16 @@ def _token_keys(value: Any) -> TokenKeys:
     return TokenKeys(keys)
 
 
+def _test_recipients(value: Any) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in str(value).split(",") if part.strip())
+    for part in found:
+        if not re.fullmatch(r"(?:\*|[^@*?\s]+)@[a-z0-9-]+(\.[a-z0-9-]+)+", part) or part != part.lower():
+            raise ValueError("must be lower-case addresses or whole domains: ann@example.com,*@example.org")
+    return found
+
+
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
+TestRecipients = Annotated[tuple[str, ...], BeforeValidator(_test_recipients)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 StopOnReply = Literal["campaign", "all"]
 """Whether a reply ends the mail of its campaign only, or of every campaign."""
@@ -184,6 +193,8 @@ class ApiSettings(MailSettings):
     stop_on_reply: StopOnReply = "all"
     # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
     sender_function_name: str | None = None
+    # Who may get test emails.
+    test_send_addresses: TestRecipients = ()
 
 
 class ExportSettings(_Settings):

@@ -104,6 +104,7 @@ vesa  GET    /v1/email-templates/<email_template_id>
 .esa  PATCH  /v1/email-templates/<email_template_id>
 .esa  DELETE /v1/email-templates/<email_template_id>
 vesa  POST   /v1/email-templates/<email_template_id>/preview
+..sa  POST   /v1/email-templates/<email_template_id>/test-send
 vesa  GET    /v1/workflows
 .esa  POST   /v1/workflows
 vesa  GET    /v1/workflows/<workflow_id>
