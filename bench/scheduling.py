@@ -86,7 +86,7 @@ def vacuum(engine: sa.Engine) -> None:
 def compare(leads: int, rounds: int) -> None:
     starts, inserts = [], []
     # One pass for the comparison with one statement; in production a start this large goes in several.
-    row_work.LEADS_PER_BUCKET = leads + 1
+    row_work.ROWS_PER_BUCKET = leads * 3
     with migrated_database() as url:
         engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
         for number in range(rounds + 1):

@@ -23,14 +23,20 @@ from sendledger.settings import DatabaseSettings, SenderSettings
 SPARE_SECONDS = 2.0
 """Kept free before the Lambda's own timeout, which would kill the sender in the middle of something."""
 
+LONGEST_STATEMENT = 6.0
+"""Seconds. Ordinary statements take milliseconds; a database that has gone silent must be given up on while there is
+time left to write the results over a new connection."""
+
 logger = Logger()
 metrics = Metrics(namespace="Sendledger")
 
 
 @functools.cache
 def _resources(function_name: str) -> sender.Resources:
+    database_settings = DatabaseSettings.read()
     return sender.Resources(
-        engine=database.engine(DatabaseSettings.read()),
+        engine=database.engine(database_settings, longest_statement=LONGEST_STATEMENT),
+        bulk_engine=database.engine(database_settings, pool_size=1),
         ses_client=send_email.ses_client(),
         settings=SenderSettings.read(),
         start_sender=functools.partial(_start_sender, function_name),

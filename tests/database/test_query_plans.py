@@ -93,7 +93,7 @@ def touched(plan: dict[str, Any]) -> int:
 
 
 def claim_plan(connection: sa.Connection, batch: int) -> dict[str, Any]:
-    parameters = {"batch": batch, "token": uuid.uuid4(), "lease": claim_emails.LEASE}
+    parameters = {"batch": batch, "token": uuid.uuid4(), "lease": claim_emails.LEASE, "suspects": False}
     return explain(connection, claim_emails._CLAIM, parameters)
 
 

@@ -21,8 +21,8 @@ HOUR = dt.timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three leads are a bucket, four rows a chunk, and a call has no time for more than the first one."""
-    monkeypatch.setattr(row_work, "LEADS_PER_BUCKET", 3)
+    """Three rows are a bucket, four rows a chunk, and a call has no time for more than the first one."""
+    monkeypatch.setattr(row_work, "ROWS_PER_BUCKET", 3)
     monkeypatch.setattr(row_work, "ROWS_PER_CHUNK", 4)
     monkeypatch.setattr(row_work.cancel_pending, "__defaults__", (4,))
     monkeypatch.setattr(campaign_lifecycle, "CALL_BUDGET", -1.0)
@@ -53,7 +53,7 @@ def test_large_start_is_running_at_once_and_says_what_is_left(engine: sa.Engine,
     started = campaign_lifecycle.start_campaign(engine, campaign_id)
     assert started.status == "running"
     (work,) = started.row_work
-    assert (work["kind"], work["bucket"], work["buckets"]) == ("schedule", 1, 4)
+    assert (work["kind"], work["bucket"], work["buckets"]) == ("schedule", 1, 7)
     assert started.emails_scheduled_count == len(rows_of(engine, campaign_id)) == work["rows_done"]
     work_off(engine, campaign_id)
     campaign = campaign_row(engine, campaign_id)

@@ -126,6 +126,58 @@ def test_address_suppressed_after_the_start_gets_nothing(
     assert campaign_row(engine, campaign_id)["status"] == "completed"
 
 
+# Rows in whose hands senders die
+
+
+def claimed_and_lost(engine: sa.Engine, times: int) -> None:
+    for _ in range(times):
+        with engine.begin() as connection:
+            assert claim_emails.claim(connection, 100, uuid.uuid4())
+        pass_time(engine, 2 * claim_emails.LEASE)
+        with engine.begin() as connection:
+            claim_emails.sweep(connection)
+
+
+def test_rows_that_senders_died_with_are_claimed_one_by_one(engine: sa.Engine, connection: sa.Connection) -> None:
+    started(engine, connection, 5)
+    claimed_and_lost(engine, claim_emails.SUSPECT_FROM)
+    with engine.begin() as opened:
+        assert claim_emails.claim(opened, 100, uuid.uuid4()) == []
+        assert len(claim_emails.claim_suspect(opened, uuid.uuid4())) == 1
+
+
+def test_innocent_rows_among_them_are_sent(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 5)
+    claimed_and_lost(engine, claim_emails.SUSPECT_FROM)
+    assert send_due_emails(resources, SECONDS).sent == 5
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+    assert len(ses.accepted()) == 5
+
+
+def test_address_that_changes_between_claim_and_fence_is_not_sent_to(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign_id = make_campaign(connection, ["old@example.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    reserve_rate = claim_emails.reserve_rate
+
+    def change_address(opened: sa.Connection, count: int, rate: float) -> float:
+        with engine.begin() as other:
+            other.execute(sa.text("UPDATE leads SET email = 'new@example.com'"))
+        return reserve_rate(opened, count, rate)
+
+    monkeypatch.setattr(claim_emails, "reserve_rate", change_address)
+    send_due_emails(resources, SECONDS)
+    assert [mail.destination for mail in ses.accepted()] == [("new@example.com",)]
+    assert statuses(engine, campaign_id) == {"sent": 1}
+
+
 # The late guard
 
 
@@ -144,6 +196,34 @@ def test_emails_that_an_outage_made_late_are_held(
     assert (ses.accepted(), statuses(engine, campaign_id)) == ([], {"pending": 6})
     assert send_due_emails(resources, SECONDS).claimed == 0
     assert not campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
+
+
+def test_account_that_was_blocked_for_days_has_been_an_outage(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 3)
+    outage(engine, HOUR)
+    ses.account.sending_enabled = False
+    for _ in range(2):
+        assert (send_due_emails(resources, SECONDS).stopped or "").startswith("account")
+        pass_time(engine, DAY)
+    ses.account.sending_enabled = True
+    assert send_due_emails(resources, SECONDS).campaigns_held == 1
+    assert (ses.accepted(), statuses(engine, campaign_id)) == ([], {"pending": 3})
+
+
+def test_used_up_daily_quota_is_no_outage(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    started(engine, connection, 3)
+    outage(engine, HOUR)
+    ses.account.max_24_hour_send = 0
+    for _ in range(3):
+        assert (send_due_emails(resources, SECONDS).stopped or "").startswith("daily_quota")
+        pass_time(engine, 5 * HOUR)
+    ses.account.max_24_hour_send = -1
+    summary = send_due_emails(resources, SECONDS)
+    assert (summary.campaigns_held, summary.sent) == (0, 3)
 
 
 def test_own_backlog_is_no_outage(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sendledger import audit_log, row_work
 from sendledger.errors import Conflict, FieldError, IllegalTransition, InvalidInput, NobodyToEmail, SendledgerError
 from sendledger.schedule_emails import audience_size, get_campaign, leads_left_out, schedule_leads, snapshot_steps
-from sendledger.tables import campaigns, lead_batches
+from sendledger.tables import campaign_steps, campaigns, lead_batches
 
 TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "schedule": (frozenset({"draft", "scheduled"}), "scheduled"),
@@ -111,7 +111,7 @@ def check_transition(action: str, status: str | None) -> str:
 def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
     """Start now, or at `scheduled_start_at` where that lies ahead.
 
-    Up to `row_work.LEADS_PER_BUCKET` leads are scheduled in the transaction of the start itself; a larger campaign is
+    Up to `row_work.ROWS_PER_BUCKET` rows are written in the transaction of the start itself; a larger campaign is
     running at once and sends when the last of its rows is written.
 
     Raises:
@@ -161,7 +161,9 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
     campaign_id = campaign["id"]
     _hold_batches(connection, campaign)
     snapshot_steps(connection, campaign)
-    buckets = max(1, -(-audience_size(connection, campaign) // row_work.LEADS_PER_BUCKET))
+    steps = sa.select(sa.func.count()).where(campaign_steps.c.campaign_id == campaign_id)
+    rows = audience_size(connection, campaign) * connection.execute(steps).scalar_one()
+    buckets = max(1, -(-rows // row_work.ROWS_PER_BUCKET))
     work: list[dict[str, Any]] = []
     if buckets == 1:
         scheduled = schedule_leads(connection, campaign, now)

@@ -27,8 +27,12 @@ GRACE = dt.timedelta(seconds=300)
 """How long after the fence a missing result counts as lost. An SES call ends within 15 s and a sender within its
 Lambda's timeout, so nobody is still about to write the result."""
 
+SUSPECT_FROM = 2
+"""A row whose senders died this often between claim and fence may be what kills them. From then on it is claimed alone
+and after all others, so that it takes nobody with it."""
+
 MAX_LOST_CLAIMS = 5
-"""A row whose sender died this often between claim and fence fails: it may be what kills them."""
+"""A row whose senders died this often fails; the last times it was the only one that they had."""
 
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
@@ -46,9 +50,9 @@ class ClaimedEmail:
 
 @dataclass(frozen=True)
 class Fenced:
-    """What the fence let through, and what became of the other rows: their number by status or reason."""
+    """What the fence let through, with the address it was checked for, and the number of other rows by reason."""
 
-    sendable: frozenset[int]
+    sendable: dict[int, str]
     turned_away: dict[str, int]
 
 
@@ -63,7 +67,8 @@ WITH run AS MATERIALIZED (
     WHERE c.status = 'running' AND c.row_work = '[]'
       AND EXISTS (SELECT FROM scheduled_emails p
                   WHERE p.campaign_id = c.id AND p.status = 'pending' AND p.scheduled_for <= now()
-                    AND p.scheduled_for > coalesce(c.late_hold_until, '-infinity'))
+                    AND p.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+                    AND (p.lost_claims >= :suspect_from) = :suspects)
     ORDER BY random() LIMIT 1000
     FOR KEY SHARE OF c SKIP LOCKED
 ), picked AS MATERIALIZED (
@@ -71,6 +76,7 @@ WITH run AS MATERIALIZED (
         SELECT e.id FROM scheduled_emails e
         WHERE e.campaign_id = run.id AND e.status = 'pending'
           AND e.scheduled_for <= now() AND e.scheduled_for > run.hold
+          AND (e.lost_claims >= :suspect_from) = :suspects
         ORDER BY e.scheduled_for, e.id
         LIMIT (SELECT greatest(1, ceil(CAST(:batch AS numeric) / greatest(count(*), 1)))::bigint FROM run)
         FOR UPDATE OF e SKIP LOCKED) due
@@ -89,6 +95,8 @@ ORDER BY claimed.id
     sa.bindparam("token", type_=sa.UUID),
     sa.bindparam("lease", type_=sa.Interval),
     sa.bindparam("batch", type_=sa.Integer),
+    sa.bindparam("suspects", type_=sa.Boolean),
+    sa.bindparam("suspect_from", SUSPECT_FROM),
 )
 
 # One row by name, for an operator who wants it out now; otherwise the same claim.
@@ -119,7 +127,8 @@ _FENCE = sa.text("""
 WITH c AS MATERIALIZED (
     SELECT id, status FROM campaigns WHERE id = ANY(:campaign_ids) ORDER BY id FOR KEY SHARE
 ), verdict AS MATERIALIZED (
-    SELECT e.id, c.status AS campaign_status, coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
+    SELECT e.id, l.email, c.status AS campaign_status,
+           coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
         WHEN c.status <> 'running' THEN 'campaign'
         WHEN l.id IS NULL THEN 'lead_deleted'
         WHEN coalesce(btrim(l.email), '') = '' THEN 'no_address'
@@ -166,7 +175,7 @@ UPDATE scheduled_emails e SET
     updated_at = now()
 FROM verdict v
 WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
-RETURNING e.id, e.status, e.reason
+RETURNING e.id, e.status, e.reason, v.email
 """).bindparams(
     sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
 )
@@ -224,10 +233,16 @@ RETURNING e.campaign_id, e.status
 def claim(connection: sa.Connection, batch: int, token: uuid.UUID) -> list[ClaimedEmail]:
     """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
 
-    After a crash the rows return to pending when their lease is over (`sweep`).
+    After a crash the rows return to pending when their lease is over (`sweep`). Suspects are left to `claim_suspect`.
     """
-    rows = connection.execute(_CLAIM, {"batch": batch, "token": token, "lease": LEASE}).mappings()
-    return [_claimed(row) for row in rows]
+    parameters = {"batch": batch, "token": token, "lease": LEASE, "suspects": False}
+    return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
+
+
+def claim_suspect(connection: sa.Connection, token: uuid.UUID) -> list[ClaimedEmail]:
+    """Claim one due email whose senders have died repeatedly, if there is one; nothing else shall be in hand."""
+    parameters = {"batch": 1, "token": token, "lease": LEASE, "suspects": True}
+    return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
@@ -256,15 +271,15 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
         "campaign_ids": sorted({email.campaign_id for email in emails}),
         "token": token,
     }
-    sendable: set[int] = set()
+    sendable: dict[int, str] = {}
     turned_away: dict[str, int] = {}
-    for id_, status, reason in connection.execute(_FENCE, parameters):
+    for id_, status, reason, address in connection.execute(_FENCE, parameters):
         if status == "sending":
-            sendable.add(id_)
+            sendable[id_] = address
         else:
             key = reason or "waits_for_earlier_step"
             turned_away[key] = turned_away.get(key, 0) + 1
-    return Fenced(frozenset(sendable), turned_away)
+    return Fenced(sendable, turned_away)
 
 
 def release(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid.UUID) -> int:

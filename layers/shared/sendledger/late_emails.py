@@ -20,20 +20,20 @@ from sendledger.tables import campaigns
 
 _CHECK = sa.text("""
 WITH tick AS (
-    SELECT id, last_tick_at, stop_code IS NOT NULL AND stopped_until IS NULL AS waits FROM sender_state FOR UPDATE
+    SELECT id, last_tick_at FROM sender_state FOR UPDATE
 ), alive AS (
-    UPDATE sender_state s SET last_tick_at = now() FROM tick WHERE s.id = tick.id AND NOT tick.waits
+    UPDATE sender_state s SET last_tick_at = now() FROM tick WHERE s.id = tick.id
 )
 UPDATE campaigns c SET late_hold_until = now() - :late_after, updated_at = now()
 FROM tick
-WHERE tick.last_tick_at < now() - :late_after AND NOT tick.waits AND c.status = 'running'
+WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
   AND EXISTS (SELECT FROM scheduled_emails e
               WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after)
 """).bindparams(sa.bindparam("late_after", type_=sa.Interval))
 
 
 def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> int:
-    """Called by every tick; returns the number of campaigns held. A stop until an operator acts is a gap too."""
+    """Called by every tick that may send; returns the number of campaigns held."""
     return connection.execute(_CHECK, {"late_after": late_after}).rowcount
 
 

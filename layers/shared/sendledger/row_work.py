@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from sendledger.schedule_emails import get_campaign, schedule_leads
 from sendledger.tables import campaigns
 
-LEADS_PER_BUCKET = 50_000
+ROWS_PER_BUCKET = 150_000
 ROWS_PER_CHUNK = 100_000
 
 _CANCEL = sa.text("""

@@ -211,6 +211,10 @@ class SesSender:
             request = self._request(email, configuration_set)
         except (exceptions.NoCredentialsError, exceptions.CredentialRetrievalError) as error:
             return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="no_credentials", message=str(error))
+        except Exception as error:
+            # Something in this email that cannot be written down as a request; nothing was sent.
+            message = f"The request could not be made ({type(error).__name__})."
+            return SendOutcome(Answer.FAIL_ROW, error_code="request_not_made", message=message)
         connection = self._connection()
         try:
             connection.open()

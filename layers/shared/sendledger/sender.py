@@ -75,6 +75,8 @@ class Resources:
     engine: sa.Engine
     ses_client: Any
     settings: SenderSettings
+    bulk_engine: sa.Engine | None = None
+    """For row work and starts, whose statements may take longer than a tick can wait while it sends."""
     start_sender: Callable[[], None] | None = None
     """Starts one further sender and does not wait for it; None where there is no way to."""
 
@@ -128,7 +130,12 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     if not further:
         _keep_campaigns_going(resources, summary, started + min(ROW_WORK_SECONDS, seconds / 2))
     tick = _Tick(resources, summary, started + seconds)
-    if tick.find_rate():
+    may_send = tick.find_rate()
+    if (may_send or tick.quota_is_used_up) and not further:
+        # Only a tick that could send counts: an account that was blocked for days has been an outage as well.
+        with engine.begin() as connection:
+            summary.campaigns_held = late_emails.hold_after_outage(connection, settings.late_after)
+    if may_send:
         if not further:
             _start_further_senders(resources, summary, tick.stop_sending_at - time.monotonic())
         tick.run()
@@ -154,11 +161,10 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
 
 
 def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
-    engine = resources.engine
+    engine = resources.bulk_engine or resources.engine
     with engine.begin() as connection:
         campaign_counts.fold(connection)
     with engine.begin() as connection:
-        summary.campaigns_held = late_emails.hold_after_outage(connection, resources.settings.late_after)
         lagging = row_work.campaigns_with_work(connection)
     for campaign_id in lagging:
         if time.monotonic() < deadline:
@@ -219,6 +225,7 @@ class _Tick:
         self._deadline = deadline
         # The last call may take its full time and its result must still be written.
         self.stop_sending_at = deadline - MAX_CALL_SECONDS - FINISH_SECONDS
+        self.quota_is_used_up = False
         self._token = uuid.uuid4()
         summary.claim_token = str(self._token)
         self._rate = 0.0
@@ -241,6 +248,7 @@ class _Tick:
             state = sender_state.read(connection)
         if state.stop_code is not None:
             self._summary.stopped = f"{state.stop_code}: {state.stop_reason}"
+            self.quota_is_used_up = state.stopped_until is not None
             return False
         try:
             quota = sending_quota(self._client)
@@ -253,6 +261,7 @@ class _Tick:
             return False
         if quota.remaining_24_hours < 1:
             self._summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
+            self.quota_is_used_up = True
             return False
         self._full_rate = self._rate = quota.max_send_rate * self._settings.sender_rate_safety
         self._allowance = quota.remaining_24_hours
@@ -283,6 +292,8 @@ class _Tick:
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
+            if not claimed and not self._in_flight and not self._unrecorded:
+                claimed = claim_emails.claim_suspect(connection, self._token)
             self._load_contents(connection, claimed)
         self._compose(claimed)
         return bool(claimed)
@@ -373,7 +384,7 @@ class _Tick:
         self._allowance -= len(sendable)
         self._in_flight += len(sendable)
         for ready, due in zip(sendable, times, strict=True):
-            pool.submit(self._send, ses, ready, due)
+            pool.submit(self._send, ses, ready, due, fenced.sendable[ready.email.id])
 
     def _times(self, begin: float, count: int) -> list[float]:
         """When to send each email of a chunk whose reserved time begins at `begin`.
@@ -390,15 +401,18 @@ class _Tick:
             again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
         return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
-    def _send(self, ses: SesSender, ready: _Ready, due: float) -> None:
-        """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens."""
+    def _send(self, ses: SesSender, ready: _Ready, due: float, address: str) -> None:
+        """In a thread: one call to SES at its time. Every fenced email ends here with a result, whatever happens.
+
+        `address` is what the fence has looked at; an email that was composed for another one goes back.
+        """
         email, composed = ready.email, ready.composed
         outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message="The sender failed in its call.")
         try:
             if (wait := due - time.monotonic()) > 0:
                 self._halt.wait(wait)
             late = time.monotonic() > self.stop_sending_at + 1.0
-            if self._halt.is_set() or late or composed is None:
+            if self._halt.is_set() or late or composed is None or composed.outgoing.to_address != address.strip():
                 outcome = SendOutcome(Answer.NOT_CALLED)
             else:
                 outcome = ses.send(composed.outgoing, self._settings.ses_configuration_set)
