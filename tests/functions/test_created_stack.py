@@ -1,0 +1,172 @@
+"""The template as a deployment sees it: expanded by the SAM translator and created in moto's CloudFormation.
+
+moto knows many types, not all of them, and creates what it knows without looking at much. So this proves that every
+reference is resolved and in order, and that what moto does create has the values that were meant.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.cloudformation.parsing import resource_class_from_type
+
+from tests.aws_calls import ROOT
+from tests.functions.build_functions import SAM_ENVIRONMENT
+
+UNKNOWN_TO_MOTO = {
+    "AWS::ApiGatewayV2::Api",
+    "AWS::ApiGatewayV2::Stage",
+    "AWS::CloudWatch::Alarm",
+    "AWS::Lambda::Alias",
+    "AWS::Lambda::EventInvokeConfig",
+    "AWS::S3::BucketPolicy",
+    "AWS::SES::ConfigurationSet",
+    "AWS::SES::ConfigurationSetEventDestination",
+    "AWS::SES::ReceiptRule",
+    "AWS::SES::ReceiptRuleSet",
+    "AWS::SNS::Subscription",
+    "AWS::SQS::QueuePolicy",
+    "AWS::SecretsManager::Secret",
+}
+LEFT_OUT = {
+    "Custom::Migration",  # would run a function, for which moto needs Docker
+    "AWS::RDS::DBInstance",  # moto knows it, but not the attributes that are used
+}
+PARAMETERS = {
+    "DeploymentId": "acme",
+    "SenderFromAddress": "Acme <sales@example.com>",
+    "SesIdentity": "example.com",
+    "UnsubscribeKeys": "k1:c2VjcmV0",
+    "AlarmEmail": "ops@example.com",
+}
+
+
+@pytest.fixture(scope="module")
+def expanded() -> Any:
+    printed = subprocess.run(
+        [str(SAM_ENVIRONMENT / "bin/python"), str(ROOT / "tests/expand_template.py"), str(ROOT / "template.yaml")],
+        env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(printed.stdout)
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws(config={"lambda": {"use_docker": False}}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # moto's own
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            archive.writestr("handler.py", "")
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="code")
+        s3.put_object(Bucket="code", Key="function.zip", Body=code.getvalue())
+        yield
+
+
+def _without(value: Any, removed: set[str]) -> Any:
+    """References to what moto does not create become texts."""
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((name, argument),) = value.items()
+            target = argument if name == "Ref" else argument[0] if name == "Fn::GetAtt" else None
+            if target in removed:
+                return f"arn:aws:not-in-moto:::{target}"
+            if name == "Fn::Cidr":  # which moto does not know
+                return ["10.88.0.0/25", "10.88.0.128/25"]
+            if name == "Fn::Sub":
+                text, own = argument if isinstance(argument, list) else (argument, {})
+                for each in removed:
+                    text = text.replace(f"${{{each}}}", each).replace(f"${{{each}.Arn}}", each)
+                return {name: [text, _without(own, removed)]} if own else {name: text}
+        return {name: _without(member, removed) for name, member in value.items()}
+    return [_without(member, removed) for member in value] if isinstance(value, list) else value
+
+
+def _create(expanded: Any, **parameters: str) -> dict[str, str]:
+    """Create the stack; what was made, by logical id."""
+    removed = {name for name, each in expanded["Resources"].items() if each["Type"] in UNKNOWN_TO_MOTO | LEFT_OUT}
+    resources = {
+        name: _without({key: each[key] for key in each if key != "DependsOn"}, removed)
+        for name, each in expanded["Resources"].items()
+        if name not in removed
+    }
+    template = {key: expanded[key] for key in ("AWSTemplateFormatVersion", "Parameters", "Conditions")}
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(
+        StackName="sendledger",
+        TemplateBody=json.dumps({**template, "Resources": resources}),
+        Parameters=[
+            {"ParameterKey": name, "ParameterValue": value} for name, value in {**PARAMETERS, **parameters}.items()
+        ],
+        Capabilities=["CAPABILITY_IAM"],
+    )
+    (stack,) = cloudformation.describe_stacks(StackName="sendledger")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    made = cloudformation.describe_stack_resources(StackName="sendledger")["StackResources"]
+    return {each["LogicalResourceId"]: each["ResourceType"] for each in made if "LogicalResourceId" in each}
+
+
+def test_the_types_that_moto_does_not_know_are_listed(expanded: Any, aws: None) -> None:
+    types = {each["Type"] for each in expanded["Resources"].values() if not each["Type"].startswith("Custom::")}
+    assert {type_ for type_ in types if resource_class_from_type(type_) is None} == UNKNOWN_TO_MOTO
+
+
+def test_the_stack_is_created_with_its_own_network_and_database(expanded: Any, aws: None) -> None:
+    made = _create(expanded)
+    endpoints = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
+    assert sorted(each["ServiceName"].rpartition(".")[2] for each in endpoints) == ["email", "s3"]
+    assert {"SenderFunction", "FunctionsSecurityGroup", "DatabaseSecurityGroup"} <= made.keys()
+    assert "ReplyFunction" not in made
+    variables = boto3.client("lambda").get_function_configuration(FunctionName="sendledger-sender")
+    assert variables["Environment"]["Variables"]["DATABASE_CA_BUNDLE"] == "/opt/rds-global-bundle.pem"
+
+
+def test_with_passwords_and_more_senders_there_are_two_more_endpoints(expanded: Any, aws: None) -> None:
+    made = _create(expanded, DatabaseIamAuth="false", SenderConcurrency="4", ReplyDomain="reply.example.com")
+    assert {"SecretsEndpoint", "LambdaEndpoint", "ReplyFunction"} <= made.keys()
+
+
+def test_an_existing_network_and_database_are_used(expanded: Any, aws: None) -> None:
+    made = _create(
+        expanded,
+        Network="existing",
+        VpcSubnetIds="subnet-1,subnet-2",
+        VpcSecurityGroupIds="sg-1",
+        Database="existing",
+        DatabaseHost="db.example.com",
+        DatabaseResourceId="db-ABC",
+    )
+    assert not [name for name, type_ in made.items() if type_.startswith(("AWS::EC2", "AWS::RDS"))]
+
+
+def test_the_tick_is_not_repeated_and_does_not_pile_up(expanded: Any) -> None:
+    resources = expanded["Resources"]
+    once = {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+    (target,) = resources["SenderFunctionTick"]["Properties"]["Targets"]
+    assert target["RetryPolicy"] == once
+    invoke = resources["SenderFunctionEventInvokeConfig"]["Properties"]
+    assert {name: invoke[name] for name in once} == once
+
+
+def test_the_database_is_private_encrypted_and_outlives_the_stack(expanded: Any) -> None:
+    database = expanded["Resources"]["DatabaseInstance"]
+    assert (database["DeletionPolicy"], database["UpdateReplacePolicy"]) == ("Snapshot", "Snapshot")
+    properties = database["Properties"]
+    for name in ("StorageEncrypted", "DeletionProtection", "EnableIAMDatabaseAuthentication", "CopyTagsToSnapshot"):
+        assert properties[name] is True
+    assert properties["PubliclyAccessible"] is False
