@@ -24,13 +24,14 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "test",
     "PUBLIC_URL": "https://mail.example.com",
     "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
+    "UNSUBSCRIBE_DATABASE_USER": "",
     "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
 
 
 @pytest.fixture(scope="session")
 def built_template() -> Template:
-    return read_template(build_functions() / "template.yaml", parameters={}, given=ENVIRONMENT)
+    return read_template(build_functions() / "template.yaml", {"ReplyDomain": "reply.example.com"}, given=ENVIRONMENT)
 
 
 @pytest.fixture
