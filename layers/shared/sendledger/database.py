@@ -77,7 +77,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
         options.pop("sslmode", None)  # read by _tls
         try:
             if "unix_sock" in options:
-                return _Connection(timeout=timeout, **options)
+                return _Connection(ssl_context=False, timeout=timeout, **options)
             # Wrapped in TLS here, or on this machine only.
             sock = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings), timeout)
             try:
@@ -105,14 +105,30 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
     """pg8000 lets some errors of the socket through as they are, and SQLAlchemy takes only its own for a lost link."""
 
     _usock: socket.socket | None = None
+    _sock: Any = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         try:
             super().__init__(*args, **options)
         except BaseException:
+            self._close_stream(self._sock)
             if self._usock is not None:
                 self._usock.close()
             raise
+
+    def close(self) -> None:
+        # pg8000 closes the socket only, which stays open as long as the stream over it.
+        stream = self._sock
+        try:
+            super().close()
+        finally:
+            self._close_stream(stream)
+
+    @staticmethod
+    def _close_stream(stream: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if stream is not None:
+                stream.close()
 
     def handle_messages(self, context: Any) -> None:
         try:
