@@ -186,8 +186,9 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     if conflicts:
         problems[409] = " ".join(conflicts)
     responses = operation["responses"]
-    if "204" in responses:
-        responses["204"].pop("content", None)
+    for answer in responses.values():
+        if answer.get("content", {}).get("application/json", {}).get("schema", {}).get("type") == "null":
+            del answer["content"]
     operation["responses"] = {
         **{status: answer for status, answer in responses.items() if status != "422"},
         **{str(status): _problem(status, problems[status]) for status in sorted(problems)},

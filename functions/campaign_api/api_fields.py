@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -56,8 +56,8 @@ def no_content() -> Response[None]:
 
 
 def _text_only(value: Any) -> Any:
-    # pydantic would take a number for seconds since 1970.
-    if not isinstance(value, str):
+    # pydantic would take a number for seconds since 1970, in a string too.
+    if not isinstance(value, str) or "-" not in value[1:]:
         raise ValueError("must be a date and time in a string")
     return value
 
@@ -82,8 +82,12 @@ Instant = Annotated[
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
 Cursor = Annotated[
-    str | None, Query(max_length=200, description="The `next_cursor` of the page before; repeat its filters.")
+    str | None, Query(max_length=200, description="The `next_cursor` of the page before; repeat its filters and order.")
 ]
+Sort = Annotated[
+    Literal["-created_at", "created_at", "-name", "name"], Query(description="With - before it: downwards.")
+]
+SortByTime = Annotated[Literal["-created_at", "created_at"], Query(description="With - before it: newest first.")]
 NextCursor = Annotated[
     str | None, Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=200)
 ]

@@ -24,6 +24,7 @@ from api_fields import (
     Name,
     NextCursor,
     Resource,
+    Sort,
     no_content,
     only_given,
 )
@@ -208,9 +209,12 @@ def list_campaigns(
     cursor: Cursor = None,
     status: Annotated[CampaignStatus | None, Query()] = None,
     type_: Annotated[StoredCampaignType | None, Query(alias="type")] = None,
+    sort: Sort = "-created_at",
 ) -> CampaignPage:
     with api_resources.transaction() as connection:
-        return CampaignPage.model_validate(campaigns.list_page(connection, limit, cursor, status=status, type_=type_))
+        return CampaignPage.model_validate(
+            campaigns.list_page(connection, limit, cursor, status=status, type_=type_, sort=sort)
+        )
 
 
 @router.get(

@@ -22,6 +22,7 @@ from api_fields import (
     Name,
     NextCursor,
     Resource,
+    Sort,
     no_content,
     only_given,
 )
@@ -182,10 +183,13 @@ def create_email_template(body: Annotated[NewEmailTemplate, Body()]) -> EmailTem
     tags=TAGS,
 )
 def list_email_templates(
-    limit: Limit = 50, cursor: Cursor = None, category: Annotated[Category | None, Query()] = None
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    category: Annotated[Category | None, Query()] = None,
+    sort: Sort = "-created_at",
 ) -> EmailTemplatePage:
     with api_resources.transaction() as connection:
-        return EmailTemplatePage.model_validate(email_templates.list_page(connection, limit, cursor, category))
+        return EmailTemplatePage.model_validate(email_templates.list_page(connection, limit, cursor, category, sort))
 
 
 @router.get(

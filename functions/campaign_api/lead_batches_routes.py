@@ -14,7 +14,7 @@ from pydantic import Field
 
 import api_requests
 import api_resources
-from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, no_content
+from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
 from invoke_function import invoke_function
 from sendledger import import_leads, lead_batches
 
@@ -26,7 +26,7 @@ _CSV_BODY = {
     "required": True,
     "content": {
         api_requests.CSV: {
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "format": "binary"},
             "example": "Email,First Name,Company,Plan\nann@example.com,Ann,Acme,Pro\n",
         }
     },
@@ -133,9 +133,9 @@ def import_lead_batch(
     response_description="Lead batches, newest first.",
     tags=TAGS,
 )
-def list_lead_batches(limit: Limit = 50, cursor: Cursor = None) -> LeadBatchPage:
+def list_lead_batches(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-created_at") -> LeadBatchPage:
     with api_resources.transaction() as connection:
-        return LeadBatchPage.model_validate(lead_batches.list_page(connection, limit, cursor))
+        return LeadBatchPage.model_validate(lead_batches.list_page(connection, limit, cursor, sort))
 
 
 @router.get(
@@ -164,8 +164,10 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
         "sent would be lost. With many leads that takes minutes; until then its status is `deleting`."
     ),
     status_code=204,
-    responses={202: {"description": "The lead batch is marked, and deleted in the background."}},
-    response_description="The lead batch and its leads are deleted.",
+    responses={
+        202: {"description": "The lead batch is marked, and deleted in the background."},
+        204: {"description": "The lead batch and its leads are deleted."},
+    },
     tags=TAGS,
     openapi_extensions={"x-conflict": "A campaign uses it (`campaigns` names it), or has used one of its leads."},
 )

@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, field_validator
 
 import api_resources
-from api_fields import Cursor, Flag, Input, LeadId, Limit, NextCursor, Resource, no_content, only_given
+from api_fields import Cursor, Flag, Input, LeadId, Limit, NextCursor, Resource, SortByTime, no_content, only_given
 from sendledger import erase_leads, leads
 from sendledger.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
 
@@ -176,10 +176,13 @@ def list_leads(
     search: Annotated[
         str | None, Query(min_length=1, max_length=255, description="Part of company, contact name or address.")
     ] = None,
+    sort: SortByTime = "-created_at",
 ) -> LeadPage:
     with api_resources.transaction() as connection:
         return LeadPage.model_validate(
-            leads.list_page(connection, limit, cursor, status=status, batch_id=batch_id, email=email, search=search)
+            leads.list_page(
+                connection, limit, cursor, status=status, batch_id=batch_id, email=email, search=search, sort=sort
+            )
         )
 
 

@@ -21,6 +21,7 @@ from api_fields import (
     Name,
     NextCursor,
     Resource,
+    Sort,
     WorkflowId,
     no_content,
     only_given,
@@ -157,9 +158,9 @@ def create_workflow(body: Annotated[NewWorkflow, Body()]) -> Workflow:
     response_description="Workflows, newest first.",
     tags=TAGS,
 )
-def list_workflows(limit: Limit = 50, cursor: Cursor = None) -> WorkflowPage:
+def list_workflows(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-created_at") -> WorkflowPage:
     with api_resources.transaction() as connection:
-        return WorkflowPage.model_validate(workflows.list_page(connection, limit, cursor))
+        return WorkflowPage.model_validate(workflows.list_page(connection, limit, cursor, sort))
 
 
 @router.get(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.errors import NotFound
-from sendledger.pagination import Page, newest_first
+from sendledger.pagination import Page, sorted_page
 from sendledger.tables import API_KEY_ROLES, api_keys
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
@@ -67,7 +67,7 @@ def create(
 def list_page(connection: sa.Connection, limit: int, cursor: str | None) -> Page:
     """A page of keys without their secrets, newest first; revoked and expired ones too."""
     shown = [column for column in api_keys.c if column.name != "key_hash"]
-    return newest_first(connection, sa.select(*shown), api_keys, limit, cursor)
+    return sorted_page(connection, sa.select(*shown), api_keys, limit, cursor)
 
 
 def revoke(connection: sa.Connection, api_key_id: UUID) -> None:

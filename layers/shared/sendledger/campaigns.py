@@ -119,15 +119,21 @@ def get(connection: sa.Connection, campaign_id: UUID) -> sa.RowMapping:
 
 
 def list_page(
-    connection: sa.Connection, limit: int, cursor: str | None, *, status: str | None = None, type_: str | None = None
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    status: str | None = None,
+    type_: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of campaigns, newest first."""
+    """A page of campaigns, in the order of `pagination.sorted_page`."""
     query = sa.select(*_CAMPAIGN)
     if status is not None:
         query = query.where(_table.c.status == status)
     if type_ is not None:
         query = query.where(_table.c.campaign_type == type_)
-    return pagination.newest_first(connection, query, _table, limit, cursor)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
 def update(

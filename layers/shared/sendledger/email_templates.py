@@ -60,12 +60,18 @@ def get(connection: sa.Connection, email_template_id: UUID) -> sa.RowMapping:
     return _get(connection, sa.select(*_SUMMARY, *_CONTENT), email_template_id)
 
 
-def list_page(connection: sa.Connection, limit: int, cursor: str | None, category: str | None = None) -> Page:
-    """A page of templates without their bodies, newest first."""
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    category: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of templates without their bodies, in the order of `pagination.sorted_page`."""
     query = sa.select(*_SUMMARY)
     if category is not None:
         query = query.where(_table.c.category == category)
-    return pagination.newest_first(connection, query, _table, limit, cursor)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
 def update(connection: sa.Connection, email_template_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:

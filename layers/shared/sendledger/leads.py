@@ -98,8 +98,9 @@ def list_page(
     batch_id: UUID | None = None,
     email: str | None = None,
     search: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of leads, newest first. `email` is the whole address, `search` a part of company, contact or address."""
+    """A page of leads. `email` is the whole address, `search` a part of company, contact or address."""
     query = sa.select(*LEAD)
     if status is not None:
         query = query.where(_table.c.status == status)
@@ -110,7 +111,7 @@ def list_page(
     if search is not None:
         columns = (_table.c.company_name, _table.c.contact_name, _table.c.email)
         query = query.where(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
-    return pagination.newest_first(connection, query, _table, limit, cursor)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
 def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:

@@ -1,7 +1,7 @@
 """Keyset pages: a query and a cursor in, one page and the next cursor out; stable while rows are written.
 
 A cursor is opaque to callers: the sort key of the last item, as base64url of JSON. It carries no secret and no filter,
-so the caller repeats the filters with it.
+so the caller repeats the filters and the order with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sendledger.errors import FieldError, InvalidInput
 from sendledger.tables import UtcTimestamp
 
 LARGEST_ID = 2**63 - 1
+NEWEST_FIRST = "-created_at"
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,40 @@ class Page:
     next_cursor: str | None
 
 
-def newest_first(
-    connection: sa.Connection, query: sa.Select[Any], table: sa.Table, limit: int, cursor: str | None
+def sorted_page(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    table: sa.Table,
+    limit: int,
+    cursor: str | None,
+    sort: str = NEWEST_FIRST,
 ) -> Page:
-    """A page of a query that selects `created_at` and `id` of `table`; rows of unknown age come last.
+    """A page of a query that selects `id` and what it is sorted by: `created_at` or `name`, with - before it downwards.
+
+    Rows of unknown age are older than all others.
 
     Raises:
         InvalidInput: the cursor is not one that a page has returned.
     """
+    name, downwards = sort.lstrip("-"), sort.startswith("-")
+    key: sa.ColumnElement[Any] = table.c[name]
     no_time: sa.ColumnElement[Any] = sa.literal_column("'-infinity'::timestamp", UtcTimestamp)
-    created_at: sa.ColumnElement[Any] = table.c.created_at
-    if table.c.created_at.nullable:
-        created_at = sa.func.coalesce(created_at, no_time)
+    if table.c[name].nullable:
+        key = sa.func.coalesce(key, no_time)
     if cursor is not None:
-        last_time, last_id = _decode_time_and_id(cursor)
-        after = no_time if last_time is None else sa.literal(last_time, table.c.created_at.type)
-        query = query.where(sa.tuple_(created_at, table.c.id) < sa.tuple_(after, sa.literal(last_id, table.c.id.type)))
-    rows = connection.execute(query.order_by(created_at.desc(), table.c.id.desc()).limit(limit + 1)).mappings().all()
+        last, last_id = _decode_key_and_id(cursor, is_time=name == "created_at")
+        after = sa.tuple_(
+            no_time if last is None else sa.literal(last, table.c[name].type), sa.literal(last_id, table.c.id.type)
+        )
+        here = sa.tuple_(key, table.c.id)
+        query = query.where(here < after if downwards else here > after)
+    order = (key.desc(), table.c.id.desc()) if downwards else (key, table.c.id)
+    rows = connection.execute(query.order_by(*order).limit(limit + 1)).mappings().all()
     if len(rows) <= limit:
         return Page(rows, None)
     last = rows[limit - 1]
-    return Page(rows[:limit], _encode(last["created_at"] and last["created_at"].isoformat(), str(last["id"])))
+    value = last[name].isoformat() if isinstance(last[name], dt.datetime) else last[name]
+    return Page(rows[:limit], _encode(value, str(last["id"])))
 
 
 def by_id(connection: sa.Connection, query: sa.Select[Any], table: sa.Table, limit: int, cursor: str | None) -> Page:
@@ -72,16 +86,17 @@ def _encode(*key: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
 
-def _decode_time_and_id(cursor: str) -> tuple[dt.datetime | None, UUID]:
+def _decode_key_and_id(cursor: str, *, is_time: bool) -> tuple[dt.datetime | str | None, UUID]:
+    key: dt.datetime | str | None
     match _decode(cursor):
-        case [None, str(id_)]:
-            time = None
+        case [None, str(id_)] if is_time:
+            key = None
         case [str(text), str(id_)]:
-            time = _time(text)
+            key = _time(text) if is_time else text
         case _:
             raise _bad_cursor()
     try:
-        return time, UUID(id_)
+        return key, UUID(id_)
     except ValueError:
         raise _bad_cursor() from None
 

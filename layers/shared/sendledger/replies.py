@@ -110,7 +110,7 @@ def list_page(
         query = query.where(_stored.c.campaign_id == campaign_id)
     if lead_id is not None:
         query = query.where(_stored.c.lead_id == lead_id)
-    return pagination.newest_first(connection, query, _stored, limit, cursor)
+    return pagination.sorted_page(connection, query, _stored, limit, cursor)
 
 
 def _receive(

@@ -263,7 +263,7 @@ def list_page(
         query = query.where(suppressions.c.reason == reason)
     if campaign_id is not None:
         query = query.where(suppressions.c.campaign_id == campaign_id)
-    return pagination.newest_first(connection, query, suppressions, limit, cursor)
+    return pagination.sorted_page(connection, query, suppressions, limit, cursor)
 
 
 def remove(connection: sa.Connection, suppression_id: uuid.UUID, reason: str, actor: str) -> sa.RowMapping:

@@ -75,9 +75,9 @@ def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
     return {**found, "steps": connection.execute(query).mappings().all()}
 
 
-def list_page(connection: sa.Connection, limit: int, cursor: str | None) -> Page:
-    """A page of workflows without their steps, newest first."""
-    return pagination.newest_first(connection, sa.select(*_SUMMARY), workflows, limit, cursor)
+def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
+    """A page of workflows without their steps, in the order of `pagination.sorted_page`."""
+    return pagination.sorted_page(connection, sa.select(*_SUMMARY), workflows, limit, cursor, sort)
 
 
 def update(

@@ -117,6 +117,8 @@ def test_timeline_counts_replies_and_complaints_once_for_each_email(
     [
         ({"interval": "week"}, "interval"),
         ({"from": "2030-01-01"}, "from"),
+        ({"to": "0.5"}, "to"),
+        ({"to": "1900000000"}, "to"),
         ({"from": "2030-01-02T00:00:00Z", "to": "2030-01-01T00:00:00Z"}, "to"),
         ({"from": "2030-01-01T00:00:00Z", "to": "2030-02-02T00:00:00Z"}, "to"),
         ({"interval": "day", "from": "2030-01-01T00:00:00Z", "to": "2031-01-03T00:00:00Z"}, "to"),
