@@ -1,0 +1,56 @@
+"""How large each function's package is and how long its cold import takes: the table of docs/operations/scaling.md.
+
+    python -m bench.packages
+
+Builds with `sam build` and imports each handler in a new process that finds nothing but the build, as on Lambda. On
+this machine's processor and Python; Lambda's differs, and with less memory than a full vCPU (1,769 MB) it is slower.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from local.template import read_template
+from tests.functions.build_functions import PYTHON, build_functions, build_lambda_dependencies
+from tests.functions.conftest import ENVIRONMENT
+
+ROUNDS = 5
+
+
+def megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
+
+
+def import_ms(module: str, path: str) -> float:
+    """The median of some cold imports; the first one, which may have to read from the disk, is not counted."""
+    command = [str(Path(sys.base_prefix) / "bin" / PYTHON), "-S", "-c", f"import {module}"]
+    times = []
+    for _ in range(ROUNDS + 1):
+        started = time.perf_counter()
+        subprocess.run(command, env={"PYTHONPATH": path, "PATH": os.defpath, "AWS_REGION": "us-east-1"}, check=True)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    build = build_functions()
+    template = read_template(build / "template.yaml", {"ReplyDomain": "reply.example.com"}, given=ENVIRONMENT)
+    shared, dependencies = build / "SharedLayer", build / "DependenciesLayer"
+    for_lambda = megabytes(build_lambda_dependencies())
+    print(f"Layers: dependencies {for_lambda:.0f} MB (250 MB is the limit), shared {megabytes(shared):.1f} MB.")
+    print(f"Python {platform.python_version()} on {platform.machine()}, median of {ROUNDS}.\n")
+    print("| function | its own code, kB | memory, MB | cold import, ms |\n| --- | ---: | ---: | ---: |")
+    for name, function in sorted(template.functions.items()):
+        path = os.pathsep.join(map(str, (function.folder, shared / "python", dependencies / "python")))
+        took = import_ms(function.handler.removesuffix(".lambda_handler"), path)
+        print(f"| {name} | {megabytes(function.folder) * 1000:.0f} | {function.memory} | {took:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
