@@ -51,10 +51,15 @@ def create_roles(
             _run(connection, "ALTER ROLE %I PASSWORD %L", role, its_password)
         elif by_iam:
             _run(connection, "GRANT rds_iam TO %I", role)
-    # Only a member of a role may give it something.
-    _run(connection, "GRANT %I TO CURRENT_USER", owner)
-    database = connection.scalar(sa.text("SELECT current_database()"))
-    _run(connection, "ALTER DATABASE %I OWNER TO %I", database, owner)
+    database, its_owner = connection.execute(
+        sa.text("SELECT datname, datdba::regrole::text FROM pg_database WHERE datname = current_database()")
+    ).one()
+    if its_owner != owner:
+        # Only a member of a role may give it something. He must not stay one: on RDS nobody who is in rds_iam, be it by
+        # way of another role, can log in with a password.
+        _run(connection, "GRANT %I TO CURRENT_USER", owner)
+        _run(connection, "ALTER DATABASE %I OWNER TO %I", database, owner)
+        _run(connection, "REVOKE %I FROM CURRENT_USER", owner)
 
 
 def grant_unsubscribe_role(connection: sa.Connection, role: str) -> None:

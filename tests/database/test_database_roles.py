@@ -142,6 +142,7 @@ def test_the_administrator_gives_a_new_database_to_its_owner(
     for _ in range(2):  # a second time changes nothing
         with engine.begin() as admin:
             database_roles.create_roles(admin, owner, "it's 100% :secret", public)
+    assert _count(engine, f"pg_auth_members WHERE roleid = '{owner}'::regrole") == 0
     url = make_url(database_url).set(username=owner, password="it's 100% :secret")
     theirs = database.engine(DatabaseSettings.read({"DATABASE_URL": url.render_as_string(hide_password=False)}))
     with theirs.begin() as as_owner:
