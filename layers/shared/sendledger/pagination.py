@@ -53,9 +53,10 @@ def sorted_page(
     if table.c[name].nullable:
         key = sa.func.coalesce(key, no_time)
     if cursor is not None:
-        last, last_id = _decode_key_and_id(cursor, is_time=name == "created_at")
+        last_key, last_id = _decode_key_and_id(cursor, is_time=name == "created_at")
         after = sa.tuple_(
-            no_time if last is None else sa.literal(last, table.c[name].type), sa.literal(last_id, table.c.id.type)
+            no_time if last_key is None else sa.literal(last_key, table.c[name].type),
+            sa.literal(last_id, table.c.id.type),
         )
         here = sa.tuple_(key, table.c.id)
         query = query.where(here < after if downwards else here > after)
