@@ -136,7 +136,9 @@ def test_every_alarm_and_widget_looks_at_a_metric_that_was_seen(written: set[Met
     assert wanted - seen == set()
 
 
-@pytest.mark.parametrize("metric", {m for m in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if m[0] != OWN})
+@pytest.mark.parametrize(
+    "metric", sorted({m for m in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if m[0] != OWN})
+)
 def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metric) -> None:
     namespace, name, dimension, value = metric
     type_, its_dimension, names = OF_AWS[namespace]
