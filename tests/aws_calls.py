@@ -32,6 +32,7 @@ ACTIONS = {
     "head_object": "s3:GetObject",
     "invoke": "lambda:InvokeFunction",
     "put_object": "s3:PutObject",
+    "send_email": "ses:SendEmail",
     "upload_part": "s3:PutObject",
 }
 SIGNED_BY_HAND = {"SendEmail": "ses:SendEmail"}

@@ -60,9 +60,9 @@ def test_no_role_allows_a_wildcard(name: str) -> None:
         assert statement["Resource"] != "*" or statement["Action"] == "ses:GetAccount"
 
 
-def test_only_the_sender_can_send() -> None:
+def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
     senders = {name for name in FUNCTIONS for each in _policies(name) if "ses:SendEmail" in _actions(each)}
-    assert senders == {"SenderFunction"}
+    assert senders == {"SenderFunction", "CampaignApiFunction"}
 
 
 def test_events_and_opt_outs_need_nothing_but_the_database() -> None:
