@@ -283,6 +283,8 @@ class _Tick:
                     self._wait(self.stop_sending_at, at_most=0)
                     continue
                 self._send_chunk(ses, pool)
+            # The quota may be used up with calls still waiting for their time.
+            self._wait(self.stop_sending_at, at_most=0)
         finally:
             self._finish(pool, ses)
 
