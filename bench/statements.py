@@ -81,7 +81,7 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
     started = time.perf_counter()
     run(record_results._LOCK_CAMPAIGNS, {"ids": campaigns})
     run(record_results._LOCK_LEADS, {"ids": leads})
-    run(record_results._RECORD, {"results": payload, "token": token, "max_attempts": 3})
+    run(record_results._RECORD, {"results": payload, "token": token, "max_attempts": 3, "first_hand": True})
     connection.commit()
     return claim_seconds, time.perf_counter() - started
 

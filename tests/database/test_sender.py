@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Sequence
+
+import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle
+from sendledger import campaign_lifecycle, record_results
+from sendledger.record_results import Acceptance, SendResult
 from sendledger.sender import Resources, send_due_emails
 from sendledger.tables import emails, leads
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
@@ -63,3 +68,46 @@ def test_three_step_workflow_runs_until_its_last_email(
     pass_time(engine, DAY)
     send_due_emails(resources, SECONDS)
     assert len(ses.accepted()) == 30
+
+
+def test_event_that_is_faster_than_the_sender_changes_neither_count_nor_content(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign_id = make_campaign(connection, 2)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    record = record_results.record
+
+    def record_after_the_events(
+        opened: sa.Connection, results: Sequence[SendResult], token: uuid.UUID
+    ) -> record_results.Recorded:
+        monkeypatch.setattr(record_results, "record", record)
+        with engine.begin() as other:
+            accepted = {result.email.id: Acceptance(result.outcome.message_id) for result in results}
+            assert record_results.settle_as_sent(other, accepted) == 2
+            other.execute(sa.update(emails).values(body_text="rendered again"))
+        return record(opened, results, token)
+
+    monkeypatch.setattr(record_results, "record", record_after_the_events)
+    assert send_due_emails(resources, SECONDS).sent == 2
+    connection.rollback()
+    assert {mail.text for mail in ses.accepted()} == set(connection.scalars(sa.select(emails.c.body_text)))
+    campaign = campaign_row(engine, campaign_id)
+    assert (campaign["emails_sent_count"], campaign["status"]) == (2, "completed")
+
+
+def test_event_that_is_slower_than_the_sender_leaves_the_content_alone(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, 1)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    with engine.begin() as other:
+        other.execute(sa.text("UPDATE leads SET contact_name = 'Bob Day'"))
+        (row,) = rows_of(engine, campaign_id)
+        assert record_results.settle_as_sent(other, {row["id"]: Acceptance(row["ses_message_id"])}) == 0
+    (accepted,) = ses.accepted()
+    assert connection.scalar(sa.select(emails.c.body_text)) == accepted.text

@@ -149,21 +149,37 @@ WITH r AS MATERIALIZED (
     WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
       AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+), settled AS MATERIALIZED (
+    -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
+    SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
+    FROM r JOIN scheduled_emails b ON b.id = r.id
+    WHERE :first_hand AND r.kind = 'sent' AND b.status = 'sent' AND b.claim_token = :token
+), reworded AS (
+    UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html
+    FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL
 )
 SELECT campaign_id,
        CASE WHEN error_code = 'outcome_unknown' THEN 'unknown' WHEN status = 'pending' AND kind = 'retry' THEN 'retry'
             ELSE status END AS status,
        count(*)
 FROM done GROUP BY 1, 2
+UNION ALL
+SELECT campaign_id, 'sent', count(*) FROM settled GROUP BY 1
 """).bindparams(
     sa.bindparam("results", type_=sa.Text),
     sa.bindparam("token", type_=sa.UUID),
     sa.bindparam("max_attempts", type_=sa.Integer),
+    sa.bindparam("first_hand", type_=sa.Boolean),
 )
 
 
-def record(connection: sa.Connection, results: Sequence[SendResult], token: uuid.UUID) -> Recorded:
+def record(
+    connection: sa.Connection, results: Sequence[SendResult], token: uuid.UUID, *, first_hand: bool = True
+) -> Recorded:
     """Write a chunk of results that one claim token covers; the caller commits.
+
+    `first_hand` results come from the sender itself, which knows what it sent: where an event of SES was faster, they
+    count as sent all the same and their content replaces the one that was rendered again.
 
     May be repeated after a lost answer to COMMIT: rows that are recorded already no longer match.
     """
@@ -178,6 +194,7 @@ def record(connection: sa.Connection, results: Sequence[SendResult], token: uuid
             "results": json.dumps([_row(result, now) for result in results], ensure_ascii=False),
             "token": token,
             "max_attempts": MAX_ATTEMPTS,
+            "first_hand": first_hand,
         },
     )
     counts: Counter[str] = Counter()
@@ -268,7 +285,7 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
     compiled = functools.cache(compile_template)
     for token, same_token in by_token.items():
         results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled) for row in same_token]
-        settled += record(connection, results, token).counts["sent"]
+        settled += record(connection, results, token, first_hand=False).counts["sent"]
     return settled
 
 
