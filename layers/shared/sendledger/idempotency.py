@@ -46,7 +46,7 @@ def request_hash(method: str, path: str, query: str, body: bytes) -> str:
     return hashlib.sha256(parts + b"\n" + body).hexdigest()
 
 
-def begin(connection: sa.Connection, api_key_id: UUID, key: str, hash_: str) -> KeptAnswer | None:
+def begin(connection: sa.Connection, caller_id: UUID, key: str, hash_: str) -> KeptAnswer | None:
     """Take the key for this request, or find the answer that it has got already. The caller commits at once.
 
     Raises:
@@ -55,14 +55,14 @@ def begin(connection: sa.Connection, api_key_id: UUID, key: str, hash_: str) -> 
     """
     connection.execute(
         sa.delete(idempotency_keys).where(
-            idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.started_at < sa.func.now() - KEPT
+            idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.started_at < sa.func.now() - KEPT
         )
     )
     taken = connection.execute(
         insert(idempotency_keys)
-        .values(api_key_id=api_key_id, key=key, request_hash=hash_)
+        .values(caller_id=caller_id, key=key, request_hash=hash_)
         .on_conflict_do_update(
-            index_elements=["api_key_id", "key"],
+            index_elements=[idempotency_keys.c.caller_id, idempotency_keys.c.key],
             set_={"started_at": sa.func.now()},
             where=idempotency_keys.c.status.is_(None)
             & (idempotency_keys.c.request_hash == hash_)
@@ -73,7 +73,7 @@ def begin(connection: sa.Connection, api_key_id: UUID, key: str, hash_: str) -> 
     if taken is not None:
         return None
     found = connection.execute(
-        sa.select(idempotency_keys).where(idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.key == key)
+        sa.select(idempotency_keys).where(idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
     ).one()
     if found.request_hash != hash_:
         message = "was used for another request; use a new key for each request"
@@ -83,17 +83,17 @@ def begin(connection: sa.Connection, api_key_id: UUID, key: str, hash_: str) -> 
     return KeptAnswer(found.status, found.answer)
 
 
-def keep(connection: sa.Connection, api_key_id: UUID, key: str, status: int, answer: dict[str, Any]) -> None:
+def keep(connection: sa.Connection, caller_id: UUID, key: str, status: int, answer: dict[str, Any]) -> None:
     """Keep the answer for the requests that repeat this one."""
     connection.execute(
         sa.update(idempotency_keys)
-        .where(idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.key == key)
+        .where(idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
         .values(status=status, answer=answer)
     )
 
 
-def forget(connection: sa.Connection, api_key_id: UUID, key: str) -> None:
+def forget(connection: sa.Connection, caller_id: UUID, key: str) -> None:
     """The request came to nothing that should be repeated as an answer: let it be tried again."""
     connection.execute(
-        sa.delete(idempotency_keys).where(idempotency_keys.c.api_key_id == api_key_id, idempotency_keys.c.key == key)
+        sa.delete(idempotency_keys).where(idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
     )

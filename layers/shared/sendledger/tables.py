@@ -26,6 +26,7 @@ from sqlalchemy import (
     Interval,
     MetaData,
     Numeric,
+    PrimaryKeyConstraint,
     SmallInteger,
     String,
     Table,
@@ -37,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0013"
+SCHEMA_REVISION = "0013b"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
@@ -111,6 +112,17 @@ EMAIL_EVENT_TYPES = (
     "Subscription",
 )
 """As SES spells them."""
+LEFT_OUT_REASONS = (
+    "no_address",
+    "invalid_address",
+    "lead_responded",
+    "lead_not_interested",
+    "lead_converted",
+    "lead_invalid",
+    "suppressed",
+    "duplicate_address",
+)
+"""Why a start leaves a lead out; see schedule_emails.py."""
 LEAD_BATCH_STATUSES = ("pending", "importing", "completed", "failed", "deleting")
 EXPORT_KINDS = ("leads", "campaign_ledger")
 EXPORT_STATUSES = ("pending", "running", "completed", "failed")
@@ -565,6 +577,29 @@ scheduled_emails = Table(
     ),
     # email_id is set once per row and read when an email is deleted with its lead.
     Index("scheduled_emails_email_id_idx", "email_id", postgresql_where=text("email_id IS NOT NULL")),
+    # Lists by status. Those that are open have indexes of their own, above: a row gets into this one once.
+    Index(
+        "scheduled_emails_done_idx",
+        "campaign_id",
+        "status",
+        "id",
+        postgresql_where=text(_one_of("status", TERMINAL_STATUSES)),
+    ),
+)
+
+left_out_leads = Table(
+    "left_out_leads",
+    metadata,
+    # The leads of its audience that the start of a campaign left out, and why; see schedule_emails.py.
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    # NULL once the lead was deleted or erased: the row stays, anonymous.
+    Column("lead_id", UUID, ForeignKey("leads.id", ondelete="SET NULL")),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "reason", "id"),
+    # Lead first, as in the ledger: it backs the foreign key.
+    UniqueConstraint("lead_id", "campaign_id"),
+    CheckConstraint(_one_of("reason", LEFT_OUT_REASONS), name="reason"),
 )
 
 campaign_counts = Table(
@@ -622,6 +657,7 @@ suppressions = Table(
         unique=True,
         postgresql_where=text("removed_at IS NULL"),
     ),
+    Index("suppressions_newest_idx", "created_at", "id"),
 )
 
 api_keys = Table(
@@ -745,12 +781,14 @@ replies = Table(
     Index("replies_lead_id_idx", "lead_id"),
     Index("replies_campaign_id_idx", "campaign_id"),
     Index("replies_email_id_idx", "email_id"),
+    Index("replies_newest_idx", "created_at", "id"),
 )
 
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    Column("api_key_id", UUID, ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True),
+    # From when API keys were the only callers: the release before this one knows it by no other name.
+    Column("api_key_id", UUID, key="caller_id", primary_key=True),
     Column("key", Text, primary_key=True),
     # SHA-256 of method, path, query and body, hex.
     Column("request_hash", Text, nullable=False),
