@@ -33,7 +33,7 @@ export AWS_DEFAULT_REGION ?= us-east-1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-code check-template check-openapi check-lambda-python migrate \
-	migrate-existing-campaigns api-key bench soak build openapi lock clean
+	migrate-existing-campaigns api-key bench soak build rds-certificates openapi lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
@@ -78,17 +78,12 @@ bench: $(VENV)/installed ## Run the benchmarks
 soak: $(VENV)/installed ## Kill senders at random for minutes and report duplicates and losses
 	$(BIN)/python -m bench.soak $(ARGS)
 
-# The certificate authorities of RDS: Amazon's own, which no other bundle has. The layer takes them to /opt.
-RDS_BUNDLE := layers/dependencies/rds-global-bundle.pem
-$(RDS_BUNDLE):
-	@curl --fail --silent --show-error --proto =https --output $@ \
-		https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem || { rm -f $@; \
-		echo "Without Amazon's certificates for RDS the functions refuse to talk to an RDS database. Put them there:" >&2; \
-		echo "$@" >&2; }
-
-build: .venv-sam/installed $(RDS_BUNDLE) ## Build what sam deploy uploads (needs Python 3.13)
+build: .venv-sam/installed ## Build what sam deploy uploads (needs Python 3.13)
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13, which Lambda runs, was not found on the PATH or in pyenv." >&2; exit 1; }
 	PATH="$(dir $(LAMBDA_PYTHON)):$$PATH" $(SAM_BIN)/sam build $(ARGS)
+
+rds-certificates: $(VENV)/installed ## Fetch Amazon's certificate authorities for RDS anew; ARGS=--check only compares
+	@$(BIN)/python -m local.rds_certificates $(ARGS)
 
 openapi: $(VENV)/installed ## Rewrite docs/openapi.json after a change of the API
 	$(BIN)/python -m local.openapi

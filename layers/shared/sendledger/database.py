@@ -173,7 +173,7 @@ def _tls(url: URL, settings: DatabaseSettings) -> ssl.SSLContext | None:
     except FileNotFoundError:
         raise SettingsError(
             f"DATABASE_CA_BUNDLE: there is no {settings.database_ca_bundle}, and nothing is sent to a database that "
-            "cannot be verified. 'make build' puts Amazon's bundle for RDS there."
+            "cannot be verified. The layer has Amazon's for RDS at /opt/rds-global-bundle.pem."
         ) from None
 
 
