@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from http_errors import NO_SUCH_PATH, Problem, RequestRefused
 from sendledger import api_keys
-from sendledger.api_keys import ApiKey
+from sendledger.callers import Caller
 
 PUBLIC = None
 
@@ -65,6 +65,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "POST /v1/campaigns/<campaign_id>/resume": "sender",
     "POST /v1/campaigns/<campaign_id>/cancel": "sender",
     "GET /v1/campaigns/<campaign_id>/scheduled-emails": "viewer",
+    "GET /v1/campaigns/<campaign_id>/left-out-leads": "viewer",
     "GET /v1/campaigns/<campaign_id>/stats": "viewer",
     "GET /v1/campaigns/<campaign_id>/timeline": "viewer",
     "GET /v1/overview": "viewer",
@@ -143,8 +144,8 @@ def find_route(method: str, path: str) -> Route:
     raise RequestRefused(NO_SUCH_PATH)
 
 
-def authenticate(engine: sa.Engine, method: str, path: str, authorization: str | None) -> ApiKey:
-    """The key that a request carries.
+def authenticate(engine: sa.Engine, method: str, path: str, authorization: str | None) -> Caller:
+    """The holder of the key that a request carries.
 
     Raises:
         RequestRefused: 401, whatever the reason.
@@ -168,19 +169,19 @@ def authenticate(engine: sa.Engine, method: str, path: str, authorization: str |
     )
 
 
-def authorize(key: ApiKey, route: Route) -> None:
+def authorize(caller: Caller, route: Route) -> None:
     """Let the request pass.
 
     Raises:
-        RequestRefused: 403, the key's role is below the route's.
+        RequestRefused: 403, the caller's role is below the route's.
     """
-    if route.role is not PUBLIC and not key.may(route.role):
+    if route.role is not PUBLIC and not caller.may(route.role):
         raise RequestRefused(
             Problem(
                 HTTPStatus.FORBIDDEN,
                 "forbidden",
-                f"This needs the role {route.role}; the API key has the role {key.role}.",
-                data={"required_role": route.role, "role": key.role},
+                f"This needs the role {route.role}; yours is {caller.role}.",
+                data={"required_role": route.role, "role": caller.role},
             )
         )
 

@@ -11,7 +11,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Server, Tag
+from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, SecurityScheme, Server, Tag
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 
 from api_access import MINIMUM_ROLE, PUBLIC
@@ -27,7 +27,8 @@ VERSION = "1.0.0"
 DESCRIPTION = """\
 Email campaigns on Amazon SES with a ledger that accounts for every email.
 
-Send your API key as `Authorization: Bearer sl_…`; only `/v1/health` needs none. A key has a role, and each role may do
+Send your API key as `Authorization: Bearer sl_…`; only `/v1/health` needs none. Where the deployment trusts an identity
+provider, its second address takes that provider's tokens instead. A key or token gives a role, and each role may do
 what those before it may: *viewer* (read), *editor* (leads, templates, workflows, campaign drafts), *sender* (start,
 pause, resume, cancel, send), *admin*. In a browser, `/v1/docs` takes a key as the password, with any user name.
 
@@ -86,8 +87,8 @@ _PROBLEM = {
 
 _PROBLEMS = {
     400: "The body is not well-formed JSON.",
-    401: "The API key is missing, unknown, expired or revoked.",
-    403: "The role of the API key does not suffice.",
+    401: "The API key or token is missing, unknown, expired or revoked.",
+    403: "The caller's role does not suffice, or the token gives none.",
     404: "There is no such thing.",
     413: "The body is too large.",
     415: "The body has the wrong media type.",
@@ -100,8 +101,16 @@ _HEADERS = {
     401: {"WWW-Authenticate": "How to authenticate."},
     503: {"Retry-After": "Seconds to wait."},
 }
-_ALSO_OF_THE_GATEWAY = (413, 429, 500, 503)
+_ALSO_OF_THE_GATEWAY = (401, 413, 429, 500, 503)
 """API Gateway gives these answers too, in its own form."""
+_SECURITY_SCHEMES: dict[str, SecurityScheme] = {
+    "api_key": HTTPBearer(scheme="bearer", description="An API key: sl_…"),
+    "token": HTTPBearer(
+        scheme="bearer",
+        bearerFormat="JWT",
+        description="A token of the identity provider that the deployment trusts, at its address for tokens.",
+    ),
+}
 _MESSAGE = {
     "type": "object",
     "title": "Message",
@@ -131,8 +140,8 @@ def document() -> dict[str, Any]:
             description=DESCRIPTION,
             tags=[Tag(name=name) for name in _TAGS],
             servers=[Server(url="/")],
-            security_schemes={"api_key": HTTPBearer(scheme="bearer", description="An API key: sl_…")},
-            security=[{"api_key": []}],
+            security_schemes=_SECURITY_SCHEMES,
+            security=[{name: []} for name in _SECURITY_SCHEMES],
         )
     )
     schemas = derived["components"]["schemas"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from sendledger import database
-from sendledger.settings import ApiSettings, DatabaseSettings, FileSettings
+from sendledger.settings import ApiSettings, DatabaseSettings, FileSettings, TokenSettings
 
 if TYPE_CHECKING:
     from sendledger.file_bucket import FileBucket
@@ -27,6 +27,11 @@ def engine() -> sa.Engine:
 @functools.cache
 def settings() -> ApiSettings:
     return ApiSettings.read()
+
+
+@functools.cache
+def token_settings() -> TokenSettings:
+    return TokenSettings.read()
 
 
 def transaction() -> AbstractContextManager[sa.Connection]:

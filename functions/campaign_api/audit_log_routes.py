@@ -16,6 +16,8 @@ from sendledger import audit_log
 router = APIGatewayHttpRouter()
 
 Filter = Annotated[str | None, Query(min_length=1, max_length=255)]
+ActorFilter = Annotated[str | None, Query(min_length=1, max_length=520)]
+"""Room for the longest issuer and the longest subject."""
 
 
 class AuditLogEntry(Resource):
@@ -23,7 +25,7 @@ class AuditLogEntry(Resource):
 
     id: int
     occurred_at: dt.datetime
-    actor: Annotated[str, Field(description="api_key:<id>, recipient, or sendledger itself.")]
+    actor: Annotated[str, Field(description="api_key:<id>, jwt:<issuer>#<subject>, recipient, or sendledger itself.")]
     action: Annotated[str, Field(examples=["campaign.start"])]
     entity_type: str
     entity_id: str
@@ -48,7 +50,7 @@ class AuditLogPage(Resource):
 def list_audit_log(
     limit: Limit = 50,
     cursor: Cursor = None,
-    actor: Filter = None,
+    actor: ActorFilter = None,
     action: Filter = None,
     entity_type: Filter = None,
     entity_id: Filter = None,

@@ -1,6 +1,7 @@
 """The API Lambda: a payload-2.0 event of API Gateway in, its answer out. The routes are in the *_routes modules.
 
-Every request passes the same gate first: a valid key, a listed route, a sufficient role, a readable body.
+Every request passes the same gate first: a valid key or a verified token, a listed route, a sufficient role, a readable
+body.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ import scheduled_emails_routes
 import sender_routes
 import stats_routes
 import suppressions_routes
+import token_access
 import uploads_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
-from sendledger.api_keys import ApiKey
+from sendledger.callers import Caller
 
 logger = Logger()
 
@@ -80,7 +82,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     logged: dict[str, Any] = {"request_id": request_id}
     try:
         route, caller = _pass_gate(request)
-        logged |= {"route": route.name, "api_key_id": caller and str(caller.id)}
+        logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
         app.append_context(caller=caller)
         answer = idempotent_requests.answer_once(request, route, caller, lambda: app.resolve(event, context))
     except Exception as error:
@@ -95,12 +97,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return answer
 
 
-def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, ApiKey | None]:
+def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, Caller | None]:
     method, path = request.http_method, request.path
     caller = None
     if not api_access.is_public(method, path):
-        authorization = request.headers.get("authorization")
-        caller = api_access.authenticate(api_resources.engine(), method, path, authorization)
+        caller = token_access.find_caller(request, api_resources.token_settings())
+        if caller is None:
+            authorization = request.headers.get("authorization")
+            caller = api_access.authenticate(api_resources.engine(), method, path, authorization)
     route = api_access.find_route(method, path)
     if caller is not None:
         api_access.authorize(caller, route)

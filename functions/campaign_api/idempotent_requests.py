@@ -16,7 +16,7 @@ import api_requests
 import api_resources
 from api_access import Route
 from sendledger import idempotency
-from sendledger.api_keys import ApiKey
+from sendledger.callers import Caller
 from sendledger.errors import FieldError, InvalidInput
 
 HEADER = "Idempotency-Key"
@@ -32,7 +32,7 @@ Answer = dict[str, Any]
 
 
 def answer_once(
-    request: APIGatewayProxyEventV2, route: Route, caller: ApiKey | None, answer: Callable[[], Answer]
+    request: APIGatewayProxyEventV2, route: Route, caller: Caller | None, answer: Callable[[], Answer]
 ) -> Answer:
     """Answer the request, or repeat the answer that its key has got already; an error of ours (5xx) is not kept.
 
@@ -66,7 +66,7 @@ def answer_once(
     return answered
 
 
-def _forget(caller: ApiKey, key: str) -> None:
+def _forget(caller: Caller, key: str) -> None:
     with api_resources.transaction() as connection:
         idempotency.forget(connection, caller.id, key)
 

@@ -46,7 +46,7 @@ class LeadBatch(Resource):
     failure_reason: Annotated[
         str | None, Field(description="Why it failed, in words. The leads of the rows before were imported.")
     ]
-    uploaded_by: Annotated[str | None, Field(description="The name of the API key that was used.")]
+    uploaded_by: Annotated[str | None, Field(description="The name of the API key, or the subject of the token.")]
     total_leads: Annotated[int | None, Field(description="Rows read: imported, failed and duplicates.")]
     successful_imports: int | None
     failed_imports: int | None

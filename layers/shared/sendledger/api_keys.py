@@ -11,30 +11,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sendledger.callers import Caller, key_holder
 from sendledger.errors import NotFound
 from sendledger.pagination import Page, sorted_page
-from sendledger.tables import API_KEY_ROLES, api_keys
+from sendledger.tables import api_keys
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
 """`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
-
-
-@dataclass(frozen=True)
-class ApiKey:
-    """A key that was presented and is valid."""
-
-    id: UUID
-    name: str
-    role: str
-
-    @property
-    def actor(self) -> str:
-        """How the audit log names the holder of this key."""
-        return f"api_key:{self.id}"
-
-    def may(self, role: str) -> bool:
-        """Each role includes those before it in `API_KEY_ROLES`."""
-        return API_KEY_ROLES.index(self.role) >= API_KEY_ROLES.index(role)
 
 
 @dataclass(frozen=True)
@@ -85,8 +68,8 @@ def revoke(connection: sa.Connection, api_key_id: UUID) -> None:
         raise NotFound("API key", api_key_id)
 
 
-def authenticate(connection: sa.Connection, key: str) -> ApiKey | None:
-    """The valid key that this is, or None if it is unknown, expired or revoked.
+def authenticate(connection: sa.Connection, key: str) -> Caller | None:
+    """The holder of the valid key that this is, or None if it is unknown, expired or revoked.
 
     The look-up compares hashes: how long it takes tells nothing about the key.
     """
@@ -104,7 +87,7 @@ def authenticate(connection: sa.Connection, key: str) -> ApiKey | None:
         return None
     if row.outdated:
         connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id, outdated).values(last_used_at=now))
-    return ApiKey(row.id, row.name, row.role)
+    return key_holder(row.id, row.name, row.role)
 
 
 def _hash(key: str) -> str:

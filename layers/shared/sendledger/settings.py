@@ -46,6 +46,12 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    # As it is: tokens must say exactly this, and whether it ends with a slash is the issuer's choice.
+    _public_url(value)
+    return value
+
+
 def _token_keys(value: Any) -> TokenKeys:
     keys = []
     for part in str(value).split(","):
@@ -77,6 +83,7 @@ def _test_recipients(value: Any) -> tuple[str, ...]:
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 TestRecipients = Annotated[tuple[str, ...], BeforeValidator(_test_recipients)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
 StopOnReply = Literal["campaign", "all"]
 """Whether a reply ends the mail of its campaign only, or of every campaign."""
 Keys = Annotated[TokenKeys, BeforeValidator(_token_keys)]
@@ -197,6 +204,21 @@ class ApiSettings(MailSettings):
     test_send_addresses: TestRecipients = ()
 
 
+class TokenSettings(_Settings):
+    """Whose tokens the API takes besides its own keys, verified by API Gateway; nobody's without an issuer."""
+
+    jwt_issuer: Issuer | None = None
+    # The claim that gives a caller the role, and what stands before the role in it.
+    jwt_role_claim: str | None = None
+    jwt_role_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _roles_can_be_read(self) -> Self:
+        if self.jwt_issuer is not None and self.jwt_role_claim is None:
+            raise ValueError("with JWT_ISSUER set JWT_ROLE_CLAIM")
+        return self
+
+
 class ExportSettings(_Settings):
     """Where exports are written to."""
 
@@ -226,8 +248,8 @@ class ReplySettings(MailSettings):
 class MigrateSettings(_Settings):
     """What the function that migrates needs besides the database."""
 
-    # The role of the public unsubscribe function, which gets its rights anew with each upgrade.
-    unsubscribe_database_user: str | None = None
+    # Where each kind of function logs in as a user of its own, their names begin with this; see database_roles.py.
+    database_user_prefix: str | None = None
 
 
 class MigrationTriggerSettings(_Settings):

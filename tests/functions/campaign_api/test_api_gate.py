@@ -122,6 +122,7 @@ vesa  GET    /v1/campaigns/<campaign_id>/diagnose
 ..sa  POST   /v1/campaigns/<campaign_id>/resume
 ..sa  POST   /v1/campaigns/<campaign_id>/cancel
 vesa  GET    /v1/campaigns/<campaign_id>/scheduled-emails
+vesa  GET    /v1/campaigns/<campaign_id>/left-out-leads
 vesa  GET    /v1/campaigns/<campaign_id>/stats
 vesa  GET    /v1/campaigns/<campaign_id>/timeline
 vesa  GET    /v1/overview
@@ -349,7 +350,7 @@ def test_log_of_a_request_has_ids_and_no_data(api: ApiClient, caplog: pytest.Log
     api.post("/v1/email-templates", TEMPLATE | {"name": "Confidential"})
     (logged,) = [vars(record) for record in caplog.records if record.message == "Answered"]
     assert (logged["route"], logged["status"]) == ("POST /v1/email-templates", 201)
-    assert logged["api_key_id"]
+    assert logged["caller_id"]
     assert "Confidential" not in str(logged)
     assert str(api.key) not in str(logged)
 
