@@ -14,7 +14,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pg8000
 import sqlalchemy as sa
@@ -47,9 +47,11 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
     `longest_statement` is in seconds.
 
     Raises:
-        SettingsError: the URL is not a PostgreSQL URL.
+        SettingsError: the URL is not a PostgreSQL URL, or the certificate authorities cannot be read. Connecting raises
+            it too, where the database offers no TLS or is not the one that it should be.
     """
     url = _url(settings)
+    tls = _tls(url, settings)
     created = sa.create_engine(
         url,
         pool_size=pool_size,
@@ -79,7 +81,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
             if "unix_sock" in options:
                 return _Connection(ssl_context=False, timeout=timeout, **options)
             # Wrapped in TLS here, or on this machine only.
-            sock = _open_socket(options["host"], options.get("port") or 5432, _tls(url, settings), timeout)
+            sock = _open_socket(options["host"], options.get("port") or 5432, tls, timeout)
             try:
                 return _Connection(ssl_context=False, sock=sock, **options)
             except BaseException:
@@ -164,17 +166,53 @@ def _url(settings: DatabaseSettings) -> URL:
     return url
 
 
-def _tls(url: URL, settings: DatabaseSettings) -> ssl.SSLContext | None:
-    """A verifying context, or None where the traffic stays on this machine or the URL says sslmode=disable."""
-    if url.query.get("sslmode") == "disable" or (_is_loopback(url.host) and not settings.database_ca_bundle):
+class _Tls(NamedTuple):
+    """How to verify the database, and which settings to name if that fails."""
+
+    context: ssl.SSLContext
+    bundle: str | None
+    where: str
+
+    def wrap(self, connection: socket.socket, host: str) -> socket.socket:
+        """Ask the server for TLS, and see whose certificate it has."""
+        connection.sendall(_SSL_REQUEST)
+        answer = connection.recv(1)
+        if answer == b"N":
+            raise SettingsError(f"{self.where}: the database at {host} offers no TLS, and nothing is sent without.")
+        if answer != b"S":
+            raise ConnectionError(f"The database at {host} has ended the connection.")
+        try:
+            return self.context.wrap_socket(connection, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code in _OTHER_NAME:
+                raise SettingsError(f"{self.where}: {error.verify_message}; nothing is sent to it.") from None
+            raise SettingsError(
+                f"DATABASE_CA_BUNDLE: {self.bundle or 'the operating system'} has no authority that vouches for {host} "
+                f"({error.verify_message}); nothing is sent to it."
+            ) from None
+
+
+_OTHER_NAME = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/"""
+
+
+def _tls(url: URL, settings: DatabaseSettings) -> _Tls | None:
+    """None where the traffic stays on this machine or the URL says sslmode=disable."""
+    bundle = settings.database_ca_bundle
+    if "unix_sock" in url.query or url.query.get("sslmode") == "disable" or (_is_loopback(url.host) and not bundle):
         return None
+    where = "DATABASE_URL" if settings.database_url else "DATABASE_HOST"
     try:
-        return ssl.create_default_context(cafile=settings.database_ca_bundle)
+        # Read once: Amazon's authorities for RDS are many.
+        return _Tls(ssl.create_default_context(cafile=bundle), bundle, where)
     except FileNotFoundError:
         raise SettingsError(
-            f"DATABASE_CA_BUNDLE: there is no {settings.database_ca_bundle}, and nothing is sent to a database that "
-            "cannot be verified. The layer has Amazon's for RDS at /opt/rds-global-bundle.pem."
+            f"DATABASE_CA_BUNDLE: there is no {bundle}, and nothing is sent to a database that cannot be verified. "
+            "The layer has Amazon's for RDS at /opt/rds-global-bundle.pem."
         ) from None
+    except OSError:
+        raise SettingsError(f"DATABASE_CA_BUNDLE: {bundle} is no file of certificates.") from None
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -184,17 +222,14 @@ def _is_loopback(host: str | None) -> bool:
         return False
 
 
-def _open_socket(host: str, port: int, context: ssl.SSLContext | None, timeout: float) -> socket.socket:
+def _open_socket(host: str, port: int, tls: _Tls | None, timeout: float) -> socket.socket:
     connection = socket.create_connection((host, port), CONNECT_TIMEOUT)
     try:
         # A statement with its parameters is several small writes; Nagle's algorithm would hold them back for 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if context is not None:
-            connection.sendall(_SSL_REQUEST)
-            if connection.recv(1) != b"S":
-                raise ConnectionError(f"The database at {host} does not offer TLS.")
-            connection = context.wrap_socket(connection, server_hostname=host)
+        if tls is not None:
+            connection = tls.wrap(connection, host)
         connection.settimeout(timeout)
     except BaseException:
         connection.close()
