@@ -39,8 +39,11 @@ import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
 from sendledger.callers import Caller
+from sendledger.settings import at_cold_start
 
 logger = Logger()
+
+at_cold_start(api_resources.engine, api_resources.settings, api_resources.token_settings, api_resources.file_settings)
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=api_requests.read_json)
 app.use([api_requests.refuse_unknown])

@@ -191,6 +191,8 @@ def _log(message: str, error: Exception, correlation_id: str) -> None:
         extra={
             "correlation_id": correlation_id,
             "error": type(error).__qualname__,
+            # Names the setting and never shows its value.
+            "setting": error.detail if isinstance(error, errors.SettingsError) else None,
             "sqlstate": facts.get("C"),
             "constraint": facts.get("n"),
             "frames": [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)],

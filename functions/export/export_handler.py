@@ -19,7 +19,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger import database, exports
 from sendledger.file_bucket import FileBucket
-from sendledger.settings import DatabaseSettings, ExportSettings
+from sendledger.settings import DatabaseSettings, ExportSettings, at_cold_start
 from sendledger.write_export import write_export
 
 SPARE_SECONDS = 60.0
@@ -39,6 +39,9 @@ def _engine() -> sa.Engine:
 @functools.cache
 def _bucket() -> FileBucket:
     return FileBucket(ExportSettings.read().file_bucket)
+
+
+at_cold_start(_engine, ExportSettings.read)
 
 
 @logger.inject_lambda_context

@@ -28,7 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger import database, large_imports
 from sendledger.file_bucket import FileBucket
-from sendledger.settings import DatabaseSettings
+from sendledger.settings import DatabaseSettings, at_cold_start
 
 SPARE_SECONDS = 90.0
 """Kept free before the Lambda's own timeout: the last chunk may wait for others, up to a statement's longest time."""
@@ -44,6 +44,9 @@ def _engine() -> sa.Engine:
 @functools.cache
 def _bucket(name: str) -> FileBucket:
     return FileBucket(name)
+
+
+at_cold_start(_engine)
 
 
 @logger.inject_lambda_context

@@ -16,7 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger import database, replies
 from sendledger.read_reply import MAX_MESSAGE, read_reply
-from sendledger.settings import DatabaseSettings, ReplySettings
+from sendledger.settings import DatabaseSettings, ReplySettings, at_cold_start
 
 SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
 """The message with which SES tries out a bucket."""
@@ -37,6 +37,9 @@ def _settings() -> ReplySettings:
 @functools.cache
 def _s3() -> Any:
     return boto3.client("s3")
+
+
+at_cold_start(_engine, _settings)
 
 
 @logger.inject_lambda_context

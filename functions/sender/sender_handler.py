@@ -18,7 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger import database, diagnose, send_email, sender
-from sendledger.settings import DatabaseSettings, SenderSettings
+from sendledger.settings import DatabaseSettings, SenderSettings, at_cold_start
 
 SPARE_SECONDS = 2.0
 """Kept free before the Lambda's own timeout, which would kill the sender in the middle of something."""
@@ -41,6 +41,9 @@ def _resources(function_name: str) -> sender.Resources:
         settings=SenderSettings.read(),
         start_sender=functools.partial(_start_sender, function_name),
     )
+
+
+at_cold_start(DatabaseSettings.read, SenderSettings.read)
 
 
 def _start_sender(function_name: str) -> None:

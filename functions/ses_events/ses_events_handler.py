@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger import database
 from sendledger.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
-from sendledger.settings import DatabaseSettings, SesEventsSettings
+from sendledger.settings import DatabaseSettings, SesEventsSettings, at_cold_start
 from sendledger.take_in_events import TakenIn, take_in_events
 
 logger = Logger()
@@ -33,6 +33,9 @@ def engine() -> sa.Engine:
 @functools.cache
 def settings() -> SesEventsSettings:
     return SesEventsSettings.read()
+
+
+at_cold_start(engine, settings)
 
 
 @logger.inject_lambda_context

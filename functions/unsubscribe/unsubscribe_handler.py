@@ -25,7 +25,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import unsubscribe_pages as pages
 from sendledger import database, unsubscribe
-from sendledger.settings import DatabaseSettings, UnsubscribeSettings
+from sendledger.settings import DatabaseSettings, UnsubscribeSettings, at_cold_start
 from sendledger.unsubscribe_tokens import EmailReference
 
 MAX_BODY = 10_000
@@ -57,6 +57,9 @@ def _settings() -> UnsubscribeSettings:
 @functools.cache
 def _engine() -> sa.Engine:
     return database.engine(DatabaseSettings.read(), pool_size=1)
+
+
+at_cold_start(_engine, _settings)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:

@@ -9,7 +9,7 @@ import base64
 import datetime as dt
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parseaddr
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -78,6 +78,17 @@ def _test_recipients(value: Any) -> tuple[str, ...]:
         if not re.fullmatch(r"(?:\*|[^@*?\s]+)@[a-z0-9-]+(\.[a-z0-9-]+)+", part) or part != part.lower():
             raise ValueError("must be lower-case addresses or whole domains: ann@example.com,*@example.org")
     return found
+
+
+def at_cold_start(*readers: Callable[[], object], environ: Mapping[str, str] = os.environ) -> None:
+    """Call them now if this is Lambda: what is wrong with the settings then fails the start, with no event to lose.
+
+    Tests and tools load the same modules without their environment; `AWS_LAMBDA_RUNTIME_API` is always there in Lambda:
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+    """
+    if "AWS_LAMBDA_RUNTIME_API" in environ:
+        for read in readers:
+            read()
 
 
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
