@@ -81,15 +81,22 @@ Instant = Annotated[
 ]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
+# A cursor may hold a name of 255 characters, each of up to four bytes, in base64.
+_CURSOR_LENGTH = 2000
 Cursor = Annotated[
-    str | None, Query(max_length=200, description="The `next_cursor` of the page before; repeat its filters and order.")
+    str | None,
+    Query(
+        max_length=_CURSOR_LENGTH,
+        description="The `next_cursor` of the page before; repeat its filters and order. Another list's is refused.",
+    ),
 ]
 Sort = Annotated[
     Literal["-created_at", "created_at", "-name", "name"], Query(description="With - before it: downwards.")
 ]
 SortByTime = Annotated[Literal["-created_at", "created_at"], Query(description="With - before it: newest first.")]
 NextCursor = Annotated[
-    str | None, Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=200)
+    str | None,
+    Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=_CURSOR_LENGTH),
 ]
 
 EmailTemplateId = Annotated[UUID, Path(description="Id of the email template.")]

@@ -28,7 +28,7 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger import campaigns
+from sendledger import campaigns, left_out_leads
 from sendledger.email_address import normalized_address
 from sendledger.guardrails import Limits
 
@@ -42,6 +42,16 @@ CampaignType = Literal["outreach", "lead_generation", "fully_automated"]
 # What an older application may have written as well.
 StoredCampaignType = Literal["outreach", "lead_generation", "fully_automated", "automated", "manual"]
 StartType = Literal["manual", "scheduled"]
+LeftOutReason = Literal[
+    "no_address",
+    "invalid_address",
+    "lead_responded",
+    "lead_not_interested",
+    "lead_converted",
+    "lead_invalid",
+    "suppressed",
+    "duplicate_address",
+]
 
 
 def _mailbox(value: str) -> str:
@@ -174,6 +184,23 @@ class Campaign(Resource):
     updated_at: dt.datetime | None
 
 
+class LeftOutLead(Resource):
+    """A lead of the campaign's audience that gets nothing from it."""
+
+    lead_id: Annotated[UUID | None, Field(description="Null: the lead was deleted or erased.")]
+    reason: LeftOutReason
+    email: Annotated[str | None, Field(description="Of today, as the names are.")]
+    company_name: str | None
+    contact_name: str | None
+
+
+class LeftOutLeadPage(Resource):
+    """One page of left out leads."""
+
+    items: list[LeftOutLead]
+    next_cursor: NextCursor
+
+
 class CampaignPage(Resource):
     """One page of campaigns."""
 
@@ -227,6 +254,29 @@ def list_campaigns(
 def get_campaign(campaign_id: CampaignId) -> Campaign:
     with api_resources.transaction() as connection:
         return Campaign.model_validate(campaigns.get(connection, campaign_id))
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/left-out-leads",
+    operation_id="list_left_out_leads",
+    summary="Which leads did the start leave out, and why?",
+    description=(
+        "The reasons are those of the start, whatever has become of the leads since. `leads_excluded` of the campaign "
+        "counts them. A lead that was deleted or erased leaves an entry without its id."
+    ),
+    response_description="Left out leads by reason.",
+    tags=TAGS,
+)
+def list_left_out_leads(
+    campaign_id: CampaignId,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    reason: Annotated[LeftOutReason | None, Query()] = None,
+) -> LeftOutLeadPage:
+    with api_resources.transaction() as connection:
+        return LeftOutLeadPage.model_validate(
+            left_out_leads.list_page(connection, campaign_id, limit, cursor, reason=reason)
+        )
 
 
 @router.patch(

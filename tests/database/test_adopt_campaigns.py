@@ -15,7 +15,15 @@ from sendledger.adopt_campaigns import adopt_existing_campaigns
 from sendledger.adopt_one_campaign import AdoptionOptions
 from sendledger.adopt_report import AdoptionReport, CampaignReport
 from sendledger.errors import Conflict
-from sendledger.tables import adopted_campaigns, email_templates, emails, lead_batches, suppressions, workflow_steps
+from sendledger.tables import (
+    adopted_campaigns,
+    email_templates,
+    emails,
+    lead_batches,
+    left_out_leads,
+    suppressions,
+    workflow_steps,
+)
 from tests.campaigns import campaign_row, rows_of, statuses
 from tests.legacy_database import DAY, THREE_STEPS, OldApplication, adopt, old_application, old_rows
 
@@ -211,7 +219,9 @@ def test_leads_that_may_get_nothing_more_get_nothing_more(legacy: sa.Engine, old
     assert report_of(report, campaign).leads_left_out == left_out
     with legacy.connect() as connection:
         found = {row.value: row.reason for row in connection.execute(sa.select(suppressions))}
+        kept = {row.lead_id: row.reason for row in connection.execute(sa.select(left_out_leads))}
     assert found == {"bounced@example.com": "bounce", "spam@example.com": "complaint"}
+    assert kept == dict(zip(new, ("lead_invalid", "lead_not_interested", "no_address"), strict=True))
 
 
 def test_suppression_that_an_operator_removed_does_not_come_back(legacy: sa.Engine, old: OldApplication) -> None:

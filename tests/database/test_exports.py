@@ -12,13 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, export_rows, exports, file_bucket, sender
+from sendledger import campaign_lifecycle, erase_leads, export_rows, exports, file_bucket, row_work, sender
+from sendledger import leads as lead_store
 from sendledger.file_bucket import FileBucket
 from sendledger.sender import Resources
-from sendledger.tables import audit_log, campaign_leads, leads
+from sendledger.tables import audit_log, campaign_leads, leads, left_out_leads
 from sendledger.tables import exports as table
 from sendledger.write_export import write_export
 from tests.campaigns import DAY, make_batch, make_campaign
+from tests.conftest import working_as
 from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
@@ -37,9 +39,14 @@ def shown(engine: sa.Engine, export_id: uuid.UUID) -> sa.RowMapping:
         return exports.get(connection, export_id)
 
 
+def write(engine: sa.Engine, bucket: FileBucket, export_id: uuid.UUID, deadline: float) -> None:
+    with working_as("files", engine) as as_function:
+        write_export(as_function, bucket, export_id, deadline)
+
+
 def rows(engine: sa.Engine, bucket: FileBucket, s3: Any, export_id: uuid.UUID) -> list[dict[str, str]]:
     """Of the file that is written now."""
-    write_export(engine, bucket, export_id, NOT_YET)
+    write(engine, bucket, export_id, NOT_YET)
     row = shown(engine, export_id)
     assert (row["status"], row["failure_reason"]) == ("completed", None)
     body = s3.get_object(Bucket=bucket.name, Key=row["object_key"])["Body"].read()
@@ -131,6 +138,93 @@ def test_ledger_has_a_reason_for_each_lead_without_an_email(
     }
 
 
+def left_out(found: list[dict[str, str]]) -> dict[str, str]:
+    return {row["email"]: row["reason"] for row in found if row["status"] == "left_out"}
+
+
+def test_ledger_tells_the_reason_of_the_start_whatever_became_of_the_lead(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_rows, "ROWS_PER_PAGE", 1)
+    monkeypatch.setattr(export_rows, "_LEFT_OUT", export_rows._LEFT_OUT.limit(1))
+    connection.execute(sa.text("INSERT INTO suppressions (value, reason) VALUES ('gone.com', 'manual')"))
+    campaign_id = make_campaign(connection, ["ann@acme.com", "ANN@acme.com", "bob@gone.com", "eve@acme.com", "no-at"])
+    connection.execute(sa.update(leads).where(leads.c.email == "eve@acme.com").values(status="converted"))
+    connection.commit()
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    connection.execute(sa.text("UPDATE suppressions SET removed_at = now()"))
+    connection.execute(sa.update(leads).values(status="new"))
+    connection.execute(sa.update(leads).where(leads.c.email == "no-at").values(email="sue@acme.com"))
+    doubles = sa.select(leads.c.email).join(left_out_leads).where(left_out_leads.c.reason == "duplicate_address")
+    double = connection.scalar(doubles)
+    connection.commit()
+    assert left_out(rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))) == {
+        double: "duplicate_address",
+        "bob@gone.com": "suppressed",
+        "eve@acme.com": "lead_converted",
+        "sue@acme.com": "invalid_address",
+    }
+
+
+def test_ledger_keeps_the_reasons_of_deleted_and_erased_leads_without_their_names(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@acme.com", "eve at acme", "bob at acme"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    ids = {row.email: row.id for row in connection.execute(sa.select(leads.c.email, leads.c.id))}
+    lead_store.delete(connection, ids["eve at acme"])
+    for address in ("bob at acme", "ann@acme.com"):
+        erase_leads.erase(connection, ids[address], "ann", keep_suppressed=False)
+    connection.commit()
+    found = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert sorted((row["lead_id"], row["email"], row["status"], row["reason"]) for row in found) == [
+        ("", "", "left_out", "invalid_address"),
+        ("", "", "left_out", "invalid_address"),
+        ("", "", "skipped", "lead_erased"),
+    ]
+
+
+def test_ledger_of_a_campaign_that_was_cancelled_while_it_was_scheduled_names_every_lead(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_work, "ROWS_PER_BUCKET", 3)
+    monkeypatch.setattr(campaign_lifecycle, "CALL_BUDGET", -1.0)
+    campaign_id = make_campaign(connection, [*addresses(10), None])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    before = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert len(before) == 11
+    assert "not_scheduled_yet" in left_out(before).values()
+    campaign_lifecycle.cancel_campaign(engine, campaign_id)
+    found = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert sorted(row["email"] for row in found) == sorted(["", *addresses(10)])
+    assert {row["reason"] for row in found if row["email"]} == {"campaign_cancelled"}
+    assert left_out(found)[""] == "no_address"
+
+
+def test_lead_that_came_after_the_start_is_not_given_a_reason_of_today(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    batch_id = make_batch(connection, ["ann@acme.com"])
+    campaign_id = make_campaign(connection, batch_ids=[batch_id])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    late = make_batch(connection, ["late at acme"])
+    connection.execute(sa.update(leads).where(leads.c.batch_id == late).values(batch_id=batch_id))
+    connection.commit()
+    found = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert left_out(found) == {"late at acme": "added_after_start"}
+
+
+def test_campaign_that_started_before_reasons_were_kept_is_exported_with_those_of_today(
+    engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@acme.com", "ANN@acme.com", None])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    connection.execute(sa.delete(left_out_leads))
+    connection.commit()
+    found = rows(engine, bucket, s3, create(engine, "campaign_ledger", campaign_id))
+    assert sorted(row["reason"] for row in found if row["status"] == "left_out") == ["duplicate_address", "no_address"]
+
+
 def test_ledger_tells_why_an_email_failed(
     engine: sa.Engine,
     connection: sa.Connection,
@@ -161,7 +255,7 @@ def test_export_that_is_not_done_in_time_fails_and_leaves_no_file(
     engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any
 ) -> None:
     export_id = create(engine)
-    write_export(engine, bucket, export_id, 0.0)
+    write(engine, bucket, export_id, 0.0)
     row = shown(engine, export_id)
     assert row["status"] == "failed"
     assert "in time" in row["failure_reason"]
@@ -179,7 +273,7 @@ def test_export_that_is_interrupted_is_found_begun_anew_and_at_last_given_up(
         assert exports.unfinished(connection) == []
         connection.execute(sa.update(table).values(updated_at=sa.func.now() - sa.text("interval '11 min'")))
         assert exports.unfinished(connection) == [export_id]
-    write_export(engine, bucket, export_id, NOT_YET)
+    write(engine, bucket, export_id, NOT_YET)
     assert (shown(engine, export_id)["status"], shown(engine, export_id)["attempts"]) == ("failed", 4)
 
 
@@ -189,7 +283,7 @@ def test_completed_export_is_not_written_again(
     export_id = create(engine)
     rows(engine, bucket, s3, export_id)
     before = shown(engine, export_id)
-    write_export(engine, bucket, export_id, NOT_YET)
+    write(engine, bucket, export_id, NOT_YET)
     assert shown(engine, export_id) == before
 
 

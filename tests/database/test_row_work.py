@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, row_work
 from sendledger.errors import NobodyToEmail
 from sendledger.sender import Resources, send_due_emails
-from sendledger.tables import leads
+from sendledger.tables import leads, left_out_leads
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 
 SECONDS = 60.0
@@ -112,11 +113,65 @@ def test_leads_left_out_are_counted_over_all_buckets(engine: sa.Engine, connecti
     assert campaign["emails_scheduled_count"] == len(rows_of(engine, campaign_id)) == 8
 
 
+def reasons(engine: sa.Engine, campaign_id: uuid.UUID) -> dict[uuid.UUID, str]:
+    query = sa.select(left_out_leads.c.lead_id, left_out_leads.c.reason).filter_by(campaign_id=campaign_id)
+    with engine.connect() as connection:
+        found = connection.execute(query).all()
+    assert len({lead_id for lead_id, _ in found}) == len(found)
+    return dict(found)  # type: ignore[arg-type]
+
+
+def test_every_lead_has_its_emails_or_a_reason_after_a_crash_between_two_buckets(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    doubles = [f"LEAD{number}@example.com" for number in range(8)]
+    campaign_id = make_campaign(connection, [*(address.lower() for address in doubles), *doubles, None, "no-at"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    before = reasons(engine, campaign_id)
+    with engine.connect() as crashing:
+        row_work.work_once(crashing, campaign_id)
+        crashing.rollback()
+    assert reasons(engine, campaign_id) == before
+    work_off(engine, campaign_id)
+    kept = reasons(engine, campaign_id)
+    assert Counter(kept.values()) == campaign_row(engine, campaign_id)["leads_excluded"]
+    audience = set(connection.scalars(sa.select(leads.c.id)))
+    assert kept.keys() | {row["lead_id"] for row in rows_of(engine, campaign_id)} == audience
+
+
+def test_left_out_lead_that_is_edited_between_two_buckets_keeps_its_first_reason_and_counts_once(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, [*(f"lead{number} at" for number in range(20)), "ann@example.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    judged = reasons(engine, campaign_id)
+    # Whatever buckets the new addresses fall into, some are in ones that are yet to come.
+    for number, lead_id in enumerate(judged):
+        connection.execute(sa.update(leads).where(leads.c.id == lead_id).values(email=f"new{number}@example.com"))
+    connection.commit()
+    work_off(engine, campaign_id)
+    assert {lead_id: reasons(engine, campaign_id)[lead_id] for lead_id in judged} == judged
+    assert campaign_row(engine, campaign_id)["leads_excluded"] == {"invalid_address": 20}
+    assert len(rows_of(engine, campaign_id)) == 1
+
+
+def test_pause_and_resume_leave_the_reasons_alone(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, ["ann@example.com", None])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    before = reasons(engine, campaign_id)
+    campaign_lifecycle.pause_campaign(engine, campaign_id)
+    campaign_lifecycle.resume_campaign(engine, campaign_id)
+    work_off(engine, campaign_id)
+    assert list(before.values()) == ["no_address"]
+    assert reasons(engine, campaign_id) == before
+
+
 def test_large_start_with_nobody_left_changes_nothing(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = make_campaign(connection, [None] * 10)
     with pytest.raises(NobodyToEmail):
         campaign_lifecycle.start_campaign(engine, campaign_id)
     assert campaign_row(engine, campaign_id)["status"] == "draft"
+    assert reasons(engine, campaign_id) == {}
 
 
 def test_address_that_is_edited_between_two_buckets_is_scheduled_once(

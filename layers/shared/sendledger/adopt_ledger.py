@@ -1,7 +1,8 @@
 """The ledger of an old campaign: what each lead has had, from `emails`, and what is missing, when.
 
 In: a campaign and its steps; out: rows of `scheduled_emails`, written by one statement, or only counted. Reads `leads`,
-`campaign_leads`, `emails`, `suppressions`; writes `scheduled_emails`, `campaign_steps` and `emails.scheduled_email_id`.
+`campaign_leads`, `emails`, `suppressions`; writes `scheduled_emails`, `left_out_leads`, `campaign_steps` and
+`emails.scheduled_email_id`.
 
 Which step an email was: ``follow_up_2`` says it; ``initial`` and no stage at all, which the old application wrote on
 later steps too, fill a lead's free steps in the order in which they were sent. Two emails of one lead with the same
@@ -137,6 +138,10 @@ _WRITE = """
     RETURNING id, email_id
 ), linked AS (
     UPDATE emails e SET scheduled_email_id = w.id FROM written w WHERE e.id = w.email_id
+), left_out AS (
+    INSERT INTO left_out_leads (campaign_id, lead_id, reason)
+    SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL AND r.reached = 0
+    ON CONFLICT (lead_id, campaign_id) DO NOTHING
 )
 """
 _TYPES: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.pagination import Page, by_id
+from sendledger.pagination import Page, sorted_page
 from sendledger.tables import audit_log
 
 
@@ -40,11 +40,12 @@ def list_page(
     action: str | None = None,
     entity_type: str | None = None,
     entity_id: str | None = None,
+    sort: str = "id",
 ) -> Page:
-    """A page of entries, oldest first, of those that fit every filter given."""
+    """A page of entries, oldest first or with `sort` "-id" newest first, of those that fit every filter given."""
     filters = {"actor": actor, "action": action, "entity_type": entity_type, "entity_id": entity_id}
     query = sa.select(audit_log)
     for name, value in filters.items():
         if value is not None:
             query = query.where(audit_log.c[name] == value)
-    return by_id(connection, query, audit_log, limit, cursor)
+    return sorted_page(connection, query, audit_log, limit, cursor, sort)

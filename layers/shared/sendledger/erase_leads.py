@@ -1,7 +1,8 @@
 """Erasure: everything that says who a lead is goes for good; what the ledger counts stays, anonymous.
 
 A lead's id goes in. Writes `leads` (and every other lead with the same address: it is the same person), `emails`,
-`email_events`, `replies`, `campaign_leads`, `scheduled_emails`, `suppressions`, `idempotency_keys` and `audit_log`.
+`email_events`, `replies`, `campaign_leads`, `scheduled_emails`, `left_out_leads`, `suppressions`, `idempotency_keys`
+and `audit_log`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sendledger.tables import (
     emails,
     idempotency_keys,
     leads,
+    left_out_leads,
     replies,
     scheduled_emails,
     suppressions,
@@ -119,6 +121,7 @@ def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
         # SES's words may quote the address.
         .values(lead_id=None, failure_reason=None, updated_at=sa.func.now())
     )
+    connection.execute(sa.update(left_out_leads).where(left_out_leads.c.lead_id.in_(lead_ids)).values(lead_id=None))
     return skipped
 
 

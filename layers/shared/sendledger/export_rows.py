@@ -1,7 +1,8 @@
 """The rows of each kind of export, in pages: leads, and the ledger of a campaign with a reason for each lead.
 
 Every page is a statement and a transaction of its own, by the keys after the last one: an export of millions of rows
-holds neither memory nor a snapshot for minutes. Reads `leads`, `scheduled_emails`, `emails` and `campaigns`.
+holds neither memory nor a snapshot for minutes. Reads `leads`, `scheduled_emails`, `left_out_leads`, `emails` and
+`campaigns`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 from sendledger.lead_values import NAME_PARTS
 from sendledger.leads import LEAD
 from sendledger.schedule_emails import AUDIENCE, REASON_LEFT_OUT, audience_parameters, get_campaign
-from sendledger.tables import emails, leads, scheduled_emails
+from sendledger.tables import emails, leads, left_out_leads, scheduled_emails
 
 ROWS_PER_PAGE = 5_000
 LEADS_PER_LOOK = 20_000
@@ -55,23 +56,45 @@ _END_OF_LOOK = sa.text(f"{AUDIENCE} AND l.id > :after ORDER BY l.id OFFSET :skip
     sa.bindparam("campaign_id", type_=sa.UUID),
     sa.bindparam("after", type_=sa.UUID),
 )
-# The reason is that of now: at the start only the leads were counted, by reason.
-_LEFT_OUT = sa.text(f"""
+_LEFT_OUT = (
+    sa.select(
+        *(left_out_leads.c.lead_id, leads.c.email, leads.c.company_name, leads.c.contact_name),
+        *(left_out_leads.c.reason, left_out_leads.c.id),
+    )
+    .select_from(left_out_leads.outerjoin(leads, leads.c.id == left_out_leads.c.lead_id))
+    .order_by(left_out_leads.c.reason, left_out_leads.c.id)
+    .limit(ROWS_PER_PAGE)
+)
+# Those that no start has judged: the campaign has not started, or not gone so far, or they came too late; or it started
+# or was adopted before reasons were kept. Then the reason is that of now.
+_NOT_JUDGED = sa.text(f"""
     WITH a AS MATERIALIZED (
         {AUDIENCE} AND l.id > :after AND (CAST(:until AS uuid) IS NULL OR l.id <= CAST(:until AS uuid))
           AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
+          AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)
     )
-    SELECT l.id, l.email, l.company_name, l.contact_name, coalesce({REASON_LEFT_OUT}, CASE
-        WHEN c.actual_started_at IS NULL THEN 'not_started'
+    SELECT l.id, l.email, l.company_name, l.contact_name, CASE
+        WHEN c.actual_started_at IS NULL THEN coalesce({REASON_LEFT_OUT}, 'not_started')
         WHEN c.row_work @> '[{{"kind": "schedule"}}]' THEN 'not_scheduled_yet'
-        WHEN EXISTS (
-            SELECT FROM leads other JOIN scheduled_emails e ON e.lead_id = other.id
-            WHERE lower(other.email) = lower(l.email) AND other.id <> l.id AND e.campaign_id = :campaign_id
-        ) THEN 'duplicate_address'
-        WHEN l.created_at AT TIME ZONE 'UTC' > c.actual_started_at THEN 'added_after_start'
-        ELSE 'left_out_at_start'
-    END)
-    FROM a JOIN leads l ON l.id = a.id CROSS JOIN campaigns c WHERE c.id = :campaign_id
+        WHEN l.created_at AT TIME ZONE 'UTC' > judged.at OR EXISTS (
+            SELECT FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id AND cl.lead_id = l.id
+              AND cl.added_at AT TIME ZONE 'UTC' > judged.at
+        ) THEN 'added_after_start'
+        ELSE coalesce({REASON_LEFT_OUT}, CASE
+            WHEN EXISTS (
+                SELECT FROM leads other JOIN scheduled_emails e ON e.lead_id = other.id
+                WHERE lower(other.email) = lower(l.email) AND other.id <> l.id AND e.campaign_id = :campaign_id
+            ) THEN 'duplicate_address'
+            WHEN c.status IN ('cancelled', 'failed') THEN 'campaign_cancelled'
+            ELSE 'left_out_at_start'
+        END)
+    END
+    FROM a JOIN leads l ON l.id = a.id CROSS JOIN campaigns c
+    LEFT JOIN adopted_campaigns ad ON ad.campaign_id = c.id
+    CROSS JOIN LATERAL (SELECT coalesce(ad.adopted_at, c.actual_started_at)) judged (at)
+    WHERE c.id = :campaign_id
+      -- Of a lead that was erased since then, its row without a name tells what it got, or why it got nothing.
+      AND (l.erased_at IS NULL OR c.actual_started_at IS NULL OR l.erased_at < judged.at)
     ORDER BY l.id
 """).bindparams(
     sa.bindparam("batch_ids", type_=sa.ARRAY(sa.UUID)),
@@ -115,20 +138,39 @@ def ledger_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
         if len(rows) < ROWS_PER_PAGE:
             break
         after = rows[-1].id
-    yield from _left_out_pages(engine, campaign)
+    yield from _left_out_pages(engine, campaign_id)
+    yield from _not_judged_pages(engine, campaign)
 
 
-def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
+def _left_out_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
+    columns = left_out_leads.c
+    reason, after = "", 0
+    while True:
+        last = sa.tuple_(sa.literal(reason), sa.literal(after, columns.id.type))
+        later = sa.tuple_(columns.reason, columns.id) > last
+        with engine.begin() as connection:
+            rows = connection.execute(_LEFT_OUT.where(columns.campaign_id == campaign_id, later)).all()
+        yield [_without_email(lead, lead_reason) for *lead, lead_reason, _ in rows]
+        if len(rows) < ROWS_PER_PAGE:
+            return
+        reason, after = rows[-1].reason, rows[-1].id
+
+
+def _not_judged_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
     audience = {name: audience_parameters(campaign, 0, 1)[name] for name in ("campaign_id", "batch_ids")}
     after: UUID | None = _FIRST
-    empty = [None] * (len(LEDGER_HEADER) - 7)
     while after is not None:
         with engine.begin() as connection:
             look = {**audience, "after": after}
             until = connection.scalar(_END_OF_LOOK, {**look, "skip": LEADS_PER_LOOK - 1})
-            rows = connection.execute(_LEFT_OUT, {**look, "until": until}).all()
-        yield [[*lead, None, LEFT_OUT, reason, *empty] for *lead, reason in rows]
+            rows = connection.execute(_NOT_JUDGED, {**look, "until": until}).all()
+        yield [_without_email(lead, reason) for *lead, reason in rows]
         after = until
+
+
+def _without_email(lead: Sequence[object], reason: str) -> list[object]:
+    row = [*lead, None, LEFT_OUT, reason]
+    return row + [None] * (len(LEDGER_HEADER) - len(row))
 
 
 def _lead(row: sa.RowMapping) -> list[object]:

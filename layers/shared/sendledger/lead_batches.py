@@ -16,7 +16,7 @@ from sendledger.tables import campaign_leads, campaigns, emails, lead_batches, l
 
 OPEN_CAMPAIGN_STATUSES = ("draft", "scheduled", "running", "paused", "active")
 LEADS_PER_DELETION = 20_000
-"""Deleting one takes some 40 µs: four tables refer to it."""
+"""Deleting one takes some 40 µs: five tables refer to it."""
 
 MOST_NAMED = 20
 """How many users of a lead batch an error names."""

@@ -1,7 +1,8 @@
 """Keyset pages: a query and a cursor in, one page and the next cursor out; stable while rows are written.
 
-A cursor is opaque to callers: the sort key of the last item, as base64url of JSON. It carries no secret and no filter,
-so the caller repeats the filters and the order with it.
+A cursor is opaque to callers: the list, its order and the sort key of the last item, as base64url of JSON. It carries
+no secret and no filter, so the caller repeats the filters and the order with it. A cursor of another list, or of the
+same list in another order, is refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import datetime as dt
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +20,11 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.errors import FieldError, InvalidInput
-from sendledger.tables import UtcTimestamp
 
 LARGEST_ID = 2**63 - 1
 NEWEST_FIRST = "-created_at"
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,55 @@ class Page:
     next_cursor: str | None
 
 
+@dataclass(frozen=True)
+class Order:
+    """The order of a list: a column of `table`, with - before it downwards; rows that are equal in it go by `id`.
+
+    Rows without a time are older than all others. The column should not change while people turn pages: a row that
+    moves may be seen twice or not at all.
+    """
+
+    table: sa.Table
+    sort: str = NEWEST_FIRST
+
+    def by(self, rows: sa.FromClause | None = None) -> list[sa.ColumnElement[Any]]:
+        """What to order by; `rows` is a selection of the table's columns, if the query reads one."""
+        keys = [_not_null(column) for column in self._columns(self.table if rows is None else rows)]
+        return [key.desc() for key in keys] if self._is_downwards else keys
+
+    def after(self, cursor: str | None) -> list[sa.ColumnElement[bool]]:
+        """The condition of being on a later page than the one that the cursor is from; none without a cursor.
+
+        Raises:
+            InvalidInput: the cursor is not one that a page of this list in this order has returned.
+        """
+        if cursor is None:
+            return []
+        columns = self._columns(self.table)
+        match _decode(cursor):
+            case [self.table.name, self.sort, *values] if len(values) == len(columns):
+                last = sa.tuple_(*(_literal(column, value) for column, value in zip(columns, values, strict=True)))
+            case _:
+                raise _bad_cursor()
+        here = sa.tuple_(*(_not_null(column) for column in columns))
+        return [here < last if self._is_downwards else here > last]
+
+    def cursor(self, row: sa.RowMapping) -> str:
+        """The cursor of a page that ends with this row, which has the columns by their names."""
+        key = [row[column.name] for column in self._columns(self.table)]
+        shown = [value.isoformat() if isinstance(value, dt.datetime) else value for value in key]
+        text = json.dumps([self.table.name, self.sort, *shown], default=str, separators=(",", ":"), ensure_ascii=False)
+        return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+    @property
+    def _is_downwards(self) -> bool:
+        return self.sort.startswith("-")
+
+    def _columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        name = self.sort.lstrip("-")
+        return [rows.c.id] if name == "id" else [rows.c[name], rows.c.id]
+
+
 def sorted_page(
     connection: sa.Connection,
     query: sa.Select[Any],
@@ -40,74 +92,58 @@ def sorted_page(
     cursor: str | None,
     sort: str = NEWEST_FIRST,
 ) -> Page:
-    """A page of a query that selects `id` and what it is sorted by: `created_at` or `name`, with - before it downwards.
-
-    Rows of unknown age are older than all others.
+    """A page of a query that selects `id` of `table`, and the column of it that it is sorted by; see `Order`.
 
     Raises:
-        InvalidInput: the cursor is not one that a page has returned.
+        InvalidInput: the cursor is not one that a page of this list in this order has returned.
     """
-    name, downwards = sort.lstrip("-"), sort.startswith("-")
-    key: sa.ColumnElement[Any] = table.c[name]
-    no_time: sa.ColumnElement[Any] = sa.literal_column("'-infinity'::timestamp", UtcTimestamp)
-    if table.c[name].nullable:
-        key = sa.func.coalesce(key, no_time)
-    if cursor is not None:
-        last_key, last_id = _decode_key_and_id(cursor, is_time=name == "created_at")
-        after = sa.tuple_(
-            no_time if last_key is None else sa.literal(last_key, table.c[name].type),
-            sa.literal(last_id, table.c.id.type),
-        )
-        here = sa.tuple_(key, table.c.id)
-        query = query.where(here < after if downwards else here > after)
-    order = (key.desc(), table.c.id.desc()) if downwards else (key, table.c.id)
-    rows = connection.execute(query.order_by(*order).limit(limit + 1)).mappings().all()
+    order = Order(table, sort)
+    query = query.where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
+    return page_of(connection.execute(query).mappings().all(), order, limit)
+
+
+def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:
+    """The page that begins with these rows: one more than fit into it, if there are so many."""
     if len(rows) <= limit:
         return Page(rows, None)
-    last = rows[limit - 1]
-    value = last[name].isoformat() if isinstance(last[name], dt.datetime) else last[name]
-    return Page(rows[:limit], _encode(value, str(last["id"])))
+    return Page(rows[:limit], order.cursor(rows[limit - 1]))
 
 
-def by_id(connection: sa.Connection, query: sa.Select[Any], table: sa.Table, limit: int, cursor: str | None) -> Page:
-    """A page of a query that selects the integer `id` of `table`, in its order.
+def _not_null(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.coalesce(column, _no_time(column)) if _is_nullable(column) else column
 
-    Raises:
-        InvalidInput: the cursor is not one that a page has returned.
+
+def _is_nullable(column: sa.ColumnElement[Any]) -> bool:
+    return bool(getattr(column, "nullable", False))
+
+
+def _no_time(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    # As in the indexes, word for word; the old application's times have no zone.
+    zoned = getattr(column.type, "timezone", False)
+    return sa.literal_column("'-infinity'::timestamptz" if zoned else "'-infinity'::timestamp", column.type)
+
+
+def _literal(column: sa.ColumnElement[Any], value: object) -> sa.ColumnElement[Any]:
+    """Raises:
+    InvalidInput: no value of this column looks like this.
     """
-    if cursor is not None:
-        query = query.where(table.c.id > _decode_id(cursor))
-    rows = connection.execute(query.order_by(table.c.id).limit(limit + 1)).mappings().all()
-    if len(rows) <= limit:
-        return Page(rows, None)
-    return Page(rows[:limit], _encode(rows[limit - 1]["id"]))
-
-
-def _encode(*key: object) -> str:
-    return base64.urlsafe_b64encode(json.dumps(key, separators=(",", ":")).encode()).rstrip(b"=").decode()
-
-
-def _decode_key_and_id(cursor: str, *, is_time: bool) -> tuple[dt.datetime | str | None, UUID]:
-    key: dt.datetime | str | None
-    match _decode(cursor):
-        case [None, str(id_)] if is_time:
-            key = None
-        case [str(text), str(id_)]:
-            key = _time(text) if is_time else text
-        case _:
+    type_ = column.type
+    kind = type_.impl_instance.python_type if isinstance(type_, sa.TypeDecorator) else type_.python_type
+    if value is None and kind is dt.datetime and _is_nullable(column):
+        return _no_time(column)
+    if kind is int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_ID:
             raise _bad_cursor()
+        return sa.literal(value, type_)
+    if not isinstance(value, str) or _UNSTORABLE.search(value):
+        raise _bad_cursor()
     try:
-        return key, UUID(id_)
+        parsed = dt.datetime.fromisoformat(value) if kind is dt.datetime else UUID(value) if kind is UUID else value
     except ValueError:
         raise _bad_cursor() from None
-
-
-def _decode_id(cursor: str) -> int:
-    match _decode(cursor):
-        case [int(id_)] if 0 <= id_ <= LARGEST_ID:
-            return id_
-        case _:
-            raise _bad_cursor()
+    if isinstance(parsed, dt.datetime) and parsed.utcoffset() != dt.timedelta(0):
+        raise _bad_cursor()
+    return sa.literal(parsed, type_)
 
 
 def _decode(cursor: str) -> Any:
@@ -118,17 +154,6 @@ def _decode(cursor: str) -> Any:
         raise _bad_cursor() from None
 
 
-def _time(text: str) -> dt.datetime:
-    try:
-        time = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise _bad_cursor() from None
-    if time.utcoffset() != dt.timedelta(0):
-        raise _bad_cursor()
-    return time
-
-
 def _bad_cursor() -> InvalidInput:
-    return InvalidInput(
-        "The cursor is not valid.", [FieldError("cursor", "must be the next_cursor of an earlier page, unchanged")]
-    )
+    message = "must be the next_cursor of an earlier page of this list in the same order, unchanged"
+    return InvalidInput("The cursor is not valid.", [FieldError("cursor", message)])

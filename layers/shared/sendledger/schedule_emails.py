@@ -1,7 +1,8 @@
 """Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
 
 Reads `leads`, `campaign_leads`, `suppressions` and the campaign's template or workflow; writes `campaign_steps` (the
-content as it is now) and `scheduled_emails`. The caller owns the transaction and has locked the campaign.
+content as it is now), `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The caller owns the
+transaction and has locked the campaign.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.render_email import compile_template, text_from_html
-from sendledger.tables import campaign_steps, campaigns, email_templates, scheduled_emails, workflow_steps
+from sendledger.tables import (
+    campaign_steps,
+    campaigns,
+    email_templates,
+    left_out_leads,
+    scheduled_emails,
+    workflow_steps,
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ WITH audience AS MATERIALIZED ({AUDIENCE}
       AND (:buckets = 1
            OR (mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket
                -- An address that was edited between two buckets takes its lead from one into the other.
-               AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)))
+               AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
+               AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))
 ), judged AS (
     SELECT a.id, a.address, {REASON_LEFT_OUT} AS reason
     FROM audience a
@@ -78,6 +87,10 @@ _SCHEDULE = sa.text(
         (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for)
     SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay
     FROM ranked r CROSS JOIN steps s WHERE r.reason IS NULL
+), left_out AS (
+    INSERT INTO left_out_leads (campaign_id, lead_id, reason)
+    SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
+    ON CONFLICT (lead_id, campaign_id) DO NOTHING
 )
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
@@ -138,6 +151,8 @@ def schedule_leads(
     connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime, bucket: int = 0, buckets: int = 1
 ) -> ScheduledLeads:
     """Write the rows of one bucket of the audience in one statement; with one bucket, of all of it.
+
+    The leads that are left out are written too, each with the reason.
 
     Leads are put into buckets by a hash of their address, so that two leads with one address meet in one bucket and
     the second is left out, however large the audience is. Memory on this side does not grow with the audience.
@@ -222,6 +237,11 @@ def schedule_email_for_lead(
         if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
+    # It gets something after all.
+    left_out = left_out_leads.c
+    connection.execute(
+        sa.delete(left_out_leads).where(left_out.lead_id == lead_id, left_out.campaign_id == campaign_id)
+    )
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)

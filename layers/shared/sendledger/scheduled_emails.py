@@ -68,7 +68,7 @@ def list_page(
     query = sa.select(*_SCHEDULED_EMAIL).where(
         *(column == value for column, value in equal.items() if value is not None)
     )
-    return pagination.by_id(connection, query, _table, limit, cursor)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, "id")
 
 
 def get(connection: sa.Connection, scheduled_email_id: int) -> sa.RowMapping:

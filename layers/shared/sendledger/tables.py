@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0013b"
+SCHEMA_REVISION = "0014"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
