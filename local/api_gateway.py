@@ -1,4 +1,4 @@
-"""The HTTP API: routes a request to a function as an event in payload format 2.0, and its result back to the client.
+"""An HTTP API: routes a request to a function as an event in payload format 2.0, and its result back to the client.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html describes the
 format; what it leaves open follows what API Gateway was seen to do, with a note here.
@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, unquote
 from local.cloudformation import ACCOUNT_ID
 from local.functions import Functions, PayloadTooLargeError
 from local.http_front import HttpRequest, HttpResponse
+from local.jwt_authorizer import TokenRefusedError, TokenVerifier
 from local.template import Route
 
 API_ID = "local"
@@ -33,6 +34,8 @@ class ApiGateway:
     def __init__(self, routes: Iterable[Route], functions: Functions) -> None:
         self._functions = functions
         self._routes = sorted(((_pattern(route), route) for route in routes), key=lambda each: _precedence(each[1]))
+        authorizers = {route.authorizer for _, route in self._routes if route.authorizer is not None}
+        self._verifiers = {authorizer: TokenVerifier(authorizer) for authorizer in authorizers}
 
     def handle(self, request: HttpRequest) -> HttpResponse:
         # rawPath is decoded, unlike that of function URLs and of REST APIs.
@@ -44,6 +47,13 @@ class ApiGateway:
         else:
             return _message(404, "Not Found")
         event = _event(request, route, path, variables.groupdict())
+        if route.authorizer is not None:
+            try:
+                claims = self._verifiers[route.authorizer].verify(request.header("authorization"))
+            except TokenRefusedError as refused:
+                return _unauthorized(str(refused))
+            # A route that asks for no scopes has null: https://github.com/floci-io/floci/issues/2010
+            event["requestContext"]["authorizer"] = {"jwt": {"claims": claims, "scopes": None}}
         try:
             outcome = self._functions.invoke(
                 self._functions.find(route.function), json.dumps(event, ensure_ascii=False).encode()
@@ -173,5 +183,13 @@ def _header_value(value: Any) -> str:
     return str(value)
 
 
-def _message(status: int, message: str) -> HttpResponse:
-    return HttpResponse(status, json.dumps({"message": message}).encode(), (("content-type", "application/json"),))
+def _unauthorized(reason: str) -> HttpResponse:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-troubleshooting-jwt.html"""
+    description = re.sub(r'[^ -~]|"', "'", reason)
+    challenge = f'Bearer scope="" error="invalid_token" error_description="{description}"' if reason else "Bearer"
+    return _message(401, "Unauthorized", ("www-authenticate", challenge))
+
+
+def _message(status: int, message: str, *headers: tuple[str, str]) -> HttpResponse:
+    body = json.dumps({"message": message}).encode()
+    return HttpResponse(status, body, (("content-type", "application/json"), *headers))

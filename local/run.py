@@ -2,7 +2,8 @@
 
 PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
 TICK_SECONDS (60; 0: the sender runs only when it is invoked), SENDLEDGER_API_KEY (a fixed key), DEMO=0 (no demo),
-VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run).
+VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run), JWT_ISSUER,
+JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX (the template's parameters of these names: tokens are taken at PORT + 2).
 """
 
 from __future__ import annotations
@@ -39,6 +40,14 @@ from sendledger.settings import DatabaseSettings
 ROOT = Path(__file__).parent.parent
 DEMO_TICK_SECONDS = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+_JWT_PARAMETERS = {
+    "JWT_ISSUER": "JwtIssuer",
+    "JWT_AUDIENCE": "JwtAudience",
+    "JWT_ROLE_CLAIM": "JwtRoleClaim",
+    "JWT_ROLE_PREFIX": "JwtRolePrefix",
+}
 
 
 class StartError(Exception):
@@ -138,6 +147,8 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         ses_url=ses_url,
         log=log,
         port=options.port,
+        token_port=options.port + 2,
+        parameters=_jwt_parameters(os.environ),
         variables=os.environ,
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),
@@ -148,10 +159,12 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     key = _api_key(options.api_key, folder / "api-key", database_url)
     stack.start()
     signals.running = True
+    tokens = f"  Tokens    {stack.token_url}\n" if stack.token_url else ""
     print(
         f"Sendledger runs on http://localhost:{options.port}\n\n"
         f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
         f"  API key   {key}\n"
+        f"{tokens}"
         f"  Inbox     {inbox}\n"
         f"  Log       {'this terminal' if options.verbose else _relative(folder / 'functions.log')}\n"
     )
@@ -169,6 +182,13 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     signals.stopping.wait()
     print("Stopping when the functions that run have ended; Ctrl-C again stops at once.")
     stack.finish()
+
+
+def _jwt_parameters(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {parameter: environ[name] for name, parameter in _JWT_PARAMETERS.items() if name in environ}
+    if bool(found.get("JwtIssuer")) != bool(found.get("JwtAudience")):
+        raise StartError("JWT_ISSUER and JWT_AUDIENCE go together.")
+    return found
 
 
 def _check_free(port: int) -> None:

@@ -55,7 +55,9 @@ class LocalStack:
     `variables` win over the template's values of environment variables, in the functions that declare them. `aws` are
     the AWS_* variables that functions get for credentials; without it they get dummies. `log` (a real file) gets what
     the functions print. Schedules are kept once `tick_every` says how fast. `ses_events` is where the SES simulator
-    puts its events; from `start` on the function that takes them in gets them.
+    puts its events; from `start` on the function that takes them in gets them. `parameters` are values of the template's
+    parameters that win over PARAMETERS; an API that they give an authorizer answers at `token_url`, which is None without
+    one, and all others at `url`.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -70,6 +72,8 @@ class LocalStack:
         ses_url: str,
         log: IO[bytes],
         port: int = 0,
+        token_port: int = 0,
+        parameters: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         aws: Mapping[str, str] | None = None,
         region: str = "us-east-1",
@@ -77,11 +81,17 @@ class LocalStack:
     ) -> None:
         self._ses_events = ses_events
         self._server = http_front(port, self._handle)
+        self._servers = [self._server]
         self.url = f"http://{HOST}:{self._server.port}"
+        self.token_url: str | None = None
         try:
-            self._template = read_template(template_path, PARAMETERS, region, variables, self.url)
+            given = {**PARAMETERS, **(parameters or {})}
+            self._template = read_template(template_path, given, region, variables, self.url)
+            if any(route.authorizer for route in self._template.routes):
+                self._servers.append(http_front(token_port, lambda request: self._token_gateway.handle(request)))
+                self.token_url = f"http://{HOST}:{self._servers[-1].port}"
         except BaseException:
-            self._server.stop()
+            self._stop_servers()
             raise
         self._object_store = self._open_object_store()
         environment = {
@@ -97,12 +107,15 @@ class LocalStack:
             "NO_PROXY": "localhost,127.0.0.1",
         }
         self._functions = Functions(self._template.functions, environment, log)
-        self._gateway = ApiGateway(self._template.routes, self._functions)
+        routes = self._template.routes
+        self._gateway = ApiGateway([route for route in routes if route.authorizer is None], self._functions)
+        self._token_gateway = ApiGateway([route for route in routes if route.authorizer is not None], self._functions)
         self._lambda = LambdaApi(self._functions)
         self._clock: Clock | None = None
 
     def start(self) -> Self:
-        self._server.start()
+        for server in self._servers:
+            server.start()
         if self._object_store is not None:
             self._object_store.start()
         if self._ses_events is not None:
@@ -135,7 +148,11 @@ class LocalStack:
             self._ses_events.stop()
         if self._object_store is not None:
             self._object_store.stop()
-        self._server.stop()
+        self._stop_servers()
+
+    def _stop_servers(self) -> None:
+        for server in self._servers:
+            server.stop()
 
     def __enter__(self) -> Self:
         return self.start()

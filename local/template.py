@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from local.cloudformation import STACK_NAME, TemplateError, Values, as_text, loa
 _FUNCTION = "AWS::Serverless::Function"
 _HTTP_API = "AWS::Serverless::HttpApi"
 _BUCKET = "AWS::S3::Bucket"
+_INTEGRATION = re.compile(r"arn:aws:apigateway:[^:/]+:lambda:path/2015-03-31/functions/(arn:[^/]+)/invocations")
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 # Where the events of a function come from that the local stack does not deliver by itself.
 _OTHER_SOURCES = {"SQS", "SNS", "EventBridgeRule", "CloudWatchEvent", "CloudWatchLogs"}
@@ -39,13 +40,22 @@ class Function:
 
 
 @dataclass(frozen=True)
+class JwtAuthorizer:
+    """Whose tokens an HTTP API takes, and whom they must be meant for."""
+
+    issuer: str
+    audience: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Route:
-    """One route of the HTTP API; `method` may be ANY, `path` may be $default and may have {variables} and {greedy+}."""
+    """One route of an HTTP API; `method` may be ANY, `path` may be $default and may have {variables} and {greedy+}."""
 
     method: str
     path: str
     function: str
     timeout: float
+    authorizer: JwtAuthorizer | None
 
     @property
     def key(self) -> str:
@@ -118,6 +128,9 @@ def read_template(
         names[logical_id] = as_text(name, f"{logical_id}.FunctionName")
     reader = _Reader(path.parent, values, given or {})
     routes: list[Route] = []
+    for logical_id in apis:
+        if values.is_made(resources[logical_id], logical_id):
+            routes += reader.api(logical_id, resources[logical_id].get("Properties", {}), found)
     schedules: list[Schedule] = []
     notifications: list[BucketNotification] = []
     for logical_id, properties in found.items():
@@ -150,6 +163,41 @@ class _Reader:
         self._folder = folder
         self._values = values
         self._given = given
+        self._authorizers: dict[str, JwtAuthorizer | None] = {}
+
+    def api(self, logical_id: str, properties: Mapping[str, Any], functions: Iterable[str]) -> list[Route]:
+        """Read an API before the functions whose events belong to it: the routes that its own definition has."""
+        authorizer = self._authorizer(properties["Auth"], f"{logical_id}.Auth") if "Auth" in properties else None
+        self._authorizers[logical_id] = authorizer
+        where = f"{logical_id}.DefinitionBody"
+        arns = {self._values.function_arn(function): function for function in functions}
+        routes = []
+        for path, methods in self._values.resolve(properties.get("DefinitionBody", {}), where).get("paths", {}).items():
+            for method, operation in methods.items():
+                integration = operation.get("x-amazon-apigateway-integration", {})
+                target = _INTEGRATION.fullmatch(str(integration.get("uri")))
+                if target is None or target[1] not in arns or integration.get("payloadFormatVersion") != "2.0":
+                    raise TemplateError(f"{where}: {path} does not lead to a function in PayloadFormatVersion 2.0")
+                if "security" in operation:
+                    raise TemplateError(f"{where}: the local stack knows the DefaultAuthorizer of an API only")
+                routes.append(
+                    Route(
+                        method="ANY" if method == "x-amazon-apigateway-any-method" else method.upper(),
+                        path=path,
+                        function=arns[target[1]],
+                        timeout=integration.get("timeoutInMillis", 30_000) / 1000,
+                        authorizer=authorizer,
+                    )
+                )
+        return routes
+
+    def _authorizer(self, auth: Mapping[str, Any], where: str) -> JwtAuthorizer:
+        read = self._values.resolve(auth, where)
+        authorizer = read.get("Authorizers", {}).get(read.get("DefaultAuthorizer"), {})
+        if authorizer.get("IdentitySource") != "$request.header.Authorization" or "JwtConfiguration" not in authorizer:
+            raise TemplateError(f"{where}: the local stack knows a DefaultAuthorizer for JWTs in Authorization only")
+        configuration = authorizer["JwtConfiguration"]
+        return JwtAuthorizer(configuration["issuer"], tuple(configuration["audience"]))
 
     def function(self, logical_id: str, name: str, properties: Mapping[str, Any]) -> Function:
         def plain(key: str, default: Any = None, of: Mapping[str, Any] = properties) -> Any:
@@ -197,8 +245,10 @@ class _Reader:
         raise TemplateError(f"{where}: the local stack does not know events of type {kind}")
 
     def _route(self, logical_id: str, properties: Mapping[str, Any], where: str) -> Route:
-        # ApiId is a resource of AWS; whichever API a route belongs to, it is served on the one local port.
+        # ApiId is a resource of AWS: nothing that has a value here.
         read = self._values.resolve({key: value for key, value in properties.items() if key != "ApiId"}, where)
+        if "Auth" in read:
+            raise TemplateError(f"{where}: the local stack knows the DefaultAuthorizer of an API only")
         if str(read.get("PayloadFormatVersion", "2.0")) != "2.0":
             raise TemplateError(f"{where}: the local stack speaks PayloadFormatVersion 2.0 only")
         return Route(
@@ -206,6 +256,7 @@ class _Reader:
             path=read.get("Path", "$default"),
             function=logical_id,
             timeout=read.get("TimeoutInMillis", 30_000) / 1000,
+            authorizer=self._authorizers.get(properties.get("ApiId", {}).get("Ref")),
         )
 
     def _notification(self, logical_id: str, properties: Mapping[str, Any], where: str) -> BucketNotification:
