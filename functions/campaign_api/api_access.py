@@ -38,6 +38,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "DELETE /v1/lead-batches/<lead_batch_id>": "editor",
     # Personal data in bulk
     "POST /v1/exports": "editor",
+    "GET /v1/exports": "editor",
     "GET /v1/exports/<export_id>": "editor",
     # Content
     "GET /v1/email-templates": "viewer",

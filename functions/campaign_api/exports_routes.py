@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Request
-from aws_lambda_powertools.event_handler.openapi.params import Body, Path
+from aws_lambda_powertools.event_handler.openapi.params import Body, Path, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, model_validator
 
 import api_resources
-from api_fields import Input, Resource
+from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from invoke_function import invoke_function
 from leads_routes import LeadStatus
 from sendledger import exports
@@ -21,6 +21,8 @@ router = APIGatewayHttpRouter()
 TAGS = ["Exports"]
 
 URL_SECONDS = 3600
+ExportKind = Literal["leads", "campaign_ledger"]
+ExportStatus = Literal["pending", "running", "completed", "failed"]
 ExportId = Annotated[UUID, Path(description="Id of the export.")]
 
 
@@ -35,7 +37,7 @@ class NewExport(Input):
     """What the file shall hold."""
 
     kind: Annotated[
-        Literal["leads", "campaign_ledger"],
+        ExportKind,
         Field(
             description="`campaign_ledger`: each scheduled email of a campaign with what became of it, and each lead "
             "of its audience that got none, with the reason.",
@@ -60,10 +62,10 @@ class Export(Resource):
     """A file that is being written, or that can be downloaded."""
 
     id: UUID
-    kind: Literal["leads", "campaign_ledger"]
+    kind: ExportKind
     campaign_id: UUID | None
     filters: dict[str, Any]
-    status: Literal["pending", "running", "completed", "failed"]
+    status: ExportStatus
     rows_written: int
     failure_reason: Annotated[str | None, Field(description="In words, for people.")]
     requested_by: str
@@ -74,6 +76,13 @@ class Export(Resource):
         str | None, Field(description="A CSV file in UTF-8; null while there is none and after it was deleted.")
     ]
     download_url_expires_at: Annotated[dt.datetime | None, Field(description="Get the export again for another URL.")]
+
+
+class ExportPage(Resource):
+    """One page of exports."""
+
+    items: list[Export]
+    next_cursor: NextCursor
 
 
 @router.post(
@@ -97,6 +106,28 @@ def create_export(export: Annotated[NewExport, Body()], request: Request) -> Exp
         created = exports.create(connection, export.kind, export.campaign_id, filters, actor)
     invoke_function(writer, {"export_id": str(created["id"])})
     return _shown(created)
+
+
+@router.get(
+    "/v1/exports",
+    operation_id="list_exports",
+    summary="List exports",
+    response_description="Exports, newest first.",
+    tags=TAGS,
+)
+def list_exports(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    kind: Annotated[ExportKind | None, Query()] = None,
+    status: Annotated[ExportStatus | None, Query()] = None,
+    campaign_id: Annotated[UUID | None, Query(description="The ledger of this campaign.")] = None,
+    sort: SortByTime = "-created_at",
+) -> ExportPage:
+    with api_resources.transaction() as connection:
+        page = exports.list_page(
+            connection, limit, cursor, kind=kind, status=status, campaign_id=campaign_id, sort=sort
+        )
+    return ExportPage(items=[_shown(row) for row in page.items], next_cursor=page.next_cursor)
 
 
 @router.get(

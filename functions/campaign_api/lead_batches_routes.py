@@ -33,16 +33,16 @@ _CSV_BODY = {
 }
 
 
+LeadBatchStatus = Literal["pending", "importing", "completed", "failed", "deleting"]
+
+
 class LeadBatch(Resource):
     """One import of leads."""
 
     id: UUID
     name: str
     source_file: str | None
-    status: Annotated[
-        Literal["pending", "importing", "completed", "failed", "deleting"],
-        Field(description="`pending`: its file has not been uploaded yet."),
-    ]
+    status: Annotated[LeadBatchStatus, Field(description="`pending`: its file has not been uploaded yet.")]
     failure_reason: Annotated[
         str | None, Field(description="Why it failed, in words. The leads of the rows before were imported.")
     ]
@@ -133,9 +133,16 @@ def import_lead_batch(
     response_description="Lead batches, newest first.",
     tags=TAGS,
 )
-def list_lead_batches(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-created_at") -> LeadBatchPage:
+def list_lead_batches(
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: Annotated[
+        LeadBatchStatus | None, Query(description="`pending` and `importing`: uploads that are under way.")
+    ] = None,
+    sort: Sort = "-created_at",
+) -> LeadBatchPage:
     with api_resources.transaction() as connection:
-        return LeadBatchPage.model_validate(lead_batches.list_page(connection, limit, cursor, sort))
+        return LeadBatchPage.model_validate(lead_batches.list_page(connection, limit, cursor, status=status, sort=sort))
 
 
 @router.get(

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger import audit_log
+from sendledger import audit_log, pagination
 from sendledger.errors import FieldError, InvalidInput, NotFound
+from sendledger.pagination import Page
 from sendledger.tables import campaigns, exports
 
 MOST_ATTEMPTS = 3
@@ -44,6 +45,24 @@ def get(connection: sa.Connection, export_id: UUID) -> sa.RowMapping:
     if row is None:
         raise NotFound("export", export_id)
     return row
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    kind: str | None = None,
+    status: str | None = None,
+    campaign_id: UUID | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of exports that fit every filter given."""
+    query = sa.select(_table)
+    for column, value in ((_table.c.kind, kind), (_table.c.status, status), (_table.c.campaign_id, campaign_id)):
+        if value is not None:
+            query = query.where(column == value)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
 def unfinished(connection: sa.Connection) -> list[UUID]:

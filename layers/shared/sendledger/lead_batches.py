@@ -44,9 +44,19 @@ def get(connection: sa.Connection, lead_batch_id: UUID) -> sa.RowMapping:
     return _get(connection, sa.select(_table), lead_batch_id)
 
 
-def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
-    """A page of lead batches, in the order of `pagination.sorted_page`."""
-    return pagination.sorted_page(connection, sa.select(_table), _table, limit, cursor, sort)
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    status: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of lead batches, in the order of `pagination.Order`."""
+    query = sa.select(_table)
+    if status is not None:
+        query = query.where(_table.c.status == status)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
 def delete(connection: sa.Connection, lead_batch_id: UUID) -> bool:

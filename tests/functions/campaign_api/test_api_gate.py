@@ -97,6 +97,7 @@ vesa  GET    /v1/lead-batches
 vesa  GET    /v1/lead-batches/<lead_batch_id>
 .esa  DELETE /v1/lead-batches/<lead_batch_id>
 .esa  POST   /v1/exports
+.esa  GET    /v1/exports
 .esa  GET    /v1/exports/<export_id>
 vesa  GET    /v1/email-templates
 .esa  POST   /v1/email-templates

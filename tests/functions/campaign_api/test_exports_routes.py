@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sendledger.file_bucket import FileBucket
 from sendledger.tables import exports
 from sendledger.write_export import write_export
+from tests.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
@@ -46,6 +47,48 @@ def test_written_export_can_be_downloaded_for_a_week(api: ApiClient, engine: sa.
     with engine.begin() as connection:
         connection.execute(sa.update(exports).values(completed_at=sa.func.now() - sa.text("interval '8 days'")))
     assert api.get(f"/v1/exports/{export_id}").json["download_url"] is None
+
+
+def test_exports_are_listed_newest_first_with_their_urls(api: ApiClient, engine: sa.Engine, bucket: FileBucket) -> None:
+    ids = [api.post("/v1/exports", {"kind": "leads"}).json["id"] for _ in range(5)]
+    write_export(engine, bucket, UUID(ids[0]), float("inf"))
+    page = api.get("/v1/exports", limit=2).json
+    listed = page["items"]
+    while page["next_cursor"]:
+        page = api.get("/v1/exports", limit=2, cursor=page["next_cursor"]).json
+        listed += page["items"]
+    assert [item["id"] for item in listed] == ids[::-1]
+    assert [item["download_url"] is not None for item in listed] == [False] * 4 + [True]
+    assert [item["id"] for item in api.get("/v1/exports", sort="created_at").json["items"]] == ids
+
+
+def test_exports_are_filtered_by_kind_status_and_campaign(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, bucket: FileBucket
+) -> None:
+    campaign_ids = [str(make_campaign(connection, 1)) for _ in range(2)]
+    of_leads = api.post("/v1/exports", {"kind": "leads"}).json["id"]
+    first, second = (
+        api.post("/v1/exports", {"kind": "campaign_ledger", "campaign_id": id_}).json["id"] for id_ in campaign_ids
+    )
+    write_export(engine, bucket, UUID(first), float("inf"))
+
+    def found(**query: str) -> list[str]:
+        return [item["id"] for item in api.get("/v1/exports", **query).json["items"]]
+
+    assert found(kind="leads") == [of_leads]
+    assert found(kind="campaign_ledger") == [second, first]
+    assert found(campaign_id=campaign_ids[1]) == [second]
+    assert found(status="completed") == [first]
+    assert found(status="pending", kind="campaign_ledger") == [second]
+    assert found(status="failed") == []
+
+
+@pytest.mark.parametrize(
+    "query", [{"kind": "emails"}, {"status": "done"}, {"campaign_id": "x"}, {"sort": "kind"}, {"state": "failed"}]
+)
+def test_bad_filter_of_exports_is_refused_naming_it(api: ApiClient, query: dict[str, str]) -> None:
+    answer = api.get("/v1/exports", **query)
+    assert (answer.status, answer.fields) == (422, list(query))
 
 
 @pytest.mark.parametrize(

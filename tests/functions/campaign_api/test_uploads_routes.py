@@ -52,6 +52,14 @@ def test_lead_batch_of_an_upload_waits_for_its_file(api: ApiClient) -> None:
     assert {name: batch[name] for name in expected} == expected
 
 
+def test_uploads_that_are_under_way_are_listed(api: ApiClient, engine: sa.Engine) -> None:
+    ids = [api.post("/v1/lead-batches/uploads", {"name": name}).json["id"] for name in ("first", "second", "third")]
+    with engine.begin() as connection:
+        connection.execute(sa.update(lead_batches).where(lead_batches.c.id == ids[1]).values(status="completed"))
+    assert [item["id"] for item in api.get("/v1/lead-batches", status="pending").json["items"]] == [ids[2], ids[0]]
+    assert api.get("/v1/lead-batches", status="uploading").fields == ["status"]
+
+
 @pytest.mark.parametrize("status", ["pending", "importing", "deleting"])
 def test_campaign_is_not_started_while_a_batch_is_incomplete(api: ApiClient, engine: sa.Engine, status: str) -> None:
     upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
