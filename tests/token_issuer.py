@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,12 +47,19 @@ class TokenIssuer:
             "/pool/keys.json": KeySet(list(self.keys)).as_dict(),
         }
 
-    def token(self, key: RSAKey | None = None, alg: str = "RS256", kid: str | None = None, **claims: Any) -> str:
-        """A token for an hour whose claims are changed by `claims`; None leaves one out."""
+    def token(
+        self,
+        claims: Mapping[str, Any] | None = None,
+        *,
+        key: RSAKey | None = None,
+        alg: str = "RS256",
+        kid: str | None = None,
+    ) -> str:
+        """A token for an hour, with `claims` besides the usual ones or instead of them; None leaves one out."""
         key = key or self.keys[-1]
         now = int(time.time())
         usual = {"iss": self.url, "sub": "ann-1", "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 3600}
-        given = {name: value for name, value in {**usual, **claims}.items() if value is not None}
+        given = {name: value for name, value in {**usual, **(claims or {})}.items() if value is not None}
         return jwt.encode({"alg": alg, "kid": kid or key.kid}, given, key, algorithms=[alg])
 
 

@@ -17,11 +17,17 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 
 @pytest.fixture
-def stack(database_url: str, ses: SesSimulator, tmp_path: Path) -> Iterator[LocalStack]:
+def parameters() -> dict[str, str]:
+    """Parameters of the template that a module's tests want to be set."""
+    return {}
+
+
+@pytest.fixture
+def stack(database_url: str, ses: SesSimulator, tmp_path: Path, parameters: dict[str, str]) -> Iterator[LocalStack]:
     """It sends only when it is told to: `stack.tick()`. What the functions log is in `tmp_path`/functions.log."""
     with (
         (tmp_path / "functions.log").open("ab") as log,
-        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log) as running,
+        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log, parameters=parameters) as running,
     ):
         yield running
 
