@@ -1,33 +1,76 @@
-"""The built functions, run as Lambda runs them, on events in the form of AWS's documentation."""
+"""Each function of the template as it is built, run as Lambda runs it, on events in the form of AWS's documentation."""
 
 from __future__ import annotations
 
+import base64
+import csv
+import gzip
+import io
 import json
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import botocore.session
 import pytest
 import sqlalchemy as sa
-from moto.server import ThreadedMotoServer
 
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle
-from sendledger.tables import SCHEMA_REVISION
-from tests.campaigns import campaign_row, make_campaign
+from local.template import Template
+from local.threaded_server import RequestHandler, ThreadedServer
+from sendledger import api_keys, campaign_lifecycle, exports, lead_batches
+from sendledger.file_bucket import FileBucket
+from sendledger.tables import SCHEMA_REVISION, leads
+from sendledger.unsubscribe_tokens import EmailReference, TokenKey, TokenKeys
+from tests.campaigns import campaign_row, make_batch, make_campaign, rows_of
 from tests.conftest import admin
 from tests.functions.conftest import StartFunction
-from tests.functions.lambda_runtime import FunctionError
-from tests.ses_events import queued
+from tests.functions.lambda_runtime import FunctionError, LambdaRuntime
+from tests.object_store import bucket, object_store, s3
+from tests.ses_events import event_of, queued
+
+__all__ = ["bucket", "object_store", "s3"]
 
 EVENTS = Path(__file__).parents[1] / "events"
+
+Test = TypeVar("Test", bound=Callable[..., None])
+TESTED: set[str] = set()
+"""The functions of the template that a test of this module runs."""
+
+
+def runs(logical_id: str) -> Callable[[Test], Test]:
+    """Marks a test that runs this function as it is built."""
+
+    def note(test: Test) -> Test:
+        TESTED.add(logical_id)
+        return test
+
+    return note
 
 
 def _event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def _http(method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
+    """A request in API Gateway's form; it encodes bodies that are no text."""
+    event = _event("api_request")
+    event["requestContext"]["http"] |= {"method": method, "path": path}
+    event |= {"rawPath": path, "headers": event["headers"] | headers}
+    if body is not None:
+        event |= {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+    return event
+
+
+def _stored(event_name: str, bucket: str, key: str) -> Any:
+    """S3's notification of this object."""
+    event = _event(event_name)
+    (record,) = event["Records"]
+    record["s3"]["bucket"]["name"] = bucket
+    record["s3"]["object"]["key"] = key
+    return event
 
 
 @pytest.fixture
@@ -41,6 +84,11 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
+def test_no_function_of_the_template_is_left_out(built_template: Template) -> None:
+    assert set(built_template.functions) == TESTED
+
+
+@runs("SenderFunction")
 def test_sender_sends_what_is_due_at_the_tick(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
@@ -52,38 +100,11 @@ def test_sender_sends_what_is_due_at_the_tick(
     (accepted,) = ses.accepted()
     assert (accepted.subject, accepted.destination) == ("Hello Ann0", ("ann@example.com",))
     assert campaign_row(engine, campaign_id)["status"] == "completed"
-
-
-def test_sender_logs_ids_and_no_address(
-    start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
-) -> None:
-    campaign_lifecycle.start_campaign(engine, make_campaign(connection, ["ann@example.com"]))
-    sender = start_function("SenderFunction", {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url})
-    sender.invoke(_event("tick"))
     assert "Tick done" in sender.log
     assert "ann@example.com" not in sender.log
 
 
-def test_sender_started_with_a_wrong_setting_fails_naming_it(start_function: StartFunction, database_url: str) -> None:
-    sender = start_function("SenderFunction", {"DATABASE_URL": database_url, "SENDER_FROM_ADDRESS": "nobody"})
-    with pytest.raises(FunctionError, match="SENDER_FROM_ADDRESS"):
-        sender.invoke(_event("tick"))
-
-
-def test_api_answers_a_request_of_api_gateway(start_function: StartFunction, database_url: str) -> None:
-    answer = start_function("CampaignApiFunction", {"DATABASE_URL": database_url}).invoke(_event("api_request"))
-    assert answer["statusCode"] == 200
-    assert json.loads(answer["body"])["status"] == "ok"
-
-
-def test_migrate_function_upgrades_an_empty_database(start_function: StartFunction, empty_database_url: str) -> None:
-    migrate = start_function("MigrateFunction", {"DATABASE_URL": empty_database_url})
-    assert migrate.invoke({"action": "current"}) == {"revision": None}
-    upgraded = migrate.invoke({})
-    assert upgraded["revision"]
-    assert migrate.invoke({"action": "current"}) == upgraded
-
-
+@runs("SenderFunction")
 def test_an_event_of_ses_leads_to_its_tick_in_the_senders_log(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
@@ -96,6 +117,149 @@ def test_an_event_of_ses_leads_to_its_tick_in_the_senders_log(
     assert "function_request_id" in done
 
 
+@runs("CampaignApiFunction")
+def test_api_answers_a_request_of_api_gateway(start_function: StartFunction, database_url: str) -> None:
+    answer = start_function("CampaignApiFunction", {"DATABASE_URL": database_url}).invoke(_event("api_request"))
+    assert answer["statusCode"] == 200
+    assert json.loads(answer["body"])["status"] == "ok"
+
+
+@runs("CampaignApiFunction")
+def test_api_creates_what_a_key_allows_and_nothing_without_one(
+    start_function: StartFunction, engine: sa.Engine, database_url: str
+) -> None:
+    with engine.begin() as connection:
+        key = api_keys.create(connection, "test", "editor", None).key
+    api = start_function("CampaignApiFunction", {"DATABASE_URL": database_url})
+    lead = json.dumps({"email": "ann@example.com", "company_name": "Acme"}).encode()
+    request = {"content-type": "application/json", "content-length": str(len(lead))}
+    refused = api.invoke(_http("POST", "/v1/leads", lead, **request))
+    assert refused["statusCode"] == 401
+    created = api.invoke(_http("POST", "/v1/leads", lead, authorization=f"Bearer {key}", **request))
+    assert created["statusCode"] == 201, created["body"]
+    with engine.connect() as connection:
+        assert connection.scalars(sa.select(leads.c.email)).all() == ["ann@example.com"]
+    assert key not in api.log
+    assert "ann@example.com" not in api.log
+
+
+@runs("SesEventsFunction")
+def test_a_batch_of_events_is_recorded_and_what_is_none_goes_back_alone(
+    start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@example.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url}
+    start_function("SenderFunction", environment).invoke(_event("tick"))
+    (email,) = ses.accepted()
+    events = start_function("SesEventsFunction", environment)
+    answer = events.invoke(queued(event_of(email, "Send"), "no event of SES", event_of(email, "Bounce")))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT status FROM emails")) == "bounced"
+        assert connection.scalar(sa.text("SELECT value FROM suppressions")) == "ann@example.com"
+    assert "ann@example.com" not in events.log
+
+
+@runs("UnsubscribeFunction")
+def test_one_click_of_a_mail_client_opts_out(
+    start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str
+) -> None:
+    campaign_id = make_campaign(connection, ["ann@example.com"])
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    (row,) = rows_of(engine, campaign_id)
+    # The key of tests/functions/conftest.py.
+    keys = TokenKeys([TokenKey("k1", b"this-key-is-for-tests-only-12345")])
+    token = keys.unsubscribe_token(EmailReference(row["id"], campaign_id, row["lead_id"]))
+    request = _http(
+        "POST",
+        f"/u/{token}",
+        b"List-Unsubscribe=One-Click",
+        **{"content-type": "application/x-www-form-urlencoded"},
+    )
+    request |= {"routeKey": "ANY /u/{token}", "pathParameters": {"token": token}}
+    unsubscribe = start_function("UnsubscribeFunction", {"DATABASE_URL": database_url})
+    assert unsubscribe.invoke(request)["statusCode"] == 200
+    (row,) = rows_of(engine, campaign_id)
+    assert row["status"] == "skipped"
+    assert token not in unsubscribe.log
+    assert "ann@example.com" not in unsubscribe.log
+
+
+@runs("ReplyFunction")
+def test_a_stored_reply_is_read_when_s3_tells_of_it(
+    start_function: StartFunction, engine: sa.Engine, database_url: str, bucket: FileBucket, s3: Any
+) -> None:
+    message = b"From: ann@example.com\r\nTo: sales@example.com\r\nSubject: Re: Hello\r\n\r\nYes!\r\n"
+    s3.put_object(Bucket=bucket.name, Key="replies/1", Body=message)
+    environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"]}
+    function = start_function("ReplyFunction", environment)
+    assert function.invoke(_stored("s3_put", bucket.name, "replies/1")) is None
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT from_address FROM replies")) == "ann@example.com"
+    assert "ann@example.com" not in function.log
+
+
+@runs("LeadImportFunction")
+def test_an_uploaded_list_is_imported_when_s3_tells_of_it(
+    start_function: StartFunction, engine: sa.Engine, database_url: str, bucket: FileBucket, s3: Any
+) -> None:
+    with engine.begin() as connection:
+        batch = lead_batches.create_pending(connection, {"name": "Fair"})
+    s3.put_object(Bucket=bucket.name, Key=batch["source_object"], Body=b"email\nann@example.com\nbob@example.com\n")
+    environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"]}
+    function = start_function("LeadImportFunction", environment)
+    assert function.invoke(_stored("s3_put", bucket.name, batch["source_object"])) is None
+    with engine.connect() as connection:
+        row = lead_batches.get(connection, batch["id"])
+    assert (row["status"], row["total_leads"]) == ("completed", 2), function.log
+    # What the schedule of the template gives it; there is nothing left to do.
+    assert function.invoke({"bucket": bucket.name}) is None
+    assert "ann@example.com" not in function.log
+
+
+@runs("ExportFunction")
+def test_an_export_is_written_to_the_bucket(
+    start_function: StartFunction,
+    engine: sa.Engine,
+    connection: sa.Connection,
+    database_url: str,
+    bucket: FileBucket,
+    s3: Any,
+) -> None:
+    make_batch(connection, ["ann@example.com"])
+    export_id = exports.create(connection, "leads", None, {}, "test")["id"]
+    connection.commit()
+    function = start_function(
+        "ExportFunction",
+        {
+            "DATABASE_URL": database_url,
+            "AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"],
+            "FILE_BUCKET": bucket.name,
+        },
+    )
+    assert function.invoke({"export_id": str(export_id)}) is None
+    with engine.connect() as connection:
+        row = exports.get(connection, export_id)
+    assert row["status"] == "completed", function.log
+    written = s3.get_object(Bucket=bucket.name, Key=row["object_key"])["Body"].read()
+    text = (gzip.decompress(written) if written[:2] == b"\x1f\x8b" else written).decode("utf-8-sig")
+    assert [each["email"] for each in csv.DictReader(io.StringIO(text))] == ["ann@example.com"]
+    # Its schedule sends EventBridge's own event.
+    assert function.invoke(_event("tick")) is None
+    assert "ann@example.com" not in function.log
+
+
+@runs("MigrateFunction")
+def test_migrate_function_upgrades_an_empty_database(start_function: StartFunction, empty_database_url: str) -> None:
+    migrate = start_function("MigrateFunction", {"DATABASE_URL": empty_database_url})
+    assert migrate.invoke({"action": "current"}) == {"revision": None}
+    upgraded = migrate.invoke({})
+    assert upgraded["revision"]
+    assert migrate.invoke({"action": "current"}) == upgraded
+
+
+@runs("MigrateFunction")
 def test_a_migration_that_is_killed_by_its_timeout_can_be_repeated(
     start_function: StartFunction, engine: sa.Engine, database_url: str
 ) -> None:
@@ -104,57 +268,91 @@ def test_a_migration_that_is_killed_by_its_timeout_can_be_repeated(
         connection.execute(sa.text("LOCK TABLE alembic_version"))
         with pytest.raises(FunctionError, match="timed out"):
             migrate.invoke({})
-    # A new execution environment, as on Lambda.
+    # A new execution environment, as on Lambda, with the time that the template gives it.
+    migrate = start_function("MigrateFunction", {"DATABASE_URL": database_url})
     assert migrate.invoke({}) == {"revision": SCHEMA_REVISION}
 
 
-def test_a_stored_reply_is_read_when_s3_tells_of_it(
-    start_function: StartFunction, engine: sa.Engine, database_url: str
-) -> None:
-    s3 = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    s3.start()
-    try:
-        url = "http://{}:{}".format(*s3.get_host_and_port())
-        session = botocore.session.get_session()
-        session.set_credentials("test", "test")
-        client = session.create_client("s3", region_name="us-east-1", endpoint_url=url)
-        event = _event("s3_put")
-        (where,) = (record["s3"] for record in event["Records"])
-        where["bucket"]["name"] = "replies"
-        client.create_bucket(Bucket="replies")
-        message = b"From: ann@example.com\r\nTo: sales@example.com\r\nSubject: Re: Hello\r\n\r\nYes!\r\n"
-        client.put_object(Bucket="replies", Key=where["object"]["key"], Body=message)
-        function = start_function("ReplyFunction", {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_S3": url})
-        assert function.invoke(event) is None
-    finally:
-        s3.stop()
-    with engine.connect() as connection:
-        assert connection.scalar(sa.text("SELECT from_address FROM replies")) == "ann@example.com"
-    assert "ann@example.com" not in function.log
+class Aws(RequestHandler):
+    """The Lambda API, with MigrateFunction behind it, and CloudFormation, which takes answers."""
+
+    migrate: LambdaRuntime
+    answers: list[Any]
+
+    def answer(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        result: Any = {}
+        failed = []
+        if self.command == "PUT":
+            self.answers.append(body)
+        else:
+            try:
+                result = self.migrate.invoke(body)
+            except FunctionError as error:
+                result = {"errorType": error.kind, "errorMessage": error.message}
+                failed = [("X-Amz-Function-Error", "Unhandled")]
+        self.respond(200, failed, json.dumps(result).encode())
 
 
-@pytest.mark.parametrize(
-    ("logical_id", "variable", "event"),
-    [
-        ("SesEventsFunction", "SES_ACCOUNT_ID", queued({})),
-        ("UnsubscribeFunction", "UNSUBSCRIBE_KEYS", {"requestContext": {"http": {"method": "GET"}}}),
-        ("ReplyFunction", "STOP_ON_REPLY", {"Records": []}),
-    ],
-)
-def test_a_cold_start_with_a_wrong_setting_names_it(
-    start_function: StartFunction, database_url: str, logical_id: str, variable: str, event: Any
-) -> None:
-    function = start_function(logical_id, {"DATABASE_URL": database_url, variable: " "})
-    with pytest.raises(FunctionError, match=variable):
-        function.invoke(event)
+@pytest.fixture
+def aws() -> Iterator[str]:
+    Aws.answers = []
+    server = ThreadedServer(0, Aws)
+    server.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.stop()
 
 
-def test_a_database_that_cannot_be_verified_is_not_spoken_to(start_function: StartFunction) -> None:
-    settings = {
-        "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:x",
-        "DATABASE_IAM_AUTH": "",
+def _custom_resource(url: str) -> Any:
+    """CloudFormation's request: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-requests.html"""
+    return {
+        "RequestType": "Create",
+        "RequestId": str(uuid.uuid4()),
+        "ResponseURL": f"{url}/response?signature=x",
+        "ResourceType": "Custom::Migration",
+        "LogicalResourceId": "Migration",
+        "StackId": "arn:aws:cloudformation:us-east-1:123456789012:stack/sendledger/1",
+        "ServiceToken": "arn:aws:lambda:us-east-1:123456789012:function:trigger",
+        "ResourceProperties": {
+            "ServiceToken": "arn:aws:lambda:us-east-1:123456789012:function:trigger",
+            "ServiceTimeout": "960",
+            "Migrate": "true",
+            "Version": "arn:aws:lambda:us-east-1:123456789012:function:migrate:1",
+        },
     }
-    bundle = {"DATABASE_CA_BUNDLE": "/opt/rds-global-bundle.pem", "DATABASE_URL": "postgresql://u:p@db.example.com/d"}
-    migrate = start_function("MigrateFunction", {**settings, **bundle})
-    with pytest.raises(FunctionError, match="DATABASE_CA_BUNDLE"):
-        migrate.invoke({"action": "current"})
+
+
+@runs("MigrationTriggerFunction")
+def test_cloudformation_has_the_database_upgraded_and_is_answered(
+    start_function: StartFunction, empty_database_url: str, aws: str
+) -> None:
+    Aws.migrate = start_function("MigrateFunction", {"DATABASE_URL": empty_database_url})
+    request = _custom_resource(aws)
+    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws})
+    assert trigger.invoke(request) is None
+    (answer,) = Aws.answers
+    assert (answer["Status"], answer["RequestId"]) == ("SUCCESS", request["RequestId"]), trigger.log
+    assert answer["Data"] == {"revision": SCHEMA_REVISION}
+
+
+@runs("MigrationTriggerFunction")
+def test_cloudformation_is_told_of_a_migration_that_failed(
+    start_function: StartFunction, database_url: str, aws: str
+) -> None:
+    Aws.migrate = start_function("MigrateFunction", {"DATABASE_URL": f"{database_url}_which_is_not_there"})
+    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws})
+    assert trigger.invoke(_custom_resource(aws)) is None
+    (answer,) = Aws.answers
+    assert answer["Status"] == "FAILED"
+    assert "MigrationFailed" in answer["Reason"]
+
+
+@runs("MigrationTriggerFunction")
+def test_cloudformation_is_told_which_setting_is_missing(start_function: StartFunction, aws: str) -> None:
+    trigger = start_function("MigrationTriggerFunction", {"MIGRATE_FUNCTION_NAME": ""})
+    assert trigger.invoke(_custom_resource(aws)) is None
+    (answer,) = Aws.answers
+    assert (answer["Status"], answer["Reason"]) == (
+        "FAILED",
+        "SettingsError: Bad settings: MIGRATE_FUNCTION_NAME: is not set",
+    )
