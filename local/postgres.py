@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+from sqlalchemy.engine import make_url
 
 with warnings.catch_warnings():
     # Where no login session has set a runtime folder, it warns that it takes the temporary one.
@@ -49,6 +50,11 @@ class Postgres:
 
     def stop(self) -> None:
         self._server.cleanup()
+
+
+def as_user(url: str, user: str) -> str:
+    """The URL of the same database for another of its users; the embedded server believes everybody."""
+    return make_url(url).set(username=user).render_as_string(hide_password=False)
 
 
 @contextlib.contextmanager

@@ -153,8 +153,12 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),
         ses_events=ses_events,
+        # Somebody else's database need not have them.
+        separate_users=options.database_url is None,
     )
     resources.callback(stack.stop)
+    if options.database_url is None:
+        stack.invoke("MigrateFunction", {"action": "create_roles", "admin_user": "postgres", "admin_password": "-"})
     stack.invoke("MigrateFunction", {})
     key = _api_key(options.api_key, folder / "api-key", database_url)
     stack.start()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -16,7 +17,8 @@ from local.event_queue import EventQueue
 from local.functions import Functions
 from local.http_front import HttpRequest, HttpResponse, http_front
 from local.lambda_api import LambdaApi
-from local.template import Schedule, read_template
+from local.postgres import as_user
+from local.template import Function, Schedule, read_template
 from local.threaded_server import HOST
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ PARAMETERS = {
     "Database": "existing",
     "DatabaseHost": "localhost",
     "DatabaseCaBundle": "",
+    # Whom the embedded server makes.
+    "DatabaseUser": "postgres",
     "PostalAddress": "Harbour Booking, 1 Quay Street, Bristol BS1 4RB",
     "UnsubscribeKeys": "local:bm90IGEgc2VjcmV0OiBldmVyeWJvZHkgaGFzIHRoaXMga2V5",
     "ReplyDomain": "reply.harbour-booking.example",
@@ -45,6 +49,13 @@ DUMMY_CREDENTIALS = {
 _OF_THE_MACHINE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
 
 
+def _as_own_user(function: Function, database_url: str) -> Function:
+    user = function.environment.get("DATABASE_USER", PARAMETERS["DatabaseUser"])
+    if user == PARAMETERS["DatabaseUser"]:
+        return function
+    return replace(function, environment={**function.environment, "DATABASE_URL": as_user(database_url, user)})
+
+
 class FunctionError(Exception):
     """A function that was invoked failed; the message is the error that it reported."""
 
@@ -55,9 +66,10 @@ class LocalStack:
     `variables` win over the template's values of environment variables, in the functions that declare them. `aws` are
     the AWS_* variables that functions get for credentials; without it they get dummies. `log` (a real file) gets what
     the functions print. Schedules are kept once `tick_every` says how fast. `ses_events` is where the SES simulator
-    puts its events; from `start` on the function that takes them in gets them. `parameters` are values of the template's
-    parameters that win over PARAMETERS; an API that they give an authorizer answers at `token_url`, which is None without
-    one, and all others at `url`.
+    puts its events; from `start` on the function that takes them in gets them. With `separate_users` each function but
+    MigrateFunction logs in to the database as the user that the template gives it, without a password. `parameters` are
+    values of the template's parameters that win over PARAMETERS; an API that they give an authorizer answers at
+    `token_url`, which is None without one, and all others at `url`.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -78,6 +90,7 @@ class LocalStack:
         aws: Mapping[str, str] | None = None,
         region: str = "us-east-1",
         ses_events: EventQueue | None = None,
+        separate_users: bool = True,
     ) -> None:
         self._ses_events = ses_events
         self._server = http_front(port, self._handle)
@@ -85,7 +98,8 @@ class LocalStack:
         self.url = f"http://{HOST}:{self._server.port}"
         self.token_url: str | None = None
         try:
-            given = {**PARAMETERS, **(parameters or {})}
+            users = {"DatabaseUsers": "separate" if separate_users else "one"}
+            given = {**PARAMETERS, **users, **(parameters or {})}
             self._template = read_template(template_path, given, region, variables, self.url)
             if any(route.authorizer for route in self._template.routes):
                 self._servers.append(http_front(token_port, lambda request: self._token_gateway.handle(request)))
@@ -106,7 +120,10 @@ class LocalStack:
             # What runs on this machine is not reached through a proxy.
             "NO_PROXY": "localhost,127.0.0.1",
         }
-        self._functions = Functions(self._template.functions, environment, log)
+        functions = self._template.functions
+        if separate_users:
+            functions = {name: _as_own_user(function, database_url) for name, function in functions.items()}
+        self._functions = Functions(functions, environment, log)
         routes = self._template.routes
         self._gateway = ApiGateway([route for route in routes if route.authorizer is None], self._functions)
         self._token_gateway = ApiGateway([route for route in routes if route.authorizer is not None], self._functions)

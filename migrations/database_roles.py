@@ -1,30 +1,124 @@
-"""The users of the database: the owner of the tables, whom the functions log in as, and the public unsubscribe page's.
+"""The users of the database: its owner, who migrates it, and one for each kind of function, with what it needs.
 
-`create_roles` is for the administrator of a new database; `grant_unsubscribe_role` for the owner, after each upgrade.
-The unsubscribe role works on the rows of one lead, the one whose id its transaction says (`sendledger.lead_id`, set
-from a signed link): the ids of leads are random, and no table that it may read tells it others. What it skips is hence
-that lead's mail; mail for the same address under another lead ends at the sender's fence.
+`create_roles` is for the administrator of a new database, `grant` for the owner after each upgrade. The functions'
+users are named after the owner: `sendledger_api` of `sendledger`. What is not in `GRANTS` nobody but the owner may do:
+nobody else creates, alters or empties a table, or changes or deletes an entry of the audit log.
+
+The user of the public unsubscribe page works on the rows of one lead, the one whose id its transaction says
+(`sendledger.lead_id`, set from a signed link): the ids of leads are random, and no table that it may read tells it
+others. So what it skips is that lead's mail; mail for the same address under another lead ends at the sender's fence.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import sqlalchemy as sa
+
+from sendledger.tables import metadata
+
+# A privilege goes one release after the last statement that needs it: while a deployment runs, and after it was rolled
+# back, functions of the version before work with these. SQLAlchemy asks for the id of what it has inserted (SELECT (id)
+# of the audit log); a lock on a row needs the right to update some column of it; what goes with its parent by a foreign
+# key, and the counts that triggers keep, need no rights.
+GRANTS: Mapping[str, Mapping[str, str]] = {
+    "api": {
+        "alembic_version": "SELECT",
+        "api_keys": "SELECT, INSERT, UPDATE",
+        "audit_log": "SELECT, INSERT",
+        "campaign_counts": "SELECT",
+        "campaign_leads": "SELECT, INSERT, DELETE",
+        "campaign_steps": "SELECT, INSERT",
+        "campaigns": "SELECT, INSERT, UPDATE, DELETE",
+        "email_events": "SELECT, UPDATE (detail)",
+        "email_templates": "SELECT, INSERT, UPDATE, DELETE",
+        "emails": """SELECT, INSERT,
+            UPDATE (to_address, subject, body_text, body_html, error_message, external_id, metadata)""",
+        "exports": "SELECT, INSERT",
+        "idempotency_keys": "SELECT, INSERT, UPDATE, DELETE",
+        "lead_batches": "SELECT, INSERT, UPDATE, DELETE",
+        "leads": "SELECT, INSERT, UPDATE, DELETE",
+        "left_out_leads": "SELECT, INSERT, UPDATE (lead_id)",
+        "replies": "SELECT, INSERT, UPDATE (emails_skipped), DELETE",
+        "scheduled_emails": "SELECT, INSERT, UPDATE",
+        # Not whose database it is: a copy that must not send could make itself the sender.
+        "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
+        "suppressions": "SELECT, INSERT, UPDATE, DELETE",
+        "workflow_steps": "SELECT, INSERT, UPDATE, DELETE",
+        "workflows": "SELECT, INSERT, UPDATE, DELETE",
+    },
+    "sender": {
+        "audit_log": "SELECT (id), INSERT",
+        "campaign_counts": "SELECT, INSERT, UPDATE (count), DELETE",
+        "campaign_leads": "SELECT",
+        "campaign_steps": "SELECT, INSERT",
+        "campaigns": """SELECT, UPDATE (status, row_work, late_hold_until, failure_reason, use_workflow,
+            actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
+            leads_excluded, total_leads_targeted, emails_scheduled_count, emails_sent_count, emails_sent,
+            emails_failed_count)""",
+        "email_templates": "SELECT",
+        "emails": "SELECT, INSERT, UPDATE (subject, body_text, body_html)",
+        "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",
+        "leads": "SELECT, UPDATE (status, follow_up_stage, last_contacted_at, emails_sent, updated_at)",
+        "left_out_leads": "SELECT, INSERT",
+        "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
+            claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
+            email_id, updated_at)""",
+        "sender_state": "SELECT, UPDATE",
+        "suppressions": "SELECT",
+        "workflow_steps": "SELECT",
+        "workflows": "SELECT",
+    },
+    # What SES reports, and replies.
+    "events": {
+        "audit_log": "SELECT, INSERT",
+        "campaign_steps": "SELECT",
+        "campaigns": """SELECT, UPDATE (status, row_work, failure_reason, paused_at, completed_at, last_run_at,
+            updated_at, current_workflow_step, responses_received, emails_sent_count, emails_sent, emails_failed_count,
+            emails_delivered_count, emails_bounced_count, emails_complained_count, emails_opened_count,
+            emails_clicked_count, emails_opened, emails_clicked, emails_unsubscribed_count, emails_replied_count)""",
+        "email_events": "SELECT, INSERT",
+        "emails": """SELECT, INSERT, UPDATE (external_id, status, delivery_status, delivered_at, opened_at, clicked_at,
+            bounced_at, open_count, click_count, subject, body_text, body_html)""",
+        "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",
+        "leads": """SELECT, UPDATE (status, follow_up_stage, last_contacted_at, last_responded_at, emails_sent,
+            emails_opened, emails_clicked, updated_at)""",
+        "replies": "SELECT, INSERT, UPDATE (emails_skipped)",
+        "scheduled_emails": """SELECT, UPDATE (status, reason, scheduled_for, retry_count, claim_token, lease_until,
+            send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at)""",
+        "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
+    },
+    # Imports and exports.
+    "files": {
+        "adopted_campaigns": "SELECT",
+        "campaign_leads": "SELECT",
+        "campaign_steps": "SELECT",
+        "campaigns": "SELECT",
+        "emails": "SELECT",
+        "exports": """SELECT, UPDATE (status, attempts, rows_written, object_key, failure_reason, completed_at,
+            updated_at)""",
+        "lead_batches": """SELECT, DELETE, UPDATE (status, failure_reason, completed_at, updated_at, total_leads,
+            successful_imports, duplicates_skipped, failed_imports, source_etag, rejects_object,
+            runs_without_progress)""",
+        "leads": "SELECT, INSERT, DELETE",
+        "left_out_leads": "SELECT",
+        "scheduled_emails": "SELECT",
+        "suppressions": "SELECT",
+    },
+    "unsubscribe": {
+        "audit_log": "SELECT (id), INSERT",
+        "campaigns": "SELECT (id, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
+        "emails": "SELECT (lead_id, scheduled_email_id, to_address, delivery_status)",
+        "leads": "SELECT (id, email), UPDATE (updated_at)",
+        "scheduled_emails": "SELECT (lead_id, campaign_id, status, reason), UPDATE (status, reason, updated_at)",
+        "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
+        "unsubscribes": "SELECT, INSERT, UPDATE (scope, method, undone_at)",
+    },
+}
 
 _ONE_LEAD = "current_setting('sendledger.lead_id', true)"
 _ITS_ADDRESSES = """ARRAY(SELECT lower(btrim(email)) FROM leads WHERE email IS NOT NULL
                           UNION SELECT lower(btrim(to_address)) FROM emails WHERE to_address IS NOT NULL)"""
-
-_GRANTS = {
-    # A lock on a row needs the right to update some column of it.
-    "leads": "SELECT (id, email), UPDATE (updated_at)",
-    "emails": "SELECT (lead_id, scheduled_email_id, to_address, delivery_status)",
-    "scheduled_emails": "SELECT (lead_id, campaign_id, status, reason), UPDATE (status, reason, updated_at)",
-    "campaigns": "SELECT (id, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
-    "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
-    "unsubscribes": "SELECT, INSERT, UPDATE (scope, method, undone_at)",
-    # SQLAlchemy asks for the id of what it has inserted.
-    "audit_log": "SELECT (id), INSERT",
-}
 _VISIBLE_ROWS = {
     "leads": f"id::text = {_ONE_LEAD}",
     "emails": f"lead_id::text = {_ONE_LEAD}",
@@ -32,29 +126,38 @@ _VISIBLE_ROWS = {
     "unsubscribes": f"lead_id::text = {_ONE_LEAD}",
     "suppressions": f"value = ANY ({_ITS_ADDRESSES})",
 }
+"""What the public page's user sees of each table; everybody else sees all."""
 
 
-def create_roles(
-    connection: sa.Connection, owner: str, password: str | None, unsubscribe_user: str | None = None
-) -> None:
-    """As the administrator: make the roles and give the database to its owner; doing it again sets the password anew.
+class UsersMissing(Exception):
+    """The functions are to log in as users that the database does not have."""
 
-    Without a password they log in by IAM authentication. https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
+
+def users(prefix: str) -> dict[str, str]:
+    """The user of each kind of function."""
+    return {kind: f"{prefix}_{kind}" for kind in GRANTS}
+
+
+def create_roles(connection: sa.Connection, owner: str, password: str | None, others: Iterable[str] = ()) -> None:
+    """As the administrator: make the users and give the database to its owner; doing it again sets his password anew.
+
+    Without a password they log in by IAM authentication, as the `others` always do.
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
     by_iam = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"))
-    for role, its_password in ((owner, password), (unsubscribe_user, None)):
-        if role is None:
-            continue
-        if not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"), {"role": role}):
-            _run(connection, "CREATE ROLE %I LOGIN", role)
+    for user, its_password in ((owner, password), *((other, None) for other in others)):
+        if not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :user)"), {"user": user}):
+            _run(connection, "CREATE ROLE %I LOGIN", user)
         if its_password is not None:
-            _run(connection, "ALTER ROLE %I PASSWORD %L", role, its_password)
+            _run(connection, "ALTER ROLE %I PASSWORD %L", user, its_password)
         elif by_iam:
-            _run(connection, "GRANT rds_iam TO %I", role)
+            _run(connection, "GRANT rds_iam TO %I", user)
     database, its_owner = connection.execute(
         sa.text("SELECT datname, datdba::regrole::text FROM pg_database WHERE datname = current_database()")
     ).one()
     if its_owner != owner:
+        # Temporary tables: nobody needs any.
+        _run(connection, "REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC", database)
         # Only a member of a role may give it something. He must not stay one: on RDS nobody who is in rds_iam, be it by
         # way of another role, can log in with a password.
         _run(connection, "GRANT %I TO CURRENT_USER", owner)
@@ -62,30 +165,71 @@ def create_roles(
         _run(connection, "REVOKE %I FROM CURRENT_USER", owner)
 
 
-def grant_unsubscribe_role(connection: sa.Connection, role: str) -> None:
-    """As the owner: let this role do what the unsubscribe page does, and nothing else.
+def grant(connection: sa.Connection, prefix: str) -> None:
+    """As the owner of the tables: let the functions' users do what is in `GRANTS`, and nothing else.
 
-    Row security is switched on for its tables with a policy that leaves every other user as free as before.
+    For a transaction of its own: whoever works meanwhile never finds a privilege missing.
+
+    Raises:
+        UsersMissing
     """
-    for table, privileges in _GRANTS.items():
-        _run(connection, "REVOKE ALL ON %I FROM %I", table, role)
-        _run(connection, f"GRANT {privileges} ON %I TO %I", table, role)
-    for table, condition in _VISIBLE_ROWS.items():
-        for policy in ("sendledger_everybody", "sendledger_unsubscribe"):
-            _run(connection, "DROP POLICY IF EXISTS %I ON %I", policy, table)
-        _run(connection, "CREATE POLICY sendledger_everybody ON %I USING (true)", table)
-        _run(
-            connection,
-            f"CREATE POLICY sendledger_unsubscribe ON %I AS RESTRICTIVE TO %I USING ({condition})",
-            table,
-            role,
+    by_kind = users(prefix)
+    known = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles")))
+    if missing := sorted(set(by_kind.values()) - known):
+        raise UsersMissing(
+            f"The database has no users {', '.join(missing)}. Create them as docs/operations/deploy.md says, or deploy "
+            "with DatabaseUsers=one."
         )
-        _run(connection, "ALTER TABLE %I ENABLE ROW LEVEL SECURITY", table)
+    tables = ", ".join([*metadata.tables, "alembic_version"])
+    for kind, user in by_kind.items():
+        _run(connection, f"REVOKE ALL ON {tables} FROM %I", user)
+        for table, privileges in GRANTS[kind].items():
+            _run(connection, f"GRANT {privileges} ON {table} TO %I", user)
+        _may_look_into_schema(connection, user)
+    for table, condition in _VISIBLE_ROWS.items():
+        _limit_rows(connection, table, condition, by_kind["unsubscribe"])
+
+
+def _may_look_into_schema(connection: sa.Connection, user: str) -> None:
+    # As a rule everybody may, and the owner of the tables need not be the owner of the schema.
+    allowed = sa.text("SELECT has_schema_privilege(:user, current_schema(), 'USAGE'), current_schema()")
+    may, schema = connection.execute(allowed, {"user": user}).one()
+    if not may:
+        _run(connection, "GRANT USAGE ON SCHEMA %I TO %I", schema, user)
+
+
+_ROWS_ARE_LIMITED = sa.text("""
+    SELECT count(*) = 2 FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid
+    WHERE c.oid = CAST(CAST(:table AS text) AS regclass) AND c.relrowsecurity
+      AND (p.polname = 'sendledger_everybody'
+           OR (p.polname = 'sendledger_unsubscribe' AND obj_description(p.oid, 'pg_policy') = :condition
+               AND p.polroles = ARRAY(SELECT oid FROM pg_roles WHERE rolname = :user)))
+""")
+
+
+def _limit_rows(connection: sa.Connection, table: str, condition: str, user: str) -> None:
+    """Show the user those rows only, with a policy beside it that leaves everybody else as free as before.
+
+    What is as it should be is left alone: a policy takes the table for itself, and senders are at work.
+    """
+    if connection.scalar(_ROWS_ARE_LIMITED, {"table": table, "condition": condition, "user": user}):
+        return
+    for policy in ("sendledger_everybody", "sendledger_unsubscribe"):
+        _run(connection, f"DROP POLICY IF EXISTS {policy} ON {table}")
+    _run(connection, f"CREATE POLICY sendledger_everybody ON {table} USING (true)")
+    _run(
+        connection,
+        f"CREATE POLICY sendledger_unsubscribe ON {table} AS RESTRICTIVE TO %I USING ({condition})",
+        user,
+    )
+    # How it is known next time; the server keeps the condition in other words.
+    _run(connection, f"COMMENT ON POLICY sendledger_unsubscribe ON {table} IS %L", condition)
+    _run(connection, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
 
 
 def _run(connection: sa.Connection, statement: str, *names: str | None) -> None:
     """Run a statement that takes no parameters: PostgreSQL itself quotes the names (%I) and values (%L) into it."""
-    marks = ", ".join(f"CAST(:n{number} AS text)" for number in range(len(names)))
+    marks = "".join(f", CAST(:n{number} AS text)" for number in range(len(names)))
     parameters = {f"n{number}": name for number, name in enumerate(names)}
-    quoted = connection.scalar(sa.text(f"SELECT format(:statement, {marks})"), {"statement": statement, **parameters})
+    quoted = connection.scalar(sa.text(f"SELECT format(:statement{marks})"), {"statement": statement, **parameters})
     connection.execute(sa.text(str(quoted).replace(":", "\\:")))

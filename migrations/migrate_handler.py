@@ -109,28 +109,30 @@ def _upgrade(connection: sa.Connection) -> dict[str, Any]:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", HERE)
     command.upgrade(config, "head")
-    unsubscribe_user = MigrateSettings.read().unsubscribe_database_user
-    if unsubscribe_user is not None:
-        # Each time: a new table or column may be among what it needs.
+    prefix = MigrateSettings.read().database_user_prefix
+    if prefix is not None:
+        connection.commit()  # where there was nothing to upgrade, Alembic leaves a transaction open
+        # Each time: a new table or column may be among what they need.
         with connection.begin():
-            database_roles.grant_unsubscribe_role(connection, unsubscribe_user)
+            database_roles.grant(connection, prefix)
     return {"revision": MigrationContext.configure(connection).get_current_revision()}
 
 
 def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str, Any]:
-    """Into the database as its administrator; the functions' own password, where they have one, is in their secret."""
+    """Into the database as its administrator; the owner's password, where it has one, is in its secret."""
     owner, password = settings.database_user, None
     if not settings.database_iam_auth and settings.database_secret_arn:
         login = database.read_secret(settings.database_secret_arn)
         owner, password = login["user"], login["password"]
-    unsubscribe_user = MigrateSettings.read().unsubscribe_database_user
+    prefix = MigrateSettings.read().database_user_prefix
+    others = list(database_roles.users(prefix).values()) if prefix is not None else []
     engine = database.engine(_as_user(settings, wanted.admin_user, wanted.admin_password.get_secret_value()))
     try:
         with engine.begin() as connection:
-            database_roles.create_roles(connection, owner, password, unsubscribe_user)
+            database_roles.create_roles(connection, owner, password, others)
     finally:
         engine.dispose()
-    return {"roles": [role for role in (owner, unsubscribe_user) if role is not None]}
+    return {"roles": [owner, *others]}
 
 
 def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSettings:

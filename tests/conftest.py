@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -13,14 +14,17 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from local.postgres import Postgres
+import database_roles
+from local.postgres import Postgres, as_user
 from local.ses_simulator import SesSimulator
+from local.stack import PARAMETERS
 from sendledger import database
 from sendledger.send_email import ses_client
 from sendledger.sender import Resources
 from sendledger.settings import DatabaseSettings, SenderSettings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+OWNER = PARAMETERS["DatabaseUser"]
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
@@ -34,6 +38,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
             for setting, value in {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}.items():
                 connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = {value}"))
             connection.execute(sa.text("SELECT pg_reload_conf()"))
+            database_roles.create_roles(connection, OWNER, None, database_roles.users(OWNER).values())
         yield server
         server.stop()
 
@@ -55,12 +60,14 @@ def template_database(postgres: Postgres) -> str:
 
 
 def migrate(url: str) -> None:
-    """Bring a database to the current schema."""
+    """Bring a database to the current schema, and let the functions' users work with it."""
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with engine.connect() as connection:
         config = Config(attributes={"connection": connection})
         config.set_main_option("script_location", str(MIGRATIONS))
         command.upgrade(config, "head")
+        with connection.begin():
+            database_roles.grant(connection, OWNER)
     engine.dispose()
 
 
@@ -73,6 +80,20 @@ def database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
     yield postgres.url(name)
     with admin(postgres) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def url_as(kind: str, url: str) -> str:
+    """The URL of the same database for the user of this kind of function, who may do no more than it needs."""
+    return as_user(url, database_roles.users(OWNER)[kind])
+
+
+@contextlib.contextmanager
+def working_as(kind: str, engine: sa.Engine, pool_size: int = 2) -> Iterator[sa.Engine]:
+    """Connections to the engine's database as this kind of function has them."""
+    url = url_as(kind, engine.url.render_as_string(hide_password=False))
+    created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), pool_size)
+    yield created
+    created.dispose()
 
 
 @pytest.fixture
@@ -97,7 +118,7 @@ def ses() -> Iterator[SesSimulator]:
 
 
 def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resources:
-    """What a sender needs, wired to a simulator."""
+    """What a sender needs, wired to a simulator; pass an engine of the sender's own user."""
     session = botocore.session.get_session()
     session.set_credentials("test", "test")
     session.set_config_variable("region", "us-east-1")
@@ -110,5 +131,12 @@ def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resour
 
 
 @pytest.fixture
-def resources(engine: sa.Engine, ses: SesSimulator) -> Resources:
-    return sender_resources(engine, ses.url)
+def sender_engine(engine: sa.Engine) -> Iterator[sa.Engine]:
+    """Connections as the sender has them."""
+    with working_as("sender", engine, pool_size=8) as created:
+        yield created
+
+
+@pytest.fixture
+def resources(sender_engine: sa.Engine, ses: SesSimulator) -> Resources:
+    return sender_resources(sender_engine, ses.url)

@@ -17,7 +17,7 @@ from sendledger.sender import Resources, TickSummary, send_due_emails
 from sendledger.settings import SesEventsSettings
 from sendledger.take_in_events import TakenIn, take_in_events
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
-from tests.conftest import sender_resources
+from tests.conftest import sender_resources, working_as
 from tests.database.test_record_events import read
 from tests.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
 
@@ -36,7 +36,8 @@ def sent_campaign(
 
 
 def take_in(engine: sa.Engine, sent: Sequence[AcceptedEmail], type_: str, **content: Any) -> TakenIn:
-    return take_in_events(engine, read(*(event_of(email, type_, **content) for email in sent)), SETTINGS)
+    with working_as("events", engine) as as_function:
+        return take_in_events(as_function, read(*(event_of(email, type_, **content) for email in sent)), SETTINGS)
 
 
 def test_campaign_pauses_at_five_percent_of_bounces_with_the_numbers(
@@ -147,7 +148,8 @@ def refuse(engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, lead
     for number in refused:
         ses.add_fault("bad_request", address=in_order[number])
     connection.rollback()
-    return send_due_emails(sender_resources(engine, ses.url, SENDER_THREADS="1"), SECONDS)
+    with working_as("sender", engine) as as_sender:
+        return send_due_emails(sender_resources(as_sender, ses.url, SENDER_THREADS="1"), SECONDS)
 
 
 def status(connection: sa.Connection) -> tuple[str, str | None]:

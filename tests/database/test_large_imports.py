@@ -18,6 +18,7 @@ from sendledger.errors import Conflict
 from sendledger.file_bucket import PART_BYTES, FileBucket
 from sendledger.tables import lead_batches as batches
 from sendledger.tables import leads
+from tests.conftest import working_as
 from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
@@ -56,8 +57,13 @@ def rejects(engine: sa.Engine, s3: Any, bucket: FileBucket, batch_id: uuid.UUID)
     return list(csv.reader(io.StringIO(body.decode(), newline="")))
 
 
+def work(engine: sa.Engine, bucket: FileBucket, batch_id: uuid.UUID, deadline: float) -> bool:
+    with working_as("files", engine) as as_function:
+        return large_imports.work(as_function, bucket, batch_id, deadline)
+
+
 def run(engine: sa.Engine, bucket: FileBucket, batch_id: uuid.UUID) -> None:
-    assert not large_imports.work(engine, bucket, batch_id, NOT_YET)
+    assert not work(engine, bucket, batch_id, NOT_YET)
 
 
 GOOD = b"email,name\n" + rows(30)
@@ -106,7 +112,7 @@ def test_quotation_mark_that_is_never_closed_costs_its_row_only(engine: sa.Engin
 def test_import_ends_at_its_deadline_and_goes_on_from_there(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(12_000) + b"nobody,No\n")
     positions = []
-    while large_imports.work(engine, bucket, batch_id, AT_ONCE):
+    while work(engine, bucket, batch_id, AT_ONCE):
         positions.append(counts(engine, batch_id)[0])
     assert positions == [5_000, 10_000, 12_001]
     assert counts(engine, batch_id) == (12_001, 12_000, 0, 1)
@@ -116,7 +122,7 @@ def test_import_ends_at_its_deadline_and_goes_on_from_there(engine: sa.Engine, b
 
 def test_rejects_of_all_runs_are_in_the_file(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + (b"=nobody,No\n" + rows(4_999)) * 3)
-    while large_imports.work(engine, bucket, batch_id, AT_ONCE):
+    while work(engine, bucket, batch_id, AT_ONCE):
         assert shown(engine, batch_id)["rejects_object"] is None
     found = rejects(engine, s3, bucket, batch_id)[1:]
     assert [row[0] for row in found] == ["2", "5002", "10002"]
@@ -145,7 +151,7 @@ def test_finished_import_is_left_alone(engine: sa.Engine, bucket: FileBucket, s3
 
 def test_file_that_is_replaced_during_its_import_fails(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(6_000))
-    assert large_imports.work(engine, bucket, batch_id, AT_ONCE)
+    assert work(engine, bucket, batch_id, AT_ONCE)
     key = shown(engine, batch_id)["source_object"]
     s3.put_object(Bucket=bucket.name, Key=key, Body=b"email,name\n" + rows(6_000, start=9_000))
     run(engine, bucket, batch_id)
@@ -176,7 +182,7 @@ def test_upload_that_never_came_fails_once_its_url_has_expired(engine: sa.Engine
 
 def test_import_that_nobody_works_on_is_found(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(6_000))
-    assert large_imports.work(engine, bucket, batch_id, AT_ONCE)
+    assert work(engine, bucket, batch_id, AT_ONCE)
     with engine.begin() as connection:
         assert large_imports.unfinished(connection) == []
         connection.execute(sa.update(batches).values(updated_at=sa.func.now() - sa.text("interval '11 min'")))
@@ -206,7 +212,7 @@ def test_file_with_too_many_rows_fails(
 
 def test_batch_that_is_deleted_while_it_is_imported_is_gone(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(6_000))
-    assert large_imports.work(engine, bucket, batch_id, AT_ONCE)
+    assert work(engine, bucket, batch_id, AT_ONCE)
     with engine.begin() as connection:
         assert lead_batches.delete(connection, batch_id)
     run(engine, bucket, batch_id)
@@ -223,7 +229,7 @@ def test_large_batch_is_deleted_in_parts(
     with engine.begin() as connection:
         assert not lead_batches.delete(connection, batch_id)
     assert shown(engine, batch_id)["status"] == "deleting"
-    assert large_imports.work(engine, bucket, batch_id, time.monotonic() - 1)
+    assert work(engine, bucket, batch_id, time.monotonic() - 1)
     run(engine, bucket, batch_id)
     with engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(batches)) == 0
@@ -235,7 +241,7 @@ def test_chunk_is_not_imported_into_a_batch_that_is_being_deleted(
 ) -> None:
     monkeypatch.setattr(lead_batches, "LEADS_PER_DELETION", 1_000)
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(6_000))
-    assert large_imports.work(engine, bucket, batch_id, AT_ONCE)
+    assert work(engine, bucket, batch_id, AT_ONCE)
     with engine.begin() as connection:
         lead_batches.delete(connection, batch_id)
     with pytest.raises(Conflict), engine.begin() as connection:

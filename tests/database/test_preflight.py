@@ -303,10 +303,10 @@ def test_nobody_left_to_email_is_the_starts_own_error(
 
 
 def test_a_scheduled_start_that_is_not_ready_fails_with_the_reason(
-    engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+    engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
 ) -> None:
     settings = {name: SETTINGS[name] for name in ("PUBLIC_URL", "UNSUBSCRIBE_KEYS", "POSTAL_ADDRESS")}
-    resources = sender_resources(engine, ses.url, **settings)
+    resources = sender_resources(sender_engine, ses.url, **settings)
     soon = connection.execute(sa.select(sa.func.now())).scalar_one()
     ready = make_campaign(connection, 1, status="scheduled", start_type="scheduled", scheduled_start_at=soon)
     broken = make_campaign(connection, 1, status="scheduled", start_type="scheduled", scheduled_start_at=soon)

@@ -23,6 +23,7 @@ from sendledger.tables import audit_log, email_events, emails, leads, scheduled_
 from sendledger.tables import campaigns as campaigns_table
 from sendledger.tables import suppressions as suppressions_table
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from tests.conftest import working_as
 from tests.ses_events import ACCOUNT, CONFIGURATION_SET, TYPES, count_rows, event_of
 
 SECONDS = 60.0
@@ -55,7 +56,7 @@ def read(*documents: Any) -> list[SesEvent]:
 
 def record(engine: sa.Engine, *documents: Any) -> RecordedEvents:
     """Record these events as one batch."""
-    with engine.begin() as connection:
+    with working_as("events", engine) as as_function, as_function.begin() as connection:
         return record_events(connection, read(*documents))
 
 

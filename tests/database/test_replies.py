@@ -16,7 +16,7 @@ from sendledger.settings import MailSettings, StopOnReply
 from sendledger.tables import audit_log, campaigns, leads, scheduled_emails
 from sendledger.tables import replies as stored
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
-from tests.conftest import sender_resources
+from tests.conftest import sender_resources, working_as
 
 SETTINGS = {
     "UNSUBSCRIBE_KEYS": "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
@@ -27,8 +27,8 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def resources(engine: sa.Engine, ses: SesSimulator) -> Resources:
-    return sender_resources(engine, ses.url, **SETTINGS)
+def resources(sender_engine: sa.Engine, ses: SesSimulator) -> Resources:
+    return sender_resources(sender_engine, ses.url, **SETTINGS)
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def started(engine: sa.Engine, connection: sa.Connection, resources: Resources, 
 
 
 def receive(engine: sa.Engine, reply: ReadReply, stop: StopOnReply = "all") -> replies.ReceivedReply:
-    return replies.receive(engine, reply, "api", stop, KEYS)
+    with working_as("events", engine) as as_function:
+        return replies.receive(as_function, reply, "api", stop, KEYS)
 
 
 def reply(sender: str = "ann@example.com", **parts: Any) -> ReadReply:

@@ -37,10 +37,10 @@ def started(
 
 @pytest.mark.parametrize("senders", [1, 2])
 def test_rate_is_used_and_never_exceeded(
-    senders: int, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+    senders: int, engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
 ) -> None:
     rate, emails = 100, 300
-    resources = sender_resources(engine, ses.url)
+    resources = sender_resources(sender_engine, ses.url)
     started(engine, connection, emails)
     ses.account.max_send_rate = rate
     with ThreadPoolExecutor(senders) as pool:
@@ -261,10 +261,10 @@ def test_operator_decides_about_late_emails(
 
 
 def test_copy_of_the_database_does_not_send(
-    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+    engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = started(engine, connection, 3)
-    send_due_emails(sender_resources(engine, ses.url, DEPLOYMENT_ID="the-original"), 0.0)
+    send_due_emails(sender_resources(sender_engine, ses.url, DEPLOYMENT_ID="the-original"), 0.0)
     for attempt in (send_due_emails, lambda resources, seconds: send_scheduled_email(resources, 1, seconds)):
         with pytest.raises(NotThisDeployment) as caught:
             attempt(resources, SECONDS)
@@ -356,9 +356,9 @@ def test_skipped_step_does_not_stop_the_next(
 
 
 def test_further_senders_are_started_when_one_is_not_enough(
-    engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+    engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
 ) -> None:
-    resources = sender_resources(engine, ses.url, SENDER_CONCURRENCY="3", SENDER_CAPACITY_PER_SECOND="1")
+    resources = sender_resources(sender_engine, ses.url, SENDER_CONCURRENCY="3", SENDER_CAPACITY_PER_SECOND="1")
     started(engine, connection, 200)
     calls: list[int] = []
     for start, expected in ((lambda: calls.append(1), 2), (lambda: 1 / 0, 0)):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.sender import Resources
-from tests.conftest import sender_resources
+from tests.conftest import sender_resources, url_as
 from tests.faults.sender_process import SenderProcess, SenderRun
 
 StartSender = Callable[..., SenderProcess]
@@ -19,9 +19,10 @@ StartSender = Callable[..., SenderProcess]
 def start_sender(database_url: str, ses: SesSimulator) -> Iterator[StartSender]:
     """Starts a sender on the test's database and SES; the arguments are the fields of SenderRun."""
     started: list[SenderProcess] = []
+    sender_url = url_as("sender", database_url)
 
     def start(**fields: object) -> SenderProcess:
-        started.append(SenderProcess(SenderRun(database_url, ses.url, **fields)))  # type: ignore[arg-type]
+        started.append(SenderProcess(SenderRun(sender_url, ses.url, **fields)))  # type: ignore[arg-type]
         return started[-1]
 
     yield start
@@ -30,6 +31,6 @@ def start_sender(database_url: str, ses: SesSimulator) -> Iterator[StartSender]:
 
 
 @pytest.fixture
-def resources(engine: sa.Engine, ses: SesSimulator) -> Resources:
+def resources(sender_engine: sa.Engine, ses: SesSimulator) -> Resources:
     """A sender that no guardrail stops: here SES misbehaves on purpose."""
-    return sender_resources(engine, ses.url, GUARDRAILS_ENABLED="false")
+    return sender_resources(sender_engine, ses.url, GUARDRAILS_ENABLED="false")

@@ -18,6 +18,7 @@ from sendledger import campaign_lifecycle, database, sender
 from sendledger.sender import Resources, TickSummary, send_due_emails
 from sendledger.settings import DatabaseSettings
 from tests.campaigns import campaign_row, make_campaign
+from tests.conftest import url_as
 from tests.faults.database_proxy import DatabaseProxy, Fault
 from tests.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 
@@ -53,7 +54,7 @@ def test_connection_that_is_lost_at_any_commit_of_a_tick(
         with DatabaseProxy(database_url, fault, nth) as proxy, monkeypatch.context() as patched:
             # The server gives up soon on what it never hears of again.
             patched.setattr(database, "LONGEST_PAUSE", 0.2)
-            through_proxy = database.engine(DatabaseSettings.read({"DATABASE_URL": proxy.url}))
+            through_proxy = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", proxy.url)}))
             # The tick may go on or give up; what it leaves behind is what counts.
             with contextlib.suppress(sa.exc.DBAPIError):
                 send_due_emails(dataclasses.replace(resources, engine=through_proxy), SECONDS)

@@ -26,7 +26,7 @@ from sendledger.sender import Resources, send_due_emails
 from sendledger.settings import DatabaseSettings
 from sendledger.tables import leads, scheduled_emails, suppressions
 from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time
-from tests.conftest import sender_resources
+from tests.conftest import sender_resources, url_as
 from tests.faults.sender_process import install
 from tests.invariants import assert_ledger_is_consistent, let_it_settle
 
@@ -61,7 +61,7 @@ class Crash(BaseException):
 @contextlib.contextmanager
 def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
     """An engine of a process that dies at the failpoint: after it no statement, no commit and no SES call gets out."""
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", database_url)}))
     dead = False
     real_send = SesSender.send
 
@@ -219,12 +219,12 @@ class Campaigns(RuleBasedStateMachine):
 # The connections of the dead are closed by nobody.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_every_life_of_campaigns_keeps_the_invariants(
-    database_url: str, engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
+    database_url: str, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "MAX_CHUNK", 3)
     # Time passes here without ticks, which the late guard would take for an outage.
     resources = sender_resources(
-        engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="10000000", SENDER_THREADS="4"
+        sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="10000000", SENDER_THREADS="4"
     )
     machine = type(
         "Machine",

@@ -8,8 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
+from local.postgres import as_user
 from local.template import Template, read_template
+from tests.conftest import OWNER
 from tests.functions.build_functions import build_functions
 from tests.functions.lambda_runtime import LambdaRuntime
 
@@ -24,19 +27,25 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "test",
     "PUBLIC_URL": "https://mail.example.com",
     "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
-    "UNSUBSCRIBE_DATABASE_USER": "",
     "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
 
 
 @pytest.fixture(scope="session")
 def built_template() -> Template:
-    return read_template(build_functions() / "template.yaml", {"ReplyDomain": "reply.example.com"}, given=ENVIRONMENT)
+    return read_template(
+        build_functions() / "template.yaml",
+        {"ReplyDomain": "reply.example.com", "DatabaseUser": OWNER},
+        given=ENVIRONMENT,
+    )
 
 
 @pytest.fixture
 def start_function(built_template: Template, tmp_path: Path) -> Iterator[StartFunction]:
-    """Starts a built function by its logical id, each call a new execution environment; all are stopped at the end."""
+    """Starts a built function by its logical id, each call a new execution environment; all are stopped at the end.
+
+    Given the DATABASE_URL of the owner, it logs in as the function's own user.
+    """
     numbers = itertools.count(1)
     with ExitStack() as running:
 
@@ -45,7 +54,10 @@ def start_function(built_template: Template, tmp_path: Path) -> Iterator[StartFu
         ) -> LambdaRuntime:
             log = tmp_path / f"{logical_id}-{next(numbers)}.log"
             function = built_template.functions[logical_id]
-            runtime = LambdaRuntime(function, environment or {}, log, timeout)
+            own = dict(environment or {})
+            if "DATABASE_URL" in own and make_url(own["DATABASE_URL"]).username == OWNER:
+                own["DATABASE_URL"] = as_user(own["DATABASE_URL"], function.environment["DATABASE_USER"])
+            runtime = LambdaRuntime(function, own, log, timeout)
             running.callback(runtime.stop)
             return runtime
 

@@ -17,6 +17,7 @@ from sendledger import exports, lead_batches
 from sendledger.file_bucket import FileBucket
 from sendledger.tables import exports as exports_table
 from sendledger.tables import lead_batches as batches_table
+from tests.conftest import url_as
 from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
@@ -46,7 +47,7 @@ class LambdaService(RequestHandler):
 
 @pytest.fixture(autouse=True)
 def environment(database_url: str, bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", url_as("files", database_url))
     monkeypatch.setenv("FILE_BUCKET", bucket.name)
     cached = (lead_import_handler._engine, lead_import_handler._bucket, export_handler._engine, export_handler._bucket)
     for each in cached:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from database_roles import users
 from local.cloudformation import load
 from tests.aws_calls import ROOT, actions_of
 
@@ -63,6 +64,30 @@ def test_no_role_allows_a_wildcard(name: str) -> None:
 def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
     senders = {name for name in FUNCTIONS for each in _policies(name) if "ses:SendEmail" in _actions(each)}
     assert senders == {"SenderFunction", "CampaignApiFunction"}
+
+
+def _database_user(name: str) -> Any:
+    """Of the environment, as the template says it."""
+    return RESOURCES[name]["Properties"]["Environment"]["Variables"].get("DATABASE_USER")
+
+
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if _database_user(name)])
+def test_a_function_logs_in_to_the_database_as_its_own_user_and_no_other(name: str) -> None:
+    (login,) = (each for each in _policies(name) if each["Action"] == "rds-db:connect")
+    resource, values = login["Resource"]["Fn::Sub"]
+    if name == "MigrateFunction":
+        assert _database_user(name) == {"Ref": "DatabaseUser"}
+        assert resource.endswith("/${DatabaseUser}")
+    else:
+        assert resource.endswith("/${User}")
+        assert values["User"] == _database_user(name)
+
+
+def test_every_kind_of_database_user_has_its_function() -> None:
+    named = [
+        _database_user(name)["Fn::If"][1]["Fn::Sub"] for name in FUNCTIONS if "Fn::If" in (_database_user(name) or {})
+    ]
+    assert set(named) == set(users("${DatabaseUser}").values())
 
 
 def test_events_and_opt_outs_need_nothing_but_the_database() -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import sqlalchemy as sa
 
+import database_roles
 import migrate_handler
 import migration_trigger_handler
 from local.postgres import Postgres
@@ -99,17 +100,30 @@ def empty_database(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> Itera
     yield name
     with admin(postgres) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-        connection.execute(sa.text("DROP ROLE IF EXISTS sendledger, sendledger_unsubscribe"))
+        for user in ("sendledger", *database_roles.users("sendledger").values()):
+            connection.execute(sa.text(f"DROP ROLE IF EXISTS {user}"))
 
 
 def test_a_first_deployment_creates_the_users_and_the_schema(
     aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_ADMIN_SECRET_ARN", "arn:secret")
-    monkeypatch.setenv("UNSUBSCRIBE_DATABASE_USER", "sendledger_unsubscribe")
+    monkeypatch.setenv("DATABASE_USER_PREFIX", "sendledger")
     answer = ask(aws)
     assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"revision": SCHEMA_REVISION}), answer["Reason"]
     assert [event["action"] for event in Aws.invoked] == ["create_roles", "upgrade"]
+    Aws.answers.clear()
+    # The next one finds everything there.
+    assert ask(aws, "Update")["Status"] == "SUCCESS"
+
+
+def test_users_that_the_database_does_not_have_fail_the_deployment_and_are_named(
+    aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_USER_PREFIX", "sendledger")
+    answer = ask(aws)
+    assert answer["Status"] == "FAILED"
+    assert "has no users sendledger_api, " in answer["Reason"]
 
 
 def test_a_migration_that_fails_fails_the_deployment_and_says_why(

@@ -15,6 +15,7 @@ from moto import mock_aws
 
 import replies_handler
 from sendledger.tables import replies
+from tests.conftest import url_as
 
 BUCKET = "replies"
 MESSAGE = (
@@ -30,7 +31,7 @@ CONTEXT: Any = SimpleNamespace(
 def bucket(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """S3 with an empty bucket, and the function set up to read from it."""
     settings = {
-        "DATABASE_URL": database_url,
+        "DATABASE_URL": url_as("events", database_url),
         "UNSUBSCRIBE_KEYS": "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",

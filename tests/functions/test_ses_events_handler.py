@@ -16,6 +16,7 @@ from sendledger import campaign_lifecycle
 from sendledger.sender import Resources, send_due_emails
 from sendledger.tables import email_events, emails, suppressions
 from tests.campaigns import DAY, NO_DELAY, make_campaign
+from tests.conftest import url_as
 from tests.ses_events import ACCOUNT, CONFIGURATION_SET, count_rows, event_of, queued
 
 CONTEXT = SimpleNamespace(
@@ -30,7 +31,7 @@ Handle = Callable[..., list[str]]
 @pytest.fixture
 def handle(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handle]:
     """Hands events to the Lambda as one batch; returns the positions of those that it gives back."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", url_as("events", database_url))
     monkeypatch.setenv("SES_ACCOUNT_ID", ACCOUNT)
     monkeypatch.setenv("SES_CONFIGURATION_SET", CONFIGURATION_SET)
     for cached in (ses_events_handler.engine, ses_events_handler.settings):

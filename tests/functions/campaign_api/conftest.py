@@ -12,7 +12,7 @@ import campaign_api_handler
 from local.postgres import Postgres
 from sendledger import api_keys
 from sendledger.tables import API_KEY_ROLES, metadata, sender_state
-from tests.conftest import admin
+from tests.conftest import admin, url_as
 from tests.functions.campaign_api.api_client import ApiClient
 
 # Without them no campaign starts. There is no SENDER_FROM_ADDRESS, so SES and the DNS are not asked.
@@ -49,7 +49,7 @@ def database_url(postgres: Postgres, kept_database: str) -> Iterator[str]:
 @pytest.fixture
 def clients(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ApiClient]]:
     """A client with a key of each role."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", url_as("api", database_url))
     for name, value in MAIL_SETTINGS.items():
         monkeypatch.setenv(name, value)
     api_resources.engine.cache_clear()
