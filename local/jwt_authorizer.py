@@ -88,9 +88,12 @@ class TokenVerifier:
     def _read_keys(self) -> dict[str, RSAKey]:
         try:
             configuration = self._read(f"{self._authorizer.issuer.rstrip('/')}/.well-known/openid-configuration")
+            calls_itself = configuration["issuer"]
             keys = KeySet.import_key_set(self._read(configuration["jwks_uri"]))
         except (OSError, ValueError, LookupError, TypeError, JoseError) as error:
             raise TokenRefusedError("the issuer does not answer with its keys") from error
+        if calls_itself != self._authorizer.issuer:
+            raise TokenRefusedError("the issuer calls itself something else")
         return {key.kid: key for key in keys if isinstance(key, RSAKey) and key.kid}
 
     def _read(self, url: str) -> Any:

@@ -170,3 +170,61 @@ def test_the_database_is_private_encrypted_and_outlives_the_stack(expanded: Any)
     for name in ("StorageEncrypted", "DeletionProtection", "EnableIAMDatabaseAuthentication", "CopyTagsToSnapshot"):
         assert properties[name] is True
     assert properties["PubliclyAccessible"] is False
+
+
+TOKENS = {"JwtIssuer": "https://idp.example.com/pool", "JwtAudience": "app-1,app-2"}
+OF_TOKENS = {"TokenApiAccessLogGroup", "TokenApiPermission"}
+"""What comes with the API for tokens; moto creates no APIs."""
+
+
+def _issuer_of_the_api() -> str:
+    functions = boto3.client("lambda").list_functions()["Functions"]
+    (variables,) = [each["Environment"]["Variables"] for each in functions if "CampaignApi" in each["FunctionName"]]
+    assert variables["JWT_ROLE_CLAIM"] == "cognito:groups"
+    assert variables["JWT_ROLE_PREFIX"] == "sendledger-"
+    return str(variables["JWT_ISSUER"])
+
+
+def test_with_issuer_and_audience_there_is_an_api_for_tokens(expanded: Any, aws: None) -> None:
+    assert _create(expanded, **TOKENS).keys() >= OF_TOKENS
+    assert _issuer_of_the_api() == TOKENS["JwtIssuer"]
+
+
+@pytest.mark.parametrize("given", [(), ("JwtIssuer",), ("JwtAudience",)])
+def test_without_both_no_token_is_taken(expanded: Any, aws: None, given: tuple[str, ...]) -> None:
+    made = _create(expanded, **{name: TOKENS[name] for name in given})
+    assert not OF_TOKENS & made.keys()
+    assert _issuer_of_the_api() == ""
+
+
+def test_every_route_of_the_api_for_tokens_needs_a_valid_one(expanded: Any) -> None:
+    resources = expanded["Resources"]
+    body = resources["TokenApi"]["Properties"]["Body"]
+    (scheme,) = body["components"]["securitySchemes"].values()
+    assert scheme["x-amazon-apigateway-authorizer"] == {
+        "type": "jwt",
+        "identitySource": "$request.header.Authorization",
+        "jwtConfiguration": {"issuer": {"Ref": "JwtIssuer"}, "audience": {"Ref": "JwtAudience"}},
+    }
+    routes = [route for methods in body["paths"].values() for route in methods.values()]
+    assert [route["security"] for route in routes] == [[{"Issuer": []}]]
+    conditional = {name for name, each in resources.items() if each.get("Condition") == "TakesTokens"}
+    assert conditional == OF_TOKENS | {"TokenApi", "TokenApiApiGatewayDefaultStage", "TokenApiErrorsAlarm"}
+
+
+def test_the_api_for_keys_has_no_authorizer_in_its_way(expanded: Any) -> None:
+    body = expanded["Resources"]["CampaignApi"]["Properties"]["Body"]
+    assert "components" not in body
+    assert not [route for methods in body["paths"].values() for route in methods.values() if "security" in route]
+
+
+def test_both_apis_lead_to_the_same_function_in_the_same_way(expanded: Any) -> None:
+    of_keys, of_tokens = (
+        expanded["Resources"][name]["Properties"]["Body"]["paths"] for name in ("CampaignApi", "TokenApi")
+    )
+    assert of_keys.keys() == of_tokens.keys()
+    for path, methods in of_keys.items():
+        assert methods.keys() == of_tokens[path].keys()
+        for method, route in methods.items():
+            integration = of_tokens[path][method]["x-amazon-apigateway-integration"]
+            assert integration == route["x-amazon-apigateway-integration"]

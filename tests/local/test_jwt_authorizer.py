@@ -268,6 +268,12 @@ def test_nobody_passes_while_the_issuer_does_not_answer() -> None:
         TokenVerifier(JwtAuthorizer(gone.url, (AUDIENCE,))).verify(token)
 
 
+def test_issuer_must_be_named_to_the_letter(issuer: TokenIssuer) -> None:
+    almost = f"{issuer.url}/"
+    with pytest.raises(TokenRefusedError, match="something else"):
+        TokenVerifier(JwtAuthorizer(almost, (AUDIENCE,))).verify(issuer.token({"iss": almost}))
+
+
 # The template
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from local.cloudformation import TemplateError
 from local.stack import PARAMETERS
-from local.template import BucketNotification, Template, read_template
+from local.template import BucketNotification, JwtAuthorizer, Template, read_template
 
 PRODUCT_TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
@@ -156,6 +156,25 @@ def test_the_products_template_ticks_the_sender_every_minute_and_routes_the_api(
     assert template.functions["SenderFunction"].environment["SENDER_FROM_ADDRESS"] == "Ann <ann@example.com>"
     assert ("SenderFunction", timedelta(minutes=1)) in [(each.function, each.interval) for each in template.schedules]
     assert "ANY /v1/{proxy+}" in [route.key for route in template.routes]
+
+
+TOKENS = {"JwtIssuer": "https://idp.example.com/pool", "JwtAudience": "app-1,app-2"}
+
+
+def test_with_issuer_and_audience_the_products_api_is_there_again_behind_an_authorizer() -> None:
+    template = read_template(PRODUCT_TEMPLATE, PARAMETERS | TOKENS)
+    of_the_api = [route for route in template.routes if route.function == "CampaignApiFunction"]
+    authorizer = JwtAuthorizer("https://idp.example.com/pool", ("app-1", "app-2"))
+    assert {route.authorizer for route in of_the_api} == {None, authorizer}
+    assert {(route.key, route.timeout) for route in of_the_api} == {("ANY /v1/{proxy+}", 29)}
+    assert template.functions["CampaignApiFunction"].environment["JWT_ISSUER"] == TOKENS["JwtIssuer"]
+
+
+@pytest.mark.parametrize("given", [(), ("JwtIssuer",), ("JwtAudience",)])
+def test_without_both_the_products_api_takes_no_tokens(given: tuple[str, ...]) -> None:
+    template = read_template(PRODUCT_TEMPLATE, PARAMETERS | {name: TOKENS[name] for name in given})
+    assert [route for route in template.routes if route.authorizer] == []
+    assert template.functions["CampaignApiFunction"].environment["JWT_ISSUER"] == ""
 
 
 WITH_BUCKET = """
