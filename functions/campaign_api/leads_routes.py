@@ -129,6 +129,9 @@ class Lead(Resource):
     last_responded_at: dt.datetime | None
     created_at: dt.datetime | None
     updated_at: dt.datetime | None
+    erased_at: Annotated[
+        dt.datetime | None, Field(description="When the person's data was erased; the lead stays empty from then on.")
+    ]
 
     @field_validator("custom_fields", mode="before")
     @classmethod
@@ -205,7 +208,9 @@ def get_lead(lead_id: LeadId) -> Lead:
     description="Emails that are still to be sent get the new values.",
     response_description="The changed lead.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "There is another lead with this address; `lead_id` is its id."},
+    openapi_extensions={
+        "x-conflict": "There is another lead with this address, `lead_id` is its id; or the lead was erased."
+    },
 )
 def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()]) -> Lead:
     with api_resources.transaction() as connection:

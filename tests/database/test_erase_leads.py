@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,14 +14,18 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, claim_emails, erase_leads, leads, replies, suppressions
 from sendledger.errors import Conflict, NotFound
+from sendledger.import_leads import import_file
 from sendledger.read_reply import reply_from_fields
 from sendledger.read_ses_events import SesEvent, read_ses_event
 from sendledger.record_events import record_events
+from sendledger.record_results import mark_sent
 from sendledger.sender import Resources, send_due_emails
 from sendledger.suppressions import NewSuppression
-from sendledger.tables import audit_log, email_events, lead_batches, metadata
+from sendledger.tables import audit_log, campaign_leads, email_events, lead_batches, metadata
 from sendledger.tables import suppressions as stored
 from tests.campaigns import DAY, NO_DELAY, make_campaign, rows_of, statuses
+from tests.database.test_lifecycle import wait_for_waiting_sessions
+from tests.legacy_database import adopt
 from tests.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
 
 NAME = "Zweistein"
@@ -147,6 +153,102 @@ def test_late_event_brings_nothing_back(
     late = reported(ses, "Click", after=9999.0, link=f"https://example.com/late/{NAME}")
     with engine.begin() as connection:
         assert dict(record_events(connection, [late]).counts) == {"unknown_email": 1}
+    assert tables_that_know(engine) == set()
+
+
+@pytest.fixture
+def of_unknown_outcome(engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID) -> int:
+    """The sender died after SES had accepted the email, so it has no record of what was sent."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM email_events"))
+        connection.execute(sa.text("UPDATE scheduled_emails SET email_id = NULL, ses_message_id = NULL"))
+        connection.execute(sa.text("DELETE FROM emails"))
+        connection.execute(
+            sa.text("""
+                UPDATE scheduled_emails SET status = 'failed', error_code = 'outcome_unknown', sent_at = NULL
+                WHERE status = 'sent'
+            """)
+        )
+    (row,) = (row for row in rows_of(engine, campaign_id) if row["lead_id"] == lead_id and row["status"] == "failed")
+    return int(row["id"])
+
+
+def test_event_about_an_email_of_unknown_outcome_brings_nothing_back(
+    engine: sa.Engine, lead_id: uuid.UUID, of_unknown_outcome: int, ses: SesSimulator
+) -> None:
+    erase(engine, lead_id)
+    bounce = reported(ses, "Bounce", after=60.0)
+    with engine.begin() as connection:
+        assert dict(record_events(connection, [bounce]).counts) == {"unknown_email": 1}
+    assert tables_that_know(engine) == set()
+
+
+def test_operator_can_settle_an_erased_email_of_unknown_outcome(
+    engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID, of_unknown_outcome: int
+) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection:
+        mark_sent(connection, of_unknown_outcome, "test")
+    (row,) = (row for row in rows_of(engine, campaign_id) if row["id"] == of_unknown_outcome)
+    assert (row["status"], row["lead_id"]) == ("sent", None)
+    assert tables_that_know(engine) == set()
+
+
+def test_reply_to_an_erased_email_is_nobodys(
+    engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID, ses: SesSimulator
+) -> None:
+    erase(engine, lead_id)
+    (email,) = [email for email in ses.accepted() if ADDRESS in email.destination]
+    answer = reply_from_fields(
+        ADDRESS, "Re: ?", "Yes?", message_id="<2@x>", references=[f"<{email.message_id}@email.amazonses.com>"]
+    )
+    received = replies.receive(engine, answer, "api", "all", None)
+    assert (received.lead_id, received.matched_by, received.emails_skipped) == (None, None, 0)
+    assert "leads" not in tables_that_know(engine)
+
+
+@pytest.mark.parametrize(
+    "change", [{"email": ADDRESS}, {"notes": NAME}, {"custom_fields": {"a": NAME}}, {"status": "new"}]
+)
+def test_erased_lead_cannot_be_filled_again(engine: sa.Engine, lead_id: uuid.UUID, change: dict[str, Any]) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection, pytest.raises(Conflict, match="was erased") as refused:
+        leads.update(connection, lead_id, change)
+    assert refused.value.data["erased_at"]
+    assert tables_that_know(engine) == set()
+
+
+def test_import_of_the_address_makes_a_new_lead_and_leaves_the_erased_one_empty(
+    engine: sa.Engine, lead_id: uuid.UUID
+) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection:
+        imported = import_file(connection, io.BytesIO(f"email\n{ADDRESS}\n".encode()), {"name": "again"})
+        assert imported.lead_batch["successful_imports"] == 1
+        assert leads.get(connection, lead_id)["email"] is None
+
+
+def test_change_that_waits_for_the_erasure_is_refused(
+    engine: sa.Engine, connection: sa.Connection, lead_id: uuid.UUID
+) -> None:
+    with engine.connect() as erasing, ThreadPoolExecutor() as threads:
+        erase_leads.erase(erasing, lead_id, "test", keep_suppressed=False)
+        with engine.connect() as changing:
+            change = threads.submit(leads.update, changing, lead_id, {"notes": NAME})
+            wait_for_waiting_sessions(connection, 1)
+            erasing.commit()
+            with pytest.raises(Conflict, match="was erased"):
+                change.result(20)
+
+
+def test_adoption_leaves_an_erased_lead_out(engine: sa.Engine, lead_id: uuid.UUID, connection: sa.Connection) -> None:
+    """The old application still has it in a campaign that is taken over afterwards."""
+    campaign_id = make_campaign(connection, ["other@example.com"], status="active", campaign_type="automated")
+    erase(engine, lead_id)
+    connection.execute(sa.insert(campaign_leads).values(campaign_id=campaign_id, lead_id=lead_id))
+    connection.commit()
+    adopt(engine)
+    assert {row["lead_id"] for row in rows_of(engine, campaign_id)}.isdisjoint({lead_id})
     assert tables_that_know(engine) == set()
 
 

@@ -118,8 +118,15 @@ def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
     connection.execute(
         sa.update(scheduled_emails)
         .where(rows.lead_id.in_(lead_ids))
-        # SES's words may quote the address.
-        .values(lead_id=None, failure_reason=None, updated_at=sa.func.now())
+        .values(
+            lead_id=None,
+            # SES's words may quote the address.
+            failure_reason=None,
+            # With another token no later event finds the row, one of unknown outcome either: a bounce would bring the
+            # address back, as a suppression. An operator can still settle it.
+            claim_token=sa.case((rows.error_code == "outcome_unknown", sa.func.gen_random_uuid())),
+            updated_at=sa.func.now(),
+        )
     )
     connection.execute(sa.update(left_out_leads).where(left_out_leads.c.lead_id.in_(lead_ids)).values(lead_id=None))
     return skipped
@@ -140,14 +147,6 @@ def _blank_emails(connection: sa.Connection, lead_ids: list[UUID]) -> int:
             metadata_=None,
         )
     ).rowcount
-    # The same for those events that would find the row of the ledger.
-    connection.execute(
-        sa.update(scheduled_emails)
-        .where(
-            scheduled_emails.c.email_id.in_(sa.select(emails.c.id).where(emails.c.lead_id.in_(lead_ids))),
-        )
-        .values(claim_token=None)
-    )
     kept = sa.func.jsonb_strip_nulls(
         sa.func.jsonb_build_object(
             *(part for name in KEPT_OF_EVENTS for part in (sa.literal_column(f"'{name}'"), email_events.c.detail[name]))

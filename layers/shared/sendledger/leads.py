@@ -58,6 +58,7 @@ LEAD = (
     _table.c.last_responded_at,
     _table.c.created_at,
     _table.c.updated_at,
+    _table.c.erased_at,
 )
 """What is shown of a lead."""
 
@@ -120,14 +121,18 @@ def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any])
     Raises:
         NotFound: there is no such lead.
         InvalidInput: a field cannot be stored.
-        Conflict: there is another lead with this address; `data["lead_id"]` is its id.
+        Conflict: there is another lead with this address, `data["lead_id"]` is its id; or this one was erased.
     """
     if "email" in changes:
         lock_addresses(connection)
-    locked = sa.select(_table.c.email, _table.c.contact_name, _table.c.custom_fields).where(_table.c.id == lead_id)
-    current = connection.execute(locked.with_for_update()).mappings().one_or_none()
+    columns = (_table.c.email, _table.c.contact_name, _table.c.custom_fields, _table.c.erased_at)
+    locked = sa.select(*columns).where(_table.c.id == lead_id).with_for_update()
+    current = connection.execute(locked).mappings().one_or_none()
     if current is None:
         raise NotFound("lead", lead_id)
+    if current["erased_at"] is not None:
+        message = "This lead was erased and stays empty; create a new lead if the person wants to hear from you again."
+        raise Conflict(message, erased_at=current["erased_at"].isoformat())
     try:
         values = _changed_columns(current, changes)
     except BadValue as error:

@@ -19,6 +19,17 @@ def test_erased_lead_is_empty(api: ApiClient) -> None:
     assert [item["value"] for item in api.get("/v1/suppressions").json["items"]] == [LEAD["email"]]
 
 
+def test_erased_lead_cannot_be_changed(api: ApiClient) -> None:
+    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
+    assert api.get(path).json["erased_at"] is None
+    erased = api.post(f"{path}/erase", {"keep_suppressed": False}).json
+    answer = api.request("PATCH", path, body={"first_name": "Zweistein"})
+    assert (answer.status, answer.json["type"]) == (409, "urn:sendledger:problem:conflict")
+    assert "was erased" in answer.json["detail"]
+    shown = api.get(path).json
+    assert (shown["first_name"], shown["erased_at"]) == (None, erased["erased_at"])
+
+
 def test_what_becomes_of_the_address_must_be_said(api: ApiClient) -> None:
     path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}/erase"
     answer = api.post(path, {})
