@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import urllib3
 
 from local.template import Function
@@ -107,6 +108,11 @@ class LambdaRuntime:
     def log(self) -> str:
         """What the function and the emulator have printed."""
         return self._log.read_text()
+
+    def freeze(self) -> None:
+        """Let the function's process stand still where it is, with all its threads, until it is killed."""
+        for process in psutil.Process(self._process.pid).children(recursive=True):
+            process.suspend()
 
     def stop(self) -> None:
         """End the emulator and with it the function."""
