@@ -42,7 +42,8 @@ class Upload(Resource):
     description=(
         "For files of up to 5 GB and 10,000,000 rows, in the same formats as a direct import. PUT the file to "
         "`upload_url`; its arrival starts the import, whose progress the lead batch shows. "
-        '`curl --upload-file leads.csv --header "Content-Type: text/csv" "<upload_url>"`'
+        '`curl --upload-file leads.csv --header "Content-Type: text/csv" "<upload_url>"`. A web page can do so too if '
+        "the deployment allows its origin (parameter `UploadOrigins`)."
     ),
     status_code=201,
     response_description="Where to put the file.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import warnings
 import zipfile
@@ -170,6 +171,54 @@ def test_the_database_is_private_encrypted_and_outlives_the_stack(expanded: Any)
     for name in ("StorageEncrypted", "DeletionProtection", "EnableIAMDatabaseAuthentication", "CopyTagsToSnapshot"):
         assert properties[name] is True
     assert properties["PubliclyAccessible"] is False
+
+
+def _cors_of_the_files(expanded: Any, origins: str) -> Any:
+    """What the bucket of files is made with; moto creates buckets without it."""
+    (choice,) = expanded["Resources"]["FileBucket"]["Properties"]["CorsConfiguration"].values()
+    condition, chosen, otherwise = choice
+    stated = expanded["Conditions"][condition]
+    assert stated == {"Fn::Not": [{"Fn::Equals": [{"Fn::Join": ["", {"Ref": "UploadOrigins"}]}, ""]}]}
+    if not origins:
+        return otherwise
+    return json.loads(json.dumps(chosen).replace('{"Ref": "UploadOrigins"}', json.dumps(origins.split(","))))
+
+
+def test_no_page_may_upload_unless_its_origin_is_given(expanded: Any) -> None:
+    assert expanded["Parameters"]["UploadOrigins"]["Default"] == ""
+    assert _cors_of_the_files(expanded, "") == {"Ref": "AWS::NoValue"}
+
+
+def test_pages_of_the_given_origins_may_upload_and_no_more(expanded: Any) -> None:
+    assert _cors_of_the_files(expanded, "https://crm.example.com,http://localhost:5173") == {
+        "CorsRules": [
+            {
+                "AllowedOrigins": ["https://crm.example.com", "http://localhost:5173"],
+                "AllowedMethods": ["PUT"],
+                "AllowedHeaders": ["Content-Type"],
+                "MaxAge": 3600,
+            }
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        ("", True),
+        ("https://crm.example.com", True),
+        ("https://crm.example.com:8443", True),
+        ("http://localhost:5173", True),
+        ("*", False),
+        ("https://*", False),
+        ("http://crm.example.com", False),
+        ("https://crm.example.com/", False),
+        ("https://crm.example.com/upload", False),
+        ("null", False),
+    ],
+)
+def test_only_whole_origins_of_secure_pages_are_taken(expanded: Any, origin: str, is_allowed: bool) -> None:
+    assert bool(re.fullmatch(expanded["Parameters"]["UploadOrigins"]["AllowedPattern"], origin)) == is_allowed
 
 
 TOKENS = {"JwtIssuer": "https://idp.example.com/pool", "JwtAudience": "app-1,app-2"}

@@ -21,6 +21,7 @@ from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
 
+PAGE = "https://crm.example.com"
 API_FOLDER = Path(__file__).parents[3] / "functions" / "campaign_api"
 
 
@@ -43,6 +44,23 @@ def test_file_can_be_put_to_the_url_of_an_upload(api: ApiClient, bucket: FileBuc
     put = httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=b"email\na@b.co\n")
     assert put.status_code == 200
     assert bucket.find(f"imports/{upload['id']}.csv").size == 13
+
+
+def test_page_of_an_allowed_origin_can_put_a_file_to_the_url(api: ApiClient, s3: Any, bucket: FileBucket) -> None:
+    """What a browser asks before, and reads after, with the rule of the template."""
+    rule = {"AllowedOrigins": [PAGE], "AllowedMethods": ["PUT"], "AllowedHeaders": ["Content-Type"]}
+    rules = {"CORSRules": [{**rule, "MaxAgeSeconds": 3600}]}
+    s3.put_bucket_cors(Bucket=bucket.name, CORSConfiguration=rules)
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
+    asking = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+    asked = httpx.options(upload["upload_url"], headers={"Origin": PAGE, **asking})
+    allowed = {name: asked.headers[f"access-control-{name}"] for name in ("allow-origin", "allow-methods", "max-age")}
+    assert allowed == {"allow-origin": PAGE, "allow-methods": "PUT", "max-age": "3600"}
+    assert {name.lower() for name in upload["upload_headers"]} <= {
+        name.strip().lower() for name in asked.headers["access-control-allow-headers"].split(",")
+    }
+    put = httpx.put(upload["upload_url"], headers={"Origin": PAGE, **upload["upload_headers"]}, content=b"email\n")
+    assert (put.status_code, put.headers["access-control-allow-origin"]) == (200, PAGE)
 
 
 def test_lead_batch_of_an_upload_waits_for_its_file(api: ApiClient) -> None:
