@@ -51,8 +51,13 @@ check-code: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(CODE)
 
-check-template: .venv-sam/installed
+# checkov cannot read the short template, so it gets what a deployment makes of it.
+EXPANDED := .aws-sam/expanded.json
+check-template: .venv-sam/installed .venv-checkov/installed
 	$(SAM_BIN)/sam validate --lint
+	@mkdir -p $(dir $(EXPANDED))
+	$(SAM_BIN)/python tests/expand_template.py template.yaml >$(EXPANDED)
+	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
 
 check-openapi: $(VENV)/installed
 	$(BIN)/python -m local.openapi --check
@@ -93,9 +98,10 @@ lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies
 	$(UV_COMPILE) $(ARGS) pyproject.toml --extra dev --constraint layers/dependencies/requirements.txt \
 		--output-file requirements/dev.txt
 	$(UV_COMPILE) $(ARGS) requirements/sam.in --output-file requirements/sam.txt
+	$(UV_COMPILE) $(ARGS) requirements/checkov.in --output-file requirements/checkov.txt
 
 clean: ## Remove environments, builds and caches (the local stack's data stays)
-	rm -rf .venv .venv-3.13 .venv-sam .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.13 .venv-sam .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 define make_environment
@@ -114,4 +120,8 @@ $(VENV)/installed: requirements/dev.txt
 
 .venv-sam/installed: requirements/sam.txt
 	$(call make_environment,the SAM CLI)
+	@touch $@
+
+.venv-checkov/installed: requirements/checkov.txt
+	$(call make_environment,checkov)
 	@touch $@
