@@ -21,6 +21,7 @@ WRONG = [
     ("CampaignApiFunction", "UNSUBSCRIBE_KEYS", f"k1:{SECRET}"),
     ("CampaignApiFunction", "PUBLIC_URL", f"ftp://{SECRET}"),
     ("CampaignApiFunction", "SENDER_RATE_SAFETY", SECRET),
+    ("CampaignApiFunction", "JWT_ISSUER", SECRET),
     ("CampaignApiFunction", "FILE_BUCKET", ""),
     ("SenderFunction", "SENDER_FROM_ADDRESS", SECRET),
     ("SenderFunction", "SENDER_CONCURRENCY", "0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,10 +13,11 @@ import api_resources
 import campaign_api_handler
 import token_access
 from http_errors import RequestRefused
-from sendledger.callers import Caller
+from sendledger.callers import ROLES, Caller
 from sendledger.errors import SettingsError
 from sendledger.settings import TokenSettings
 from tests.functions.campaign_api.api_client import Answer, ApiClient
+from tests.functions.campaign_api.test_api_gate import MATRIX, SOME_ID
 
 ISSUER = "https://idp.example.com/pool"
 SETTINGS = {"JWT_ISSUER": ISSUER, "JWT_ROLE_CLAIM": "cognito:groups", "JWT_ROLE_PREFIX": "sendledger-"}
@@ -151,6 +153,18 @@ def claiming(claims: dict[str, str], key: str | None = None) -> ApiClient:
 def test_verified_claims_open_the_api() -> None:
     assert claiming(ADMIN).get("/v1/api-keys").status == 200
     assert claiming(ADMIN | {"cognito:groups": "[sendledger-viewer]"}).get("/v1/api-keys").status == 403
+
+
+@pytest.mark.usefixtures("takes_tokens")
+def test_each_role_of_a_token_may_do_what_the_table_says() -> None:
+    wrong = []
+    for marks, method, route in MATRIX:
+        path = re.sub(r"<\w+>", SOME_ID, route)
+        for role, mark in zip(ROLES, marks, strict=True):
+            status = claiming(ADMIN | {"cognito:groups": f"[sendledger-{role}]"}).request(method, path).status
+            if (status == 403) != (mark == ".") or status in (401, 500):
+                wrong.append(f"{role} {method} {route}: {status}")
+    assert wrong == []
 
 
 def test_claims_open_nothing_while_no_issuer_is_named(clients: dict[str, ApiClient]) -> None:
