@@ -92,7 +92,9 @@ def test_development_uses_the_versions_that_are_deployed() -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", [LAYER_LOCK, DEVELOPMENT_LOCK, ROOT / "requirements/sam.txt"], ids=lambda lock: lock.name
+    "lock",
+    [LAYER_LOCK, DEVELOPMENT_LOCK, ROOT / "requirements/sam.txt", ROOT / "requirements/checkov.txt"],
+    ids=lambda lock: lock.name,
 )
 def test_every_locked_package_has_hashes_and_no_index(lock: Path) -> None:
     text = lock.read_text()
