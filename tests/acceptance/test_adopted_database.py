@@ -91,6 +91,7 @@ def stack(legacy: sa.Engine, ses: SesSimulator, tmp_path: Path) -> Iterator[Loca
             TEMPLATE, database_url=url, ses_url=ses.url, log=log, variables={"LATE_AFTER_MINUTES": "14400"}
         ) as running,
     ):
+        running.invoke("MigrateFunction", {"action": "create_roles", "admin_user": "postgres", "admin_password": "-"})
         yield running
 
 

@@ -15,7 +15,7 @@ from local.postgres import Postgres
 from sendledger import campaign_lifecycle, claim_emails, database
 from sendledger.settings import DatabaseSettings
 from tests.campaigns import DAY, NO_DELAY, make_campaign
-from tests.conftest import admin
+from tests.conftest import OWNER, admin
 
 HISTORY = 200_000
 BLOCK = 8192
@@ -70,6 +70,7 @@ def running(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
 
 def explain(connection: sa.Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> dict[str, Any]:
     """The plan as it was run, with what it touched; rolled back."""
+    connection.execute(sa.text(f"SET LOCAL ROLE {OWNER}_sender"))  # row security applies to it
     explained = sa.text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}")
     explained = explained.bindparams(*statement._bindparams.values())
     plan: Any = connection.execute(explained, parameters).scalar_one()

@@ -138,7 +138,7 @@ def test_after_pause_or_cancel_only_what_was_fenced_is_sent(
             campaign_lifecycle.cancel_campaign(engine, campaign_id)
         in_flight.update(row["id"] for row in rows_of(engine, campaign_id) if row["send_started_at"] is not None)
 
-    uninstall = install(engine, point, act)
+    uninstall = install(resources.engine, point, act)
     try:
         send_due_emails(resources, SECONDS)
     finally:
@@ -165,7 +165,7 @@ def test_pause_and_resume_at_once_at_any_point_of_a_tick(
         campaign_lifecycle.pause_campaign(engine, campaign_id)
         campaign_lifecycle.resume_campaign(engine, campaign_id)
 
-    uninstall = install(engine, point, act)
+    uninstall = install(resources.engine, point, act)
     try:
         send_due_emails(resources, SECONDS)
     finally:
@@ -236,7 +236,7 @@ def test_lead_deleted_while_its_email_is_under_way(
         with engine.begin() as opened:
             opened.execute(sa.delete(leads))
 
-    uninstall = install(engine, point, delete_leads)
+    uninstall = install(resources.engine, point, delete_leads)
     try:
         send_due_emails(resources, SECONDS)
     finally:
