@@ -94,6 +94,7 @@ Sort = Annotated[
     Literal["-created_at", "created_at", "-name", "name"], Query(description="With - before it: downwards.")
 ]
 SortByTime = Annotated[Literal["-created_at", "created_at"], Query(description="With - before it: newest first.")]
+SortById = Annotated[Literal["id", "-id"], Query(description="With - before it: newest first.")]
 NextCursor = Annotated[
     str | None,
     Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=_CURSOR_LENGTH),

@@ -12,7 +12,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import AwareDatetime, Field
 
 import api_resources
-from api_fields import ApiKeyId, Cursor, Input, Limit, NextCursor, Resource, no_content
+from api_fields import ApiKeyId, Cursor, Input, Limit, NextCursor, Resource, Sort, no_content
 from sendledger import api_keys, audit_log
 
 router = APIGatewayHttpRouter()
@@ -82,9 +82,9 @@ def create_api_key(body: Annotated[NewApiKey, Body()], request: Request) -> Crea
     response_description="Keys, newest first, revoked and expired ones too.",
     tags=TAGS,
 )
-def list_api_keys(limit: Limit = 50, cursor: Cursor = None) -> ApiKeyPage:
+def list_api_keys(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-created_at") -> ApiKeyPage:
     with api_resources.transaction() as connection:
-        return ApiKeyPage.model_validate(api_keys.list_page(connection, limit, cursor))
+        return ApiKeyPage.model_validate(api_keys.list_page(connection, limit, cursor, sort))
 
 
 @router.delete(

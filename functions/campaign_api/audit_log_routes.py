@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Cursor, Limit, NextCursor, Resource
+from api_fields import Cursor, Limit, NextCursor, Resource, SortById
 from sendledger import audit_log
 
 router = APIGatewayHttpRouter()
@@ -44,7 +44,7 @@ class AuditLogPage(Resource):
     operation_id="list_audit_log",
     summary="Who did what?",
     description="Entries are never changed and never removed.",
-    response_description="Entries in the order in which they were made.",
+    response_description="Entries in the order in which they were made, or in the opposite one.",
     tags=["Audit log"],
 )
 def list_audit_log(
@@ -54,9 +54,17 @@ def list_audit_log(
     action: Filter = None,
     entity_type: Filter = None,
     entity_id: Filter = None,
+    sort: SortById = "id",
 ) -> AuditLogPage:
     with api_resources.transaction() as connection:
         page = audit_log.list_page(
-            connection, limit, cursor, actor=actor, action=action, entity_type=entity_type, entity_id=entity_id
+            connection,
+            limit,
+            cursor,
+            actor=actor,
+            action=action,
+            entity_type=entity_type,
+            entity_id=entity_id,
+            sort=sort,
         )
     return AuditLogPage.model_validate(page)

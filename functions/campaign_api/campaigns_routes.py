@@ -24,7 +24,6 @@ from api_fields import (
     Name,
     NextCursor,
     Resource,
-    Sort,
     no_content,
     only_given,
 )
@@ -236,7 +235,10 @@ def list_campaigns(
     cursor: Cursor = None,
     status: Annotated[CampaignStatus | None, Query()] = None,
     type_: Annotated[StoredCampaignType | None, Query(alias="type")] = None,
-    sort: Sort = "-created_at",
+    sort: Annotated[
+        Literal["-created_at", "created_at", "-name", "name", "-actual_started_at", "actual_started_at"],
+        Query(description="With - before it: downwards. Those that have not started come before all others."),
+    ] = "-created_at",
 ) -> CampaignPage:
     with api_resources.transaction() as connection:
         return CampaignPage.model_validate(

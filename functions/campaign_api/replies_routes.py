@@ -13,7 +13,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Cursor, Input, Limit, NextCursor, Resource
+from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from sendledger.errors import FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
@@ -133,9 +133,10 @@ def list_replies(
     cursor: Cursor = None,
     campaign_id: Annotated[UUID | None, Query(description="Only those to this campaign.")] = None,
     lead_id: Annotated[UUID | None, Query(description="Only those of this lead.")] = None,
+    sort: SortByTime = "-created_at",
 ) -> ReplyPage:
     from sendledger import replies
 
     with api_resources.transaction() as connection:
-        page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id)
+        page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id, sort=sort)
     return ReplyPage.model_validate(page)

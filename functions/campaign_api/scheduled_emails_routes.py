@@ -31,6 +31,13 @@ ScheduledEmailStatus = Literal["pending", "sending", "sent", "failed", "skipped"
 StatusFilter = Annotated[ScheduledEmailStatus | None, Query()]
 StepFilter = Annotated[int | None, Query(ge=1, le=INT32_MAX, description="Number of the workflow step.")]
 LeadFilter = Annotated[UUID | None, Query()]
+Order = Annotated[
+    Literal["id", "-id", "scheduled_for", "-scheduled_for"] | None,
+    Query(
+        description="With - before it: downwards. With `status=pending` by `scheduled_for`, which is the default then; "
+        "otherwise by `id`, the order in which they were scheduled."
+    ),
+]
 ErrorCodeFilter = Annotated[
     str | None,
     Query(pattern="^[a-z_]{1,100}$", description="Why it failed, for example outcome_unknown."),
@@ -97,7 +104,7 @@ class Email(Resource):
     "/v1/campaigns/<campaign_id>/scheduled-emails",
     operation_id="list_campaign_scheduled_emails",
     summary="List the scheduled emails of a campaign",
-    response_description="Scheduled emails in the order of their ids.",
+    response_description="Scheduled emails, in the order that `sort` tells.",
     tags=["Campaigns"],
 )
 def list_campaign_scheduled_emails(
@@ -108,6 +115,7 @@ def list_campaign_scheduled_emails(
     step: StepFilter = None,
     lead_id: LeadFilter = None,
     error_code: ErrorCodeFilter = None,
+    sort: Order = None,
 ) -> ScheduledEmailPage:
     with api_resources.transaction() as connection:
         page = scheduled_emails.list_page(
@@ -119,6 +127,7 @@ def list_campaign_scheduled_emails(
             step=step,
             lead_id=lead_id,
             error_code=error_code,
+            sort=sort,
         )
     return ScheduledEmailPage.model_validate(page)
 
@@ -128,7 +137,7 @@ def list_campaign_scheduled_emails(
     operation_id="list_scheduled_emails",
     summary="List scheduled emails of all campaigns",
     description="`error_code=outcome_unknown` lists those of which nobody knows whether SES has sent them.",
-    response_description="Scheduled emails in the order of their ids.",
+    response_description="Scheduled emails, in the order that `sort` tells.",
     tags=["Scheduled emails"],
 )
 def list_scheduled_emails(
@@ -137,10 +146,11 @@ def list_scheduled_emails(
     status: StatusFilter = None,
     lead_id: LeadFilter = None,
     error_code: ErrorCodeFilter = None,
+    sort: Order = None,
 ) -> ScheduledEmailPage:
     with api_resources.transaction() as connection:
         page = scheduled_emails.list_page(
-            connection, limit, cursor, status=status, lead_id=lead_id, error_code=error_code
+            connection, limit, cursor, status=status, lead_id=lead_id, error_code=error_code, sort=sort
         )
     return ScheduledEmailPage.model_validate(page)
 

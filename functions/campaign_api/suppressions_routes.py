@@ -133,10 +133,20 @@ def list_suppressions(
     reason: Annotated[Reason | None, Query()] = None,
     campaign_id: Annotated[UUID | None, Query(description="Those that hold for this campaign alone.")] = None,
     removed: Annotated[bool, Query(description="Those that were removed, instead of those in force.")] = False,
+    sort: Annotated[
+        Literal["-created_at", "created_at", "value", "-value"], Query(description="With - before it: downwards.")
+    ] = "-created_at",
 ) -> SuppressionPage:
     with api_resources.transaction() as connection:
         page = suppressions.list_page(
-            connection, limit, cursor, value=value, reason=reason, campaign_id=campaign_id, removed=removed
+            connection,
+            limit,
+            cursor,
+            value=value,
+            reason=reason,
+            campaign_id=campaign_id,
+            removed=removed,
+            sort=sort,
         )
         return SuppressionPage.model_validate(page)
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.callers import Caller, key_holder
 from sendledger.errors import NotFound
-from sendledger.pagination import Page, sorted_page
+from sendledger.pagination import NEWEST_FIRST, Page, sorted_page
 from sendledger.tables import api_keys
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
@@ -47,10 +47,10 @@ def create(
     return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
 
 
-def list_page(connection: sa.Connection, limit: int, cursor: str | None) -> Page:
-    """A page of keys without their secrets, newest first; revoked and expired ones too."""
+def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = NEWEST_FIRST) -> Page:
+    """A page of keys without their secrets; revoked and expired ones too."""
     shown = [column for column in api_keys.c if column.name != "key_hash"]
-    return sorted_page(connection, sa.select(*shown), api_keys, limit, cursor)
+    return sorted_page(connection, sa.select(*shown), api_keys, limit, cursor, sort)
 
 
 def revoke(connection: sa.Connection, api_key_id: UUID) -> None:

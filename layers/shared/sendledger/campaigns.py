@@ -127,7 +127,7 @@ def list_page(
     type_: str | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of campaigns, in the order of `pagination.sorted_page`."""
+    """A page of campaigns, in the order of `pagination.Order`."""
     query = sa.select(*_CAMPAIGN)
     if status is not None:
         query = query.where(_table.c.status == status)

@@ -67,7 +67,7 @@ def list_page(
     category: str | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of templates without their bodies, in the order of `pagination.sorted_page`."""
+    """A page of templates without their bodies, in the order of `pagination.Order`."""
     query = sa.select(*_SUMMARY)
     if category is not None:
         query = query.where(_table.c.category == category)

@@ -103,14 +103,15 @@ def list_page(
     *,
     campaign_id: uuid.UUID | None = None,
     lead_id: uuid.UUID | None = None,
+    sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of replies, newest first."""
+    """A page of replies, in the order of `pagination.Order`."""
     query = sa.select(*_KEPT)
     if campaign_id is not None:
         query = query.where(_stored.c.campaign_id == campaign_id)
     if lead_id is not None:
         query = query.where(_stored.c.lead_id == lead_id)
-    return pagination.sorted_page(connection, query, _stored, limit, cursor)
+    return pagination.sorted_page(connection, query, _stored, limit, cursor, sort)
 
 
 def _receive(

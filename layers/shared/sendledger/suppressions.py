@@ -253,8 +253,9 @@ def list_page(
     reason: str | None = None,
     campaign_id: uuid.UUID | None = None,
     removed: bool = False,
+    sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of suppressions in force, or of those that were removed, newest first."""
+    """A page of suppressions in force, or of those that were removed, in the order of `pagination.Order`."""
     query = sa.select(suppressions)
     query = query.where(suppressions.c.removed_at.is_not(None) if removed else suppressions.c.removed_at.is_(None))
     if value is not None:
@@ -263,7 +264,7 @@ def list_page(
         query = query.where(suppressions.c.reason == reason)
     if campaign_id is not None:
         query = query.where(suppressions.c.campaign_id == campaign_id)
-    return pagination.sorted_page(connection, query, suppressions, limit, cursor)
+    return pagination.sorted_page(connection, query, suppressions, limit, cursor, sort)
 
 
 def remove(connection: sa.Connection, suppression_id: uuid.UUID, reason: str, actor: str) -> sa.RowMapping:

@@ -76,7 +76,7 @@ def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
-    """A page of workflows without their steps, in the order of `pagination.sorted_page`."""
+    """A page of workflows without their steps, in the order of `pagination.Order`."""
     return pagination.sorted_page(connection, sa.select(*_SUMMARY), workflows, limit, cursor, sort)
 
 
