@@ -1,9 +1,11 @@
 """What `sam build` makes of the template: complete, small enough, and for Lambda's processor."""
 
+import re
 from pathlib import Path
 
+from local.rds_certificates import BUNDLE
 from local.template import Template
-from tests.functions.build_functions import build_lambda_dependencies
+from tests.functions.build_functions import ROOT, build_lambda_dependencies
 
 LIMIT_BYTES = 250 * 1024 * 1024
 """Of a function with its layers, unzipped. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
@@ -30,6 +32,30 @@ def test_each_function_fits_with_its_layers(built_template: Template) -> None:
         build = function.folder.parent
         total = sum(_size(folder) for folder in (function.folder, build / "SharedLayer", build / "DependenciesLayer"))
         assert total < LIMIT_BYTES / 2, f"{function.logical_id}: {total} bytes"
+
+
+def test_layer_has_the_authorities_of_rds_where_the_settings_expect_them(built_template: Template) -> None:
+    folder = next(iter(built_template.functions.values())).folder.parent / "DependenciesLayer"
+    assert (folder / "rds-global-bundle.pem").read_bytes() == BUNDLE.read_bytes()
+    assert "Default: /opt/rds-global-bundle.pem" in (ROOT / "template.yaml").read_text()
+
+
+def test_table_of_packages_in_the_docs_is_about_these_functions(built_template: Template) -> None:
+    text = (ROOT / "docs/operations/scaling.md").read_text()
+    rows = {
+        name: (int(kilobytes), int(memory))
+        for name, kilobytes, memory in re.findall(r"^\| (\w+Function) \| (\d+) \| (\d+) \| \d+ \|$", text, re.MULTILINE)
+    }
+    functions = built_template.functions
+    assert {name: memory for name, (_, memory) in rows.items()} == {
+        name: function.memory for name, function in functions.items()
+    }
+    for name, (kilobytes, _) in rows.items():
+        # Code grows from day to day; the table is out of date when somebody would decide otherwise by it.
+        assert abs(_size(functions[name].folder) / 1000 - kilobytes) < 20 + kilobytes / 4, name
+    layer = re.search(r"dependencies (\d+) MB unzipped", text)
+    assert layer is not None
+    assert abs(_size(build_lambda_dependencies()) / 1e6 - int(layer[1])) < 3
 
 
 def test_native_modules_of_the_layer_are_for_the_processor_and_python_of_lambda() -> None:
