@@ -4,9 +4,12 @@ seen to write from its built code; of AWS, one of a resource of the template.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -20,11 +23,13 @@ from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
 from tests.conftest import MIGRATIONS
 from tests.functions.conftest import StartFunction
 from tests.functions.lambda_runtime import LambdaRuntime
-from tests.ses_events import queued
+from tests.ses_events import event_of, queued
 
 TEMPLATE = load(MIGRATIONS.parent / "template.yaml")
+ALARMS_PAGE = (MIGRATIONS.parent / "docs/operations/alarms.md").read_text()
 RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 OWN = "Sendledger"
+MINUTE = dt.timedelta(minutes=1)
 
 # What AWS's services write about a resource: the type that has these metrics and the dimension that names it.
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html
@@ -75,9 +80,11 @@ def _metrics_of_the_dashboard() -> Iterator[Metric]:
             yield namespace, name, dimension, value
 
 
-def _written(runtime: LambdaRuntime) -> set[Metric]:
-    """The metrics in a function's log, in the format that CloudWatch takes them from."""
-    found = set()
+def _written(runtime: LambdaRuntime) -> Iterator[tuple[Metric, float]]:
+    """The metrics in a function's log, in the format that CloudWatch takes them from, and their values.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
+    """
     for line in runtime.log.splitlines():
         start = line.find('{"_aws"')
         if start < 0:
@@ -86,16 +93,16 @@ def _written(runtime: LambdaRuntime) -> set[Metric]:
         for directive in document["_aws"]["CloudWatchMetrics"]:
             for (dimension,) in directive["Dimensions"]:
                 for metric in directive["Metrics"]:
-                    assert metric["Name"] in document
-                    found.add((directive["Namespace"], metric["Name"], dimension, str(document[dimension])))
-    return found
+                    value = document[metric["Name"]]
+                    highest = max(value) if isinstance(value, list) else value
+                    yield (directive["Namespace"], metric["Name"], dimension, str(document[dimension])), highest
 
 
 @pytest.fixture
 def written(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
-) -> set[Metric]:
-    """What the built functions write when everything happens that they count."""
+) -> dict[Metric, float]:
+    """What the built functions write when everything happens that they count: each metric's highest value."""
     environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url}
     sender = start_function("SenderFunction", environment)
     names = ("sent", "failed", "unknown", "skipped")
@@ -107,11 +114,7 @@ def written(
         other.execute(sa.text("UPDATE leads SET status = 'not_interested' WHERE email = 'skipped@example.com'"))
     summary = sender.invoke({})
     assert [summary[name] for name in names] == [1, 1, 1, 1]
-    pass_time(engine, 3 * DAY)
-    assert sender.invoke({})["campaigns_held"] == 1
-    events = start_function("SesEventsFunction", environment)
-    assert events.invoke(queued(*ses.events())) == {"batchItemFailures": []}
-    row = next(row for row in rows_of(engine, campaign_id) if row["status"] == "sent")
+    row = next(row for row in rows_of(engine, campaign_id) if row["error_code"] == "outcome_unknown")
     # The key of tests/functions/conftest.py.
     keys = TokenKeys([TokenKey("k1", b"this-key-is-for-tests-only-12345")])
     token = keys.unsubscribe_token(EmailReference(row["id"], campaign_id, row["lead_id"]))
@@ -123,17 +126,45 @@ def written(
     }
     unsubscribe = start_function("UnsubscribeFunction", environment)
     assert unsubscribe.invoke(request)["statusCode"] == 200
-    return _written(sender) | _written(events) | _written(unsubscribe)
+    events = start_function("SesEventsFunction", {**environment, "GUARDRAIL_MIN_EMAILS": "1"})
+    (email,) = (each for each in ses.accepted() if each.destination == ("sent@example.com",))
+    again = dataclasses.replace(email, message_id=f"{email.message_id}-again")
+    reported = [event_of(email, name) for name in ("Send", "Bounce", "Complaint")]
+    answer = events.invoke(queued(*reported, event_of(again, "Delivery"), "no event of SES"))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "4"}]}
+    _let_an_email_wait(sender, engine, connection, ses)
+    found: dict[Metric, float] = {}
+    for metric, value in chain.from_iterable(map(_written, (sender, events, unsubscribe))):
+        found[metric] = max(value, found.get(metric, 0))
+    return found
 
 
-def test_every_alarm_and_widget_looks_at_a_metric_that_was_seen(written: set[Metric]) -> None:
+def _let_an_email_wait(sender: LambdaRuntime, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator) -> None:
+    """While SES's quota is used up, an email becomes overdue, and at last so much that it is held."""
+    campaign_lifecycle.start_campaign(engine, make_campaign(connection, ["waiting@example.com"]))
+    ses.add_fault("daily_quota")
+    sender.invoke({})
+    pass_time(engine, MINUTE)
+    assert sender.invoke({})["sent"] == 0
+    pass_time(engine, DAY)
+    assert sender.invoke({})["campaigns_held"] > 0
+
+
+def test_every_alarm_and_widget_looks_at_a_metric_that_was_seen(written: dict[Metric, float]) -> None:
     wanted = {metric for metric in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if metric[0] == OWN}
     # The functions ran as the deployment "test", which is how the template names them.
     variables = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
     assert variables["POWERTOOLS_SERVICE_NAME"] == {"Ref": "DeploymentId"}
-    seen = {(*metric[:3], "${DeploymentId}") for metric in written if metric[3] == "test"}
+    # Seen with what it counts, not only as a nought.
+    seen = {(*metric[:3], "${DeploymentId}") for metric, value in written.items() if metric[3] == "test" and value > 0}
     assert len(wanted) > 15
     assert wanted - seen == set()
+
+
+def test_every_metric_is_explained(written: dict[Metric, float]) -> None:
+    explained = set(re.findall(r"^\| `([\w/]+)` \| `(\w+)` \|", ALARMS_PAGE, re.MULTILINE))
+    used = {(namespace, name) for namespace, name, _, _ in (*_metrics_of_alarms(), *_metrics_of_the_dashboard())}
+    assert explained == used | {(namespace, name) for namespace, name, _, _ in written}
 
 
 @pytest.mark.parametrize(
@@ -149,12 +180,11 @@ def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metri
 
 
 def test_every_alarm_tells_somebody_and_is_explained() -> None:
-    explained = (MIGRATIONS.parent / "docs/operations/alarms.md").read_text()
     alarms = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
     assert len(alarms) >= 12
     for name, alarm in alarms.items():
         assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}]
-        assert f"## {name}" in explained
+        assert f"## {name}" in ALARMS_PAGE
 
 
 def test_every_log_group_forgets() -> None:
