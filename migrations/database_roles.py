@@ -44,7 +44,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         # Not whose database it is: a copy that must not send could make itself the sender.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
         "suppressions": "SELECT, INSERT, UPDATE, DELETE",
-        "workflow_steps": "SELECT, INSERT, UPDATE, DELETE",
+        "workflow_steps": "SELECT, INSERT, DELETE",
         "workflows": "SELECT, INSERT, UPDATE, DELETE",
     },
     "sender": {
@@ -67,11 +67,10 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "sender_state": "SELECT, UPDATE",
         "suppressions": "SELECT",
         "workflow_steps": "SELECT",
-        "workflows": "SELECT",
     },
     # What SES reports, and replies.
     "events": {
-        "audit_log": "SELECT, INSERT",
+        "audit_log": "SELECT (id, action, entity_type, entity_id, detail), INSERT",
         "campaign_steps": "SELECT",
         "campaigns": """SELECT, UPDATE (status, row_work, failure_reason, paused_at, completed_at, last_run_at,
             updated_at, current_workflow_step, responses_received, emails_sent_count, emails_sent, emails_failed_count,
@@ -121,12 +120,12 @@ _ITS_ADDRESSES = """ARRAY(SELECT lower(btrim(email)) FROM leads WHERE email IS N
                           UNION SELECT lower(btrim(to_address)) FROM emails WHERE to_address IS NOT NULL)"""
 _VISIBLE_ROWS = {
     "leads": f"id::text = {_ONE_LEAD}",
-    "emails": f"lead_id::text = {_ONE_LEAD}",
-    "scheduled_emails": f"lead_id::text = {_ONE_LEAD}",
-    "unsubscribes": f"lead_id::text = {_ONE_LEAD}",
     "suppressions": f"value = ANY ({_ITS_ADDRESSES})",
+    "scheduled_emails": f"lead_id::text = {_ONE_LEAD}",
+    "emails": f"lead_id::text = {_ONE_LEAD}",
+    "unsubscribes": f"lead_id::text = {_ONE_LEAD}",
 }
-"""What the public page's user sees of each table; everybody else sees all."""
+"""What the public page's user sees of each table; everybody else sees all. In the order in which transactions lock."""
 
 
 class UsersMissing(Exception):
