@@ -144,6 +144,13 @@ def test_somebody_works_with_every_table() -> None:
     assert granted == {*metadata.tables, "alembic_version"}
 
 
+def test_the_documentation_creates_every_user() -> None:
+    text = (MIGRATIONS.parent / "docs/operations/deploy.md").read_text()
+    users = database_roles.users("sendledger").values()
+    assert [user for user in users if f"CREATE ROLE {user} LOGIN;" not in text] == []
+    assert f"GRANT rds_iam TO {', '.join(users)};" in text
+
+
 def test_what_was_granted_before_and_is_no_longer_needed_goes(engine: sa.Engine) -> None:
     sender_user = database_roles.users(OWNER)["sender"]
     with engine.begin() as connection:
