@@ -41,32 +41,47 @@ class Order:
 
     Rows without a time are older than all others. The column should not change while people turn pages: a row that
     moves may be seen twice or not at all.
+
+    `within` is a column that has one `value` in the whole list, and an index that has it before the others. It is
+    compared as a range and becomes part of the order, which then only that index has. Compared with = it would not
+    matter to the order, and of a large table the planner may take the index of the id and pass over all other rows.
     """
 
     table: sa.Table
     sort: str = NEWEST_FIRST
+    within: sa.Column[Any] | None = None
+    value: object = None
 
     def by(self, rows: sa.FromClause | None = None) -> list[sa.ColumnElement[Any]]:
         """What to order by; `rows` is a selection of the table's columns, if the query reads one."""
-        keys = [_not_null(column) for column in self._columns(self.table if rows is None else rows)]
+        selected = self.table if rows is None else rows
+        keys = [_not_null(column) for column in self._columns(selected)]
+        if self.within is not None:
+            keys.insert(0, selected.c[self.within.name])
         return [key.desc() for key in keys] if self._is_downwards else keys
 
     def after(self, cursor: str | None) -> list[sa.ColumnElement[bool]]:
-        """The condition of being on a later page than the one that the cursor is from; none without a cursor.
+        """The conditions of being in the list, on a later page than the one that the cursor is from.
 
         Raises:
             InvalidInput: the cursor is not one that a page of this list in this order has returned.
         """
+        inside = [] if self.within is None else [self.within >= self.value, self.within <= self.value]
         if cursor is None:
-            return []
+            return inside
         columns = self._columns(self.table)
         match _decode(cursor):
             case [self.table.name, self.sort, *values] if len(values) == len(columns):
-                last = sa.tuple_(*(_literal(column, value) for column, value in zip(columns, values, strict=True)))
+                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
             case _:
                 raise _bad_cursor()
-        here = sa.tuple_(*(_not_null(column) for column in columns))
-        return [here < last if self._is_downwards else here > last]
+        here = [_not_null(column) for column in columns]
+        if self.within is None:
+            row, end = sa.tuple_(*here), sa.tuple_(*last)
+            return [row < end if self._is_downwards else row > end]
+        # Not < or >: the planner guesses from the first column how many rows are left, and there that would be none.
+        row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
+        return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
 
     def cursor(self, row: sa.RowMapping) -> str:
         """The cursor of a page that ends with this row, which has the columns by their names."""

@@ -5,6 +5,9 @@ Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_email
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,7 +15,7 @@ import sqlalchemy as sa
 from sendledger import audit_log, pagination
 from sendledger.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.pagination import Page
-from sendledger.tables import campaigns, scheduled_emails
+from sendledger.tables import TERMINAL_STATUSES, campaigns, scheduled_emails
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -63,27 +66,37 @@ def list_page(
     if error_code is not None and status is None:
         status = "failed"  # only these have a code; said so that the partial index applies
     order = pagination.Order(_table, _checked_order(status, sort))
-    equal = {
+    filters = {
         _table.c.campaign_id: campaign_id,
         _table.c.status: status,
         _table.c.workflow_step_number: step,
         _table.c.lead_id: lead_id,
         _table.c.error_code: error_code,
     }
-    query = sa.select(*_SCHEDULED_EMAIL).where(
-        *(column == value for column, value in equal.items() if value is not None)
-    )
-    page = query.where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
-    if lead_id is not None or status == "sending":
+    equal = {column: value for column, value in filters.items() if value is not None}
+    if lead_id is not None or status == "sending" or error_code == "outcome_unknown":
         # Few. They are looked up, then sorted: the order of the ids would lead past the whole ledger to them.
-        few = query.where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
+        few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
-    elif status is not None and campaign_id is None and error_code != "outcome_unknown":
+        return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
+    if status in TERMINAL_STATUSES:
+        order = replace(order, within=_table.c.status, value=equal.pop(_table.c.status))
+    elif status is None and campaign_id is not None:
+        order = replace(order, within=_table.c.campaign_id, value=equal.pop(_table.c.campaign_id))
+    page = _matching(equal).where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
+    if status in TERMINAL_STATUSES:
+        # As the partial index says it.
+        page = page.where(_table.c.status.in_(TERMINAL_STATUSES))
+    if status is not None and campaign_id is None:
         # The indexes begin with the campaign: the first ones of each, and of those the first.
         of_each = page.where(_table.c.campaign_id == campaigns.c.id).correlate(campaigns).lateral()
         page = sa.select(of_each).select_from(campaigns.join(of_each, sa.true()))
         page = page.order_by(*order.by(of_each)).limit(limit + 1)
     return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
+
+
+def _matching(equal: Mapping[sa.Column[Any], object]) -> sa.Select[Any]:
+    return sa.select(*_SCHEDULED_EMAIL).where(*(column == value for column, value in equal.items()))
 
 
 def _checked_order(status: str | None, sort: str | None) -> str:

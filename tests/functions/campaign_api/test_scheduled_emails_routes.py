@@ -51,7 +51,7 @@ def test_ledger_is_filtered(api: ApiClient, engine: sa.Engine, path: str) -> Non
         connection.execute(sa.update(scheduled_emails).where(scheduled_emails.c.id == one["id"]).values(failed))
     ids = [row["id"] for row in everything]
     for where in (path, ""):
-        assert [row["id"] for row in rows(api, where, status="pending")] == ids[1:]
+        assert sorted(row["id"] for row in rows(api, where, status="pending")) == ids[1:]
         assert [row["id"] for row in rows(api, where, error_code="outcome_unknown")] == [one["id"]]
         assert rows(api, where, error_code="outcome_unknown", status="sent") == []
         assert {row["lead_id"] for row in rows(api, where, lead_id=one["lead_id"])} == {one["lead_id"]}
