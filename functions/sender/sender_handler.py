@@ -18,6 +18,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger import database, diagnose, send_email, sender
+from sendledger.send_chunks import TickSummary
 from sendledger.settings import DatabaseSettings, SenderSettings, at_cold_start
 
 SPARE_SECONDS = 2.0
@@ -76,7 +77,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return summary.as_dict()
 
 
-def _count(summary: sender.TickSummary) -> None:
+def _count(summary: TickSummary) -> None:
     """What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value."""
     metrics.add_metric("Claimed", MetricUnit.Count, summary.claimed)
     for name, value in {

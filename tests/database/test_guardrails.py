@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger import campaign_lifecycle
 from sendledger.guardrails import Limits
-from sendledger.sender import Resources, TickSummary, send_due_emails
+from sendledger.send_chunks import TickSummary
+from sendledger.sender import Resources, send_due_emails
 from sendledger.settings import SesEventsSettings
 from sendledger.take_in_events import TakenIn, take_in_events
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses

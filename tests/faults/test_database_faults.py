@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, database, sender
-from sendledger.sender import Resources, TickSummary, send_due_emails
+from sendledger import campaign_lifecycle, database, send_chunks
+from sendledger.send_chunks import TickSummary
+from sendledger.sender import Resources, send_due_emails
 from sendledger.settings import DatabaseSettings
 from tests.campaigns import campaign_row, make_campaign
 from tests.conftest import url_as
@@ -28,7 +29,7 @@ SECONDS = 60.0
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "MAX_CHUNK", 4)
+    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 4)
 
 
 def started(engine: sa.Engine, connection: sa.Connection, leads: int = LEADS) -> uuid.UUID:
@@ -90,7 +91,7 @@ def test_restart_of_the_database_in_the_middle_of_a_tick(
     resources: Resources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sender, "MAX_CHUNK", 10)
+    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 10)
     campaign_id = started(engine, connection, 100)
     connection.close()
     ses.account.latency_ms = 200

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, claim_emails, database, record_results, sender
+from sendledger import campaign_lifecycle, claim_emails, database, record_results, send_chunks
 from sendledger.errors import IllegalTransition
 from sendledger.record_results import Acceptance
 from sendledger.send_email import SesSender
@@ -221,7 +221,7 @@ class Campaigns(RuleBasedStateMachine):
 def test_every_life_of_campaigns_keeps_the_invariants(
     database_url: str, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "MAX_CHUNK", 3)
+    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
     # Time passes here without ticks, which the late guard would take for an outage.
     resources = sender_resources(
         sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="10000000", SENDER_THREADS="4"

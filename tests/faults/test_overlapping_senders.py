@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, claim_emails, record_results, sender
+from sendledger import campaign_lifecycle, claim_emails, record_results, send_chunks
 from sendledger.errors import IllegalTransition
 from sendledger.record_results import SendResult
 from sendledger.send_email import Answer, SendOutcome
@@ -182,7 +182,7 @@ def test_pauses_and_resumes_that_race_with_senders(
     resources: Resources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sender, "MAX_CHUNK", 7)
+    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 7)
     campaign_ids = [make_campaign(connection, 40, [NO_DELAY, NO_DELAY]) for _ in range(3)]
     for campaign_id in campaign_ids:
         campaign_lifecycle.start_campaign(engine, campaign_id)

@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, send_email, sender, sender_state
+from sendledger import campaign_lifecycle, send_chunks, sender_state, ses_connection
 from sendledger.record_results import MAX_ATTEMPTS, Acceptance, settle_as_sent
 from sendledger.sender import Resources, send_due_emails
+from sendledger.ses_connection import SesConnection
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 from tests.invariants import assert_ledger_is_consistent, let_it_settle
 
@@ -33,7 +34,7 @@ def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
 
 @pytest.fixture
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send_email, "READ_TIMEOUT", 0.5)
+    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
 
 
 @pytest.mark.usefixtures("short_timeout")
@@ -188,7 +189,7 @@ def test_unreachable_ses_is_tried_again_later_three_times_at_most(
     def refuse(self: object) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(send_email._Connection, "open", refuse)
+    monkeypatch.setattr(SesConnection, "open", refuse)
     for attempt in range(1, MAX_ATTEMPTS):
         assert send_due_emails(resources, SECONDS).retried == LEADS
         assert {row["retry_count"] for row in rows_of(engine, campaign_id)} == {attempt}
@@ -208,7 +209,7 @@ def test_retries_of_emails_that_failed_together_are_spread(
     def refuse(self: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(send_email._Connection, "open", refuse)
+    monkeypatch.setattr(SesConnection, "open", refuse)
     send_due_emails(resources, SECONDS)
     times = sorted(row["scheduled_for"] for row in rows_of(engine, campaign_id))
     assert times[-1] - times[0] > dt.timedelta(seconds=5)
@@ -218,8 +219,8 @@ def test_retries_of_emails_that_failed_together_are_spread(
 def test_tick_ends_within_its_time_though_every_call_stalls(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "MAX_CALL_SECONDS", 0.6)
-    monkeypatch.setattr(sender, "FINISH_SECONDS", 1.0)
+    monkeypatch.setattr(send_chunks, "MAX_CALL_SECONDS", 0.6)
+    monkeypatch.setattr(send_chunks, "FINISH_SECONDS", 1.0)
     ses.account.max_send_rate = 5
     ses.add_fault("stall", count=None)
     threads = threading.active_count()

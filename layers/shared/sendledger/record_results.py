@@ -184,9 +184,9 @@ def record(
     May be repeated after a lost answer to COMMIT: rows that are recorded already no longer match.
     """
     campaign_ids = {result.email.campaign_id for result in results}
-    connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted(campaign_ids)})
+    connection.execute(_LOCK_CAMPAIGNS, {"ids": list(campaign_ids)})
     lead_ids = {result.email.lead["lead_id"] for result in results if result.email.lead is not None}
-    connection.execute(_LOCK_LEADS, {"ids": sorted(lead_ids)})
+    connection.execute(_LOCK_LEADS, {"ids": list(lead_ids)})
     now = time.monotonic()
     rows = connection.execute(
         _RECORD,

@@ -9,21 +9,17 @@ they do (docs/decisions). A test compares the bytes with those of boto3's own `s
 from __future__ import annotations
 
 import enum
-import http.client
+import functools
 import json
-import math
 import re
-import select
-import socket
 import ssl
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
-from typing import Any, cast
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore import exceptions
@@ -31,12 +27,7 @@ from botocore.awsrequest import HeadersDict, create_request_object, prepare_requ
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
-CONNECT_TIMEOUT = 3.0
-READ_TIMEOUT = 10.0
-"""Seconds; an email without an answer by then has an unknown outcome."""
-
-IDLE_SECONDS = 1.0
-"""A connection that has rested longer than this is looked at before it is used again."""
+from sendledger.ses_connection import CONNECT_TIMEOUT, READ_TIMEOUT, BadResponse, Response, SesConnection
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
@@ -53,11 +44,6 @@ class Answer(enum.Enum):
     RETRY_LATER = "retry this row later"
     UNKNOWN = "unknown"
     NOT_CALLED = "SES was not called"
-
-    @property
-    def proves_unsent(self) -> bool:
-        """SES has certainly not accepted the email, so that it may be sent later."""
-        return self not in (Answer.SENT, Answer.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -132,49 +118,6 @@ def _snake(code: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", code.removesuffix("Exception")).lower()
 
 
-class _Connection:
-    """One kept-alive connection of one thread, by the standard library's HTTP client.
-
-    The steps are apart so that it is known whether SES can have seen a request: not before `write`.
-    """
-
-    def __init__(self, endpoint: SplitResult, tls: ssl.SSLContext) -> None:
-        host = endpoint.hostname or ""
-        self._http: http.client.HTTPConnection
-        if endpoint.scheme == "https":
-            self._http = http.client.HTTPSConnection(host, endpoint.port, timeout=CONNECT_TIMEOUT, context=tls)
-        else:
-            self._http = http.client.HTTPConnection(host, endpoint.port, timeout=CONNECT_TIMEOUT)
-        self._path = endpoint.path
-        self._used_at = -math.inf
-
-    def open(self) -> None:
-        """Connect, or make sure that SES has not closed the connection while it idled."""
-        if self._http.sock is not None and time.monotonic() - self._used_at > IDLE_SECONDS:
-            # Something to read before anything was asked is the end of the connection.
-            readable, _, _ = select.select([self._http.sock], [], [], 0)
-            if readable:
-                self._http.close()
-        if self._http.sock is None:
-            self._http.connect()  # sets TCP_NODELAY
-            cast(socket.socket, self._http.sock).settimeout(READ_TIMEOUT)
-
-    def write(self, method: str, headers: Mapping[str, Any], body: bytes) -> None:
-        self._http.putrequest(method, self._path, skip_host=True, skip_accept_encoding=True)
-        for name, value in headers.items():
-            self._http.putheader(name, value)
-        self._http.endheaders(body)
-
-    def read(self) -> tuple[int, list[tuple[str, str]], bytes]:
-        response = self._http.getresponse()
-        content = response.read()
-        self._used_at = time.monotonic()
-        return response.status, response.getheaders(), content
-
-    def close(self) -> None:
-        self._http.close()
-
-
 class SesSender:
     """Sends emails; usable from many threads at once, each with a connection of its own. Make one for each tick."""
 
@@ -193,12 +136,21 @@ class SesSender:
         # No parameter of ours has a part in the choice of the endpoint, so it is made once.
         self._endpoint_url, _, properties = client._resolve_endpoint_ruleset(self._operation, {}, self._context)
         self._context["endpoint_properties"] = properties
+        # What the client's signer would find out again for each request, asking its event handlers, who have no say
+        # in SES. Its credentials are asked each time: those that are about to expire are renewed.
+        self._signer = client._request_signer
+        signing = self._context.get("signing", {})
+        self._signed_for = (
+            signing.get("signing_name", self._signer.signing_name),
+            signing.get("region", self._signer.region_name),
+            self._context.get("auth_type") or self._signer.signature_version,
+        )
         self._user_agent = client._user_agent_creator.to_string()
         base = urlsplit(self._endpoint_url)
         self._endpoint = base._replace(path=base.path.rstrip("/") + self._operation.http["requestUri"])
         self._tls = ssl.create_default_context(cafile=get_cert_path(client._endpoint.http_session._verify))
         self._threads = threading.local()
-        self._connections: list[_Connection] = []
+        self._connections: list[SesConnection] = []
 
     def close(self) -> None:
         """Close the connections. One that idled until the next tick might have been closed by SES in the meantime."""
@@ -225,50 +177,63 @@ class SesSender:
             message = f"SES could not be reached ({type(error).__name__})."
             return SendOutcome(Answer.RETRY_LATER, error_code="cannot_connect", message=message)
         try:
-            connection.write(request.method, request.headers, request.body)
-            status, headers, body = connection.read()
+            connection.write(request)
+            response = connection.read()
         except TimeoutError:
             connection.close()
             message = f"SES did not answer within {READ_TIMEOUT:.0f} s."
             return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, BadResponse) as error:
             connection.close()
             message = f"The connection to SES broke ({type(error).__name__})."
             return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
-        return self._outcome(status, headers, body)
+        return self._outcome(response)
 
-    def _connection(self) -> _Connection:
-        found: _Connection | None = getattr(self._threads, "connection", None)
+    def _connection(self) -> SesConnection:
+        found: SesConnection | None = getattr(self._threads, "connection", None)
         if found is None:
-            found = self._threads.connection = _Connection(self._endpoint, self._tls)
+            found = self._threads.connection = SesConnection(self._endpoint, self._tls)
             self._connections.append(found)
         return found
 
-    def _request(self, email: OutgoingEmail, configuration_set: str | None) -> Any:
+    def _request(self, email: OutgoingEmail, configuration_set: str | None) -> bytes:
+        """The signed request as it goes over the wire."""
         parameters = send_email_parameters(email, configuration_set)
         request = self._client._serializer.serialize_to_request(parameters, self._operation)
         prepare_request_dict(
             request, endpoint_url=self._endpoint_url, user_agent=self._user_agent, context=dict(self._context)
         )
-        signed = create_request_object(request)
-        self._client._request_signer.sign("SendEmail", signed)
-        prepared = signed.prepare()
-        if "Host" not in prepared.headers:
-            prepared.headers["Host"] = self._endpoint.netloc
-        return prepared
+        unsigned = create_request_object(request)
+        self._signer.get_auth_instance(*self._signed_for).add_auth(unsigned)
+        signed = unsigned.prepare()
+        if "Host" not in signed.headers:
+            signed.headers["Host"] = self._endpoint.netloc
+        lines = [f"{signed.method} {self._endpoint.path} HTTP/1.1"]
+        for name, value in signed.headers.items():
+            lines.append(f"{name}: {value if isinstance(value, str) else value.decode('latin-1')}")
+        head = "\r\n".join((*lines, "", ""))
+        if head.count("\n") != len(lines) + 1:
+            raise ValueError("a header with a line break")
+        return head.encode("latin-1") + bytes(signed.body)
 
-    def _outcome(self, status: int, headers: list[tuple[str, str]], body: bytes) -> SendOutcome:
-        if 200 <= status < 300:
+    def _outcome(self, response: Response) -> SendOutcome:
+        if 200 <= response.status < 300:
             # Without a readable id it is accepted all the same; the Send event brings the id.
-            return SendOutcome(Answer.SENT, message_id=_message_id(body))
-        response = {"status_code": status, "headers": HeadersDict(headers), "body": body, "context": {}}
+            return SendOutcome(Answer.SENT, message_id=_message_id(response.body))
+        answered = {
+            "status_code": response.status,
+            "headers": HeadersDict(response.headers),
+            "body": response.body,
+            "context": {},
+        }
         try:
-            parsed = self._client._response_parser.parse(response, self._operation.output_shape)
+            parsed = self._client._response_parser.parse(answered, self._operation.output_shape)
         except exceptions.ResponseParserError:
             parsed = {}
         error = parsed.get("Error", {})
-        code, message = str(error.get("Code") or status), str(error.get("Message") or f"HTTP status {status}")
-        answer = classify(code, message, status)
+        code = str(error.get("Code") or response.status)
+        message = str(error.get("Message") or f"HTTP status {response.status}")
+        answer = classify(code, message, response.status)
         name = "outcome_unknown" if answer is Answer.UNKNOWN else _snake(code)
         return SendOutcome(answer, error_code=name, message=message[:1000])
 
@@ -319,6 +284,7 @@ def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -
     return parameters
 
 
+@functools.lru_cache(maxsize=1024)
 def mailbox(value: str) -> str:
     """A mailbox with its display name encoded as RFC 2047 asks; SES takes ASCII here."""
     return formataddr(parseaddr(value))

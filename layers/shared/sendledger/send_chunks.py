@@ -1,0 +1,330 @@
+"""Sending chunk after chunk: claim → compose → reserve → fence → send → record → complete, until nothing is due.
+
+The main thread speaks with the database and composes; the threads of `ses_threads` speak with SES. While one chunk is
+on its way the next is claimed and fenced and the last one recorded, so that the SES rate is used without gaps. Writes
+`sender_state` (the timetable and the stop); the other tables through the modules that it calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+import uuid
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger import campaign_lifecycle, claim_emails, database, guardrails, record_results, sender_state
+from sendledger.claim_emails import ClaimedEmail
+from sendledger.compose_email import Composer
+from sendledger.errors import IllegalTransition
+from sendledger.record_results import SendResult
+from sendledger.render_email import RenderError
+from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome
+from sendledger.ses_threads import Call, ReadyEmail, SesThreads
+from sendledger.settings import SenderSettings
+from sendledger.step_contents import StepContents
+
+MAX_CHUNK = 500
+"""Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
+
+FINISH_SECONDS = 5.0
+"""Kept at the end of a tick for recording the last results and giving back what was claimed."""
+
+POLL_SECONDS = 0.01
+"""How often the main thread looks for results."""
+
+FENCE_SECONDS = 0.1
+"""How long before its reserved time a chunk is fenced."""
+
+QUOTA_STOP_SECONDS = 600
+"""How long all sending rests after SES says that the daily quota is used up."""
+
+logger = Logger(child=True)
+
+
+@dataclass
+class TickSummary:
+    """What one tick did. `stopped` says why nothing (more) was sent, if anything kept it from sending."""
+
+    claimed: int = 0
+    sent: int = 0
+    failed: int = 0
+    skipped: int = 0
+    released: int = 0
+    retried: int = 0
+    unknown: int = 0
+    swept: int = 0
+    campaigns_started: int = 0
+    campaigns_completed: int = 0
+    campaigns_paused: int = 0
+    campaigns_held: int = 0
+    senders_started: int = 0
+    # The tag `attempt` of every email that it sent, and of the events of SES about them.
+    claim_token: str | None = None
+    rate: float = 0.0
+    stopped: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        # asdict would make a Counter of the pairs of a Counter.
+        return {**asdict(self), "left_out": dict(self.left_out)}
+
+
+@dataclass(frozen=True)
+class SendingLimits:
+    """What SES lets this account send."""
+
+    rate: float
+    """Emails per second, with the safety factor."""
+    remaining: float
+    """Emails in these 24 hours; infinity where there is no limit."""
+
+
+def last_call(deadline: float) -> float:
+    """Until when calls may begin in a tick that ends at `deadline`: the last one may take its full time, and its result
+    must still be written."""
+    return deadline - MAX_CALL_SECONDS - FINISH_SECONDS
+
+
+class ChunkSender:
+    """Sends under one claim token; made for one tick, which it must not outlive."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        ses_client: Any,
+        settings: SenderSettings,
+        limits: SendingLimits,
+        summary: TickSummary,
+        deadline: float,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._summary = summary
+        self._deadline = deadline
+        self._stop_sending_at = last_call(deadline)
+        self._token = uuid.uuid4()
+        summary.claim_token = str(self._token)
+        self._full_rate = self._rate = limits.rate
+        self._slowed_at = -math.inf
+        self._allowance = limits.remaining
+        threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
+        self._threads = SesThreads(
+            ses_client, settings.ses_configuration_set, limits.rate, threads, self._stop_sending_at
+        )
+        self._in_flight = 0
+        self._unrecorded: list[SendResult] = []
+        self._composer = Composer(settings)
+        self._contents = StepContents(settings.sender_from_address)
+        self._ready: deque[ReadyEmail] = deque()
+        self._touched: set[uuid.UUID] = set()
+        self._to_pause: dict[uuid.UUID, str] = {}
+
+    def run(self, only: int | None = None) -> None:
+        """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
+        try:
+            if only is not None:
+                self._claim_one(only)
+            while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
+                if not self._ready and (only is not None or not self._claim()):
+                    if not self._in_flight and not self._unrecorded:
+                        break
+                    self._wait(self._stop_sending_at, at_most=0)
+                    continue
+                self._send_chunk()
+            # The quota may be used up with calls still waiting for their time.
+            self._wait(self._stop_sending_at, at_most=0)
+        finally:
+            self._finish()
+
+    def _chunk_size(self) -> int:
+        return max(1, min(MAX_CHUNK, int(self._rate), int(min(self._allowance, MAX_CHUNK))))
+
+    def _claim(self) -> bool:
+        with self._engine.begin() as connection:
+            claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
+            if not claimed and not self._in_flight and not self._unrecorded:
+                claimed = claim_emails.claim_suspect(connection, self._token)
+            self._contents.load(connection, claimed)
+        self._compose(claimed)
+        return bool(claimed)
+
+    def _claim_one(self, scheduled_email_id: int) -> None:
+        with self._engine.begin() as connection:
+            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            claimed = [email] if email is not None else []
+            self._contents.load(connection, claimed)
+        if not claimed:
+            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+        self._compose(claimed)
+
+    def _compose(self, claimed: list[ClaimedEmail]) -> None:
+        """Compose what was claimed; what cannot be rendered has its result at once."""
+        self._summary.claimed += len(claimed)
+        for email in claimed:
+            if email.lead is None or not (email.lead["email"] or "").strip():
+                self._ready.append(ReadyEmail(email, None))  # the fence turns it away
+                continue
+            try:
+                composed = self._composer.compose(self._contents.of(email), email, self._token)
+            except Exception as error:
+                # Whatever one lead's data can do wrong fails this email alone.
+                if not isinstance(error, RenderError):
+                    logger.exception("An email could not be composed", extra={"scheduled_email_id": email.id})
+                    error = RenderError("not_composed", f"The email could not be made ({type(error).__name__}).")
+                outcome = SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+                self._unrecorded.append(SendResult(email, outcome, None, time.monotonic()))
+            else:
+                self._ready.append(ReadyEmail(email, composed))
+
+    def _send_chunk(self) -> None:
+        """Reserve time for a chunk, wait for it, fence the chunk and hand it to the threads."""
+        chunk = [self._ready.popleft() for _ in range(min(self._chunk_size(), len(self._ready)))]
+        try:
+            # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
+            self._wait(self._stop_sending_at, at_most=max(len(chunk), self._settings.sender_threads))
+            with self._engine.begin() as connection:
+                wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
+            begin = time.monotonic() + wait
+            self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
+            if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
+                self._ready.extendleft(reversed(chunk))
+                return
+            with self._engine.begin() as connection:
+                fenced = claim_emails.fence(connection, [ready.email for ready in chunk], self._token)
+            sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
+            times = self._times(begin, len(sendable))
+        except BaseException:
+            # Whether or not the fence was committed, SES has not been called for any of them.
+            ended = time.monotonic()
+            self._unrecorded += [
+                SendResult(ready.email, SendOutcome(Answer.NOT_CALLED), None, ended) for ready in chunk
+            ]
+            raise
+        self._summary.left_out.update(fenced.turned_away)
+        self._summary.skipped += sum(
+            count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
+        )
+        self._touched.update(ready.email.campaign_id for ready in chunk if ready.email.id not in fenced.sendable)
+        self._allowance -= len(sendable)
+        self._in_flight += len(sendable)
+        self._threads.send(
+            [Call(ready, due, fenced.sendable[ready.email.id]) for ready, due in zip(sendable, times, strict=True)]
+        )
+
+    def _times(self, begin: float, count: int) -> list[float]:
+        """When to send each email of a chunk whose reserved time begins at `begin`.
+
+        What of that time has gone by already is not made up for, as the time after it belongs to others: it is
+        reserved anew. A chunk that lasts no time to speak of is at a rate that nobody can use up.
+        """
+        now = time.monotonic()
+        missed = min(count, max(0, int((now - begin) * self._rate)))
+        in_time = [max(now, begin + position / self._rate) for position in range(count)]
+        if not missed or count / self._rate < FENCE_SECONDS:
+            return in_time
+        with self._engine.begin() as connection:
+            again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
+        return in_time[missed:] + [again + position / self._rate for position in range(missed)]
+
+    def _wait(self, until: float, at_most: int | None = None) -> None:
+        """Take in and record results until `until`, or until no more than `at_most` calls are under way."""
+        while True:
+            with contextlib.suppress(IndexError):
+                while True:
+                    self._take(self._threads.results.popleft())
+            if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
+                self._record()
+            left = until - time.monotonic()
+            if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most):
+                return
+            # Looking now and then costs less than being woken by every result.
+            self._threads.halt.wait(min(left, POLL_SECONDS))
+
+    def _take(self, result: SendResult) -> None:
+        self._in_flight -= 1
+        self._unrecorded.append(result)
+        match result.outcome.answer:
+            case Answer.SLOW_DOWN:
+                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
+                # refused at the same moment says the same thing once.
+                if result.ended_at - self._slowed_at > 1.0:
+                    self._slowed_at = result.ended_at
+                    self._rate = max(self._rate / 2, min(1.0, self._full_rate))
+            case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
+                self._threads.halt.set()
+            case Answer.PAUSE_CAMPAIGN:
+                message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
+                self._to_pause.setdefault(result.email.campaign_id, message)
+
+    def _record(self) -> None:
+        """Write the results at hand; a lost connection is tried again until the tick's end."""
+        results = self._unrecorded
+        while True:
+            try:
+                with self._engine.begin() as connection:
+                    recorded = record_results.record(connection, results, self._token)
+                    self._to_pause |= guardrails.provider_errors(connection, _refused(results), self._settings)
+                break
+            except sa.exc.DBAPIError as error:
+                if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
+                    raise
+                logger.warning("The results could not be written yet", exc_info=True)
+                time.sleep(0.2)
+        self._unrecorded = []
+        self._stop_all(results)
+        summary, counts = self._summary, recorded.counts
+        summary.sent += counts["sent"]
+        summary.failed += counts["failed"]
+        summary.unknown += counts["unknown"]
+        summary.retried += counts["retry"]
+        summary.released += counts["pending"] + counts["cancelled"]
+        self._touched |= recorded.campaign_ids
+        if not any(result.outcome.answer is Answer.SLOW_DOWN for result in results):
+            self._rate = min(self._full_rate, self._rate * 1.1)
+        self._pause_refused()
+
+    def _stop_all(self, results: list[SendResult]) -> None:
+        """Stop every sender where SES said so; in a transaction of its own, as all senders share that row."""
+        answers = {result.outcome.answer: result.outcome for result in results}
+        outcome = answers.get(Answer.STOP_UNTIL_OPERATOR) or answers.get(Answer.STOP_FOR_A_WHILE)
+        if outcome is None:
+            return
+        code, reason = outcome.error_code or "stopped", outcome.message or ""
+        seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
+        self._summary.stopped = f"{code}: {reason}"
+        with self._engine.begin() as connection:
+            sender_state.stop(connection, code, reason, seconds)
+
+    def _pause_refused(self) -> None:
+        while self._to_pause:
+            campaign_id, reason = self._to_pause.popitem()
+            with contextlib.suppress(IllegalTransition):
+                campaign_lifecycle.pause_campaign(self._engine, campaign_id, reason=reason)
+                self._summary.campaigns_paused += 1
+
+    def _finish(self) -> None:
+        """End the threads, write the last results, give back the rest and complete what is done."""
+        self._threads.close()
+        self._wait(0.0)
+        if self._unrecorded:
+            self._record()
+        if self._ready:
+            with self._engine.begin() as connection:
+                self._summary.released += claim_emails.release(
+                    connection, [ready.email for ready in self._ready], self._token
+                )
+        for campaign_id in self._touched:
+            self._summary.campaigns_completed += campaign_lifecycle.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _refused(results: list[SendResult]) -> set[uuid.UUID]:
+    """The campaigns with emails that SES was asked to send and did not say that it has."""
+    refusals = [result for result in results if result.outcome.answer in (Answer.FAIL_ROW, Answer.UNKNOWN)]
+    # What could not be rendered never got as far as SES.
+    return {result.email.campaign_id for result in refusals if result.rendered is not None}

@@ -1,0 +1,159 @@
+"""One kept-alive HTTP/1.1 connection to SES: a request in, the response out. Uses no table.
+
+Its steps are apart so that the caller knows, when one fails, whether SES can have seen the request: not before `write`.
+Nothing here repeats a request. Responses are read by httptools, which is llhttp, the parser of Node.js; the standard
+library's takes more time than all else that a call needs (docs/decisions).
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import ssl
+import time
+from urllib.parse import SplitResult
+
+import httptools
+
+CONNECT_TIMEOUT = 3.0
+READ_TIMEOUT = 10.0
+"""Seconds; an email without an answer by then has an unknown outcome."""
+
+IDLE_SECONDS = 1.0
+"""A connection that has rested longer than this is looked at before it is used again."""
+
+
+class BadResponse(Exception):
+    """What came back is not a whole HTTP response: it says nothing about the request."""
+
+
+class SesConnection:
+    """A connection for one thread at a time: `open`, `write`, `read`, and after any error `close`."""
+
+    def __init__(self, endpoint: SplitResult, tls: ssl.SSLContext) -> None:
+        self._address = (endpoint.hostname or "", endpoint.port or (443 if endpoint.scheme == "https" else 80))
+        self._tls = tls if endpoint.scheme == "https" else None
+        self._socket: socket.socket | None = None
+        self._used_at = -math.inf
+        self._answer_by = 0.0
+
+    def open(self) -> None:
+        """Connect, or make sure that SES has not closed the connection while it idled.
+
+        Raises:
+            ssl.SSLCertVerificationError: the server cannot prove that it is SES.
+            OSError: there is no connection.
+        """
+        if self._socket is not None and time.monotonic() - self._used_at > IDLE_SECONDS:
+            # Something to read before anything was asked is the end of the connection.
+            readable, _, _ = select.select([self._socket], [], [], 0)
+            if readable:
+                self.close()
+        if self._socket is None:
+            self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, CONNECT_TIMEOUT)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def write(self, request: bytes) -> None:
+        """Send a request, all of it.
+
+        Raises:
+            OSError: any part of it may have arrived.
+        """
+        assert self._socket is not None  # noqa: S101 (for the type checker: it is open)
+        self._answer_by = time.monotonic() + READ_TIMEOUT
+        self._socket.settimeout(READ_TIMEOUT)
+        self._socket.sendall(request)
+
+    def read(self) -> Response:
+        """Wait for the response to what was written.
+
+        Raises:
+            TimeoutError: it was not complete `READ_TIMEOUT` after the request was begun.
+            OSError: the connection broke.
+            BadResponse: what came is not HTTP, or not all of it came.
+        """
+        assert self._socket is not None  # noqa: S101
+        response = Response()
+        while not response.is_complete:
+            # One byte now and then shall not keep the sender for longer than silence would.
+            self._socket.settimeout(max(0.001, self._answer_by - time.monotonic()))
+            if received := self._socket.recv(65536):
+                response.take_in(received)
+            else:
+                response.take_in_end()
+        self._used_at = time.monotonic()
+        if not response.is_reusable:
+            self.close()
+        return response
+
+    def close(self) -> None:
+        """End the connection, if there is one; the next `open` makes another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Response:
+    """A response as far as it has come; the parser calls the methods named `on_…`."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._body: list[bytes] = []
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.is_complete = False
+        self.is_reusable = False
+        """Whether the connection may carry another request."""
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self._body)
+
+    def take_in(self, received: bytes) -> None:
+        try:
+            self._parser.feed_data(received)
+        except Exception as error:
+            # More than was asked for, after the end of the response, does not make it wrong.
+            self.is_reusable = False
+            if not self.is_complete:
+                raise BadResponse(type(error).__name__) from error
+
+    def take_in_end(self) -> None:
+        """The server has closed the connection, which may be its way to end a response."""
+        if not 200 <= self.status < 300:
+            raise BadResponse("the connection ended before the response")
+        # Whatever is missing of the body, SES has accepted the email.
+        self.is_complete = True
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            raise BadResponse("more than one response")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.status < 200:
+            # An interim response; the one that counts follows.
+            self.headers.clear()
+            self.status = 0
+        else:
+            self.is_complete = True
+            self.is_reusable = self._parser.should_keep_alive()
