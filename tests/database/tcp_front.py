@@ -64,7 +64,8 @@ class TcpFront:
                 there, back = await asyncio.open_unix_connection(self._unix_socket)
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))
             finally:
-                writer.close()
+                # Closing a connection in TLS waits for the other side.
+                writer.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from local.postgres import Postgres
+from local.rds_certificates import BUNDLE
 from local.ses_simulator import SesSimulator
 from local.template import Template
 from local.threaded_server import RequestHandler, ThreadedServer
@@ -25,7 +27,9 @@ from sendledger.file_bucket import FileBucket
 from sendledger.tables import SCHEMA_REVISION, leads
 from sendledger.unsubscribe_tokens import EmailReference, TokenKey, TokenKeys
 from tests.campaigns import campaign_row, make_batch, make_campaign, rows_of
+from tests.certificates import Authority
 from tests.conftest import admin
+from tests.database.tcp_front import TcpFront
 from tests.functions.conftest import StartFunction
 from tests.functions.lambda_runtime import FunctionError, LambdaRuntime
 from tests.object_store import bucket, object_store, s3
@@ -257,6 +261,35 @@ def test_migrate_function_upgrades_an_empty_database(start_function: StartFuncti
     upgraded = migrate.invoke({})
     assert upgraded["revision"]
     assert migrate.invoke({"action": "current"}) == upgraded
+
+
+@runs("CampaignApiFunction")
+def test_a_deployment_as_it_is_by_default_speaks_tls_and_logs_in_by_iam(
+    start_function: StartFunction, database_url: str, tmp_path: Path
+) -> None:
+    """All of `_open_socket` and `_password_source` as in a deployment; the embedded server believes any token."""
+    authority = Authority("Amazon RDS us-east-1 Root CA ECC384 G1")
+    certificate = authority.certificate_of("localhost").write(tmp_path, "localhost")
+    bundle = tmp_path / "rds-global-bundle.pem"
+    bundle.write_bytes(BUNDLE.read_bytes() + authority.pem)
+    url = make_url(database_url)
+    with TcpFront(str(url.query["unix_sock"]), certificate) as front:
+        environment = {
+            "DATABASE_HOST": "localhost",
+            "DATABASE_PORT": str(front.port),
+            "DATABASE_NAME": str(url.database),
+            "DATABASE_CA_BUNDLE": str(bundle),
+        }
+        api = start_function("CampaignApiFunction", environment)
+        answer = api.invoke(_event("api_request"))
+        assert (answer["statusCode"], json.loads(answer["body"])["status"]) == (200, "ok"), api.log
+        assert front.encrypted == 1
+        # Another authority's certificate: the caller learns nothing, the log names the setting.
+        other = start_function("CampaignApiFunction", {**environment, "DATABASE_CA_BUNDLE": str(BUNDLE)})
+        answer = other.invoke(_event("api_request"))
+        assert answer["statusCode"] >= 500
+        assert "DATABASE_CA_BUNDLE" not in answer["body"]
+        assert "DATABASE_CA_BUNDLE" in other.log
 
 
 @runs("MigrateFunction")
