@@ -26,7 +26,7 @@ import database_roles
 from sendledger import api_keys, audit_log, database
 from sendledger.adopt_campaigns import adopt_existing_campaigns, refuse_other_schema
 from sendledger.adopt_one_campaign import AdoptionOptions
-from sendledger.settings import DatabaseSettings, MigrateSettings
+from sendledger.settings import DatabaseSettings, MigrateSettings, at_cold_start
 
 ACTOR = "migrate_function"
 """Whoever may invoke the function; CloudTrail knows who that was."""
@@ -74,6 +74,8 @@ LONGEST_STATEMENT = 840.0
 """Seconds. The function has 870, and an index on a large table needs them."""
 TIME_TO_END_MS = 120_000
 """What is left when the next campaign is no longer begun."""
+
+at_cold_start(DatabaseSettings.read, MigrateSettings.read)
 
 
 def lambda_handler(event: dict[str, Any] | None, context: LambdaContext) -> dict[str, Any]:

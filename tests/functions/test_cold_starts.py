@@ -38,6 +38,7 @@ WRONG = [
     ("ExportFunction", "FILE_BUCKET", ""),
     ("ExportFunction", "DATABASE_URL", OTHER_DATABASE),
     ("MigrateFunction", "DATABASE_URL", OTHER_DATABASE),
+    ("MigrateFunction", "DATABASE_PORT", SECRET),
 ]
 
 
