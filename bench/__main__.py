@@ -5,7 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHMARKS = ("sending", "scheduling", "statements", "imports", "importing", "senders", "history", "peers")
+BENCHMARKS = (
+    "sending",
+    "scheduling",
+    "statements",
+    "imports",
+    "importing",
+    "senders",
+    "history",
+    "peers",
+    "fairness",
+    "huge",
+)
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or BENCHMARKS

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ import sqlalchemy as sa
 
 from bench.report import Table, write_report
 from local.postgres import Postgres
-from sendledger import campaign_lifecycle, database, send_email, sender
+from sendledger import campaign_lifecycle, database, row_work, send_email, sender
 from sendledger.settings import DatabaseSettings, SenderSettings
 from tests.campaigns import make_campaign
 from tests.conftest import migrate
@@ -58,10 +59,15 @@ ENVIRON = {
 @contextmanager
 def ses_simulator(latency_ms: float) -> Iterator[str]:
     """A simulator in its own process on the second core, without limits."""
-    command = [sys.executable, "-m", "local.ses_simulator", "--port", "0", "--rate", "0", "--quota", "-1"]
-    process = subprocess.Popen(
-        [*pinned(1), *command, "--latency-ms", str(latency_ms)], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    with serving("local.ses_simulator", "--port", "0", "--rate", "0", "--quota", "-1", latency_ms=latency_ms) as url:
+        yield url
+
+
+@contextmanager
+def serving(module: str, *arguments: str, latency_ms: float) -> Iterator[str]:
+    """A server in its own process, which says its URL in its first line."""
+    command = [sys.executable, "-m", module, *arguments, "--latency-ms", str(latency_ms)]
+    process = subprocess.Popen([*pinned(1), *command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1]
@@ -82,19 +88,33 @@ def migrated_database() -> Iterator[str]:
 
 def prepare(url: str, emails: int) -> str:
     """A started campaign whose emails are all due; returns its id."""
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=600.0)
     with engine.connect() as connection:
-        addresses = [f"lead{number}@example.com" for number in range(emails)]
         template = make_template(connection)
-        campaign_id = make_campaign(connection, addresses, email_template_id=template)
-        connection.execute(sa.text("UPDATE leads SET city = 'Porto', country = 'Portugal', job_title = 'Owner'"))
-        connection.commit()
+        campaign_id = make_campaign(connection, [], email_template_id=template)
+        add_leads(connection, campaign_id, emails)
     campaign_lifecycle.start_campaign(engine, campaign_id)
+    row_work.work_until(engine, campaign_id, time.monotonic() + 3600)
     engine.dispose()
     autocommit = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with autocommit.connect() as connection:
         connection.execute(sa.text("VACUUM ANALYZE"))
     return str(campaign_id)
+
+
+def add_leads(connection: sa.Connection, campaign_id: uuid.UUID, leads: int) -> None:
+    """So many leads for the campaign's batch, by one statement; commits."""
+    connection.execute(
+        sa.text("""
+            INSERT INTO leads (email, company_name, contact_name, industry, source, batch_id, city, country, job_title)
+            SELECT 'lead' || n || '-' || substr(batch::text, 1, 8) || '@example.com', 'Company ' || n,
+                   'Ann' || n || ' Lee', 'spa', 'bench', batch, 'Porto', 'Portugal', 'Owner'
+            FROM campaigns, unnest(batch_ids) AS batch, generate_series(1, :leads) AS n
+            WHERE id = :campaign_id
+        """),
+        {"leads": leads, "campaign_id": campaign_id},
+    )
+    connection.commit()
 
 
 def make_template(connection: sa.Connection) -> Any:
@@ -103,7 +123,7 @@ def make_template(connection: sa.Connection) -> Any:
     return make(connection, subject=SUBJECT, body_text=TEXT, body_html=HTML)
 
 
-def run_sender(url: str) -> dict[str, Any]:
+def run_sender(url: str, budget: float = 600.0) -> dict[str, Any]:
     """In the measured process: one tick."""
     resources = sender.Resources(
         engine=database.engine(DatabaseSettings.read({"DATABASE_URL": url})),
@@ -111,7 +131,7 @@ def run_sender(url: str) -> dict[str, Any]:
         settings=SenderSettings.read({**ENVIRON, "SENDER_RATE_SAFETY": "1", **os.environ}),
     )
     usage, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    summary = sender.send_due_emails(resources, 600.0)
+    summary = sender.send_due_emails(resources, budget)
     seconds = time.perf_counter() - started
     return {"emails": summary.sent, "completed": summary.campaigns_completed, **_used(usage, seconds)}
 
@@ -208,9 +228,10 @@ if __name__ == "__main__":
     parser.add_argument("--side", choices=("sender", "boto3"), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--budget", type=float, default=600.0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side == "sender":
-        print(json.dumps(run_sender(options.url)))
+        print(json.dumps(run_sender(options.url, options.budget)))
     elif options.side == "boto3":
         print(json.dumps(run_boto3(os.environ["AWS_ENDPOINT_URL_SESV2"], options.emails, options.threads)))
     else:

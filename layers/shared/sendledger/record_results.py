@@ -21,6 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger import audit_log
+from sendledger.campaign_lifecycle import check_transition
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.errors import Conflict, NotFound
 from sendledger.render_email import CompiledTemplate, RenderedEmail, RenderError, compile_template, lead_variables
@@ -327,12 +328,13 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
 
     Raises:
         NotFound: no such scheduled email.
-        Conflict: its outcome is not unknown, or its campaign has ended in another way than by completing.
+        Conflict: its outcome is not unknown.
+        IllegalTransition: its campaign has ended in another way than by completing.
     """
     campaign_id = _check_unknown(connection, scheduled_email_id)
     status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
-    if status not in ("running", "paused", "completed"):
-        raise Conflict(f"Its campaign is {status}; nothing more is sent from it.", status=status)
+    if status not in ("running", "paused"):
+        status = check_transition("reopen", status)
     _check_unknown(connection, scheduled_email_id)
     connection.execute(
         sa.update(scheduled_emails)
@@ -353,7 +355,7 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
         .values(
-            status="paused" if status == "paused" else "running",
+            status=status,
             completed_at=None,
             emails_failed_count=campaigns.c.emails_failed_count - 1,
             updated_at=sa.func.now(),

@@ -58,6 +58,16 @@ def test_requeueing_a_row_of_a_completed_campaign_reopens_it(api: ApiClient, eng
     assert (campaign["status"], campaign["completed_at"]) == ("running", None)
 
 
+def test_requeueing_a_row_of_a_cancelled_campaign_is_a_conflict(
+    api: ApiClient, engine: sa.Engine, unknown: int
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaigns).values(status="cancelled"))
+    answer = api.post(f"/v1/scheduled-emails/{unknown}/requeue")
+    assert (answer.status, answer.json["current_status"]) == (409, "cancelled")
+    assert api.get(f"/v1/scheduled-emails/{unknown}").json["error_code"] == "outcome_unknown"
+
+
 @pytest.mark.parametrize("action", ["mark-sent", "requeue"])
 def test_a_row_of_known_outcome_is_a_conflict(api: ApiClient, unknown: int, action: str) -> None:
     api.post(f"/v1/scheduled-emails/{unknown}/mark-sent")
