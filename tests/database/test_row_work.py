@@ -118,7 +118,7 @@ def reasons(engine: sa.Engine, campaign_id: uuid.UUID) -> dict[uuid.UUID, str]:
     with engine.connect() as connection:
         found = connection.execute(query).all()
     assert len({lead_id for lead_id, _ in found}) == len(found)
-    return dict(found)  # type: ignore[arg-type]
+    return dict(found)
 
 
 def test_every_lead_has_its_emails_or_a_reason_after_a_crash_between_two_buckets(
