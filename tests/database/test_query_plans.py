@@ -12,7 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from local.postgres import Postgres
-from sendledger import campaign_lifecycle, claim_emails, database
+from sendledger import campaign_lifecycle, claim_emails, database, record_results
+from sendledger.record_results import SendResult
+from sendledger.render_email import RenderedEmail
+from sendledger.send_email import Answer, SendOutcome
 from sendledger.settings import DatabaseSettings
 from tests.campaigns import DAY, NO_DELAY, make_campaign
 from tests.conftest import OWNER, admin
@@ -55,6 +58,14 @@ def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
             SELECT :id, 1, now() - interval '1 day', 'sent', now() FROM generate_series(1, :count)
         """),
         {"id": campaign_id, "count": HISTORY // 4},
+    )
+    connection.execute(
+        sa.text("""
+            INSERT INTO scheduled_emails
+                (campaign_id, workflow_step_number, scheduled_for, status, error_code, failed_at)
+            SELECT :id, 1, now() - interval '1 day', 'failed', 'rejected', now() FROM generate_series(1, :count)
+        """),
+        {"id": campaign_id, "count": HISTORY // 40},
     )
     connection.execute(sa.text("UPDATE campaigns SET status = 'completed' WHERE id = :id"), {"id": campaign_id})
 
@@ -134,3 +145,23 @@ def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, runnin
         (claim_emails._SWEEP_FENCED, {"grace": claim_emails.GRACE}),
     ):
         assert_touches_no_history(connection, explain(connection, statement, parameters), 60)
+
+
+@pytest.mark.parametrize("fenced_rows", [10, 500])
+def test_recording_finds_rows_by_their_ids_and_leads(
+    engine: sa.Engine, connection: sa.Connection, running: uuid.UUID, fenced_rows: int
+) -> None:
+    token = uuid.uuid4()
+    with engine.begin() as opened:
+        claimed = claim_emails.claim(opened, fenced_rows, token)
+    with engine.begin() as opened:
+        claim_emails.fence(opened, claimed, token)
+    sent = SendOutcome(Answer.SENT, message_id="m")
+    rendered = RenderedEmail("s", "t", None)
+    rows = [record_results._row(SendResult(email, sent, rendered, 0.0), 1.0) for email in claimed]
+    parameters = {"results": json.dumps(rows), "token": token, "max_attempts": 3, "first_hand": True}
+    plan = explain(connection, record_results._RECORD, parameters)
+    used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
+    by_lead = "scheduled_emails_lead_id_campaign_id_workflow_step_number_key"
+    assert {name for name in used if name.startswith("scheduled_emails")} <= {"scheduled_emails_pkey", by_lead}
+    assert "Seq Scan" not in {scan["Node Type"] for scan in scans(plan)}

@@ -96,8 +96,9 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
 def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
     """Skip what is still to come and take the leads off the ledger; returns how many emails were skipped."""
     rows = scheduled_emails.c
-    still_to_come = rows.lead_id.in_(lead_ids) & (
-        (rows.status == "pending") | ((rows.status == "cancelled") & (rows.reason == "paused"))
+    # CASE, so that rows are looked for by their leads and by nothing else.
+    still_to_come = rows.lead_id.in_(lead_ids) & sa.case(
+        (rows.status == "pending", True), (rows.status == "cancelled", rows.reason == "paused"), else_=False
     )
     # The order in which results are recorded: campaigns, leads, rows of the ledger.
     connection.execute(

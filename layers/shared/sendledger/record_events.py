@@ -118,7 +118,7 @@ _REOPEN = sa.text(f"""
         updated_at = now()
     FROM v
     WHERE e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
-      AND (e.status = 'pending' OR (e.status = 'cancelled' AND e.reason = 'paused'))
+      AND CASE e.status WHEN 'pending' THEN true WHEN 'cancelled' THEN e.reason = 'paused' END
 """)
 _KEEP_MESSAGE_ID = sa.text(f"""
     WITH v AS MATERIALIZED ({_ITEMS}), row AS (

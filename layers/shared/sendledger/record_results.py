@@ -62,6 +62,8 @@ _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
+# Rows are found by their ids and their leads. A plain `status = …` would let a planner that believes that few rows have
+# that status look for each among all of them, by one of the indexes on it; within CASE it cannot.
 _RECORD = sa.text("""
 WITH r AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
@@ -94,9 +96,9 @@ WITH r AS MATERIALIZED (
     JOIN campaigns c ON c.id = before.campaign_id
     LEFT JOIN leads l ON l.id = before.lead_id
     WHERE e.id = r.id AND e.claim_token = :token
-      AND (e.status = 'sending' OR (e.status = 'failed' AND e.error_code = 'outcome_unknown'))
       -- Of a row that was given up as unknown only the news that it was sent is worth having.
-      AND (e.status = 'sending' OR r.kind = 'sent')
+      AND CASE e.status WHEN 'sending' THEN true
+                        WHEN 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
     RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
               r.kind, before.status = 'failed' AS was_unknown
 ), written AS (
@@ -142,19 +144,19 @@ WITH r AS MATERIALIZED (
     FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
-      AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
       AND n.scheduled_for < d.sent_at + s.gap
 ), ended AS (
     UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
     FROM done d
     WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
-      AND (n.status = 'pending' OR (n.status = 'cancelled' AND n.reason = 'paused'))
+      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
 ), settled AS MATERIALIZED (
     -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
     FROM r JOIN scheduled_emails b ON b.id = r.id
-    WHERE :first_hand AND r.kind = 'sent' AND b.status = 'sent' AND b.claim_token = :token
+    WHERE :first_hand AND r.kind = 'sent' AND b.claim_token = :token AND CASE b.status WHEN 'sent' THEN true END
 ), reworded AS (
     UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html
     FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL

@@ -205,10 +205,12 @@ def _stop(
     lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person).order_by(leads.c.id)))
     rows = scheduled_emails.c
     # What a sender has claimed but not fenced is stopped too: its fence will not find the row.
-    to_come = rows.lead_id.in_(lead_ids) & (
-        (rows.status == "pending")
-        | ((rows.status == "cancelled") & (rows.reason == "paused"))
-        | ((rows.status == "sending") & rows.send_started_at.is_(None))
+    # (CASE, so that rows are looked for by their leads and by nothing else.)
+    to_come = rows.lead_id.in_(lead_ids) & sa.case(
+        (rows.status == "pending", True),
+        (rows.status == "cancelled", rows.reason == "paused"),
+        (rows.status == "sending", rows.send_started_at.is_(None)),
+        else_=False,
     )
     if stop == "campaign":
         to_come &= rows.campaign_id == match.campaign_id
