@@ -45,6 +45,10 @@ class FileBucket:
         self.name = name
         config = Config(
             signature_version="s3v4",
+            # The host of a link that is signed then names the region: without, it is s3.amazonaws.com, which redirects
+            # requests for new buckets, what no link survives, and knows nothing of regions that opened since 2019.
+            # https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
+            s3={"addressing_style": "virtual"},
             # A multipart upload that has checksums must repeat those of all its parts; TLS protects them too.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
