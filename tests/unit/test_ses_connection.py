@@ -72,10 +72,9 @@ def test_connection_that_the_server_gives_up_is_replaced(serve: Serve) -> None:
     assert [call(connection).status for _ in range(2)] == [200, 200]
 
 
-def test_connection_that_was_closed_while_it_rested_is_replaced(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_that_was_closed_while_it_rested_is_replaced(serve: Serve) -> None:
     connection = serve([[OK], [OK]])
     call(connection)
-    monkeypatch.setattr(ses_connection, "IDLE_SECONDS", -1.0)
     assert connection._socket is not None
     connection._socket.recv(1, socket.MSG_PEEK)  # until the server's close has arrived
     assert call(connection).status == 200

@@ -7,7 +7,6 @@ library's takes more time than all else that a call needs (docs/decisions).
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import ssl
@@ -19,9 +18,6 @@ import httptools
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
 """Seconds; an email without an answer by then has an unknown outcome."""
-
-IDLE_SECONDS = 1.0
-"""A connection that has rested longer than this is looked at before it is used again."""
 
 
 class BadResponse(Exception):
@@ -35,7 +31,6 @@ class SesConnection:
         self._address = (endpoint.hostname or "", endpoint.port or (443 if endpoint.scheme == "https" else 80))
         self._tls = tls if endpoint.scheme == "https" else None
         self._socket: socket.socket | None = None
-        self._used_at = -math.inf
         self._answer_by = 0.0
 
     def open(self) -> None:
@@ -45,11 +40,9 @@ class SesConnection:
             ssl.SSLCertVerificationError: the server cannot prove that it is SES.
             OSError: there is no connection.
         """
-        if self._socket is not None and time.monotonic() - self._used_at > IDLE_SECONDS:
-            # Something to read before anything was asked is the end of the connection.
-            readable, _, _ = select.select([self._socket], [], [], 0)
-            if readable:
-                self.close()
+        # What is written to a connection that has ended is an email of unknown outcome. So each time, as urllib3 does.
+        if self._socket is not None and _has_something_to_say(self._socket):
+            self.close()
         if self._socket is None:
             self._socket = self._connect()
 
@@ -92,7 +85,6 @@ class SesConnection:
                 response.take_in(received)
             else:
                 response.take_in_end()
-        self._used_at = time.monotonic()
         if not response.is_reusable:
             self.close()
         return response
@@ -102,6 +94,13 @@ class SesConnection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _has_something_to_say(connection: socket.socket) -> bool:
+    """Before anything was asked that is its end, or at least nothing that may be taken for an answer."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 class Response:
