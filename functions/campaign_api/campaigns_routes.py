@@ -237,7 +237,7 @@ def list_campaigns(
     type_: Annotated[StoredCampaignType | None, Query(alias="type")] = None,
     sort: Annotated[
         Literal["-created_at", "created_at", "-name", "name", "-actual_started_at", "actual_started_at"],
-        Query(description="With - before it: downwards. Those that have not started come before all others."),
+        Query(description="With - before it: downwards. Those that have not started count as older than all others."),
     ] = "-created_at",
 ) -> CampaignPage:
     with api_resources.transaction() as connection:
