@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, send_chunks, sender_state, ses_connection
+from sendledger import campaign_lifecycle, send_chunks, sender, sender_state, ses_connection
 from sendledger.record_results import MAX_ATTEMPTS, Acceptance, settle_as_sent
 from sendledger.sender import Resources, send_due_emails
 from sendledger.ses_connection import SesConnection
@@ -80,6 +80,16 @@ def test_throttling_charges_no_attempt_and_everything_is_sent(
     assert summary.sent == LEADS
     assert {row["retry_count"] for row in rows_of(engine, campaign_id)} == {0}
     assert assert_ledger_is_consistent(engine, ses).emails_by_status == {"sent": LEADS}
+
+
+def test_quota_that_others_ask_for_at_the_same_moment_is_asked_for_again(
+    ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "QUOTA_WAIT_SECONDS", 0.0)
+    ses.add_fault("reject_429", operation="GetAccount", count=sender.QUOTA_TRIES - 1)
+    assert send_due_emails(resources, SECONDS).sent == LEADS
+    ses.add_fault("reject_429", operation="GetAccount", count=None)
+    assert "quota_unknown" in str(send_due_emails(resources, SECONDS).stopped)
 
 
 @pytest.mark.parametrize("kind", ["daily_quota", "limit_exceeded"])

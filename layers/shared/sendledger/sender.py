@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 import time
 import uuid
 from collections.abc import Callable
@@ -29,11 +30,16 @@ from sendledger import (
     sender_state,
 )
 from sendledger.send_chunks import ChunkSender, SendingLimits, TickSummary, last_call
-from sendledger.send_email import sending_quota
+from sendledger.send_email import Answer, SendingQuota, classify, sending_quota
 from sendledger.settings import SenderSettings
 
 ROW_WORK_SECONDS = 30.0
 """The part of a tick that row work may take before it is left for the next."""
+
+QUOTA_TRIES = 6
+QUOTA_WAIT_SECONDS = 1.0
+"""SES tells the quota once a second, and senders that were started together ask together. The client that sends repeats
+nothing by itself."""
 
 logger = Logger(child=True)
 
@@ -88,12 +94,12 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
 
 def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds: float = 30.0) -> TickSummary:
     """Send one email now, due or not, through the same gates as any other; see the summary for what became of it."""
+    deadline = time.monotonic() + seconds
     summary = TickSummary()
     with resources.engine.begin() as connection:
         sender_state.check_in(connection, resources.settings.deployment_id)
     limits = _limits(resources, summary)
     if limits is not None and limits.remaining >= 1:
-        deadline = time.monotonic() + seconds
         sender = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, summary, deadline)
         sender.run(only=scheduled_email_id)
     return summary
@@ -114,7 +120,7 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
         # What passes by itself is the daily quota.
         return SendingLimits(0.0, 0.0) if state.stopped_until is not None else None
     try:
-        quota = sending_quota(resources.ses_client)
+        quota = _quota(resources.ses_client)
     except (ClientError, BotoCoreError) as error:
         summary.stopped = f"quota_unknown: SES did not say what may be sent ({type(error).__name__})."
         logger.exception("GetAccount failed")
@@ -126,6 +132,18 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
         summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
     summary.rate = quota.max_send_rate * resources.settings.sender_rate_safety
     return SendingLimits(summary.rate, quota.remaining_24_hours)
+
+
+def _quota(ses_client: Any) -> SendingQuota:
+    for _ in range(QUOTA_TRIES - 1):
+        try:
+            return sending_quota(ses_client)
+        except ClientError as error:
+            said = error.response["Error"]
+            if classify(said["Code"], said["Message"], 0) is not Answer.SLOW_DOWN:
+                raise
+        time.sleep(QUOTA_WAIT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (not a secret)
+    return sending_quota(ses_client)
 
 
 def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
