@@ -4,8 +4,8 @@
 
 One process on one core: 10,000 personalised emails that are due (subject, 2 KB HTML, 5 variables), claimed, rendered,
 sent, recorded and the campaign completed, against a plain thread pool around `boto3.client("sesv2").send_email` with
-its best number of threads. The endpoint is the SES simulator with its ledger in memory, the rate limit out of the way,
-in a process of its own on the other core, as is PostgreSQL.
+its best number of threads. Both speak with a stand-in for SES that costs next to nothing (`bench.sink`), in a process
+of its own on the other core, which it shares with PostgreSQL.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def run_sender(url: str, budget: float = 600.0) -> dict[str, Any]:
         ses_client=send_email.ses_client(),
         settings=SenderSettings.read({**ENVIRON, "SENDER_RATE_SAFETY": "1", **os.environ}),
     )
+    sender.tune_process()  # as its handler does
     usage, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     summary = sender.send_due_emails(resources, budget)
     seconds = time.perf_counter() - started
@@ -189,7 +190,7 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
     ours: list[float] = []
     boto3: dict[int, list[float]] = {threads: [] for threads in (16, 32, 64)}
     last: dict[str, Any] = {}
-    with ses_simulator(latency_ms) as endpoint:
+    with serving("bench.sink", latency_ms=latency_ms) as endpoint:
         for _ in range(rounds):
             with migrated_database() as url:
                 prepare(url, emails)

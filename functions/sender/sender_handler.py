@@ -34,6 +34,7 @@ metrics = Metrics(namespace="Sendledger")
 
 @functools.cache
 def _resources(function_name: str) -> sender.Resources:
+    sender.tune_process()
     database_settings = DatabaseSettings.read()
     return sender.Resources(
         engine=database.engine(database_settings, longest_statement=LONGEST_STATEMENT),

@@ -1,8 +1,9 @@
 """Sending chunk after chunk: claim → compose → reserve → fence → send → record → complete, until nothing is due.
 
-The main thread speaks with the database and composes; the threads of `ses_threads` speak with SES. While one chunk is
-on its way the next is claimed and fenced and the last one recorded, so that the SES rate is used without gaps. Writes
-`sender_state` (the timetable and the stop); the other tables through the modules that it calls.
+The main thread claims, composes and fences; the threads of `ses_threads` speak with SES; one more thread records, a
+chunk at a time. So while one chunk is on its way the next is made ready and the last one written down, and the SES rate
+is used without gaps. All that is kept in memory belongs to the main thread. Writes `sender_state` (the timetable and
+the stop); the other tables through the modules that it calls.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 import uuid
 from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +24,7 @@ from sendledger import campaign_lifecycle, claim_emails, database, guardrails, r
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import Composer
 from sendledger.errors import IllegalTransition
-from sendledger.record_results import SendResult
+from sendledger.record_results import Recorded, SendResult
 from sendledger.render_email import RenderError
 from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome
 from sendledger.ses_threads import Call, ReadyEmail, SesThreads
@@ -119,6 +121,8 @@ class ChunkSender:
         )
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._recording: tuple[list[SendResult], Future[tuple[Recorded, dict[uuid.UUID, str]]]] | None = None
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
         self._ready: deque[ReadyEmail] = deque()
@@ -132,11 +136,13 @@ class ChunkSender:
                 self._claim_one(only)
             while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
                 if not self._ready and (only is not None or not self._claim()):
-                    if not self._in_flight and not self._unrecorded:
+                    if not self._in_flight and not self._unrecorded and self._recording is None:
                         break
                     self._wait(self._stop_sending_at, at_most=0)
+                    self._record_all()
                     continue
                 self._send_chunk()
+                self._record_if_full()
             # The quota may be used up with calls still waiting for their time.
             self._wait(self._stop_sending_at, at_most=0)
         finally:
@@ -233,16 +239,15 @@ class ChunkSender:
         return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
     def _wait(self, until: float, at_most: int | None = None) -> None:
-        """Take in and record results until `until`, or until no more than `at_most` calls are under way."""
+        """Take in results, and record them, until `until` or until no more than `at_most` calls are under way."""
         while True:
             with contextlib.suppress(IndexError):
                 while True:
                     self._take(self._threads.results.popleft())
-            if len(self._unrecorded) >= self._chunk_size() or (self._unrecorded and not self._in_flight):
-                self._record()
             left = until - time.monotonic()
             if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most):
                 return
+            self._record_if_full()
             # Looking now and then costs less than being woken by every result.
             self._threads.halt.wait(min(left, POLL_SECONDS))
 
@@ -262,21 +267,53 @@ class ChunkSender:
                 message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
                 self._to_pause.setdefault(result.email.campaign_id, message)
 
-    def _record(self) -> None:
-        """Write the results at hand; a lost connection is tried again until the tick's end."""
-        results = self._unrecorded
+    def _record_if_full(self) -> None:
+        """Begin to record a chunk of results, if there is one and the last one is recorded."""
+        if self._recording is not None and self._recording[1].done():
+            self._take_in_recorded()
+        chunk = self._chunk_size()
+        # What is not recorded yet would be unknown after a crash: it shall not pile up.
+        if len(self._unrecorded) >= chunk and (self._recording is None or len(self._unrecorded) >= 2 * chunk):
+            self._begin_to_record()
+
+    def _record_all(self) -> None:
+        """Record the results at hand and wait until they are."""
+        if self._unrecorded:
+            self._begin_to_record()
+        self._take_in_recorded()
+
+    def _begin_to_record(self) -> None:
+        self._take_in_recorded()
+        results, self._unrecorded = self._unrecorded, []
+        self._recording = (results, self._recorder.submit(self._record, results))
+
+    def _record(self, results: list[SendResult]) -> tuple[Recorded, dict[uuid.UUID, str]]:
+        """In the recording thread: write these results, and find the campaigns to pause for their errors; a lost
+        connection is tried again until the tick's end."""
         while True:
             try:
                 with self._engine.begin() as connection:
                     recorded = record_results.record(connection, results, self._token)
-                    self._to_pause |= guardrails.provider_errors(connection, _refused(results), self._settings)
-                break
+                    to_pause = guardrails.provider_errors(connection, _refused(results), self._settings)
+                return recorded, to_pause
             except sa.exc.DBAPIError as error:
                 if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
                     raise
                 logger.warning("The results could not be written yet", exc_info=True)
                 time.sleep(0.2)
-        self._unrecorded = []
+
+    def _take_in_recorded(self) -> None:
+        """Wait for the recording under way, if there is one, and act upon it."""
+        if self._recording is None:
+            return
+        (results, recording), self._recording = self._recording, None
+        try:
+            recorded, to_pause = recording.result()
+        except BaseException:
+            # The end of the tick tries once more.
+            self._unrecorded = results + self._unrecorded
+            raise
+        self._to_pause |= to_pause
         self._stop_all(results)
         summary, counts = self._summary, recorded.counts
         summary.sent += counts["sent"]
@@ -311,9 +348,11 @@ class ChunkSender:
     def _finish(self) -> None:
         """End the threads, write the last results, give back the rest and complete what is done."""
         self._threads.close()
-        self._wait(0.0)
-        if self._unrecorded:
-            self._record()
+        try:
+            self._wait(0.0)
+            self._record_all()
+        finally:
+            self._recorder.shutdown()
         if self._ready:
             with self._engine.begin() as connection:
                 self._summary.released += claim_emails.release(

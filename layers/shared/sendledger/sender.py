@@ -8,6 +8,7 @@ Reads and writes `sender_state`; the other tables through the modules that it ca
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import random
 import time
@@ -55,6 +56,16 @@ class Resources:
     """For row work and starts, whose statements may take longer than a tick can wait while it sends."""
     start_sender: Callable[[], None] | None = None
     """Starts one further sender and does not wait for it; None where there is no way to."""
+
+
+def tune_process() -> None:
+    """For a process that does nothing but send: look for garbage seldom, and not among what it has imported.
+
+    Nearly all that an email leaves behind goes by itself; looking took a tenth of the processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def send_due_emails(resources: Resources, seconds: float, *, further: bool = False) -> TickSummary:
