@@ -19,6 +19,8 @@ CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
 """Seconds; an email without an answer by then has an unknown outcome."""
 
+TIMEOUT_TOLERANCE = 0.1
+
 
 class BadResponse(Exception):
     """What came back is not a whole HTTP response: it says nothing about the request."""
@@ -65,7 +67,7 @@ class SesConnection:
         """
         assert self._socket is not None  # noqa: S101 (for the type checker: it is open)
         self._answer_by = time.monotonic() + READ_TIMEOUT
-        self._socket.settimeout(READ_TIMEOUT)
+        self._set_timeout(READ_TIMEOUT)
         self._socket.sendall(request)
 
     def read(self) -> Response:
@@ -80,7 +82,7 @@ class SesConnection:
         response = Response()
         while not response.is_complete:
             # One byte now and then shall not keep the sender for longer than silence would.
-            self._socket.settimeout(max(0.001, self._answer_by - time.monotonic()))
+            self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
             if received := self._socket.recv(65536):
                 response.take_in(received)
             else:
@@ -88,6 +90,12 @@ class SesConnection:
         if not response.is_reusable:
             self.close()
         return response
+
+    def _set_timeout(self, seconds: float) -> None:
+        """Where it makes a difference: each time is a system call, and a chance for the other threads to go first."""
+        assert self._socket is not None  # noqa: S101
+        if abs((self._socket.gettimeout() or 0.0) - seconds) > TIMEOUT_TOLERANCE:
+            self._socket.settimeout(seconds)
 
     def close(self) -> None:
         """End the connection, if there is one; the next `open` makes another."""
