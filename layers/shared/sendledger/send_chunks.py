@@ -154,7 +154,7 @@ class ChunkSender:
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
-            if not claimed and not self._in_flight and not self._unrecorded:
+            if not claimed and not self._in_flight and not self._unrecorded and self._recording is None:
                 claimed = claim_emails.claim_suspect(connection, self._token)
             self._contents.load(connection, claimed)
         self._compose(claimed)
@@ -268,12 +268,12 @@ class ChunkSender:
                 self._to_pause.setdefault(result.email.campaign_id, message)
 
     def _record_if_full(self) -> None:
-        """Begin to record a chunk of results, if there is one and the last one is recorded."""
+        """Begin to record a chunk of results, or the last ones, if there are any and those before are recorded."""
         if self._recording is not None and self._recording[1].done():
             self._take_in_recorded()
-        chunk = self._chunk_size()
-        # What is not recorded yet would be unknown after a crash: it shall not pile up.
-        if len(self._unrecorded) >= chunk and (self._recording is None or len(self._unrecorded) >= 2 * chunk):
+        # What is not recorded yet would be unknown after a crash: it shall neither wait for more nor pile up.
+        enough = self._chunk_size() if self._in_flight else 1
+        if len(self._unrecorded) >= (enough if self._recording is None else 2 * self._chunk_size()):
             self._begin_to_record()
 
     def _record_all(self) -> None:
@@ -350,6 +350,10 @@ class ChunkSender:
         self._threads.close()
         try:
             self._wait(0.0)
+            if self._recording is not None and (error := self._recording[1].exception()) is not None:
+                # Once more, and with it what has come in since, which was not tried yet.
+                logger.warning("The results could not be written yet", exc_info=error)
+                self._unrecorded, self._recording = self._recording[0] + self._unrecorded, None
             self._record_all()
         finally:
             self._recorder.shutdown()
