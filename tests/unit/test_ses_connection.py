@@ -119,7 +119,10 @@ def test_what_is_not_a_whole_answer_says_nothing(serve: Serve, answer: bytes) ->
         call(connection)
 
 
-def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pause", [0.1, 0.02])
+def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
+    pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -128,7 +131,7 @@ def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(monkey
             peer, _ = listener.accept()
             with peer:
                 for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
-                    if over.wait(0.1):
+                    if over.wait(pause):
                         return
                     peer.sendall(bytes([byte]))
 

@@ -87,6 +87,8 @@ class SesConnection:
                 response.take_in(received)
             else:
                 response.take_in_end()
+            if not response.is_complete and time.monotonic() > self._answer_by:
+                raise TimeoutError
         if not response.is_reusable:
             self.close()
         return response
