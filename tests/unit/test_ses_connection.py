@@ -66,6 +66,18 @@ def test_response_has_its_headers_and_body(serve: Serve) -> None:
     assert (response.headers[0], response.body) == (("X-Amzn-RequestId", "1"), b"{}")
 
 
+def test_endpoint_with_a_dead_address_is_reached_at_another(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = serve([[OK]])
+    port = connection._address[1]
+    stream = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+    # Its backlog is full: whoever connects to it waits.
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as dead, socket.create_connection(dead.getsockname()):
+        addresses = [(*stream, dead.getsockname()), (*stream, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
+        monkeypatch.setattr(ses_connection, "CONNECT_TIMEOUT", 1.0)
+        assert call(connection).status == 200
+
+
 def test_connection_that_the_server_gives_up_is_replaced(serve: Serve) -> None:
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     connection = serve([[closing], [OK]])

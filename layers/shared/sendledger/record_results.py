@@ -83,8 +83,8 @@ WITH r AS MATERIALIZED (
         error_code = CASE WHEN r.kind IN ('failed', 'retry') THEN r.error_code END,
         failure_reason = CASE WHEN r.kind IN ('failed', 'retry') THEN r.message END,
         failed_at = CASE WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
-                         THEN now() - make_interval(secs => r.age) END,
-        sent_at = CASE WHEN r.kind = 'sent' THEN now() - make_interval(secs => r.age) END,
+                         THEN statement_timestamp() - make_interval(secs => r.age) END,
+        sent_at = CASE WHEN r.kind = 'sent' THEN statement_timestamp() - make_interval(secs => r.age) END,
         ses_message_id = coalesce(r.message_id, e.ses_message_id),
         email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
         claim_token = CASE WHEN r.kind IN ('sent', 'failed') THEN e.claim_token END,

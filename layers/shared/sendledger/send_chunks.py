@@ -347,6 +347,11 @@ class ChunkSender:
 
     def _finish(self) -> None:
         """End the threads, write the last results, give back the rest and complete what is done."""
+        self._threads.halt.set()
+        self._wait(0.0)
+        if self._unrecorded and self._recording is None:
+            # While the last calls are waited for, which may take all the time that there is.
+            self._begin_to_record()
         self._threads.close()
         try:
             self._wait(0.0)

@@ -187,6 +187,10 @@ class SesSender:
             connection.close()
             message = f"The connection to SES broke ({type(error).__name__})."
             return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
+        except BaseException:
+            # The next email must not read this one's answer.
+            connection.close()
+            raise
         return self._outcome(response)
 
     def _connection(self) -> SesConnection:

@@ -49,15 +49,27 @@ class SesConnection:
             self._socket = self._connect()
 
     def _connect(self) -> socket.socket:
-        connection = socket.create_connection(self._address, CONNECT_TIMEOUT)
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        """One time for all of it: the endpoint has an address in each zone, and some of them may be dead."""
+        connect_by = time.monotonic() + CONNECT_TIMEOUT
+        error: OSError = ConnectionError(f"{self._address[0]} has no address")
+        found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
+        for left, (*kind, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+            connection = socket.socket(*kind)
+            try:
+                connection.settimeout(max(0.001, (connect_by - time.monotonic()) / left))
+                connection.connect(address)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                connection.settimeout(max(0.001, connect_by - time.monotonic()))
+                if self._tls is not None:
+                    connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
+            except BaseException as failure:
+                connection.close()
+                if not isinstance(failure, OSError) or isinstance(failure, ssl.SSLCertVerificationError):
+                    raise
+                error = failure
+            else:
+                return connection
+        raise error
 
     def write(self, request: bytes) -> None:
         """Send a request, all of it.
