@@ -27,7 +27,7 @@ from sendledger.schedule_emails import get_campaign, schedule_leads
 from sendledger.tables import campaigns
 
 ROWS_PER_BUCKET = 150_000
-ROWS_PER_CHUNK = 100_000
+ROWS_PER_CHUNK = 50_000
 
 _CANCEL = sa.text("""
     WITH chunk AS MATERIALIZED (
