@@ -101,6 +101,7 @@ class SesConnection:
                 response.take_in_end()
             if not response.is_complete and time.monotonic() > self._answer_by:
                 raise TimeoutError
+        response.let_go_of_parser()
         if not response.is_reusable:
             self.close()
         return response
@@ -156,6 +157,10 @@ class Response:
             raise BadResponse("the connection ended before the response")
         # Whatever is missing of the body, SES has accepted the email.
         self.is_complete = True
+
+    def let_go_of_parser(self) -> None:
+        """It refers back to this, and the two of them would be in memory until somebody looks for such circles."""
+        del self._parser
 
     def on_message_begin(self) -> None:
         if self.is_complete:
