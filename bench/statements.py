@@ -61,12 +61,13 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
 
     def run(statement: sa.TextClause, parameters: dict[str, object]) -> list[tuple[object, ...]]:
         compiled = statement.compile(dialect=engine.dialect)
-        values = [parameters[name] for name in compiled.positiontup or ()]
-        cursor.execute(str(compiled), values)
+        values = compiled.construct_params(parameters)
+        cursor.execute(str(compiled), [values[name] for name in compiled.positiontup or ()])
         return list(cursor.fetchall()) if cursor.description else []
 
     started = time.perf_counter()
-    rows = run(claim_emails._CLAIM, {"batch": ROWS, "token": token, "lease": claim_emails.LEASE})
+    parameters = {"batch": ROWS, "token": token, "lease": claim_emails.LEASE, "suspects": False}
+    rows = run(claim_emails._CLAIM, parameters)
     connection.commit()
     claim_seconds = time.perf_counter() - started
     assert len(rows) == ROWS

@@ -208,6 +208,19 @@ def test_emails_that_an_outage_made_late_are_held(
     assert not campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
 
 
+def test_outage_does_not_loosen_what_an_operator_holds(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    started(engine, connection, 3, [NO_DELAY, DAY])
+    outage(engine, DAY + HOUR)
+    # As after a restored snapshot: what is due by now may have gone out.
+    with engine.begin() as opened:
+        opened.execute(sa.text("UPDATE campaigns SET late_hold_until = now()"))
+    assert send_due_emails(resources, SECONDS).campaigns_held == 1
+    assert send_due_emails(resources, SECONDS).claimed == 0
+    assert ses.accepted() == []
+
+
 def test_account_that_was_blocked_for_days_has_been_an_outage(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:

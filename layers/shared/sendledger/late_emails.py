@@ -24,7 +24,7 @@ WITH tick AS (
 ), alive AS (
     UPDATE sender_state s SET last_tick_at = now() FROM tick WHERE s.id = tick.id
 )
-UPDATE campaigns c SET late_hold_until = now() - :late_after, updated_at = now()
+UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
 FROM tick
 WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
   AND EXISTS (SELECT FROM scheduled_emails e
