@@ -16,7 +16,7 @@ from bench.report import Table, write_report
 from bench.sending import ROOT
 
 SENDER_LIBRARIES = """
-import sqlalchemy, pg8000, pydantic, jinja2.sandbox, botocore.session, botocore.endpoint, botocore.client
+import sqlalchemy, pg8000, pydantic, jinja2.sandbox, httptools, botocore.session, botocore.endpoint, botocore.client
 import sqlalchemy.dialects.postgresql.pg8000, sqlalchemy.dialects.postgresql, http.client, concurrent.futures.thread
 from aws_lambda_powertools import Logger
 from pydantic import BaseModel, Field, ValidationError, model_validator
