@@ -389,3 +389,26 @@ def test_further_senders_are_started_when_one_is_not_enough(
         summary = send_due_emails(counted, 25.0)
         assert summary.senders_started == expected
     assert len(calls) == 2
+
+
+def test_results_that_could_not_be_written_are_written_at_the_end_of_the_tick(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 3)
+    ses.account.max_24_hour_send = 3  # so that the tick ends with its results unwritten
+    # A sequence keeps its place when the transaction is rolled back: the first attempt alone is refused.
+    connection.execute(sa.text("CREATE SEQUENCE attempts"))
+    connection.execute(
+        sa.text("""
+            CREATE FUNCTION refuse_first() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            BEGIN IF nextval('attempts') = 1 THEN RAISE EXCEPTION 'not now'; END IF; RETURN NULL; END $$
+        """)
+    )
+    connection.execute(
+        sa.text("CREATE TRIGGER refuse AFTER INSERT ON emails FOR EACH STATEMENT EXECUTE FUNCTION refuse_first()")
+    )
+    connection.commit()
+    assert send_due_emails(resources, SECONDS).sent == 3
+    assert connection.scalar(sa.text("SELECT last_value FROM attempts")) == 2
+    assert statuses(engine, campaign_id) == {"sent": 3}
+    assert_ledger_is_consistent(engine, ses)
