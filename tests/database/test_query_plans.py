@@ -71,6 +71,23 @@ def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
 
 
 @pytest.fixture
+def first_campaign(postgres: Postgres, template_database: str) -> Iterator[sa.Engine]:
+    """A database whose only campaign has just started, and a planner that knows that nothing was ever sent."""
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE plans_first TEMPLATE {template_database}"))
+    created = database.engine(DatabaseSettings.read({"DATABASE_URL": postgres.url("plans_first")}))
+    with created.connect() as connection:
+        connection.execute(sa.text("ALTER TABLE scheduled_emails SET (autovacuum_enabled = off)"))
+        campaign_lifecycle.start_campaign(created, make_campaign(connection, 10000))
+        connection.execute(sa.text("ANALYZE"))
+        connection.commit()
+    yield created
+    created.dispose()
+    with admin(postgres) as connection:
+        connection.execute(sa.text("DROP DATABASE plans_first"))
+
+
+@pytest.fixture
 def running(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
     """The only campaign that runs."""
     connection.execute(sa.text("UPDATE campaigns SET status = 'cancelled' WHERE status = 'running'"))
@@ -147,11 +164,25 @@ def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, runnin
         assert_touches_no_history(connection, explain(connection, statement, parameters), 60)
 
 
+def recording_plan(engine: sa.Engine, connection: sa.Connection, emails: int) -> dict[str, Any]:
+    """The plan by which the results of so many emails, claimed and fenced now, are recorded."""
+    token = uuid.uuid4()
+    with engine.begin() as opened:
+        claimed = claim_emails.claim(opened, emails, token)
+    with engine.begin() as opened:
+        claim_emails.fence(opened, claimed, token)
+    assert len(claimed) == emails
+    sent = SendOutcome(Answer.SENT, message_id="m")
+    rendered = RenderedEmail("s", "t", None)
+    rows = [record_results._row(SendResult(email, sent, rendered, 0.0), 1.0) for email in claimed]
+    parameters = {"results": json.dumps(rows), "token": token, "max_attempts": 3, "first_hand": True}
+    return explain(connection, record_results._RECORD, parameters)
+
+
 @pytest.mark.parametrize("fenced_rows", [10, 500])
 def test_recording_finds_rows_by_their_ids_and_leads(
     engine: sa.Engine, connection: sa.Connection, running: uuid.UUID, fenced_rows: int
 ) -> None:
-    token = uuid.uuid4()
     # Statistics from the start of the first campaign: of so many rows none is sent yet.
     connection.execute(sa.text("DELETE FROM scheduled_emails WHERE status <> 'pending'"))
     connection.execute(sa.text("ANALYZE scheduled_emails"))
@@ -159,16 +190,15 @@ def test_recording_finds_rows_by_their_ids_and_leads(
         sa.text("UPDATE scheduled_emails SET status = 'sent', sent_at = now() WHERE workflow_step_number = 2")
     )
     connection.commit()
-    with engine.begin() as opened:
-        claimed = claim_emails.claim(opened, fenced_rows, token)
-    with engine.begin() as opened:
-        claim_emails.fence(opened, claimed, token)
-    sent = SendOutcome(Answer.SENT, message_id="m")
-    rendered = RenderedEmail("s", "t", None)
-    rows = [record_results._row(SendResult(email, sent, rendered, 0.0), 1.0) for email in claimed]
-    parameters = {"results": json.dumps(rows), "token": token, "max_attempts": 3, "first_hand": True}
-    plan = explain(connection, record_results._RECORD, parameters)
+    plan = recording_plan(engine, connection, fenced_rows)
     used = {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
     by_lead = "scheduled_emails_lead_id_campaign_id_workflow_step_number_key"
     assert {name for name in used if name.startswith("scheduled_emails")} <= {"scheduled_emails_pkey", by_lead}
     assert "Seq Scan" not in {scan["Node Type"] for scan in scans(plan)}
+
+
+def test_recording_the_first_emails_ever_compares_each_with_its_own_row_only(first_campaign: sa.Engine) -> None:
+    with first_campaign.connect() as connection:
+        plan = recording_plan(first_campaign, connection, 500)
+    in_vain = [node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"] for node in nodes(plan)]
+    assert sum(in_vain) <= 500

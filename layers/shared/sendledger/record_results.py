@@ -95,10 +95,11 @@ WITH r AS MATERIALIZED (
     JOIN scheduled_emails before ON before.id = r.id
     JOIN campaigns c ON c.id = before.campaign_id
     LEFT JOIN leads l ON l.id = before.lead_id
-    WHERE e.id = r.id AND e.claim_token = :token
+    WHERE e.id = r.id
       -- Of a row that was given up as unknown only the news that it was sent is worth having.
-      AND CASE e.status WHEN 'sending' THEN true
-                        WHEN 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
+      AND CASE WHEN e.claim_token IS DISTINCT FROM :token THEN false
+               WHEN e.status = 'sending' THEN true
+               WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
     RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
               r.kind, before.status = 'failed' AS was_unknown
 ), written AS (
@@ -156,7 +157,7 @@ WITH r AS MATERIALIZED (
     -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
     FROM r JOIN scheduled_emails b ON b.id = r.id
-    WHERE :first_hand AND r.kind = 'sent' AND b.claim_token = :token AND CASE b.status WHEN 'sent' THEN true END
+    WHERE :first_hand AND r.kind = 'sent' AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
 ), reworded AS (
     UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html
     FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL
