@@ -8,17 +8,18 @@ import itertools
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, claim_emails, late_emails, sender_state
+from sendledger import campaign_lifecycle, claim_emails, late_emails, send_chunks, sender_state
 from sendledger.errors import Conflict, NotThisDeployment
 from sendledger.sender import Resources, send_due_emails, send_scheduled_email
 from sendledger.ses_threads import SesThreads
 from sendledger.tables import scheduled_emails, suppressions
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_template, pass_time, rows_of, statuses
 from tests.conftest import sender_resources
 from tests.invariants import assert_ledger_is_consistent, let_it_settle
 
@@ -59,7 +60,7 @@ def test_rate_is_used_and_never_exceeded(
 
 
 def test_calls_keep_their_distance_after_a_pause_of_the_process(resources: Resources) -> None:
-    threads = SesThreads(resources.ses_client, None, rate=100.0, most=1, stop_at=time.monotonic())
+    threads = SesThreads(resources.ses_client, rate=100.0, most=1, stop_at=time.monotonic())
     turns = [threads._turn() for _ in range(5)]
     assert all(later - earlier >= 0.0099 for earlier, later in itertools.pairwise(turns))
 
@@ -415,3 +416,26 @@ def test_results_that_could_not_be_written_are_written_at_the_end_of_the_tick(
     assert connection.scalar(sa.text("SELECT last_value FROM attempts")) == 2
     assert statuses(engine, campaign_id) == {"sent": 3}
     assert_ledger_is_consistent(engine, ses)
+
+
+# What does not fit
+
+
+def test_large_emails_are_sent_and_recorded_a_few_at_a_time(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emails, size, most = 100, 40_000, 200_000
+    monkeypatch.setattr(send_chunks, "MAX_CHUNK_BYTES", most)
+    template = make_template(connection, body_html=f"<p>{'x' * size}</p>")
+    campaign_id = make_campaign(connection, emails, email_template_id=template)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    written: list[int] = []
+
+    @sa.event.listens_for(resources.engine, "before_cursor_execute")
+    def measure(connection: Any, cursor: Any, statement: str, parameters: Any, *more: Any) -> None:
+        written.append(len(str(parameters)))
+
+    assert send_due_emails(resources, SECONDS).sent == emails
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+    # Without a limit the results of all emails that were claimed together are written together.
+    assert size < max(written) < emails * size / 2

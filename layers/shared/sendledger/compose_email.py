@@ -17,8 +17,8 @@ from markupsafe import escape
 
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.render_email import CompiledTemplate, RenderedEmail, lead_variables
-from sendledger.send_email import OutgoingEmail
 from sendledger.settings import MailSettings
+from sendledger.sign_email import OutgoingEmail
 from sendledger.unsubscribe_tokens import REPLY_PREFIX, EmailReference
 
 _ONE_CLICK = ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")

@@ -62,8 +62,8 @@ _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
-# Rows are found by their ids and their leads. A plain `status = …` would let a planner that believes that few rows have
-# that status look for each among all of them, by one of the indexes on it; within CASE it cannot.
+# Rows are found by their ids and their leads. A plain `status = …` or `claim_token = …` would let a planner that
+# believes that few rows have it go through all that do, for each result anew; within CASE it cannot.
 _RECORD = sa.text("""
 WITH r AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (

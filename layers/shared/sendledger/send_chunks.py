@@ -1,14 +1,15 @@
-"""Sending chunk after chunk: claim → compose → reserve → fence → send → record → complete, until nothing is due.
+"""Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
 
-The main thread claims, composes and fences; the threads of `ses_threads` speak with SES; one more thread records, a
-chunk at a time. So while one chunk is on its way the next is made ready and the last one written down, and the SES rate
-is used without gaps. All that is kept in memory belongs to the main thread. Writes `sender_state` (the timetable and
-the stop); the other tables through the modules that it calls.
+The main thread claims, composes, signs and fences; the threads of `ses_threads` speak with SES; one more thread
+records, a chunk at a time. So while one chunk is on its way the next is made ready and the last one written down, and
+the SES rate is used without gaps. All that is kept in memory belongs to the main thread. Writes `sender_state` (the
+timetable and the stop); the other tables through the modules that it calls.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 import uuid
@@ -19,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
+from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from sendledger import campaign_lifecycle, claim_emails, database, guardrails, record_results, sender_state
 from sendledger.claim_emails import ClaimedEmail
@@ -29,10 +31,14 @@ from sendledger.render_email import RenderError
 from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome
 from sendledger.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.settings import SenderSettings
+from sendledger.sign_email import EmailSigner
 from sendledger.step_contents import StepContents
 
 MAX_CHUNK = 500
 """Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
+
+MAX_CHUNK_BYTES = 16_000_000
+"""Of the requests of a chunk. All that is kept in memory, and written in one statement, is a few times this."""
 
 FINISH_SECONDS = 5.0
 """Kept at the end of a tick for recording the last results and giving back what was claimed."""
@@ -116,16 +122,16 @@ class ChunkSender:
         self._slowed_at = -math.inf
         self._allowance = limits.remaining
         threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
-        self._threads = SesThreads(
-            ses_client, settings.ses_configuration_set, limits.rate, threads, self._stop_sending_at
-        )
+        self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at)
+        self._ses_client = ses_client
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._recording: tuple[list[SendResult], Future[tuple[Recorded, dict[uuid.UUID, str]]]] | None = None
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
-        self._ready: deque[ReadyEmail] = deque()
+        self._claimed: deque[ClaimedEmail] = deque()
+        self._bytes_per_email = 1
         self._touched: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
 
@@ -135,7 +141,7 @@ class ChunkSender:
             if only is not None:
                 self._claim_one(only)
             while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
-                if not self._ready and (only is not None or not self._claim()):
+                if not self._claimed and (only is not None or not self._claim()):
                     if not self._in_flight and not self._unrecorded and self._recording is None:
                         break
                     self._wait(self._stop_sending_at, at_most=0)
@@ -149,7 +155,8 @@ class ChunkSender:
             self._finish()
 
     def _chunk_size(self) -> int:
-        return max(1, min(MAX_CHUNK, int(self._rate), int(min(self._allowance, MAX_CHUNK))))
+        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._bytes_per_email, self._rate, self._allowance)
+        return max(1, int(most))
 
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
@@ -157,66 +164,79 @@ class ChunkSender:
             if not claimed and not self._in_flight and not self._unrecorded and self._recording is None:
                 claimed = claim_emails.claim_suspect(connection, self._token)
             self._contents.load(connection, claimed)
-        self._compose(claimed)
+        self._claimed += claimed
+        self._summary.claimed += len(claimed)
         return bool(claimed)
 
     def _claim_one(self, scheduled_email_id: int) -> None:
         with self._engine.begin() as connection:
             email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
-            claimed = [email] if email is not None else []
-            self._contents.load(connection, claimed)
-        if not claimed:
-            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
-        self._compose(claimed)
+            if email is not None:
+                self._contents.load(connection, [email])
+                self._claimed.append(email)
+                self._summary.claimed += 1
+            else:
+                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
 
-    def _compose(self, claimed: list[ClaimedEmail]) -> None:
-        """Compose what was claimed; what cannot be rendered has its result at once."""
-        self._summary.claimed += len(claimed)
-        for email in claimed:
-            if email.lead is None or not (email.lead["email"] or "").strip():
-                self._ready.append(ReadyEmail(email, None))  # the fence turns it away
-                continue
+    def _compose_chunk(self) -> list[ReadyEmail]:
+        """Compose and sign a chunk of what was claimed; what cannot be has its result at once."""
+        chunk: list[ReadyEmail] = []
+        size, most = 0, self._chunk_size()
+        while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and not self._threads.halt.is_set():
+            email = self._claimed.popleft()
             try:
-                composed = self._composer.compose(self._contents.of(email), email, self._token)
+                ready = self._compose(email)
             except Exception as error:
                 # Whatever one lead's data can do wrong fails this email alone.
-                if not isinstance(error, RenderError):
-                    logger.exception("An email could not be composed", extra={"scheduled_email_id": email.id})
-                    error = RenderError("not_composed", f"The email could not be made ({type(error).__name__}).")
-                outcome = SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
-                self._unrecorded.append(SendResult(email, outcome, None, time.monotonic()))
+                self._note(SendResult(email, _not_composed(email, error), None, time.monotonic()))
             else:
-                self._ready.append(ReadyEmail(email, composed))
+                chunk.append(ready)
+                size += len(ready.request)
+        if chunk:
+            self._bytes_per_email = max(1, size // len(chunk))
+        return chunk
+
+    def _compose(self, email: ClaimedEmail) -> ReadyEmail:
+        if email.lead is None or not (email.lead["email"] or "").strip():
+            return ReadyEmail(email)  # the fence turns it away
+        composed = self._composer.compose(self._contents.of(email), email, self._token)
+        return ReadyEmail(email, composed, self._signer.signed(composed.outgoing))
+
+    @functools.cached_property
+    def _signer(self) -> EmailSigner:
+        return EmailSigner(self._ses_client, self._settings.ses_configuration_set)
 
     def _send_chunk(self) -> None:
-        """Reserve time for a chunk, wait for it, fence the chunk and hand it to the threads."""
-        chunk = [self._ready.popleft() for _ in range(min(self._chunk_size(), len(self._ready)))]
+        """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
+        chunk = self._compose_chunk()
+        if not chunk:
+            return
+        emails = [ready.email for ready in chunk]
         try:
             # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
-            self._wait(self._stop_sending_at, at_most=max(len(chunk), self._settings.sender_threads))
+            hidden = min(self._settings.sender_threads, MAX_CHUNK_BYTES // self._bytes_per_email)
+            self._wait(self._stop_sending_at, at_most=max(len(chunk), hidden))
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
             begin = time.monotonic() + wait
             self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
             if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
-                self._ready.extendleft(reversed(chunk))
+                self._claimed.extendleft(reversed(emails))
                 return
             with self._engine.begin() as connection:
-                fenced = claim_emails.fence(connection, [ready.email for ready in chunk], self._token)
+                fenced = claim_emails.fence(connection, emails, self._token)
             sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
             times = self._times(begin, len(sendable))
         except BaseException:
             # Whether or not the fence was committed, SES has not been called for any of them.
             ended = time.monotonic()
-            self._unrecorded += [
-                SendResult(ready.email, SendOutcome(Answer.NOT_CALLED), None, ended) for ready in chunk
-            ]
+            self._unrecorded += [SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails]
             raise
         self._summary.left_out.update(fenced.turned_away)
         self._summary.skipped += sum(
             count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
         )
-        self._touched.update(ready.email.campaign_id for ready in chunk if ready.email.id not in fenced.sendable)
+        self._touched.update(email.campaign_id for email in emails if email.id not in fenced.sendable)
         self._allowance -= len(sendable)
         self._in_flight += len(sendable)
         self._threads.send(
@@ -243,7 +263,9 @@ class ChunkSender:
         while True:
             with contextlib.suppress(IndexError):
                 while True:
-                    self._take(self._threads.results.popleft())
+                    result = self._threads.results.popleft()
+                    self._in_flight -= 1
+                    self._note(result)
             left = until - time.monotonic()
             if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most):
                 return
@@ -251,8 +273,8 @@ class ChunkSender:
             # Looking now and then costs less than being woken by every result.
             self._threads.halt.wait(min(left, POLL_SECONDS))
 
-    def _take(self, result: SendResult) -> None:
-        self._in_flight -= 1
+    def _note(self, result: SendResult) -> None:
+        """Keep a result until it is recorded, and act at once where it is about more than its own email."""
         self._unrecorded.append(result)
         match result.outcome.answer:
             case Answer.SLOW_DOWN:
@@ -362,13 +384,21 @@ class ChunkSender:
             self._record_all()
         finally:
             self._recorder.shutdown()
-        if self._ready:
+        if self._claimed:
             with self._engine.begin() as connection:
-                self._summary.released += claim_emails.release(
-                    connection, [ready.email for ready in self._ready], self._token
-                )
+                self._summary.released += claim_emails.release(connection, self._claimed, self._token)
         for campaign_id in self._touched:
             self._summary.campaigns_completed += campaign_lifecycle.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
+    if isinstance(error, RenderError):
+        return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+    if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
+        return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="no_credentials", message=str(error))
+    logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
+    message = f"The email could not be made ({type(error).__name__})."
+    return SendOutcome(Answer.FAIL_ROW, error_code="not_composed", message=message)
 
 
 def _refused(results: list[SendResult]) -> set[uuid.UUID]:

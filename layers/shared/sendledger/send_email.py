@@ -1,9 +1,7 @@
-"""One email to SES, and what its answer means. Reads and writes no table.
+"""One signed email to SES, and what its answer means. Reads and writes no table.
 
 SES has no idempotency token, so every email is one HTTP request and never more: nothing here repeats a request, and
-botocore's retries are off. Requests are made by botocore's own serializer, endpoint rules, credentials and signer and
-answers read by its parser; what is left out of its client is the machinery around them that costs more time than
-they do (docs/decisions). A test compares the bytes with those of boto3's own `send_email`.
+botocore's retries are off. Answers are read by botocore's own parser.
 """
 
 from __future__ import annotations
@@ -14,20 +12,18 @@ import json
 import re
 import ssl
 import threading
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import formataddr, parseaddr
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore.session
 from botocore import exceptions
-from botocore.awsrequest import HeadersDict, create_request_object, prepare_request_dict
+from botocore.awsrequest import HeadersDict
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
 from sendledger.ses_connection import CONNECT_TIMEOUT, READ_TIMEOUT, BadResponse, Response, SesConnection
+from sendledger.sign_email import endpoint_of
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
@@ -54,22 +50,6 @@ class SendOutcome:
     message_id: str | None = None
     error_code: str | None = None
     message: str | None = None
-
-
-@dataclass(frozen=True)
-class OutgoingEmail:
-    """One message to one recipient, rendered, with the tags that SES events bring back."""
-
-    scheduled_email_id: int
-    campaign_id: uuid.UUID
-    attempt: uuid.UUID
-    from_address: str
-    to_address: str
-    reply_to_addresses: tuple[str, ...]
-    subject: str
-    body_text: str
-    body_html: str | None
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 # (exception, part of its message, answer): the first match counts. Sources: the SESv2 API reference's errors of
@@ -119,36 +99,14 @@ def _snake(code: str) -> str:
 
 
 class SesSender:
-    """Sends emails; usable from many threads at once, each with a connection of its own. Make one for each tick."""
+    """Sends signed emails, from many threads at once, each with a connection of its own. Make one for each tick."""
 
     def __init__(self, client: Any) -> None:
         """`client` is from `ses_client`."""
         self._client = client
-        self._operation = client.meta.service_model.operation_model("SendEmail")
-        self._context = {
-            "client_region": client.meta.region_name,
-            "client_config": client.meta.config,
-            "has_streaming_input": False,
-            "auth_type": self._operation.resolved_auth_type,
-            "unsigned_payload": self._operation.unsigned_payload,
-            "auth_options": client.meta.service_model.metadata.get("auth"),
-        }
-        # No parameter of ours has a part in the choice of the endpoint, so it is made once.
-        self._endpoint_url, _, properties = client._resolve_endpoint_ruleset(self._operation, {}, self._context)
-        self._context["endpoint_properties"] = properties
-        # What the client's signer would find out again for each request, asking its event handlers, who have no say
-        # in SES. Its credentials are asked each time: those that are about to expire are renewed.
-        self._signer = client._request_signer
-        signing = self._context.get("signing", {})
-        self._signed_for = (
-            signing.get("signing_name", self._signer.signing_name),
-            signing.get("region", self._signer.region_name),
-            self._context.get("auth_type") or self._signer.signature_version,
-        )
-        self._user_agent = client._user_agent_creator.to_string()
-        base = urlsplit(self._endpoint_url)
-        self._endpoint = base._replace(path=base.path.rstrip("/") + self._operation.http["requestUri"])
-        self._tls = ssl.create_default_context(cafile=get_cert_path(client._endpoint.http_session._verify))
+        self._shape = client.meta.service_model.operation_model("SendEmail").output_shape
+        self._endpoint = endpoint_of(client)
+        self._tls = _tls(get_cert_path(client._endpoint.http_session._verify))
         self._threads = threading.local()
         self._connections: list[SesConnection] = []
 
@@ -157,16 +115,8 @@ class SesSender:
         for connection in self._connections:
             connection.close()
 
-    def send(self, email: OutgoingEmail, configuration_set: str | None) -> SendOutcome:
-        """Make one request, or none where the connection cannot be made; never raises for what SES answers."""
-        try:
-            request = self._request(email, configuration_set)
-        except (exceptions.NoCredentialsError, exceptions.CredentialRetrievalError) as error:
-            return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="no_credentials", message=str(error))
-        except Exception as error:
-            # Something in this email that cannot be written down as a request; nothing was sent.
-            message = f"The request could not be made ({type(error).__name__})."
-            return SendOutcome(Answer.FAIL_ROW, error_code="request_not_made", message=message)
+    def send(self, request: bytes) -> SendOutcome:
+        """Send one request, or none where the connection cannot be made; never raises for what SES answers."""
         connection = self._connection()
         try:
             connection.open()
@@ -200,26 +150,6 @@ class SesSender:
             self._connections.append(found)
         return found
 
-    def _request(self, email: OutgoingEmail, configuration_set: str | None) -> bytes:
-        """The signed request as it goes over the wire."""
-        parameters = send_email_parameters(email, configuration_set)
-        request = self._client._serializer.serialize_to_request(parameters, self._operation)
-        prepare_request_dict(
-            request, endpoint_url=self._endpoint_url, user_agent=self._user_agent, context=dict(self._context)
-        )
-        unsigned = create_request_object(request)
-        self._signer.get_auth_instance(*self._signed_for).add_auth(unsigned)
-        signed = unsigned.prepare()
-        if "Host" not in signed.headers:
-            signed.headers["Host"] = self._endpoint.netloc
-        lines = [f"{signed.method} {self._endpoint.path} HTTP/1.1"]
-        for name, value in signed.headers.items():
-            lines.append(f"{name}: {value if isinstance(value, str) else value.decode('latin-1')}")
-        head = "\r\n".join((*lines, "", ""))
-        if head.count("\n") != len(lines) + 1:
-            raise ValueError("a header with a line break")
-        return head.encode("latin-1") + bytes(signed.body)
-
     def _outcome(self, response: Response) -> SendOutcome:
         if 200 <= response.status < 300:
             # Without a readable id it is accepted all the same; the Send event brings the id.
@@ -231,7 +161,7 @@ class SesSender:
             "context": {},
         }
         try:
-            parsed = self._client._response_parser.parse(answered, self._operation.output_shape)
+            parsed = self._client._response_parser.parse(answered, self._shape)
         except exceptions.ResponseParserError:
             parsed = {}
         error = parsed.get("Error", {})
@@ -249,6 +179,12 @@ def _message_id(body: bytes) -> str | None:
         return None
 
 
+@functools.cache
+def _tls(cert_path: str) -> ssl.SSLContext:
+    """Reading the certificate authorities takes longer than all else that a tick has to do before its first email."""
+    return ssl.create_default_context(cafile=cert_path)
+
+
 def ses_client(session: botocore.session.Session | None = None, endpoint_url: str | None = None) -> Any:
     """A client that never repeats a request. Make it once per process: it loads SES's model."""
     return (session or botocore.session.get_session()).create_client(
@@ -262,36 +198,6 @@ def ses_client(session: botocore.session.Session | None = None, endpoint_url: st
             tcp_keepalive=True,
         ),
     )
-
-
-def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -> dict[str, Any]:
-    """The parameters of SESv2's SendEmail for one message, as boto3 would take them."""
-    body = {"Text": {"Data": email.body_text, "Charset": "UTF-8"}}
-    if email.body_html is not None:
-        body["Html"] = {"Data": email.body_html, "Charset": "UTF-8"}
-    parameters: dict[str, Any] = {
-        "FromEmailAddress": mailbox(email.from_address),
-        "Destination": {"ToAddresses": [email.to_address]},
-        "Content": {"Simple": {"Subject": {"Data": email.subject, "Charset": "UTF-8"}, "Body": body}},
-        "EmailTags": [
-            {"Name": "scheduled_email_id", "Value": str(email.scheduled_email_id)},
-            {"Name": "campaign_id", "Value": str(email.campaign_id)},
-            {"Name": "attempt", "Value": str(email.attempt)},
-        ],
-    }
-    if email.headers:
-        parameters["Content"]["Simple"]["Headers"] = [{"Name": name, "Value": value} for name, value in email.headers]
-    if email.reply_to_addresses:
-        parameters["ReplyToAddresses"] = [mailbox(address) for address in email.reply_to_addresses]
-    if configuration_set:
-        parameters["ConfigurationSetName"] = configuration_set
-    return parameters
-
-
-@functools.lru_cache(maxsize=1024)
-def mailbox(value: str) -> str:
-    """A mailbox with its display name encoded as RFC 2047 asks; SES takes ASCII here."""
-    return formataddr(parseaddr(value))
 
 
 @dataclass(frozen=True)

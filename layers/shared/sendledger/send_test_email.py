@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sendledger.email_address import normalized_address
 from sendledger.errors import Conflict, FieldError, InvalidInput
 from sendledger.render_email import RenderedEmail
-from sendledger.send_email import mailbox
+from sendledger.sign_email import mailbox
 
 SUBJECT_MARK = "[Test] "
 TAG = {"Name": "test", "Value": "true"}

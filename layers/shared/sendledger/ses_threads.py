@@ -30,10 +30,11 @@ logger = Logger(child=True)
 
 @dataclass(frozen=True)
 class ReadyEmail:
-    """A claimed email that is composed and waits for its fence; for a lead that was deleted there is nothing."""
+    """A claimed email that is composed and signed and waits for its fence; for a deleted lead there is nothing."""
 
     email: ClaimedEmail
-    composed: ComposedEmail | None
+    composed: ComposedEmail | None = None
+    request: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Call:
 class SesThreads:
     """Up to `most` threads, each with a connection of its own. Make one for each tick and close it."""
 
-    def __init__(self, client: Any, configuration_set: str | None, rate: float, most: int, stop_at: float) -> None:
+    def __init__(self, client: Any, rate: float, most: int, stop_at: float) -> None:
         """Together they begin no more than `rate` calls per second, and none more than a second after `stop_at`
         (`time.monotonic()`)."""
         self.halt = threading.Event()
@@ -57,7 +58,6 @@ class SesThreads:
         """Filled by the threads, emptied by their owner; its operations are atomic."""
         self._client = client
         self._ses: SesSender | None = None
-        self._configuration_set = configuration_set
         self._most = most
         self._pace = 1 / rate
         self._paced_until = 0.0
@@ -111,7 +111,7 @@ class SesThreads:
         if composed is None or composed.outgoing.to_address != call.address.strip():
             # The lead has another address now than it was composed for.
             return SendOutcome(Answer.NOT_CALLED)
-        return ses.send(composed.outgoing, self._configuration_set)
+        return ses.send(call.ready.request)
 
     def _turn(self) -> float:
         """When a call whose time has come may begin. A process that was frozen, as Lambda freezes one that has used up

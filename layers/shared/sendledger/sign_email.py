@@ -1,0 +1,174 @@
+"""One email as the HTTP request that hands it to SES: a message in, the signed bytes out. Uses no table.
+
+Made by botocore's own serializer, endpoint rules, credentials and signer; what is left out of its client is the
+machinery around them that costs more time than they do (docs/decisions). A test compares the bytes with those of
+boto3's own `send_email`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import time
+import uuid
+from dataclasses import dataclass
+from email.utils import formataddr, parseaddr
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from botocore.awsrequest import create_request_object, prepare_request_dict
+
+
+@dataclass(frozen=True)
+class OutgoingEmail:
+    """One message to one recipient, rendered, with the tags that SES events bring back."""
+
+    scheduled_email_id: int
+    campaign_id: uuid.UUID
+    attempt: uuid.UUID
+    from_address: str
+    to_address: str
+    reply_to_addresses: tuple[str, ...]
+    subject: str
+    body_text: str
+    body_html: str | None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Second:
+    """What the requests signed within one second have in common: all but the body, its length and its signature."""
+
+    number: int
+    auth: Any
+    """botocore's signer with the credentials of that second."""
+    request: Any
+    """The one that botocore has signed: it carries the time."""
+    canonical: str
+    """What is signed, up to the hash of the body, with which it ends.
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html"""
+    head: str
+    """Up to the value of Content-Length."""
+    authorization: str
+    """Up to the signature, with which it ends."""
+
+
+class EmailSigner:
+    """Signs for one sender. For one thread at a time; make one for each tick."""
+
+    def __init__(self, client: Any, configuration_set: str | None) -> None:
+        """`client` is from `send_email.ses_client`."""
+        self._client = client
+        self._configuration_set = configuration_set
+        self._operation = client.meta.service_model.operation_model("SendEmail")
+        # No parameter of ours has a part in the choice of the endpoint, so it is made once.
+        self._endpoint_url, self._context = _resolve(client)
+        # What the client's signer would find out again for each request, asking its event handlers, who have no say
+        # in SES. Its credentials are asked each second: those that are about to expire are renewed.
+        self._signer = client._request_signer
+        signing = self._context.get("signing", {})
+        self._signed_for = (
+            signing.get("signing_name", self._signer.signing_name),
+            signing.get("region", self._signer.region_name),
+            self._context.get("auth_type") or self._signer.signature_version,
+        )
+        self._user_agent = client._user_agent_creator.to_string()
+        self._second: _Second | None = None
+
+    def signed(self, email: OutgoingEmail) -> bytes:
+        """The request as it goes over the wire; SES takes it within minutes of now.
+
+        Raises:
+            NoCredentialsError, CredentialRetrievalError: of botocore.
+            Exception: whatever keeps this email from being written down as a request.
+        """
+        parameters = send_email_parameters(email, self._configuration_set)
+        request = self._client._serializer.serialize_to_request(parameters, self._operation)
+        body: bytes = request["body"]
+        second = self._second
+        if second is None or second.number != int(time.time()):
+            second = self._second = self._sign_in_full(request)
+        # Signing in full takes several times as long as all else, for the same result.
+        canonical = second.canonical + hashlib.sha256(body).hexdigest()
+        signature = second.auth.signature(second.auth.string_to_sign(second.request, canonical), second.request)
+        return f"{second.head}{len(body)}{second.authorization}{signature}\r\n\r\n".encode("latin-1") + body
+
+    def _sign_in_full(self, request: dict[str, Any]) -> _Second:
+        number = int(time.time())
+        prepare_request_dict(
+            request, endpoint_url=self._endpoint_url, user_agent=self._user_agent, context=dict(self._context)
+        )
+        unsigned = create_request_object(request)
+        auth = self._signer.get_auth_instance(*self._signed_for)
+        auth.add_auth(unsigned)
+        authorization = unsigned.headers["Authorization"]
+        del unsigned.headers["Authorization"]  # it is no part of what is signed
+        canonical = auth.canonical_request(unsigned)
+        signed = unsigned.prepare()
+        headers = dict(signed.headers.items())
+        del headers["Content-Length"]
+        endpoint = endpoint_of(self._client)
+        headers.setdefault("Host", endpoint.netloc)
+        lines = [f"{signed.method} {endpoint.path} HTTP/1.1"]
+        for name, value in headers.items():
+            lines.append(f"{name}: {value if isinstance(value, str) else value.decode('latin-1')}")
+        return _Second(
+            number=number,
+            auth=auth,
+            request=unsigned,
+            canonical=canonical.removesuffix(hashlib.sha256(request["body"]).hexdigest()),
+            head="\r\n".join((*lines, "Content-Length: ")),
+            authorization=f"\r\nAuthorization: {authorization.rpartition('=')[0]}=",
+        )
+
+
+def _resolve(client: Any) -> tuple[str, dict[str, Any]]:
+    """The URL that SendEmail goes to, and what botocore knows about the request by then."""
+    operation = client.meta.service_model.operation_model("SendEmail")
+    context = {
+        "client_region": client.meta.region_name,
+        "client_config": client.meta.config,
+        "has_streaming_input": False,
+        "auth_type": operation.resolved_auth_type,
+        "unsigned_payload": operation.unsigned_payload,
+        "auth_options": client.meta.service_model.metadata.get("auth"),
+    }
+    url, _, properties = client._resolve_endpoint_ruleset(operation, {}, context)
+    return url, {**context, "endpoint_properties": properties}
+
+
+def endpoint_of(client: Any) -> SplitResult:
+    """Where SendEmail's requests go, the path included."""
+    base = urlsplit(_resolve(client)[0])
+    path: str = client.meta.service_model.operation_model("SendEmail").http["requestUri"]
+    return base._replace(path=base.path.rstrip("/") + path)
+
+
+def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -> dict[str, Any]:
+    """The parameters of SESv2's SendEmail for one message, as boto3 would take them."""
+    body = {"Text": {"Data": email.body_text, "Charset": "UTF-8"}}
+    if email.body_html is not None:
+        body["Html"] = {"Data": email.body_html, "Charset": "UTF-8"}
+    parameters: dict[str, Any] = {
+        "FromEmailAddress": mailbox(email.from_address),
+        "Destination": {"ToAddresses": [email.to_address]},
+        "Content": {"Simple": {"Subject": {"Data": email.subject, "Charset": "UTF-8"}, "Body": body}},
+        "EmailTags": [
+            {"Name": "scheduled_email_id", "Value": str(email.scheduled_email_id)},
+            {"Name": "campaign_id", "Value": str(email.campaign_id)},
+            {"Name": "attempt", "Value": str(email.attempt)},
+        ],
+    }
+    if email.headers:
+        parameters["Content"]["Simple"]["Headers"] = [{"Name": name, "Value": value} for name, value in email.headers]
+    if email.reply_to_addresses:
+        parameters["ReplyToAddresses"] = [mailbox(address) for address in email.reply_to_addresses]
+    if configuration_set:
+        parameters["ConfigurationSetName"] = configuration_set
+    return parameters
+
+
+@functools.lru_cache(maxsize=1024)
+def mailbox(value: str) -> str:
+    """A mailbox with its display name encoded as RFC 2047 asks; SES takes ASCII here."""
+    return formataddr(parseaddr(value))
