@@ -64,10 +64,11 @@ def ses_simulator(latency_ms: float) -> Iterator[str]:
 
 
 @contextmanager
-def serving(module: str, *arguments: str, latency_ms: float) -> Iterator[str]:
-    """A server in its own process, which says its URL in its first line."""
+def serving(module: str, *arguments: str, latency_ms: float, core: int | None = 1) -> Iterator[str]:
+    """A server in its own process, on that core if one is named, which says its URL in its first line."""
     command = [sys.executable, "-m", module, *arguments, "--latency-ms", str(latency_ms)]
-    process = subprocess.Popen([*pinned(1), *command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    where = pinned(core) if core is not None else []
+    process = subprocess.Popen([*where, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1]

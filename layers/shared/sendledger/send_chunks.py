@@ -214,8 +214,8 @@ class ChunkSender:
         emails = [ready.email for ready in chunk]
         try:
             # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
-            hidden = min(self._settings.sender_threads, MAX_CHUNK_BYTES // self._bytes_per_email)
-            self._wait(self._stop_sending_at, at_most=max(len(chunk), hidden))
+            useful = min(self._threads.useful, MAX_CHUNK_BYTES // self._bytes_per_email)
+            self._wait(self._stop_sending_at, at_most=max(len(chunk), useful))
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
             begin = time.monotonic() + wait

@@ -7,6 +7,7 @@ tenth of what a call costs.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,9 @@ from sendledger.send_email import Answer, SendOutcome, SesSender
 
 BURST_SECONDS = 0.005
 """How far an email may be ahead of the even pace."""
+
+PATIENCE_SECONDS = 0.25
+"""How long calls may take without keeping the rate down, before it is known how long they do take."""
 
 logger = Logger(child=True)
 
@@ -47,7 +51,8 @@ class Call:
 
 
 class SesThreads:
-    """Up to `most` threads, each with a connection of its own. Make one for each tick and close it."""
+    """As many threads as the rate has use for, up to `most`, each with a connection of its own: to make one takes as
+    long as to send many emails. Make this for each tick and close it."""
 
     def __init__(self, client: Any, rate: float, most: int, stop_at: float) -> None:
         """Together they begin no more than `rate` calls per second, and none more than a second after `stop_at`
@@ -59,12 +64,18 @@ class SesThreads:
         self._client = client
         self._ses: SesSender | None = None
         self._most = most
-        self._pace = 1 / rate
+        self._rate = rate
+        self._call_seconds = 0.0
         self._paced_until = 0.0
         self._pacing = threading.Lock()
         self._stop_at = stop_at
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+
+    @property
+    def useful(self) -> int:
+        """How many calls must be under way at once to use the rate, with SES as slow as it has been of late."""
+        return min(self._most, 1 + math.ceil(self._rate * max(PATIENCE_SECONDS, 2 * self._call_seconds)))
 
     def send(self, calls: Sequence[Call]) -> None:
         """Have these emails sent; SES is called at most once for each, and each has a result when `close` ends."""
@@ -72,7 +83,7 @@ class SesThreads:
             self._calls.put(call)
         if self._ses is None:
             self._ses = SesSender(self._client)
-        for number in range(len(self._threads), min(self._most, len(self._threads) + len(calls))):
+        for number in range(len(self._threads), min(self.useful, len(self._threads) + len(calls))):
             thread = threading.Thread(target=self._work, args=(self._ses,), name=f"ses-{number}")
             thread.start()
             self._threads.append(thread)
@@ -111,14 +122,19 @@ class SesThreads:
         if composed is None or composed.outgoing.to_address != call.address.strip():
             # The lead has another address now than it was composed for.
             return SendOutcome(Answer.NOT_CALLED)
-        return ses.send(call.ready.request)
+        began = time.monotonic()
+        outcome = ses.send(call.ready.request)
+        # Up at once, down by and by. That threads overwrite what others found does no harm.
+        seconds = time.monotonic() - began
+        self._call_seconds = max(seconds, 0.95 * self._call_seconds)
+        return outcome
 
     def _turn(self) -> float:
         """When a call whose time has come may begin. A process that was frozen, as Lambda freezes one that has used up
         its share of a processor, would else make up for the lost time all at once."""
         with self._pacing:
             turn = max(self._paced_until, time.monotonic())
-            self._paced_until = turn + self._pace
+            self._paced_until = turn + 1 / self._rate
         return turn - BURST_SECONDS
 
     def _await(self, moment: float) -> None:

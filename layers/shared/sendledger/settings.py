@@ -191,7 +191,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
     # What one sender can be expected to send in a second; with more due, further senders are started.
     sender_capacity_per_second: int = Field(500, ge=1)
-    sender_threads: int = Field(64, ge=1, le=512)
+    # Calls under way at once, at most. More are of use only where SES is slow for its rate.
+    sender_threads: int = Field(128, ge=1, le=512)
     late_after_minutes: int = Field(360, ge=1)
 
     @property
