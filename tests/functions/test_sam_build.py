@@ -1,6 +1,7 @@
 """What `sam build` makes of the template: complete, small enough, and for Lambda's processor."""
 
 import re
+import sys
 from pathlib import Path
 
 from local.rds_certificates import BUNDLE
@@ -15,6 +16,10 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
+def _shared_layer(built_template: Template) -> Path:
+    return next(iter(built_template.functions.values())).folder.parent / "SharedLayer" / "python"
+
+
 def test_every_function_of_the_template_is_built_with_its_handler(built_template: Template) -> None:
     for function in built_template.functions.values():
         assert (function.folder / f"{function.handler.removesuffix('.lambda_handler')}.py").is_file()
@@ -22,9 +27,14 @@ def test_every_function_of_the_template_is_built_with_its_handler(built_template
 
 def test_built_code_holds_neither_caches_nor_development_metadata(built_template: Template) -> None:
     folders = [function.folder for function in built_template.functions.values()]
-    shared_layer = folders[0].parent / "SharedLayer" / "python"
-    assert [path.name for path in shared_layer.iterdir()] == ["sendledger"]
-    assert not [cache for folder in [*folders, shared_layer] for cache in folder.rglob("__pycache__")]
+    assert [path.name for path in _shared_layer(built_template).iterdir()] == ["sendledger"]
+    assert not [cache for folder in folders for cache in folder.rglob("__pycache__")]
+
+
+def test_each_module_of_the_package_has_byte_code_for_the_python_that_runs_it(built_template: Template) -> None:
+    package = _shared_layer(built_template) / "sendledger"
+    byte_code = {path.name.removesuffix(f".{sys.implementation.cache_tag}.pyc") for path in package.rglob("*.pyc")}
+    assert byte_code == {path.stem for path in package.glob("*.py")} != set()
 
 
 def test_each_function_fits_with_its_layers(built_template: Template) -> None:
