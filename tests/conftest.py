@@ -84,7 +84,9 @@ def database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
     """The URL of an empty database with the current schema, dropped after the test."""
     name = f"test_{os.urandom(6).hex()}"
     with admin(postgres) as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy"))
+        # The faster way to copy; 14 knows no other.
+        strategy = "STRATEGY file_copy" if (connection.dialect.server_version_info or ()) >= (15,) else ""
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template_database} {strategy}"))
     yield postgres.url(name)
     with admin(postgres) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
