@@ -31,6 +31,7 @@ ACTIONS = {
     "get_secret_value": "secretsmanager:GetSecretValue",
     "head_object": "s3:GetObject",
     "invoke": "lambda:InvokeFunction",
+    "list_email_identities": "ses:ListEmailIdentities",
     "put_object": "s3:PutObject",
     "send_email": "ses:SendEmail",
     "upload_part": "s3:PutObject",

@@ -96,7 +96,8 @@ class Account:
         if domain == MAILBOX_SIMULATOR_DOMAIN:
             return True
         # In the sandbox nothing is verified unless it is named: else it would differ from production in nothing.
-        return any(self.identities.get(name) is not None for name in (address.lower(), domain))
+        verified = {each["IdentityName"].lower() for each in self.list_identities() if each["SendingEnabled"]}
+        return not verified.isdisjoint((address.lower(), domain))
 
     def _take_tokens(self, recipients: int) -> None:
         rate = self.max_send_rate
@@ -175,6 +176,20 @@ class Account:
             "Policies": {},
             "Tags": [],
         } | differs
+
+    def list_identities(self) -> list[dict[str, Any]]:
+        """The identities in the answer of ListEmailIdentities: those that have a name here."""
+        known = ((name, self.identity(name)) for name in self.identities)
+        return [
+            {
+                "IdentityName": name,
+                "IdentityType": identity["IdentityType"],
+                "SendingEnabled": identity["VerifiedForSendingStatus"],
+                "VerificationStatus": identity["VerificationStatus"],
+            }
+            for name, identity in known
+            if identity is not None
+        ]
 
     def configuration_set(self, name: str) -> dict[str, Any] | None:
         """The answers of GetConfigurationSet and GetConfigurationSetEventDestinations in one."""

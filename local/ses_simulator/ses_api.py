@@ -59,6 +59,7 @@ class SesApi:
             (method, re.compile(path), operation, function)
             for method, path, operation, function in (
                 ("GET", "/v2/email/account", "GetAccount", self._get_account),
+                ("POST", "/v2/email/list-identities", "ListEmailIdentities", self._list_identities),
                 ("GET", f"/v2/email/identities/{name}", "GetEmailIdentity", self._get_identity),
                 ("GET", f"/v2/email/configuration-sets/{name}", "GetConfigurationSet", self._get_configuration_set),
                 (
@@ -148,6 +149,9 @@ class SesApi:
 
     def _get_account(self, _request: Request) -> dict[str, Any]:
         return self._account.describe(datetime.now(UTC))
+
+    def _list_identities(self, _request: Request) -> dict[str, Any]:
+        return {"EmailIdentities": self._account.list_identities()}
 
     def _get_identity(self, _request: Request, name: str) -> dict[str, Any]:
         identity = self._account.identity(name)

@@ -11,6 +11,7 @@ import botocore.session
 import pytest
 import sqlalchemy as sa
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, check_delivery
@@ -211,10 +212,53 @@ def test_without_a_configuration_set_there_is_an_error(connection: sa.Connection
     assert checks(run(make_campaign(connection, 1), SES_CONFIGURATION_SET="").errors) == ["configuration_set"]
 
 
-def test_an_account_in_the_sandbox_is_an_error(connection: sa.Connection, ses: SesSimulator, run: Run) -> None:
+def test_in_the_sandbox_leads_whose_addresses_are_not_verified_are_an_error(
+    connection: sa.Connection, ses: SesSimulator, run: Run
+) -> None:
     ses.account.production_access = False
-    found = run(make_campaign(connection, 1))
-    assert (checks(found.errors), found.facts["sandbox"]) == (["sandbox"], True)
+    ses.account.identities = {"ann@example.com": {}, "bob@example.com": {"VerifiedForSendingStatus": False}}
+    addresses = ["Ann@Example.com", "bob@example.com", *(f"{n}@example.net" for n in range(6))]
+    found = run(make_campaign(connection, addresses))
+    (error,) = found.errors
+    assert (error.check, error.detail["count"], found.facts["sandbox"]) == ("sandbox", 7, True)
+    assert "7 leads have addresses that are not verified" in error.message
+    ids = {str(each) for each in connection.scalars(sa.select(leads.c.id).where(leads.c.email != "Ann@Example.com"))}
+    assert len(error.detail["example_lead_ids"]) == 5
+    assert set(error.detail["example_lead_ids"]) <= ids
+
+
+def test_in_the_sandbox_a_campaign_to_verified_addresses_and_the_mailbox_simulator_starts_and_is_sent(
+    engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, run: Run
+) -> None:
+    ses.account.production_access = False
+    ses.account.identities = {"ann@example.com": {}, "Mine.example": {}}
+    addresses = ["Ann@Example.com", "bob@mine.example", "success+1@simulator.amazonses.com", "left out"]
+    campaign_id = make_campaign(connection, addresses)
+    found = run(campaign_id)
+    assert (found.errors, checks(found.warnings)) == ([], ["sandbox"])
+    refuse(engine, campaign_id, ses)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    assert send_due_emails(sender_resources(sender_engine, ses.url), 20).sent == 3
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_in_the_sandbox_identities_that_ses_does_not_tell_are_a_warning(
+    engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+) -> None:
+    ses.account.production_access = False
+    campaign_id = make_campaign(connection, 1)
+
+    def without_the_right() -> Any:
+        made = client(ses.url)
+        made.meta.events.register("before-call.sesv2.ListEmailIdentities", _denied)
+        return made
+
+    found = preflight(engine, campaign_id, ApiSettings.read(SETTINGS), without_the_right, dmarc)
+    assert (found.errors, checks(found.warnings)) == ([], ["sandbox"])
+
+
+def _denied(**_: Any) -> Any:
+    raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListEmailIdentities")
 
 
 def test_an_account_that_may_not_send_is_an_error(connection: sa.Connection, ses: SesSimulator, run: Run) -> None:

@@ -57,13 +57,21 @@ def test_a_role_allows_what_its_function_calls_and_nothing_else(name: str) -> No
 def test_no_role_allows_a_wildcard(name: str) -> None:
     for statement in _policies(name):
         assert not [action for action in _actions(statement) if "*" in action]
-        # GetAccount is about the account and knows no resource.
-        assert statement["Resource"] != "*" or statement["Action"] == "ses:GetAccount"
+        # These are about the account and know no resource.
+        assert statement["Resource"] != "*" or set(_actions(statement)) <= {"ses:GetAccount", "ses:ListEmailIdentities"}
 
 
 def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
     senders = {name for name in FUNCTIONS for each in _policies(name) if "ses:SendEmail" in _actions(each)}
     assert senders == {"SenderFunction", "CampaignApiFunction"}
+
+
+def test_the_sender_sends_from_its_own_identity_only() -> None:
+    """Also in the sandbox, where it has to be allowed the identities of recipients."""
+    own = [{"Ref": "SesIdentity"}, {"Fn::Sub": "*@${SesIdentity}"}, {"Fn::Sub": "*@*.${SesIdentity}"}]
+    for statement in _policies("SenderFunction"):
+        if "identity/*" in str(statement["Resource"]):
+            assert statement["Condition"] == {"StringLike": {"ses:FromAddress": own}}
 
 
 def _database_user(name: str) -> Any:

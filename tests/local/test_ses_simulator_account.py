@@ -102,6 +102,18 @@ def test_sandbox_sends_only_to_verified_addresses_and_the_mailbox_simulator(
     assert message.endswith("US-EAST-1: ann@example.org")
 
 
+def test_identities_are_listed_with_whether_they_are_verified(simulator: SesSimulator, client: Any) -> None:
+    simulator.account.identities = {"mine.example": {}, "ann@yours.example": {"VerifiedForSendingStatus": False}}
+    simulator.account.identities["gone.example"] = None
+    listed = client.list_email_identities(PageSize=1000)["EmailIdentities"]
+    assert [(each["IdentityName"], each["IdentityType"], each["SendingEnabled"]) for each in listed] == [
+        ("mine.example", "DOMAIN", True),
+        ("ann@yours.example", "EMAIL_ADDRESS", False),
+    ]
+    simulator.account.production_access = False
+    assert error_of(client, "ann@yours.example")[0] == "MessageRejected"
+
+
 def test_unverified_sender_is_rejected(simulator: SesSimulator, client: Any) -> None:
     simulator.account.identities = {"example.com": {"VerifiedForSendingStatus": False}}
     code, _, message = error_of(client, "ann@example.org")

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from sendledger.campaign_lifecycle import check_startable
-from sendledger.check_content import check_content
+from sendledger.check_content import MAX_EXAMPLES, check_content
 from sendledger.check_delivery import TxtRecords, check_delivery, txt_records
 from sendledger.errors import NotReady
 from sendledger.findings import Findings
-from sendledger.schedule_emails import get_campaign
+from sendledger.schedule_emails import get_campaign, leads_elsewhere
 from sendledger.settings import ApiSettings, MailSettings
 
 REPORT_SECONDS = 15.0
@@ -54,7 +54,9 @@ def preflight(
     else:
         emails = findings.facts.get("emails", 0)
         configuration_set = settings.ses_configuration_set
-        check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
+        recipients = check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
+        if recipients is not None:
+            _check_recipients(engine, campaign, recipients, findings)
     _estimate_times(campaign, now, settings.sender_rate_safety, findings)
     return findings
 
@@ -91,6 +93,23 @@ def _check_content(
         campaign = get_campaign(connection, campaign_id)
         check_content(connection, campaign, mail, findings, seconds)
         return campaign, connection.execute(sa.select(sa.func.now())).scalar_one()
+
+
+def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:
+    """In the sandbox: does SES take mail to every lead? The first email that it refuses would pause the campaign."""
+    with engine.begin() as connection:
+        count, examples = leads_elsewhere(connection, campaign, taken, MAX_EXAMPLES)
+    if count:
+        what = "1 lead has an address that is" if count == 1 else f"{count:,} leads have addresses that are"
+        message = (
+            f"The SES account is in the sandbox, and {what} not verified, so SES would refuse their emails. "
+            "Verify the addresses, or ask AWS for production access."
+        )
+        ids = [str(lead_id) for lead_id in examples]
+        findings.error("sandbox", message, count=count, example_lead_ids=ids)
+    else:
+        message = "The SES account is in the sandbox; SES takes mail to every lead of this campaign all the same."
+        findings.warn("sandbox", message)
 
 
 def _refuse(findings: Findings) -> None:

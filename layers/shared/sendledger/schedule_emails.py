@@ -97,6 +97,15 @@ SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reaso
 )
 _AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
 _LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
+_ELSEWHERE = sa.text(
+    _JUDGED
+    + """
+SELECT l.id, count(*) OVER () AS total
+FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
+WHERE r.reason IS NULL AND a.address <> ALL(:names) AND split_part(a.address, '@', 2) <> ALL(:names)
+ORDER BY l.id LIMIT :examples
+"""
+)
 _REACHABLE = sa.text(
     "DECLARE reachable_leads NO SCROLL CURSOR FOR"
     + _JUDGED
@@ -132,6 +141,19 @@ def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[
     counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
     taken = counts.pop(None, 0)
     return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+
+
+def leads_elsewhere(
+    connection: sa.Connection, campaign: sa.RowMapping, names: Sequence[str], examples: int
+) -> tuple[int, list[uuid.UUID]]:
+    """How many leads would get mail although neither their address nor its domain is among `names`, and some of them.
+
+    The names are in lower case.
+    """
+    statement = _typed(_ELSEWHERE).bindparams(sa.bindparam("names", type_=sa.ARRAY(sa.Text)))
+    parameters = audience_parameters(campaign, 0, 1) | {"names": list(names), "examples": examples}
+    rows = connection.execute(statement, parameters).all()
+    return rows[0].total if rows else 0, [row.id for row in rows]
 
 
 def reachable_leads(
