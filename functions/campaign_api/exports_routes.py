@@ -40,7 +40,7 @@ class NewExport(Input):
         ExportKind,
         Field(
             description="`campaign_ledger`: each scheduled email of a campaign with what became of it, and each lead "
-            "of its audience that got none, with the reason.",
+            "of its audience that got none, with the reason. What is scheduled once writing has begun is not in it.",
             examples=["campaign_ledger"],
         ),
     ]

@@ -19,12 +19,13 @@ from sendledger.sender import Resources
 from sendledger.tables import audit_log, campaign_leads, leads, left_out_leads
 from sendledger.tables import exports as table
 from sendledger.write_export import write_export
-from tests.campaigns import DAY, make_batch, make_campaign
+from tests.campaigns import DAY, campaign_row, make_batch, make_campaign
 from tests.conftest import working_as
 from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
 
+EMAIL, STATUS, REASON = (export_rows.LEDGER_HEADER.index(name) for name in ("email", "status", "reason"))
 NOT_YET = float("inf")
 SOON = dt.timedelta(0)
 
@@ -199,6 +200,46 @@ def test_ledger_of_a_campaign_that_was_cancelled_while_it_was_scheduled_names_ev
     assert sorted(row["email"] for row in found) == sorted(["", *addresses(10)])
     assert {row["reason"] for row in found if row["email"]} == {"campaign_cancelled"}
     assert left_out(found)[""] == "no_address"
+
+
+def test_ledger_that_is_read_while_the_campaign_starts_is_that_of_the_moment_in_which_it_was_begun(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, [*addresses(3), "no-at"])
+    with working_as("files", engine) as as_function:
+        pages = export_rows.ledger_pages(as_function, campaign_id)
+        found = list(next(pages))
+        campaign_lifecycle.start_campaign(engine, campaign_id)
+        found += (row for page in pages for row in page)
+    told = [(row[EMAIL], row[STATUS], row[REASON]) for row in found]
+    unstarted = [(address, "left_out", "not_started") for address in addresses(3)]
+    assert sorted(told) == [*unstarted, ("no-at", "left_out", "invalid_address")]
+
+
+def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_work, "ROWS_PER_BUCKET", 5)
+    monkeypatch.setattr(export_rows, "ROWS_PER_PAGE", 2)
+    for name in ("_LEDGER", "_LEFT_OUT"):
+        monkeypatch.setattr(export_rows, name, getattr(export_rows, name).limit(2))
+    monkeypatch.setattr(export_rows, "LEADS_PER_LOOK", 3)
+    given = [*addresses(20), *(f"lead{number}" for number in range(20))]
+    campaign_id = make_campaign(connection, given)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    with engine.begin() as working:
+        row_work.work_once(working, campaign_id)
+    with working_as("files", engine) as as_function:
+        found: list[Any] = []
+        # Something is written between any two pages.
+        for page in export_rows.ledger_pages(as_function, campaign_id):
+            found += page
+            with engine.begin() as working:
+                row_work.work_once(working, campaign_id)
+    assert campaign_row(engine, campaign_id)["row_work"] == []
+    assert sorted(row[EMAIL] for row in found) == sorted(given)
+    reasons = {row[REASON] for row in found if row[STATUS] == "left_out"}
+    assert reasons == {"invalid_address", "not_scheduled_yet"}
 
 
 def test_lead_that_came_after_the_start_is_not_given_a_reason_of_today(
