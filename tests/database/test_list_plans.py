@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.postgres import Postgres
-from sendledger import campaign_counts, campaigns, database, diagnose, left_out_leads, scheduled_emails
+from sendledger import audit_log, campaign_counts, campaigns, database, diagnose, left_out_leads, scheduled_emails
 from sendledger.pagination import Page
 from sendledger.settings import DatabaseSettings
 from sendledger.tables import SCHEDULED_EMAIL_STATUSES
@@ -22,8 +22,11 @@ HISTORY = 120_000
 YOUNG = 30_000
 FEW = 40
 """Rows of each status of the young campaign that are not pending."""
-LARGE = ("scheduled_emails", "emails", "left_out_leads")
+GROWN_AT_ONCE = ("scheduled_emails", "emails", "left_out_leads")
+LARGE = (*GROWN_AT_ONCE, "audit_log")
 MOST_ROWS = 2_000
+MOST_OF_ONE = 60
+"""Entries of the audit log of one thing; so few are sorted."""
 
 Read = Callable[[sa.Connection], object]
 
@@ -36,7 +39,7 @@ def engine(request: pytest.FixtureRequest, postgres: Postgres, template_database
     url = postgres.url(f"lists_{request.param}")
     created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with created.connect() as connection:
-        for table in LARGE:
+        for table in GROWN_AT_ONCE:
             connection.execute(sa.text(f"ALTER TABLE {table} SET (autovacuum_enabled = off)"))
             connection.execute(sa.text(f"ANALYZE {table}"))
         old, young = (make_campaign(connection, 500, name=name) for name in ("old", "young"))
@@ -52,6 +55,15 @@ def engine(request: pytest.FixtureRequest, postgres: Postgres, template_database
             """).bindparams(sa.bindparam("id", type_=sa.UUID)),
             {"id": old},
         )
+        connection.execute(
+            sa.text("""
+                INSERT INTO audit_log (actor, action, entity_type, entity_id)
+                SELECT CASE WHEN n <= 6000 THEN 'gone' WHEN mod(n, 1000) = 0 THEN 'ann' ELSE 'recipient' END,
+                       'suppression.create', 'suppression', CAST(mod(n, 500) AS text)
+                FROM generate_series(1, 30000) n
+            """)
+        )
+        connection.execute(sa.text("ANALYZE audit_log"))
         connection.execute(sa.text("UPDATE campaigns SET status = 'completed' WHERE name = 'old'"))
         connection.execute(
             sa.text("UPDATE campaigns SET status = 'running', actual_started_at = now() WHERE name = 'young'")
@@ -194,6 +206,40 @@ def test_pages_of_left_out_leads_read_what_they_show(connection: sa.Connection) 
             connection, campaign_id, 20, None, reason=reason
         )
         assert rows_read(connection, read) <= 21
+
+
+@pytest.mark.parametrize("direction", ["", "-"])
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        ({"actor": "ann"}, 24),
+        ({"actor": "gone"}, 6_000),
+        ({"actor": "recipient"}, 23_976),
+        ({"actor": "nobody"}, 0),
+        ({"entity_id": "7"}, 60),
+        ({"actor": "recipient", "entity_type": "suppression", "entity_id": "8"}, 48),
+        ({"actor": "ann", "action": "campaign.start"}, 0),
+    ],
+)
+def test_the_audit_log_of_somebody_or_something_is_read_alone(
+    connection: sa.Connection, filters: dict[str, str], count: int, direction: str
+) -> None:
+    ids: list[int] = []
+
+    def read(cursor: str | None) -> Read:
+        def list_page(connection: sa.Connection) -> str | None:
+            page = audit_log.list_page(connection, 20, cursor, **filters, sort=f"{direction}id")
+            ids.extend(row["id"] for row in page.items)
+            return page.next_cursor
+
+        return list_page
+
+    following = audit_log.list_page(connection, 20, None, **filters, sort=f"{direction}id").next_cursor
+    assert rows_read(connection, read(None)) <= MOST_OF_ONE
+    if following is not None:
+        assert rows_read(connection, read(following)) <= MOST_OF_ONE
+    assert len(set(ids)) == min(count, 40)
+    assert ids == sorted(ids, reverse=bool(direction))
 
 
 @pytest.mark.parametrize("campaign", ["old", "young"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.pagination import Page, sorted_page
+from sendledger.pagination import Order, Page, page_of
 from sendledger.tables import audit_log
+
+_INDEXED = ("entity_id", "actor")
+"""What has few entries of the log; a page of an action, or a kind of thing, is read in the order of all ids."""
 
 
 def record(
@@ -43,9 +47,15 @@ def list_page(
     sort: str = "id",
 ) -> Page:
     """A page of entries, oldest first or with `sort` "-id" newest first, of those that fit every filter given."""
-    filters = {"actor": actor, "action": action, "entity_type": entity_type, "entity_id": entity_id}
+    order = Order(audit_log, sort)
+    filters = {"entity_id": entity_id, "actor": actor, "action": action, "entity_type": entity_type}
     query = sa.select(audit_log)
     for name, value in filters.items():
-        if value is not None:
+        if value is None:
+            continue
+        if order.within is None and name in _INDEXED:
+            order = replace(order, within=audit_log.c[name], value=value)
+        else:
             query = query.where(audit_log.c[name] == value)
-    return sorted_page(connection, query, audit_log, limit, cursor, sort)
+    query = query.where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
+    return page_of(connection.execute(query).mappings().all(), order, limit)

@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0014"
+SCHEMA_REVISION = "0015"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
@@ -686,6 +686,8 @@ audit_log = Table(
     Column("entity_id", Text, nullable=False),
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
     Index("audit_log_entity_type_entity_id_id_idx", "entity_type", "entity_id", "id"),
+    Index("audit_log_entity_id_id_idx", "entity_id", "id"),
+    Index("audit_log_actor_id_idx", "actor", "id"),
 )
 
 sender_state = Table(
