@@ -3,6 +3,7 @@ knows about it."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.postgres import Postgres
-from sendledger import campaign_lifecycle, claim_emails, database, record_results
+from sendledger import campaign_lifecycle, claim_emails, database, late_emails, record_results
 from sendledger.record_results import SendResult
 from sendledger.render_email import RenderedEmail
 from sendledger.send_email import Answer, SendOutcome
@@ -21,6 +22,8 @@ from tests.campaigns import DAY, NO_DELAY, make_campaign
 from tests.conftest import OWNER, admin
 
 HISTORY = 200_000
+MANY = 40
+"""Campaigns that run at once."""
 BLOCK = 8192
 
 
@@ -44,7 +47,7 @@ def engine(request: pytest.FixtureRequest, postgres: Postgres, template_database
     created.dispose()
 
 
-def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+def _write_step(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
     connection.execute(
         sa.text("""
             INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
@@ -52,6 +55,10 @@ def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
         """),
         {"id": campaign_id},
     )
+
+
+def _write_history(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    _write_step(connection, campaign_id)
     connection.execute(
         sa.text("""
             INSERT INTO scheduled_emails (campaign_id, workflow_step_number, scheduled_for, status, sent_at)
@@ -94,6 +101,24 @@ def running(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
     campaign_id = make_campaign(connection, 1000, [NO_DELAY, DAY])
     campaign_lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
+
+
+@pytest.fixture
+def many_running(connection: sa.Connection) -> None:
+    """Campaigns that have just started, with nothing due yet; the planner does not know of their rows."""
+    connection.execute(sa.text("UPDATE campaigns SET status = 'cancelled' WHERE status = 'running'"))
+    for _ in range(MANY):
+        campaign_id = make_campaign(connection, 1)
+        connection.execute(sa.text("UPDATE campaigns SET status = 'running' WHERE id = :id"), {"id": campaign_id})
+        _write_step(connection, campaign_id)
+        connection.execute(
+            sa.text("""
+                INSERT INTO scheduled_emails (campaign_id, workflow_step_number, scheduled_for, status)
+                SELECT :id, 1, now() + interval '1 day', 'pending' FROM generate_series(1, 500)
+            """),
+            {"id": campaign_id},
+        )
+    connection.commit()
 
 
 def explain(connection: sa.Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +172,21 @@ def test_idle_claim_touches_next_to_nothing(connection: sa.Connection, running: 
     connection.commit()
     plan = claim_plan(connection, 500)
     assert_touches_no_history(connection, plan, 120)
+
+
+def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
+    connection: sa.Connection, many_running: None
+) -> None:
+    parameters = {"late_after": dt.timedelta(hours=1)}
+    for statement, values in ((campaign_lifecycle._FINISHED, {}), (late_emails._CHECK, parameters)):
+        connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
+        plan = explain(connection, statement, values)
+        assert {scan.get("Index Name") for scan in scans(plan)} <= {
+            "scheduled_emails_due_idx",
+            "scheduled_emails_sending_idx",
+        }
+        # A few blocks of the index for each, and the table for the first row of each.
+        assert touched(plan) < MANY * 12
 
 
 def test_completion_check_stops_at_the_first_open_row(connection: sa.Connection, running: uuid.UUID) -> None:

@@ -18,6 +18,7 @@ from sendledger.errors import Conflict
 from sendledger.schedule_emails import get_campaign
 from sendledger.tables import campaigns
 
+# OFFSET 0: as in campaign_lifecycle's look for finished campaigns.
 _CHECK = sa.text("""
 WITH tick AS (
     SELECT id, last_tick_at FROM sender_state FOR UPDATE
@@ -28,7 +29,7 @@ UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :la
 FROM tick
 WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
   AND EXISTS (SELECT FROM scheduled_emails e
-              WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after)
+              WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after OFFSET 0)
 """).bindparams(sa.bindparam("late_after", type_=sa.Interval))
 
 
