@@ -123,7 +123,7 @@ def pass_time(engine: sa.Engine, time: dt.timedelta) -> None:
     moved = {
         "scheduled_emails": ("scheduled_for", "lease_until", "send_started_at", "sent_at"),
         "campaigns": ("actual_started_at", "scheduled_start_at", "paused_at", "resumed_at", "late_hold_until"),
-        "sender_state": ("last_tick_at", "rate_reserved_until", "stopped_until"),
+        "sender_state": ("last_tick_at", "last_tick_ended_at", "rate_reserved_until", "stopped_until"),
     }
     with engine.begin() as connection:
         # Senders may be at work: their rows would be locked in another order than these.

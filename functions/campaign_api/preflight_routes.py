@@ -21,8 +21,8 @@ class Finding(Resource):
         str,
         Field(
             description=(
-                "unsubscribe_url, postal_address, leads, content, templates, account, sandbox, quota, identity, dkim, "
-                "mail_from, configuration_set, event_destination or dmarc."
+                "unsubscribe_url, postal_address, leads, content, templates, sender, account, sandbox, quota, "
+                "identity, dkim, mail_from, configuration_set, event_destination or dmarc."
             )
         ),
     ]

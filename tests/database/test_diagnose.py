@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, diagnose, late_emails, sender, sender_state
+from sendledger import campaign_lifecycle, diagnose, late_emails, row_work, sender, sender_state
 from sendledger.diagnose import Diagnosis
 from sendledger.errors import NotFound
 from sendledger.sender import Resources
@@ -52,6 +52,25 @@ def test_a_sender_that_does_not_run_is_the_cause(engine: sa.Engine, running: uui
     assert _diagnose(engine, running).cause == "no_tick"
 
 
+def test_a_large_campaign_that_no_tick_prepares_says_so(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_work, "ROWS_PER_BUCKET", 2)
+    campaign_id = make_campaign(connection, 5)
+    campaign_lifecycle.start_campaign(engine, campaign_id)
+    found = _diagnose(engine, campaign_id)
+    assert (found.cause, found.detail, found.next_send_at) == (
+        "no_tick",
+        {"last_tick_at": None, "kind": "schedule"},
+        None,
+    )
+    assert "does not run" in found.message
+    assert "not prepared" in found.message
+    with engine.begin() as connection:
+        diagnose.note_tick(connection, 1.0, None)
+    assert _diagnose(engine, campaign_id).cause == "rows_being_written"
+
+
 def test_a_stop_of_all_sending_is_the_cause_until_it_ends(engine: sa.Engine, running: uuid.UUID) -> None:
     with engine.begin() as connection:
         sender_state.stop(connection, "daily_quota", "The quota is used up.", 600)
@@ -73,6 +92,20 @@ def test_what_ses_refused_to_the_last_tick_is_the_cause(engine: sa.Engine, runni
     found = _diagnose(engine, running)
     assert (found.cause, found.detail) == ("ses_blocked", {"code": "account"})
     assert "switched off" in found.message
+
+
+def test_what_ses_refuses_is_the_cause_for_as_long_as_the_sender_runs(
+    engine: sa.Engine, running: uuid.UUID, resources: Resources, ses: SesSimulator
+) -> None:
+    ses.account.sending_enabled = False
+    for _ in range(3):
+        pass_time(engine, dt.timedelta(minutes=4))
+        summary = sender.send_due_emails(resources, 60)
+        with engine.begin() as connection:
+            diagnose.note_tick(connection, summary.rate, summary.stopped)
+    assert _diagnose(engine, running).cause == "ses_blocked"
+    pass_time(engine, dt.timedelta(minutes=6))
+    assert _diagnose(engine, running).cause == "no_tick"
 
 
 def test_emails_held_after_an_outage_are_the_cause(engine: sa.Engine, running: uuid.UUID) -> None:

@@ -14,14 +14,14 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, check_delivery
+from sendledger import campaign_lifecycle, check_delivery, diagnose
 from sendledger.errors import IllegalTransition, NobodyToEmail, NotFound, NotReady
 from sendledger.findings import Finding, Findings
 from sendledger.preflight import preflight, refuse_start_unless_ready
 from sendledger.sender import send_due_emails
 from sendledger.settings import ApiSettings
 from sendledger.tables import campaigns, email_templates, leads
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, make_template
+from tests.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, make_template, pass_time
 from tests.conftest import sender_resources
 
 KEYS = "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -49,13 +49,20 @@ def client(url: str) -> Any:
 
 @pytest.fixture
 def run(engine: sa.Engine, ses: SesSimulator) -> Run:
-    """Runs the preflight of a campaign; keywords replace settings, and the finder of TXT records."""
+    """Runs the preflight of a campaign, with a sender that has just ticked; keywords replace settings, and the finder
+    of TXT records."""
+    _tick(engine)
 
     def run_preflight(campaign_id: uuid.UUID, find: check_delivery.TxtRecords = dmarc, **settings: str) -> Findings:
         read = ApiSettings.read({**SETTINGS, **settings})
         return preflight(engine, campaign_id, read, lambda: client(ses.url), find)
 
     return run_preflight
+
+
+def _tick(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        diagnose.note_tick(connection, 1.0, None)
 
 
 def checks(findings: Sequence[Finding]) -> list[str]:
@@ -253,12 +260,26 @@ def test_in_the_sandbox_identities_that_ses_does_not_tell_are_a_warning(
         made.meta.events.register("before-call.sesv2.ListEmailIdentities", _denied)
         return made
 
+    _tick(engine)
     found = preflight(engine, campaign_id, ApiSettings.read(SETTINGS), without_the_right, dmarc)
     assert (found.errors, checks(found.warnings)) == ([], ["sandbox"])
 
 
 def _denied(**_: Any) -> Any:
     raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListEmailIdentities")
+
+
+def test_a_sender_that_does_not_run_is_a_warning_that_says_what_becomes_of_large_campaigns(
+    engine: sa.Engine, connection: sa.Connection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY])
+    pass_time(engine, DAY)
+    (warning,) = run(campaign_id).warnings
+    assert (warning.check, warning.detail["cause"]) == ("sender", "no_tick")
+    assert "start of more" not in warning.message
+    monkeypatch.setattr("sendledger.preflight.ROWS_PER_BUCKET", 5)
+    (warning,) = run(campaign_id).warnings
+    assert "Nor does a start of more than 5 emails get further" in warning.message
 
 
 def test_an_account_that_may_not_send_is_an_error(connection: sa.Connection, ses: SesSimulator, run: Run) -> None:
@@ -275,6 +296,7 @@ def test_a_quota_that_does_not_suffice_is_a_warning(connection: sa.Connection, s
 def test_ses_that_does_not_answer_is_a_warning(engine: sa.Engine, connection: sa.Connection, run: Run) -> None:
     campaign_id = make_campaign(connection, 1)
     settings = ApiSettings.read(SETTINGS)
+    _tick(engine)
     found = preflight(engine, campaign_id, settings, lambda: client("http://127.0.0.1:9"), dmarc)
     assert (found.errors, checks(found.warnings)) == ([], ["account", "identity", "configuration_set"])
 

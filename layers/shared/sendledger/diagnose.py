@@ -11,7 +11,7 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -19,6 +19,9 @@ from sendledger.schedule_emails import get_campaign
 
 NO_TICK_AFTER = dt.timedelta(minutes=5)
 """Without a tick for this long the sender does not run. It ticks every minute."""
+
+WITHOUT_TICKS = ("other_deployment", "no_tick")
+"""The causes for which nothing is done at all: ticks write the rows of large campaigns, too."""
 
 MAX_COUNTED = 10_000
 """Rows that are counted at most; a count that reaches it means "or more"."""
@@ -50,8 +53,11 @@ class Diagnosis:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+# A tick that was not free to send, as SES lets nothing be sent, does not count as last_tick_at, which is for the late
+# guard. It has run all the same.
 _STATE = sa.text("""
-    SELECT now() AS now, deployment_id, last_tick_at, stop_code, stop_reason, stopped_until, last_blocked, last_rate,
+    SELECT now() AS now, deployment_id, greatest(last_tick_at, last_tick_ended_at) AS last_tick_at,
+           stop_code, stop_reason, stopped_until, last_blocked, last_rate,
            stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now()) AS stopped
     FROM sender_state
 """)
@@ -92,7 +98,7 @@ def oldest_due_seconds(connection: sa.Connection) -> float:
 def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> None:
     """A tick has ended: at what rate it was allowed to send, and what kept it from sending, if anything did."""
     connection.execute(
-        sa.text("UPDATE sender_state SET last_rate = :rate, last_blocked = :blocked"),
+        sa.text("UPDATE sender_state SET last_rate = :rate, last_blocked = :blocked, last_tick_ended_at = now()"),
         {"rate": rate, "blocked": blocked},
     )
 
@@ -104,15 +110,18 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         NotFound: there is no campaign with this id.
     """
     campaign = get_campaign(connection, campaign_id)
-    sender = connection.execute(_STATE).mappings().one()
+    sender = _sender(connection)
 
     def found(cause: str | None, message: str, at: dt.datetime | None = None, **detail: Any) -> Diagnosis:
         return Diagnosis(campaign_id, campaign["status"], cause, message, at, detail)
 
     blocked = _sender_blocked(sender, deployment_id) if campaign["status"] in ("running", "scheduled") else None
     if blocked is not None:
-        cause, message, until, detail = blocked
-        return found(cause, message, until, **detail)
+        if campaign["row_work"] and blocked.cause in WITHOUT_TICKS:
+            kind = campaign["row_work"][0]["kind"]
+            message = f"{blocked.message} Until then this campaign's emails are not prepared either ({kind})."
+            return found(blocked.cause, message, blocked.until, **blocked.detail, kind=kind)
+        return found(blocked.cause, blocked.message, blocked.until, **blocked.detail)
     if campaign["status"] != "running":
         starts_at = campaign["scheduled_start_at"] if campaign["status"] == "scheduled" else None
         why = campaign["failure_reason"]
@@ -139,24 +148,39 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     return found("nothing_left", message, None, **{str(why): count for why, count in ended})
 
 
-def _sender_blocked(
-    sender: sa.RowMapping, deployment_id: str | None
-) -> tuple[str, str, dt.datetime | None, dict[str, Any]] | None:
-    """What keeps every campaign from being sent."""
+class Blocked(NamedTuple):
+    """What keeps every campaign from being sent, until it passes by itself; None where somebody has to act."""
+
+    cause: str
+    message: str
+    until: dt.datetime | None
+    detail: dict[str, Any]
+
+
+def sender_blocked(connection: sa.Connection, deployment_id: str | None) -> Blocked | None:
+    """What keeps every campaign from being sent now, if anything does."""
+    return _sender_blocked(_sender(connection), deployment_id)
+
+
+def _sender(connection: sa.Connection) -> sa.RowMapping:
+    return connection.execute(_STATE).mappings().one()
+
+
+def _sender_blocked(sender: sa.RowMapping, deployment_id: str | None) -> Blocked | None:
     owner = sender["deployment_id"]
     if owner is not None and deployment_id is not None and owner != deployment_id:
         message = f"This database belongs to the deployment {owner}; {deployment_id} does not send from it."
-        return "other_deployment", message, None, {"owner": owner}
+        return Blocked("other_deployment", message, None, {"owner": owner})
     if sender["stopped"]:
         message = f"All sending is stopped: {sender['stop_reason']}"
         if sender["stopped_until"] is None:
             message += " Mend it, then resume the sender."
-        return "sender_stopped", message, sender["stopped_until"], {"stop_code": sender["stop_code"]}
+        return Blocked("sender_stopped", message, sender["stopped_until"], {"stop_code": sender["stop_code"]})
     last_tick = sender["last_tick_at"]
     if last_tick is None or sender["now"] - last_tick > NO_TICK_AFTER:
-        message = "The sender does not run; look at its schedule, its errors and its log."
-        return "no_tick", message, None, {"last_tick_at": last_tick and last_tick.isoformat()}
+        message = "The sender does not run; look at its schedule (SenderState), its errors and its log."
+        return Blocked("no_tick", message, None, {"last_tick_at": last_tick and last_tick.isoformat()})
     if sender["last_blocked"] is not None:
         code, _, reason = sender["last_blocked"].partition(": ")
-        return "ses_blocked", f"SES lets nothing be sent now: {reason or code}", None, {"code": code}
+        return Blocked("ses_blocked", f"SES lets nothing be sent now: {reason or code}", None, {"code": code})
     return None

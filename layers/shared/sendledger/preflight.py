@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from sendledger.campaign_lifecycle import check_startable
 from sendledger.check_content import MAX_EXAMPLES, check_content
 from sendledger.check_delivery import TxtRecords, check_delivery, txt_records
+from sendledger.diagnose import WITHOUT_TICKS, sender_blocked
 from sendledger.errors import NotReady
 from sendledger.findings import Findings
+from sendledger.row_work import ROWS_PER_BUCKET
 from sendledger.schedule_emails import get_campaign, leads_elsewhere
 from sendledger.settings import ApiSettings, MailSettings
 
@@ -48,6 +50,7 @@ def preflight(
     """
     findings = Findings()
     campaign, now = _check_content(engine, campaign_id, settings, findings, seconds)
+    _check_sender(engine, settings.deployment_id, findings)
     from_address = campaign["from_address"] or settings.sender_from_address
     if from_address is None:
         findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
@@ -93,6 +96,18 @@ def _check_content(
         campaign = get_campaign(connection, campaign_id)
         check_content(connection, campaign, mail, findings, seconds)
         return campaign, connection.execute(sa.select(sa.func.now())).scalar_one()
+
+
+def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findings) -> None:
+    """A start is not refused: somebody may want to start first, and then let the sender run."""
+    with engine.begin() as connection:
+        blocked = sender_blocked(connection, deployment_id)
+    if blocked is None:
+        return
+    message = f"Nothing of this campaign would be sent now. {blocked.message}"
+    if blocked.cause in WITHOUT_TICKS and findings.facts.get("emails", 0) > ROWS_PER_BUCKET:
+        message += f" Nor does a start of more than {ROWS_PER_BUCKET:,} emails get further: the sender prepares them."
+    findings.warn("sender", message, cause=blocked.cause, **blocked.detail)
 
 
 def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:

@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0015"
+SCHEMA_REVISION = "0016"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
@@ -708,6 +708,8 @@ sender_state = Table(
     # Emails a second that SES allowed the last tick, and what kept that tick from sending.
     Column("last_rate", Double),
     Column("last_blocked", Text),
+    # The last time a tick ended, also one that was not free to send.
+    Column("last_tick_ended_at", TIMESTAMPTZ),
     CheckConstraint("id = 1", name="single_row"),
 )
 
