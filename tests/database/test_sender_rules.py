@@ -310,6 +310,23 @@ def test_operator_decides_about_late_emails(
 # One deployment
 
 
+def test_pause_and_resume_release_nothing_that_is_held(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = started(engine, connection, 3, [NO_DELAY, DAY])
+    outage(engine, 7 * HOUR)
+    assert send_due_emails(resources, SECONDS).campaigns_held == 1
+    campaign_lifecycle.pause_campaign(engine, campaign_id)
+    with pytest.raises(Conflict, match="The campaign is paused"):
+        late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
+    pass_time(engine, 3 * HOUR)
+    campaign_lifecycle.resume_campaign(engine, campaign_id)
+    assert send_due_emails(resources, SECONDS).sent == 0
+    late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
+    send_due_emails(resources, SECONDS)
+    assert statuses(engine, campaign_id) == {"skipped": 3, "pending": 3}
+
+
 def test_copy_of_the_database_does_not_send(
     engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:

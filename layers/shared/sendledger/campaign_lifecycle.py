@@ -317,7 +317,16 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
         )
         shift_seconds = float(shift or 0)
         work = [*campaign["row_work"], {"kind": "resume", "shift_seconds": shift_seconds, "after_id": 0}]
-        _update(connection, campaign_id, status=status, resumed_at=sa.func.now(), failure_reason=None, row_work=work)
+        _update(
+            connection,
+            campaign_id,
+            status=status,
+            resumed_at=sa.func.now(),
+            failure_reason=None,
+            row_work=work,
+            # What is held moves with its rows, or the pause would have released it.
+            late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
+        )
         audit_log.record(connection, actor, "campaign.resume", "campaign", campaign_id)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)

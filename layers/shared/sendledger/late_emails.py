@@ -44,13 +44,16 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
     Released rows are due now and go out at the SES rate; later steps keep at least their gap.
 
     Raises:
-        Conflict: nothing of this campaign is held.
+        Conflict: nothing of this campaign is held, or it is paused, so that its rows are not pending.
     """
     kind = {"send": "release_late", "skip": "skip_late"}[action]
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
-        if campaign["late_hold_until"] is None:
+        if campaign["late_hold_until"] is None or campaign["status"] not in ("running", "paused"):
             raise Conflict("No emails of this campaign are held.", status=campaign["status"])
+        if campaign["status"] == "paused":
+            message = "The campaign is paused. What is held stays so when it is resumed: decide then."
+            raise Conflict(message, status="paused")
         work = [*campaign["row_work"], {"kind": kind, "until": campaign["late_hold_until"].isoformat()}]
         connection.execute(
             sa.update(campaigns)
