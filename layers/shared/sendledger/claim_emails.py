@@ -99,6 +99,16 @@ ORDER BY claimed.id
     sa.bindparam("suspect_from", SUSPECT_FROM),
 )
 
+_COUNT_DUE = sa.text("""
+    SELECT count(*) FROM (
+        SELECT FROM campaigns c CROSS JOIN LATERAL (
+            SELECT FROM scheduled_emails e
+            WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
+              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+            LIMIT :limit) due
+        WHERE c.status = 'running' AND c.row_work = '[]' LIMIT :limit) bounded
+""").bindparams(sa.bindparam("limit", type_=sa.Integer))
+
 # One row by name, for an operator who wants it out now; otherwise the same claim.
 _CLAIM_ONE = sa.text("""
 WITH run AS MATERIALIZED (
@@ -119,14 +129,18 @@ FROM claimed LEFT JOIN leads l ON l.id = claimed.lead_id
     sa.bindparam("id", type_=sa.BigInteger),
 )
 
+# In a statement of its own: one that waits for a lock goes on with its view from before, in which somebody who has
+# opted out meanwhile has not.
+_LOCK_CAMPAIGNS = sa.text("""
+    SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:campaign_ids) ORDER BY id FOR KEY SHARE) locked
+""").bindparams(sa.bindparam("campaign_ids", type_=_UUIDS))
+
 # Only a row that is `sending` has a lease, so the lease stands for the status here as well.
 # The verdicts, first match wins. An earlier step that is still open sends the row back to where it would be due had
 # that step gone out on time; an earlier step that failed for good ends it. A step whose outcome is unknown may well
 # have arrived, so it does not end the sequence.
 _FENCE = sa.text("""
-WITH c AS MATERIALIZED (
-    SELECT id, status FROM campaigns WHERE id = ANY(:campaign_ids) ORDER BY id FOR KEY SHARE
-), verdict AS MATERIALIZED (
+WITH verdict AS MATERIALIZED (
     SELECT e.id, l.email, c.status AS campaign_status,
            coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
         WHEN c.status <> 'running' THEN 'campaign'
@@ -143,10 +157,12 @@ WITH c AS MATERIALIZED (
         WHEN earlier.failed THEN 'previous_step_failed'
         ELSE 'send' END AS verdict
     FROM scheduled_emails e
-    JOIN c ON c.id = e.campaign_id
+    JOIN campaigns c ON c.id = e.campaign_id
     LEFT JOIN leads l ON l.id = e.lead_id
     LEFT JOIN LATERAL (
-        SELECT max(p.scheduled_for) FILTER (WHERE p.status IN ('pending', 'sending')) + own.delay AS open_until,
+        -- What a pause has cancelled comes back.
+        SELECT max(p.scheduled_for) FILTER (WHERE p.status IN ('pending', 'sending') OR p.reason = 'paused')
+                   + own.delay AS open_until,
                max(p.sent_at) + own.delay AS gap_until,
                bool_or(p.status = 'failed' AND p.error_code <> 'outcome_unknown') AS failed
         FROM scheduled_emails p
@@ -176,9 +192,7 @@ UPDATE scheduled_emails e SET
 FROM verdict v
 WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
 RETURNING e.id, e.status, e.reason, v.email
-""").bindparams(
-    sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
-)
+""").bindparams(sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID))
 
 _RELEASE = sa.text("""
 WITH c AS MATERIALIZED (
@@ -245,6 +259,11 @@ def claim_suspect(connection: sa.Connection, token: uuid.UUID) -> list[ClaimedEm
     return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
 
 
+def count_due(connection: sa.Connection, limit: int) -> int:
+    """How many emails could be claimed if nobody else held any of them; `limit` is as far as it counts."""
+    return int(connection.execute(_COUNT_DUE, {"limit": limit}).scalar_one())
+
+
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
     """Claim this email, due or not; None where it is not pending or its campaign not running."""
     parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE}
@@ -266,11 +285,8 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
 
     A row whose lease has run out is left alone: it belongs to somebody else by now.
     """
-    parameters = {
-        "ids": [email.id for email in emails],
-        "campaign_ids": sorted({email.campaign_id for email in emails}),
-        "token": token,
-    }
+    connection.execute(_LOCK_CAMPAIGNS, {"campaign_ids": sorted({email.campaign_id for email in emails})})
+    parameters = {"ids": [email.id for email in emails], "token": token}
     sendable: dict[int, str] = {}
     turned_away: dict[str, int] = {}
     for id_, status, reason, address in connection.execute(_FENCE, parameters):

@@ -141,6 +141,7 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
         return None
     if quota.remaining_24_hours < 1:
         summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
+    summary.sandbox = quota.sandbox
     summary.rate = quota.max_send_rate * resources.settings.sender_rate_safety
     return SendingLimits(summary.rate, quota.remaining_24_hours)
 
@@ -174,17 +175,6 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
     summary.campaigns_started = len(campaign_lifecycle.start_due_campaigns(engine, deadline, ready))
 
 
-_DUE = sa.text("""
-    SELECT count(*) FROM (
-        SELECT FROM campaigns c CROSS JOIN LATERAL (
-            SELECT FROM scheduled_emails e
-            WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
-              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
-            LIMIT :limit) due
-        WHERE c.status = 'running' AND c.row_work = '[]' LIMIT :limit) bounded
-""").bindparams(sa.bindparam("limit", type_=sa.Integer))
-
-
 def _start_further_senders(resources: Resources, summary: TickSummary, seconds: float) -> None:
     """Start as many senders as the due emails and the SES rate can keep busy, up to the setting."""
     settings = resources.settings
@@ -193,7 +183,7 @@ def _start_further_senders(resources: Resources, summary: TickSummary, seconds: 
         return
     per_sender = max(1, int(settings.sender_capacity_per_second * seconds))
     with resources.engine.connect() as connection:
-        due = connection.execute(_DUE, {"limit": per_sender * useful}).scalar_one()
+        due = claim_emails.count_due(connection, per_sender * useful)
     for _ in range(min(useful, math.ceil(due / per_sender)) - 1):
         try:
             resources.start_sender()
