@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PARAMETERS = {
     "DeploymentId": "local",
     "SenderFromAddress": "Nora Lind <nora@harbour-booking.example>",
+    # No role keeps the sender from any.
+    "SesIdentity": "",
     "Network": "none",
     "Database": "existing",
     "DatabaseHost": "localhost",

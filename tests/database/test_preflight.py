@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, check_delivery, diagnose
+from sendledger import campaign_lifecycle, check_delivery, diagnose, render_email
 from sendledger.errors import IllegalTransition, NobodyToEmail, NotFound, NotReady
 from sendledger.findings import Finding, Findings
 from sendledger.preflight import preflight, refuse_start_unless_ready
@@ -122,6 +122,18 @@ def test_a_template_that_fails_otherwise_is_an_error(connection: sa.Connection, 
     assert (error.check, error.detail["code"], error.detail["count"]) == ("templates", "template_error", 2)
 
 
+def test_a_template_that_is_slow_is_an_error_and_does_not_keep_the_preflight(
+    connection: sa.Connection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render_email, "SLOW_SECONDS", 0.005)
+    body = "{% for i in range(5000) %}{% if 'abc' | upper | lower | title | trim == i %}x{% endif %}{% endfor %}"
+    template = make_template(connection, body_text=body)
+    found = run(make_campaign(connection, 500, email_template_id=template))
+    (error,) = found.errors
+    assert (error.check, error.detail["code"]) == ("templates", "too_slow")
+    assert found.facts["leads_rendered"] < 200
+
+
 def test_a_campaign_without_content_or_leads_is_told_so(connection: sa.Connection, run: Run) -> None:
     campaign_id = make_campaign(connection, [], email_template_id=None)
     assert checks(run(campaign_id).errors) == ["leads", "content"]
@@ -135,6 +147,24 @@ def test_unsubscribe_url_and_postal_address_must_be_there(connection: sa.Connect
 def test_a_campaign_may_waive_the_postal_address(connection: sa.Connection, run: Run) -> None:
     found = run(make_campaign(connection, 1, postal_address_waived=True), POSTAL_ADDRESS="")
     assert (checks(found.errors), checks(found.warnings)) == ([], ["postal_address"])
+
+
+@pytest.mark.parametrize(
+    ("from_address", "identity", "covered"),
+    [
+        ("Sales <sales@example.com>", "example.com", True),
+        ("sales@news.Example.com", "example.com", True),
+        ("sales@example.com", "sales@example.com", True),
+        ("sales@badexample.com", "example.com", False),
+        ("other@example.com", "sales@example.com", False),
+    ],
+)
+def test_the_sender_must_be_of_the_identity_that_the_sender_may_use(
+    connection: sa.Connection, run: Run, from_address: str, identity: str, covered: bool
+) -> None:
+    campaign_id = make_campaign(connection, 1, from_address=from_address)
+    found = run(campaign_id, SES_IDENTITY=identity).errors
+    assert any("may send for" in error.message for error in found) is not covered
 
 
 @pytest.mark.parametrize(

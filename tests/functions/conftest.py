@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "test",
     "PUBLIC_URL": "https://mail.example.com",
     "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
+    "SES_IDENTITY": "example.com",
     "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
 

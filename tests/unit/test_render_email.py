@@ -106,12 +106,35 @@ def test_template_cannot(text: str) -> None:
     assert refused(text) != "rendered"
 
 
+LONG = "{% set s = 'xxxxxxxxxx' %}" + "{% set s = s ~ s %}" * 16
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
         ("{% for i in range(100000000) %}x{% endfor %}", "template_error"),
         ("{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}", "too_many_rounds"),
         ("{% macro m(n) %}{{ m(n) }}{% endmacro %}{{ m(1) }}", None),
+        (LONG + "{% for i in range(30) %}{% set x = s | list | sort | length %}{% endfor %}", "too_much_work"),
+        (LONG + "{% for i in range(30) %}{% filter upper %}{{ s }}{% endfilter %}{% endfor %}", "too_long"),
+        (LONG + "{% for i in range(9999) %}{% if 'y' in s %}{% endif %}{% endfor %}", "too_much_work"),
+        (LONG + "{% for i in range(9999) %}{% if 'y' is in(s) %}{% endif %}{% endfor %}", "too_much_work"),
+        ("{{ 'a' is in(['a', 'b']) and 'c' not in ['a', 'b'] }}", "rendered"),
+        ("{% for i in range(9999) %}" + "{% set x = i %}" * 500 + "{% endfor %}", "too_much_work"),
+        ("{% for i in range(9999) %}" + "{% set x = i %}" * 50 + "{% endfor %}", "rendered"),
+        (
+            "{% macro m() %}"
+            + "{% set x = 1 %}" * 2000
+            + "{% endmacro %}{% for i in range(2000) %}{{ m() }}{% endfor %}",
+            "too_much_work",
+        ),
+        (
+            "{% macro m() %}{{ caller() }}{% endmacro %}{% for i in range(2000) %}{% call m() %}"
+            + "{% set x = 1 %}" * 2000
+            + "{% endcall %}{% endfor %}",
+            "too_much_work",
+        ),
+        ("{% for i in [[1, 2], [3]] recursive %}{{ i if i is number else loop(i) }}{% endfor %}", "rendered"),
         ("{% for i in range(9000) %}{{ 'x' ~ company_name ~ 'y' * 1 }}{% endfor %}", None),
         ("{% set x = namespace(s='x') %}", None),
         ("{% set s = 'xxxxxxxxxx' %}" + "{% set s = s ~ s %}" * 40 + "{{ s }}", "too_long"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from sendledger.findings import Findings
 from sendledger.render_email import (
     SAMPLE_UNSUBSCRIBE_URL,
     CompiledTemplate,
+    Effort,
     RenderError,
     compile_template,
     lead_variables,
@@ -95,22 +97,29 @@ def _render_all(
     rendered = 0
     # Without an address for links the sender has none either.
     url = SAMPLE_UNSUBSCRIBE_URL if mail.public_url else None
-    for chunk in reachable_leads(connection, campaign, _CHUNK):
-        for lead in chunk:
-            variables = lead_variables(dict(lead), campaign["name"], url)
-            for number, template in templates:
-                for code, message in _problems(template, variables):
-                    problem = problems.setdefault((number, code, message), _Problem())
-                    problem.count += 1
-                    if len(problem.example_lead_ids) < MAX_EXAMPLES:
-                        problem.example_lead_ids.append(str(lead["id"]))
-        rendered += len(chunk)
-        if time.monotonic() > deadline or len(problems) > MAX_PROBLEMS:
+    efforts = {number: Effort() for number, _ in templates}
+    slow: set[int] = set()
+    for lead in chain.from_iterable(reachable_leads(connection, campaign, _CHUNK)):
+        variables = lead_variables(dict(lead), campaign["name"], url)
+        for number, template in templates:
+            began = time.thread_time()
+            found = _problems(template, variables)
+            if efforts[number].is_too_much_with(time.thread_time() - began):
+                slow.add(number)
+            for code, message in found:
+                problem = problems.setdefault((number, code, message), _Problem())
+                problem.count += 1
+                if len(problem.example_lead_ids) < MAX_EXAMPLES:
+                    problem.example_lead_ids.append(str(lead["id"]))
+        rendered += 1
+        if time.monotonic() > deadline or len(problems) > MAX_PROBLEMS or slow:
             break
     findings.facts |= {"leads_rendered": rendered, "all_leads_rendered": rendered == findings.facts["leads"]}
     if not findings.facts["all_leads_rendered"]:
         message = f"Only {rendered:,} of {findings.facts['leads']:,} leads were tried out."
         findings.warn("templates", message)
+    for number in sorted(slow):
+        findings.error("templates", f"Step {number}: {efforts[number]}", step_number=number, code="too_slow")
     for (number, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
         findings.error(
             "templates",
@@ -118,7 +127,7 @@ def _render_all(
             f"{message}",
             step_number=number,
             code=code,
-            variable=found[1] if (found := _UNDEFINED.match(message)) else None,
+            variable=undefined[1] if (undefined := _UNDEFINED.match(message)) else None,
             count=problem.count,
             example_lead_ids=problem.example_lead_ids,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
+from email.utils import parseaddr
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +56,7 @@ def preflight(
     if from_address is None:
         findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
     else:
+        _check_from_address(from_address, settings.ses_identity, findings)
         emails = findings.facts.get("emails", 0)
         configuration_set = settings.ses_configuration_set
         recipients = check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
@@ -108,6 +110,15 @@ def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findin
     if blocked.cause in WITHOUT_TICKS and findings.facts.get("emails", 0) > ROWS_PER_BUCKET:
         message += f" Nor does a start of more than {ROWS_PER_BUCKET:,} emails get further: the sender prepares them."
     findings.warn("sender", message, cause=blocked.cause, **blocked.detail)
+
+
+def _check_from_address(from_address: str, identity: str | None, findings: Findings) -> None:
+    """As the sender's role has it; SES itself would take mail from any identity of the account."""
+    address = parseaddr(from_address)[1].lower()
+    domain = address.rpartition("@")[2]
+    if identity is not None and identity.lower() != address and not f".{domain}".endswith(f".{identity.lower()}"):
+        message = f"The sender may send for {identity} only (SesIdentity), which {address} does not belong to."
+        findings.error("identity", message, identity=identity)
 
 
 def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:

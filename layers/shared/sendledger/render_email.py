@@ -25,6 +25,14 @@ from sendledger.errors import FieldError, InvalidInput
 MAX_CHARACTERS = 1_000_000
 """Characters that one rendering may put out; SES takes 40 MB, mailbox providers clip mail long before this."""
 
+MAX_WORK = 5_000_000
+"""What one rendering may do: characters and items that its filters and searches go through, and the parts of the bodies
+of its loops and macros, for each round and call. A second or two of a processor, at the most."""
+
+SLOW_SECONDS = 0.1
+"""Of the processor for one email, on average: a thousand times what an ordinary one takes. Its campaign would keep all
+others waiting."""
+
 MAX_ROUNDS = 10_000
 """Loop rounds and calls in one rendering."""
 
@@ -80,11 +88,12 @@ class RenderedEmail:
 class _Budget:
     """What one rendering may still spend."""
 
-    __slots__ = ("_characters", "_rounds")
+    __slots__ = ("_characters", "_rounds", "_work")
 
     def __init__(self) -> None:
         self._characters = MAX_CHARACTERS
         self._rounds = MAX_ROUNDS
+        self._work = MAX_WORK
 
     def spend_characters(self, count: int) -> None:
         self._characters -= count
@@ -96,17 +105,30 @@ class _Budget:
         if self._rounds < 0:
             raise RenderError("too_many_rounds", f"The template needs more than {MAX_ROUNDS:,} loop rounds or calls.")
 
+    def spend_work(self, size: int) -> None:
+        self._work -= size
+        if self._work < 0:
+            raise RenderError("too_much_work", "The template has its loops or filters do too much for one email.")
+
 
 def _budget(context: Context) -> _Budget:
     return cast(_Budget, context.parent["_budget"])
 
 
 @pass_context
-def _counted(context: Context, items: Iterable[Any]) -> Iterator[Any]:
+def _counted(context: Context, items: Iterable[Any], work: int) -> Iterator[Any]:
     budget = _budget(context)
     for item in items:
         budget.spend_round()
+        budget.spend_work(work)
         yield item
+
+
+@pass_context
+def _begun(context: Context, work: int) -> str:
+    """Runs at the beginning of each macro."""
+    _budget(context).spend_work(work)
+    return ""
 
 
 @pass_context
@@ -117,6 +139,24 @@ def _put_out(context: Context, value: Any) -> Any:
     if isinstance(value, str):
         _budget(context).spend_characters(len(value))
     return value
+
+
+@pass_context
+def _worked_on(context: Context, value: Any) -> Any:
+    """Runs on all that a filter, or a search with ``in``, is about to go through."""
+    size = 10
+    if isinstance(value, str):
+        size += len(value)
+    elif isinstance(value, (list, tuple, dict)):
+        # To sort texts, say, is to compare them.
+        size += len(value) + sum(len(item) for item in value if isinstance(item, str))
+    _budget(context).spend_work(size)
+    return value
+
+
+@pass_context
+def _is_in(context: Context, value: Any, values: Any) -> bool:
+    return value in _worked_on(context, values)
 
 
 def _replace(text: object, old: str, new: str) -> str:
@@ -135,12 +175,49 @@ def _join(items: Iterable[Any], separator: str = "") -> str:
     return separator.join(parts)
 
 
-class _BoundedConcatenation(NodeTransformer):
-    """Turns ``a ~ b`` into ``[a, b] | join``, which has a limit: forty doublings would make a terabyte."""
+class _Bounded(NodeTransformer):
+    """Puts what is unbounded in a template under the budget."""
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 (named by Jinja2)
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 (these are named by Jinja2)
+        """Turns ``a ~ b`` into ``[a, b] | join``, which has a limit: forty doublings would make a terabyte."""
         parts = nodes.List([self.visit(part) for part in node.nodes], lineno=node.lineno)
         return nodes.Filter(parts, "join", [], [], None, None, lineno=node.lineno)
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        # The innermost filter of a filter block has no node: it gets what is in the block.
+        node.node = _applied("_worked_on", node.node, node.lineno)
+        return node
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802
+        work = _parts(node)
+        self.generic_visit(node)
+        node.iter = _applied("_counted", node.iter, node.lineno, work)
+        return node
+
+    def _visit_macro(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
+        work = _parts(node)
+        self.generic_visit(node)
+        begun = _applied("_begun", nodes.Const(work, lineno=node.lineno), node.lineno)
+        node.body.insert(0, nodes.ExprStmt(begun, lineno=node.lineno))
+        return node
+
+    visit_Macro = visit_CallBlock = _visit_macro  # noqa: N815
+
+    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        if node.op in ("in", "notin"):
+            node.expr = _applied("_worked_on", node.expr, node.lineno)
+        return node
+
+
+def _parts(node: nodes.Node) -> int:
+    return sum(1 for _ in node.find_all(nodes.Node))
+
+
+def _applied(name: str, node: nodes.Node | None, line: int, *arguments: int) -> nodes.Filter:
+    constants: list[nodes.Expr] = [nodes.Const(argument, lineno=line) for argument in arguments]
+    return nodes.Filter(cast(nodes.Expr, node), name, constants, [], None, None, lineno=line)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -154,15 +231,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         )
         self.globals = {"range": self.globals["range"]}
         self.filters = {name: self.filters[name] for name in _SAFE_FILTERS}
-        self.filters |= {"_counted": _counted, "replace": _replace, "join": _join}
+        self.filters |= {"_counted": _counted, "_begun": _begun, "_worked_on": _worked_on}
+        self.filters |= {"replace": _replace, "join": _join}
+        self.tests = {**self.tests, "in": _is_in}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
         for forbidden in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
             raise jinja2.TemplateSyntaxError("other templates cannot be included", forbidden.lineno, name, filename)
-        for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(loop.iter, "_counted", [], [], None, None, lineno=loop.lineno)
-        return cast(nodes.Template, _BoundedConcatenation().visit(tree))
+        return cast(nodes.Template, _Bounded().visit(tree))
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         _budget(context).spend_round()
@@ -213,6 +290,26 @@ class CompiledTemplate:
             subject=subject,
             body_text=_render(self.body_text, variables),
             body_html=_render(self.body_html, variables) if self.body_html is not None else None,
+        )
+
+
+@dataclass
+class Effort:
+    """What making a campaign's emails has taken so far."""
+
+    emails: int = 0
+    seconds: float = 0.0
+
+    def is_too_much_with(self, seconds: float) -> bool:
+        """Count one more, in seconds of the processor. The first ones may take a moment for what is made once."""
+        self.emails += 1
+        self.seconds += seconds
+        return self.seconds > 10 * SLOW_SECONDS and self.seconds > SLOW_SECONDS * self.emails
+
+    def __str__(self) -> str:
+        average = self.seconds / self.emails
+        return (
+            f"Its template takes {average:.1f} s for each email; more than {SLOW_SECONDS} s keeps all others waiting."
         )
 
 

@@ -207,6 +207,8 @@ class ApiSettings(MailSettings):
     deployment_id: str | None = None
     # For the preflight: what the sender will use.
     sender_from_address: Mailbox | None = None
+    # The domain or address that the sender's role lets it send for.
+    ses_identity: str | None = None
     ses_configuration_set: str | None = None
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
     stop_on_reply: StopOnReply = "all"
