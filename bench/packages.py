@@ -3,9 +3,9 @@
     python -m bench.packages
 
 Builds with `sam build` and imports each handler in a new process that finds nothing but the build, with byte code in
-the layers and none of its own, as on Lambda. The time is the processor's, which does not grow when others use this machine too; loading is all
-computing once the files are in memory. Lambda's processor differs, and with less memory than a full vCPU (1,769 MB) it
-takes longer.
+the layers and none of its own, as on Lambda. The time is the processor's, which does not grow when others use this
+machine too; loading is all computing once the files are in memory. Lambda's processor differs, and with less memory
+than a full vCPU (1,769 MB) it takes longer.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
 from sendledger import database, diagnose, send_email, sender
 from sendledger.send_chunks import TickSummary
@@ -51,7 +52,9 @@ at_cold_start(DatabaseSettings.read, SenderSettings.read)
 def _start_sender(function_name: str) -> None:
     import botocore.session  # with one sender, which is most installations, the Lambda API is never called
 
-    client = botocore.session.get_session().create_client("lambda")
+    # This one has emails to send as well: in a network without a way to the Lambda API it must not wait for minutes.
+    impatient = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
+    client = botocore.session.get_session().create_client("lambda", config=impatient)
     client.invoke(FunctionName=function_name, InvocationType="Event", Payload=json.dumps({"further": True}))
 
 

@@ -36,6 +36,8 @@ ERRORS = {
         "Email address is not verified. The following identities failed the check in region US-EAST-1: a@example.com",
     ),
     "bad_request": ("BadRequestException", "The request is invalid."),
+    "conflict": ("ConflictException", "Another operation is in progress."),
+    "access_denied": ("AccessDeniedException", "User is not authorized to perform `ses:SendEmail'."),
 }
 KINDS = frozenset(ERRORS) | {"stall", "stall_after_accept", "reset", "reset_after_accept"}
 AFTER_ACCEPT = frozenset(kind for kind in KINDS if kind.endswith("_after_accept"))

@@ -4,8 +4,10 @@ https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_Se
 """
 
 STATUS_BY_TYPE = {
+    "AccessDeniedException": 403,
     "AccountSuspendedException": 400,
     "BadRequestException": 400,
+    "ConflictException": 409,
     "InternalServiceErrorException": 500,
     "InvalidNextTokenException": 400,
     "LimitExceededException": 400,

@@ -15,13 +15,9 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, claim_emails, late_emails, send_chunks, sender_state
-from sendledger.compose_email import ComposedEmail
 from sendledger.errors import Conflict, NotThisDeployment
-from sendledger.render_email import RenderedEmail
-from sendledger.send_email import Answer
 from sendledger.sender import Resources, send_due_emails, send_scheduled_email
-from sendledger.ses_threads import Call, ReadyEmail, SesThreads
-from sendledger.sign_email import EmailSigner, OutgoingEmail
+from sendledger.ses_threads import SesThreads
 from sendledger.tables import scheduled_emails, suppressions
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_template, pass_time, rows_of, statuses
 from tests.conftest import sender_resources
@@ -67,25 +63,6 @@ def test_calls_keep_their_distance_after_a_pause_of_the_process(resources: Resou
     threads = SesThreads(resources.ses_client, rate=100.0, most=1, stop_at=time.monotonic())
     turns = [threads._turn() for _ in range(5)]
     assert all(later - earlier >= 0.0099 for earlier, later in itertools.pairwise(turns))
-
-
-def test_slower_ses_gets_more_connections(resources: Resources, ses: SesSimulator) -> None:
-    ses.account.latency_ms = 400
-    threads = SesThreads(resources.ses_client, rate=100.0, most=200, stop_at=time.monotonic() + SECONDS)
-    assert threads.useful == 26
-    email = claim_emails.ClaimedEmail(1, uuid.UUID(int=2), 1, None)
-    outgoing = OutgoingEmail(
-        1, email.campaign_id, uuid.UUID(int=3), "a@example.com", "b@example.com", (), "s", "t", None
-    )
-    composed = ComposedEmail(RenderedEmail("s", "t", None), outgoing)
-    ready = ReadyEmail(email, composed, EmailSigner(resources.ses_client, None).signed(outgoing))
-    threads.send([Call(ready, time.monotonic(), "b@example.com")])
-    while not threads.results:
-        time.sleep(0.01)
-    threads.close()
-    assert threads.results[0].outcome.answer is Answer.SENT
-    # Twice what is under way at once, as calls differ.
-    assert threads.useful >= 1 + 2 * 0.4 * 100
 
 
 def test_senders_share_one_timetable(engine: sa.Engine) -> None:

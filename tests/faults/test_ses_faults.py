@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, send_chunks, sender, sender_state, ses_connection
-from sendledger.record_results import MAX_ATTEMPTS, Acceptance, settle_as_sent
+from sendledger.record_results import MAX_ATTEMPTS, RETRY_BASE_SECONDS, Acceptance, settle_as_sent
 from sendledger.sender import Resources, send_due_emails
 from sendledger.ses_connection import SesConnection
 from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
@@ -162,6 +162,7 @@ def test_campaign_that_cannot_be_sent_is_paused_and_says_why(
     campaign = campaign_row(engine, refused)
     assert campaign["status"] == "paused"
     assert campaign["failure_reason"].startswith("SES refused this campaign's email")
+    let_it_settle(engine, resources)  # the next tick brings its rows in line
     assert statuses(engine, refused) == {"cancelled": 1}
     ses.faults.clear()
     campaign_lifecycle.resume_campaign(engine, refused)
@@ -193,24 +194,48 @@ def test_unknown_outcome_does_not_end_the_sequence(
     assert_ledger_is_consistent(engine, ses)
 
 
-def test_unreachable_ses_is_tried_again_later_three_times_at_most(
+def test_refusal_that_may_pass_is_tried_again_later_three_times_at_most(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID
+) -> None:
+    ses.add_fault("conflict", count=None)
+    for attempt in range(1, MAX_ATTEMPTS):
+        assert send_due_emails(resources, SECONDS).retried == LEADS
+        assert {row["retry_count"] for row in rows_of(engine, campaign_id)} == {attempt}
+        waits = due_in(engine, campaign_id)
+        # Twice as long each time.
+        assert min(waits) > 0.9 * attempt * RETRY_BASE_SECONDS
+        assert max(waits) <= 2 * attempt * RETRY_BASE_SECONDS
+        assert send_due_emails(resources, SECONDS).claimed == 0, "it waits before it tries again"
+        pass_time(engine, 5 * A_MINUTE * attempt)
+    send_due_emails(resources, SECONDS)
+    assert {(row["status"], row["error_code"]) for row in rows_of(engine, campaign_id)} == {("failed", "conflict")}
+    assert assert_ledger_is_consistent(engine, ses).emails_accepted == 0
+    assert ses.counts.send_requests == MAX_ATTEMPTS * LEADS
+
+
+def due_in(engine: sa.Engine, campaign_id: uuid.UUID) -> list[float]:
+    """In how many seconds each of the campaign's emails is due."""
+    now = dt.datetime.now(dt.UTC)
+    return [(row["scheduled_for"] - now).total_seconds() for row in rows_of(engine, campaign_id)]
+
+
+def test_ses_that_cannot_be_reached_fails_no_email_however_long_that_lasts(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(self: object) -> None:
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(SesConnection, "open", refuse)
-    for attempt in range(1, MAX_ATTEMPTS):
-        assert send_due_emails(resources, SECONDS).retried == LEADS
-        assert {row["retry_count"] for row in rows_of(engine, campaign_id)} == {attempt}
-        assert send_due_emails(resources, SECONDS).claimed == 0, "it waits before it tries again"
-        pass_time(engine, 5 * A_MINUTE * attempt)
-    send_due_emails(resources, SECONDS)
-    assert {(row["status"], row["error_code"]) for row in rows_of(engine, campaign_id)} == {
-        ("failed", "cannot_connect")
-    }
-    found = assert_ledger_is_consistent(engine, ses)
-    assert (found.emails_accepted, ses.counts.send_requests) == (0, 0)
+    with monkeypatch.context() as context:
+        context.setattr(SesConnection, "open", refuse)
+        for _ in range(2 * MAX_ATTEMPTS):
+            assert send_due_emails(resources, SECONDS).retried == LEADS
+            assert {row["error_code"] for row in rows_of(engine, campaign_id)} == {"cannot_connect"}
+            assert send_due_emails(resources, SECONDS).claimed == 0, "it waits before it tries again"
+            pass_time(engine, 2 * A_MINUTE)
+    assert ses.counts.send_requests == 0
+    let_it_settle(engine, resources)
+    assert statuses(engine, campaign_id) == {"sent": LEADS}
+    assert_ledger_is_consistent(engine, ses)
 
 
 def test_retries_of_emails_that_failed_together_are_spread(

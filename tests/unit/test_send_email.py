@@ -18,7 +18,17 @@ from sendledger.ses_connection import READ_TIMEOUT
         ("LimitExceededException", "", 400, Answer.STOP_FOR_A_WHILE),
         ("AccountSuspendedException", "", 400, Answer.STOP_UNTIL_OPERATOR),
         ("SendingPausedException", "", 400, Answer.STOP_UNTIL_OPERATOR),
-        ("ExpiredTokenException", "", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("ExpiredTokenException", "", 403, Answer.STOP_FOR_A_WHILE),
+        ("ExpiredToken", "", 400, Answer.STOP_FOR_A_WHILE),
+        ("RequestExpired", "", 400, Answer.STOP_FOR_A_WHILE),
+        ("InvalidSignatureException", "Signature expired: 2026 is now earlier than", 403, Answer.STOP_FOR_A_WHILE),
+        ("InvalidSignatureException", "The request signature we calculated", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("IncompleteSignature", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("NotAuthorized", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("AccessDeniedException", "… on resource `arn:aws:ses:x:1:identity/b.com'", 403, Answer.PAUSE_CAMPAIGN),
+        ("AccessDeniedException", "… with an explicit deny", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("RequestAbortedException", "", 400, Answer.UNKNOWN),
+        ("ConflictException", "", 409, Answer.RETRY_LATER),
         ("SomethingNewException", "", 403, Answer.STOP_UNTIL_OPERATOR),
         ("404", "HTTP status 404", 404, Answer.STOP_UNTIL_OPERATOR),
         ("407", "HTTP status 407", 407, Answer.STOP_UNTIL_OPERATOR),
@@ -49,7 +59,7 @@ def session() -> botocore.session.Session:
 
 def test_unreachable_ses_proves_that_nothing_was_sent() -> None:
     outcome = SesSender(ses_client(session(), "http://127.0.0.1:9")).send(b"")
-    assert (outcome.answer, outcome.error_code) == (Answer.RETRY_LATER, "cannot_connect")
+    assert (outcome.answer, outcome.error_code) == (Answer.NOT_REACHED, "cannot_connect")
 
 
 def test_client_never_repeats_a_request() -> None:

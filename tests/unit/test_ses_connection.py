@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 import threading
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sendledger import ses_connection
-from sendledger.ses_connection import BadResponse, SesConnection
+from sendledger.ses_connection import BadResponse, SesConnection, addresses_of
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: ses\r\nContent-Length: 2\r\n\r\n{}"
 OK = b"HTTP/1.1 200 OK\r\nX-Amzn-RequestId: 1\r\nContent-Length: 2\r\n\r\n{}"
@@ -40,14 +41,18 @@ def serve() -> Iterator[Serve]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        connection = SesConnection(urlsplit(address), ssl.create_default_context())
+        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}")
         ended[:0] = [connection.close, lambda: listener.shutdown(socket.SHUT_RDWR), thread.join]
         return connection
 
     yield start
     for end in ended:
         end()
+
+
+def to(url: str) -> SesConnection:
+    endpoint = urlsplit(url)
+    return SesConnection(endpoint, addresses_of(endpoint), ssl.create_default_context())
 
 
 def call(connection: SesConnection) -> ses_connection.Response:
@@ -68,12 +73,11 @@ def test_response_has_its_headers_and_body(serve: Serve) -> None:
 
 def test_endpoint_with_a_dead_address_is_reached_at_another(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = serve([[OK]])
-    port = connection._address[1]
-    stream = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
     # Its backlog is full: whoever connects to it waits.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as dead, socket.create_connection(dead.getsockname()):
-        addresses = [(*stream, dead.getsockname()), (*stream, ("127.0.0.1", port))]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: addresses)
+        (*stream, living) = connection._addresses[0]
+        connection._addresses = [(*stream, dead.getsockname()), (*stream, living)]
+        monkeypatch.setattr(random, "sample", lambda addresses, count: addresses)
         monkeypatch.setattr(ses_connection, "CONNECT_TIMEOUT", 1.0)
         assert call(connection).status == 200
 
@@ -149,9 +153,7 @@ def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
 
         thread = threading.Thread(target=drip)
         thread.start()
-        connection = SesConnection(
-            urlsplit(f"http://127.0.0.1:{listener.getsockname()[1]}"), ssl.create_default_context()
-        )
+        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}")
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             call(connection)

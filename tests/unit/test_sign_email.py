@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import botocore.auth
 import botocore.session
 import pytest
-from botocore.exceptions import NoCredentialsError
 
 from sendledger.send_email import Answer, SesSender, ses_client
-from sendledger.sign_email import EmailSigner, OutgoingEmail, mailbox, send_email_parameters
+from sendledger.sign_email import CannotSign, EmailSigner, OutgoingEmail, mailbox, send_email_parameters
 
 
 @pytest.mark.parametrize(
@@ -146,5 +145,18 @@ def test_time_and_credentials_of_a_request_are_those_of_its_second(monkeypatch: 
 def test_without_credentials_there_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
     client = ses_client(session(), "http://127.0.0.1:9")
     monkeypatch.setattr(client._request_signer, "_credentials", None)
-    with pytest.raises(NoCredentialsError):
+    with pytest.raises(CannotSign) as caught:
         EmailSigner(client, None).signed(outgoing())
+    assert caught.value.permanent
+
+
+def test_credentials_that_cannot_be_had_now_are_no_fault_of_the_email(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = ses_client(session(), "http://127.0.0.1:9")
+
+    def expired(*args: Any) -> None:
+        raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+
+    monkeypatch.setattr(client._request_signer, "get_auth_instance", expired)
+    with pytest.raises(CannotSign, match="still expired") as caught:
+        EmailSigner(client, None).signed(outgoing())
+    assert not caught.value.permanent

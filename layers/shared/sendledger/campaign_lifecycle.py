@@ -277,11 +277,17 @@ def release_batches(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
 
 
 def pause_campaign(
-    engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM, reason: str | None = None
+    engine: sa.Engine,
+    campaign_id: uuid.UUID,
+    actor: str = SYSTEM,
+    reason: str | None = None,
+    *,
+    rows_at_once: bool = True,
 ) -> PausedCampaign:
     """Stop sending at once; what is pending becomes cancelled with reason ``paused``, until a resume.
 
-    `reason` is kept as the campaign's `failure_reason` where the system pauses it by itself.
+    `reason` is kept as the campaign's `failure_reason` where the system pauses it by itself. Without `rows_at_once` all
+    rows are left to the next tick, for a caller who has no time for them.
     """
     began = time.monotonic()
     with engine.begin() as connection:
@@ -299,6 +305,8 @@ def pause_campaign(
         )
         detail = {"reason": reason} if reason else {}
         audit_log.record(connection, actor, "campaign.pause", "campaign", campaign_id, detail)
+        if not rows_at_once:
+            return PausedCampaign(status, 0, in_flight, work)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
     return PausedCampaign(status, changed + more, in_flight, left)

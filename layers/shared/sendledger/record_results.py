@@ -29,7 +29,7 @@ from sendledger.send_email import Answer, SendOutcome
 from sendledger.tables import campaign_steps, campaigns, leads, scheduled_emails
 
 MAX_ATTEMPTS = 3
-"""SES calls per row where each answer so far has proved that the email was not accepted."""
+"""SES calls per row whose answers have proved that the email was not accepted, for a reason that may pass."""
 
 RETRY_BASE_SECONDS = 60.0
 """The first retry comes after one to two times this, the second after two to four times."""
@@ -77,18 +77,19 @@ WITH r AS MATERIALIZED (
         reason = CASE WHEN r.kind IN ('sent', 'failed') OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
                         OR c.status = 'running' THEN NULL
                       WHEN c.status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
-        scheduled_for = CASE WHEN r.kind = 'retry' THEN now() + make_interval(secs => r.retry_in * 2 ^ e.retry_count)
-                             ELSE e.scheduled_for END,
+        scheduled_for = CASE r.kind WHEN 'retry' THEN now() + make_interval(secs => r.retry_in * 2 ^ e.retry_count)
+                                    WHEN 'later' THEN now() + make_interval(secs => r.retry_in)
+                                    ELSE e.scheduled_for END,
         retry_count = e.retry_count + CASE WHEN r.kind = 'retry' THEN 1 ELSE 0 END,
-        error_code = CASE WHEN r.kind IN ('failed', 'retry') THEN r.error_code END,
-        failure_reason = CASE WHEN r.kind IN ('failed', 'retry') THEN r.message END,
+        error_code = CASE WHEN r.kind IN ('failed', 'retry', 'later') THEN r.error_code END,
+        failure_reason = CASE WHEN r.kind IN ('failed', 'retry', 'later') THEN r.message END,
         failed_at = CASE WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
                          THEN statement_timestamp() - make_interval(secs => r.age) END,
         sent_at = CASE WHEN r.kind = 'sent' THEN statement_timestamp() - make_interval(secs => r.age) END,
         ses_message_id = coalesce(r.message_id, e.ses_message_id),
         email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
         claim_token = CASE WHEN r.kind IN ('sent', 'failed') THEN e.claim_token END,
-        send_started_at = CASE WHEN r.kind IN ('retry', 'back') THEN NULL ELSE e.send_started_at END,
+        send_started_at = CASE WHEN r.kind IN ('sent', 'failed') THEN e.send_started_at END,
         lease_until = NULL,
         updated_at = now()
     FROM r
@@ -163,8 +164,8 @@ WITH r AS MATERIALIZED (
     FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL
 )
 SELECT campaign_id,
-       CASE WHEN error_code = 'outcome_unknown' THEN 'unknown' WHEN status = 'pending' AND kind = 'retry' THEN 'retry'
-            ELSE status END AS status,
+       CASE WHEN error_code = 'outcome_unknown' THEN 'unknown'
+            WHEN status = 'pending' AND kind IN ('retry', 'later') THEN 'retry' ELSE status END AS status,
        count(*)
 FROM done GROUP BY 1, 2
 UNION ALL
@@ -216,6 +217,8 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
             kind = "failed"
         case Answer.RETRY_LATER:
             kind = "retry"
+        case Answer.NOT_REACHED:
+            kind = "later"  # no attempt: however long SES cannot be reached, no email fails of it
         case _:
             kind = "back"
     row: dict[str, Any] = {
@@ -226,7 +229,7 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
         "message": _storable(outcome.message),
         "age": now - result.ended_at,
     }
-    if kind == "retry":
+    if kind in ("retry", "later"):
         # Jitter, so that what failed together is not tried again together. The row's own count decides how often.
         row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
     if kind == "sent" and result.rendered is not None and result.email.lead is not None:
@@ -320,7 +323,8 @@ def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) ->
         Conflict: its outcome is not unknown.
     """
     _check_unknown(connection, scheduled_email_id)
-    settle_as_sent(connection, {scheduled_email_id: Acceptance(None)})
+    if not settle_as_sent(connection, {scheduled_email_id: Acceptance(None)}):
+        raise Conflict(f"Scheduled email {scheduled_email_id} has just been settled in another way; look at it again.")
     audit_log.record(connection, actor, "scheduled_email.mark_sent", "scheduled_email", scheduled_email_id)
 
 

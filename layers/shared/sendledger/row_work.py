@@ -27,7 +27,9 @@ from sendledger.schedule_emails import get_campaign, schedule_leads
 from sendledger.tables import campaigns
 
 ROWS_PER_BUCKET = 150_000
-ROWS_PER_CHUNK = 50_000
+ROWS_PER_CHUNK = 10_000
+"""A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
+came together with them."""
 
 _CANCEL = sa.text("""
     WITH chunk AS MATERIALIZED (
@@ -49,7 +51,7 @@ _RESUME = sa.text("""
         FROM chunk WHERE e.id = chunk.id AND e.status = 'cancelled'
         RETURNING e.id
     )
-    SELECT count(*), max(id) FROM moved
+    SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
 _LATE = sa.text("""
     WITH chunk AS MATERIALIZED (
@@ -107,7 +109,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             changed = cancel_pending(connection, campaign_id, "campaign_cancelled")
             finished = changed < ROWS_PER_CHUNK
         case "resume":
-            changed, last = connection.execute(
+            changed, found, last = connection.execute(
                 _RESUME,
                 {
                     "campaign_id": campaign_id,
@@ -116,7 +118,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
                     "limit": ROWS_PER_CHUNK,
                 },
             ).one()
-            finished = changed < ROWS_PER_CHUNK
+            finished = found < ROWS_PER_CHUNK
             work["after_id"] = last or work["after_id"]
         case "release_late" | "skip_late":
             changed = connection.execute(

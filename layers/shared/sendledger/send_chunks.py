@@ -14,24 +14,24 @@ import math
 import time
 import uuid
 from collections import Counter, deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
-from botocore.exceptions import CredentialRetrievalError, NoCredentialsError
 
 from sendledger import campaign_lifecycle, claim_emails, database, guardrails, record_results, sender_state
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import Composer
 from sendledger.errors import IllegalTransition
 from sendledger.record_results import Recorded, SendResult
-from sendledger.render_email import RenderError
+from sendledger.render_email import Effort, RenderError
 from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome
 from sendledger.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.settings import SenderSettings
-from sendledger.sign_email import EmailSigner
+from sendledger.sign_email import CannotSign, EmailSigner
 from sendledger.step_contents import StepContents
 
 MAX_CHUNK = 500
@@ -45,6 +45,12 @@ FINISH_SECONDS = 5.0
 
 POLL_SECONDS = 0.01
 """How often the main thread looks for results."""
+
+CLAIM_AGAIN_SECONDS = 0.25
+"""How long after a claim in vain the next one comes, while the tick has something left to do."""
+
+COMPOSE_SECONDS = 1.0
+"""How long a chunk may be composed; what is ready by then is sent."""
 
 FENCE_SECONDS = 0.1
 """How long before its reserved time a chunk is fenced."""
@@ -75,6 +81,8 @@ class TickSummary:
     # The tag `attempt` of every email that it sent, and of the events of SES about them.
     claim_token: str | None = None
     rate: float = 0.0
+    # SES's sandbox: it takes mail to verified addresses only.
+    sandbox: bool = False
     stopped: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -123,7 +131,7 @@ class ChunkSender:
         self._allowance = limits.remaining
         threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
         self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at)
-        self._ses_client = ses_client
+        self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
         self._in_flight = 0
         self._unrecorded: list[SendResult] = []
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
@@ -132,8 +140,10 @@ class ChunkSender:
         self._contents = StepContents(settings.sender_from_address)
         self._claimed: deque[ClaimedEmail] = deque()
         self._bytes_per_email = 1
+        self._composing: dict[uuid.UUID, Effort] = {}
         self._touched: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
+        self._stop: SendOutcome | None = None
 
     def run(self, only: int | None = None) -> None:
         """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
@@ -141,27 +151,44 @@ class ChunkSender:
             if only is not None:
                 self._claim_one(only)
             while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
-                if not self._claimed and (only is not None or not self._claim()):
-                    if not self._in_flight and not self._unrecorded and self._recording is None:
-                        break
-                    self._wait(self._stop_sending_at, at_most=0)
+                if self._claimed or (only is None and self._claim()):
+                    self._send_chunk()
+                    self._record_if_full()
+                elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
+                    break
+                else:
+                    # Calls are under way, or somebody holds what is due for a moment.
+                    again = min(time.monotonic() + CLAIM_AGAIN_SECONDS, self._stop_sending_at)
+                    self._wait(again, at_most=_none if self._in_flight else None)
                     self._record_all()
-                    continue
-                self._send_chunk()
-                self._record_if_full()
+                self._act()
             # The quota may be used up with calls still waiting for their time.
-            self._wait(self._stop_sending_at, at_most=0)
+            self._wait(self._stop_sending_at, at_most=_none)
         finally:
             self._finish()
 
+    def _has_something_in_hand(self) -> bool:
+        return bool(self._claimed or self._in_flight or self._unrecorded or self._recording)
+
+    def _is_anything_due(self) -> bool:
+        with self._engine.connect() as connection:
+            return claim_emails.count_due(connection, 1) > 0
+
     def _chunk_size(self) -> int:
-        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._bytes_per_email, self._rate, self._allowance)
+        rate = min(self._rate, self._threads.most_per_second)
+        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._bytes_per_email, rate, self._allowance)
         return max(1, int(most))
+
+    def _useful(self) -> int:
+        """How many calls shall be under way when the next chunk is fenced: enough to hide the latency of SES and of the
+        fence, but a crash shall leave few outcomes unknown."""
+        meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
+        return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._bytes_per_email)
 
     def _claim(self) -> bool:
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
-            if not claimed and not self._in_flight and not self._unrecorded and self._recording is None:
+            if not claimed and not self._has_something_in_hand():
                 claimed = claim_emails.claim_suspect(connection, self._token)
             self._contents.load(connection, claimed)
         self._claimed += claimed
@@ -182,10 +209,17 @@ class ChunkSender:
         """Compose and sign a chunk of what was claimed; what cannot be has its result at once."""
         chunk: list[ReadyEmail] = []
         size, most = 0, self._chunk_size()
-        while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and not self._threads.halt.is_set():
+        signer = self._signer()
+        until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
+        while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and time.monotonic() < until:
             email = self._claimed.popleft()
             try:
-                ready = self._compose(email)
+                ready = self._compose(email, signer)
+            except CannotSign as error:
+                answer = Answer.STOP_UNTIL_OPERATOR if error.permanent else Answer.STOP_FOR_A_WHILE
+                outcome = SendOutcome(answer, error_code="cannot_sign", message=str(error)[:1000])
+                self._note(SendResult(email, outcome, None, time.monotonic()))
+                break
             except Exception as error:
                 # Whatever one lead's data can do wrong fails this email alone.
                 self._note(SendResult(email, _not_composed(email, error), None, time.monotonic()))
@@ -196,15 +230,17 @@ class ChunkSender:
             self._bytes_per_email = max(1, size // len(chunk))
         return chunk
 
-    def _compose(self, email: ClaimedEmail) -> ReadyEmail:
+    def _compose(self, email: ClaimedEmail, signer: EmailSigner) -> ReadyEmail:
         if email.lead is None or not (email.lead["email"] or "").strip():
             return ReadyEmail(email)  # the fence turns it away
-        composed = self._composer.compose(self._contents.of(email), email, self._token)
-        return ReadyEmail(email, composed, self._signer.signed(composed.outgoing))
-
-    @functools.cached_property
-    def _signer(self) -> EmailSigner:
-        return EmailSigner(self._ses_client, self._settings.ses_configuration_set)
+        began = time.thread_time()
+        try:
+            composed = self._composer.compose(self._contents.of(email), email, self._token)
+        finally:
+            effort = self._composing.setdefault(email.campaign_id, Effort())
+            if effort.is_too_much_with(time.thread_time() - began):
+                self._to_pause.setdefault(email.campaign_id, str(effort))
+        return ReadyEmail(email, composed, signer.signed(composed.outgoing))
 
     def _send_chunk(self) -> None:
         """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
@@ -213,9 +249,8 @@ class ChunkSender:
             return
         emails = [ready.email for ready in chunk]
         try:
-            # Enough must be on its way to hide SES's latency, but a crash shall leave few outcomes unknown.
-            useful = min(self._threads.useful, MAX_CHUNK_BYTES // self._bytes_per_email)
-            self._wait(self._stop_sending_at, at_most=max(len(chunk), useful))
+            self._threads.open()
+            self._wait(self._stop_sending_at, at_most=self._useful)
             with self._engine.begin() as connection:
                 wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
             begin = time.monotonic() + wait
@@ -258,16 +293,17 @@ class ChunkSender:
             again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
         return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
-    def _wait(self, until: float, at_most: int | None = None) -> None:
-        """Take in results, and record them, until `until` or until no more than `at_most` calls are under way."""
+    def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
+        """Take in results, and record them, until `until` or until no more than `at_most()` calls are under way."""
         while True:
             with contextlib.suppress(IndexError):
                 while True:
                     result = self._threads.results.popleft()
                     self._in_flight -= 1
                     self._note(result)
+            self._threads.grow()
             left = until - time.monotonic()
-            if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most):
+            if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
                 return
             self._record_if_full()
             # Looking now and then costs less than being woken by every result.
@@ -277,7 +313,7 @@ class ChunkSender:
         """Keep a result until it is recorded, and act at once where it is about more than its own email."""
         self._unrecorded.append(result)
         match result.outcome.answer:
-            case Answer.SLOW_DOWN:
+            case Answer.SLOW_DOWN | Answer.NOT_REACHED:
                 # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
                 # refused at the same moment says the same thing once.
                 if result.ended_at - self._slowed_at > 1.0:
@@ -285,6 +321,8 @@ class ChunkSender:
                     self._rate = max(self._rate / 2, min(1.0, self._full_rate))
             case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
                 self._threads.halt.set()
+                if self._stop is None or result.outcome.answer is Answer.STOP_UNTIL_OPERATOR:
+                    self._stop = result.outcome
             case Answer.PAUSE_CAMPAIGN:
                 message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
                 self._to_pause.setdefault(result.email.campaign_id, message)
@@ -336,7 +374,6 @@ class ChunkSender:
             self._unrecorded = results + self._unrecorded
             raise
         self._to_pause |= to_pause
-        self._stop_all(results)
         summary, counts = self._summary, recorded.counts
         summary.sent += counts["sent"]
         summary.failed += counts["failed"]
@@ -344,28 +381,33 @@ class ChunkSender:
         summary.retried += counts["retry"]
         summary.released += counts["pending"] + counts["cancelled"]
         self._touched |= recorded.campaign_ids
-        if not any(result.outcome.answer is Answer.SLOW_DOWN for result in results):
+        if not any(result.outcome.answer in (Answer.SLOW_DOWN, Answer.NOT_REACHED) for result in results):
             self._rate = min(self._full_rate, self._rate * 1.1)
-        self._pause_refused()
 
-    def _stop_all(self, results: list[SendResult]) -> None:
-        """Stop every sender where SES said so; in a transaction of its own, as all senders share that row."""
-        answers = {result.outcome.answer: result.outcome for result in results}
-        outcome = answers.get(Answer.STOP_UNTIL_OPERATOR) or answers.get(Answer.STOP_FOR_A_WHILE)
-        if outcome is None:
-            return
-        code, reason = outcome.error_code or "stopped", outcome.message or ""
-        seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
-        self._summary.stopped = f"{code}: {reason}"
-        with self._engine.begin() as connection:
-            sender_state.stop(connection, code, reason, seconds)
-
-    def _pause_refused(self) -> None:
-        while self._to_pause:
-            campaign_id, reason = self._to_pause.popitem()
-            with contextlib.suppress(IllegalTransition):
-                campaign_lifecycle.pause_campaign(self._engine, campaign_id, reason=reason)
+    def _act(self) -> None:
+        """Stop all senders, or pause campaigns, where results ask for it."""
+        if self._stop is not None:
+            outcome, self._stop = self._stop, None
+            code, reason = outcome.error_code or "stopped", outcome.message or ""
+            self._summary.stopped = f"{code}: {reason}"
+            seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
+            # In a transaction of its own, as all senders share that row.
+            with self._engine.begin() as connection:
+                sender_state.stop(connection, code, reason, seconds)
+        for campaign_id, reason in list(self._to_pause.items()):
+            try:
+                campaign_lifecycle.pause_campaign(self._engine, campaign_id, reason=reason, rows_at_once=False)
                 self._summary.campaigns_paused += 1
+            except IllegalTransition:
+                pass  # somebody was faster
+            except sa.exc.DBAPIError as error:
+                # Somebody holds it for long. It is tried again; meanwhile its emails are sent as any others.
+                if not database.is_transient(error):
+                    raise
+                logger.warning("A campaign could not be paused yet", extra={"campaign_id": str(campaign_id)})
+                continue
+            del self._to_pause[campaign_id]
+            self._give_back([email for email in self._claimed if email.campaign_id == campaign_id])
 
     def _finish(self) -> None:
         """End the threads, write the last results, give back the rest and complete what is done."""
@@ -375,27 +417,69 @@ class ChunkSender:
             # While the last calls are waited for, which may take all the time that there is.
             self._begin_to_record()
         self._threads.close()
+        failure: Exception | None = None
+        # What must not be lost comes first, and none of it keeps the others from being done.
+        for step in (self._record_the_rest, self._give_back_the_rest, self._act, self._complete):
+            try:
+                step()
+            except Exception as error:
+                logger.exception("A tick could not end as it should")
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _record_the_rest(self) -> None:
         try:
             self._wait(0.0)
             if self._recording is not None and (error := self._recording[1].exception()) is not None:
                 # Once more, and with it what has come in since, which was not tried yet.
                 logger.warning("The results could not be written yet", exc_info=error)
                 self._unrecorded, self._recording = self._recording[0] + self._unrecorded, None
-            self._record_all()
+            self._record_halves()
         finally:
             self._recorder.shutdown()
-        if self._claimed:
+
+    def _record_halves(self) -> None:
+        """Record what is left; if one result keeps the others from being written, without that one."""
+        results = self._unrecorded
+        try:
+            self._record_all()
+        except sa.exc.DBAPIError as error:
+            if len(results) < 2 or database.is_transient(error):
+                raise
+            middle = len(results) // 2
+            failure: sa.exc.DBAPIError | None = None
+            for half in (results[:middle], results[middle:]):
+                self._unrecorded = half
+                try:
+                    self._record_halves()
+                except sa.exc.DBAPIError as again:
+                    failure = again
+            if failure is not None:
+                raise failure from error
+
+    def _give_back_the_rest(self) -> None:
+        self._give_back(list(self._claimed))
+
+    def _give_back(self, emails: list[ClaimedEmail]) -> None:
+        if emails:
             with self._engine.begin() as connection:
-                self._summary.released += claim_emails.release(connection, self._claimed, self._token)
+                self._summary.released += claim_emails.release(connection, emails, self._token)
+            given_back = {email.id for email in emails}
+            self._claimed = deque(email for email in self._claimed if email.id not in given_back)
+
+    def _complete(self) -> None:
         for campaign_id in self._touched:
             self._summary.campaigns_completed += campaign_lifecycle.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _none() -> int:
+    return 0
 
 
 def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
     if isinstance(error, RenderError):
         return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
-    if isinstance(error, (NoCredentialsError, CredentialRetrievalError)):
-        return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="no_credentials", message=str(error))
     logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
     message = f"The email could not be made ({type(error).__name__})."
     return SendOutcome(Answer.FAIL_ROW, error_code="not_composed", message=message)

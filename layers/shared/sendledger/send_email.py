@@ -22,7 +22,14 @@ from botocore.awsrequest import HeadersDict
 from botocore.config import Config
 from botocore.httpsession import get_cert_path
 
-from sendledger.ses_connection import CONNECT_TIMEOUT, READ_TIMEOUT, BadResponse, Response, SesConnection
+from sendledger.ses_connection import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    BadResponse,
+    Response,
+    SesConnection,
+    addresses_of,
+)
 from sendledger.sign_email import endpoint_of
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
@@ -38,6 +45,7 @@ class Answer(enum.Enum):
     PAUSE_CAMPAIGN = "pause this campaign"
     FAIL_ROW = "fail this row"
     RETRY_LATER = "retry this row later"
+    NOT_REACHED = "SES was not reached"
     UNKNOWN = "unknown"
     NOT_CALLED = "SES was not called"
 
@@ -53,7 +61,7 @@ class SendOutcome:
 
 
 # (exception, part of its message, answer): the first match counts. Sources: the SESv2 API reference's errors of
-# SendEmail, and https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html
+# SendEmail and its common errors, and https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html
 _ANSWERS: tuple[tuple[str, str, Answer], ...] = (
     ("TooManyRequestsException", "daily message quota", Answer.STOP_FOR_A_WHILE),
     ("TooManyRequestsException", "", Answer.SLOW_DOWN),
@@ -64,12 +72,21 @@ _ANSWERS: tuple[tuple[str, str, Answer], ...] = (
     ("LimitExceededException", "", Answer.STOP_FOR_A_WHILE),
     ("AccountSuspendedException", "", Answer.STOP_UNTIL_OPERATOR),
     ("SendingPausedException", "", Answer.STOP_UNTIL_OPERATOR),
+    # A campaign's own sender address, say, which the sender's role does not cover.
+    ("AccessDeniedException", ":identity/", Answer.PAUSE_CAMPAIGN),
     ("AccessDeniedException", "", Answer.STOP_UNTIL_OPERATOR),
-    ("ExpiredTokenException", "", Answer.STOP_UNTIL_OPERATOR),
+    # New credentials come by themselves, and a clock is set right.
+    ("ExpiredTokenException", "", Answer.STOP_FOR_A_WHILE),
+    ("ExpiredToken", "", Answer.STOP_FOR_A_WHILE),
+    ("RequestExpired", "", Answer.STOP_FOR_A_WHILE),
+    ("InvalidSignatureException", "signature expired", Answer.STOP_FOR_A_WHILE),
+    ("InvalidSignatureException", "signature not yet current", Answer.STOP_FOR_A_WHILE),
     ("IncompleteSignatureException", "", Answer.STOP_UNTIL_OPERATOR),
+    ("IncompleteSignature", "", Answer.STOP_UNTIL_OPERATOR),
     ("InvalidClientTokenId", "", Answer.STOP_UNTIL_OPERATOR),
     ("InvalidSignatureException", "", Answer.STOP_UNTIL_OPERATOR),
     ("MissingAuthenticationToken", "", Answer.STOP_UNTIL_OPERATOR),
+    ("NotAuthorized", "", Answer.STOP_UNTIL_OPERATOR),
     ("SignatureDoesNotMatch", "", Answer.STOP_UNTIL_OPERATOR),
     ("UnrecognizedClientException", "", Answer.STOP_UNTIL_OPERATOR),
     ("MailFromDomainNotVerifiedException", "", Answer.PAUSE_CAMPAIGN),
@@ -77,6 +94,11 @@ _ANSWERS: tuple[tuple[str, str, Answer], ...] = (
     ("MessageRejected", "not verified", Answer.PAUSE_CAMPAIGN),
     ("MessageRejected", "", Answer.FAIL_ROW),
     ("BadRequestException", "", Answer.FAIL_ROW),
+    # Refused for what else goes on at SES, whatever the email.
+    ("ConcurrentModificationException", "", Answer.RETRY_LATER),
+    ("ConflictException", "", Answer.RETRY_LATER),
+    # How far it got, nobody says.
+    ("RequestAbortedException", "", Answer.UNKNOWN),
 )
 
 
@@ -102,10 +124,15 @@ class SesSender:
     """Sends signed emails, from many threads at once, each with a connection of its own. Make one for each tick."""
 
     def __init__(self, client: Any) -> None:
-        """`client` is from `ses_client`."""
+        """`client` is from `ses_client`.
+
+        Raises:
+            OSError: nobody knows where SES is.
+        """
         self._client = client
         self._shape = client.meta.service_model.operation_model("SendEmail").output_shape
         self._endpoint = endpoint_of(client)
+        self._addresses = addresses_of(self._endpoint)
         self._tls = _tls(get_cert_path(client._endpoint.http_session._verify))
         self._threads = threading.local()
         self._connections: list[SesConnection] = []
@@ -125,7 +152,7 @@ class SesSender:
         except OSError as error:
             connection.close()
             message = f"SES could not be reached ({type(error).__name__})."
-            return SendOutcome(Answer.RETRY_LATER, error_code="cannot_connect", message=message)
+            return SendOutcome(Answer.NOT_REACHED, error_code="cannot_connect", message=message)
         try:
             connection.write(request)
             response = connection.read()
@@ -146,7 +173,7 @@ class SesSender:
     def _connection(self) -> SesConnection:
         found: SesConnection | None = getattr(self._threads, "connection", None)
         if found is None:
-            found = self._threads.connection = SesConnection(self._endpoint, self._tls)
+            found = self._threads.connection = SesConnection(self._endpoint, self._addresses, self._tls)
             self._connections.append(found)
         return found
 

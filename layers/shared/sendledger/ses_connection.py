@@ -7,10 +7,13 @@ library's takes more time than all else that a call needs (docs/decisions).
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import ssl
 import time
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import SplitResult
 
 import httptools
@@ -26,11 +29,23 @@ class BadResponse(Exception):
     """What came back is not a whole HTTP response: it says nothing about the request."""
 
 
+def addresses_of(endpoint: SplitResult) -> Sequence[tuple[Any, ...]]:
+    """Where the endpoint is, as `socket.getaddrinfo` has it. Nothing bounds the time that takes: ask before a fence.
+
+    Raises:
+        OSError: it has no address, or the name server does not say.
+    """
+    port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
+    return socket.getaddrinfo(endpoint.hostname, port, type=socket.SOCK_STREAM)
+
+
 class SesConnection:
     """A connection for one thread at a time: `open`, `write`, `read`, and after any error `close`."""
 
-    def __init__(self, endpoint: SplitResult, tls: ssl.SSLContext) -> None:
-        self._address = (endpoint.hostname or "", endpoint.port or (443 if endpoint.scheme == "https" else 80))
+    def __init__(self, endpoint: SplitResult, addresses: Sequence[tuple[Any, ...]], tls: ssl.SSLContext) -> None:
+        """`addresses` are from `addresses_of`."""
+        self._name = endpoint.hostname or ""
+        self._addresses = addresses
         self._tls = tls if endpoint.scheme == "https" else None
         self._socket: socket.socket | None = None
         self._answer_by = 0.0
@@ -51,9 +66,10 @@ class SesConnection:
     def _connect(self) -> socket.socket:
         """One time for all of it: the endpoint has an address in each zone, and some of them may be dead."""
         connect_by = time.monotonic() + CONNECT_TIMEOUT
-        error: OSError = ConnectionError(f"{self._address[0]} has no address")
-        found = socket.getaddrinfo(*self._address, type=socket.SOCK_STREAM)
-        for left, (*kind, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        error: OSError = ConnectionError(f"{self._name} has no address")
+        # Connections are to be spread over the zones.
+        tried = random.sample(self._addresses, len(self._addresses))
+        for left, (*kind, _, address) in zip(range(len(tried), 0, -1), tried, strict=True):
             connection = socket.socket(*kind)
             try:
                 connection.settimeout(max(0.001, (connect_by - time.monotonic()) / left))
@@ -61,7 +77,7 @@ class SesConnection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.settimeout(max(0.001, connect_by - time.monotonic()))
                 if self._tls is not None:
-                    connection = self._tls.wrap_socket(connection, server_hostname=self._address[0])
+                    connection = self._tls.wrap_socket(connection, server_hostname=self._name)
             except BaseException as failure:
                 connection.close()
                 if not isinstance(failure, OSError) or isinstance(failure, ssl.SSLCertVerificationError):

@@ -29,6 +29,9 @@ BURST_SECONDS = 0.005
 PATIENCE_SECONDS = 0.25
 """How long calls may take without keeping the rate down, before it is known how long they do take."""
 
+LATE_SECONDS = 0.5
+"""How late a call may begin. The rate of a later moment is reserved by others, or for other emails."""
+
 logger = Logger(child=True)
 
 
@@ -66,6 +69,7 @@ class SesThreads:
         self._most = most
         self._rate = rate
         self._call_seconds = 0.0
+        self._began: dict[int, float] = {}
         self._paced_until = 0.0
         self._pacing = threading.Lock()
         self._stop_at = stop_at
@@ -75,16 +79,39 @@ class SesThreads:
     @property
     def useful(self) -> int:
         """How many calls must be under way at once to use the rate, with SES as slow as it has been of late."""
-        return min(self._most, 1 + math.ceil(self._rate * max(PATIENCE_SECONDS, 2 * self._call_seconds)))
+        # A call that has no answer yet tells, too, how slow SES is.
+        oldest = time.monotonic() - min(self._began.copy().values(), default=math.inf)
+        slow = max(PATIENCE_SECONDS, 2 * self._call_seconds, 2 * oldest)
+        return min(self._most, 1 + math.ceil(self._rate * slow))
 
-    def send(self, calls: Sequence[Call]) -> None:
-        """Have these emails sent; SES is called at most once for each, and each has a result when `close` ends."""
-        for call in calls:
-            self._calls.put(call)
+    @property
+    def most_per_second(self) -> float:
+        """How many calls can be made in a second, with SES as slow as it has been of late."""
+        return self._most / self._call_seconds if self._call_seconds else math.inf
+
+    def open(self) -> None:
+        """Get ready to send, which includes looking up where SES is.
+
+        Raises:
+            OSError: it cannot be found.
+        """
         if self._ses is None:
             self._ses = SesSender(self._client)
-        for number in range(len(self._threads), min(self.useful, len(self._threads) + len(calls))):
-            thread = threading.Thread(target=self._work, args=(self._ses,), name=f"ses-{number}")
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Have these emails sent, after `open`; SES is called at most once for each, and each has a result when `close`
+        ends. One that cannot begin in time comes back as not called."""
+        assert self._ses is not None  # noqa: S101 (or nobody would ever send them)
+        for call in calls:
+            self._calls.put(call)
+        self.grow()
+
+    def grow(self) -> None:
+        """Start more threads where calls wait for one and the rate has use for more. To be called now and then."""
+        if self._ses is None or not (waiting := self._calls.qsize()) or self.halt.is_set():
+            return
+        for number in range(len(self._threads), min(self.useful, len(self._threads) + waiting)):
+            thread = threading.Thread(target=self._work, args=(self._ses, number), name=f"ses-{number}")
             thread.start()
             self._threads.append(thread)
 
@@ -103,18 +130,20 @@ class SesThreads:
                 if (call := self._calls.get_nowait()) is not None:
                     self._answer(call, SendOutcome(Answer.NOT_CALLED))
 
-    def _work(self, ses: SesSender) -> None:
+    def _work(self, ses: SesSender, number: int) -> None:
         while (call := self._calls.get()) is not None:
             try:
-                outcome = self._outcome(call, ses)
+                outcome = self._outcome(call, ses, number)
             except Exception:
                 logger.exception("A call to SES failed", extra={"scheduled_email_id": call.ready.email.id})
                 message = "The sender failed in its call."
                 outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
             self._answer(call, outcome)
 
-    def _outcome(self, call: Call, ses: SesSender) -> SendOutcome:
+    def _outcome(self, call: Call, ses: SesSender, number: int) -> SendOutcome:
         self._await(call.due)
+        if time.monotonic() > call.due + LATE_SECONDS:
+            return SendOutcome(Answer.NOT_CALLED)
         self._await(self._turn())
         composed = call.ready.composed
         if self.halt.is_set() or time.monotonic() > self._stop_at + 1.0:
@@ -122,12 +151,12 @@ class SesThreads:
         if composed is None or composed.outgoing.to_address != call.address.strip():
             # The lead has another address now than it was composed for.
             return SendOutcome(Answer.NOT_CALLED)
-        began = time.monotonic()
-        outcome = ses.send(call.ready.request)
-        # Up at once, down by and by. That threads overwrite what others found does no harm.
-        seconds = time.monotonic() - began
-        self._call_seconds = max(seconds, 0.95 * self._call_seconds)
-        return outcome
+        self._began[number] = time.monotonic()
+        try:
+            return ses.send(call.ready.request)
+        finally:
+            # Up at once, down by and by. That threads overwrite what others found does no harm.
+            self._call_seconds = max(time.monotonic() - self._began.pop(number), 0.95 * self._call_seconds)
 
     def _turn(self) -> float:
         """When a call whose time has come may begin. A process that was frozen, as Lambda freezes one that has used up
@@ -142,6 +171,9 @@ class SesThreads:
             self.halt.wait(wait)
 
     def _answer(self, call: Call, outcome: SendOutcome) -> None:
+        if outcome.answer in (Answer.STOP_FOR_A_WHILE, Answer.STOP_UNTIL_OPERATOR):
+            # Until its owner has seen it, many more would be asked for in vain.
+            self.halt.set()
         composed = call.ready.composed
         rendered = composed.rendered if composed is not None else None
         self.results.append(SendResult(call.ready.email, outcome, rendered, time.monotonic()))

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.awsrequest import create_request_object, prepare_request_dict
+from botocore.exceptions import NoCredentialsError
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,14 @@ class OutgoingEmail:
     body_text: str
     body_html: str | None
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class CannotSign(Exception):
+    """No email can be signed at present; `permanent` where that does not pass by itself."""
+
+    def __init__(self, message: str, *, permanent: bool) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 @dataclass(frozen=True)
@@ -79,18 +88,23 @@ class EmailSigner:
         """The request as it goes over the wire; SES takes it within minutes of now.
 
         Raises:
-            NoCredentialsError, CredentialRetrievalError: of botocore.
-            Exception: whatever keeps this email from being written down as a request.
+            CannotSign: there are no credentials, for example.
+            Exception: whatever keeps this one email from being written down as a request.
         """
         parameters = send_email_parameters(email, self._configuration_set)
         request = self._client._serializer.serialize_to_request(parameters, self._operation)
         body: bytes = request["body"]
-        second = self._second
-        if second is None or second.number != int(time.time()):
-            second = self._second = self._sign_in_full(request)
-        # Signing in full takes several times as long as all else, for the same result.
-        canonical = second.canonical + hashlib.sha256(body).hexdigest()
-        signature = second.auth.signature(second.auth.string_to_sign(second.request, canonical), second.request)
+        try:
+            second = self._second
+            if second is None or second.number != int(time.time()):
+                second = self._second = self._sign_in_full(request)
+            # Signing in full takes several times as long as all else, for the same result.
+            canonical = second.canonical + hashlib.sha256(body).hexdigest()
+            signature = second.auth.signature(second.auth.string_to_sign(second.request, canonical), second.request)
+        except NoCredentialsError as error:
+            raise CannotSign(str(error), permanent=True) from error
+        except Exception as error:
+            raise CannotSign(f"{type(error).__name__}: {error}", permanent=False) from error
         return f"{second.head}{len(body)}{second.authorization}{signature}\r\n\r\n".encode("latin-1") + body
 
     def _sign_in_full(self, request: dict[str, Any]) -> _Second:
