@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 SAM_BIN := .venv-sam/bin
 CODE := functions layers/shared migrations local bench tests
 
-# The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash.
+# The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
+# compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew.
 PIP := -m pip --quiet --disable-pip-version-check
 PIP_SYNC := $(PIP) install --no-deps --no-compile --require-hashes --only-binary=:all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -111,6 +112,7 @@ define make_environment
 	@echo "Installing $(1) into $(@D) (about a minute, once)"
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python $(PIP_SYNC) --requirement $<
+	@$(@D)/bin/python -m compileall -q -j 0 $(@D)/lib || true
 endef
 
 $(VENV)/installed: requirements/dev.txt

@@ -22,6 +22,7 @@ from bench.sending import migrated_database
 from sendledger import campaign_lifecycle, database, row_work
 from sendledger.settings import DatabaseSettings
 from tests.campaigns import make_workflow
+from tests.conftest import plain_engine
 
 DAY = dt.timedelta(days=1)
 
@@ -78,7 +79,7 @@ def bare(engine: sa.Engine, campaign_id: str, batch_id: str) -> float:
 
 
 def vacuum(engine: sa.Engine) -> None:
-    autocommit = sa.create_engine(engine.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    autocommit = plain_engine(engine.url, isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
         connection.execute(sa.text("VACUUM ANALYZE"))
 

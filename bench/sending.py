@@ -33,7 +33,7 @@ from local.postgres import Postgres
 from sendledger import campaign_lifecycle, database, row_work, send_email, sender
 from sendledger.settings import DatabaseSettings, SenderSettings
 from tests.campaigns import make_campaign
-from tests.conftest import migrate
+from tests.conftest import migrate, plain_engine
 
 ROOT = Path(__file__).parent.parent
 PARAGRAPH = (
@@ -97,7 +97,7 @@ def prepare(url: str, emails: int) -> str:
     campaign_lifecycle.start_campaign(engine, campaign_id)
     row_work.work_until(engine, campaign_id, time.monotonic() + 3600)
     engine.dispose()
-    autocommit = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    autocommit = plain_engine(url, isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
         connection.execute(sa.text("VACUUM ANALYZE"))
     return str(campaign_id)

@@ -81,13 +81,14 @@ class Functions:
             )
         return outcome
 
-    def invoke_async(self, function: Function, event: bytes) -> None:
-        """Run the function in the background, once; not at all if it cannot begin within its maximum event age."""
+    def invoke_async(self, function: Function, event: bytes, cancelled: threading.Event | None = None) -> None:
+        """Run the function in the background, once; not at all if it cannot begin within its maximum event age, or
+        before `cancelled` is set."""
         too_late = time.monotonic() + function.maximum_event_age
 
         def run() -> None:
             try:
-                if time.monotonic() < too_late:
+                if time.monotonic() < too_late and not (cancelled and cancelled.is_set()):
                     self.invoke(function, event)
             finally:
                 with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +132,7 @@ class LocalStack:
         self._token_gateway = ApiGateway([route for route in routes if route.authorizer is not None], self._functions)
         self._lambda = LambdaApi(self._functions)
         self._clock: Clock | None = None
+        self._finishing = threading.Event()
 
     def start(self) -> Self:
         for server in self._servers:
@@ -150,7 +152,11 @@ class LocalStack:
             self._clock.start()
 
     def finish(self) -> None:
-        """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends."""
+        """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends.
+
+        Schedules that wait for their turn, as they do where a minute is shorter than a tick, are dropped.
+        """
+        self._finishing.set()
         self.tick_every(0)
         self._functions.wait_until_idle()
         if self._ses_events is not None:
@@ -219,4 +225,4 @@ class LocalStack:
         return self._lambda.handle(request) if LambdaApi.takes(request) else self._gateway.handle(request)
 
     def _invoke_scheduled(self, schedule: Schedule, event: bytes) -> None:
-        self._functions.invoke_async(self._functions.find(schedule.function), event)
+        self._functions.invoke_async(self._functions.find(schedule.function), event, self._finishing)

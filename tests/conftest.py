@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
@@ -41,10 +42,17 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         server.stop()
 
 
+def plain_engine(url: str | sa.URL, **options: Any) -> sa.Engine:
+    """An engine without a pool or any of Sendledger's settings: what somebody else's program has.
+
+    Without a word about TLS, pg8000 reads the certificate authorities of the machine for each connection (40 ms).
+    """
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"ssl_context": False}, **options)
+
+
 def admin(server: Postgres) -> sa.Connection:
     """A connection on which CREATE DATABASE and the like can run."""
-    engine = sa.create_engine(server.url(), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    return engine.connect()
+    return plain_engine(server.url(), isolation_level="AUTOCOMMIT").connect()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from sendledger.adopt_campaigns import adopt_existing_campaigns
 from sendledger.adopt_one_campaign import AdoptionOptions
 from sendledger.adopt_report import AdoptionReport
 from sendledger.settings import DatabaseSettings
-from tests.conftest import MIGRATIONS, admin
+from tests.conftest import MIGRATIONS, admin, plain_engine
 
 SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "legacy-schema.json").read_text())
 DAY = dt.timedelta(days=1)
@@ -46,7 +46,7 @@ def legacy_engine(server: Postgres) -> Iterator[sa.Engine]:
 @contextmanager
 def old_application(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction of the old application, which does not say who it is; committed at the end."""
-    other = sa.create_engine(engine.url, poolclass=sa.NullPool)
+    other = plain_engine(engine.url)
     with other.begin() as connection:
         yield connection
 

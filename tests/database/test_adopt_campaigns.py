@@ -25,6 +25,7 @@ from sendledger.tables import (
     workflow_steps,
 )
 from tests.campaigns import campaign_row, rows_of, statuses
+from tests.conftest import plain_engine
 from tests.legacy_database import DAY, THREE_STEPS, OldApplication, adopt, old_application, old_rows
 
 
@@ -37,7 +38,7 @@ def legacy(engine: sa.Engine) -> sa.Engine:
 @pytest.fixture
 def old(legacy: sa.Engine) -> Iterator[OldApplication]:
     """Writes at once, as the old application does."""
-    other = sa.create_engine(legacy.url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    other = plain_engine(legacy.url, isolation_level="AUTOCOMMIT")
     with other.connect() as connection:
         yield OldApplication(connection)
 

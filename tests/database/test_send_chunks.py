@@ -140,7 +140,7 @@ def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
     deadline = time.monotonic() + SECONDS
     created = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, TickSummary(), deadline)
     yield created
-    created._recorder.shutdown()
+    created._recorder.close()
 
 
 def test_time_that_went_by_before_a_chunk_began_is_reserved_anew(

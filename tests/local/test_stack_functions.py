@@ -175,6 +175,16 @@ def test_an_invocation_in_the_background_runs_once(make: Callable[..., Functions
     assert (tmp_path / "log").read_text().count("handling") == 1
 
 
+def test_an_invocation_that_is_cancelled_before_its_turn_never_runs(
+    make: Callable[..., Functions], tmp_path: Path
+) -> None:
+    functions, cancelled = make(), threading.Event()
+    cancelled.set()
+    functions.invoke_async(functions.find("hello"), b"{}", cancelled)
+    functions.wait_until_idle()
+    assert (tmp_path / "log").read_text() == ""
+
+
 def test_stopping_ends_a_running_invocation(make: Callable[..., Functions], tmp_path: Path) -> None:
     functions = make()
     event = {"here": str(tmp_path / "here"), "wait_for": str(tmp_path / "never")}

@@ -148,8 +148,8 @@ def _worked_on(context: Context, value: Any) -> Any:
     if isinstance(value, str):
         size += len(value)
     elif isinstance(value, (list, tuple, dict)):
-        # To sort texts, say, is to compare them.
-        size += len(value) + sum(len(item) for item in value if isinstance(item, str))
+        # To sort texts, say, is to compare them; and an item is looked at by Python code.
+        size += 5 * len(value) + sum(len(item) for item in value if isinstance(item, str))
     _budget(context).spend_work(size)
     return value
 

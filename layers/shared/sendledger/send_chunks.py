@@ -15,17 +15,17 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
-from sendledger import campaign_lifecycle, claim_emails, database, guardrails, record_results, sender_state
+from sendledger import campaign_lifecycle, claim_emails, database, sender_state
 from sendledger.claim_emails import ClaimedEmail
 from sendledger.compose_email import Composer
 from sendledger.errors import IllegalTransition
+from sendledger.record_chunks import ChunkRecorder
 from sendledger.record_results import Recorded, SendResult
 from sendledger.render_email import Effort, RenderError
 from sendledger.send_email import MAX_CALL_SECONDS, Answer, SendOutcome
@@ -133,9 +133,7 @@ class ChunkSender:
         self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at)
         self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
         self._in_flight = 0
-        self._unrecorded: list[SendResult] = []
-        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="record")
-        self._recording: tuple[list[SendResult], Future[tuple[Recorded, dict[uuid.UUID, str]]]] | None = None
+        self._recorder = ChunkRecorder(engine, settings, self._token, deadline, self._take_in_recorded)
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
         self._claimed: deque[ClaimedEmail] = deque()
@@ -160,7 +158,7 @@ class ChunkSender:
                     # Calls are under way, or somebody holds what is due for a moment.
                     again = min(time.monotonic() + CLAIM_AGAIN_SECONDS, self._stop_sending_at)
                     self._wait(again, at_most=_none if self._in_flight else None)
-                    self._record_all()
+                    self._recorder.record_all()
                 self._act()
             # The quota may be used up with calls still waiting for their time.
             self._wait(self._stop_sending_at, at_most=_none)
@@ -168,7 +166,7 @@ class ChunkSender:
             self._finish()
 
     def _has_something_in_hand(self) -> bool:
-        return bool(self._claimed or self._in_flight or self._unrecorded or self._recording)
+        return bool(self._claimed or self._in_flight or self._recorder.is_busy)
 
     def _is_anything_due(self) -> bool:
         with self._engine.connect() as connection:
@@ -265,7 +263,9 @@ class ChunkSender:
         except BaseException:
             # Whether or not the fence was committed, SES has not been called for any of them.
             ended = time.monotonic()
-            self._unrecorded += [SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails]
+            self._recorder.results += [
+                SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails
+            ]
             raise
         self._summary.left_out.update(fenced.turned_away)
         self._summary.skipped += sum(
@@ -311,7 +311,7 @@ class ChunkSender:
 
     def _note(self, result: SendResult) -> None:
         """Keep a result until it is recorded, and act at once where it is about more than its own email."""
-        self._unrecorded.append(result)
+        self._recorder.results.append(result)
         match result.outcome.answer:
             case Answer.SLOW_DOWN | Answer.NOT_REACHED:
                 # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
@@ -328,51 +328,11 @@ class ChunkSender:
                 self._to_pause.setdefault(result.email.campaign_id, message)
 
     def _record_if_full(self) -> None:
-        """Begin to record a chunk of results, or the last ones, if there are any and those before are recorded."""
-        if self._recording is not None and self._recording[1].done():
-            self._take_in_recorded()
-        # What is not recorded yet would be unknown after a crash: it shall neither wait for more nor pile up.
-        enough = self._chunk_size() if self._in_flight else 1
-        if len(self._unrecorded) >= (enough if self._recording is None else 2 * self._chunk_size()):
-            self._begin_to_record()
+        """Begin to record a chunk of results, or the last ones."""
+        size = self._chunk_size()
+        self._recorder.record_if(size if self._in_flight else 1, 2 * size)
 
-    def _record_all(self) -> None:
-        """Record the results at hand and wait until they are."""
-        if self._unrecorded:
-            self._begin_to_record()
-        self._take_in_recorded()
-
-    def _begin_to_record(self) -> None:
-        self._take_in_recorded()
-        results, self._unrecorded = self._unrecorded, []
-        self._recording = (results, self._recorder.submit(self._record, results))
-
-    def _record(self, results: list[SendResult]) -> tuple[Recorded, dict[uuid.UUID, str]]:
-        """In the recording thread: write these results, and find the campaigns to pause for their errors; a lost
-        connection is tried again until the tick's end."""
-        while True:
-            try:
-                with self._engine.begin() as connection:
-                    recorded = record_results.record(connection, results, self._token)
-                    to_pause = guardrails.provider_errors(connection, _refused(results), self._settings)
-                return recorded, to_pause
-            except sa.exc.DBAPIError as error:
-                if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
-                    raise
-                logger.warning("The results could not be written yet", exc_info=True)
-                time.sleep(0.2)
-
-    def _take_in_recorded(self) -> None:
-        """Wait for the recording under way, if there is one, and act upon it."""
-        if self._recording is None:
-            return
-        (results, recording), self._recording = self._recording, None
-        try:
-            recorded, to_pause = recording.result()
-        except BaseException:
-            # The end of the tick tries once more.
-            self._unrecorded = results + self._unrecorded
-            raise
+    def _take_in_recorded(self, results: list[SendResult], recorded: Recorded, to_pause: dict[uuid.UUID, str]) -> None:
         self._to_pause |= to_pause
         summary, counts = self._summary, recorded.counts
         summary.sent += counts["sent"]
@@ -413,9 +373,8 @@ class ChunkSender:
         """End the threads, write the last results, give back the rest and complete what is done."""
         self._threads.halt.set()
         self._wait(0.0)
-        if self._unrecorded and self._recording is None:
-            # While the last calls are waited for, which may take all the time that there is.
-            self._begin_to_record()
+        # While the last calls are waited for, which may take all the time that there is.
+        self._recorder.begin_if_idle()
         self._threads.close()
         failure: Exception | None = None
         # What must not be lost comes first, and none of it keeps the others from being done.
@@ -429,34 +388,8 @@ class ChunkSender:
             raise failure
 
     def _record_the_rest(self) -> None:
-        try:
-            self._wait(0.0)
-            if self._recording is not None and (error := self._recording[1].exception()) is not None:
-                # Once more, and with it what has come in since, which was not tried yet.
-                logger.warning("The results could not be written yet", exc_info=error)
-                self._unrecorded, self._recording = self._recording[0] + self._unrecorded, None
-            self._record_halves()
-        finally:
-            self._recorder.shutdown()
-
-    def _record_halves(self) -> None:
-        """Record what is left; if one result keeps the others from being written, without that one."""
-        results = self._unrecorded
-        try:
-            self._record_all()
-        except sa.exc.DBAPIError as error:
-            if len(results) < 2 or database.is_transient(error):
-                raise
-            middle = len(results) // 2
-            failure: sa.exc.DBAPIError | None = None
-            for half in (results[:middle], results[middle:]):
-                self._unrecorded = half
-                try:
-                    self._record_halves()
-                except sa.exc.DBAPIError as again:
-                    failure = again
-            if failure is not None:
-                raise failure from error
+        self._wait(0.0)
+        self._recorder.close()
 
     def _give_back_the_rest(self) -> None:
         self._give_back(list(self._claimed))
@@ -483,10 +416,3 @@ def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
     logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
     message = f"The email could not be made ({type(error).__name__})."
     return SendOutcome(Answer.FAIL_ROW, error_code="not_composed", message=message)
-
-
-def _refused(results: list[SendResult]) -> set[uuid.UUID]:
-    """The campaigns with emails that SES was asked to send and did not say that it has."""
-    refusals = [result for result in results if result.outcome.answer in (Answer.FAIL_ROW, Answer.UNKNOWN)]
-    # What could not be rendered never got as far as SES.
-    return {result.email.campaign_id for result in refusals if result.rendered is not None}

@@ -12,7 +12,7 @@ import campaign_api_handler
 from local.postgres import Postgres
 from sendledger import api_keys
 from sendledger.tables import API_KEY_ROLES, metadata, sender_state
-from tests.conftest import admin, url_as
+from tests.conftest import admin, plain_engine, url_as
 from tests.functions.campaign_api.api_client import ApiClient
 
 # Without them no campaign starts. There is no SENDER_FROM_ADDRESS, so SES and the DNS are not asked.
@@ -36,7 +36,7 @@ def database_url(postgres: Postgres, kept_database: str) -> Iterator[str]:
     """The URL of a database with the current schema, emptied after the test."""
     url = postgres.url(kept_database)
     yield url
-    emptying = sa.create_engine(url, poolclass=sa.NullPool)
+    emptying = plain_engine(url)
     with emptying.begin() as connection:
         # No triggers, so no foreign keys: in any order.
         connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
