@@ -17,7 +17,9 @@ PIP_SYNC := $(PIP) install --no-deps --no-compile --require-hashes --only-binary
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
-PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8
+# Two for each core: the tests wait for servers, timeouts and killed processes about half of their time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
+PYTEST = $(BIN)/pytest --numprocesses $(WORKERS)
 
 # The Python that Lambda runs, where this machine has it: from the PATH, else from pyenv.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)

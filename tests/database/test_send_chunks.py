@@ -257,10 +257,10 @@ def test_sandbox_is_reported(connection: sa.Connection, resources: Resources, se
 def test_campaign_whose_template_is_slow_is_paused_and_the_others_are_sent(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(render_email, "SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(render_email, "SLOW_SECONDS", 0.002)
     other = started(engine, connection, 20)
     campaign_id = started(engine, connection, 300)
-    body = "{% for i in range(5000) %}{% if 'abc' | upper | lower | title | trim == i %}x{% endif %}{% endfor %}"
+    body = "{% for i in range(9000) %}{% if 'abc' | upper | lower | title | trim == i %}x{% endif %}{% endfor %}"
     connection.execute(
         sa.text("UPDATE campaign_steps SET body_text = :body WHERE campaign_id = :id"),
         {"body": body, "id": campaign_id},
