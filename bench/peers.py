@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from bench.report import Table, write_report
-from bench.sending import HTML, ROOT, measured, migrated_database, pinned, prepare, ses_simulator
+from bench.sending import HTML, ROOT, measured, migrated_database, pinned, prepare, serving
 from local.postgres import Postgres
 
 PEERS = Path(__file__).parent / "peers"
@@ -63,7 +63,7 @@ def compare(emails: int, rounds: int) -> None:
         rates.setdefault(name, []).append(emails / result["seconds"])
         used[name] = result
 
-    with tempfile.TemporaryDirectory() as folder, ses_simulator(20.0) as endpoint:
+    with tempfile.TemporaryDirectory() as folder, serving("bench.sink", latency_ms=20.0) as endpoint:
         pg_boss, python = install(Path(folder))
         html = Path(folder) / "mail.html"
         html.write_text(HTML, encoding="utf-8")

@@ -23,6 +23,8 @@ _ACCOUNT = json.dumps(
         "SendQuota": {"Max24HourSend": -1.0, "MaxSendRate": 1_000_000.0, "SentLast24Hours": 0.0},
     }
 ).encode()
+# Without a request id django-ses takes an email for refused, and sends it again.
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-amzn-RequestId: sink\r\nContent-Length: %d\r\n\r\n"
 _numbers = itertools.count(1)
 
 
@@ -47,8 +49,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_later(self.latency, self._answer, b'{"MessageId":"%016x"}' % next(_numbers))
 
     def _answer(self, body: bytes) -> None:
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-        self._transport.write(head + body)
+        self._transport.write(_HEAD % len(body) + body)
 
 
 async def serve(latency: float) -> None:
