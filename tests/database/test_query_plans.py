@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.postgres import Postgres
-from sendledger import campaign_lifecycle, claim_emails, database, late_emails, record_results
+from sendledger import campaign_lifecycle, claim_emails, database, late_emails, record_results, row_work
 from sendledger.record_results import SendResult
 from sendledger.render_email import RenderedEmail
 from sendledger.send_email import Answer, SendOutcome
@@ -255,3 +255,24 @@ def test_fence_of_the_first_emails_ever_compares_each_with_its_own_row_only(firs
         plan = explain(connection, claim_emails._FENCE, parameters)
     assert plan["Actual Rows"] == 500
     assert compared_in_vain(plan) <= 500
+
+
+@pytest.mark.parametrize("work", ["pause", "resume", "skip_late"])
+def test_row_work_of_the_first_campaign_compares_each_row_with_itself_only(
+    first_campaign: sa.Engine, work: str
+) -> None:
+    with first_campaign.connect() as connection:
+        campaign_id = connection.execute(sa.text("SELECT id FROM campaigns")).scalar_one()
+        values = {"campaign_id": campaign_id, "limit": 1000}
+        statement, more = {
+            "pause": (row_work._CANCEL, {"reason": "paused"}),
+            "resume": (row_work._RESUME, {"after_id": 0, "shift_seconds": 60.0}),
+            "skip_late": (row_work._LATE, {"skip": True, "until": dt.datetime.now(dt.UTC)}),
+        }[work]
+        if work == "resume":
+            connection.execute(sa.text("UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused'"))
+            connection.commit()
+        plan = explain(connection, statement, {**values, **more})
+    found = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE chunk"]
+    assert [node["Actual Rows"] for node in found] == [1000]
+    assert compared_in_vain(plan) <= 1000

@@ -31,6 +31,8 @@ ROWS_PER_CHUNK = 10_000
 """A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
 came together with them."""
 
+# The rows of a chunk are locked where they are picked and not looked at again in the update: a planner that has not heard
+# of their status yet would compare each of the chunk with all that have it.
 _CANCEL = sa.text("""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
@@ -43,12 +45,12 @@ _RESUME = sa.text("""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails
         WHERE campaign_id = :campaign_id AND id > :after_id AND status = 'cancelled' AND reason = 'paused'
-        ORDER BY id LIMIT :limit
+        ORDER BY id LIMIT :limit FOR UPDATE
     ), moved AS (
         UPDATE scheduled_emails e
         SET status = 'pending', reason = NULL, updated_at = now(),
             scheduled_for = e.scheduled_for + make_interval(secs => :shift_seconds)
-        FROM chunk WHERE e.id = chunk.id AND e.status = 'cancelled'
+        FROM chunk WHERE e.id = chunk.id
         RETURNING e.id
     )
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
