@@ -31,8 +31,8 @@ ROWS_PER_CHUNK = 10_000
 """A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
 came together with them."""
 
-# The rows of a chunk are locked where they are picked and not looked at again in the update: a planner that has not heard
-# of their status yet would compare each of the chunk with all that have it.
+# The rows of a chunk are locked where they are picked and not looked at again in the update: a planner that has not
+# heard of their status yet would compare each of the chunk with all that have it.
 _CANCEL = sa.text("""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
