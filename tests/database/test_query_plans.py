@@ -263,12 +263,13 @@ def test_row_work_of_the_first_campaign_compares_each_row_with_itself_only(
 ) -> None:
     with first_campaign.connect() as connection:
         campaign_id = connection.execute(sa.text("SELECT id FROM campaigns")).scalar_one()
-        values = {"campaign_id": campaign_id, "limit": 1000}
-        statement, more = {
+        values: dict[str, Any] = {"campaign_id": campaign_id, "limit": 1000}
+        statements: dict[str, tuple[sa.TextClause, dict[str, Any]]] = {
             "pause": (row_work._CANCEL, {"reason": "paused"}),
             "resume": (row_work._RESUME, {"after_id": 0, "shift_seconds": 60.0}),
             "skip_late": (row_work._LATE, {"skip": True, "until": dt.datetime.now(dt.UTC)}),
-        }[work]
+        }
+        statement, more = statements[work]
         if work == "resume":
             connection.execute(sa.text("UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused'"))
             connection.commit()
