@@ -37,6 +37,8 @@ EMAILS = int(os.environ.get("SOAK_EMAILS", "20000"))
 SENDERS = int(os.environ.get("SOAK_SENDERS", "4"))
 CAMPAIGNS = 10
 STEPS = 2
+KILL_EVERY = (1.0, 4.0)
+"""Seconds. Much more often, and most emails would have lost two senders; from then on they are sent one by one."""
 
 # What the senders are told of their account, so that the emails last for about as long as the soak.
 PART_OF_THE_TIME = 0.8
@@ -69,7 +71,7 @@ class Soak:
         senders = [self._new_sender() for _ in range(SENDERS)]
         next_jump = time.monotonic() + 5.0
         while time.monotonic() < ends_at:
-            self._stop.wait(random.uniform(0.4, 2.0))
+            self._stop.wait(random.uniform(*KILL_EVERY))
             position = random.randrange(SENDERS)
             if senders[position].running:
                 self.kills += 1

@@ -273,3 +273,16 @@ def test_row_work_of_the_first_campaign_compares_each_row_with_itself_only(first
         chunks = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE chunk"]
         assert [node["Actual Rows"] for node in chunks] == [1000]
         assert compared_in_vain(plan) <= 1000
+
+
+def test_sweep_of_the_first_emails_ever_compares_each_with_its_own_row_only(first_campaign: sa.Engine) -> None:
+    with first_campaign.begin() as opened:
+        assert len(claim_emails.claim(opened, 500, uuid.uuid4())) == 500
+        opened.execute(
+            sa.text("UPDATE scheduled_emails SET lease_until = now() - interval '1 s' WHERE status = 'sending'")
+        )
+    with first_campaign.connect() as connection:
+        limits = {"max_lost_claims": claim_emails.MAX_LOST_CLAIMS}
+        plan = explain(connection, claim_emails._SWEEP_UNFENCED, limits)
+    assert plan["Actual Rows"] == 500
+    assert compared_in_vain(plan) <= 500

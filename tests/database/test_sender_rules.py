@@ -7,6 +7,7 @@ import datetime as dt
 import itertools
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger import campaign_lifecycle, claim_emails, late_emails, send_chunks, sender_state
+from sendledger.claim_emails import ClaimedEmail
 from sendledger.errors import Conflict, NotThisDeployment
 from sendledger.sender import Resources, send_due_emails, send_scheduled_email
 from sendledger.ses_threads import SesThreads
@@ -140,31 +142,60 @@ def test_address_suppressed_after_the_start_gets_nothing(
 # Rows in whose hands senders die
 
 
-def claimed_and_lost(engine: sa.Engine, times: int) -> None:
-    for _ in range(times):
-        with engine.begin() as connection:
-            assert claim_emails.claim(connection, 100, uuid.uuid4())
-        pass_time(engine, 2 * claim_emails.LEASE)
-        with engine.begin() as connection:
-            claim_emails.sweep(connection)
+def lost(engine: sa.Engine, claim: Callable[[sa.Connection, int, uuid.UUID], list[ClaimedEmail]], batch: int) -> None:
+    """A sender claims so many, and dies."""
+    with engine.begin() as connection:
+        assert len(claim(connection, batch, uuid.uuid4())) == batch
+    pass_time(engine, 2 * claim_emails.LEASE)
+    with engine.begin() as connection:
+        claim_emails.sweep(connection)
 
 
-def test_rows_that_senders_died_with_are_claimed_one_by_one(engine: sa.Engine, connection: sa.Connection) -> None:
-    started(engine, connection, 5)
-    claimed_and_lost(engine, claim_emails.SUSPECT_FROM)
+@pytest.fixture
+def suspects(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
+    """A campaign of ten emails which have all lost their senders."""
+    campaign_id = started(engine, connection, 10)
+    for _ in range(claim_emails.SUSPECT_FROM):
+        lost(engine, claim_emails.claim, 10)
+    return campaign_id
+
+
+def test_rows_that_senders_died_with_are_claimed_apart(engine: sa.Engine, suspects: uuid.UUID) -> None:
     with engine.begin() as opened:
         assert claim_emails.claim(opened, 100, uuid.uuid4()) == []
-        assert len(claim_emails.claim_suspect(opened, uuid.uuid4())) == 1
+        assert len(claim_emails.claim_suspects(opened, 3, uuid.uuid4())) == 3
 
 
-def test_innocent_rows_among_them_are_sent(
-    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+def test_innocent_rows_among_them_are_sent_more_and_more_at_once(
+    engine: sa.Engine,
+    resources: Resources,
+    ses: SesSimulator,
+    suspects: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    campaign_id = started(engine, connection, 5)
-    claimed_and_lost(engine, claim_emails.SUSPECT_FROM)
-    assert send_due_emails(resources, SECONDS).sent == 5
-    assert campaign_row(engine, campaign_id)["status"] == "completed"
-    assert len(ses.accepted()) == 5
+    claim, claimed = claim_emails.claim_suspects, []
+
+    def watched(*args: Any) -> list[ClaimedEmail]:
+        claimed.append(claim(*args))
+        return claimed[-1]
+
+    monkeypatch.setattr(claim_emails, "claim_suspects", watched)
+    assert send_due_emails(resources, SECONDS).sent == 10
+    assert campaign_row(engine, suspects)["status"] == "completed"
+    assert len(ses.accepted()) == 10
+    assert [len(emails) for emails in claimed] == [1, 2, 4, 3, 0]
+
+
+def test_row_fails_of_deaths_in_which_it_was_alone_and_of_no_others(engine: sa.Engine, suspects: uuid.UUID) -> None:
+    for _ in range(claim_emails.MAX_LOST_CLAIMS):
+        lost(engine, claim_emails.claim_suspects, 10)
+    assert statuses(engine, suspects) == {"pending": 10}
+    for _ in range(claim_emails.SUSPECT_FROM, claim_emails.MAX_LOST_CLAIMS):
+        assert statuses(engine, suspects) == {"pending": 10}
+        lost(engine, claim_emails.claim_suspects, 1)
+    assert statuses(engine, suspects) == {"failed": 1, "pending": 9}
+    assert {row["error_code"] for row in rows_of(engine, suspects)} == {None, "sender_died"}
+    assert campaign_row(engine, suspects)["emails_failed_count"] == 1
 
 
 def test_address_that_changes_between_claim_and_fence_is_not_sent_to(

@@ -28,11 +28,12 @@ GRACE = dt.timedelta(seconds=300)
 Lambda's timeout, so nobody is still about to write the result."""
 
 SUSPECT_FROM = 2
-"""A row whose senders died this often between claim and fence may be what kills them. From then on it is claimed alone
-and after all others, so that it takes nobody with it."""
+"""A row whose senders died this often between claim and fence may be what kills them. From then on it is a suspect,
+claimed after all others, so that it takes none of them with it."""
 
 MAX_LOST_CLAIMS = 5
-"""A row whose senders died this often fails; the last times it was the only one that they had."""
+"""A row whose senders died this often fails. From SUSPECT_FROM on only those deaths count in which it was the only one
+that its sender had left."""
 
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
@@ -217,21 +218,28 @@ _OPEN_CAMPAIGNS = """
     ORDER BY c.id FOR NO KEY UPDATE OF c SKIP LOCKED
 """
 _SWEEP_UNFENCED = sa.text(f"""
-WITH c AS MATERIALIZED ({_OPEN_CAMPAIGNS})
+WITH c AS MATERIALIZED ({_OPEN_CAMPAIGNS}), lost AS MATERIALIZED (
+    SELECT e.id, e.claim_token, c.status AS campaign_status, e.lost_claims
+           + CASE WHEN e.lost_claims < :suspect_from OR count(*) OVER (PARTITION BY e.claim_token) = 1
+                  THEN 1 ELSE 0 END AS lost_claims
+    FROM c JOIN scheduled_emails e ON e.campaign_id = c.id
+    WHERE e.status = 'sending' AND e.send_started_at IS NULL AND e.lease_until < now()
+)
 UPDATE scheduled_emails e
-SET status = CASE WHEN e.lost_claims + 1 >= :max_lost_claims THEN 'failed'
-                  WHEN c.status = 'running' THEN 'pending' ELSE 'cancelled' END,
-    error_code = CASE WHEN e.lost_claims + 1 >= :max_lost_claims THEN 'sender_died' END,
-    failure_reason = CASE WHEN e.lost_claims + 1 >= :max_lost_claims
+SET status = CASE WHEN lost.lost_claims >= :max_lost_claims THEN 'failed'
+                  WHEN lost.campaign_status = 'running' THEN 'pending' ELSE 'cancelled' END,
+    error_code = CASE WHEN lost.lost_claims >= :max_lost_claims THEN 'sender_died' END,
+    failure_reason = CASE WHEN lost.lost_claims >= :max_lost_claims
                           THEN 'A sender died ' || :max_lost_claims || ' times while it prepared this email.' END,
-    failed_at = CASE WHEN e.lost_claims + 1 >= :max_lost_claims THEN now() END,
-    reason = CASE WHEN e.lost_claims + 1 >= :max_lost_claims OR c.status = 'running' THEN NULL
-                  WHEN c.status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
-    lost_claims = e.lost_claims + 1, claim_token = NULL, lease_until = NULL, updated_at = now()
-FROM c
-WHERE e.campaign_id = c.id AND e.status = 'sending' AND e.send_started_at IS NULL AND e.lease_until < now()
+    failed_at = CASE WHEN lost.lost_claims >= :max_lost_claims THEN now() END,
+    reason = CASE WHEN lost.lost_claims >= :max_lost_claims OR lost.campaign_status = 'running' THEN NULL
+                  WHEN lost.campaign_status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
+    lost_claims = lost.lost_claims, claim_token = NULL, lease_until = NULL, updated_at = now()
+FROM lost
+-- Looked at again, as its sender may have fenced it in the last moment of the lease.
+WHERE e.id = lost.id AND e.claim_token = lost.claim_token AND e.send_started_at IS NULL AND e.lease_until < now()
 RETURNING e.campaign_id, e.status
-""").bindparams(sa.bindparam("max_lost_claims", type_=sa.Integer))
+""").bindparams(sa.bindparam("max_lost_claims", type_=sa.Integer), sa.bindparam("suspect_from", SUSPECT_FROM))
 # The token stays: a late result or an SES event that carries it still settles the row.
 _SWEEP_FENCED = sa.text(f"""
 WITH c AS MATERIALIZED ({_OPEN_CAMPAIGNS})
@@ -247,15 +255,19 @@ RETURNING e.campaign_id, e.status
 def claim(connection: sa.Connection, batch: int, token: uuid.UUID) -> list[ClaimedEmail]:
     """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
 
-    After a crash the rows return to pending when their lease is over (`sweep`). Suspects are left to `claim_suspect`.
+    After a crash the rows return to pending when their lease is over (`sweep`). Suspects are left to `claim_suspects`.
     """
     parameters = {"batch": batch, "token": token, "lease": LEASE, "suspects": False}
     return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
 
 
-def claim_suspect(connection: sa.Connection, token: uuid.UUID) -> list[ClaimedEmail]:
-    """Claim one due email whose senders have died repeatedly, if there is one; nothing else shall be in hand."""
-    parameters = {"batch": 1, "token": token, "lease": LEASE, "suspects": True}
+def claim_suspects(connection: sa.Connection, batch: int, token: uuid.UUID) -> list[ClaimedEmail]:
+    """Claim up to `batch` due emails whose senders have died repeatedly; nothing else shall be in hand.
+
+    Whoever begins with one, and takes more only when those before have done no harm, has after a few deaths the one
+    that kills alone in hand, and no other fails of it.
+    """
+    parameters = {"batch": batch, "token": token, "lease": LEASE, "suspects": True}
     return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
 
 

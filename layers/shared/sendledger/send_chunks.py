@@ -137,6 +137,7 @@ class ChunkSender:
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
         self._claimed: deque[ClaimedEmail] = deque()
+        self._suspects = 1
         self._bytes_per_email = 1
         self._composing: dict[uuid.UUID, Effort] = {}
         self._touched: set[uuid.UUID] = set()
@@ -184,10 +185,13 @@ class ChunkSender:
         return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._bytes_per_email)
 
     def _claim(self) -> bool:
+        most = min(MAX_CHUNK, 2 * self._chunk_size())
         with self._engine.begin() as connection:
-            claimed = claim_emails.claim(connection, min(MAX_CHUNK, 2 * self._chunk_size()), self._token)
+            claimed = claim_emails.claim(connection, most, self._token)
             if not claimed and not self._has_something_in_hand():
-                claimed = claim_emails.claim_suspect(connection, self._token)
+                # Those before have done no harm.
+                claimed = claim_emails.claim_suspects(connection, min(most, self._suspects), self._token)
+                self._suspects += len(claimed)
             self._contents.load(connection, claimed)
         self._claimed += claimed
         self._summary.claimed += len(claimed)
