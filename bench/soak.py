@@ -37,8 +37,8 @@ EMAILS = int(os.environ.get("SOAK_EMAILS", "20000"))
 SENDERS = int(os.environ.get("SOAK_SENDERS", "4"))
 CAMPAIGNS = 10
 STEPS = 2
-KILL_EVERY = (1.0, 4.0)
-"""Seconds. Much more often, and most emails would have lost two senders; from then on they are sent one by one."""
+KILL_EVERY = (0.4, 2.0)
+"""Seconds."""
 
 # What the senders are told of their account, so that the emails last for about as long as the soak.
 PART_OF_THE_TIME = 0.8
