@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
@@ -58,8 +58,8 @@ class Functions:
                 return function
         raise FunctionNotFoundError(name)
 
-    def invoke(self, function: Function, event: bytes) -> Outcome:
-        """Run the function and wait for its result.
+    def invoke(self, function: Function, event: bytes, wanted: Callable[[], bool] = lambda: True) -> Outcome:
+        """Run the function and wait for its result; not at all if it is not `wanted` any more when its turn has come.
 
         Raises:
             PayloadTooLargeError: the function did not run.
@@ -67,7 +67,7 @@ class Functions:
         if len(event) > MAX_PAYLOAD_BYTES:
             raise PayloadTooLargeError(f"{len(event)} bytes exceed the limit of {MAX_PAYLOAD_BYTES}")
         with self._places[function.logical_id]:
-            environment = self._take(function)
+            environment = self._take(function) if wanted() else None
             if environment is None:
                 return failure("Stopped", "The local stack is stopping")
             try:
@@ -86,10 +86,12 @@ class Functions:
         before `cancelled` is set."""
         too_late = time.monotonic() + function.maximum_event_age
 
+        def wanted() -> bool:
+            return time.monotonic() < too_late and not (cancelled and cancelled.is_set())
+
         def run() -> None:
             try:
-                if time.monotonic() < too_late and not (cancelled and cancelled.is_set()):
-                    self.invoke(function, event)
+                self.invoke(function, event, wanted)
             finally:
                 with self._changed:
                     self._waiting -= 1

@@ -166,6 +166,18 @@ def test_rows_that_senders_died_with_are_claimed_apart(engine: sa.Engine, suspec
         assert len(claim_emails.claim_suspects(opened, 3, uuid.uuid4())) == 3
 
 
+def test_suspects_in_one_hand_are_of_one_campaign(engine: sa.Engine, connection: sa.Connection) -> None:
+    """The sweep passes over a campaign that somebody works on; the rest would look like the only one of its sender."""
+    campaign_ids = [started(engine, connection, 2) for _ in range(2)]
+    for _ in range(claim_emails.SUSPECT_FROM):
+        lost(engine, claim_emails.claim, 4)
+    with engine.begin() as opened:
+        first = claim_emails.claim_suspects(opened, 4, uuid.uuid4())
+        second = claim_emails.claim_suspects(opened, 4, uuid.uuid4())
+    found = [[email.campaign_id for email in claimed] for claimed in (first, second)]
+    assert found == [[campaign_id] * 2 for campaign_id in sorted(campaign_ids)]
+
+
 def test_innocent_rows_among_them_are_sent_more_and_more_at_once(
     engine: sa.Engine,
     resources: Resources,

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from local.execution_environment import Outcome
-from local.functions import MAX_PAYLOAD_BYTES, FunctionNotFoundError, Functions, PayloadTooLargeError
+from local.functions import MAX_CONCURRENCY, MAX_PAYLOAD_BYTES, FunctionNotFoundError, Functions, PayloadTooLargeError
 from local.template import Function
+from tests.invariants import wait_for
 
 HANDLER = """
 import os, sys, threading, time
@@ -175,14 +176,17 @@ def test_an_invocation_in_the_background_runs_once(make: Callable[..., Functions
     assert (tmp_path / "log").read_text().count("handling") == 1
 
 
-def test_an_invocation_that_is_cancelled_before_its_turn_never_runs(
-    make: Callable[..., Functions], tmp_path: Path
-) -> None:
+def test_invocations_that_wait_for_their_turn_can_be_cancelled(make: Callable[..., Functions], tmp_path: Path) -> None:
     functions, cancelled = make(), threading.Event()
+    event = json.dumps({"here": str(tmp_path / "here"), "wait_for": str(tmp_path / "go")}).encode()
+    for _ in range(2 * MAX_CONCURRENCY + 2):
+        functions.invoke_async(functions.find("hello"), event, cancelled)
+    log = tmp_path / "log"
+    wait_for(lambda: log.read_text().count("handling") == MAX_CONCURRENCY, "as many run as may")
     cancelled.set()
-    functions.invoke_async(functions.find("hello"), b"{}", cancelled)
+    (tmp_path / "go").touch()
     functions.wait_until_idle()
-    assert (tmp_path / "log").read_text() == ""
+    assert log.read_text().count("handling") == MAX_CONCURRENCY
 
 
 def test_stopping_ends_a_running_invocation(make: Callable[..., Functions], tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ class Fenced:
 # :batch. The rows are locked there, so the update need not look at their status again; if it did, a planner whose
 # statistics are from before the start would walk the whole index of due rows for each of them. A campaign that others
 # are changing (SKIP LOCKED) is simply not claimed from this time. The limit shares the batch evenly over the campaigns
-# with due rows, whatever the length of their backlogs.
+# with due rows, whatever the length of their backlogs. Suspects are of one campaign, so that the sweep sees all that a
+# dead sender had in hand or, where somebody is at work on the campaign, nothing.
 _CLAIM = sa.text("""
 WITH run AS MATERIALIZED (
     SELECT c.id, coalesce(c.late_hold_until, '-infinity') AS hold FROM campaigns c
@@ -70,7 +71,7 @@ WITH run AS MATERIALIZED (
                   WHERE p.campaign_id = c.id AND p.status = 'pending' AND p.scheduled_for <= now()
                     AND p.scheduled_for > coalesce(c.late_hold_until, '-infinity')
                     AND (p.lost_claims >= :suspect_from) = :suspects)
-    ORDER BY random() LIMIT 1000
+    ORDER BY CASE WHEN :suspects THEN c.id END, random() LIMIT CASE WHEN :suspects THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
 ), picked AS MATERIALIZED (
     SELECT due.id FROM run CROSS JOIN LATERAL (
