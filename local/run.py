@@ -14,7 +14,6 @@ import fcntl
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from local.postgres import Postgres, PostgresError
 from local.ses_simulator import LedgerInUseError, SesSimulator
 from local.ses_simulator import PortTakenError as SimulatorPortTakenError
 from local.stack import DUMMY_CREDENTIALS, FunctionError, LocalStack
+from local.stop_request import StopRequest
 from local.threaded_server import PortTakenError, RequestHandler, ThreadedServer
 from local.watch_campaign import watch
 from sendledger import api_keys, database
@@ -93,7 +93,7 @@ class Signals:
     """The first Ctrl-C (or SIGTERM) once the stack runs sets `stopping`; any other one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.stopping = threading.Event()
+        self.stopping = StopRequest()
         self.running = False
         for number in SIGNALS:
             signal.signal(number, self._handle)
@@ -286,7 +286,7 @@ def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
 
 
 def _tick_and_watch(
-    stack: LocalStack, api: ApiClient, campaign: Any, tick_seconds: float | None, stopping: threading.Event
+    stack: LocalStack, api: ApiClient, campaign: Any, tick_seconds: float | None, stopping: StopRequest
 ) -> None:
     tick_seconds = DEMO_TICK_SECONDS if tick_seconds is None else tick_seconds
     stack.tick_every(tick_seconds)

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from local.api_client import ApiClient
+from local.stop_request import StopRequest
 
 _SHOWN = ("pending", "sending", "sent", "failed", "skipped", "cancelled")
 _UNDER_WAY = ("scheduled", "running", "paused")
 _LINE_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
 
 
-def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: threading.Event) -> str:
+def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: StopRequest) -> str:
     """Show the campaign until it has ended or `stopping` is set: its last status."""
     redraws = output.isatty() and os.environ.get("TERM") != "dumb" and shutil.get_terminal_size().columns >= 80
     shown: Sequence[str] = ()

@@ -3,9 +3,9 @@
 import argparse
 import signal
 import sys
-import threading
 
 from local.ses_simulator import LedgerInUseError, PortTakenError, SesSimulator
+from local.stop_request import StopRequest
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--latency-ms", type=float, default=0, help="time that each accepted send takes")
     parser.add_argument("--region", default="us-east-1")
     options = parser.parse_args()
-    stopping = threading.Event()
+    stopping = StopRequest()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda *_: stopping.set())
     try:
