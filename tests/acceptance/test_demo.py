@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -13,6 +12,7 @@ import sqlalchemy as sa
 from local.api_client import ApiClient, ApiError
 from local.demo import load_demo
 from local.stack import LocalStack
+from local.stop_request import StopRequest
 from local.watch_campaign import line, table, watch
 from tests.acceptance.campaign_story import call, rows, upload_leads
 from tests.campaigns import pass_time
@@ -72,7 +72,7 @@ def test_a_refused_call_is_an_error_with_the_answer(stack: LocalStack) -> None:
 
 def test_the_progress_is_shown_until_somebody_stops_it(client: ApiClient) -> None:
     campaign = load_demo.load(client)
-    output, stopping = io.StringIO(), threading.Event()
+    output, stopping = io.StringIO(), StopRequest()
     stopping.set()
     assert watch(client, campaign, output, stopping) == "running"
     assert output.getvalue().startswith(
