@@ -11,15 +11,16 @@ SAM_BIN := .venv-sam/bin
 CODE := functions layers/shared migrations local bench tests
 
 # The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
-# compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew.
+# compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew. A file for
+# another Python that a package brings does not compile, which does no harm.
 PIP := -m pip --quiet --disable-pip-version-check
 PIP_SYNC := $(PIP) install --no-deps --no-compile --require-hashes --only-binary=:all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
 # Two for each core: the tests wait for servers, timeouts and killed processes about half of their time.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
-PYTEST = $(BIN)/pytest --numprocesses $(WORKERS)
+TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
+PYTEST = $(BIN)/pytest --numprocesses $(TEST_WORKERS)
 
 # The Python that Lambda runs, where this machine has it: from the PATH, else from pyenv.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)

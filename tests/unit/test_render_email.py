@@ -115,6 +115,7 @@ LONG = "{% set s = 'xxxxxxxxxx' %}" + "{% set s = s ~ s %}" * 16
         ("{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}", "too_many_rounds"),
         ("{% macro m(n) %}{{ m(n) }}{% endmacro %}{{ m(1) }}", None),
         (LONG + "{% for i in range(30) %}{% set x = s | list | sort | length %}{% endfor %}", "too_much_work"),
+        (LONG + "{{ s | list | sort | length }}", "too_much_work"),
         (LONG + "{% for i in range(30) %}{% filter upper %}{{ s }}{% endfilter %}{% endfor %}", "too_long"),
         (LONG + "{% for i in range(9999) %}{% if 'y' in s %}{% endif %}{% endfor %}", "too_much_work"),
         (LONG + "{% for i in range(9999) %}{% if 'y' is in(s) %}{% endif %}{% endfor %}", "too_much_work"),
