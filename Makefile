@@ -8,7 +8,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SAM_BIN := .venv-sam/bin
-CODE := functions layers/shared migrations local bench tests
+CODE := functions layers/shared migrations local bench testbed tests
 
 # The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
 # compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew. A file for
@@ -27,7 +27,7 @@ PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 LAMBDA_PYTHON = $(firstword $(shell for python in python3.13 $(wildcard $(PYENV)/versions/3.13.*/bin/python3.13); \
 	do $$python -c '' 2>/dev/null && command -v $$python; done))
 # The tests were run on another Python by then; in CI this second run is for what depends on the language alone.
-LAMBDA_PYTHON_TESTS := $(if $(CI),tests/unit tests/database,tests)
+LAMBDA_PYTHON_TESTS := tests $(if $(CI),$(foreach folder,acceptance faults functions local,--ignore=tests/$(folder)))
 
 export SAM_CLI_TELEMETRY := 0
 # Where the SAM CLI remembers things; a home folder may be read-only.
@@ -60,7 +60,7 @@ EXPANDED := .aws-sam/expanded.json
 check-template: .venv-sam/installed .venv-checkov/installed
 	$(SAM_BIN)/sam validate --lint
 	@mkdir -p $(dir $(EXPANDED))
-	$(SAM_BIN)/python tests/expand_template.py template.yaml >$(EXPANDED)
+	$(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
 	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
 
 check-openapi: $(VENV)/installed

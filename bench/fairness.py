@@ -18,9 +18,12 @@ import sqlalchemy as sa
 from bench.report import Table, write_report
 from bench.sending import ENVIRON, add_leads, migrated_database
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, database, row_work, send_email, sender
-from sendledger.settings import DatabaseSettings, SenderSettings
-from tests.campaigns import make_campaign
+from sendledger.campaigns import background_work, lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.sending import tick
+from sendledger.ses import client
+from testbed.campaigns import make_campaign
 
 SMALL_LEADS = 200
 EXPECTED_SECONDS = 120.0
@@ -35,13 +38,13 @@ def compare(large: int, small: int, rate: float) -> None:
                 campaigns.append(make_campaign(connection, []))
                 add_leads(connection, campaigns[-1], leads)
         for campaign_id in campaigns:
-            campaign_lifecycle.start_campaign(engine, campaign_id)
-            row_work.work_until(engine, campaign_id, time.monotonic() + 3600)
+            lifecycle.start_campaign(engine, campaign_id)
+            background_work.work_until(engine, campaign_id, time.monotonic() + 3600)
         settings = SenderSettings.read({**ENVIRON, **os.environ, "SENDER_RATE_SAFETY": "1"})
-        resources = sender.Resources(engine, send_email.ses_client(endpoint_url=ses.url), settings)
+        resources = tick.Resources(engine, client.ses_client(endpoint_url=ses.url), settings)
         with engine.connect() as connection:
             began = connection.scalar(sa.text("SELECT clock_timestamp()"))
-        summary = sender.send_due_emails(resources, EXPECTED_SECONDS + 20.0)
+        summary = tick.send_due_emails(resources, EXPECTED_SECONDS + 20.0)
         with engine.connect() as connection:
             first, last, done = connection.execute(
                 sa.text("""

@@ -21,10 +21,14 @@ import sqlalchemy as sa
 from bench.report import Table, write_report
 from bench.scheduling import vacuum
 from bench.sending import ENVIRON, add_leads, migrated_database, ses_simulator
-from sendledger import campaign_lifecycle, claim_emails, database, send_email, sender
-from sendledger.settings import DatabaseSettings, SenderSettings
-from tests.campaigns import make_campaign
-from tests.conftest import plain_engine
+from sendledger.campaigns import completion, lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.ledger import claim_emails
+from sendledger.sending import tick
+from sendledger.ses import client
+from testbed.campaigns import make_campaign
+from testbed.databases import plain_engine
 
 REPEATS = 30
 
@@ -33,7 +37,7 @@ def add_history(engine: sa.Engine, rows: int) -> None:
     """Completed campaigns of 100,000 sent rows each; triggers are off, as the rows refer to no leads."""
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, 1)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     for first in range(0, rows, 100_000):
         with engine.begin() as connection:
             connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
@@ -59,16 +63,16 @@ class Ledger:
         self._engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=600.0)
         add_history(self._engine, history)
         settings = SenderSettings.read({**ENVIRON, **os.environ})
-        self._resources = sender.Resources(self._engine, send_email.ses_client(endpoint_url=ses_url), settings)
+        self._resources = tick.Resources(self._engine, client.ses_client(endpoint_url=ses_url), settings)
         with self._engine.connect() as connection:
             self._campaign_id = make_campaign(connection, [])
             add_leads(connection, self._campaign_id, 20_000)
 
     def idle_tick(self) -> None:
-        sender.send_due_emails(self._resources, 60.0)
+        tick.send_due_emails(self._resources, 60.0)
 
     def start(self) -> None:
-        campaign_lifecycle.start_campaign(self._engine, self._campaign_id)
+        lifecycle.start_campaign(self._engine, self._campaign_id)
 
     def claim(self) -> None:
         with self._engine.begin() as connection:
@@ -76,7 +80,7 @@ class Ledger:
         assert len(claimed) == 500
 
     def completion_check(self) -> None:
-        campaign_lifecycle.mark_campaign_complete(self._engine, self._campaign_id)
+        completion.mark_campaign_complete(self._engine, self._campaign_id)
 
     def write_down(self) -> None:
         """What was written before shall not be written to the disk while it is measured."""

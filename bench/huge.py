@@ -19,9 +19,12 @@ import sqlalchemy as sa
 
 from bench.report import Table, write_report
 from bench.sending import ENVIRON, add_leads, migrated_database, ses_simulator
-from sendledger import campaign_lifecycle, database, row_work, send_email, sender
-from sendledger.settings import DatabaseSettings, SenderSettings
-from tests.campaigns import DAY, make_campaign
+from sendledger.campaigns import background_work, lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.sending import tick
+from sendledger.ses import client
+from testbed.campaigns import DAY, make_campaign
 
 LONGEST_WAIT = 3600.0
 
@@ -34,7 +37,7 @@ def compare(leads: int) -> None:
         api = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
         bulk = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=120.0)
         settings = SenderSettings.read({**ENVIRON, **os.environ, "SENDER_RATE_SAFETY": "0.001"})
-        resources = sender.Resources(api, send_email.ses_client(endpoint_url=ses_url), settings, bulk_engine=bulk)
+        resources = tick.Resources(api, client.ses_client(endpoint_url=ses_url), settings, bulk_engine=bulk)
         with bulk.connect() as connection:
             campaign_id = make_campaign(connection, [], [DAY] * steps)
             add_leads(connection, campaign_id, leads)
@@ -45,7 +48,7 @@ def compare(leads: int) -> None:
             took = time.perf_counter() - began
             ticks = 0
             while has_work(api):
-                sender.send_due_emails(resources, 60.0)
+                tick.send_due_emails(resources, 60.0)
                 ticks += 1
                 assert time.perf_counter() - began < LONGEST_WAIT
             finished = time.perf_counter() - began
@@ -58,10 +61,10 @@ def compare(leads: int) -> None:
             bars.append((f"{name}, all rows", finished))
 
         total = leads * steps
-        measure("start", campaign_lifecycle.start_campaign, {"pending": total})
-        measure("pause", campaign_lifecycle.pause_campaign, {"cancelled": total})
-        measure("resume", campaign_lifecycle.resume_campaign, {"pending": total})
-        measure("cancel", campaign_lifecycle.cancel_campaign, {"cancelled": total})
+        measure("start", lifecycle.start_campaign, {"pending": total})
+        measure("pause", lifecycle.pause_campaign, {"cancelled": total})
+        measure("resume", lifecycle.resume_campaign, {"pending": total})
+        measure("cancel", lifecycle.cancel_campaign, {"cancelled": total})
         api.dispose()
         bulk.dispose()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -79,7 +82,7 @@ def compare(leads: int) -> None:
 
 def has_work(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
-        return bool(row_work.campaigns_with_work(connection))
+        return bool(background_work.campaigns_with_work(connection))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ import botocore.session
 from bench.report import Table, write_report
 from bench.sending import migrated_database
 from local.object_store import ObjectStore
-from sendledger import database, exports, large_imports, lead_batches
-from sendledger.file_bucket import FileBucket
-from sendledger.settings import DatabaseSettings
-from sendledger.write_export import write_export
-from tests import lead_files
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.exports import exports
+from sendledger.exports.write_export import write_export
+from sendledger.files.file_bucket import FileBucket
+from sendledger.leads import import_files, lead_batches
+from testbed import lead_files
 
 BUCKET = "bench"
 NO_DEADLINE = float("inf")
@@ -40,7 +42,7 @@ def work(what: str, url: str, id_: str) -> None:
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     started = time.perf_counter()
     if what == "import":
-        large_imports.work(engine, FileBucket(BUCKET), uuid.UUID(id_), NO_DEADLINE)
+        import_files.work(engine, FileBucket(BUCKET), uuid.UUID(id_), NO_DEADLINE)
     else:
         write_export(engine, FileBucket(BUCKET), uuid.UUID(id_), NO_DEADLINE)
     took = time.perf_counter() - started

@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from local.template import read_template
-from tests.functions.build_functions import PYTHON, build_functions, build_lambda_dependencies
+from testbed.build_functions import PYTHON, build_functions, build_lambda_dependencies
 from tests.functions.conftest import ENVIRONMENT
 
 ROUNDS = 5

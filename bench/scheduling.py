@@ -19,10 +19,11 @@ import sqlalchemy as sa
 
 from bench.report import Table, write_report
 from bench.sending import migrated_database
-from sendledger import campaign_lifecycle, database, row_work
-from sendledger.settings import DatabaseSettings
-from tests.campaigns import make_workflow
-from tests.conftest import plain_engine
+from sendledger.campaigns import background_work, lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from testbed.campaigns import make_workflow
+from testbed.databases import plain_engine
 
 DAY = dt.timedelta(days=1)
 
@@ -87,7 +88,7 @@ def vacuum(engine: sa.Engine) -> None:
 def compare(leads: int, rounds: int) -> None:
     starts, inserts = [], []
     # One pass for the comparison with one statement; in production a start this large goes in several.
-    row_work.ROWS_PER_BUCKET = leads * 3
+    background_work.ROWS_PER_BUCKET = leads * 3
     with migrated_database() as url:
         engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
         for number in range(rounds + 1):
@@ -97,7 +98,7 @@ def compare(leads: int, rounds: int) -> None:
             vacuum(engine)
             campaign_id = make_campaign(engine, batch_id)
             started = time.perf_counter()
-            result = campaign_lifecycle.start_campaign(engine, campaign_id)  # type: ignore[arg-type]
+            result = lifecycle.start_campaign(engine, campaign_id)  # type: ignore[arg-type]
             took = time.perf_counter() - started
             assert result.emails_scheduled_count == leads * 3, result
             with engine.begin() as connection:

@@ -30,10 +30,13 @@ import sqlalchemy as sa
 
 from bench.report import Table, write_report
 from local.postgres import Postgres
-from sendledger import campaign_lifecycle, database, row_work, send_email, sender
-from sendledger.settings import DatabaseSettings, SenderSettings
-from tests.campaigns import make_campaign
-from tests.conftest import migrate, plain_engine
+from sendledger.campaigns import background_work, lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.sending import tick
+from sendledger.ses import client
+from testbed.campaigns import make_campaign
+from testbed.databases import migrate, plain_engine
 
 ROOT = Path(__file__).parent.parent
 PARAGRAPH = (
@@ -94,8 +97,8 @@ def prepare(url: str, emails: int) -> str:
         template = make_template(connection)
         campaign_id = make_campaign(connection, [], email_template_id=template)
         add_leads(connection, campaign_id, emails)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
-    row_work.work_until(engine, campaign_id, time.monotonic() + 3600)
+    lifecycle.start_campaign(engine, campaign_id)
+    background_work.work_until(engine, campaign_id, time.monotonic() + 3600)
     engine.dispose()
     autocommit = plain_engine(url, isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
@@ -119,21 +122,21 @@ def add_leads(connection: sa.Connection, campaign_id: uuid.UUID, leads: int) -> 
 
 
 def make_template(connection: sa.Connection) -> Any:
-    from tests.campaigns import make_template as make
+    from testbed.campaigns import make_template as make
 
     return make(connection, subject=SUBJECT, body_text=TEXT, body_html=HTML)
 
 
 def run_sender(url: str, budget: float = 600.0) -> dict[str, Any]:
     """In the measured process: one tick."""
-    resources = sender.Resources(
+    resources = tick.Resources(
         engine=database.engine(DatabaseSettings.read({"DATABASE_URL": url})),
-        ses_client=send_email.ses_client(),
+        ses_client=client.ses_client(),
         settings=SenderSettings.read({**ENVIRON, "SENDER_RATE_SAFETY": "1", **os.environ}),
     )
-    sender.tune_process()  # as its handler does
+    tick.tune_process()  # as its handler does
     usage, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    summary = sender.send_due_emails(resources, budget)
+    summary = tick.send_due_emails(resources, budget)
     seconds = time.perf_counter() - started
     return {"emails": summary.sent, "completed": summary.campaigns_completed, **_used(usage, seconds)}
 

@@ -24,13 +24,15 @@ import sqlalchemy as sa
 
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, database
-from sendledger.errors import IllegalTransition
-from sendledger.settings import DatabaseSettings
-from tests.campaigns import NO_DELAY, campaign_row, make_campaign, pass_time
-from tests.conftest import migrate, sender_resources
-from tests.faults.sender_process import SenderProcess, SenderRun
-from tests.invariants import LONGER_THAN_ANY_GRACE, assert_ledger_is_consistent, let_it_settle
+from sendledger.campaigns import lifecycle
+from sendledger.core import database
+from sendledger.core.errors import IllegalTransition
+from sendledger.core.settings import DatabaseSettings
+from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, pass_time
+from testbed.databases import migrate
+from testbed.invariants import LONGER_THAN_ANY_GRACE, assert_ledger_is_consistent, let_it_settle
+from testbed.sender_process import SenderProcess, SenderRun
+from testbed.senders import sender_resources
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "120"))
 EMAILS = int(os.environ.get("SOAK_EMAILS", "20000"))
@@ -60,7 +62,7 @@ class Soak:
                 leads = EMAILS // CAMPAIGNS // STEPS
                 self.campaign_ids.append(make_campaign(connection, leads, [NO_DELAY] * STEPS))
         for campaign_id in self.campaign_ids:
-            campaign_lifecycle.start_campaign(self.engine, campaign_id)
+            lifecycle.start_campaign(self.engine, campaign_id)
 
     def run(self) -> None:
         """Keep so many senders at work, and kill one every now and then, until the time is up."""
@@ -95,15 +97,15 @@ class Soak:
         while not self._stop.wait(choice.uniform(0.2, 1.0)):
             campaign_id = choice.choice(self.campaign_ids)
             with contextlib.suppress(IllegalTransition):
-                campaign_lifecycle.pause_campaign(self.engine, campaign_id)
+                lifecycle.pause_campaign(self.engine, campaign_id)
                 self.pauses += 1
                 self._stop.wait(choice.uniform(0.0, 0.5))
-                campaign_lifecycle.resume_campaign(self.engine, campaign_id)
+                lifecycle.resume_campaign(self.engine, campaign_id)
 
     def come_to_rest(self) -> None:
         for campaign_id in self.campaign_ids:
             if campaign_row(self.engine, campaign_id)["status"] == "paused":
-                campaign_lifecycle.resume_campaign(self.engine, campaign_id)
+                lifecycle.resume_campaign(self.engine, campaign_id)
         self.simulator.account.max_send_rate = None
         resources = sender_resources(self.engine, self.simulator.url, GUARDRAILS_ENABLED="false")
         let_it_settle(self.engine, resources, ticks=100)

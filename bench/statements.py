@@ -22,13 +22,14 @@ from sqlalchemy.engine import make_url
 
 from bench.report import Table, write_report
 from bench.sending import HTML, SUBJECT, TEXT, migrated_database, prepare
-from sendledger import claim_emails, database, record_results
-from sendledger.claim_emails import ClaimedEmail
-from sendledger.record_results import SendResult
-from sendledger.render_email import RenderedEmail
-from sendledger.send_email import Answer, SendOutcome
-from sendledger.settings import DatabaseSettings
-from tests.faults.database_proxy import DatabaseProxy
+from sendledger.content.render_email import RenderedEmail
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.ledger import claim_emails, record_results
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.record_results import SendResult
+from sendledger.ses.answers import Answer, SendOutcome
+from testbed.database_proxy import DatabaseProxy
 
 ROWS = 1000
 

@@ -8,10 +8,11 @@ import sys
 
 import sqlalchemy as sa
 
-from sendledger import api_keys, database
-from sendledger.errors import SettingsError
-from sendledger.settings import DatabaseSettings
-from sendledger.tables import API_KEY_ROLES
+from sendledger.access import api_keys
+from sendledger.core import database
+from sendledger.core.errors import SettingsError
+from sendledger.core.settings import DatabaseSettings
+from sendledger.core.tables import API_KEY_ROLES
 
 
 def main() -> int:

@@ -14,12 +14,12 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from sendledger import database
-from sendledger.adopt_campaigns import adopt_existing_campaigns, refuse_other_schema
-from sendledger.adopt_one_campaign import AdoptionOptions
-from sendledger.adopt_report import AdoptionReport, CampaignReport
-from sendledger.errors import Conflict, SettingsError
-from sendledger.settings import DatabaseSettings
+from sendledger.adoption.campaign import AdoptionOptions
+from sendledger.adoption.report import AdoptionReport, CampaignReport
+from sendledger.adoption.run import adopt_existing_campaigns, refuse_other_schema
+from sendledger.core import database
+from sendledger.core.errors import Conflict, SettingsError
+from sendledger.core.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 LONGEST_STATEMENT = 1800.0

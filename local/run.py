@@ -34,9 +34,10 @@ from local.stack import DUMMY_CREDENTIALS, FunctionError, LocalStack
 from local.stop_request import StopRequest
 from local.threaded_server import PortTakenError, RequestHandler, ThreadedServer
 from local.watch_campaign import watch
-from sendledger import api_keys, database
-from sendledger.errors import SettingsError
-from sendledger.settings import DatabaseSettings
+from sendledger.access import api_keys
+from sendledger.core import database
+from sendledger.core.errors import SettingsError
+from sendledger.core.settings import DatabaseSettings
 
 ROOT = Path(__file__).parent.parent
 DEMO_TICK_SECONDS = 5.0

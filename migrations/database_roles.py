@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
-from sendledger.tables import metadata
+from sendledger.core.tables import metadata
 
 # A privilege goes one release after the last statement that needs it: while a deployment runs, and after it was rolled
 # back, functions of the version before work with these. SQLAlchemy asks for the id of what it has inserted (SELECT (id)

@@ -6,7 +6,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SchemaItem
 
-from sendledger import database, settings, tables
+from sendledger.core import database, settings, tables
 
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get its lock within this time gives up instead of blocking the senders behind it."""

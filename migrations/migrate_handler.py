@@ -23,10 +23,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, Typ
 from sqlalchemy.engine import URL, make_url
 
 import database_roles
-from sendledger import api_keys, audit_log, database
-from sendledger.adopt_campaigns import adopt_existing_campaigns, refuse_other_schema
-from sendledger.adopt_one_campaign import AdoptionOptions
-from sendledger.settings import DatabaseSettings, MigrateSettings, at_cold_start
+from sendledger.access import api_keys
+from sendledger.adoption.campaign import AdoptionOptions
+from sendledger.adoption.run import adopt_existing_campaigns, refuse_other_schema
+from sendledger.core import audit_log, database
+from sendledger.core.settings import DatabaseSettings, MigrateSettings, at_cold_start
 
 ACTOR = "migrate_function"
 """Whoever may invoke the function; CloudTrail knows who that was."""

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import botocore.session
 import pytest
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
-from local.postgres import Postgres, as_user
+from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
-from local.stack import PARAMETERS
-from sendledger import database
-from sendledger.send_email import ses_client
-from sendledger.sender import Resources
-from sendledger.settings import DatabaseSettings, SenderSettings
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.sending.tick import Resources
+from testbed.databases import admin, let_functions_work, migrate, working_as
+from testbed.senders import sender_resources
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
-OWNER = PARAMETERS["DatabaseUser"]
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
@@ -42,19 +35,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         server.stop()
 
 
-def plain_engine(url: str | sa.URL, **options: Any) -> sa.Engine:
-    """An engine without a pool or any of Sendledger's settings: what somebody else's program has.
-
-    Without a word about TLS, pg8000 reads the certificate authorities of the machine for each connection (40 ms).
-    """
-    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"ssl_context": False}, **options)
-
-
-def admin(server: Postgres) -> sa.Connection:
-    """A connection on which CREATE DATABASE and the like can run."""
-    return plain_engine(server.url(), isolation_level="AUTOCOMMIT").connect()
-
-
 @pytest.fixture(scope="session")
 def template_database(postgres: Postgres) -> str:
     """The name of a migrated database to clone: cloning takes milliseconds, migrating a quarter of a second."""
@@ -64,27 +44,6 @@ def template_database(postgres: Postgres) -> str:
     migrate(postgres.url(name))
     let_functions_work(postgres.url(name))
     return name
-
-
-def migrate(url: str) -> None:
-    """Bring a database to the current schema."""
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
-    with engine.connect() as connection:
-        config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(MIGRATIONS))
-        command.upgrade(config, "head")
-    engine.dispose()
-
-
-def let_functions_work(url: str) -> None:
-    """Create the functions' users and grant them what a deployment grants."""
-    import database_roles  # the benchmarks import this module, and have no handlers on their path
-
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
-    with engine.begin() as connection:
-        database_roles.create_roles(connection, OWNER, None, database_roles.users(OWNER).values())
-        database_roles.grant(connection, OWNER)
-    engine.dispose()
 
 
 @pytest.fixture
@@ -98,20 +57,6 @@ def database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
     yield postgres.url(name)
     with admin(postgres) as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-def url_as(kind: str, url: str) -> str:
-    """The URL of the same database for the user of this kind of function, who may do no more than it needs."""
-    return as_user(url, f"{OWNER}_{kind}")
-
-
-@contextlib.contextmanager
-def working_as(kind: str, engine: sa.Engine, pool_size: int = 2) -> Iterator[sa.Engine]:
-    """Connections to the engine's database as this kind of function has them."""
-    url = url_as(kind, engine.url.render_as_string(hide_password=False))
-    created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), pool_size)
-    yield created
-    created.dispose()
 
 
 @pytest.fixture
@@ -133,19 +78,6 @@ def ses() -> Iterator[SesSimulator]:
     """An SES without limits; tests that need them set them."""
     with SesSimulator(rate=None, daily_quota=-1) as simulator:
         yield simulator
-
-
-def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resources:
-    """What a sender needs, wired to a simulator; pass an engine of the sender's own user."""
-    session = botocore.session.get_session()
-    session.set_credentials("test", "test")
-    session.set_config_variable("region", "us-east-1")
-    environ = {"DEPLOYMENT_ID": "test", "SENDER_FROM_ADDRESS": "Sales <sales@example.com>", **settings}
-    return Resources(
-        engine=engine,
-        ses_client=ses_client(session, endpoint_url=ses_url),
-        settings=SenderSettings.read({"SES_CONFIGURATION_SET": "sendledger", **environ}),
-    )
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 import api_resources
 from http_errors import Problem, RequestRefused
-from sendledger.tables import SCHEMA_REVISION
+from sendledger.core.tables import SCHEMA_REVISION
 
 router = APIGatewayHttpRouter()
 

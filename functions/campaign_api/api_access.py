@@ -15,8 +15,8 @@ from http import HTTPStatus
 import sqlalchemy as sa
 
 from http_errors import NO_SUCH_PATH, Problem, RequestRefused
-from sendledger import api_keys
-from sendledger.callers import Caller
+from sendledger.access import api_keys
+from sendledger.access.callers import Caller
 
 PUBLIC = None
 

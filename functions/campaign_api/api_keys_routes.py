@@ -13,7 +13,8 @@ from pydantic import AwareDatetime, Field
 
 import api_resources
 from api_fields import ApiKeyId, Cursor, Input, Limit, NextCursor, Resource, Sort, no_content
-from sendledger import api_keys, audit_log
+from sendledger.access import api_keys
+from sendledger.core import audit_log
 
 router = APIGatewayHttpRouter()
 TAGS = ["API keys"]

@@ -19,7 +19,7 @@ from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from http_errors import Problem, RequestRefused
-from sendledger.errors import FieldError, InvalidInput
+from sendledger.core.errors import FieldError, InvalidInput
 
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 JSON = "application/json"

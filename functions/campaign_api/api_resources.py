@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from sendledger import database
-from sendledger.settings import ApiSettings, DatabaseSettings, FileSettings, TokenSettings
+from sendledger.core import database
+from sendledger.core.settings import ApiSettings, DatabaseSettings, FileSettings, TokenSettings
 
 if TYPE_CHECKING:
-    from sendledger.file_bucket import FileBucket
+    from sendledger.files.file_bucket import FileBucket
 
 DAYS_FILES_ARE_KEPT = 7
 """By the lifecycle rule of the bucket, see template.yaml."""
@@ -47,7 +47,7 @@ def file_settings() -> FileSettings:
 @functools.cache
 def file_bucket() -> FileBucket:
     # Imported here: botocore would double the time of every cold start, and few requests need it.
-    from sendledger.file_bucket import FileBucket
+    from sendledger.files.file_bucket import FileBucket
 
     return FileBucket(file_settings().file_bucket)
 
@@ -65,7 +65,7 @@ def download_url(
 @functools.cache
 def sending_ses_client() -> Any:
     """For test emails: it asks once, as what is asked twice may be sent twice."""
-    from sendledger.send_email import ses_client as client_that_sends
+    from sendledger.ses.client import ses_client as client_that_sends
 
     return client_that_sends()
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Cursor, Limit, NextCursor, Resource, SortById
-from sendledger import audit_log
+from sendledger.core import audit_log
 
 router = APIGatewayHttpRouter()
 

@@ -38,8 +38,8 @@ import uploads_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
-from sendledger.callers import Caller
-from sendledger.settings import at_cold_start
+from sendledger.access.callers import Caller
+from sendledger.core.settings import at_cold_start
 
 logger = Logger()
 

@@ -13,7 +13,7 @@ from pydantic import Field
 import api_resources
 from api_fields import CampaignId, Input, Resource
 from campaigns_routes import CampaignStatus
-from sendledger import campaigns
+from sendledger.campaigns import campaigns
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
@@ -82,11 +82,12 @@ class Cancelled(Resource):
     },
 )
 def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
-    from sendledger import campaign_lifecycle, preflight
+    from sendledger.campaigns import lifecycle
+    from sendledger.preflight import preflight
 
     engine, settings = api_resources.engine(), api_resources.settings()
     preflight.refuse_start_unless_ready(engine, campaign_id, settings, api_resources.ses_client)
-    started = campaign_lifecycle.start_campaign(engine, campaign_id, request.context["caller"].actor)
+    started = lifecycle.start_campaign(engine, campaign_id, request.context["caller"].actor)
     return Started.model_validate(started)
 
 
@@ -99,9 +100,9 @@ def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def pause_campaign(campaign_id: CampaignId, request: Request) -> Paused:
-    from sendledger import campaign_lifecycle
+    from sendledger.campaigns import lifecycle
 
-    paused = campaign_lifecycle.pause_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    paused = lifecycle.pause_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
     return Paused.model_validate(paused)
 
 
@@ -115,9 +116,9 @@ def pause_campaign(campaign_id: CampaignId, request: Request) -> Paused:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def resume_campaign(campaign_id: CampaignId, request: Request) -> Resumed:
-    from sendledger import campaign_lifecycle
+    from sendledger.campaigns import lifecycle
 
-    resumed = campaign_lifecycle.resume_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    resumed = lifecycle.resume_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
     return Resumed.model_validate(resumed)
 
 
@@ -130,9 +131,9 @@ def resume_campaign(campaign_id: CampaignId, request: Request) -> Resumed:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def cancel_campaign(campaign_id: CampaignId, request: Request) -> Cancelled:
-    from sendledger import campaign_lifecycle
+    from sendledger.campaigns import lifecycle
 
-    cancelled = campaign_lifecycle.cancel_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    cancelled = lifecycle.cancel_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
     return Cancelled.model_validate(cancelled)
 
 
@@ -162,7 +163,7 @@ class LateEmailsDecided(Resource):
 def decide_late_emails(
     campaign_id: CampaignId, body: Annotated[LateEmailsDecision, Body()], request: Request
 ) -> LateEmailsDecided:
-    from sendledger import late_emails
+    from sendledger.campaigns import late_emails
 
     engine = api_resources.engine()
     late_emails.decide_late_emails(engine, campaign_id, body.action, request.context["caller"].actor)

@@ -27,9 +27,9 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger import campaigns, left_out_leads
-from sendledger.email_address import normalized_address
-from sendledger.guardrails import Limits
+from sendledger.campaigns import campaigns, left_out_leads
+from sendledger.campaigns.guardrails import Limits
+from sendledger.core.email_address import normalized_address
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]

@@ -11,7 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import CampaignId, Resource
-from sendledger import diagnose
+from sendledger.preflight import diagnose
 
 router = APIGatewayHttpRouter()
 

@@ -26,8 +26,9 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger import audit_log, email_templates
-from sendledger.errors import Conflict, FieldError, InvalidInput
+from sendledger.content import email_templates
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
@@ -269,7 +270,7 @@ def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[P
 def send_test_email(
     email_template_id: EmailTemplateId, body: Annotated[TestSendRequest, Body()], request: Request
 ) -> TestEmail:
-    from sendledger import send_test_email as sending  # brings botocore and Jinja2
+    from sendledger.sending import send_test_email as sending
 
     settings = api_resources.settings()
     lead = _lead_of(body)

@@ -15,7 +15,7 @@ import api_resources
 from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from invoke_function import invoke_function
 from leads_routes import LeadStatus
-from sendledger import exports
+from sendledger.exports import exports
 
 router = APIGatewayHttpRouter()
 TAGS = ["Exports"]

@@ -17,8 +17,8 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.logging import Logger
 
-from sendledger import errors
-from sendledger.errors import FieldError, SendledgerError
+from sendledger.core import errors
+from sendledger.core.errors import FieldError, SendledgerError
 
 PROBLEM_JSON = "application/problem+json"
 

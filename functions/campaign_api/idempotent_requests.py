@@ -15,9 +15,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 import api_requests
 import api_resources
 from api_access import Route
-from sendledger import idempotency
-from sendledger.callers import Caller
-from sendledger.errors import FieldError, InvalidInput
+from sendledger.access import idempotency
+from sendledger.access.callers import Caller
+from sendledger.core.errors import FieldError, InvalidInput
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

@@ -16,7 +16,7 @@ import api_requests
 import api_resources
 from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
 from invoke_function import invoke_function
-from sendledger import import_leads, lead_batches
+from sendledger.leads import import_leads, lead_batches
 
 router = APIGatewayHttpRouter()
 TAGS = ["Lead batches"]

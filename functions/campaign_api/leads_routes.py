@@ -13,8 +13,8 @@ from pydantic import Field, field_validator
 
 import api_resources
 from api_fields import Cursor, Flag, Input, LeadId, Limit, NextCursor, Resource, SortByTime, no_content, only_given
-from sendledger import erase_leads, leads
-from sendledger.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
+from sendledger.leads import erase_leads, leads
+from sendledger.leads.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
 
 router = APIGatewayHttpRouter()
 TAGS = ["Leads"]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
-from sendledger.errors import FieldError, InvalidInput
+from sendledger.core.errors import FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
 TAGS = ["Replies"]
@@ -92,8 +92,8 @@ class ReplyPage(Resource):
     tags=TAGS,
 )
 def receive_reply(body: Annotated[NewReply, Body()]) -> Reply:
-    from sendledger import replies
-    from sendledger.read_reply import read_reply, reply_from_fields
+    from sendledger.feedback import replies
+    from sendledger.feedback.read_reply import read_reply, reply_from_fields
 
     parts = body.model_dump(exclude_unset=True, exclude={"raw"})
     if (body.raw is None) == (body.from_address is None) or (body.raw is not None and parts):
@@ -135,7 +135,7 @@ def list_replies(
     lead_id: Annotated[UUID | None, Query(description="Only those of this lead.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ReplyPage:
-    from sendledger import replies
+    from sendledger.feedback import replies
 
     with api_resources.transaction() as connection:
         page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id, sort=sort)

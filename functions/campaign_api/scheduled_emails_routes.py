@@ -23,7 +23,7 @@ from api_fields import (
     ScheduledEmailId,
 )
 from invoke_function import invoke_function
-from sendledger import emails, scheduled_emails
+from sendledger.ledger import emails, scheduled_emails, settle_unknown
 
 router = APIGatewayHttpRouter()
 
@@ -198,10 +198,9 @@ def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request)
     openapi_extensions={"x-conflict": "Its outcome is not unknown."},
 )
 def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
-    from sendledger import record_results  # brings Jinja2 and botocore, which hardly any request needs
 
     with api_resources.transaction() as connection:
-        record_results.mark_sent(connection, scheduled_email_id, request.context["caller"].actor)
+        settle_unknown.mark_sent(connection, scheduled_email_id, request.context["caller"].actor)
         return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
 
 
@@ -218,10 +217,9 @@ def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, request: Req
     openapi_extensions={"x-conflict": "Its outcome is not unknown, or its campaign was cancelled or has failed."},
 )
 def requeue_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
-    from sendledger import record_results
 
     with api_resources.transaction() as connection:
-        record_results.requeue(connection, scheduled_email_id, request.context["caller"].actor)
+        settle_unknown.requeue(connection, scheduled_email_id, request.context["caller"].actor)
         return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Resource
-from sendledger import sender_state
+from sendledger.ledger import sender_state
 
 router = APIGatewayHttpRouter()
 TAGS = ["Sender"]

@@ -14,7 +14,8 @@ import api_resources
 from api_fields import CampaignId, Instant, Resource
 from campaigns_routes import CampaignStatus
 from sender_routes import Sender
-from sendledger import campaign_counts, campaigns, sender_state
+from sendledger.campaigns import campaign_counts, campaigns
+from sendledger.ledger import sender_state
 
 router = APIGatewayHttpRouter()
 

@@ -17,9 +17,11 @@ from pydantic import Field, ValidationError
 import api_requests
 import api_resources
 from api_fields import Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
-from sendledger import audit_log, suppressions
-from sendledger.errors import FieldError, InvalidInput, NotFound
-from sendledger.tables import campaigns
+from sendledger.campaigns import completion
+from sendledger.core import audit_log
+from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.tables import campaigns
+from sendledger.feedback import suppressions
 
 router = APIGatewayHttpRouter()
 TAGS = ["Suppressions"]
@@ -255,7 +257,6 @@ def _check_campaign(connection: sa.Connection, campaign_id: UUID) -> None:
 def _complete(campaign_ids: Iterable[UUID]) -> None:
     """Complete the campaigns that had nothing else to send."""
     # Only here: it brings the templates, and most requests need no Jinja2.
-    from sendledger import campaign_lifecycle
 
     for campaign_id in campaign_ids:
-        campaign_lifecycle.mark_campaign_complete(api_resources.engine(), campaign_id)
+        completion.mark_campaign_complete(api_resources.engine(), campaign_id)

@@ -11,8 +11,8 @@ from http import HTTPStatus
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from http_errors import Problem, RequestRefused
-from sendledger.callers import ROLES, Caller, token_subject
-from sendledger.settings import TokenSettings
+from sendledger.access.callers import ROLES, Caller, token_subject
+from sendledger.core.settings import TokenSettings
 
 SUBJECT = "sub"
 MAX_SUBJECT_LENGTH = 255

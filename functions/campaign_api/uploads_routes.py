@@ -14,7 +14,7 @@ from pydantic import Field
 import api_requests
 import api_resources
 from api_fields import Input, Name, Resource
-from sendledger import lead_batches
+from sendledger.leads import lead_batches
 
 router = APIGatewayHttpRouter()
 

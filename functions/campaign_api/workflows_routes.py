@@ -26,8 +26,8 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger import workflows
-from sendledger.errors import FieldError, InvalidInput
+from sendledger.content import workflows
+from sendledger.core.errors import FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
 TAGS = ["Workflows"]

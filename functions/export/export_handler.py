@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sendledger import database, exports
-from sendledger.file_bucket import FileBucket
-from sendledger.settings import DatabaseSettings, ExportSettings, at_cold_start
-from sendledger.write_export import write_export
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, ExportSettings, at_cold_start
+from sendledger.exports import exports
+from sendledger.exports.write_export import write_export
+from sendledger.files.file_bucket import FileBucket
 
 SPARE_SECONDS = 60.0
 """Kept free before the Lambda's own timeout: a page may take as long as a statement may."""

@@ -26,9 +26,10 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sendledger import database, large_imports
-from sendledger.file_bucket import FileBucket
-from sendledger.settings import DatabaseSettings, at_cold_start
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, at_cold_start
+from sendledger.files.file_bucket import FileBucket
+from sendledger.leads import import_files
 
 SPARE_SECONDS = 90.0
 """Kept free before the Lambda's own timeout: the last chunk may wait for others, up to a statement's longest time."""
@@ -53,7 +54,7 @@ at_cold_start(_engine)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     for bucket, lead_batch_id in _work(event):
-        if large_imports.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
+        if import_files.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
             _go_on(context, bucket, lead_batch_id)
 
 
@@ -62,14 +63,14 @@ def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
         yield event["bucket"], UUID(event["lead_batch_id"])
     elif "bucket" in event:
         with _engine().begin() as connection:
-            left_behind = large_imports.unfinished(connection)
+            left_behind = import_files.unfinished(connection)
         for lead_batch_id in left_behind:
             logger.warning("Goes on with what was left behind", extra={"lead_batch_id": str(lead_batch_id)})
             yield event["bucket"], lead_batch_id
     for record in event.get("Records", []):
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         key = unquote_plus(record["s3"]["object"]["key"])
-        uploaded = large_imports.lead_batch_of(key)
+        uploaded = import_files.lead_batch_of(key)
         if uploaded is None:
             logger.warning("A file that no lead batch waits for", extra={"object_key": key})
         else:

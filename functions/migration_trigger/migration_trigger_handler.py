@@ -17,7 +17,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from sendledger.settings import MigrationTriggerSettings
+from sendledger.core.settings import MigrationTriggerSettings
 
 PHYSICAL_ID = "schema"
 """Never another one: a change of it would make CloudFormation delete the old resource."""

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sendledger import database, replies
-from sendledger.read_reply import MAX_MESSAGE, read_reply
-from sendledger.settings import DatabaseSettings, ReplySettings, at_cold_start
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, ReplySettings, at_cold_start
+from sendledger.feedback import replies
+from sendledger.feedback.read_reply import MAX_MESSAGE, read_reply
 
 SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
 """The message with which SES tries out a bucket."""

@@ -18,9 +18,12 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from sendledger import database, diagnose, send_email, sender
-from sendledger.send_chunks import TickSummary
-from sendledger.settings import DatabaseSettings, SenderSettings, at_cold_start
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings, at_cold_start
+from sendledger.preflight import diagnose
+from sendledger.sending import tick
+from sendledger.sending.send_chunks import TickSummary
+from sendledger.ses import client
 
 SPARE_SECONDS = 2.0
 """Kept free before the Lambda's own timeout, which would kill the sender in the middle of something."""
@@ -34,13 +37,13 @@ metrics = Metrics(namespace="Sendledger")
 
 
 @functools.cache
-def _resources(function_name: str) -> sender.Resources:
-    sender.tune_process()
+def _resources(function_name: str) -> tick.Resources:
+    tick.tune_process()
     database_settings = DatabaseSettings.read()
-    return sender.Resources(
+    return tick.Resources(
         engine=database.engine(database_settings, longest_statement=LONGEST_STATEMENT),
         bulk_engine=database.engine(database_settings, pool_size=1),
-        ses_client=send_email.ses_client(),
+        ses_client=client.ses_client(),
         settings=SenderSettings.read(),
         start_sender=functools.partial(_start_sender, function_name),
     )
@@ -64,10 +67,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     resources = _resources(context.function_name)
     seconds = context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     if "scheduled_email_id" in event:
-        summary = sender.send_scheduled_email(resources, int(event["scheduled_email_id"]), seconds)
+        summary = tick.send_scheduled_email(resources, int(event["scheduled_email_id"]), seconds)
     else:
         further = bool(event.get("further"))
-        summary = sender.send_due_emails(resources, seconds, further=further)
+        summary = tick.send_due_emails(resources, seconds, further=further)
         if not further:
             with resources.engine.begin() as connection:
                 diagnose.note_tick(connection, summary.rate, summary.stopped)

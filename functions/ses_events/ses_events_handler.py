@@ -16,10 +16,10 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from sendledger import database
-from sendledger.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
-from sendledger.settings import DatabaseSettings, SesEventsSettings, at_cold_start
-from sendledger.take_in_events import TakenIn, take_in_events
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SesEventsSettings, at_cold_start
+from sendledger.feedback.ingest_events import TakenIn, take_in_events
+from sendledger.feedback.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
 
 logger = Logger()
 metrics = Metrics(namespace="Sendledger")

@@ -24,9 +24,10 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 import unsubscribe_pages as pages
-from sendledger import database, unsubscribe
-from sendledger.settings import DatabaseSettings, UnsubscribeSettings, at_cold_start
-from sendledger.unsubscribe_tokens import EmailReference
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, UnsubscribeSettings, at_cold_start
+from sendledger.core.signed_tokens import EmailReference
+from sendledger.feedback import unsubscribe
 
 MAX_BODY = 10_000
 """Bytes; what we ask for has less than a hundred."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
-from sendledger import api_keys
+from sendledger.access import api_keys
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 

@@ -19,10 +19,9 @@ import sqlalchemy as sa
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
 from local.stack import FunctionError, LocalStack
-from sendledger.tables import scheduled_emails
-from tests.acceptance.conftest import TEMPLATE
-from tests.campaigns import DAY, campaign_row, pass_time, statuses
-from tests.legacy_database import (
+from sendledger.core.tables import scheduled_emails
+from testbed.campaigns import DAY, campaign_row, pass_time, statuses
+from testbed.legacy_database import (
     SCHEMA,
     THREE_STEPS,
     OldApplication,
@@ -31,6 +30,7 @@ from tests.legacy_database import (
     old_application,
     old_rows,
 )
+from tests.acceptance.conftest import TEMPLATE
 
 ROWS = {"leads": 1500, "emails": 1500, "campaign_leads": 800, "campaigns": 120, "workflows": 10, "workflow_steps": 30}
 ROWS_OF_OTHER_TABLES = 60

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
-from tests.campaigns import DAY, NO_DELAY, make_batch, make_workflow, pass_time
+from testbed.campaigns import DAY, NO_DELAY, make_batch, make_workflow, pass_time
 
 ADDRESS = "ann@example.com"
 

@@ -14,8 +14,8 @@ from local.demo import load_demo
 from local.stack import LocalStack
 from local.stop_request import StopRequest
 from local.watch_campaign import line, table, watch
+from testbed.campaigns import pass_time
 from tests.acceptance.campaign_story import call, rows, upload_leads
-from tests.campaigns import pass_time
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = {"pending": 0, "sending": 0, "sent": 0, "failed": 0, "skipped": 0, "cancelled": 0}

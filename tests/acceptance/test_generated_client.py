@@ -17,9 +17,9 @@ import sqlalchemy as sa
 
 from local.openapi import DOCUMENT
 from local.stack import LocalStack
-from sendledger import api_keys
-from sendledger.tables import sender_state
-from tests.campaigns import pass_time
+from sendledger.access import api_keys
+from sendledger.core.tables import sender_state
+from testbed.campaigns import pass_time
 
 PACKAGE = "sendledger_client"
 # What a user of the generator has to say: that a CSV file is sent as it is, and that problems are JSON.

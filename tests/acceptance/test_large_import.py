@@ -14,7 +14,7 @@ import psutil
 import sqlalchemy as sa
 
 from local.stack import LocalStack
-from tests import lead_files
+from testbed import lead_files
 from tests.acceptance.campaign_story import act, call, make_workflow
 
 ROWS = int(os.environ.get("IMPORT_ROWS", "60000"))

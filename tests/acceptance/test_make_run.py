@@ -21,7 +21,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.threaded_server import HOST
-from tests.campaigns import pass_time
+from testbed.campaigns import pass_time
 
 ROOT = Path(__file__).parents[2]
 LEADS = 14

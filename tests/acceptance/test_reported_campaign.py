@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
+from testbed.campaigns import pass_time
 from tests.acceptance.campaign_story import act, call, campaign, due_times, make_campaign, rows, statuses
-from tests.campaigns import pass_time
 
 ADDRESSES = [f"lead{number}@example.com" for number in range(10)]
 DAY = timedelta(days=1)

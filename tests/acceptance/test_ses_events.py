@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from local.event_queue import EventQueue
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
-from sendledger import api_keys
+from sendledger.access import api_keys
+from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign, rows, statuses
 from tests.acceptance.conftest import TEMPLATE
-from tests.campaigns import DAY, pass_time
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from local.stack import LocalStack
-from sendledger.callers import ROLES
-from tests.token_issuer import AUDIENCE, TokenIssuer
+from sendledger.access.callers import ROLES
+from testbed.token_issuer import AUDIENCE, TokenIssuer
 
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
 GROUPS = "cognito:groups"

@@ -16,9 +16,9 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
-from sendledger import campaign_lifecycle
-from sendledger.tables import audit_log, campaigns, emails, leads, suppressions, unsubscribes
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from sendledger.campaigns import lifecycle
+from sendledger.core.tables import audit_log, campaigns, emails, leads, suppressions, unsubscribes
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
@@ -40,7 +40,7 @@ def link_in(message: EmailMessage) -> str:
 def campaign_id(engine: sa.Engine, connection: sa.Connection, stack: LocalStack) -> uuid.UUID:
     """A campaign of two steps to two leads, of which the first step is sent."""
     created = make_campaign(connection, ["ann@example.com", "bob@example.com"], [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, created)
+    lifecycle.start_campaign(engine, created)
     stack.tick()
     return created
 

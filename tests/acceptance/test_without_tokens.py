@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from local.stack import LocalStack
-from tests.token_issuer import TokenIssuer
+from testbed.token_issuer import TokenIssuer
 
 
 def test_no_token_opens_the_api_while_no_issuer_is_named(stack: LocalStack, api: httpx.Client) -> None:

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.sender import Resources
-from tests.conftest import sender_resources, url_as
-from tests.faults.sender_process import SenderProcess, SenderRun
+from sendledger.sending.tick import Resources
+from testbed.databases import url_as
+from testbed.sender_process import SenderProcess, SenderRun
+from testbed.senders import sender_resources
 
 StartSender = Callable[..., SenderProcess]
 

@@ -14,14 +14,16 @@ import sqlalchemy as sa
 
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, database, send_chunks
-from sendledger.send_chunks import TickSummary
-from sendledger.sender import Resources, send_due_emails
-from sendledger.settings import DatabaseSettings
-from tests.campaigns import campaign_row, make_campaign
-from tests.conftest import url_as
-from tests.faults.database_proxy import DatabaseProxy, Fault
-from tests.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
+from sendledger.campaigns import lifecycle
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.sending import send_chunks
+from sendledger.sending.send_chunks import TickSummary
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import campaign_row, make_campaign
+from testbed.database_proxy import DatabaseProxy, Fault
+from testbed.databases import url_as
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 
 LEADS = 8
 SECONDS = 60.0
@@ -34,7 +36,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def started(engine: sa.Engine, connection: sa.Connection, leads: int = LEADS) -> uuid.UUID:
     campaign_id = make_campaign(connection, leads)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
 
 

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle
-from sendledger.claim_emails import MAX_LOST_CLAIMS
-from sendledger.sender import Resources
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
+from sendledger.campaigns import lifecycle
+from sendledger.ledger.claim_emails import MAX_LOST_CLAIMS
+from sendledger.sending.tick import Resources
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
+from testbed.invariants import LONGER_THAN_ANY_GRACE, Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
 from tests.faults.conftest import StartSender
-from tests.invariants import LONGER_THAN_ANY_GRACE, Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
 
 KillAt = Callable[[str], Consistency]
 
@@ -35,7 +35,7 @@ RECORDED = ["record.after_commit", "complete.before", "complete.after"]
 @pytest.fixture
 def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
     campaign_id = make_campaign(connection, LEADS, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
 
 
@@ -105,7 +105,7 @@ def test_lambda_that_times_out_with_live_threads_sends_nothing_twice(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
 ) -> None:
     campaign_id = make_campaign(connection, 100)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     ses.account.latency_ms = 100
     sender = start_sender()
     wait_for(lambda: len(ses.accepted()) >= 30, "30 emails")
@@ -122,7 +122,7 @@ def test_row_whose_sender_dies_again_and_again_before_the_fence_fails_at_last(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
 ) -> None:
     campaign_id = make_campaign(connection, 1)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     for _ in range(MAX_LOST_CLAIMS):
         assert start_sender(failpoint="claim.after_commit").wait() is None
         pass_time(engine, LONGER_THAN_ANY_GRACE)

@@ -18,26 +18,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from local.ses_simulator import SesSimulator
-from sendledger import (
-    campaign_lifecycle,
-    claim_emails,
-    database,
-    erase_leads,
-    late_emails,
-    record_results,
-    row_work,
-    send_chunks,
-)
-from sendledger.errors import Conflict, IllegalTransition
-from sendledger.record_results import Acceptance
-from sendledger.send_email import SesSender
-from sendledger.sender import Resources, send_due_emails
-from sendledger.settings import DatabaseSettings
-from sendledger.tables import TERMINAL_STATUSES, campaigns, leads, scheduled_emails, suppressions
-from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time
-from tests.conftest import sender_resources, url_as
-from tests.faults.sender_process import install
-from tests.invariants import assert_ledger_is_consistent, let_it_settle
+from sendledger.campaigns import background_work, late_emails, lifecycle
+from sendledger.core import database
+from sendledger.core.errors import Conflict, IllegalTransition
+from sendledger.core.settings import DatabaseSettings
+from sendledger.core.tables import TERMINAL_STATUSES, campaigns, leads, scheduled_emails, suppressions
+from sendledger.leads import erase_leads
+from sendledger.ledger import claim_emails, settle_unknown
+from sendledger.ledger.settle_unknown import Acceptance
+from sendledger.sending import send_chunks
+from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.ses.ses_sender import SesSender
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, pass_time
+from testbed.databases import url_as
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle
+from testbed.sender_process import install
+from testbed.senders import sender_resources
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
 STEPS = 18
@@ -132,7 +128,7 @@ class Campaigns(RuleBasedStateMachine):
     def start(self, leads: int, delays: list[dt.timedelta]) -> None:
         with self.engine.connect() as connection:
             campaign_id = make_campaign(connection, leads, delays)
-        campaign_lifecycle.start_campaign(self.engine, campaign_id)
+        lifecycle.start_campaign(self.engine, campaign_id)
         self.campaign_ids.append(campaign_id)
 
     @rule()
@@ -172,13 +168,13 @@ class Campaigns(RuleBasedStateMachine):
         with contextlib.suppress(IllegalTransition):
             match action:
                 case "pause":
-                    campaign_lifecycle.pause_campaign(self.engine, campaign_id)
+                    lifecycle.pause_campaign(self.engine, campaign_id)
                     self.resting[campaign_id] = self.accepted_for("campaign_id", str(campaign_id))
                 case "resume":
-                    campaign_lifecycle.resume_campaign(self.engine, campaign_id)
+                    lifecycle.resume_campaign(self.engine, campaign_id)
                     del self.resting[campaign_id]
                 case "cancel":
-                    campaign_lifecycle.cancel_campaign(self.engine, campaign_id)
+                    lifecycle.cancel_campaign(self.engine, campaign_id)
                     self.resting[campaign_id] = self.accepted_for("campaign_id", str(campaign_id))
 
     @rule(which=st.integers(0, 99))
@@ -223,9 +219,9 @@ class Campaigns(RuleBasedStateMachine):
                 for email in self.simulator.accepted()[-how_many:]
                 if tokens[id_ := int(email.tags["scheduled_email_id"])] == email.tags["attempt"]
             }
-            record_results.settle_as_sent(connection, accepted)
+            settle_unknown.settle_as_sent(connection, accepted)
 
-    @rule(which=st.integers(0, 9), action=st.sampled_from([record_results.mark_sent, record_results.requeue]))
+    @rule(which=st.integers(0, 9), action=st.sampled_from([settle_unknown.mark_sent, settle_unknown.requeue]))
     def operator_settles_an_unknown_outcome(self, which: int, action: Any) -> None:
         with self.engine.begin() as connection:
             query = (
@@ -260,7 +256,7 @@ class Campaigns(RuleBasedStateMachine):
         self.simulator.faults.clear()
         for campaign_id in self.campaign_ids:
             with contextlib.suppress(IllegalTransition):
-                campaign_lifecycle.resume_campaign(self.engine, campaign_id)
+                lifecycle.resume_campaign(self.engine, campaign_id)
         # This one notices the last outage.
         self.tick()
         self.operator_decides_about_late_emails("send")
@@ -284,9 +280,9 @@ def test_every_life_of_campaigns_keeps_the_invariants(
 ) -> None:
     # Small enough for four leads to be a huge campaign: calls begin row work and leave the rest of it to the ticks.
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
-    monkeypatch.setattr(row_work, "ROWS_PER_BUCKET", 4)
-    monkeypatch.setattr(row_work, "ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(campaign_lifecycle, "CALL_BUDGET", 0.0)
+    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 4)
+    monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 2)
+    monkeypatch.setattr(lifecycle, "CALL_BUDGET", 0.0)
     # A day without a tick is an outage, a retry's time is none.
     resources = sender_resources(
         sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="120", SENDER_THREADS="4"

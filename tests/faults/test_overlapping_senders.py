@@ -12,16 +12,18 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, claim_emails, record_results, send_chunks
-from sendledger.errors import IllegalTransition
-from sendledger.record_results import SendResult
-from sendledger.send_email import Answer, SendOutcome
-from sendledger.sender import Resources, send_due_emails
-from sendledger.tables import campaign_steps, email_templates, leads
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from sendledger.campaigns import completion, lifecycle
+from sendledger.core.errors import IllegalTransition
+from sendledger.core.tables import campaign_steps, email_templates, leads
+from sendledger.ledger import claim_emails, record_results
+from sendledger.ledger.record_results import SendResult
+from sendledger.sending import send_chunks
+from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.ses.answers import Answer, SendOutcome
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
+from testbed.sender_process import install
 from tests.faults.conftest import StartSender
-from tests.faults.sender_process import install
-from tests.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 
 SECONDS = 60.0
 
@@ -37,7 +39,7 @@ def test_overlapping_senders_share_the_work_and_send_nothing_twice(
 ) -> None:
     campaign_ids = [make_campaign(connection, 60, [NO_DELAY, NO_DELAY]) for _ in range(4)]
     for campaign_id in campaign_ids:
-        campaign_lifecycle.start_campaign(engine, campaign_id)
+        lifecycle.start_campaign(engine, campaign_id)
     ses.account.latency_ms = 5
     for running in [start_sender() for _ in range(senders)]:
         running.wait()
@@ -51,7 +53,7 @@ def test_duplicate_ticks_do_no_harm(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 30)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     with ThreadPoolExecutor(3) as pool:
         summaries = list(pool.map(lambda _: send_due_emails(resources, SECONDS), range(3)))
     assert sum(summary.sent for summary in summaries) == 30
@@ -63,7 +65,7 @@ def test_senders_that_are_killed_while_others_go_on(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources, start_sender: StartSender
 ) -> None:
     campaign_id = make_campaign(connection, 150, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     ses.account.latency_ms = 20
     ses.account.max_send_rate = 100
     running = [start_sender() for _ in range(4)]
@@ -82,7 +84,7 @@ def test_two_last_rows_recorded_by_two_senders_complete_the_campaign_once(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
     campaign_id = make_campaign(connection, 2)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     results = []
     for _ in range(2):
         token = uuid.uuid4()
@@ -97,12 +99,12 @@ def test_two_last_rows_recorded_by_two_senders_complete_the_campaign_once(
         def second_sender() -> bool:
             with engine.begin() as second:
                 record_results.record(second, [results[1][0]], results[1][1])
-            return campaign_lifecycle.mark_campaign_complete(engine, campaign_id)
+            return completion.mark_campaign_complete(engine, campaign_id)
 
         second = pool.submit(second_sender)
         wait_for(lambda: _waiting(connection), "the second sender's wait")
         first.commit()
-        completed = [campaign_lifecycle.mark_campaign_complete(engine, campaign_id), second.result(30)]
+        completed = [completion.mark_campaign_complete(engine, campaign_id), second.result(30)]
     assert sorted(completed) == [False, True]
     campaign = campaign_row(engine, campaign_id)
     assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 2)
@@ -128,14 +130,14 @@ def test_after_pause_or_cancel_only_what_was_fenced_is_sent(
     action: str, point: str, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 12, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     in_flight: set[int] = set()
 
     def act() -> None:
         if action == "pause":
-            campaign_lifecycle.pause_campaign(engine, campaign_id)
+            lifecycle.pause_campaign(engine, campaign_id)
         else:
-            campaign_lifecycle.cancel_campaign(engine, campaign_id)
+            lifecycle.cancel_campaign(engine, campaign_id)
         in_flight.update(row["id"] for row in rows_of(engine, campaign_id) if row["send_started_at"] is not None)
 
     uninstall = install(resources.engine, point, act)
@@ -148,7 +150,7 @@ def test_after_pause_or_cancel_only_what_was_fenced_is_sent(
     let_it_settle(engine, resources)
     assert_ledger_is_consistent(engine, ses)
     if action == "pause":
-        campaign_lifecycle.resume_campaign(engine, campaign_id)
+        lifecycle.resume_campaign(engine, campaign_id)
         let_it_settle(engine, resources)
         assert statuses(engine, campaign_id) == {"sent": 24}
         assert_ledger_is_consistent(engine, ses)
@@ -159,11 +161,11 @@ def test_pause_and_resume_at_once_at_any_point_of_a_tick(
     point: str, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 6, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
 
     def act() -> None:
-        campaign_lifecycle.pause_campaign(engine, campaign_id)
-        campaign_lifecycle.resume_campaign(engine, campaign_id)
+        lifecycle.pause_campaign(engine, campaign_id)
+        lifecycle.resume_campaign(engine, campaign_id)
 
     uninstall = install(resources.engine, point, act)
     try:
@@ -185,16 +187,14 @@ def test_pauses_and_resumes_that_race_with_senders(
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 7)
     campaign_ids = [make_campaign(connection, 40, [NO_DELAY, NO_DELAY]) for _ in range(3)]
     for campaign_id in campaign_ids:
-        campaign_lifecycle.start_campaign(engine, campaign_id)
+        lifecycle.start_campaign(engine, campaign_id)
     ses.account.latency_ms = 2
     with ThreadPoolExecutor(2) as pool:
         ticks = [pool.submit(send_due_emails, resources, SECONDS) for _ in range(2)]
         changes = 0
         while not all(tick.done() for tick in ticks) and changes < 24:
             campaign_id = campaign_ids[changes % 3]
-            change: Callable[..., Any] = (
-                campaign_lifecycle.resume_campaign if (changes // 3) % 2 else campaign_lifecycle.pause_campaign
-            )
+            change: Callable[..., Any] = lifecycle.resume_campaign if (changes // 3) % 2 else lifecycle.pause_campaign
             with contextlib.suppress(IllegalTransition):  # completed
                 change(engine, campaign_id)
             changes += 1
@@ -202,7 +202,7 @@ def test_pauses_and_resumes_that_race_with_senders(
             tick.result()
     for campaign_id in campaign_ids:
         if campaign_row(engine, campaign_id)["status"] == "paused":
-            campaign_lifecycle.resume_campaign(engine, campaign_id)
+            lifecycle.resume_campaign(engine, campaign_id)
     let_it_settle(engine, resources)
     found = assert_ledger_is_consistent(engine, ses)
     assert found.emails_by_status == {"sent": 240}
@@ -215,7 +215,7 @@ def test_leads_deleted_in_the_middle_get_nothing_more(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 6, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     send_due_emails(resources, SECONDS)
     deleted = [row["lead_id"] for row in rows_of(engine, campaign_id)][:4]
     with engine.begin() as opened:
@@ -230,7 +230,7 @@ def test_lead_deleted_while_its_email_is_under_way(
     point: str, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 3)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
 
     def delete_leads() -> None:
         with engine.begin() as opened:
@@ -250,7 +250,7 @@ def test_template_edited_in_the_middle_changes_nothing(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 2, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     send_due_emails(resources, SECONDS)
     with engine.begin() as opened:
         opened.execute(sa.update(email_templates).values(subject="{{ broken", body_text="{{ broken"))
@@ -283,7 +283,7 @@ def test_poison_rows_fail_alone(
         )
     connection.execute(sa.update(email_templates).values(body_text=POISON))
     connection.commit()
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     connection.execute(sa.update(leads).where(leads.c.email == "gone@example.com").values(email=None))
     connection.commit()
     summary = send_due_emails(resources, SECONDS)
@@ -309,7 +309,7 @@ def test_step_whose_content_cannot_be_compiled_any_more_fails_alone(
 ) -> None:
     broken, good = make_campaign(connection, 2), make_campaign(connection, 2)
     for campaign_id in (broken, good):
-        campaign_lifecycle.start_campaign(engine, campaign_id)
+        lifecycle.start_campaign(engine, campaign_id)
     connection.execute(
         sa.update(campaign_steps).where(campaign_steps.c.campaign_id == broken).values(body_text="{{ broken")
     )
@@ -324,7 +324,7 @@ def test_late_step_keeps_the_gap_to_the_next_though_both_are_due(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     with engine.begin() as opened:
         opened.execute(sa.text("UPDATE scheduled_emails SET scheduled_for = scheduled_for - interval '3 days'"))
     send_due_emails(resources, SECONDS)

@@ -11,12 +11,16 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, send_chunks, sender, sender_state, ses_connection
-from sendledger.record_results import MAX_ATTEMPTS, RETRY_BASE_SECONDS, Acceptance, settle_as_sent
-from sendledger.sender import Resources, send_due_emails
-from sendledger.ses_connection import SesConnection
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
-from tests.invariants import assert_ledger_is_consistent, let_it_settle
+from sendledger.campaigns import lifecycle
+from sendledger.ledger import sender_state
+from sendledger.ledger.record_results import MAX_ATTEMPTS, RETRY_BASE_SECONDS
+from sendledger.ledger.settle_unknown import Acceptance, settle_as_sent
+from sendledger.sending import send_chunks, tick
+from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.ses import connection as ses_connection
+from sendledger.ses.connection import SesConnection
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle
 
 LEADS = 10
 SECONDS = 60.0
@@ -28,7 +32,7 @@ AFTER_THE_REST = dt.timedelta(minutes=11)
 @pytest.fixture
 def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
     campaign_id = make_campaign(connection, LEADS)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
 
 
@@ -85,8 +89,8 @@ def test_throttling_charges_no_attempt_and_everything_is_sent(
 def test_quota_that_others_ask_for_at_the_same_moment_is_asked_for_again(
     ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "QUOTA_WAIT_SECONDS", 0.0)
-    ses.add_fault("reject_429", operation="GetAccount", count=sender.QUOTA_TRIES - 1)
+    monkeypatch.setattr(tick, "QUOTA_WAIT_SECONDS", 0.0)
+    ses.add_fault("reject_429", operation="GetAccount", count=tick.QUOTA_TRIES - 1)
     assert send_due_emails(resources, SECONDS).sent == LEADS
     ses.add_fault("reject_429", operation="GetAccount", count=None)
     assert "quota_unknown" in str(send_due_emails(resources, SECONDS).stopped)
@@ -155,7 +159,7 @@ def test_campaign_that_cannot_be_sent_is_paused_and_says_why(
     refused = make_campaign(connection, ["no@example.com"], from_address="a@example.com")
     other = make_campaign(connection, LEADS)
     for campaign_id in (refused, other):
-        campaign_lifecycle.start_campaign(engine, campaign_id)
+        lifecycle.start_campaign(engine, campaign_id)
     ses.add_fault(kind, address="no@example.com", count=None)
     summary = send_due_emails(resources, SECONDS)
     assert (summary.sent, summary.campaigns_paused) == (LEADS, 1)
@@ -165,7 +169,7 @@ def test_campaign_that_cannot_be_sent_is_paused_and_says_why(
     let_it_settle(engine, resources)  # the next tick brings its rows in line
     assert statuses(engine, refused) == {"cancelled": 1}
     ses.faults.clear()
-    campaign_lifecycle.resume_campaign(engine, refused)
+    lifecycle.resume_campaign(engine, refused)
     let_it_settle(engine, resources)
     assert assert_ledger_is_consistent(engine, ses).emails_by_status == {"sent": LEADS + 1}
 
@@ -174,7 +178,7 @@ def test_refused_email_fails_alone_and_ends_its_leads_sequence(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, ["bad@example.com", "good@example.com"], [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     ses.add_fault("bad_request", address="bad@example.com", count=None)
     let_it_settle(engine, resources)
     assert statuses(engine, campaign_id) == {"failed": 1, "skipped": 1, "sent": 2}
@@ -187,7 +191,7 @@ def test_unknown_outcome_does_not_end_the_sequence(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:
     campaign_id = make_campaign(connection, 1, [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     ses.add_fault("error_500_after_accept")
     let_it_settle(engine, resources)
     assert statuses(engine, campaign_id) == {"failed": 1, "sent": 1}

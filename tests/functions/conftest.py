@@ -12,9 +12,9 @@ from sqlalchemy.engine import make_url
 
 from local.postgres import as_user
 from local.template import Template, read_template
-from tests.conftest import OWNER
-from tests.functions.build_functions import build_functions
-from tests.functions.lambda_runtime import LambdaRuntime
+from testbed.build_functions import build_functions
+from testbed.databases import OWNER
+from testbed.lambda_runtime import LambdaRuntime
 
 StartFunction = Callable[..., LambdaRuntime]
 

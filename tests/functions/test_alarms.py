@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from local.cloudformation import load
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle
-from sendledger.unsubscribe_tokens import EmailReference, TokenKey, TokenKeys
-from tests.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
-from tests.conftest import MIGRATIONS
+from sendledger.campaigns import lifecycle
+from sendledger.core.signed_tokens import EmailReference, TokenKey, TokenKeys
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
+from testbed.databases import MIGRATIONS
+from testbed.lambda_runtime import LambdaRuntime
+from testbed.ses_events import event_of, queued
 from tests.functions.conftest import StartFunction
-from tests.functions.lambda_runtime import LambdaRuntime
-from tests.ses_events import event_of, queued
 
 TEMPLATE = load(MIGRATIONS.parent / "template.yaml")
 ALARMS_PAGE = (MIGRATIONS.parent / "docs/operations/alarms.md").read_text()
@@ -107,7 +107,7 @@ def written(
     sender = start_function("SenderFunction", environment)
     names = ("sent", "failed", "unknown", "skipped")
     campaign_id = make_campaign(connection, [f"{name}@example.com" for name in names], [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     ses.add_fault("bad_request", address="failed@example.com")
     ses.add_fault("error_500", address="unknown@example.com")
     with engine.begin() as other:
@@ -141,7 +141,7 @@ def written(
 
 def _let_an_email_wait(sender: LambdaRuntime, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator) -> None:
     """While SES's quota is used up, an email becomes overdue, and at last so much that it is held."""
-    campaign_lifecycle.start_campaign(engine, make_campaign(connection, ["waiting@example.com"]))
+    lifecycle.start_campaign(engine, make_campaign(connection, ["waiting@example.com"]))
     ses.add_fault("daily_quota")
     sender.invoke({})
     pass_time(engine, MINUTE)

@@ -13,12 +13,13 @@ import sqlalchemy as sa
 import export_handler
 import lead_import_handler
 from local.threaded_server import RequestHandler, ThreadedServer
-from sendledger import exports, lead_batches
-from sendledger.file_bucket import FileBucket
-from sendledger.tables import exports as exports_table
-from sendledger.tables import lead_batches as batches_table
-from tests.conftest import url_as
-from tests.object_store import bucket, object_store, s3
+from sendledger.core.tables import exports as exports_table
+from sendledger.core.tables import lead_batches as batches_table
+from sendledger.exports import exports
+from sendledger.files.file_bucket import FileBucket
+from sendledger.leads import lead_batches
+from testbed.databases import url_as
+from testbed.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
 

@@ -22,18 +22,21 @@ from local.rds_certificates import BUNDLE
 from local.ses_simulator import SesSimulator
 from local.template import Template
 from local.threaded_server import RequestHandler, ThreadedServer
-from sendledger import api_keys, campaign_lifecycle, exports, lead_batches
-from sendledger.file_bucket import FileBucket
-from sendledger.tables import SCHEMA_REVISION, leads
-from sendledger.unsubscribe_tokens import EmailReference, TokenKey, TokenKeys
-from tests.campaigns import campaign_row, make_batch, make_campaign, rows_of
-from tests.certificates import Authority
-from tests.conftest import admin
-from tests.database.tcp_front import TcpFront
+from sendledger.access import api_keys
+from sendledger.campaigns import lifecycle
+from sendledger.core.signed_tokens import EmailReference, TokenKey, TokenKeys
+from sendledger.core.tables import SCHEMA_REVISION, leads
+from sendledger.exports import exports
+from sendledger.files.file_bucket import FileBucket
+from sendledger.leads import lead_batches
+from testbed.campaigns import campaign_row, make_batch, make_campaign, rows_of
+from testbed.certificates import Authority
+from testbed.databases import admin
+from testbed.lambda_runtime import FunctionError, LambdaRuntime
+from testbed.object_store import bucket, object_store, s3
+from testbed.ses_events import event_of, queued
+from testbed.tcp_front import TcpFront
 from tests.functions.conftest import StartFunction
-from tests.functions.lambda_runtime import FunctionError, LambdaRuntime
-from tests.object_store import bucket, object_store, s3
-from tests.ses_events import event_of, queued
 
 __all__ = ["bucket", "object_store", "s3"]
 
@@ -97,7 +100,7 @@ def test_sender_sends_what_is_due_at_the_tick(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     sender = start_function("SenderFunction", {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url})
     summary = sender.invoke(_event("tick"))
     assert (summary["claimed"], summary["sent"]) == (1, 1), sender.log
@@ -112,7 +115,7 @@ def test_sender_sends_what_is_due_at_the_tick(
 def test_an_event_of_ses_leads_to_its_tick_in_the_senders_log(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
-    campaign_lifecycle.start_campaign(engine, make_campaign(connection, ["ann@example.com"]))
+    lifecycle.start_campaign(engine, make_campaign(connection, ["ann@example.com"]))
     sender = start_function("SenderFunction", {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url})
     sender.invoke(_event("tick"))
     (attempt,) = ses.events()[0]["detail"]["mail"]["tags"]["attempt"]
@@ -152,7 +155,7 @@ def test_a_batch_of_events_is_recorded_and_what_is_none_goes_back_alone(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url}
     start_function("SenderFunction", environment).invoke(_event("tick"))
     (email,) = ses.accepted()
@@ -170,7 +173,7 @@ def test_one_click_of_a_mail_client_opts_out(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     (row,) = rows_of(engine, campaign_id)
     # The key of tests/functions/conftest.py.
     keys = TokenKeys([TokenKey("k1", b"this-key-is-for-tests-only-12345")])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from local.template import Template
-from sendledger.settings import at_cold_start
+from sendledger.core.settings import at_cold_start
+from testbed.lambda_runtime import FunctionError
 from tests.functions.conftest import StartFunction
-from tests.functions.lambda_runtime import FunctionError
 
 SECRET = "a-value-that-nobody-may-read"
 OTHER_DATABASE = f"mysql://user:{SECRET}@db.example.com/name"

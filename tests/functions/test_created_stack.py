@@ -21,8 +21,8 @@ import pytest
 from moto import mock_aws
 from moto.cloudformation.parsing import resource_class_from_type
 
-from tests.aws_calls import ROOT
-from tests.functions.build_functions import SAM_ENVIRONMENT
+from testbed.aws_calls import ROOT
+from testbed.build_functions import SAM_ENVIRONMENT
 
 UNKNOWN_TO_MOTO = {
     "AWS::ApiGatewayV2::Api",

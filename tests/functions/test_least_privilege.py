@@ -9,7 +9,7 @@ import pytest
 
 from database_roles import users
 from local.cloudformation import load
-from tests.aws_calls import ROOT, actions_of
+from testbed.aws_calls import ROOT, actions_of
 
 RESOURCES: dict[str, Any] = load(ROOT / "template.yaml")["Resources"]
 FUNCTIONS = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::Serverless::Function"]

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 import migrate_handler
 from local.postgres import Postgres
-from sendledger import api_keys
-from tests.conftest import MIGRATIONS, admin
+from sendledger.access import api_keys
+from testbed.databases import MIGRATIONS, admin
 
 HEAD = ScriptDirectory(str(MIGRATIONS)).get_current_head()
 

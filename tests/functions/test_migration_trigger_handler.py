@@ -15,8 +15,8 @@ import migrate_handler
 import migration_trigger_handler
 from local.postgres import Postgres
 from local.threaded_server import RequestHandler, ThreadedServer
-from sendledger.tables import SCHEMA_REVISION
-from tests.conftest import admin
+from sendledger.core.tables import SCHEMA_REVISION
+from testbed.databases import admin
 
 CONTEXT: Any = SimpleNamespace(
     function_name="trigger", memory_limit_in_mb=512, invoked_function_arn="arn:trigger", aws_request_id="1"

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from moto import mock_aws
 
 import replies_handler
-from sendledger.tables import replies
-from tests.conftest import url_as
+from sendledger.core.tables import replies
+from testbed.databases import url_as
 
 BUCKET = "replies"
 MESSAGE = (

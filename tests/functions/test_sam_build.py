@@ -6,7 +6,7 @@ from pathlib import Path
 
 from local.rds_certificates import BUNDLE
 from local.template import Template
-from tests.functions.build_functions import ROOT, build_lambda_dependencies
+from testbed.build_functions import ROOT, build_lambda_dependencies
 
 LIMIT_BYTES = 250 * 1024 * 1024
 """Of a function with its layers, unzipped. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""

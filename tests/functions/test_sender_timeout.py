@@ -13,11 +13,12 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger import campaign_lifecycle, claim_emails
-from tests.campaigns import campaign_row, make_campaign, pass_time, rows_of
+from sendledger.campaigns import lifecycle
+from sendledger.ledger import claim_emails
+from testbed.campaigns import campaign_row, make_campaign, pass_time, rows_of
+from testbed.invariants import LONGER_THAN_ANY_GRACE, assert_ledger_is_consistent, wait_for
+from testbed.lambda_runtime import FunctionError, LambdaRuntime
 from tests.functions.conftest import StartFunction
-from tests.functions.lambda_runtime import FunctionError, LambdaRuntime
-from tests.invariants import LONGER_THAN_ANY_GRACE, assert_ledger_is_consistent, wait_for
 
 LEADS = 60
 RATE = 10.0
@@ -45,7 +46,7 @@ def sender(start_function: StartFunction, database_url: str, ses: SesSimulator) 
 @pytest.fixture
 def campaign_id(engine: sa.Engine, connection: sa.Connection, sender: LambdaRuntime) -> uuid.UUID:
     campaign_id = make_campaign(connection, LEADS)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
 
 

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 
 import ses_events_handler
 from local.ses_simulator import AcceptedEmail, SesSimulator
-from sendledger import campaign_lifecycle
-from sendledger.sender import Resources, send_due_emails
-from sendledger.tables import email_events, emails, suppressions
-from tests.campaigns import DAY, NO_DELAY, make_campaign
-from tests.conftest import url_as
-from tests.ses_events import ACCOUNT, CONFIGURATION_SET, count_rows, event_of, queued
+from sendledger.campaigns import lifecycle
+from sendledger.core.tables import email_events, emails, suppressions
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import DAY, NO_DELAY, make_campaign
+from testbed.databases import url_as
+from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, count_rows, event_of, queued
 
 CONTEXT = SimpleNamespace(
     function_name="ses-events",
@@ -50,7 +50,7 @@ def handle(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Handl
 @pytest.fixture
 def sent(engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator) -> list[AcceptedEmail]:
     """Three emails of a campaign with a second step, accepted by SES."""
-    campaign_lifecycle.start_campaign(engine, make_campaign(connection, 3, [NO_DELAY, DAY]))
+    lifecycle.start_campaign(engine, make_campaign(connection, 3, [NO_DELAY, DAY]))
     send_due_emails(resources, 60.0)
     return ses.accepted()
 
@@ -75,7 +75,7 @@ def test_everything_that_the_simulator_publishes_is_understood(
     handle: Handle, engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     addresses: list[str | None] = [f"{box}@simulator.amazonses.com" for box in ("success", "bounce", "complaint")]
-    campaign_lifecycle.start_campaign(engine, make_campaign(connection, addresses, [NO_DELAY, DAY]))
+    lifecycle.start_campaign(engine, make_campaign(connection, addresses, [NO_DELAY, DAY]))
     send_due_emails(resources, 60.0)
     assert handle(*ses.events()) == []
     assert sorted(connection.scalars(sa.select(emails.c.delivery_status))) == ["bounced", "complained", "delivered"]

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from local import api_key
-from sendledger import api_keys, tables
+from sendledger.access import api_keys
+from sendledger.core import tables
 
 
 def run(monkeypatch: pytest.MonkeyPatch, url: str, *arguments: str) -> int:

@@ -18,8 +18,8 @@ from local.cloudformation import TemplateError
 from local.jwt_authorizer import TokenRefusedError, TokenVerifier
 from local.stack import LocalStack
 from local.template import JwtAuthorizer, read_template
+from testbed.token_issuer import AUDIENCE, TokenIssuer
 from tests.local.conftest import HANDLER
-from tests.token_issuer import AUDIENCE, TokenIssuer
 
 TEMPLATE = """
 Parameters:

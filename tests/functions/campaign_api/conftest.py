@@ -10,9 +10,9 @@ import sqlalchemy as sa
 import api_resources
 import campaign_api_handler
 from local.postgres import Postgres
-from sendledger import api_keys
-from sendledger.tables import API_KEY_ROLES, metadata, sender_state
-from tests.conftest import admin, plain_engine, url_as
+from sendledger.access import api_keys
+from sendledger.core.tables import API_KEY_ROLES, metadata, sender_state
+from testbed.databases import admin, plain_engine, url_as
 from tests.functions.campaign_api.api_client import ApiClient
 
 # Without them no campaign starts. There is no SENDER_FROM_ADDRESS, so SES and the DNS are not asked.

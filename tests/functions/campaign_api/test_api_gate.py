@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import api_access
 import api_resources
 import campaign_api_handler
-from sendledger.tables import API_KEY_ROLES, api_keys
+from sendledger.core.tables import API_KEY_ROLES, api_keys
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.tables import audit_log, campaigns
-from tests.campaigns import DAY, NO_DELAY, make_batch, make_campaign, make_template, statuses
+from sendledger.core.tables import audit_log, campaigns
+from testbed.campaigns import DAY, NO_DELAY, make_batch, make_campaign, make_template, statuses
 from tests.functions.campaign_api.api_client import ApiClient
 
 NOTHING = {"pending": 0, "sending": 0, "sent": 0, "failed": 0, "skipped": 0, "cancelled": 0}

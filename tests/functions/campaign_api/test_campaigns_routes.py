@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.tables import CAMPAIGN_STATUSES, audit_log, campaigns, leads
-from tests.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
+from sendledger.core.tables import CAMPAIGN_STATUSES, audit_log, campaigns, leads
+from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
 from tests.functions.campaign_api.api_client import ApiClient
 
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from sendledger.file_bucket import FileBucket
-from sendledger.tables import exports
-from sendledger.write_export import write_export
-from tests.campaigns import make_campaign
+from sendledger.core.tables import exports
+from sendledger.exports.write_export import write_export
+from sendledger.files.file_bucket import FileBucket
+from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 

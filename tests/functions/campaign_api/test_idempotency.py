@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from sendledger.tables import audit_log, idempotency_keys, leads
-from tests.campaigns import make_campaign
+from sendledger.core.tables import audit_log, idempotency_keys, leads
+from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
 LEAD = {"email": "ann@example.com"}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger import campaign_lifecycle
-from tests.campaigns import make_campaign
+from sendledger.campaigns import lifecycle
+from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
 EVERYONE = ["ann@acme.com", *(f"bob{number} at acme" for number in range(3)), None, "ANN@acme.com", "eve@gone.com"]
@@ -19,7 +19,7 @@ EVERYONE = ["ann@acme.com", *(f"bob{number} at acme" for number in range(3)), No
 def campaign(engine: sa.Engine, connection: sa.Connection) -> str:
     connection.execute(sa.text("INSERT INTO suppressions (value, reason) VALUES ('gone.com', 'manual')"))
     campaign_id = make_campaign(connection, EVERYONE)
-    campaign_lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
     return f"/v1/campaigns/{campaign_id}"
 
 

@@ -7,9 +7,9 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from sendledger import sender_state
-from sendledger.tables import audit_log, campaigns
-from tests.campaigns import campaign_row, make_campaign, rows_of, statuses
+from sendledger.core.tables import audit_log, campaigns
+from sendledger.ledger import sender_state
+from testbed.campaigns import campaign_row, make_campaign, rows_of, statuses
 from tests.functions.campaign_api.api_client import ApiClient
 
 

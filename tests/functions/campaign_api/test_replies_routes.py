@@ -8,7 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from tests.campaigns import make_campaign
+from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
 RAW = base64.b64encode(b"From: Ann <ann@example.com>\nMessage-ID: <1@x>\nSubject: Re: Hi\n\nYes!").decode()

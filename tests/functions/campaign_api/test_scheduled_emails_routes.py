@@ -11,8 +11,8 @@ import sqlalchemy as sa
 import api_resources
 import invoke_function
 from local.threaded_server import RequestHandler, ThreadedServer
-from sendledger.tables import audit_log, emails, scheduled_emails
-from tests.campaigns import DAY, NO_DELAY, make_campaign
+from sendledger.core.tables import audit_log, emails, scheduled_emails
+from testbed.campaigns import DAY, NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"

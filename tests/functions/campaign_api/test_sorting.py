@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger import campaign_lifecycle, exports, leads
-from tests.campaigns import DAY, NO_DELAY, make_batch, make_campaign
+from sendledger.campaigns import lifecycle
+from sendledger.exports import exports
+from sendledger.leads import leads
+from testbed.campaigns import DAY, NO_DELAY, make_batch, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
 NAMES = ["beta", "Alpha", "alpha", "gamma", "beta", "Émile"]
@@ -74,7 +76,7 @@ def some_of_everything(api: ApiClient, engine: sa.Engine, connection: sa.Connect
     for number in range(3):
         campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY], name=f"c{number % 2}")
         if number:
-            campaign_lifecycle.start_campaign(engine, campaign_id)
+            lifecycle.start_campaign(engine, campaign_id)
         api.post("/v1/email-templates", TEMPLATE | {"name": NAMES[number]})
         api.post("/v1/api-keys", {"name": NAMES[number], "role": "viewer"})
         api.post("/v1/suppressions", {"value": f"{NAMES[number]}{number}@example.com"})

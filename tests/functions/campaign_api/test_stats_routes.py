@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger import campaign_lifecycle, read_reply, replies
-from sendledger.sender import Resources, send_due_emails
-from tests.campaigns import NO_DELAY, make_campaign
+from sendledger.campaigns import lifecycle
+from sendledger.feedback import read_reply, replies
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
 NO_EMAILS = {"sent": 0, "failed": 0, "delivered": 0, "opened": 0, "clicked": 0, "bounced": 0}
@@ -21,7 +22,7 @@ NO_EMAILS = {"sent": 0, "failed": 0, "delivered": 0, "opened": 0, "clicked": 0, 
 def campaign_id(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> uuid.UUID:
     """Sent to four leads at 10:40 two days ago; what came back is written as `record_events` writes it."""
     id_ = make_campaign(connection, [f"lead{number}@example.com" for number in range(4)], [NO_DELAY])
-    campaign_lifecycle.start_campaign(engine, id_)
+    lifecycle.start_campaign(engine, id_)
     send_due_emails(resources, 30.0)
     with engine.begin() as changing:
         for statement in (
@@ -153,7 +154,7 @@ def test_overview_shows_all_campaigns(
     api: ApiClient, engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID, resources: Resources
 ) -> None:
     running = make_campaign(connection, 2, [NO_DELAY, dt.timedelta(hours=1)])
-    campaign_lifecycle.start_campaign(engine, running)
+    lifecycle.start_campaign(engine, running)
     send_due_emails(resources, 30.0)
     make_campaign(connection, 1)
     seen = api.get("/v1/overview").json

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger import campaign_lifecycle
-from sendledger.tables import audit_log
-from tests.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
+from sendledger.campaigns import lifecycle
+from sendledger.core.tables import audit_log
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
 from tests.functions.campaign_api.api_client import ApiClient
 
 CSV = {"Content-Type": "text/csv"}
@@ -20,7 +20,7 @@ CSV = {"Content-Type": "text/csv"}
 def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
     """A campaign of two steps to ann and bob that has been started."""
     started = make_campaign(connection, ["ann@example.com", "bob@example.org"], [NO_DELAY, DAY])
-    campaign_lifecycle.start_campaign(engine, started)
+    lifecycle.start_campaign(engine, started)
     return started
 
 

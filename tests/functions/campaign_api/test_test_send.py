@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 import api_resources
 from local.ses_simulator import SesSimulator
-from sendledger.settings import ApiSettings
-from sendledger.tables import audit_log, emails, scheduled_emails
+from sendledger.core.settings import ApiSettings
+from sendledger.core.tables import audit_log, emails, scheduled_emails
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
 TEMPLATE = {"name": "Hello", "subject": "Hi {{ first_name }}", "body_text": "Dear {{ first_name }}"}

@@ -13,9 +13,9 @@ import api_resources
 import campaign_api_handler
 import token_access
 from http_errors import RequestRefused
-from sendledger.callers import ROLES, Caller
-from sendledger.errors import SettingsError
-from sendledger.settings import TokenSettings
+from sendledger.access.callers import ROLES, Caller
+from sendledger.core.errors import SettingsError
+from sendledger.core.settings import TokenSettings
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 from tests.functions.campaign_api.test_api_gate import MATRIX, SOME_ID
 

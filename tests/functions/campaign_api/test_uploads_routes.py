@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
-from sendledger.file_bucket import FileBucket
-from sendledger.tables import lead_batches
+from sendledger.core.tables import lead_batches
+from sendledger.files.file_bucket import FileBucket
+from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.object_store import bucket, object_store, s3
 
 __all__ = ["bucket", "object_store", "s3"]
 

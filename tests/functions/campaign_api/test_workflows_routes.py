@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.tables import workflow_steps, workflows
-from tests.campaigns import make_campaign, make_template, make_workflow
+from sendledger.core.tables import workflow_steps, workflows
+from testbed.campaigns import make_campaign, make_template, make_workflow
 from tests.functions.campaign_api.api_client import ApiClient
 
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"

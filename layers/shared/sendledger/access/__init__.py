@@ -1,0 +1,4 @@
+"""Who calls the API: keys, roles and repeated requests.
+
+May import: core.
+"""

@@ -1,0 +1,94 @@
+"""API keys: who may call the API, and how much of it. Reads and writes `api_keys`; the key itself is never stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.access.callers import Caller, key_holder
+from sendledger.core.errors import NotFound
+from sendledger.core.pagination import NEWEST_FIRST, Page, sorted_page
+from sendledger.core.tables import api_keys
+
+LAST_USE_PRECISION = dt.timedelta(minutes=1)
+"""`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
+
+
+@dataclass(frozen=True)
+class CreatedApiKey:
+    """A new key; this is the only time that `key` can be seen."""
+
+    id: UUID
+    name: str
+    role: str
+    key: str = field(repr=False)
+    expires_at: dt.datetime | None
+    created_at: dt.datetime
+
+
+def create(
+    connection: sa.Connection, name: str, role: str, expires_at: dt.datetime | None = None, key: str | None = None
+) -> CreatedApiKey:
+    """Store a new random key, or `key`, which takes over name, role and expiry if it is stored already."""
+    key = key or f"sl_{secrets.token_urlsafe(32)}"
+    values = {"name": name, "role": role, "expires_at": expires_at, "revoked_at": None}
+    row = connection.execute(
+        insert(api_keys)
+        .values(key_hash=_hash(key), **values)
+        .on_conflict_do_update(index_elements=["key_hash"], set_=values)
+        .returning(api_keys.c.id, api_keys.c.created_at)
+    ).one()
+    return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
+
+
+def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = NEWEST_FIRST) -> Page:
+    """A page of keys without their secrets; revoked and expired ones too."""
+    shown = [column for column in api_keys.c if column.name != "key_hash"]
+    return sorted_page(connection, sa.select(*shown), api_keys, limit, cursor, sort)
+
+
+def revoke(connection: sa.Connection, api_key_id: UUID) -> None:
+    """End a key at once and for good; revoking it again changes nothing.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    revoked = connection.execute(
+        sa.update(api_keys)
+        .where(api_keys.c.id == api_key_id)
+        .values(revoked_at=sa.func.coalesce(api_keys.c.revoked_at, sa.func.now()))
+    )
+    if revoked.rowcount == 0:
+        raise NotFound("API key", api_key_id)
+
+
+def authenticate(connection: sa.Connection, key: str) -> Caller | None:
+    """The holder of the valid key that this is, or None if it is unknown, expired or revoked.
+
+    The look-up compares hashes: how long it takes tells nothing about the key.
+    """
+    now = sa.func.now()
+    seen = api_keys.c.last_used_at
+    outdated = sa.or_(seen.is_(None), seen < now - LAST_USE_PRECISION)
+    row = connection.execute(
+        sa.select(api_keys.c.id, api_keys.c.name, api_keys.c.role, outdated.label("outdated")).where(
+            api_keys.c.key_hash == _hash(key),
+            api_keys.c.revoked_at.is_(None),
+            sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.outdated:
+        connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id, outdated).values(last_used_at=now))
+    return key_holder(row.id, row.name, row.role)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,42 @@
+"""Who calls the API: the holder of an API key, or a person whom the team's own identity provider vouches for.
+
+Whatever a caller has shown goes in, a `Caller` comes out; `api_keys` makes those with a key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from sendledger.core.tables import API_KEY_ROLES
+
+ROLES = API_KEY_ROLES
+"""Each one may do what those before it may."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`id` is what its idempotency keys belong to, and what logs name; `actor` is how the audit log names it."""
+
+    id: UUID
+    name: str
+    role: str
+    actor: str
+
+    def may(self, role: str) -> bool:
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def key_holder(api_key_id: UUID, name: str, role: str) -> Caller:
+    return Caller(api_key_id, name, role, f"api_key:{api_key_id}")
+
+
+def token_subject(issuer: str, subject: str, role: str) -> Caller:
+    """The person, or program, that the issuer's tokens call `subject`; the same one whatever token it shows.
+
+    An issuer has no fragment, so the first # ends it, whatever a subject looks like. The id is a digest: a subject may
+    be an address, which has no place in a log. https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+    """
+    actor = f"jwt:{issuer}#{subject}"
+    return Caller(UUID(bytes=hashlib.sha256(actor.encode()).digest()[:16]), subject, role, actor)

@@ -1,0 +1,4 @@
+"""Takes over the campaigns of an existing LeadNexConnect database.
+
+May import: campaigns, content, core.
+"""

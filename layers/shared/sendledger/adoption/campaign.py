@@ -1,0 +1,258 @@
+"""Taking over one campaign of an existing installation, in the caller's transaction.
+
+In: the locked campaign; out: a report of what became of it. Either all of it is done or nothing: a campaign that is to
+send and cannot be taken over is left exactly as it is, and the report says what a person has to change. Reads and
+writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through adopt_templates and adopt_ledger.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.adoption import ledger as adopt_ledger
+from sendledger.adoption.ledger import Ledger
+from sendledger.adoption.report import CampaignReport
+from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, follow_ups_as_steps, workflow_as_steps
+from sendledger.core import audit_log
+from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
+
+ACTOR = "migrate-existing-campaigns"
+OLD_TYPES = (None, "automated", "manual")
+"""Both names and none mean `outreach`, unless the campaign only generated leads."""
+
+
+class NothingToSend(Untranslatable):
+    """The campaign has no leads that an email could go to, or went to."""
+
+
+@dataclass(frozen=True)
+class AdoptionOptions:
+    """How to take over.
+
+    `reopen` is True for every campaign that was completed while emails were missing, or the ids of those to reopen.
+    """
+
+    dry_run: bool = False
+    backup: str | None = None
+    """What to go back to: the id of a snapshot, or that a backup was taken."""
+    reopen: bool | Collection[uuid.UUID] = False
+
+    def reopens(self, campaign_id: uuid.UUID) -> bool:
+        return self.reopen if isinstance(self.reopen, bool) else campaign_id in self.reopen
+
+
+@dataclass
+class AdoptionRun:
+    """What the transactions of one run share."""
+
+    options: AdoptionOptions
+    copies: Copies
+    holders: dict[uuid.UUID, str] = field(default_factory=dict)
+    """Lead batch → name of the campaign that this run has given it to; a dry run does not find it in the table."""
+
+
+def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> CampaignReport | None:
+    """Take over one locked campaign; None where there was nothing to do and nothing to say."""
+    if connection.scalar(_HAS_STEPS, {"id": campaign["id"]}):
+        return None  # another run was faster
+    result = CampaignReport(str(campaign["id"]), campaign["name"], campaign["status"], campaign["status"])
+    values = _columns(connection, campaign)
+    if (values.get("campaign_type") or campaign["campaign_type"]) == "outreach":
+        try:
+            with connection.begin_nested() as savepoint:
+                values |= _emails(connection, run, campaign, result)
+                if result.status_after == campaign["status"] and campaign["status"] == "completed":
+                    run.copies.added.clear()
+                    savepoint.rollback()
+        except Untranslatable as untranslatable:
+            run.copies.added.clear()
+            blocks = _is_wanted(run, campaign) and not (
+                isinstance(untranslatable, NothingToSend) and campaign["status"] == "paused"
+            )
+            result.explain(untranslatable.problems, blocks=blocks)
+            if blocks:
+                return result
+    if values:
+        _store(connection, run, campaign, values, result)
+    return result if result.says_something else None
+
+
+_HAS_STEPS = sa.text("SELECT EXISTS (SELECT FROM campaign_steps WHERE campaign_id = :id)").bindparams(
+    sa.bindparam("id", type_=sa.UUID)
+)
+
+
+def _is_wanted(run: AdoptionRun, campaign: sa.RowMapping) -> bool:
+    """Whether the campaign is to send: then it is taken over whole or not at all."""
+    reopened = campaign["status"] == "completed" and run.options.reopens(campaign["id"])
+    return campaign["status"] in ("active", "paused") or reopened
+
+
+def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
+    """The new columns that follow from old ones, where they do not hold something already."""
+    adopted = connection.scalar(
+        sa.select(sa.func.count())
+        .where(adopted_campaigns.c.campaign_id == campaign["id"])
+        .select_from(adopted_campaigns)
+    )
+    values: dict[str, Any] = {}
+    if campaign["campaign_type"] in OLD_TYPES:
+        only_leads = connection.scalar(_ONLY_LEADS, {"id": campaign["id"]})
+        values["campaign_type"] = "lead_generation" if only_leads else "outreach"
+    if campaign["batch_id"] is not None and not campaign["batch_ids"]:
+        values["batch_ids"] = [campaign["batch_id"]]
+    if campaign["start_date"] is not None and campaign["scheduled_start_at"] is None:
+        values["scheduled_start_at"] = campaign["start_date"]
+    if campaign["workflow_id"] is not None and not campaign["use_workflow"]:
+        values["use_workflow"] = True
+    if not adopted:
+        for old, new in (("emails_sent", "emails_sent_count"), ("leads_generated", "total_leads_targeted")):
+            if campaign[old]:
+                values[new] = max(campaign[old], 0)
+    return {name: value for name, value in values.items() if value != campaign[name]}
+
+
+# A campaign without anything to send that has found leads or was to find some.
+_ONLY_LEADS = sa.text("""
+    SELECT c.campaign_type IS DISTINCT FROM 'manual' AND c.workflow_id IS NULL AND c.email_template_id IS NULL
+           AND NOT EXISTS (SELECT FROM emails e WHERE e.campaign_id = c.id)
+    FROM campaigns c WHERE c.id = :id
+""").bindparams(sa.bindparam("id", type_=sa.UUID))
+
+
+def _emails(
+    connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping, result: CampaignReport
+) -> dict[str, Any]:
+    """The campaign's content and, if it is to send, its ledger; returns the columns that follow.
+
+    Raises:
+        Untranslatable: something has to be changed by a person first.
+    """
+    status = campaign["status"]
+    if status in (None, "archived") or (status == "draft" and campaign["campaign_type"] not in OLD_TYPES):
+        return {}
+    workflow_id, steps = campaign["workflow_id"], []
+    if workflow_id is not None:
+        if status == "draft":
+            return {}  # its workflow was looked after before
+        steps = workflow_as_steps(connection, run.copies, workflow_id)
+    elif status != "draft" or campaign["email_template_id"] is not None:
+        workflow_id, steps = follow_ups_as_steps(connection, run.copies, campaign)
+    values = {"workflow_id": workflow_id, "use_workflow": True} if workflow_id != campaign["workflow_id"] else {}
+    if status == "draft":
+        return values
+    if status == "completed":
+        missing = adopt_ledger.count(connection, campaign, steps)
+        if not missing.rows["pending"]:
+            return {}
+        if not run.options.reopens(campaign["id"]):
+            result.missing = missing.rows["pending"]
+            return {}
+    return values | _open(connection, run, campaign, result, workflow_id, steps)
+
+
+def _open(
+    connection: sa.Connection,
+    run: AdoptionRun,
+    campaign: sa.RowMapping,
+    result: CampaignReport,
+    workflow_id: uuid.UUID | None,
+    steps: list[AdoptedStep],
+) -> dict[str, Any]:
+    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    over = campaign["end_date"] is not None and campaign["end_date"] <= now
+    paused = campaign["status"] == "paused" or over
+    if run.options.dry_run:
+        ledger = adopt_ledger.count(connection, campaign, steps)
+    else:
+        ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
+    if not ledger.rows:
+        raise NothingToSend(["it has no leads that an email could go to"])
+    result.take(ledger, "paused" if paused else "running", len(steps))
+    if over and campaign["status"] != "paused":
+        result.problems.append("its end date has passed; it was paused instead of going on: resume or cancel it")
+    result.notes += _notes(campaign, ledger)
+    result.notes += _hold_batches(connection, run, campaign)
+    first_sent = sa.select(sa.func.min(scheduled_emails.c.sent_at)).where(
+        scheduled_emails.c.campaign_id == campaign["id"]
+    )
+    return {
+        "status": result.status_after,
+        "paused_at": now if paused else None,
+        "actual_started_at": sa.func.coalesce(first_sent.scalar_subquery(), now),
+        "total_leads_targeted": max(campaign["leads_generated"] or 0, ledger.leads),
+        "emails_scheduled_count": ledger.rows.total(),
+        "emails_sent_count": max(campaign["emails_sent"] or 0, ledger.rows["sent"]),
+        "current_workflow_step": min(ledger.reached, len(steps)),
+        "leads_excluded": dict(ledger.left_out),
+    }
+
+
+def _notes(campaign: sa.RowMapping, ledger: Ledger) -> Iterator[str]:
+    if ledger.rows["sent"] != (campaign["emails_sent"] or 0):
+        yield f"emails_sent says {campaign['emails_sent'] or 0}; {ledger.rows['sent']} emails were found"
+    if ledger.without_step:
+        yield f"{ledger.without_step} emails were sent twice or beyond the last step"
+    if ledger.queued:
+        yield f"{ledger.queued} emails are still queued by the old application: make sure that it does not send them"
+
+
+def _hold_batches(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> Iterator[str]:
+    """Give the campaign its lead batches; one that another campaign holds stays with that, and is named."""
+    batch_ids = sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])})
+    holder = campaigns.alias("holder")
+    query = (
+        sa.select(
+            lead_batches.c.id,
+            lead_batches.c.name,
+            sa.case((holder.c.status.in_(("running", "paused")), holder.c.name)).label("held_by"),
+        )
+        .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
+        .where(lead_batches.c.id.in_(batch_ids))
+        .order_by(lead_batches.c.id)
+        .with_for_update(of=lead_batches)
+    )
+    rows = connection.execute(query).mappings().all()
+    free = []
+    for row in rows:
+        held_by = row["held_by"] or run.holders.get(row["id"])
+        if held_by is None:
+            free.append(row["id"])
+        else:
+            yield f"its lead batch {row['name']!r} is held by campaign {held_by!r}"
+    if missing := set(batch_ids) - {row["id"] for row in rows}:
+        yield f"its lead batch {', '.join(sorted(map(str, missing)))} does not exist"
+    run.holders |= dict.fromkeys(free, campaign["name"])
+    run.copies.added.update(("lead_batches", batch_id) for batch_id in free)
+    connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.id.in_(free))
+        .values(active_campaign_id=campaign["id"], updated_at=sa.func.now())
+    )
+
+
+def _store(
+    connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping, values: dict[str, Any], result: CampaignReport
+) -> None:
+    before = {
+        name: str(campaign[name]) if campaign[name] is not None else None
+        for name in ("status", "campaign_type", "workflow_id")
+    }
+    connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign["id"]).values(values))
+    connection.execute(
+        insert(adopted_campaigns)
+        .values(campaign_id=campaign["id"], before=before)
+        .on_conflict_do_nothing(index_elements=["campaign_id"])
+    )
+    detail = {"from": campaign["status"], "to": result.status_after, "rows": dict(result.rows)}
+    audit_log.record(
+        connection, ACTOR, "campaign.adopt", "campaign", campaign["id"], {**detail, "backup": run.options.backup}
+    )
+    run.copies.added.add(("campaigns", campaign["id"]))
+    result.changed = True

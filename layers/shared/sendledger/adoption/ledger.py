@@ -1,0 +1,237 @@
+"""The ledger of an old campaign: what each lead has had, from `emails`, and what is missing, when.
+
+In: a campaign and its steps; out: rows of `scheduled_emails`, written by one statement, or only counted. Reads `leads`,
+`campaign_leads`, `emails`, `suppressions`; writes `scheduled_emails`, `left_out_leads`, `campaign_steps` and
+`emails.scheduled_email_id`.
+
+Which step an email was: ``follow_up_2`` says it; ``initial`` and no stage at all, which the old application wrote on
+later steps too, fill a lead's free steps in the order in which they were sent. Two emails of one lead with the same
+subject and stage are one step sent twice. A step before the last one that a lead has had is never sent afterwards.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.adoption.templates import AdoptedStep
+from sendledger.campaigns.schedule_emails import REASON_LEFT_OUT
+from sendledger.core.tables import campaign_steps
+
+DEFAULT_LEADS_PER_DAY = 50
+"""The default of campaigns.leads_per_day, for those that have none."""
+
+WAS_SENT = """(e.status IN ('sent', 'delivered', 'opened', 'clicked', 'bounced', 'spam')
+               OR (e.sent_at IS NOT NULL AND e.status IS DISTINCT FROM 'failed'))"""
+"""Of a row `e` of emails. An email that was queued or failed was not sent."""
+
+WAS_REFUSED = "(e.status IN ('bounced', 'spam') OR e.bounced_at IS NOT NULL)"
+"""Of a row `e` of emails: it bounced or was called spam."""
+
+# Old timestamps hold UTC without saying so.
+_PLANNED = f"""
+WITH steps AS MATERIALIZED (
+    SELECT number, template_id, delay, sum(delay) OVER (ORDER BY number) AS total
+    FROM unnest(CAST(:numbers AS integer[]), :templates, :delays) AS s (number, template_id, delay)
+), mails AS MATERIALIZED (
+    SELECT e.id, e.lead_id, e.subject, e.external_id,
+           least(coalesce(e.sent_at, e.delivered_at, e.opened_at, e.clicked_at, e.bounced_at, e.created_at)
+                 AT TIME ZONE 'UTC', now()) AS at,
+           CASE WHEN e.follow_up_stage ~ '^follow_up_[0-9]{{1,3}}$' THEN substr(e.follow_up_stage, 11)::integer + 1
+           END AS stage
+    FROM emails e WHERE e.campaign_id = :campaign_id AND {WAS_SENT}
+), staged AS (
+    SELECT DISTINCT ON (lead_id, stage) * FROM mails WHERE stage IS NOT NULL ORDER BY lead_id, stage, at DESC, id
+), unstaged AS (
+    SELECT *, row_number() OVER (PARTITION BY lead_id ORDER BY at, id) AS place
+    FROM (SELECT DISTINCT ON (lead_id, subject) * FROM mails WHERE stage IS NULL
+          ORDER BY lead_id, subject, at DESC, id) once
+), free AS (
+    SELECT l.lead_id, s.number, row_number() OVER (PARTITION BY l.lead_id ORDER BY s.number) AS place
+    FROM (SELECT DISTINCT lead_id FROM unstaged) l CROSS JOIN steps s
+    WHERE NOT EXISTS (SELECT FROM staged g WHERE g.lead_id = l.lead_id AND g.stage = s.number)
+), had AS MATERIALIZED (
+    SELECT lead_id, stage AS number, id AS email_id, external_id, at FROM staged
+    UNION ALL
+    SELECT u.lead_id, f.number, u.id, u.external_id, u.at
+    FROM unstaged u JOIN free f ON f.lead_id = u.lead_id AND f.place = u.place
+), progress AS (
+    SELECT m.lead_id, m.last_at, coalesce(h.reached, 0) AS reached
+    FROM (SELECT lead_id, max(at) AS last_at FROM mails GROUP BY lead_id) m
+    LEFT JOIN (SELECT lead_id, max(number) AS reached FROM had GROUP BY lead_id) h ON h.lead_id = m.lead_id
+), members AS (
+    SELECT id FROM leads WHERE batch_id = ANY(:batch_ids)
+    UNION SELECT lead_id FROM campaign_leads WHERE campaign_id = :campaign_id
+    UNION SELECT lead_id FROM progress
+), audience AS MATERIALIZED (
+    SELECT l.id, l.status, lower(btrim(l.email)) AS address, p.last_at, coalesce(p.reached, 0) AS reached
+    FROM members m JOIN leads l ON l.id = m.id LEFT JOIN progress p ON p.lead_id = l.id
+), judged AS (
+    SELECT a.*, coalesce({REASON_LEFT_OUT}, CASE
+        -- Suppressed by now, but for a dry run.
+        WHEN EXISTS (SELECT FROM leads l JOIN emails e ON e.lead_id = l.id
+                     WHERE lower(l.email) = a.address AND e.to_address IS NULL AND {WAS_REFUSED})
+            THEN 'suppressed' END) AS reason
+    FROM audience a
+), ranked AS MATERIALIZED (
+    -- Of two leads with one address the one that has had more goes on.
+    SELECT id, last_at, reached, coalesce(reason, CASE
+        WHEN row_number() OVER (PARTITION BY address, reason ORDER BY reached DESC, id) > 1 THEN 'duplicate_address'
+        END) AS reason
+    FROM judged
+), wanted AS (
+    SELECT r.id, r.reached, s.total AS next_total,
+           coalesce(r.last_at, CAST(:start_date AS timestamptz)) + s.delay AS wanted_at
+    FROM ranked r JOIN steps s ON s.number = r.reached + 1
+    WHERE r.reason IS NULL
+), next AS (
+    -- What is overdue goes out at the campaign's pace, the longest overdue first, not in a burst.
+    SELECT id, reached, next_total, CASE
+        WHEN wanted_at > now() THEN wanted_at
+        ELSE now() + (row_number() OVER (PARTITION BY coalesce(wanted_at > now(), false)
+                                         ORDER BY reached = 0, wanted_at, id) - 1)
+                     / CAST(:leads_per_day AS integer) * interval '1 day'
+        END AS next_at
+    FROM wanted
+), planned AS MATERIALIZED (
+    SELECT h.lead_id, h.number, 'sent' AS status, NULL AS reason, h.at AS scheduled_for, h.at AS sent_at,
+           h.email_id, h.external_id
+    FROM had h JOIN steps s ON s.number = h.number
+    UNION ALL
+    SELECT r.id, s.number, 'skipped', 'later_step_sent', r.last_at, NULL, NULL, NULL
+    FROM ranked r JOIN steps s ON s.number < r.reached
+    WHERE NOT EXISTS (SELECT FROM had h WHERE h.lead_id = r.id AND h.number = s.number)
+    UNION ALL
+    SELECT r.id, s.number, 'skipped', r.reason, r.last_at + s.delay, NULL, NULL, NULL
+    FROM ranked r JOIN steps s ON s.number > r.reached
+    WHERE r.reason IS NOT NULL AND r.reached > 0
+    UNION ALL
+    SELECT n.id, s.number, 'pending', NULL, n.next_at + (s.total - n.next_total), NULL, NULL, NULL
+    FROM next n JOIN steps s ON s.number > n.reached
+)
+"""
+_COUNTS = """
+SELECT 'rows' AS what, status AS name, count(*) FROM planned GROUP BY status
+UNION ALL SELECT 'left_out', reason, count(*) FROM ranked WHERE reason IS NOT NULL AND reached = 0 GROUP BY reason
+UNION ALL SELECT 'leads', 'leads', count(*) FROM ranked WHERE reason IS NULL OR reached > 0
+UNION ALL SELECT 'leads', 'waiting', count(*) FROM next
+UNION ALL SELECT 'leads', 'reached', coalesce(max(reached), 0) FROM ranked
+UNION ALL SELECT 'mails', 'without_step', count(*) FROM mails m
+          WHERE NOT EXISTS (SELECT FROM planned p WHERE p.email_id = m.id)
+UNION ALL SELECT 'mails', 'queued', count(*) FROM emails e WHERE e.campaign_id = :campaign_id AND e.status = 'queued'
+          AND e.sent_at IS NULL
+"""
+_WRITE = """
+, written AS (
+    INSERT INTO scheduled_emails (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for,
+                                  status, reason, sent_at, ses_message_id, email_id)
+    SELECT :campaign_id, p.lead_id, s.template_id, :workflow_id, p.number, p.scheduled_for,
+           CASE WHEN :paused AND p.status = 'pending' THEN 'cancelled' ELSE p.status END,
+           CASE WHEN :paused AND p.status = 'pending' THEN 'paused' ELSE p.reason END,
+           p.sent_at, p.external_id, p.email_id
+    FROM planned p JOIN steps s ON s.number = p.number
+    RETURNING id, email_id
+), linked AS (
+    UPDATE emails e SET scheduled_email_id = w.id FROM written w WHERE e.id = w.email_id
+), left_out AS (
+    INSERT INTO left_out_leads (campaign_id, lead_id, reason)
+    SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL AND r.reached = 0
+    ON CONFLICT (lead_id, campaign_id) DO NOTHING
+)
+"""
+_TYPES: dict[str, Any] = {
+    "campaign_id": sa.UUID,
+    "workflow_id": sa.UUID,
+    "templates": sa.ARRAY(sa.UUID),
+    "delays": sa.ARRAY(sa.Interval),
+    "batch_ids": sa.ARRAY(sa.UUID),
+    "paused": sa.Boolean,
+    "start_date": sa.TIMESTAMP(timezone=True),
+}
+
+
+@dataclass
+class Ledger:
+    """What one campaign's ledger holds, or would hold."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    """By status; of a paused campaign `pending` are those that its resume makes pending."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Leads that have had nothing and get nothing, by reason."""
+    leads: int = 0
+    waiting: int = 0
+    """Leads that get at least one more email."""
+    reached: int = 0
+    """The highest step that a lead has had."""
+    without_step: int = 0
+    """Emails that were sent, but twice or beyond the last step."""
+    queued: int = 0
+    """Emails that the old application has queued and may still send by itself."""
+
+
+def count(connection: sa.Connection, campaign: sa.RowMapping, steps: Sequence[AdoptedStep]) -> Ledger:
+    """What `write` would write."""
+    return _run(connection, _PLANNED + _COUNTS, campaign, steps)
+
+
+def write(
+    connection: sa.Connection,
+    campaign: sa.RowMapping,
+    steps: Sequence[AdoptedStep],
+    workflow_id: uuid.UUID | None,
+    *,
+    paused: bool,
+) -> Ledger:
+    """Write the campaign's steps and rows; with `paused` so that a resume makes the missing ones pending.
+
+    The caller has locked the campaign and seen that it has no steps yet.
+    """
+    connection.execute(
+        sa.insert(campaign_steps),
+        [
+            {
+                "campaign_id": campaign["id"],
+                "step_number": step.step_number,
+                "email_template_id": step.email_template_id,
+                "delay": step.delay,
+                "subject": step.subject,
+                "body_text": step.body_text,
+                "body_html": step.body_html,
+            }
+            for step in steps
+        ],
+    )
+    values = {"workflow_id": workflow_id, "paused": paused}
+    return _run(connection, _PLANNED + _WRITE + _COUNTS, campaign, steps, **values)
+
+
+def _run(
+    connection: sa.Connection, sql: str, campaign: sa.RowMapping, steps: Sequence[AdoptedStep], **values: object
+) -> Ledger:
+    per_day = campaign["leads_per_day"]
+    parameters = {
+        "campaign_id": campaign["id"],
+        "batch_ids": sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])}),
+        "start_date": campaign["start_date"],
+        "leads_per_day": per_day if per_day is not None and per_day > 0 else DEFAULT_LEADS_PER_DAY,
+        "numbers": [step.step_number for step in steps],
+        "templates": [step.email_template_id for step in steps],
+        "delays": [step.delay for step in steps],
+        **values,
+    }
+    types: list[Any] = [sa.bindparam(name, type_=type_) for name, type_ in _TYPES.items() if name in parameters]
+    ledger = Ledger()
+    for what, name, number in connection.execute(sa.text(sql).bindparams(*types), parameters):
+        match what:
+            case "rows":
+                ledger.rows[name] = number
+            case "left_out":
+                ledger.left_out[name] = number
+            case _:
+                setattr(ledger, name, number)
+    return ledger

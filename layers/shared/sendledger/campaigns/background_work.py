@@ -1,0 +1,165 @@
+"""Row work: bringing millions of scheduled emails in line with a status that a campaign already has.
+
+A status change must be obeyed at once, but a million leads take longer than an HTTP request may. So the status flips
+in one short transaction that also appends to `campaigns.row_work`, a queue of what is left to do with the rows:
+
+    {"kind": "schedule", "bucket": 3, "buckets": 20}     write the next bucket of the audience
+    {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
+    {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
+    {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
+    {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
+
+The first entry is worked off in chunks, each in a transaction of its own that also stores how far it got: a crash
+repeats nothing and leaves nothing out. While the queue is not empty the sender claims nothing from the campaign and
+the campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.schedule_emails import schedule_leads
+from sendledger.core.tables import campaigns
+
+ROWS_PER_BUCKET = 150_000
+ROWS_PER_CHUNK = 10_000
+"""A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
+came together with them."""
+
+# The rows of a chunk are locked where they are picked and not looked at again in the update: a planner that has not
+# heard of their status yet would compare each of the chunk with all that have it.
+_CANCEL = sa.text("""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+        ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
+    )
+    UPDATE scheduled_emails e SET status = 'cancelled', reason = :reason, updated_at = now()
+    FROM chunk WHERE e.id = chunk.id
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+_RESUME = sa.text("""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails
+        WHERE campaign_id = :campaign_id AND id > :after_id AND status = 'cancelled' AND reason = 'paused'
+        ORDER BY id LIMIT :limit FOR UPDATE
+    ), moved AS (
+        UPDATE scheduled_emails e
+        SET status = 'pending', reason = NULL, updated_at = now(),
+            scheduled_for = e.scheduled_for + make_interval(secs => :shift_seconds)
+        FROM chunk WHERE e.id = chunk.id
+        RETURNING e.id
+    )
+    SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
+_LATE = sa.text("""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails
+        WHERE campaign_id = :campaign_id AND status = 'pending' AND scheduled_for <= :until
+        ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
+    )
+    UPDATE scheduled_emails e
+    SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
+        reason = CASE WHEN :skip THEN 'late' END,
+        scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE now() END,
+        updated_at = now()
+    FROM chunk WHERE e.id = chunk.id
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("skip", type_=sa.Boolean),
+    sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
+)
+
+
+def cancel_pending(connection: sa.Connection, campaign_id: uuid.UUID, reason: str, limit: int = ROWS_PER_CHUNK) -> int:
+    """Cancel up to `limit` pending rows, the next due first; returns how many."""
+    return connection.execute(_CANCEL, {"campaign_id": campaign_id, "reason": reason, "limit": limit}).rowcount
+
+
+def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Do one chunk of the campaign's row work; returns the rows changed. The caller commits.
+
+    Locks the campaign first. An empty queue is no work: returns 0.
+    """
+    campaign = get_campaign(connection, campaign_id, lock=True)
+    queue: list[dict[str, Any]] = list(campaign["row_work"])
+    if not queue:
+        return 0
+    work = queue[0]
+    values: dict[str, Any] = {}
+    match work["kind"]:
+        case "schedule":
+            done = schedule_leads(connection, campaign, campaign["actual_started_at"], work["bucket"], work["buckets"])
+            changed = done.emails
+            finished = work["bucket"] + 1 == work["buckets"]
+            work["bucket"] += 1
+            left_out = {**campaign["leads_excluded"]}
+            for reason, count in done.left_out.items():
+                left_out[reason] = left_out.get(reason, 0) + count
+            values = {
+                "leads_excluded": left_out,
+                "total_leads_targeted": campaigns.c.total_leads_targeted + done.leads,
+                "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
+            }
+        case "pause":
+            changed = cancel_pending(connection, campaign_id, "paused")
+            finished = changed < ROWS_PER_CHUNK
+        case "cancel":
+            changed = cancel_pending(connection, campaign_id, "campaign_cancelled")
+            finished = changed < ROWS_PER_CHUNK
+        case "resume":
+            changed, found, last = connection.execute(
+                _RESUME,
+                {
+                    "campaign_id": campaign_id,
+                    "after_id": work["after_id"],
+                    "shift_seconds": work["shift_seconds"],
+                    "limit": ROWS_PER_CHUNK,
+                },
+            ).one()
+            finished = found < ROWS_PER_CHUNK
+            work["after_id"] = last or work["after_id"]
+        case "release_late" | "skip_late":
+            changed = connection.execute(
+                _LATE,
+                {
+                    "campaign_id": campaign_id,
+                    "skip": work["kind"] == "skip_late",
+                    "until": dt.datetime.fromisoformat(work["until"]),
+                    "limit": ROWS_PER_CHUNK,
+                },
+            ).rowcount
+            finished = changed < ROWS_PER_CHUNK
+        case kind:
+            raise AssertionError(f"unknown row work {kind}")
+    work["rows_done"] = work.get("rows_done", 0) + changed
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(row_work=queue[1:] if finished else queue, updated_at=sa.func.now(), **values)
+    )
+    return changed
+
+
+def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:
+    """Work the queue off, a transaction per chunk, until it is empty or `time.monotonic()` passes the deadline.
+
+    Returns the rows changed. Several callers at once take turns and repeat nothing.
+    """
+    changed = 0
+    while True:
+        with engine.begin() as connection:
+            changed += work_once(connection, campaign_id)
+            left = connection.scalar(sa.select(campaigns.c.row_work).where(campaigns.c.id == campaign_id))
+        if not left or time.monotonic() >= deadline:
+            return changed
+
+
+def campaigns_with_work(connection: sa.Connection) -> list[uuid.UUID]:
+    """The campaigns whose rows lag behind their status, oldest first."""
+    query = sa.select(campaigns.c.id).where(campaigns.c.row_work != sa.literal([], campaigns.c.row_work.type))
+    return list(connection.scalars(query.order_by(campaigns.c.actual_started_at)))

@@ -1,0 +1,181 @@
+"""How far campaigns are and what became of their emails, without reading the ledger: sums over `campaign_counts`.
+
+Triggers write there what each statement changes on `scheduled_emails` and `emails`; the sum over the rows is exact at
+any time. `fold` keeps them few. Reads `campaign_counts`, `campaigns`, `replies`, complaints in `email_events`, and one
+pending row of `scheduled_emails` at either end of its index.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.tables import SCHEDULED_EMAIL_STATUSES, campaigns
+
+Interval = Literal["hour", "day"]
+
+LONGEST: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=31), "day": dt.timedelta(days=366)}
+"""How much time a timeline may span."""
+DEFAULT: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=2), "day": dt.timedelta(days=30)}
+
+FUNNEL = ("delivered", "opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
+TIMELINE = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "complained", "replied")
+OVERVIEW = ("sent", "failed", "delivered", "opened", "clicked", "bounced")
+
+_FOLD = sa.text("""
+    WITH held AS MATERIALIZED (
+        -- A campaign that somebody is changing can wait: its changes count as they are.
+        SELECT id FROM campaigns WHERE id IN (SELECT campaign_id FROM campaign_counts WHERE NOT is_total)
+        ORDER BY id FOR KEY SHARE SKIP LOCKED
+    ), taken AS MATERIALIZED (
+        SELECT id FROM campaign_counts WHERE NOT is_total AND campaign_id IN (SELECT id FROM held)
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM campaign_counts WHERE id IN (SELECT id FROM taken)
+        RETURNING campaign_id, what, step_number, hour, count
+    )
+    INSERT INTO campaign_counts (campaign_id, what, step_number, hour, count, is_total)
+    SELECT campaign_id, what, step_number, hour, sum(count), true FROM gone
+    GROUP BY campaign_id, what, step_number, hour ORDER BY campaign_id, what, step_number, hour
+    ON CONFLICT (campaign_id, what, step_number, hour) WHERE is_total
+        DO UPDATE SET count = campaign_counts.count + excluded.count
+""")
+_BY_STEP = sa.text("""
+    SELECT step_number, what, CAST(sum(count) AS bigint) FROM campaign_counts
+    WHERE campaign_id = :campaign_id AND step_number > 0 GROUP BY step_number, what HAVING sum(count) <> 0
+""")
+_DUE = sa.text("""
+    SELECT (SELECT scheduled_for FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+            ORDER BY scheduled_for LIMIT 1),
+           (SELECT scheduled_for FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+            ORDER BY scheduled_for DESC LIMIT 1)
+""")
+# Per second, over this hour and the one before as far as the campaign has been running in them.
+_RATE = sa.text("""
+    SELECT now(), sum(n.count) / greatest(extract(epoch FROM now() - since.start), 60)
+    FROM campaigns c CROSS JOIN LATERAL (
+        SELECT greatest(date_trunc('hour', now(), 'UTC') - interval '1 hour', c.actual_started_at, c.resumed_at)
+    ) since (start)
+    LEFT JOIN campaign_counts n
+           ON n.campaign_id = c.id AND n.what = 'sent' AND n.hour >= date_trunc('hour', since.start, 'UTC')
+    WHERE c.id = :campaign_id GROUP BY since.start
+""")
+_TIMELINE = sa.text("""
+    SELECT date_trunc(:interval, at, 'UTC'), what, CAST(sum(count) AS bigint) FROM (
+        SELECT hour AS at, what, count FROM campaign_counts WHERE campaign_id = :campaign_id
+        UNION ALL
+        -- An email that was reported twice counts once, as in the campaign's counter.
+        SELECT min(occurred_at), 'complained', 1 FROM email_events
+        WHERE campaign_id = :campaign_id AND event_type = 'Complaint'
+          AND coalesce(detail ->> 'feedback_type', '') <> 'not-spam'
+        GROUP BY email_id, CASE WHEN email_id IS NULL THEN id END
+        UNION ALL
+        SELECT created_at, 'replied', 1 FROM replies WHERE campaign_id = :campaign_id AND automatic IS NULL
+    ) happened
+    WHERE at >= :start AND at < :end GROUP BY 1, 2
+""")
+_RECENT = sa.text("""
+    SELECT what, CAST(sum(count) FILTER (WHERE hour >= :today) AS bigint), CAST(sum(count) AS bigint)
+    FROM campaign_counts WHERE hour > '-infinity' AND hour >= :today - interval '29 days' GROUP BY what
+""")
+_NEXT_DUE = sa.text("""
+    SELECT now(), (
+        SELECT min(due.scheduled_for) FROM campaigns c CROSS JOIN LATERAL (
+            SELECT scheduled_for FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending'
+            ORDER BY scheduled_for LIMIT 1) due
+        WHERE c.status = 'running')
+""")
+
+
+def fold(connection: sa.Connection) -> None:
+    """Add the changes of the last minute to their totals. Sums are the same before and after, for every reader."""
+    connection.execute(_FOLD)
+
+
+def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
+    """How far a campaign (from `campaigns.get`) is, what came back, and when it will be through if that can be said."""
+    campaign_id = {"campaign_id": campaign["id"]}
+    nothing = dict.fromkeys(SCHEDULED_EMAIL_STATUSES, 0)
+    by_status, by_step = dict(nothing), dict[int, dict[str, int]]()
+    for step, status, count in connection.execute(_BY_STEP, campaign_id):
+        by_status[status] += count
+        by_step.setdefault(step, dict(nothing))[status] = count
+    next_due, last_due = connection.execute(_DUE, campaign_id).one()
+    now, rate = connection.execute(_RATE, campaign_id).one()
+    remaining = by_status["pending"] + by_status["sending"]
+    finish = None
+    if campaign["status"] == "running" and rate and remaining:
+        # At this rate from when the next is due, and not before the last is due.
+        at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
+        finish = max(at_this_rate, last_due or now)
+    sent = campaign["emails_sent_count"]
+    funnel = {"sent": sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
+    return {
+        "by_status": by_status,
+        "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
+        "next_due_at": next_due,
+        "last_due_at": last_due,
+        "emails_per_second": float(rate) if rate else None,
+        "expected_to_finish_at": finish,
+        "funnel": funnel,
+        "rates": {name: round(funnel[name] / sent, 6) if sent else None for name in FUNNEL},
+    }
+
+
+def timeline(
+    connection: sa.Connection, campaign_id: UUID, interval: Interval, start: dt.datetime | None, end: dt.datetime | None
+) -> dict[str, Any]:
+    """What happened in each hour or day (UTC) between two times, which are moved apart to whole ones.
+
+    Raises:
+        NotFound: there is no such campaign.
+        InvalidInput: the times are in the wrong order, or too far apart.
+    """
+    if connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is None:
+        raise NotFound("campaign", campaign_id)
+    one = dt.timedelta(hours=1) if interval == "hour" else dt.timedelta(days=1)
+    now: dt.datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
+    end = end or now
+    start = _floor(start or end - DEFAULT[interval], interval)
+    end = _floor(end + one - dt.timedelta(microseconds=1), interval)
+    if not start < end <= start + LONGEST[interval]:
+        message = f"must be later than from, by at most {LONGEST[interval].days} days with interval={interval}"
+        raise InvalidInput("The request is not valid.", [FieldError("to", message)])
+    found = connection.execute(
+        _TIMELINE.bindparams(
+            sa.bindparam("start", type_=sa.DateTime(True)), sa.bindparam("end", type_=sa.DateTime(True))
+        ),
+        {"campaign_id": campaign_id, "interval": interval, "start": start, "end": end},
+    )
+    items = {start + number * one: dict.fromkeys(TIMELINE, 0) for number in range((end - start) // one)}
+    for at, what, count in found:
+        items[at][what] = count
+    return {
+        "interval": interval,
+        "from_": start,
+        "to": end,
+        "items": [{"starts_at": at, **counts} for at, counts in items.items()],
+    }
+
+
+def overview(connection: sa.Connection) -> dict[str, Any]:
+    """Of all campaigns: how many have which status, what was sent and came back lately (UTC days), what is next."""
+    status = sa.func.coalesce(campaigns.c.status, sa.literal_column("'draft'"))
+    counted = connection.execute(sa.select(status, sa.func.count()).group_by(status))
+    by_status: dict[str, int] = {name: count for name, count in counted}  # noqa: C416 (rows are no pairs to mypy)
+    now, next_due = connection.execute(_NEXT_DUE).one()
+    today, month = dict.fromkeys(OVERVIEW, 0), dict.fromkeys(OVERVIEW, 0)
+    recent = _RECENT.bindparams(sa.bindparam("today", type_=sa.DateTime(True)))
+    for what, since_midnight, in_30_days in connection.execute(recent, {"today": _floor(now, "day")}):
+        today[what], month[what] = since_midnight or 0, in_30_days
+    return {"campaigns_by_status": by_status, "today": today, "last_30_days": month, "next_due_at": next_due}
+
+
+def _floor(time: dt.datetime, interval: Interval) -> dt.datetime:
+    whole = time.astimezone(dt.UTC).replace(minute=0, second=0, microsecond=0)
+    return whole if interval == "hour" else whole.replace(hour=0)

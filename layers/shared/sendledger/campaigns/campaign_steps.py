@@ -1,0 +1,95 @@
+"""The content and delay of each step, kept as they were when the campaign started.
+
+Reads `email_templates`, `workflows` and `workflow_steps`; writes `campaign_steps`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.content.render_email import compile_template, text_from_html
+from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
+
+
+def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Keep the content and delay of each step as they are now; later edits do not reach this campaign.
+
+    Raises:
+        InvalidInput: there is nothing to send, or a template is not valid.
+    """
+    errors: list[FieldError] = []
+    steps = planned_steps(connection, campaign)
+    for number, step in enumerate(steps, 1):
+        try:
+            compile_template(step["subject"], step["body_text"], step["body_html"])
+        except InvalidInput as invalid:
+            errors += [FieldError(f"steps.{number}.{error.field}", error.message) for error in invalid.errors]
+    if errors:
+        raise InvalidInput("A template of this campaign is not valid.", errors)
+    write_steps(connection, campaign["id"], steps)
+
+
+def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    """What a start would send in each step: the columns of `campaign_steps`.
+
+    Raises:
+        InvalidInput: there is nothing to send.
+    """
+    if campaign["workflow_id"] is None:
+        if campaign["email_template_id"] is None:
+            message = "the campaign has neither an email template nor a workflow"
+            raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
+        template = (
+            connection.execute(sa.select(email_templates).where(email_templates.c.id == campaign["email_template_id"]))
+            .mappings()
+            .first()
+        )
+        if template is None:
+            message = f"there is no email template with the id {campaign['email_template_id']}"
+            raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
+        return [step_values(1, dt.timedelta(0), template)]
+    own = workflow_steps
+    rows = connection.execute(
+        sa.select(
+            # The old application's workflows may begin at 0 or have a number twice.
+            sa.func.row_number().over(order_by=(own.c.step_number, own.c.created_at, own.c.id)).label("step_number"),
+            sa.func.coalesce(
+                own.c.delay, sa.func.make_interval(0, 0, 0, sa.func.coalesce(own.c.days_after_previous, 0))
+            ).label("delay"),
+            # An inline text wins only where no template is named.
+            sa.func.coalesce(email_templates.c.subject, own.c.subject).label("subject"),
+            sa.func.coalesce(email_templates.c.body_text, own.c.body).label("body_text"),
+            email_templates.c.body_html,
+            email_templates.c.id,
+        )
+        .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
+        .where(own.c.workflow_id == campaign["workflow_id"])
+        .order_by(own.c.step_number)
+    ).mappings()
+    steps = [step_values(row["step_number"], row["delay"], row) for row in rows]
+    if not steps:
+        raise InvalidInput("There is nothing to send.", [FieldError("workflow_id", "the workflow has no steps")])
+    return steps
+
+
+def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dict[str, Any]:
+    return {
+        "step_number": number,
+        "delay": delay,
+        "email_template_id": content["id"],
+        "subject": content["subject"],
+        "body_text": content["body_text"] or text_from_html(content["body_html"] or ""),
+        "body_html": content["body_html"] or None,
+    }
+
+
+def write_steps(connection: sa.Connection, campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> None:
+    connection.execute(
+        insert(campaign_steps).values([{"campaign_id": campaign_id, **step} for step in steps]).on_conflict_do_nothing()
+    )

@@ -1,0 +1,258 @@
+"""Campaigns as drafts and as records; what makes them run is in lifecycle.py.
+
+Reads and writes `campaigns` and `campaign_leads`; looks up what a campaign refers to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import audit_log, pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaign_leads, campaigns, email_templates, lead_batches, leads, workflows
+
+CHANGEABLE_STATUSES = ("draft", "scheduled")
+ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
+DELETABLE_STATUSES = ("draft", "completed", "cancelled", "failed", "archived")
+TYPES_WITHOUT_AUDIENCE = ("lead_generation", "fully_automated")
+"""These find their own leads; every other type, those of the old application included, is outreach."""
+MOST_ERRORS = 100
+"""How many unknown ids an error names."""
+
+_NOTHING_CHOSEN: Mapping[str, Any] = {
+    "campaign_type": "outreach",
+    "email_template_id": None,
+    "workflow_id": None,
+    "batch_ids": [],
+    "start_type": "manual",
+    "scheduled_start_at": None,
+}
+
+_table = campaigns
+_chosen_leads = sa.select(sa.func.count()).where(campaign_leads.c.campaign_id == _table.c.id).scalar_subquery()
+# The old application knows one batch only.
+_all_batches = sa.case(
+    (sa.or_(_table.c.batch_id.is_(None), _table.c.batch_id == sa.any_(_table.c.batch_ids)), _table.c.batch_ids),
+    else_=sa.func.array_prepend(_table.c.batch_id, _table.c.batch_ids, type_=_table.c.batch_ids.type),
+)
+_CAMPAIGN = (
+    _table.c.id,
+    _table.c.name,
+    _table.c.description,
+    sa.func.coalesce(_table.c.status, "draft").label("status"),
+    sa.func.coalesce(_table.c.campaign_type, "outreach").label("campaign_type"),
+    _all_batches.label("batch_ids"),
+    _chosen_leads.label("lead_ids_count"),
+    _table.c.email_template_id,
+    _table.c.workflow_id,
+    _table.c.use_workflow,
+    _table.c.from_address,
+    _table.c.reply_to_address,
+    _table.c.postal_address_waived,
+    _table.c.start_type,
+    _table.c.scheduled_start_at,
+    _table.c.lead_sources,
+    _table.c.max_results_per_run,
+    _table.c.is_recurring,
+    _table.c.recurring_interval,
+    _table.c.next_run_at,
+    _table.c.outreach_delay_days,
+    _table.c.actual_started_at,
+    _table.c.paused_at,
+    _table.c.resumed_at,
+    _table.c.completed_at,
+    _table.c.cancelled_at,
+    _table.c.failed_at,
+    _table.c.failure_reason,
+    _table.c.total_leads_targeted,
+    _table.c.emails_scheduled_count,
+    _table.c.emails_sent_count,
+    _table.c.emails_failed_count,
+    _table.c.emails_delivered_count,
+    _table.c.emails_bounced_count,
+    _table.c.emails_complained_count,
+    _table.c.emails_opened_count,
+    _table.c.emails_clicked_count,
+    _table.c.emails_unsubscribed_count,
+    _table.c.emails_replied_count,
+    _table.c.guardrails,
+    _table.c.current_workflow_step,
+    _table.c.leads_excluded,
+    _table.c.row_work,
+    _table.c.late_hold_until,
+    _table.c.created_at,
+    _table.c.updated_at,
+)
+
+
+def create(connection: sa.Connection, values: Mapping[str, Any], lead_ids: Sequence[UUID] = ()) -> sa.RowMapping:
+    """Store a draft; `values` are columns, `lead_ids` the leads besides those of its batches.
+
+    Raises:
+        InvalidInput: the parts do not fit together, or something that it refers to does not exist.
+    """
+    _check(connection, {**_NOTHING_CHOSEN, **values, "lead_ids_count": len(lead_ids)}, values, lead_ids)
+    campaign_id = connection.execute(
+        sa.insert(_table)
+        .values({**values, "status": "draft", "use_workflow": values.get("workflow_id") is not None})
+        .returning(_table.c.id)
+    ).scalar_one()
+    _write_leads(connection, campaign_id, lead_ids)
+    return get(connection, campaign_id)
+
+
+def get(connection: sa.Connection, campaign_id: UUID) -> sa.RowMapping:
+    """A campaign; `lead_ids_count` is how many leads were chosen one by one.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    row = connection.execute(sa.select(*_CAMPAIGN).where(_table.c.id == campaign_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("campaign", campaign_id)
+    return row
+
+
+def get_campaign(connection: sa.Connection, campaign_id: UUID, *, lock: bool = False) -> sa.RowMapping:
+    """The campaign's row; with `lock`, held against every sender and every other change until the transaction ends.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    query = sa.select(campaigns).where(campaigns.c.id == campaign_id)
+    found = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    if found is None:
+        raise NotFound("campaign", campaign_id)
+    return found
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    status: str | None = None,
+    type_: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of campaigns, in the order of `pagination.Order`."""
+    query = sa.select(*_CAMPAIGN)
+    if status is not None:
+        query = query.where(_table.c.status == status)
+    if type_ is not None:
+        query = query.where(_table.c.campaign_type == type_)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+
+
+def update(
+    connection: sa.Connection, campaign_id: UUID, changes: Mapping[str, Any], lead_ids: Sequence[UUID] | None = None
+) -> sa.RowMapping:
+    """Change the given columns only; `lead_ids`, if given, replace all chosen leads.
+
+    Raises:
+        NotFound: there is no such campaign.
+        Conflict: it has started, and more than its name, description and guardrails would change.
+        InvalidInput: as in `create`.
+    """
+    current = _lock(connection, campaign_id)
+    if lead_ids is not None or not changes.keys() <= ALWAYS_CHANGEABLE:
+        if current["status"] not in CHANGEABLE_STATUSES:
+            raise Conflict(
+                f"The campaign is {current['status']}; only its name, description and guardrails can be changed.",
+                status=current["status"],
+            )
+        merged = {**current, **changes}
+        if lead_ids is not None:
+            merged["lead_ids_count"] = len(lead_ids)
+        _check(connection, merged, changes, lead_ids or ())
+        if current["status"] == "scheduled" and merged["start_type"] != "scheduled":
+            raise Conflict("The campaign is scheduled; cancel it, or change scheduled_start_at.", status="scheduled")
+        changes = {**changes, "use_workflow": merged["workflow_id"] is not None}
+        if "batch_ids" in changes:
+            changes["batch_id"] = None
+    if lead_ids is not None:
+        connection.execute(sa.delete(campaign_leads).where(campaign_leads.c.campaign_id == campaign_id))
+        _write_leads(connection, campaign_id, lead_ids)
+    if changes:
+        connection.execute(
+            sa.update(_table).where(_table.c.id == campaign_id).values({**changes, "updated_at": sa.func.now()})
+        )
+    return get(connection, campaign_id)
+
+
+def delete(connection: sa.Connection, campaign_id: UUID, actor: str) -> None:
+    """Delete a campaign that is not under way, and its part of the ledger.
+
+    Raises:
+        NotFound: there is no such campaign.
+        Conflict: it is scheduled, running or paused.
+    """
+    current = _lock(connection, campaign_id)
+    if current["status"] not in DELETABLE_STATUSES:
+        raise Conflict(f"The campaign is {current['status']}; cancel it first.", status=current["status"])
+    connection.execute(sa.delete(_table).where(_table.c.id == campaign_id))
+    audit_log.record(connection, actor, "campaign.delete", "campaign", campaign_id, {"status": current["status"]})
+
+
+def _lock(connection: sa.Connection, campaign_id: UUID) -> sa.RowMapping:
+    # In two statements: the second sees what the one who held the lock has committed.
+    connection.execute(sa.select(_table.c.id).where(_table.c.id == campaign_id).with_for_update())
+    return get(connection, campaign_id)
+
+
+def _write_leads(connection: sa.Connection, campaign_id: UUID, lead_ids: Sequence[UUID]) -> None:
+    if lead_ids:
+        chosen = sa.select(sa.literal(campaign_id, sa.UUID), _unnested(lead_ids))
+        connection.execute(sa.insert(campaign_leads).from_select(["campaign_id", "lead_id"], chosen))
+
+
+def _unnested(ids: Sequence[UUID]) -> sa.ColumnElement[UUID]:
+    return sa.func.unnest(sa.literal(list(dict.fromkeys(ids)), sa.ARRAY(sa.UUID)), type_=sa.UUID)
+
+
+def _check(
+    connection: sa.Connection, campaign: Mapping[str, Any], given: Mapping[str, Any], lead_ids: Sequence[UUID]
+) -> None:
+    """`campaign` is all of it as it would be, `given` what is set now: only that is looked up."""
+    errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
+    if errors:
+        raise InvalidInput("The campaign is not valid.", errors[:MOST_ERRORS])
+
+
+def _misfits(campaign: Mapping[str, Any]) -> Iterator[FieldError]:
+    is_outreach = campaign["campaign_type"] not in TYPES_WITHOUT_AUDIENCE
+    content = ("email_template_id", "workflow_id")
+    chosen = [name for name in content if campaign[name] is not None]
+    if len(chosen) > 1 or (is_outreach and not chosen):
+        for name in content:
+            yield FieldError(name, "exactly one of email_template_id and workflow_id is needed")
+    if is_outreach and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
+        for name in ("batch_ids", "lead_ids"):
+            yield FieldError(name, "at least one lead batch or lead is needed")
+    if (campaign["start_type"] == "scheduled") != (campaign["scheduled_start_at"] is not None):
+        yield FieldError("scheduled_start_at", "is needed with start_type scheduled, and only then")
+
+
+def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequence[UUID]) -> Iterator[FieldError]:
+    wanted = (
+        ("email_template_id", "email template", email_templates, given.get("email_template_id")),
+        ("workflow_id", "workflow", workflows, given.get("workflow_id")),
+        ("batch_ids", "lead batch", lead_batches, given.get("batch_ids")),
+        ("lead_ids", "lead", leads, lead_ids),
+    )
+    for field, kind, table, value in wanted:
+        ids = value if isinstance(value, Sequence) else [value] if value else []
+        if not ids:
+            continue
+        # Held until this campaign is committed, so that whoever deletes one of them sees that it is in use.
+        query = sa.select(table.c.id).where(table.c.id == sa.any_(sa.literal(ids, sa.ARRAY(sa.UUID))))
+        found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
+        for index, id_ in enumerate(ids):
+            if id_ not in found:
+                path = f"{field}.{index}" if isinstance(value, Sequence) else field
+                yield FieldError(path, f"there is no {kind} with the id {id_}")

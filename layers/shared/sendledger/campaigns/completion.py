@@ -1,0 +1,56 @@
+"""Completing campaigns: only when every one of its scheduled emails is terminal.
+
+Reads `scheduled_emails`; writes `campaigns`, `lead_batches` and `audit_log`.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.hold_batches import release_batches
+from sendledger.campaigns.transitions import TRANSITIONS
+from sendledger.core import audit_log
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.tables import campaigns
+
+_COMPLETE = sa.text("""
+    UPDATE campaigns SET status = 'completed', completed_at = now(), updated_at = now()
+    WHERE id = :campaign_id AND status = 'running' AND row_work = '[]'
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'pending')
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'sending')
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
+    """Complete the campaign if every one of its scheduled emails is terminal; returns whether this call did it.
+
+    Called after the results are committed, in a transaction of its own. The lock is one statement and the look another:
+    a statement that waited for the lock would look with the snapshot from before it waited.
+    """
+    with engine.begin() as connection:
+        status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
+        if status not in TRANSITIONS["complete"][0]:
+            return False
+        completed = connection.execute(_COMPLETE, {"campaign_id": campaign_id}).rowcount == 1
+        if completed:
+            release_batches(connection, campaign_id)
+            audit_log.record(connection, SYSTEM, "campaign.complete", "campaign", campaign_id)
+        return completed
+
+
+# OFFSET 0 lets each campaign be looked at by itself. Without, this becomes a join, and a planner whose statistics are
+# from before the emails were scheduled passes over those of all campaigns for each one.
+_FINISHED = sa.text("""
+    SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.row_work = '[]'
+    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending' OFFSET 0)
+    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending' OFFSET 0)
+""")
+
+
+def complete_finished_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
+    """Complete each running campaign that has nothing open: repairs a crash between recording and completing."""
+    with engine.connect() as connection:
+        candidates = list(connection.scalars(_FINISHED))
+    return [campaign_id for campaign_id in candidates if mark_campaign_complete(engine, campaign_id)]

@@ -1,0 +1,125 @@
+"""Guardrails: a campaign whose mail bounces, is complained about or is refused too often pauses itself.
+
+Limits come from the settings; a campaign may have its own. They are looked at only when something bad has been
+recorded, over the campaign's latest emails, and by bounded look-ups. A paused campaign waits for a person; after a
+resume only what was sent since then counts. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Annotated
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field
+
+from sendledger.core.settings import GuardrailSettings
+
+LATEST = 10_000
+"""Emails of a campaign that are looked at, at most; enough to tell 0.1 % from chance."""
+
+
+class Limits(BaseModel):
+    """When a campaign pauses itself; what is left out or null is as in the settings of the deployment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    enabled: Annotated[bool | None, Field(description="False switches the guardrails off.")] = None
+    max_bounce_rate: Annotated[
+        float | None, Field(gt=0, le=1, description="Share of bounces among the latest emails.", examples=[0.05])
+    ] = None
+    max_complaint_rate: Annotated[
+        float | None, Field(gt=0, le=1, description="Share of spam complaints.", examples=[0.001])
+    ] = None
+    min_emails: Annotated[
+        int | None, Field(ge=1, le=LATEST, description="Emails before the shares are looked at.", examples=[50])
+    ] = None
+    window_hours: Annotated[
+        int | None, Field(ge=1, le=720, description="How far back emails count.", examples=[72])
+    ] = None
+    max_provider_errors: Annotated[
+        int | None, Field(ge=1, le=1000, description="Emails in a row that SES may refuse.", examples=[5])
+    ] = None
+
+
+# Emails that SES sent nowhere because they are on its own suppression list count neither for SES nor here; transient
+# bounces say nothing about the list. Complaints and bounces count when they happen, emails when they were sent.
+_RATES = sa.text(f"""
+    WITH c AS (
+        SELECT id, greatest(resumed_at, now() - make_interval(hours => :window_hours)) AS since
+        FROM campaigns WHERE id = :campaign_id AND status = 'running'
+    ), latest AS (
+        SELECT count(*) AS emails, min(sent_at) AT TIME ZONE 'UTC' AS since FROM (
+            SELECT e.sent_at FROM c JOIN emails e ON e.campaign_id = c.id AND e.sent_at >= c.since AT TIME ZONE 'UTC'
+            ORDER BY e.sent_at DESC LIMIT {LATEST}) sent
+    )
+    SELECT latest.emails,
+           count(DISTINCT v.ses_message_id) FILTER (
+               WHERE v.event_type = 'Bounce' AND v.detail ->> 'bounce_type' <> 'Transient'
+                 AND coalesce(v.detail ->> 'bounce_sub_type', '') <> 'OnAccountSuppressionList') AS bounced,
+           count(DISTINCT v.ses_message_id) FILTER (
+               WHERE v.event_type = 'Complaint' AND coalesce(v.detail ->> 'feedback_type', '') <> 'not-spam'
+                 AND coalesce(v.detail ->> 'complaint_sub_type', '') <> 'OnAccountSuppressionList') AS complained
+    FROM latest LEFT JOIN email_events v
+        ON v.campaign_id = :campaign_id AND v.event_type IN ('Bounce', 'Complaint') AND v.occurred_at >= latest.since
+    GROUP BY latest.emails
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+# Fenced and failed: SES was called. What could not be rendered failed before that.
+_ERRORS_IN_A_ROW = sa.text("""
+    SELECT c.id, c.guardrails, (
+        SELECT count(*) FROM (
+            SELECT FROM scheduled_emails e
+            WHERE e.campaign_id = c.id AND e.status = 'failed' AND e.send_started_at IS NOT NULL
+              AND e.failed_at > greatest(c.resumed_at, (SELECT max(sent_at) FROM emails WHERE campaign_id = c.id)
+                                                       AT TIME ZONE 'UTC', '-infinity')
+            LIMIT 1000) failed)
+    FROM campaigns c WHERE c.id = ANY(:campaign_ids) AND c.status = 'running'
+""").bindparams(sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID)))
+
+
+def excessive_rates(engine: sa.Engine, campaign_id: uuid.UUID, settings: GuardrailSettings) -> str | None:
+    """Why the campaign should be paused for its bounces or complaints, in numbers; None while it is within limits."""
+    with engine.connect() as connection:
+        own = connection.scalar(
+            sa.text("SELECT guardrails FROM campaigns WHERE id = :id").bindparams(sa.bindparam("id", type_=sa.UUID)),
+            {"id": campaign_id},
+        )
+        limits = _limits(settings, own)
+        parameters = {"campaign_id": campaign_id, "window_hours": limits.guardrail_window_hours}
+        emails, bounced, complained = connection.execute(_RATES, parameters).one()
+    if not limits.guardrails_enabled or emails < limits.guardrail_min_emails:
+        return None
+    for count, most, what in (
+        (bounced, limits.guardrail_max_bounce_rate, "bounced"),
+        (complained, limits.guardrail_max_complaint_rate, "were reported as spam"),
+    ):
+        if count >= most * emails:
+            share = f"{count} of the latest {emails} emails {what} ({count / emails:.2%})"
+            return f"Paused by a guardrail: {share}; the limit is {most:.2%}."
+    return None
+
+
+def provider_errors(
+    connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
+) -> dict[uuid.UUID, str]:
+    """The campaigns to be paused because SES has refused too many of their emails in a row, with the reason."""
+    ids = list(campaign_ids)
+    reasons: dict[uuid.UUID, str] = {}
+    if not ids:
+        return reasons
+    for campaign_id, own, errors in connection.execute(_ERRORS_IN_A_ROW, {"campaign_ids": ids}):
+        limits = _limits(settings, own)
+        if limits.guardrails_enabled and errors >= limits.guardrail_max_provider_errors:
+            most = limits.guardrail_max_provider_errors
+            reasons[campaign_id] = (
+                f"Paused by a guardrail: SES refused the last {errors} emails in a row; the limit is {most}."
+            )
+    return reasons
+
+
+def _limits(settings: GuardrailSettings, own: dict[str, object] | None) -> GuardrailSettings:
+    given = Limits.model_validate(own or {}).model_dump(exclude_none=True)
+    enabled = {"guardrails_enabled": given.pop("enabled")} if "enabled" in given else {}
+    return settings.model_copy(update=enabled | {f"guardrail_{name}": value for name, value in given.items()})

@@ -1,0 +1,97 @@
+"""Which campaign holds a lead batch: a batch is used by one campaign at a time. Reads and writes `lead_batches`."""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.errors import Conflict
+from sendledger.core.tables import campaigns, lead_batches
+
+
+def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Mark the campaign's batches as used by it.
+
+    Raises:
+        Conflict: another campaign that is running or paused holds one, or one is still being imported or deleted.
+    """
+    # Locked before the look: of two campaigns that start at once the second shall see the first.
+    connection.execute(
+        sa.select(lead_batches.c.id)
+        .where(lead_batches.c.id.in_(_batch_ids(campaign)))
+        .order_by(lead_batches.c.id)
+        .with_for_update(key_share=True)
+    )
+    unready = sa.select(lead_batches.c.id, lead_batches.c.name, lead_batches.c.status).where(
+        lead_batches.c.id.in_(_batch_ids(campaign)), lead_batches.c.status.in_(("pending", "importing", "deleting"))
+    )
+    if (batch := connection.execute(unready.order_by(lead_batches.c.id).limit(1)).first()) is not None:
+        # Its later leads would be left out without anybody noticing.
+        raise Conflict(
+            f"Lead batch {batch.name!r} ({batch.id}) is {batch.status}; start when its import is complete.",
+            lead_batch_id=str(batch.id),
+        )
+    holder = campaigns.alias("holder")
+    held = (
+        connection.execute(
+            sa.select(lead_batches.c.id, lead_batches.c.name, holder.c.id.label("holder"), holder.c.name.label("by"))
+            .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
+            .where(
+                lead_batches.c.id.in_(_batch_ids(campaign)),
+                lead_batches.c.active_campaign_id != campaign["id"],
+                holder.c.status.in_(("running", "paused")),
+            )
+            .order_by(lead_batches.c.id)
+        )
+        .mappings()
+        .first()
+    )
+    if held is not None:
+        raise Conflict(
+            f"Lead batch {held['name']!r} ({held['id']}) is in use by campaign {held['by']!r} ({held['holder']}).",
+            lead_batch_id=str(held["id"]),
+            campaign_id=str(held["holder"]),
+        )
+    connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.id.in_(_batch_ids(campaign)))
+        .values(active_campaign_id=campaign["id"], updated_at=sa.func.now())
+    )
+
+
+def _batch_ids(campaign: sa.RowMapping) -> list[uuid.UUID]:
+    # In one order everywhere, so that two campaigns that share batches cannot wait for each other.
+    return sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])})
+
+
+def release_batches(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    """Let other campaigns use the batches of one that has ended, and write it into their history."""
+    entry = sa.select(
+        sa.func.jsonb_build_array(
+            sa.func.jsonb_build_object(
+                "campaign_id",
+                campaigns.c.id,
+                "name",
+                campaigns.c.name,
+                "status",
+                campaigns.c.status,
+                "started_at",
+                campaigns.c.actual_started_at,
+                "ended_at",
+                sa.func.now(),
+                "emails_sent",
+                campaigns.c.emails_sent_count,
+            )
+        )
+    ).where(campaigns.c.id == campaign_id)
+    connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.active_campaign_id == campaign_id)
+        .values(
+            active_campaign_id=None,
+            campaign_history=lead_batches.c.campaign_history.op("||")(entry.scalar_subquery().cast(JSONB)),
+            updated_at=sa.func.now(),
+        )
+    )

@@ -1,0 +1,66 @@
+"""The late guard: after an outage, what is long overdue waits for a person instead of going out in a burst.
+
+A campaign's own backlog is no outage: at a low SES rate emails wait for hours while the sender works. What counts is
+how long no sender was free to send. After a longer gap than the setting, every running campaign with rows that became
+overdue by more than it is held: `campaigns.late_hold_until` is set, and rows due up to then are not claimed until an
+operator releases or skips them. Reads and writes `sender_state` and `campaigns`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+import sqlalchemy as sa
+
+from sendledger.campaigns import background_work
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict
+from sendledger.core.tables import campaigns
+
+# OFFSET 0: as in campaign_lifecycle's look for finished campaigns.
+_CHECK = sa.text("""
+WITH tick AS (
+    SELECT id, last_tick_at FROM sender_state FOR UPDATE
+), alive AS (
+    UPDATE sender_state s SET last_tick_at = now() FROM tick WHERE s.id = tick.id
+)
+UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
+FROM tick
+WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
+  AND EXISTS (SELECT FROM scheduled_emails e
+              WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after OFFSET 0)
+""").bindparams(sa.bindparam("late_after", type_=sa.Interval))
+
+
+def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> int:
+    """Called by every tick that may send; returns the number of campaigns held."""
+    return connection.execute(_CHECK, {"late_after": late_after}).rowcount
+
+
+def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:
+    """Release (`send`) or `skip` the held rows of a campaign; they are worked off as row work.
+
+    Released rows are due now and go out at the SES rate; later steps keep at least their gap.
+
+    Raises:
+        Conflict: nothing of this campaign is held, or it is paused, so that its rows are not pending.
+    """
+    kind = {"send": "release_late", "skip": "skip_late"}[action]
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        if campaign["late_hold_until"] is None or campaign["status"] not in ("running", "paused"):
+            raise Conflict("No emails of this campaign are held.", status=campaign["status"])
+        if campaign["status"] == "paused":
+            message = "The campaign is paused. What is held stays so when it is resumed: decide then."
+            raise Conflict(message, status="paused")
+        work = [*campaign["row_work"], {"kind": kind, "until": campaign["late_hold_until"].isoformat()}]
+        connection.execute(
+            sa.update(campaigns)
+            .where(campaigns.c.id == campaign_id)
+            .values(row_work=work, late_hold_until=None, updated_at=sa.func.now())
+        )
+        audit_log.record(connection, actor, f"campaign.late_emails.{action}", "campaign", campaign_id)
+        if len(work) == 1:
+            background_work.work_once(connection, campaign_id)

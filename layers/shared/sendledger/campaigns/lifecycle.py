@@ -1,0 +1,341 @@
+"""The life of a campaign: which status may follow which, and what each change does.
+
+    draft → scheduled → running ⇄ paused → completed; cancelled from scheduled, running and paused; failed when it
+    cannot go on; archived is the old application's.
+
+Every change locks the campaign, looks, writes and commits; of two at once one wins and the other gets
+`IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are row work
+(background_work.py). Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger.campaigns import background_work
+from sendledger.campaigns.campaign_steps import snapshot_steps
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.hold_batches import hold_batches, release_batches
+from sendledger.campaigns.schedule_emails import audience_size, leads_left_out, schedule_leads
+from sendledger.campaigns.transitions import check_transition
+from sendledger.core import audit_log
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, NobodyToEmail, SendledgerError
+from sendledger.core.tables import campaign_steps, campaigns
+
+CALL_BUDGET = 2.0
+"""Seconds after which a call begins no further chunk of row work; the next tick of the sender goes on with it."""
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True)
+class StartedCampaign:
+    """What a start did. While `row_work` is not empty the counts still grow and nothing is sent yet."""
+
+    status: str
+    total_leads_targeted: int
+    emails_scheduled_count: int
+    leads_excluded: dict[str, int]
+    scheduled_start_at: dt.datetime | None
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PausedCampaign:
+    """What a pause did; `emails_in_flight` were already on their way to SES and still go out."""
+
+    status: str
+    emails_cancelled: int
+    emails_in_flight: int
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ResumedCampaign:
+    """What a resume did: the rows of the pause are due again, each later by the length of the pause."""
+
+    status: str
+    emails_rescheduled: int
+    shifted_by_seconds: float
+    row_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CancelledCampaign:
+    """What a cancel did; `emails_in_flight` were already on their way to SES and still go out."""
+
+    status: str
+    emails_cancelled: int
+    emails_in_flight: int
+    row_work: list[dict[str, Any]]
+
+
+def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
+    """Start now, or at `scheduled_start_at` where that lies ahead.
+
+    Up to `background_work.ROWS_PER_BUCKET` rows are written in the transaction of the start itself.
+    A larger campaign is running at once. The ticks of the sender write its rows, and it sends when all are written.
+
+    Raises:
+        IllegalTransition: it is not a draft or scheduled.
+        Conflict: a lead batch is held by another campaign.
+        InvalidInput: it cannot be sent: not an outreach campaign, no content, a broken template.
+        NobodyToEmail: every lead is left out; the campaign stays as it was.
+    """
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        check_startable(campaign)
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
+        later = campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]
+        if later and campaign["scheduled_start_at"] > now:
+            status = check_transition("schedule", campaign["status"])
+            _update(connection, campaign_id, status=status, failure_reason=None)
+            audit_log.record(connection, actor, "campaign.schedule", "campaign", campaign_id)
+            return StartedCampaign(status, 0, 0, {}, campaign["scheduled_start_at"], [])
+        _start(connection, campaign, now)
+        audit_log.record(connection, actor, "campaign.start", "campaign", campaign_id)
+    with engine.connect() as connection:
+        campaign = get_campaign(connection, campaign_id)
+    return StartedCampaign(
+        status=campaign["status"],
+        total_leads_targeted=campaign["total_leads_targeted"],
+        emails_scheduled_count=campaign["emails_scheduled_count"],
+        leads_excluded=campaign["leads_excluded"],
+        scheduled_start_at=campaign["scheduled_start_at"],
+        row_work=campaign["row_work"],
+    )
+
+
+def check_startable(campaign: sa.RowMapping) -> None:
+    """Whether its status and its type allow a start.
+
+    Raises:
+        IllegalTransition, InvalidInput
+    """
+    check_transition("start", campaign["status"])
+    if campaign["campaign_type"] in ("lead_generation", "fully_automated"):
+        message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
+        raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
+
+
+def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime) -> None:
+    campaign_id = campaign["id"]
+    hold_batches(connection, campaign)
+    snapshot_steps(connection, campaign)
+    steps = sa.select(sa.func.count()).where(campaign_steps.c.campaign_id == campaign_id)
+    rows = audience_size(connection, campaign) * connection.execute(steps).scalar_one()
+    buckets = max(1, -(-rows // background_work.ROWS_PER_BUCKET))
+    work: list[dict[str, Any]] = []
+    if buckets == 1:
+        scheduled = schedule_leads(connection, campaign, now)
+        leads, emails, left_out = scheduled.leads, scheduled.emails, scheduled.left_out
+        reachable = leads
+    else:
+        leads, emails = 0, 0
+        reachable, left_out = leads_left_out(connection, campaign)
+        work.append({"kind": "schedule", "bucket": 0, "buckets": buckets})
+    if not reachable:
+        raise NobodyToEmail(
+            "Nobody is left to email: every lead of this campaign is left out.", leads_excluded=dict(left_out)
+        )
+    _update(
+        connection,
+        campaign_id,
+        status="running",
+        actual_started_at=now,
+        failure_reason=None,
+        use_workflow=campaign["workflow_id"] is not None,
+        total_leads_targeted=leads,
+        emails_scheduled_count=emails,
+        leads_excluded={} if work else dict(left_out),
+        row_work=work,
+    )
+
+
+def pause_campaign(
+    engine: sa.Engine,
+    campaign_id: uuid.UUID,
+    actor: str = SYSTEM,
+    reason: str | None = None,
+    *,
+    rows_at_once: bool = True,
+) -> PausedCampaign:
+    """Stop sending at once; what is pending becomes cancelled with reason ``paused``, until a resume.
+
+    `reason` is kept as the campaign's `failure_reason` where the system pauses it by itself. Without `rows_at_once` all
+    rows are left to the next tick, for a caller who has no time for them.
+    """
+    began = time.monotonic()
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("pause", campaign["status"])
+        in_flight = _in_flight(connection, campaign_id)
+        work = [*campaign["row_work"], {"kind": "pause"}]
+        _update(
+            connection,
+            campaign_id,
+            status=status,
+            paused_at=sa.func.now(),
+            failure_reason=reason or campaign["failure_reason"],
+            row_work=work,
+        )
+        detail = {"reason": reason} if reason else {}
+        audit_log.record(connection, actor, "campaign.pause", "campaign", campaign_id, detail)
+        if not rows_at_once:
+            return PausedCampaign(status, 0, in_flight, work)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id, began)
+    return PausedCampaign(status, changed + more, in_flight, left)
+
+
+def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> ResumedCampaign:
+    """Go on where the pause stopped: each row later by the length of the pause, so that the gaps are kept."""
+    began = time.monotonic()
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("resume", campaign["status"])
+        shift = connection.scalar(
+            sa.select(
+                sa.extract("epoch", sa.func.now() - sa.func.coalesce(campaigns.c.paused_at, sa.func.now()))
+            ).where(campaigns.c.id == campaign_id)
+        )
+        shift_seconds = float(shift or 0)
+        work = [*campaign["row_work"], {"kind": "resume", "shift_seconds": shift_seconds, "after_id": 0}]
+        _update(
+            connection,
+            campaign_id,
+            status=status,
+            resumed_at=sa.func.now(),
+            failure_reason=None,
+            row_work=work,
+            # What is held moves with its rows, or the pause would have released it.
+            late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
+        )
+        audit_log.record(connection, actor, "campaign.resume", "campaign", campaign_id)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id, began)
+    return ResumedCampaign(status, changed + more, shift_seconds, left)
+
+
+def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CancelledCampaign:
+    """End the campaign for good; what is pending is cancelled and its batches are free."""
+    began = time.monotonic()
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("cancel", campaign["status"])
+        in_flight = _in_flight(connection, campaign_id)
+        # Whatever else was to be done with the rows has lost its sense.
+        work = [{"kind": "cancel"}]
+        _update(connection, campaign_id, status=status, cancelled_at=sa.func.now(), row_work=work)
+        release_batches(connection, campaign_id)
+        audit_log.record(connection, actor, "campaign.cancel", "campaign", campaign_id)
+        changed = _work_in_same_transaction(connection, campaign_id, work)
+    more, left = _work_on(engine, campaign_id, began)
+    return CancelledCampaign(status, changed + more, in_flight, left)
+
+
+def cancel_scheduled_emails(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Cancel every pending row of a campaign whatever its size, in the caller's transaction; returns how many."""
+    get_campaign(connection, campaign_id, lock=True)
+    total = 0
+    while changed := background_work.cancel_pending(connection, campaign_id, "campaign_cancelled"):
+        total += changed
+    return total
+
+
+def start_due_campaigns(
+    engine: sa.Engine, deadline: float = math.inf, check: Callable[[uuid.UUID], None] = lambda campaign_id: None
+) -> list[uuid.UUID]:
+    """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason.
+
+    Begins no further start once `time.monotonic()` passes the deadline. `check` raises for one that must not start.
+    """
+    with engine.connect() as connection:
+        due = list(
+            connection.scalars(
+                sa.select(campaigns.c.id)
+                .where(campaigns.c.status == "scheduled", campaigns.c.scheduled_start_at <= sa.func.now())
+                .order_by(campaigns.c.scheduled_start_at)
+            )
+        )
+    started = []
+    for campaign_id in due:
+        if time.monotonic() >= deadline:
+            break
+        # Another tick may be faster, or somebody cancels it.
+        with contextlib.suppress(IllegalTransition):
+            try:
+                check(campaign_id)
+                start_campaign(engine, campaign_id)
+                started.append(campaign_id)
+            except IllegalTransition:
+                raise
+            except Conflict as conflict:
+                _note(engine, campaign_id, f"Waiting to start: {conflict.detail}")
+            except SendledgerError as error:
+                fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
+            except Exception:
+                # One campaign that cannot be started must not keep the others from being sent.
+                logger.exception("A scheduled start failed", extra={"campaign_id": str(campaign_id)})
+    return started
+
+
+def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+    """End a campaign that cannot go on, with the reason."""
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("fail", campaign["status"])
+        work = [{"kind": "cancel"}]
+        _update(connection, campaign_id, status=status, failed_at=sa.func.now(), failure_reason=reason, row_work=work)
+        release_batches(connection, campaign_id)
+        audit_log.record(connection, SYSTEM, "campaign.fail", "campaign", campaign_id, {"reason": reason})
+        _work_in_same_transaction(connection, campaign_id, work)
+
+
+def _note(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+    with engine.begin() as connection:
+        _update(connection, campaign_id, failure_reason=reason)
+
+
+def _update(connection: sa.Connection, campaign_id: uuid.UUID, **values: Any) -> None:
+    connection.execute(
+        sa.update(campaigns).where(campaigns.c.id == campaign_id).values(updated_at=sa.func.now(), **values)
+    )
+
+
+def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Rows that a sender has fenced: their SES calls may be under way and cannot be called back."""
+    return int(
+        connection.scalar(
+            sa.text("""
+                SELECT count(*) FROM scheduled_emails
+                WHERE campaign_id = :campaign_id AND status = 'sending' AND send_started_at IS NOT NULL
+            """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID)),
+            {"campaign_id": campaign_id},
+        )
+        or 0
+    )
+
+
+def _work_in_same_transaction(connection: sa.Connection, campaign_id: uuid.UUID, work: list[dict[str, Any]]) -> int:
+    """The first chunk, so that status and rows of an ordinary campaign change together; none behind older work."""
+    return background_work.work_once(connection, campaign_id) if len(work) == 1 else 0
+
+
+def _work_on(engine: sa.Engine, campaign_id: uuid.UUID, began: float) -> tuple[int, list[dict[str, Any]]]:
+    """Go on with the row work for the rest of the call's time; returns the rows changed and the work left."""
+    deadline = began + CALL_BUDGET
+    changed = background_work.work_until(engine, campaign_id, deadline) if time.monotonic() < deadline else 0
+    with engine.connect() as connection:
+        return changed, list(get_campaign(connection, campaign_id)["row_work"])

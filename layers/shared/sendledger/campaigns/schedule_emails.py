@@ -1,0 +1,271 @@
+"""Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
+
+Reads `leads`, `campaign_leads`, `suppressions` and the campaign's template or workflow; writes `campaign_steps` (the
+content as it is now), `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The caller owns the
+transaction and has locked the campaign.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.tables import (
+    campaign_steps,
+    campaigns,
+    email_templates,
+    left_out_leads,
+    scheduled_emails,
+)
+
+
+@dataclass(frozen=True)
+class ScheduledLeads:
+    """What one scheduling pass did: leads taken, rows written, leads left out by reason."""
+
+    leads: int
+    emails: int
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+AUDIENCE = """
+    SELECT l.id, l.status, lower(btrim(l.email)) AS address
+    FROM leads l
+    WHERE (l.batch_id = ANY(:batch_ids)
+           OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
+"""
+"""The leads of a campaign's batches and list, with `audience_parameters`; a further condition on `l` may follow."""
+# A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
+REASON_LEFT_OUT = """
+    CASE
+        WHEN coalesce(a.address, '') = '' THEN 'no_address'
+        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{2,}$' OR a.address !~ '^[!-~]+$'
+            THEN 'invalid_address'
+        WHEN a.status IN ('responded', 'not_interested', 'converted', 'invalid') THEN 'lead_' || a.status::text
+        WHEN EXISTS (
+            SELECT FROM suppressions s
+            WHERE s.value IN (a.address, split_part(a.address, '@', 2)) AND s.removed_at IS NULL
+              AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)) THEN 'suppressed'
+    END
+"""
+"""Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
+
+_JUDGED = f"""
+WITH audience AS MATERIALIZED ({AUDIENCE}
+      AND (:buckets = 1
+           OR (mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket
+               -- An address that was edited between two buckets takes its lead from one into the other.
+               AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
+               AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))
+), judged AS (
+    SELECT a.id, a.address, {REASON_LEFT_OUT} AS reason
+    FROM audience a
+), ranked AS (
+    SELECT id, coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                                THEN 'duplicate_address' END) AS reason
+    FROM judged
+)
+"""
+_SCHEDULE = sa.text(
+    _JUDGED
+    + """
+, steps AS (
+    SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
+    FROM campaign_steps WHERE campaign_id = :campaign_id
+), written AS (
+    INSERT INTO scheduled_emails
+        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for)
+    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay
+    FROM ranked r CROSS JOIN steps s WHERE r.reason IS NULL
+), left_out AS (
+    INSERT INTO left_out_leads (campaign_id, lead_id, reason)
+    SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
+    ON CONFLICT (lead_id, campaign_id) DO NOTHING
+)
+SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
+"""
+)
+_AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
+_LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
+_ELSEWHERE = sa.text(
+    _JUDGED
+    + """
+SELECT l.id, count(*) OVER () AS total
+FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
+WHERE r.reason IS NULL AND a.address <> ALL(:names) AND split_part(a.address, '@', 2) <> ALL(:names)
+ORDER BY l.id LIMIT :examples
+"""
+)
+_REACHABLE = sa.text(
+    "DECLARE reachable_leads NO SCROLL CURSOR FOR"
+    + _JUDGED
+    + "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
+)
+_UUIDS = sa.ARRAY(sa.UUID)
+
+
+def audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
+    """The parameters of the statements about an audience, those about a bucket of it included."""
+    batch_ids = list(campaign["batch_ids"])
+    if campaign["batch_id"] is not None:
+        batch_ids.append(campaign["batch_id"])
+    return {"campaign_id": campaign["id"], "batch_ids": batch_ids, "bucket": bucket, "buckets": buckets}
+
+
+def _typed(statement: sa.TextClause) -> sa.TextClause:
+    return statement.bindparams(sa.bindparam("batch_ids", type_=_UUIDS), sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
+    """How many leads the campaign's batches and list hold, before any is left out."""
+    parameters = audience_parameters(campaign, 0, 1)
+    return int(
+        connection.scalar(_typed(_AUDIENCE_SIZE), {name: parameters[name] for name in ("campaign_id", "batch_ids")})
+        or 0
+    )
+
+
+def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[int, Counter[str]]:
+    """How many leads would get mail, and how many would not, by reason; writes nothing."""
+    rows = connection.execute(_typed(_LEFT_OUT), audience_parameters(campaign, 0, 1))
+    counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
+    taken = counts.pop(None, 0)
+    return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+
+
+def leads_elsewhere(
+    connection: sa.Connection, campaign: sa.RowMapping, names: Sequence[str], examples: int
+) -> tuple[int, list[uuid.UUID]]:
+    """How many leads would get mail although neither their address nor its domain is among `names`, and some of them.
+
+    The names are in lower case.
+    """
+    statement = _typed(_ELSEWHERE).bindparams(sa.bindparam("names", type_=sa.ARRAY(sa.Text)))
+    parameters = audience_parameters(campaign, 0, 1) | {"names": list(names), "examples": examples}
+    rows = connection.execute(statement, parameters).all()
+    return rows[0].total if rows else 0, [row.id for row in rows]
+
+
+def reachable_leads(
+    connection: sa.Connection, campaign: sa.RowMapping, chunk: int
+) -> Iterator[Sequence[sa.RowMapping]]:
+    """The leads that a start would write to, in chunks; with a cursor, so that memory does not grow with the audience.
+
+    Used once in a transaction, which closes the cursor when it ends.
+    """
+    connection.execute(_typed(_REACHABLE), audience_parameters(campaign, 0, 1))
+    fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
+    while rows := connection.execute(fetch).mappings().all():
+        yield rows
+
+
+def schedule_leads(
+    connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime, bucket: int = 0, buckets: int = 1
+) -> ScheduledLeads:
+    """Write the rows of one bucket of the audience in one statement; with one bucket, of all of it.
+
+    The leads that are left out are written too, each with the reason.
+
+    Leads are put into buckets by a hash of their address, so that two leads with one address meet in one bucket and
+    the second is left out, however large the audience is. Memory on this side does not grow with the audience.
+    """
+    parameters = audience_parameters(campaign, bucket, buckets)
+    parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
+    statement = _typed(_SCHEDULE).bindparams(
+        sa.bindparam("workflow_id", type_=sa.UUID), sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True))
+    )
+    leads, emails, left_out = 0, 0, Counter[str]()
+    for reason, count, steps in connection.execute(statement, parameters):
+        if reason is None:
+            leads, emails = count, count * steps
+        else:
+            left_out[reason] = count
+    return ScheduledLeads(leads, emails, left_out)
+
+
+def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
+    """Write every future email of a campaign, counted from now: one row per lead, or per lead and step.
+
+    In one transaction with `campaign_lifecycle.start_campaign`'s status change this is a start; alone it is the row
+    work of one. Scheduling a second time violates the ledger's unique key and raises `Conflict`.
+    """
+    campaign = get_campaign(connection, campaign_id)
+    snapshot_steps(connection, campaign)
+    start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    try:
+        with connection.begin_nested():
+            return schedule_leads(connection, campaign, start_at)
+    except sa.exc.DBAPIError as error:
+        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
+            raise Conflict(f"The emails of campaign {campaign_id} are scheduled already.") from error
+        raise
+
+
+def schedule_email_for_lead(
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    lead_id: uuid.UUID,
+    template: uuid.UUID,
+    delay: dt.timedelta,
+    step_number: int = 1,
+) -> int:
+    """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
+
+    Raises:
+        Conflict: the lead has this step already, the step sends another template, or the campaign has ended or rests.
+        NotFound: no such campaign, template or lead.
+    """
+    # Locked, so that it cannot complete without this row.
+    status = get_campaign(connection, campaign_id, lock=True)["status"] or "draft"
+    if status not in ("draft", "scheduled", "running"):
+        raise Conflict(f"Campaign {campaign_id} is {status}; no email can be added to it.", status=status)
+    content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
+    if content is None:
+        raise NotFound("email template", template)
+    write_steps(connection, campaign_id, [step_values(step_number, delay, content)])
+    used = connection.scalar(
+        sa.select(campaign_steps.c.email_template_id).where(
+            campaign_steps.c.campaign_id == campaign_id, campaign_steps.c.step_number == step_number
+        )
+    )
+    if used != template:
+        raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
+    try:
+        with connection.begin_nested():
+            row_id = connection.scalar(
+                sa.insert(scheduled_emails)
+                .values(
+                    campaign_id=campaign_id,
+                    lead_id=lead_id,
+                    template_id=template,
+                    workflow_step_number=step_number,
+                    scheduled_for=sa.func.now() + delay,
+                )
+                .returning(scheduled_emails.c.id)
+            )
+    except sa.exc.DBAPIError as error:
+        if "scheduled_emails_lead_id_fkey" in str(error):
+            raise NotFound("lead", lead_id) from error
+        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
+            raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
+        raise
+    # It gets something after all.
+    left_out = left_out_leads.c
+    connection.execute(
+        sa.delete(left_out_leads).where(left_out.lead_id == lead_id, left_out.campaign_id == campaign_id)
+    )
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(emails_scheduled_count=campaigns.c.emails_scheduled_count + 1)
+    )
+    return int(row_id or 0)

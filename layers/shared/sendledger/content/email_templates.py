@@ -1,0 +1,177 @@
+"""Email templates: what campaigns and workflow steps send. Reads and writes `email_templates`.
+
+A campaign copies its content when it starts, so nothing here changes a campaign that runs. Rendering is imported where
+it is needed: Jinja2 would make every cold start of the API slower, and few requests need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaigns, email_templates, leads, workflow_steps, workflows
+
+if TYPE_CHECKING:
+    from sendledger.content.render_email import RenderedEmail
+
+OPEN_CAMPAIGN_STATUSES = ("draft", "scheduled", "running", "paused", "active")
+MOST_NAMED = 20
+"""How many users of a template an error names."""
+
+_table = email_templates
+_SUMMARY = (
+    _table.c.id,
+    _table.c.name,
+    _table.c.description,
+    _table.c.industry,
+    _table.c.category,
+    _table.c.subject,
+    _table.c.is_active,
+    _table.c.created_at,
+    _table.c.updated_at,
+)
+_CONTENT = (sa.func.nullif(_table.c.body_text, "").label("body_text"), _table.c.body_html)
+
+
+def create(connection: sa.Connection, values: Mapping[str, Any]) -> sa.RowMapping:
+    """Store a template; `values` are columns.
+
+    Raises:
+        InvalidInput: there is no body, or a part is not a valid template.
+    """
+    _check_content(values)
+    return (
+        connection.execute(sa.insert(_table).values(_stored(values)).returning(*_SUMMARY, *_CONTENT)).mappings().one()
+    )
+
+
+def get(connection: sa.Connection, email_template_id: UUID) -> sa.RowMapping:
+    """A template with its bodies; a text that is to be derived from the HTML is None.
+
+    Raises:
+        NotFound: there is no such template.
+    """
+    return _get(connection, sa.select(*_SUMMARY, *_CONTENT), email_template_id)
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    category: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of templates without their bodies, in the order of `pagination.Order`."""
+    query = sa.select(*_SUMMARY)
+    if category is not None:
+        query = query.where(_table.c.category == category)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+
+
+def update(connection: sa.Connection, email_template_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:
+    """Change the given columns only.
+
+    Raises:
+        NotFound: there is no such template.
+        InvalidInput: with the changes it would have no body, or a part is not a valid template.
+    """
+    current = _get(connection, sa.select(*_SUMMARY, *_CONTENT).with_for_update(), email_template_id)
+    if not changes:
+        return current
+    _check_content({**current, **changes})
+    return (
+        connection.execute(
+            sa.update(_table)
+            .where(_table.c.id == email_template_id)
+            .values({**_stored(changes), "updated_at": sa.func.now()})
+            .returning(*_SUMMARY, *_CONTENT)
+        )
+        .mappings()
+        .one()
+    )
+
+
+def delete(connection: sa.Connection, email_template_id: UUID) -> None:
+    """Delete a template that nothing needs any more.
+
+    Raises:
+        NotFound: there is no such template.
+        Conflict: `data` names the workflows and the campaigns, not yet ended, that use it.
+    """
+    # Locked first, looked second: whoever is about to refer to it waits for this lock or has committed.
+    _get(connection, sa.select(_table.c.id).with_for_update(), email_template_id)
+    used_by = {
+        "workflows": sa.select(workflows.c.id, workflows.c.name).where(
+            workflows.c.id.in_(
+                sa.select(workflow_steps.c.workflow_id).where(workflow_steps.c.email_template_id == email_template_id)
+            )
+        ),
+        "campaigns": sa.select(campaigns.c.id, campaigns.c.name).where(
+            campaigns.c.email_template_id == email_template_id, campaigns.c.status.in_(OPEN_CAMPAIGN_STATUSES)
+        ),
+    }
+    users = {
+        kind: [
+            {"id": str(row.id), "name": row.name}
+            for row in connection.execute(query.order_by("name").limit(MOST_NAMED))
+        ]
+        for kind, query in used_by.items()
+    }
+    if any(users.values()):
+        raise Conflict("The email template is in use; it cannot be deleted.", **users)
+    connection.execute(sa.delete(_table).where(_table.c.id == email_template_id))
+
+
+def preview(
+    connection: sa.Connection, email_template_id: UUID, lead: UUID | dict[str, Any], campaign_name: str | None
+) -> RenderedEmail:
+    """What a stored lead, or one with the given fields, would be sent.
+
+    Raises:
+        NotFound: there is no such template.
+        InvalidInput: there is no such lead, or the template cannot be rendered for it.
+    """
+    from sendledger.content.render_email import RenderError, compile_template, lead_variables
+
+    template = get(connection, email_template_id)
+    if isinstance(lead, UUID):
+        found = connection.execute(sa.select(leads).where(leads.c.id == lead)).mappings().one_or_none()
+        if found is None:
+            message = f"there is no lead with the id {lead}"
+            raise InvalidInput("The lead does not exist.", [FieldError("lead_id", message)])
+        lead = dict(found)
+    compiled = compile_template(template["subject"], template["body_text"] or "", template["body_html"])
+    try:
+        return compiled.render(lead_variables(lead, campaign_name or template["name"]))
+    except RenderError as error:
+        raise InvalidInput(f"The template cannot be rendered: {error.message}", reason=error.code) from error
+
+
+def _get(connection: sa.Connection, query: sa.Select[Any], email_template_id: UUID) -> sa.RowMapping:
+    row = connection.execute(query.where(_table.c.id == email_template_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("email template", email_template_id)
+    return row
+
+
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    # The column does not take NULL: an empty text means that it is derived from the HTML when it is sent.
+    return {name: "" if name == "body_text" and value is None else value for name, value in values.items()}
+
+
+def _check_content(values: Mapping[str, Any]) -> None:
+    text, html = values.get("body_text") or "", values.get("body_html") or ""
+    if not text.strip() and not html.strip():
+        message = "one of body_text and body_html is needed"
+        raise InvalidInput(
+            "The template has no body.", [FieldError(name, message) for name in ("body_text", "body_html")]
+        )
+    from sendledger.content.render_email import compile_template
+
+    compile_template(values["subject"], text, html or None)

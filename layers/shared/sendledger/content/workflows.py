@@ -1,0 +1,160 @@
+"""Workflows: the steps that a campaign sends one after the other. Reads and writes `workflows` and `workflow_steps`.
+
+A campaign copies its steps when it starts, so nothing here changes a campaign that runs.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaigns, email_templates, workflow_steps, workflows
+
+MAX_STEPS = 50
+MAX_DELAY = dt.timedelta(days=3650)
+NOT_STARTED_STATUSES = ("draft", "scheduled", "active")
+"""A campaign in one of these still needs its workflow; the old application's `active` has no copy of the steps."""
+MOST_NAMED = 20
+"""How many users of a workflow an error names."""
+
+_SUMMARY = (
+    workflows.c.id,
+    workflows.c.name,
+    workflows.c.description,
+    workflows.c.industry,
+    workflows.c.country,
+    workflows.c.steps_count,
+    workflows.c.is_active,
+    workflows.c.created_at,
+    workflows.c.updated_at,
+)
+_STEP = (
+    workflow_steps.c.step_number,
+    workflow_steps.c.email_template_id,
+    workflow_steps.c.days_after_previous,
+    sa.func.coalesce(
+        workflow_steps.c.delay,
+        sa.func.make_interval(0, 0, 0, sa.func.coalesce(workflow_steps.c.days_after_previous, 0)),
+    ).label("delay"),
+    workflow_steps.c.subject,
+    workflow_steps.c.body,
+)
+
+
+def create(connection: sa.Connection, values: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Store a workflow; `values` and `steps` are columns, a step's `delay` is None if it is given in days.
+
+    Raises:
+        InvalidInput: the steps are not numbered 1, 2, 3, …, a delay is too long or a template does not exist.
+    """
+    _check_steps(connection, steps)
+    workflow_id = connection.scalar(
+        sa.insert(workflows).values({**values, "steps_count": len(steps)}).returning(workflows.c.id)
+    )
+    _insert_steps(connection, workflow_id, steps)
+    return get(connection, workflow_id)
+
+
+def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
+    """A workflow with its `steps`; those of the old application may have an inline subject and body.
+
+    Raises:
+        NotFound: there is no such workflow.
+    """
+    found = connection.execute(sa.select(*_SUMMARY).where(workflows.c.id == workflow_id)).mappings().one_or_none()
+    if found is None:
+        raise NotFound("workflow", workflow_id)
+    query = sa.select(*_STEP).where(workflow_steps.c.workflow_id == workflow_id).order_by(workflow_steps.c.step_number)
+    return {**found, "steps": connection.execute(query).mappings().all()}
+
+
+def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
+    """A page of workflows without their steps, in the order of `pagination.Order`."""
+    return pagination.sorted_page(connection, sa.select(*_SUMMARY), workflows, limit, cursor, sort)
+
+
+def update(
+    connection: sa.Connection,
+    workflow_id: UUID,
+    changes: Mapping[str, Any],
+    steps: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Change the given columns only; `steps`, if given, replace all steps.
+
+    Raises:
+        NotFound: there is no such workflow.
+        InvalidInput: as in `create`.
+    """
+    _lock(connection, workflow_id)
+    if steps is not None:
+        _check_steps(connection, steps)
+        connection.execute(sa.delete(workflow_steps).where(workflow_steps.c.workflow_id == workflow_id))
+        _insert_steps(connection, workflow_id, steps)
+        changes = {**changes, "steps_count": len(steps)}
+    if changes:
+        connection.execute(
+            sa.update(workflows).where(workflows.c.id == workflow_id).values({**changes, "updated_at": sa.func.now()})
+        )
+    return get(connection, workflow_id)
+
+
+def delete(connection: sa.Connection, workflow_id: UUID) -> None:
+    """Delete a workflow and its steps.
+
+    Raises:
+        NotFound: there is no such workflow.
+        Conflict: `data` names the campaigns, not yet started, that use it.
+    """
+    # Locked first, looked second: a campaign that is about to refer to it waits for this lock or has committed.
+    _lock(connection, workflow_id)
+    users = connection.execute(
+        sa.select(campaigns.c.id, campaigns.c.name)
+        .where(campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(NOT_STARTED_STATUSES))
+        .limit(MOST_NAMED)
+    )
+    named = [{"id": str(user.id), "name": user.name} for user in users]
+    if named:
+        raise Conflict("Campaigns that have not started use the workflow; it cannot be deleted.", campaigns=named)
+    connection.execute(sa.delete(workflows).where(workflows.c.id == workflow_id))
+
+
+def _lock(connection: sa.Connection, workflow_id: UUID) -> None:
+    query = sa.select(workflows.c.id).where(workflows.c.id == workflow_id).with_for_update()
+    if connection.scalar(query) is None:
+        raise NotFound("workflow", workflow_id)
+
+
+def _insert_steps(connection: sa.Connection, workflow_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
+    connection.execute(sa.insert(workflow_steps).values([{**step, "workflow_id": workflow_id} for step in steps]))
+
+
+def _check_steps(connection: sa.Connection, steps: Sequence[Mapping[str, Any]]) -> None:
+    errors = list(_wrong_steps(steps))
+    wanted = {step["email_template_id"] for step in steps}
+    # Held until the steps are committed, so that whoever deletes one sees that it is in use.
+    query = sa.select(email_templates.c.id).where(email_templates.c.id.in_(wanted))
+    found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
+    errors += [
+        FieldError(
+            f"steps.{index}.email_template_id", f"there is no email template with the id {step['email_template_id']}"
+        )
+        for index, step in enumerate(steps)
+        if step["email_template_id"] not in found
+    ]
+    if errors:
+        raise InvalidInput("The steps are not valid.", errors)
+
+
+def _wrong_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[FieldError]:
+    if sorted(step["step_number"] for step in steps) != list(range(1, len(steps) + 1)):
+        yield FieldError("steps", f"must have the step numbers 1 to {len(steps)}, each once")
+    for index, step in enumerate(steps):
+        if step["delay"] is not None and step["delay"] > MAX_DELAY:
+            yield FieldError(f"steps.{index}.delay", f"must not be longer than {MAX_DELAY.days} days")

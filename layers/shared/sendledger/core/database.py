@@ -1,0 +1,290 @@
+"""Connections to PostgreSQL: verified TLS, no Nagle delay, bounded waits, UTC.
+
+pg8000's own TLS falls back to plaintext when the server declines and verifies nothing unless it is given a context,
+so the socket is opened, checked and wrapped here and handed over ready for use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import json
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pg8000
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from sendledger.core.errors import SettingsError
+from sendledger.core.settings import DatabaseSettings
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for the TCP connection and the TLS handshake."""
+
+LONGEST_STATEMENT = 50.0
+"""Seconds after which the server ends a statement."""
+
+LONGEST_PAUSE = 10.0
+"""Seconds after which the server ends a transaction in which nothing happens: its client is gone, and its locks keep
+everybody else waiting."""
+
+SOCKET_MARGIN = 10.0
+"""Seconds beyond that without a byte from the server after which a connection counts as lost: a black hole gives no
+error, and the server's own error can so be told from a lost link."""
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
+
+
+def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
+    """An engine for these settings; a lost connection is noticed when it is taken from the pool.
+
+    `longest_statement` is in seconds.
+
+    Raises:
+        SettingsError: the URL is not a PostgreSQL URL, or the certificate authorities cannot be read. Connecting raises
+            it too, where the database offers no TLS or is not the one that it should be.
+    """
+    url = _url(settings)
+    tls = _tls(url, settings)
+    created = sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_timeout=30,
+        hide_parameters=True,  # they are lead data, and errors are logged
+        json_serializer=functools.partial(json.dumps, separators=(",", ":")),
+    )
+    password = _password_source(settings)
+
+    timeout = longest_statement + SOCKET_MARGIN
+
+    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> _Connection:
+        options["startup_params"] = {
+            "TimeZone": "UTC",
+            "statement_timeout": str(int(longest_statement * 1000)),
+            "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
+            # A fence that a crash of the server takes back after SES was called would be an email sent twice.
+            "synchronous_commit": "on",
+        }
+        options["application_name"] = "sendledger"
+        if password is not None:
+            options.update(password())
+        options.pop("sslmode", None)  # read by _tls
+        try:
+            if "unix_sock" in options:
+                return _Connection(ssl_context=False, timeout=timeout, **options)
+            # Wrapped in TLS here, or on this machine only.
+            sock = _open_socket(options["host"], options.get("port") or 5432, tls, timeout)
+            try:
+                return _Connection(ssl_context=False, sock=sock, **options)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            raise pg8000.InterfaceError(f"The database could not be reached: {error}") from error
+
+    sa.event.listen(created, "do_connect", connect)
+    sa.event.listen(created, "handle_error", _give_up_if_out_of_step)
+    return created
+
+
+def _give_up_if_out_of_step(context: sa.ExceptionContext) -> None:
+    """A statement that ended in the middle, at a value that cannot be encoded for example, leaves half a conversation:
+    the next one on that connection would read the answer to this one."""
+    if not isinstance(context.original_exception, pg8000.Error):
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+
+
+class _Connection(pg8000.Connection):  # type: ignore[misc]
+    """pg8000 lets some errors of the socket through as they are, and SQLAlchemy takes only its own for a lost link."""
+
+    _usock: socket.socket | None = None
+    _sock: Any = None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        try:
+            super().__init__(*args, **options)
+        except BaseException:
+            self._close_stream(self._sock)
+            if self._usock is not None:
+                self._usock.close()
+            raise
+
+    def close(self) -> None:
+        # pg8000 closes the socket only, which stays open as long as the stream over it.
+        stream = self._sock
+        try:
+            super().close()
+        finally:
+            self._close_stream(stream)
+
+    @staticmethod
+    def _close_stream(stream: Any) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if stream is not None:
+                stream.close()
+
+    def handle_messages(self, context: Any) -> None:
+        try:
+            super().handle_messages(context)
+        except OSError as error:
+            # The error keeps the socket alive for as long as it is handled, and with it the server's transaction.
+            with contextlib.suppress(OSError):
+                if self._usock is not None:
+                    self._usock.shutdown(socket.SHUT_RDWR)
+            raise pg8000.InterfaceError(f"network error: {error}") from error
+
+
+def _url(settings: DatabaseSettings) -> URL:
+    if not settings.database_url:
+        return URL.create(
+            "postgresql+pg8000",
+            settings.database_user,
+            host=settings.database_host,
+            port=settings.database_port,
+            database=settings.database_name,
+        )
+    try:
+        url = make_url(settings.database_url)
+    except sa.exc.ArgumentError:
+        raise SettingsError("DATABASE_URL: is not a URL such as postgresql://user:password@host/name") from None
+    if url.get_backend_name() != "postgresql":
+        raise SettingsError("DATABASE_URL: is not a postgresql:// URL")
+    url = url.set(drivername="postgresql+pg8000")
+    # libpq's spelling of a Unix socket is the folder as the host.
+    folder = url.query.get("host")
+    if isinstance(folder, str):
+        url = url.difference_update_query(["host"]).update_query_dict({"unix_sock": f"{folder}/.s.PGSQL.5432"})
+    return url
+
+
+class _Tls(NamedTuple):
+    """How to verify the database, and which settings to name if that fails."""
+
+    context: ssl.SSLContext
+    bundle: str | None
+    where: str
+
+    def wrap(self, connection: socket.socket, host: str) -> socket.socket:
+        """Ask the server for TLS, and see whose certificate it has."""
+        connection.sendall(_SSL_REQUEST)
+        answer = connection.recv(1)
+        if answer == b"N":
+            raise SettingsError(f"{self.where}: the database at {host} offers no TLS, and nothing is sent without.")
+        if answer != b"S":
+            raise ConnectionError(f"The database at {host} has ended the connection.")
+        try:
+            return self.context.wrap_socket(connection, server_hostname=host)
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code in _OTHER_NAME:
+                raise SettingsError(f"{self.where}: {error.verify_message}; nothing is sent to it.") from None
+            raise SettingsError(
+                f"DATABASE_CA_BUNDLE: {self.bundle or 'the operating system'} has no authority that vouches for {host} "
+                f"({error.verify_message}); nothing is sent to it."
+            ) from None
+
+
+_OTHER_NAME = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/"""
+
+
+def _tls(url: URL, settings: DatabaseSettings) -> _Tls | None:
+    """None where the traffic stays on this machine or the URL says sslmode=disable."""
+    bundle = settings.database_ca_bundle
+    if "unix_sock" in url.query or url.query.get("sslmode") == "disable" or (_is_loopback(url.host) and not bundle):
+        return None
+    where = "DATABASE_URL" if settings.database_url else "DATABASE_HOST"
+    try:
+        # Read once: Amazon's authorities for RDS are many.
+        return _Tls(ssl.create_default_context(cafile=bundle), bundle, where)
+    except FileNotFoundError:
+        raise SettingsError(
+            f"DATABASE_CA_BUNDLE: there is no {bundle}, and nothing is sent to a database that cannot be verified. "
+            "The layer has Amazon's for RDS at /opt/rds-global-bundle.pem."
+        ) from None
+    except OSError:
+        raise SettingsError(f"DATABASE_CA_BUNDLE: {bundle} is no file of certificates.") from None
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        return host in (None, "localhost") or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _open_socket(host: str, port: int, tls: _Tls | None, timeout: float) -> socket.socket:
+    connection = socket.create_connection((host, port), CONNECT_TIMEOUT)
+    try:
+        # A statement with its parameters is several small writes; Nagle's algorithm would hold them back for 40 ms.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if tls is not None:
+            connection = tls.wrap(connection, host)
+        connection.settimeout(timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]] | None:
+    """How each new connection gets its credentials; None where the URL has them.
+
+    boto3 is imported only here: the API's cold start does not pay for it with IAM authentication switched off.
+    """
+    if settings.database_url:
+        return None
+    if settings.database_iam_auth:
+        import boto3
+
+        rds = boto3.client("rds")
+
+        def iam_token() -> dict[str, str]:
+            # Signed on this machine, valid for 15 minutes: made anew for each connection.
+            token = rds.generate_db_auth_token(
+                DBHostname=settings.database_host, Port=settings.database_port, DBUsername=settings.database_user
+            )
+            return {"user": settings.database_user, "password": token}
+
+        return iam_token
+
+    # Read for each new connection, which is rare, so that a rotated password is picked up.
+    return functools.partial(read_secret, settings.database_secret_arn or "")
+
+
+def read_secret(arn: str) -> dict[str, str]:
+    """The `user` and `password` in a secret of Secrets Manager."""
+    found = json.loads(_secrets_client().get_secret_value(SecretId=arn)["SecretString"])
+    return {"user": found["username"], "password": found["password"]}
+
+
+@functools.cache
+def _secrets_client() -> Any:
+    import boto3
+
+    return boto3.client("secretsmanager")
+
+
+_TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
+"""SQLSTATE classes of errors that pass: connection lost, deadlock or serialization, no resources, lock or shutdown.
+https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+def is_transient(error: sa.exc.DBAPIError) -> bool:
+    """Whether the same transaction may succeed when it is tried again: the link or the server failed, not the work."""
+    # pg8000 raises one class for all that the server says; its fields are in a dictionary, C is the SQLSTATE.
+    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    state = str(fields.get("C", "")) if isinstance(fields, dict) else ""
+    return (
+        error.connection_invalidated or isinstance(error, sa.exc.InterfaceError) or state.startswith(_TRANSIENT_STATES)
+    )

@@ -1,0 +1,174 @@
+"""Keyset pages: a query and a cursor in, one page and the next cursor out; stable while rows are written.
+
+A cursor is opaque to callers: the list, its order and the sort key of the last item, as base64url of JSON. It carries
+no secret and no filter, so the caller repeats the filters and the order with it. A cursor of another list, or of the
+same list in another order, is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core.errors import FieldError, InvalidInput
+
+LARGEST_ID = 2**63 - 1
+NEWEST_FIRST = "-created_at"
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Page:
+    """`next_cursor` is None on the last page."""
+
+    items: Sequence[sa.RowMapping]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of a list: a column of `table`, with - before it downwards; rows that are equal in it go by `id`.
+
+    Rows without a time are older than all others. The column should not change while people turn pages: a row that
+    moves may be seen twice or not at all.
+
+    `within` is a column that has one `value` in the whole list, and an index that has it before the others. It is
+    compared as a range and becomes part of the order, which then only that index has. Compared with = it would not
+    matter to the order, and of a large table the planner may take the index of the id and pass over all other rows.
+    """
+
+    table: sa.Table
+    sort: str = NEWEST_FIRST
+    within: sa.Column[Any] | None = None
+    value: object = None
+
+    def by(self, rows: sa.FromClause | None = None) -> list[sa.ColumnElement[Any]]:
+        """What to order by; `rows` is a selection of the table's columns, if the query reads one."""
+        selected = self.table if rows is None else rows
+        keys = [_not_null(column) for column in self._columns(selected)]
+        if self.within is not None:
+            keys.insert(0, selected.c[self.within.name])
+        return [key.desc() for key in keys] if self._is_downwards else keys
+
+    def after(self, cursor: str | None) -> list[sa.ColumnElement[bool]]:
+        """The conditions of being in the list, on a later page than the one that the cursor is from.
+
+        Raises:
+            InvalidInput: the cursor is not one that a page of this list in this order has returned.
+        """
+        inside = [] if self.within is None else [self.within >= self.value, self.within <= self.value]
+        if cursor is None:
+            return inside
+        columns = self._columns(self.table)
+        match _decode(cursor):
+            case [self.table.name, self.sort, *values] if len(values) == len(columns):
+                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
+            case _:
+                raise _bad_cursor()
+        here = [_not_null(column) for column in columns]
+        if self.within is None:
+            row, end = sa.tuple_(*here), sa.tuple_(*last)
+            return [row < end if self._is_downwards else row > end]
+        # Not < or >: the planner guesses from the first column how many rows are left, and there that would be none.
+        row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
+        return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
+
+    def cursor(self, row: sa.RowMapping) -> str:
+        """The cursor of a page that ends with this row, which has the columns by their names."""
+        key = [row[column.name] for column in self._columns(self.table)]
+        shown = [value.isoformat() if isinstance(value, dt.datetime) else value for value in key]
+        text = json.dumps([self.table.name, self.sort, *shown], default=str, separators=(",", ":"), ensure_ascii=False)
+        return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+    @property
+    def _is_downwards(self) -> bool:
+        return self.sort.startswith("-")
+
+    def _columns(self, rows: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+        name = self.sort.lstrip("-")
+        return [rows.c.id] if name == "id" else [rows.c[name], rows.c.id]
+
+
+def sorted_page(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    table: sa.Table,
+    limit: int,
+    cursor: str | None,
+    sort: str = NEWEST_FIRST,
+) -> Page:
+    """A page of a query that selects `id` of `table`, and the column of it that it is sorted by; see `Order`.
+
+    Raises:
+        InvalidInput: the cursor is not one that a page of this list in this order has returned.
+    """
+    order = Order(table, sort)
+    query = query.where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
+    return page_of(connection.execute(query).mappings().all(), order, limit)
+
+
+def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:
+    """The page that begins with these rows: one more than fit into it, if there are so many."""
+    if len(rows) <= limit:
+        return Page(rows, None)
+    return Page(rows[:limit], order.cursor(rows[limit - 1]))
+
+
+def _not_null(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    return sa.func.coalesce(column, _no_time(column)) if _is_nullable(column) else column
+
+
+def _is_nullable(column: sa.ColumnElement[Any]) -> bool:
+    return bool(getattr(column, "nullable", False))
+
+
+def _no_time(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    # As in the indexes, word for word; the old application's times have no zone.
+    zoned = getattr(column.type, "timezone", False)
+    return sa.literal_column("'-infinity'::timestamptz" if zoned else "'-infinity'::timestamp", column.type)
+
+
+def _literal(column: sa.ColumnElement[Any], value: object) -> sa.ColumnElement[Any]:
+    """Raises:
+    InvalidInput: no value of this column looks like this.
+    """
+    type_ = column.type
+    kind = type_.impl_instance.python_type if isinstance(type_, sa.TypeDecorator) else type_.python_type
+    if value is None and kind is dt.datetime and _is_nullable(column):
+        return _no_time(column)
+    if kind is int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_ID:
+            raise _bad_cursor()
+        return sa.literal(value, type_)
+    if not isinstance(value, str) or _UNSTORABLE.search(value):
+        raise _bad_cursor()
+    try:
+        parsed = dt.datetime.fromisoformat(value) if kind is dt.datetime else UUID(value) if kind is UUID else value
+    except ValueError:
+        raise _bad_cursor() from None
+    if isinstance(parsed, dt.datetime) and parsed.utcoffset() != dt.timedelta(0):
+        raise _bad_cursor()
+    return sa.literal(parsed, type_)
+
+
+def _decode(cursor: str) -> Any:
+    try:
+        decoded = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return json.loads(decoded)
+    except (ValueError, binascii.Error, RecursionError):
+        raise _bad_cursor() from None
+
+
+def _bad_cursor() -> InvalidInput:
+    message = "must be the next_cursor of an earlier page of this list in the same order, unchanged"
+    return InvalidInput("The cursor is not valid.", [FieldError("cursor", message)])

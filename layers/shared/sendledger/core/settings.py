@@ -1,0 +1,281 @@
+"""The settings of each function, read from environment variables once and checked at start.
+
+The only place that reads the environment. A missing or bad variable raises `SettingsError` naming it.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import os
+import re
+from collections.abc import Callable, Mapping
+from email.utils import parseaddr
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    AliasGenerator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from sendledger.core.errors import SettingsError
+from sendledger.core.signed_tokens import TokenKey, TokenKeys
+
+
+def _mailbox(value: str) -> str:
+    address = parseaddr(value)[1]
+    if "@" not in address or not address.isascii():
+        raise ValueError("must be an address such as Ann <ann@example.com>")
+    return value
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    on_this_machine = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1")
+    if not (parts.scheme == "https" or on_this_machine) or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https:// URL without a query, such as https://mail.example.com")
+    if not re.fullmatch(r"[!-~]{1,200}", value):
+        raise ValueError("must have at most 200 characters, all of them printable ASCII")
+    return value.rstrip("/")
+
+
+def _issuer(value: str) -> str:
+    # As it is: tokens must say exactly this, and whether it ends with a slash is the issuer's choice.
+    _public_url(value)
+    return value
+
+
+def _token_keys(value: Any) -> TokenKeys:
+    keys = []
+    for part in str(value).split(","):
+        id_, _, secret = part.strip().partition(":")
+        try:
+            decoded = base64.b64decode(secret, validate=True)
+        except ValueError:
+            decoded = b""
+        if not re.fullmatch(r"[a-z0-9]{1,8}", id_) or len(decoded) < 32:
+            # Says nothing of what it was: this text is logged.
+            raise ValueError(
+                "must be <id>:<secret>[,<id>:<secret>…] with ids of 1 to 8 lower-case letters and digits and secrets "
+                "of 32 or more bytes in base64"
+            )
+        keys.append(TokenKey(id_, decoded))
+    if len({key.id for key in keys}) < len(keys):
+        raise ValueError("has the same id twice")
+    return TokenKeys(keys)
+
+
+def _test_recipients(value: Any) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in str(value).split(",") if part.strip())
+    for part in found:
+        if not re.fullmatch(r"(?:\*|[^@*?\s]+)@[a-z0-9-]+(\.[a-z0-9-]+)+", part) or part != part.lower():
+            raise ValueError("must be lower-case addresses or whole domains: ann@example.com,*@example.org")
+    return found
+
+
+def at_cold_start(*readers: Callable[[], object], environ: Mapping[str, str] = os.environ) -> None:
+    """Call them now if this is Lambda: what is wrong with the settings then fails the start, with no event to lose.
+
+    Tests and tools load the same modules without their environment; `AWS_LAMBDA_RUNTIME_API` is always there in Lambda:
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
+    """
+    if "AWS_LAMBDA_RUNTIME_API" in environ:
+        for read in readers:
+            read()
+
+
+Mailbox = Annotated[str, AfterValidator(_mailbox)]
+TestRecipients = Annotated[tuple[str, ...], BeforeValidator(_test_recipients)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
+StopOnReply = Literal["campaign", "all"]
+"""Whether a reply ends the mail of its campaign only, or of every campaign."""
+Keys = Annotated[TokenKeys, BeforeValidator(_token_keys)]
+PostalAddress = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$", max_length=190)]
+
+
+class _Settings(BaseModel):
+    """Fields are read from the environment variable of the same name in upper case; empty means not set."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=AliasGenerator(validation_alias=str.upper),
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a function needs one or two of the classes below
+    )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        try:
+            return cls.model_validate({name: value for name, value in environ.items() if value != ""})
+        except ValidationError as error:
+            problems = [
+                f"{'.'.join(str(part) for part in problem['loc'])}: "
+                f"{'is not set' if problem['type'] == 'missing' else problem['msg']}"
+                for problem in error.errors(include_input=False, include_url=False)
+            ]
+            # From None: the chained error would print the values, and a database URL holds a password.
+            raise SettingsError(f"Bad settings: {'; '.join(problems)}") from None
+
+
+class DatabaseSettings(_Settings):
+    """Where the database is: `DATABASE_URL`, or host, name and user with IAM authentication or a secret."""
+
+    database_url: str | None = Field(None, repr=False)
+    database_host: str | None = None
+    database_port: int = 5432
+    database_name: str = "sendledger"
+    database_user: str = "sendledger"
+    database_iam_auth: bool = False
+    database_secret_arn: str | None = None
+    database_ca_bundle: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if not self.database_url and not self.database_host:
+            raise ValueError("set DATABASE_URL or DATABASE_HOST")
+        if self.database_host and not self.database_url and not (self.database_iam_auth or self.database_secret_arn):
+            raise ValueError("with DATABASE_HOST set DATABASE_IAM_AUTH=true or DATABASE_SECRET_ARN")
+        return self
+
+
+class MailSettings(_Settings):
+    """What every campaign mail carries besides its text."""
+
+    # Where unsubscribe links lead: the address under which recipients reach /u/….
+    public_url: PublicUrl | None = None
+    # The first signs links and reply addresses; each one verifies what it has signed, so that old links go on working.
+    unsubscribe_keys: Keys | None = Field(None, repr=False)
+    # Of the sender, for the footer.
+    postal_address: PostalAddress | None = None
+    # Where SES receives mail for us; without it answers are matched by their headers and addresses only.
+    reply_domain: Domain | None = None
+
+    @model_validator(mode="after")
+    def _tokens_can_be_signed(self) -> Self:
+        if (self.public_url or self.reply_domain) and self.unsubscribe_keys is None:
+            raise ValueError("with PUBLIC_URL or REPLY_DOMAIN set UNSUBSCRIBE_KEYS")
+        return self
+
+
+class GuardrailSettings(_Settings):
+    """When a campaign pauses itself; a campaign may have limits of its own."""
+
+    guardrails_enabled: bool = True
+    # SES puts an account under review at 5 % bounces; Gmail and Yahoo want complaints below 0.1 %.
+    guardrail_max_bounce_rate: float = Field(0.05, gt=0, le=1)
+    guardrail_max_complaint_rate: float = Field(0.001, gt=0, le=1)
+    guardrail_min_emails: int = Field(50, ge=1)
+    # Complaints come in for days.
+    guardrail_window_hours: int = Field(72, ge=1, le=720)
+    guardrail_max_provider_errors: int = Field(5, ge=1)
+
+
+class SenderSettings(MailSettings, GuardrailSettings):
+    """What the sender needs besides the database."""
+
+    deployment_id: str
+    sender_from_address: Mailbox
+    ses_configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    # Senders that may run at once; they share the SES rate through the database.
+    sender_concurrency: int = Field(1, ge=1, le=100)
+    # The part of MaxSendRate that is used: other mail of the account needs some, and SES's clock is not ours.
+    sender_rate_safety: float = Field(0.95, gt=0, le=1)
+    # What one sender can be expected to send in a second; with more due, further senders are started.
+    sender_capacity_per_second: int = Field(500, ge=1)
+    # Calls under way at once, at most. More are of use only where SES is slow for its rate.
+    sender_threads: int = Field(128, ge=1, le=512)
+    late_after_minutes: int = Field(360, ge=1)
+
+    @property
+    def late_after(self) -> dt.timedelta:
+        return dt.timedelta(minutes=self.late_after_minutes)
+
+
+class ApiSettings(MailSettings):
+    """What the API needs besides the database."""
+
+    # Whether this deployment is the one that sends.
+    deployment_id: str | None = None
+    # For the preflight: what the sender will use.
+    sender_from_address: Mailbox | None = None
+    # The domain or address that the sender's role lets it send for.
+    ses_identity: str | None = None
+    ses_configuration_set: str | None = None
+    sender_rate_safety: float = Field(0.95, gt=0, le=1)
+    stop_on_reply: StopOnReply = "all"
+    # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
+    sender_function_name: str | None = None
+    # Who may get test emails.
+    test_send_addresses: TestRecipients = ()
+
+
+class TokenSettings(_Settings):
+    """Whose tokens the API takes besides its own keys, verified by API Gateway; nobody's without an issuer."""
+
+    jwt_issuer: Issuer | None = None
+    # The claim that gives a caller the role, and what stands before the role in it.
+    jwt_role_claim: str | None = None
+    jwt_role_prefix: str = ""
+
+    @model_validator(mode="after")
+    def _roles_can_be_read(self) -> Self:
+        if self.jwt_issuer is not None and self.jwt_role_claim is None:
+            raise ValueError("with JWT_ISSUER set JWT_ROLE_CLAIM")
+        return self
+
+
+class ExportSettings(_Settings):
+    """Where exports are written to."""
+
+    file_bucket: str
+
+
+class FileSettings(ExportSettings):
+    """What the API needs for files that do not fit into a request or an answer."""
+
+    # Told that there is work; without their names they find it with their schedules.
+    lead_import_function_name: str | None = None
+    export_function_name: str | None = None
+
+
+class UnsubscribeSettings(_Settings):
+    """What the public Lambda needs besides the database."""
+
+    unsubscribe_keys: Keys = Field(repr=False)
+
+
+class ReplySettings(MailSettings):
+    """What the receiver of replies needs besides the database."""
+
+    stop_on_reply: StopOnReply = "all"
+
+
+class MigrateSettings(_Settings):
+    """What the function that migrates needs besides the database."""
+
+    # Where each kind of function logs in as a user of its own, their names begin with this; see database_roles.py.
+    database_user_prefix: str | None = None
+
+
+class MigrationTriggerSettings(_Settings):
+    """Whom the function that CloudFormation calls has to call, and the secret of the database's administrator."""
+
+    migrate_function_name: str
+    # Only of a database that the stack has made.
+    database_admin_secret_arn: str | None = None
+
+
+class SesEventsSettings(GuardrailSettings):
+    """Whose events are taken in: those of this account's emails with this configuration set."""
+
+    ses_account_id: str = Field(pattern=r"^[0-9]{12}$")
+    ses_configuration_set: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")

@@ -1,0 +1,79 @@
+"""The schema as SQLAlchemy Core, one file for each noun; Alembic compares the database with these tables."""
+
+from sendledger.core.tables.access import api_keys, audit_log, idempotency_keys
+from sendledger.core.tables.base import (
+    API_KEY_ROLES,
+    CAMPAIGN_STATUSES,
+    CAMPAIGN_TYPES,
+    COUNTED,
+    DELIVERY_STATUSES,
+    EMAIL_EVENT_TYPES,
+    EMAIL_STATUSES,
+    EXPORT_KINDS,
+    EXPORT_STATUSES,
+    LEAD_BATCH_STATUSES,
+    LEAD_STATUSES,
+    LEFT_OUT_REASONS,
+    SCHEDULED_EMAIL_STATUSES,
+    SCHEMA_REVISION,
+    TEMPLATE_CATEGORIES,
+    TERMINAL_STATUSES,
+    UtcTimestamp,
+    metadata,
+)
+from sendledger.core.tables.campaigns import (
+    adopted_campaigns,
+    campaign_counts,
+    campaign_leads,
+    campaign_steps,
+    campaigns,
+    left_out_leads,
+)
+from sendledger.core.tables.content import email_templates, workflow_steps, workflows
+from sendledger.core.tables.exports import exports
+from sendledger.core.tables.feedback import email_events, replies, suppressions, unsubscribes
+from sendledger.core.tables.leads import lead_batches, leads
+from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state
+
+__all__ = [
+    "API_KEY_ROLES",
+    "CAMPAIGN_STATUSES",
+    "CAMPAIGN_TYPES",
+    "COUNTED",
+    "DELIVERY_STATUSES",
+    "EMAIL_EVENT_TYPES",
+    "EMAIL_STATUSES",
+    "EXPORT_KINDS",
+    "EXPORT_STATUSES",
+    "LEAD_BATCH_STATUSES",
+    "LEAD_STATUSES",
+    "LEFT_OUT_REASONS",
+    "SCHEDULED_EMAIL_STATUSES",
+    "SCHEMA_REVISION",
+    "TEMPLATE_CATEGORIES",
+    "TERMINAL_STATUSES",
+    "UtcTimestamp",
+    "adopted_campaigns",
+    "api_keys",
+    "audit_log",
+    "campaign_counts",
+    "campaign_leads",
+    "campaign_steps",
+    "campaigns",
+    "email_events",
+    "email_templates",
+    "emails",
+    "exports",
+    "idempotency_keys",
+    "lead_batches",
+    "leads",
+    "left_out_leads",
+    "metadata",
+    "replies",
+    "scheduled_emails",
+    "sender_state",
+    "suppressions",
+    "unsubscribes",
+    "workflow_steps",
+    "workflows",
+]

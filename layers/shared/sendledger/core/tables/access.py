@@ -1,0 +1,54 @@
+"""Tables of API keys, the audit log and idempotency keys."""
+
+from __future__ import annotations
+
+from sqlalchemy import UUID, BigInteger, CheckConstraint, Column, Identity, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.tables.base import API_KEY_ROLES, RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("name", Text, nullable=False),
+    # SHA-256 of the key, hex. A key carries 256 random bits, so a slow hash would add nothing.
+    Column("key_hash", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    required_timestamp("created_at"),
+    Column("expires_at", TIMESTAMPTZ),
+    Column("last_used_at", TIMESTAMPTZ),
+    Column("revoked_at", TIMESTAMPTZ),
+    CheckConstraint(one_of("role", API_KEY_ROLES), name="role"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    required_timestamp("occurred_at"),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("entity_type", Text, nullable=False),
+    Column("entity_id", Text, nullable=False),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    Index("audit_log_entity_type_entity_id_id_idx", "entity_type", "entity_id", "id"),
+    Index("audit_log_entity_id_id_idx", "entity_id", "id"),
+    Index("audit_log_actor_id_idx", "actor", "id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    # From when API keys were the only callers: the release before this one knows it by no other name.
+    Column("api_key_id", UUID, key="caller_id", primary_key=True),
+    Column("key", Text, primary_key=True),
+    # SHA-256 of method, path, query and body, hex.
+    Column("request_hash", Text, nullable=False),
+    required_timestamp("started_at"),
+    # NULL while the request is being worked on.
+    Column("status", Integer),
+    Column("answer", JSONB(none_as_null=True)),
+    CheckConstraint("(status IS NULL) = (answer IS NULL)", name="answered"),
+    Index("idempotency_keys_started_at_idx", "started_at"),
+)

@@ -1,0 +1,224 @@
+"""Tables of campaigns, what they send and to whom, and their counts."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    UUID,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Interval,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.tables.base import (
+    CAMPAIGN_STATUSES,
+    CAMPAIGN_TYPES,
+    COUNTED,
+    LEFT_OUT_REASONS,
+    NOW,
+    RANDOM_UUID,
+    TIMESTAMPTZ,
+    UtcTimestamp,
+    existing_enum,
+    metadata,
+    one_of,
+    required_timestamp,
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("name", String(255), nullable=False),
+    Column("description", Text),
+    Column("industry", String(100)),
+    Column("target_countries", ARRAY(String(100))),
+    Column("target_cities", ARRAY(String(100))),
+    Column("company_size", String(50)),
+    Column("leads_per_day", Integer, server_default=text("50")),
+    Column("email_template_id", UUID),
+    Column("follow_up_enabled", Boolean, server_default=text("true")),
+    Column("follow_up_1_delay_days", Integer, server_default=text("3")),
+    Column("follow_up_2_delay_days", Integer, server_default=text("5")),
+    Column("status", Text, server_default=text("'draft'")),
+    Column("schedule_type", existing_enum("schedule_type"), server_default=text("'manual'")),
+    Column("schedule_time", String(10)),
+    Column("start_date", UtcTimestamp),
+    Column("end_date", UtcTimestamp),
+    Column("uses_linkedin", Boolean, server_default=text("false")),
+    Column("uses_apollo", Boolean, server_default=text("false")),
+    Column("uses_people_dl", Boolean, server_default=text("false")),
+    Column("uses_google_places", Boolean, server_default=text("false")),
+    Column("uses_web_scraping", Boolean, server_default=text("false")),
+    Column("leads_generated", Integer, server_default=text("0")),
+    Column("emails_sent", Integer, server_default=text("0")),
+    Column("emails_opened", Integer, server_default=text("0")),
+    Column("emails_clicked", Integer, server_default=text("0")),
+    Column("responses_received", Integer, server_default=text("0")),
+    Column("last_run_at", UtcTimestamp),
+    Column("created_at", UtcTimestamp, server_default=NOW),
+    Column("updated_at", UtcTimestamp, server_default=NOW),
+    Column("campaign_type", String(50), server_default=text("'outreach'")),
+    Column("batch_id", UUID),
+    Column(
+        "workflow_id",
+        UUID,
+        ForeignKey("workflows.id", ondelete="SET NULL", name="campaigns_workflow_id_workflows_id_fk"),
+    ),
+    Column("lead_sources", ARRAY(Text)),
+    Column("max_results_per_run", Integer),
+    Column("batch_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    Column("use_workflow", Boolean, nullable=False, server_default=text("false")),
+    Column("is_recurring", Boolean, nullable=False, server_default=text("false")),
+    Column("recurring_interval", Text),
+    Column("next_run_at", TIMESTAMPTZ),
+    Column("outreach_delay_days", Integer, nullable=False, server_default=text("0")),
+    Column("from_address", Text),
+    Column("reply_to_address", Text),
+    Column("start_type", Text, nullable=False, server_default=text("'manual'")),
+    Column("scheduled_start_at", TIMESTAMPTZ),
+    Column("actual_started_at", TIMESTAMPTZ),
+    Column("paused_at", TIMESTAMPTZ),
+    Column("resumed_at", TIMESTAMPTZ),
+    Column("completed_at", TIMESTAMPTZ),
+    Column("cancelled_at", TIMESTAMPTZ),
+    Column("failed_at", TIMESTAMPTZ),
+    Column("failure_reason", Text),
+    Column("total_leads_targeted", Integer, nullable=False, server_default=text("0")),
+    Column("emails_scheduled_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_sent_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_failed_count", Integer, nullable=False, server_default=text("0")),
+    Column("current_workflow_step", Integer, nullable=False, server_default=text("0")),
+    # Leads that start left out, by reason: {"suppressed": 3, …}.
+    Column("leads_excluded", JSONB, nullable=False, server_default=text("'{}'")),
+    # Emails with at least one event of the kind, so that a rate is never above 1; opens and clicks by people only.
+    Column("emails_delivered_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_bounced_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_complained_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_opened_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_clicked_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_unsubscribed_count", Integer, nullable=False, server_default=text("0")),
+    Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
+    # It may start although no postal address is set for the footer.
+    Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
+    # Where this campaign's limits differ from the settings; see guardrails.py.
+    Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
+    # Row work that the status change has not caught up with yet, oldest first; see background_work.py.
+    Column("row_work", JSONB, nullable=False, server_default=text("'[]'")),
+    # Rows that were due at or before this time wait for an operator; see late_emails.py.
+    Column("late_hold_until", TIMESTAMPTZ),
+    CheckConstraint(one_of("status", CAMPAIGN_STATUSES), name="status"),
+    CheckConstraint(one_of("campaign_type", CAMPAIGN_TYPES), name="campaign_type"),
+    CheckConstraint("start_type IN ('manual', 'scheduled')", name="start_type"),
+    CheckConstraint(
+        "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"
+    ),
+    CheckConstraint("status <> 'completed' OR row_work = '[]'", name="completed_without_row_work"),
+    Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
+)
+
+adopted_campaigns = Table(
+    "adopted_campaigns",
+    metadata,
+    # Campaigns of an existing installation that were taken over; see run.py.
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    required_timestamp("adopted_at"),
+    # The old columns that were changed, as they were: {"status": "active", "campaign_type": null, "workflow_id": null}.
+    Column("before", JSONB, nullable=False),
+)
+
+campaign_leads = Table(
+    "campaign_leads",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column(
+        "campaign_id",
+        UUID,
+        ForeignKey("campaigns.id", ondelete="CASCADE", name="campaign_leads_campaign_id_campaigns_id_fk"),
+        nullable=False,
+    ),
+    Column(
+        "lead_id",
+        UUID,
+        ForeignKey("leads.id", ondelete="CASCADE", name="campaign_leads_lead_id_leads_id_fk"),
+        nullable=False,
+    ),
+    Column("added_at", UtcTimestamp, server_default=NOW),
+    Column("processed", Boolean, server_default=text("false")),
+    Column("processed_at", UtcTimestamp),
+    Index("campaign_leads_campaign_id_lead_id_idx", "campaign_id", "lead_id"),
+    Index("campaign_leads_lead_id_idx", "lead_id"),
+)
+
+campaign_steps = Table(
+    "campaign_steps",
+    metadata,
+    # What a started campaign sends: the content of each step as it was at the start. Templates may change afterwards.
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    Column("step_number", Integer, primary_key=True),
+    Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="SET NULL")),
+    Column("delay", Interval, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body_text", Text, nullable=False),
+    Column("body_html", Text),
+    required_timestamp("created_at"),
+    CheckConstraint("step_number > 0", name="step_number_positive"),
+    CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
+)
+
+left_out_leads = Table(
+    "left_out_leads",
+    metadata,
+    # The leads of its audience that the start of a campaign left out, and why; see schedule_emails.py.
+    Column("id", BigInteger, Identity(always=True), nullable=False),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    # NULL once the lead was deleted or erased: the row stays, anonymous.
+    Column("lead_id", UUID, ForeignKey("leads.id", ondelete="SET NULL")),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("campaign_id", "reason", "id"),
+    # Lead first, as in the ledger: it backs the foreign key.
+    UniqueConstraint("lead_id", "campaign_id"),
+    CheckConstraint(one_of("reason", LEFT_OUT_REASONS), name="reason"),
+)
+
+campaign_counts = Table(
+    "campaign_counts",
+    metadata,
+    # How many scheduled emails have which status, and emails which fate: the sum of the rows; see campaign_counts.py.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("what", Text, nullable=False),
+    # 0: of no step.
+    Column("step_number", Integer, nullable=False, server_default=text("0")),
+    # The hour in which it happened, for what has a time.
+    Column("hour", TIMESTAMPTZ, nullable=False, server_default=text("'-infinity'")),
+    Column("count", BigInteger, nullable=False),
+    # False: a change that is still to be added to its total.
+    Column("is_total", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint(one_of("what", COUNTED), name="what"),
+    Index(
+        "campaign_counts_total_key",
+        "campaign_id",
+        "what",
+        "step_number",
+        "hour",
+        unique=True,
+        postgresql_where=text("is_total"),
+    ),
+    Index("campaign_counts_campaign_id_idx", "campaign_id"),
+    Index("campaign_counts_change_idx", "id", postgresql_where=text("NOT is_total")),
+    Index("campaign_counts_hour_idx", "hour", postgresql_where=text("hour > '-infinity'")),
+)

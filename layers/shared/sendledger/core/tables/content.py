@@ -1,0 +1,81 @@
+"""Tables of email templates and workflows."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    UUID,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Interval,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.tables.base import NOW, RANDOM_UUID, TIMESTAMPTZ, UtcTimestamp, existing_enum, metadata
+
+email_templates = Table(
+    "email_templates",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("name", String(255), nullable=False),
+    Column("description", Text),
+    Column("industry", String(100)),
+    Column("follow_up_stage", String(50), server_default=text("'initial'")),
+    Column("subject", String(500), nullable=False),
+    Column("body_text", Text, nullable=False),
+    Column("body_html", Text),
+    Column("variables", JSONB),
+    Column("is_active", Boolean, server_default=text("true")),
+    Column("is_default", Boolean, server_default=text("false")),
+    Column("created_at", UtcTimestamp, server_default=NOW),
+    Column("updated_at", UtcTimestamp, server_default=NOW),
+    Column("category", existing_enum("template_category"), server_default=text("'general'")),
+    Column("usage_count", Integer, server_default=text("0")),
+)
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("name", String(255), nullable=False),
+    Column("description", Text),
+    Column("steps_count", Integer, server_default=text("1")),
+    Column("industry", String(100)),
+    Column("country", String(100)),
+    Column("ai_instructions", Text),
+    Column("is_active", Boolean, server_default=text("true")),
+    Column("usage_count", Integer, server_default=text("0")),
+    Column("created_at", UtcTimestamp, server_default=NOW),
+    Column("updated_at", UtcTimestamp, server_default=NOW),
+)
+
+workflow_steps = Table(
+    "workflow_steps",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column(
+        "workflow_id",
+        UUID,
+        ForeignKey("workflows.id", ondelete="CASCADE", name="workflow_steps_workflow_id_workflows_id_fk"),
+        nullable=False,
+    ),
+    Column("step_number", Integer, nullable=False),
+    Column("days_after_previous", Integer, server_default=text("0")),
+    Column("subject", String(500)),
+    Column("body", Text),
+    Column("created_at", UtcTimestamp, server_default=NOW),
+    Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="RESTRICT")),
+    # A delay in other units than days. Without it days_after_previous counts.
+    Column("delay", Interval),
+    Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
+    CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
+    CheckConstraint("email_template_id IS NOT NULL OR (subject IS NOT NULL AND body IS NOT NULL)", name="has_content"),
+    Index("workflow_steps_workflow_id_idx", "workflow_id"),
+)

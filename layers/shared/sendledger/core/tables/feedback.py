@@ -1,0 +1,132 @@
+"""Tables of what comes back: SES events, suppressions, unsubscribes and replies."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.tables.base import (
+    EMAIL_EVENT_TYPES,
+    RANDOM_UUID,
+    TIMESTAMPTZ,
+    metadata,
+    one_of,
+    required_timestamp,
+)
+
+suppressions = Table(
+    "suppressions",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    # A lower-case address, or a bare lower-case domain (an address has an @, a domain has none).
+    Column("value", Text, nullable=False),
+    # NULL: from every campaign.
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE")),
+    Column("reason", Text, nullable=False),
+    Column("note", Text),
+    Column("created_by", Text),
+    required_timestamp("created_at"),
+    Column("removed_at", TIMESTAMPTZ),
+    Column("removed_by", Text),
+    Column("removal_reason", Text),
+    CheckConstraint("value = lower(value) AND value <> ''", name="value_lower_case"),
+    CheckConstraint(
+        "reason IN ('bounce', 'transient_bounces', 'complaint', 'unsubscribe', 'manual', 'import')", name="reason"
+    ),
+    Index(
+        "suppressions_active_key",
+        "value",
+        text("coalesce(campaign_id, '00000000-0000-0000-0000-000000000000')"),
+        unique=True,
+        postgresql_where=text("removed_at IS NULL"),
+    ),
+    Index("suppressions_newest_idx", "created_at", "id"),
+)
+
+email_events = Table(
+    "email_events",
+    metadata,
+    # What SES has reported, once each. It outlives the emails, leads and campaigns that it speaks of: no foreign keys.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    # The same for the same event, however often and under whatever EventBridge id it arrives; see read_ses_events.py.
+    Column("event_key", Text, nullable=False, unique=True),
+    Column("scheduled_email_id", BigInteger),
+    Column("email_id", UUID),
+    Column("campaign_id", UUID),
+    Column("lead_id", UUID),
+    Column("ses_message_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("occurred_at", TIMESTAMPTZ, nullable=False),
+    required_timestamp("received_at"),
+    # An open or click by a privacy proxy or a scanner, not by a person.
+    Column("is_machine", Boolean, nullable=False, server_default=text("false")),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
+    CheckConstraint(one_of("event_type", EMAIL_EVENT_TYPES), name="event_type"),
+    Index("email_events_scheduled_email_id_idx", "scheduled_email_id"),
+    Index("email_events_lead_id_occurred_at_idx", "lead_id", "occurred_at"),
+    Index(
+        "email_events_complaints_idx",
+        "campaign_id",
+        "occurred_at",
+        postgresql_where=text("event_type IN ('Bounce', 'Complaint')"),
+    ),
+)
+
+unsubscribes = Table(
+    "unsubscribes",
+    metadata,
+    # Who opted out by the link in which email, once per lead and campaign. The proof outlives both: no foreign keys.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("lead_id", UUID, nullable=False),
+    Column("campaign_id", UUID, nullable=False),
+    Column("scheduled_email_id", BigInteger, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("method", Text, nullable=False),
+    required_timestamp("created_at"),
+    Column("undone_at", TIMESTAMPTZ),
+    CheckConstraint("scope IN ('campaign', 'everything')", name="scope"),
+    CheckConstraint("method IN ('one_click', 'page')", name="method"),
+    Index("unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    # The message's own id, or a hash of its content: a message that comes twice is one reply.
+    Column("message_id", Text, nullable=False, unique=True),
+    Column("source", Text, nullable=False),
+    Column("from_address", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("body_text", Text, nullable=False),
+    # Why it is no person's mail (auto_submitted, subject, …); NULL: a person wrote it.
+    Column("automatic", Text),
+    # How the lead was found; NULL: it was not.
+    Column("matched_by", Text),
+    Column("lead_id", UUID, ForeignKey("leads.id", ondelete="CASCADE")),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="SET NULL")),
+    Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
+    # Scheduled emails that will not be sent because of it.
+    Column("emails_skipped", Integer, nullable=False, server_default=text("0")),
+    required_timestamp("created_at"),
+    CheckConstraint("matched_by IN ('token', 'message_id', 'address')", name="matched_by"),
+    CheckConstraint("matched_by IS NULL OR lead_id IS NOT NULL", name="matched_has_lead"),
+    CheckConstraint("source IN ('ses', 'api')", name="source"),
+    Index("replies_lead_id_idx", "lead_id"),
+    Index("replies_campaign_id_idx", "campaign_id"),
+    Index("replies_email_id_idx", "email_id"),
+    Index("replies_newest_idx", "created_at", "id"),
+)

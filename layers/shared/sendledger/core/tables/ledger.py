@@ -1,0 +1,165 @@
+"""The ledger of scheduled emails, the emails that were handed to SES, and the state that all senders share."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core.tables.base import (
+    DELIVERY_STATUSES,
+    NOW,
+    RANDOM_UUID,
+    SCHEDULED_EMAIL_STATUSES,
+    TERMINAL_STATUSES,
+    TIMESTAMPTZ,
+    UtcTimestamp,
+    existing_enum,
+    metadata,
+    one_of,
+    required_timestamp,
+)
+
+emails = Table(
+    "emails",
+    metadata,
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column(
+        "lead_id", UUID, ForeignKey("leads.id", ondelete="CASCADE", name="emails_lead_id_leads_id_fk"), nullable=False
+    ),
+    Column(
+        "campaign_id", UUID, ForeignKey("campaigns.id", ondelete="SET NULL", name="emails_campaign_id_campaigns_id_fk")
+    ),
+    Column("subject", String(500), nullable=False),
+    Column("body_text", Text, nullable=False),
+    Column("body_html", Text),
+    Column("follow_up_stage", String(50), server_default=text("'initial'")),
+    Column("status", existing_enum("email_status"), server_default=text("'queued'")),
+    Column("sent_at", UtcTimestamp),
+    Column("delivered_at", UtcTimestamp),
+    Column("opened_at", UtcTimestamp),
+    Column("clicked_at", UtcTimestamp),
+    Column("bounced_at", UtcTimestamp),
+    Column("error_message", Text),
+    Column("external_id", String(255)),
+    Column("open_count", Integer, server_default=text("0")),
+    Column("click_count", Integer, server_default=text("0")),
+    Column("metadata", JSONB, key="metadata_"),
+    Column("created_at", UtcTimestamp, server_default=NOW),
+    Column("to_address", Text),
+    Column("scheduled_email_id", BigInteger),
+    # Where SES says the message is; only moves forward through DELIVERY_STATUSES.
+    Column("delivery_status", Text),
+    CheckConstraint(one_of("delivery_status", DELIVERY_STATUSES), name="delivery_status"),
+    Index("emails_external_id_idx", "external_id"),
+    Index("emails_lead_id_idx", "lead_id"),
+    Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
+)
+
+scheduled_emails = Table(
+    "scheduled_emails",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, nullable=False),
+    # NULL once the lead was deleted or erased: the row stays, anonymous.
+    Column("lead_id", UUID, ForeignKey("leads.id", ondelete="SET NULL")),
+    # Where the content came from, for the record; what is sent is in campaign_steps.
+    Column("template_id", UUID),
+    Column("workflow_id", UUID),
+    Column("workflow_step_number", Integer, nullable=False),
+    Column("scheduled_for", TIMESTAMPTZ, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    # Why a row is skipped or cancelled, as a code (paused, suppressed, previous_step_failed, …).
+    Column("reason", Text),
+    # Why a row failed, as a code (message_rejected, outcome_unknown, …); failure_reason says it in words.
+    Column("error_code", Text),
+    Column("failure_reason", Text),
+    Column("retry_count", SmallInteger, nullable=False, server_default=text("0")),
+    # How often a sender died between claim and fence with this row in hand.
+    Column("lost_claims", SmallInteger, nullable=False, server_default=text("0")),
+    Column("claim_token", UUID),
+    Column("lease_until", TIMESTAMPTZ),
+    Column("send_started_at", TIMESTAMPTZ),
+    Column("sent_at", TIMESTAMPTZ),
+    Column("failed_at", TIMESTAMPTZ),
+    Column("ses_message_id", Text),
+    Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
+    required_timestamp("created_at"),
+    required_timestamp("updated_at"),
+    # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
+    UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
+    ForeignKeyConstraint(
+        ["campaign_id", "workflow_step_number"],
+        ["campaign_steps.campaign_id", "campaign_steps.step_number"],
+        ondelete="CASCADE",
+    ),
+    CheckConstraint(one_of("status", SCHEDULED_EMAIL_STATUSES), name="status"),
+    CheckConstraint("workflow_step_number > 0", name="workflow_step_number_positive"),
+    CheckConstraint(
+        "status <> 'sending' OR (claim_token IS NOT NULL AND lease_until IS NOT NULL)", name="sending_is_claimed"
+    ),
+    CheckConstraint("status <> 'pending' OR (claim_token IS NULL AND send_started_at IS NULL)", name="pending_is_free"),
+    CheckConstraint("status <> 'sent' OR sent_at IS NOT NULL", name="sent_has_time"),
+    CheckConstraint("status <> 'failed' OR error_code IS NOT NULL", name="failed_has_code"),
+    CheckConstraint("status NOT IN ('skipped', 'cancelled') OR reason IS NOT NULL", name="left_out_has_reason"),
+    Index("scheduled_emails_campaign_id_id_idx", "campaign_id", "id"),
+    Index(
+        "scheduled_emails_due_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text("status = 'pending'")
+    ),
+    Index("scheduled_emails_sending_idx", "campaign_id", "lease_until", postgresql_where=text("status = 'sending'")),
+    Index("scheduled_emails_failed_idx", "campaign_id", "failed_at", postgresql_where=text("status = 'failed'")),
+    Index(
+        "scheduled_emails_unknown_idx",
+        "id",
+        postgresql_where=text("status = 'failed' AND error_code = 'outcome_unknown'"),
+    ),
+    # email_id is set once per row and read when an email is deleted with its lead.
+    Index("scheduled_emails_email_id_idx", "email_id", postgresql_where=text("email_id IS NOT NULL")),
+    # Lists by status. Those that are open have indexes of their own, above: a row gets into this one once.
+    Index(
+        "scheduled_emails_done_idx",
+        "campaign_id",
+        "status",
+        "id",
+        postgresql_where=text(one_of("status", TERMINAL_STATUSES)),
+    ),
+)
+
+sender_state = Table(
+    "sender_state",
+    metadata,
+    # One row: what all senders of this database share.
+    Column("id", SmallInteger, primary_key=True, server_default=text("1")),
+    # The deployment that may send from this database; a restored copy has another one in its settings.
+    Column("deployment_id", Text),
+    # The last time a sender was free to send (no outage, no stop).
+    Column("last_tick_at", TIMESTAMPTZ),
+    # SES rate reserved so far: the next reservation begins here.
+    Column("rate_reserved_until", TIMESTAMPTZ, nullable=False, server_default=NOW),
+    # With a stop_code no sender sends before this time; NULL waits for an operator.
+    Column("stopped_until", TIMESTAMPTZ),
+    Column("stop_code", Text),
+    Column("stop_reason", Text),
+    # Emails a second that SES allowed the last tick, and what kept that tick from sending.
+    Column("last_rate", Double),
+    Column("last_blocked", Text),
+    # The last time a tick ended, also one that was not free to send.
+    Column("last_tick_ended_at", TIMESTAMPTZ),
+    CheckConstraint("id = 1", name="single_row"),
+)

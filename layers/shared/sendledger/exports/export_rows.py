@@ -1,0 +1,217 @@
+"""The rows of each kind of export, in pages: leads, and the ledger of a campaign with a reason for each lead.
+
+Every page is a statement and a transaction of its own, by the keys after the last one: an export of millions of rows
+holds neither memory nor a snapshot for minutes. What each row says is as of its page; which emails a ledger has, and
+which leads without one, is as of one moment. Reads `leads`, `scheduled_emails`, `left_out_leads`, `emails` and
+`campaigns`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.campaigns.schedule_emails import AUDIENCE, REASON_LEFT_OUT, audience_parameters
+from sendledger.core.errors import NotFound
+from sendledger.core.tables import campaigns, emails, leads, left_out_leads, scheduled_emails
+from sendledger.leads.lead_values import NAME_PARTS
+from sendledger.leads.leads import LEAD
+
+ROWS_PER_PAGE = 5_000
+LEADS_PER_LOOK = 20_000
+"""Of a campaign's audience, among which those without a row in the ledger are looked for at once."""
+
+Page = Sequence[Sequence[object]]
+
+LEAD_HEADER = tuple(column.name for column in LEAD)
+LEDGER_HEADER = (
+    *("lead_id", "email", "company_name", "contact_name", "step", "status", "reason", "detail"),
+    *("scheduled_for", "sent_at", "sent_to", "delivery_status", "delivered_at", "opened_at", "clicked_at"),
+    *("bounced_at", "failed_at", "ses_message_id", "scheduled_email_id"),
+)
+LEFT_OUT = "left_out"
+"""The status, in the file, of a lead that has no row in the ledger."""
+
+_FIRST = UUID(int=0)
+_rows = scheduled_emails.c
+_LEDGER = (
+    sa.select(
+        *(_rows.lead_id, leads.c.email, leads.c.company_name, leads.c.contact_name),
+        *(_rows.workflow_step_number, _rows.status),
+        sa.func.coalesce(_rows.reason, _rows.error_code),
+        *(_rows.failure_reason, _rows.scheduled_for, _rows.sent_at, emails.c.to_address),
+        *(emails.c.delivery_status, emails.c.delivered_at, emails.c.opened_at, emails.c.clicked_at),
+        *(emails.c.bounced_at, _rows.failed_at, _rows.ses_message_id, _rows.id),
+    )
+    .select_from(
+        scheduled_emails.outerjoin(leads, leads.c.id == _rows.lead_id).outerjoin(emails, emails.c.id == _rows.email_id)
+    )
+    .order_by(_rows.id)
+    .limit(ROWS_PER_PAGE)
+)
+# The campaign and all that is written of it at one moment. Whoever writes its rows locks it until they are committed,
+# so later ones have greater ids.
+_written, _left_out = scheduled_emails.alias("written").c, left_out_leads.alias("left_out").c
+_AT_THE_BEGINNING = sa.select(
+    campaigns,
+    sa.func.coalesce(
+        sa.select(_written.id)
+        .where(_written.campaign_id >= campaigns.c.id, _written.campaign_id <= campaigns.c.id)
+        # In an order that only the campaign's index has: else the planner may look for it in the whole table.
+        .order_by(_written.campaign_id.desc(), _written.id.desc())
+        .limit(1)
+        .scalar_subquery(),
+        0,
+    ).label("last_row"),
+    sa.func.coalesce(
+        sa.select(sa.func.max(_left_out.id)).where(_left_out.campaign_id == campaigns.c.id).scalar_subquery(), 0
+    ).label("last_left_out"),
+)
+_END_OF_LOOK = sa.text(f"{AUDIENCE} AND l.id > :after ORDER BY l.id OFFSET :skip LIMIT 1").bindparams(
+    sa.bindparam("batch_ids", type_=sa.ARRAY(sa.UUID)),
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("after", type_=sa.UUID),
+)
+_LEFT_OUT = (
+    sa.select(
+        *(left_out_leads.c.lead_id, leads.c.email, leads.c.company_name, leads.c.contact_name),
+        *(left_out_leads.c.reason, left_out_leads.c.id),
+    )
+    .select_from(left_out_leads.outerjoin(leads, leads.c.id == left_out_leads.c.lead_id))
+    .order_by(left_out_leads.c.reason, left_out_leads.c.id)
+    .limit(ROWS_PER_PAGE)
+)
+# Those that no start had judged at the beginning: the campaign had not started, or not gone so far, or they came too
+# late; or it started or was adopted before reasons were kept. Then the reason is that of now.
+_NOT_JUDGED = sa.text(f"""
+    WITH a AS MATERIALIZED (
+        {AUDIENCE} AND l.id > :after AND (CAST(:until AS uuid) IS NULL OR l.id <= CAST(:until AS uuid))
+          AND NOT EXISTS (SELECT FROM scheduled_emails e
+                          WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id AND e.id <= :last_row)
+          AND NOT EXISTS (SELECT FROM left_out_leads o
+                          WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id AND o.id <= :last_left_out)
+    )
+    SELECT l.id, l.email, l.company_name, l.contact_name, CASE
+        WHEN c.started_at IS NULL THEN coalesce({REASON_LEFT_OUT}, 'not_started')
+        WHEN c.row_work @> '[{{"kind": "schedule"}}]' THEN 'not_scheduled_yet'
+        WHEN l.created_at AT TIME ZONE 'UTC' > judged.at OR EXISTS (
+            SELECT FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id AND cl.lead_id = l.id
+              AND cl.added_at AT TIME ZONE 'UTC' > judged.at
+        ) THEN 'added_after_start'
+        ELSE coalesce({REASON_LEFT_OUT}, CASE
+            WHEN EXISTS (
+                SELECT FROM leads other JOIN scheduled_emails e ON e.lead_id = other.id
+                WHERE lower(other.email) = lower(l.email) AND other.id <> l.id AND e.campaign_id = :campaign_id
+            ) THEN 'duplicate_address'
+            WHEN c.status IN ('cancelled', 'failed') THEN 'campaign_cancelled'
+            ELSE 'left_out_at_start'
+        END)
+    END
+    FROM a JOIN leads l ON l.id = a.id
+    CROSS JOIN (SELECT :status, :started_at, :row_work) c (status, started_at, row_work)
+    LEFT JOIN adopted_campaigns ad ON ad.campaign_id = :campaign_id
+    CROSS JOIN LATERAL (SELECT coalesce(ad.adopted_at, c.started_at)) judged (at)
+    -- Of a lead that was erased since then, its row without a name tells what it got, or why it got nothing.
+    WHERE l.erased_at IS NULL OR c.started_at IS NULL OR l.erased_at < judged.at
+    ORDER BY l.id
+""").bindparams(
+    sa.bindparam("batch_ids", type_=sa.ARRAY(sa.UUID)),
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("after", type_=sa.UUID),
+    sa.bindparam("until", type_=sa.UUID),
+    sa.bindparam("status", type_=sa.Text),
+    sa.bindparam("started_at", type_=sa.TIMESTAMP(timezone=True)),
+    sa.bindparam("row_work", type_=JSONB),
+)
+
+
+def lead_pages(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Page]:
+    """All leads in the order of their ids; `filters` may hold a `status` and a `batch_id`."""
+    query = sa.select(*LEAD).order_by(leads.c.id).limit(ROWS_PER_PAGE)
+    if "status" in filters:
+        query = query.where(leads.c.status == filters["status"])
+    if "batch_id" in filters:
+        query = query.where(leads.c.batch_id == UUID(filters["batch_id"]))
+    after = _FIRST
+    while True:
+        with engine.begin() as connection:
+            rows = connection.execute(query.where(leads.c.id > after)).mappings().all()
+        yield [_lead(row) for row in rows]
+        if len(rows) < ROWS_PER_PAGE:
+            return
+        after = rows[-1]["id"]
+
+
+def ledger_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
+    """Every scheduled email of a campaign in the order of their ids, then the leads that have none, each with why.
+
+    Each lead of the audience is there, whatever is written meanwhile: what the campaign has when this begins is told as
+    emails, and a lead that is scheduled later as one that is not yet.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    with engine.begin() as connection:
+        campaign = connection.execute(_AT_THE_BEGINNING.where(campaigns.c.id == campaign_id)).mappings().first()
+    if campaign is None:
+        raise NotFound("campaign", campaign_id)
+    after = 0
+    while True:
+        with engine.begin() as connection:
+            written = _rows.id <= campaign["last_row"]
+            query = _LEDGER.where(_rows.campaign_id == campaign_id, _rows.id > after, written)
+            rows = connection.execute(query).all()
+        yield rows
+        if len(rows) < ROWS_PER_PAGE:
+            break
+        after = rows[-1].id
+    yield from _left_out_pages(engine, campaign)
+    yield from _not_judged_pages(engine, campaign)
+
+
+def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
+    columns = left_out_leads.c
+    written = _LEFT_OUT.where(columns.campaign_id == campaign["id"], columns.id <= campaign["last_left_out"])
+    reason, after = "", 0
+    while True:
+        last = sa.tuple_(sa.literal(reason), sa.literal(after, columns.id.type))
+        later = sa.tuple_(columns.reason, columns.id) > last
+        with engine.begin() as connection:
+            rows = connection.execute(written.where(later)).all()
+        yield [_without_email(lead, lead_reason) for *lead, lead_reason, _ in rows]
+        if len(rows) < ROWS_PER_PAGE:
+            return
+        reason, after = rows[-1].reason, rows[-1].id
+
+
+def _not_judged_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
+    audience = {name: audience_parameters(campaign, 0, 1)[name] for name in ("campaign_id", "batch_ids")}
+    then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "row_work")}
+    then["started_at"] = campaign["actual_started_at"]
+    after: UUID | None = _FIRST
+    while after is not None:
+        with engine.begin() as connection:
+            look = {**audience, "after": after}
+            until = connection.scalar(_END_OF_LOOK, {**look, "skip": LEADS_PER_LOOK - 1})
+            rows = connection.execute(_NOT_JUDGED, {**look, **then, "until": until}).all()
+        yield [_without_email(lead, reason) for *lead, reason in rows]
+        after = until
+
+
+def _without_email(lead: Sequence[object], reason: str) -> list[object]:
+    row = [*lead, None, LEFT_OUT, reason]
+    return row + [None] * (len(LEDGER_HEADER) - len(row))
+
+
+def _lead(row: sa.RowMapping) -> list[object]:
+    values = dict(row)
+    custom = values["custom_fields"] if isinstance(values["custom_fields"], dict) else {}
+    custom = {name: value for name, value in custom.items() if name not in NAME_PARTS}
+    values["custom_fields"] = json.dumps(custom, ensure_ascii=False) if custom else None
+    values["tags"] = ", ".join(values["tags"])
+    return list(values.values())

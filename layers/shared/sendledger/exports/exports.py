@@ -1,0 +1,107 @@
+"""Exports: what somebody asked to have as a file, and how far it is. Reads and writes `exports`."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import audit_log, pagination
+from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaigns, exports
+
+MOST_ATTEMPTS = 3
+"""After as many that were interrupted, an export is given up."""
+
+_table = exports
+
+
+def create(
+    connection: sa.Connection, kind: str, campaign_id: UUID | None, filters: dict[str, Any], actor: str
+) -> sa.RowMapping:
+    """An export that waits to be written.
+
+    Raises:
+        InvalidInput: there is no such campaign.
+    """
+    if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
+        message = f"there is no campaign with the id {campaign_id}"
+        raise InvalidInput("The request is not valid.", [FieldError("campaign_id", message)])
+    values = {"kind": kind, "campaign_id": campaign_id, "filters": filters, "requested_by": actor}
+    created = connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
+    # Personal data leaves the system.
+    detail = {"kind": kind, "campaign_id": campaign_id and str(campaign_id), "filters": filters}
+    audit_log.record(connection, actor, "export.create", "export", created["id"], detail)
+    return created
+
+
+def get(connection: sa.Connection, export_id: UUID) -> sa.RowMapping:
+    """Raises:
+    NotFound: there is no such export.
+    """
+    row = connection.execute(sa.select(_table).where(_table.c.id == export_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("export", export_id)
+    return row
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    kind: str | None = None,
+    status: str | None = None,
+    campaign_id: UUID | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of exports that fit every filter given."""
+    query = sa.select(_table)
+    for column, value in ((_table.c.kind, kind), (_table.c.status, status), (_table.c.campaign_id, campaign_id)):
+        if value is not None:
+            query = query.where(column == value)
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+
+
+def unfinished(connection: sa.Connection) -> list[UUID]:
+    """The exports that nobody seems to work on, oldest first."""
+    age = sa.func.now() - _table.c.updated_at
+    left_behind = sa.or_(
+        sa.and_(_table.c.status == "pending", age > sa.text("interval '1 min'")),
+        sa.and_(_table.c.status == "running", age > sa.text("interval '10 min'")),
+    )
+    return list(connection.scalars(sa.select(_table.c.id).where(left_behind).order_by(_table.c.updated_at)))
+
+
+def begin(connection: sa.Connection, export_id: UUID) -> sa.RowMapping | None:
+    """Count an attempt; None where there is nothing to do: it has ended, was deleted, or is given up by this."""
+    begun = _table.update().values(
+        status="running", attempts=_table.c.attempts + 1, rows_written=0, updated_at=sa.func.now()
+    )
+    row = connection.execute(begun.where(_is_open(export_id)).returning(_table)).mappings().one_or_none()
+    if row is not None and row["attempts"] > MOST_ATTEMPTS:
+        fail(connection, export_id, f"It was interrupted {MOST_ATTEMPTS} times; see the log.")
+        return None
+    return row
+
+
+def note_progress(connection: sa.Connection, export_id: UUID, rows_written: int) -> None:
+    values = {"rows_written": rows_written, "updated_at": sa.func.now()}
+    connection.execute(sa.update(_table).where(_is_open(export_id)).values(values))
+
+
+def complete(connection: sa.Connection, export_id: UUID, object_key: str, rows_written: int) -> None:
+    now = sa.func.now()
+    values = {"object_key": object_key, "rows_written": rows_written, "completed_at": now, "updated_at": now}
+    connection.execute(sa.update(_table).where(_is_open(export_id)).values(status="completed", **values))
+
+
+def fail(connection: sa.Connection, export_id: UUID, reason: str) -> None:
+    values = {"status": "failed", "failure_reason": reason, "updated_at": sa.func.now()}
+    connection.execute(sa.update(_table).where(_is_open(export_id)).values(values))
+
+
+def _is_open(export_id: UUID) -> sa.ColumnElement[bool]:
+    return sa.and_(_table.c.id == export_id, _table.c.status.in_(("pending", "running")))

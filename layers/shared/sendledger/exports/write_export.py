@@ -1,0 +1,61 @@
+"""Writing an export: its row in, a CSV file in the bucket out, page by page. Reads what it exports, writes `exports`.
+
+A run that is interrupted leaves nothing in the bucket; the next one begins anew. Of two at once the last one's file
+stays, and each is whole.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+import sqlalchemy as sa
+from aws_lambda_powertools.logging import Logger
+
+from sendledger.core.errors import NotFound
+from sendledger.exports import export_rows, exports
+from sendledger.exports.export_rows import Page
+from sendledger.files.file_bucket import FileBucket
+from sendledger.files.write_csv import csv_bytes
+
+EXPORTS = "exports/"
+"""Where the files are in the bucket."""
+
+logger = Logger(child=True)
+
+
+def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadline: float) -> None:
+    """Write the file; it fails if that is not done when `time.monotonic()` passes the deadline."""
+    with engine.begin() as connection:
+        export = exports.begin(connection, export_id)
+    if export is None:
+        return
+    key = f"{EXPORTS}{export_id}.csv"
+    header, pages = _content(engine, export)
+    rows_written = 0
+    with bucket.writer(key) as file:
+        file.write(csv_bytes([header]))
+        try:
+            for page in pages:
+                file.write(csv_bytes(page))
+                rows_written += len(page)
+                with engine.begin() as connection:
+                    exports.note_progress(connection, export_id, rows_written)
+                    if time.monotonic() >= deadline:
+                        reason = f"It was not done in time, after {rows_written:,} rows. Export fewer at once."
+                        exports.fail(connection, export_id, reason)
+                        return
+        except NotFound:
+            logger.info("The campaign was deleted meanwhile", extra={"export_id": str(export_id)})
+            return
+        file.complete()
+    with engine.begin() as connection:
+        exports.complete(connection, export_id, key, rows_written)
+    logger.info("Export written", extra={"export_id": str(export_id), "rows": rows_written})
+
+
+def _content(engine: sa.Engine, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Page]]:
+    if export["kind"] == "campaign_ledger":
+        return export_rows.LEDGER_HEADER, export_rows.ledger_pages(engine, export["campaign_id"])
+    return export_rows.LEAD_HEADER, export_rows.lead_pages(engine, export["filters"])

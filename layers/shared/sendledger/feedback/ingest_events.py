@@ -1,0 +1,76 @@
+"""Taking in a batch of events: recording it, and what follows once it is committed: completion and guardrails.
+
+A batch is one transaction. Where it cannot be written it is halved until only the events that are at fault are left
+over; these are named to the caller and the others are recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger.campaigns import completion, guardrails, lifecycle
+from sendledger.core import database
+from sendledger.core.errors import IllegalTransition
+from sendledger.core.settings import GuardrailSettings
+from sendledger.feedback.read_ses_events import SesEvent
+from sendledger.feedback.record_events import RecordedEvents, record_events
+
+logger = Logger(child=True)
+
+
+@dataclass
+class TakenIn:
+    """What became of a batch."""
+
+    recorded: RecordedEvents = field(default_factory=RecordedEvents)
+    failed_keys: set[str] = field(default_factory=set)
+    """Events that cannot be recorded."""
+    campaigns_completed: int = 0
+    campaigns_paused: int = 0
+
+
+def take_in_events(engine: sa.Engine, events: Sequence[SesEvent], settings: GuardrailSettings) -> TakenIn:
+    """Record the events; may be repeated after a crash at any point.
+
+    Raises:
+        sa.exc.DBAPIError: the database cannot be reached or was too busy; the same batch may go through later.
+    """
+    taken_in = TakenIn()
+    _record(engine, events, taken_in)
+    for campaign_id in taken_in.recorded.touched:
+        taken_in.campaigns_completed += completion.mark_campaign_complete(engine, campaign_id)
+    for campaign_id in taken_in.recorded.doubtful:
+        reason = guardrails.excessive_rates(engine, campaign_id, settings)
+        if reason is not None:
+            # Somebody may have paused or cancelled it meanwhile.
+            with contextlib.suppress(IllegalTransition):
+                lifecycle.pause_campaign(engine, campaign_id, reason=reason)
+                taken_in.campaigns_paused += 1
+    return taken_in
+
+
+def _record(engine: sa.Engine, events: Sequence[SesEvent], taken_in: TakenIn) -> None:
+    try:
+        with engine.begin() as connection:
+            recorded = record_events(connection, events)
+    except Exception as error:
+        if isinstance(error, OSError) or (isinstance(error, sa.exc.DBAPIError) and database.is_transient(error)):
+            raise
+        if len(events) == 1:
+            # Not the error's own text: it quotes values, and the recipient is one.
+            logger.error(
+                "An event cannot be recorded",
+                extra={"ses_message_id": events[0].message_id, "error": type(error).__qualname__},
+            )
+            taken_in.failed_keys.add(events[0].key)
+            return
+        middle = len(events) // 2
+        _record(engine, events[:middle], taken_in)
+        _record(engine, events[middle:], taken_in)
+    else:
+        taken_in.recorded.add(recorded)

@@ -1,0 +1,261 @@
+"""Replies: what somebody answered in, the end of their sequence out.
+
+A reply belongs to the email whose token is in the address that it was sent to, else to the email that it refers to
+(In-Reply-To, References), else to the latest email to the address that it comes from. Mail that nobody wrote by hand
+is kept and stops nothing. Reads `emails`; writes `replies`, `leads` (status, last response), pending
+`scheduled_emails`, `campaigns` (counters) and `audit_log`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.campaigns import completion
+from sendledger.core import audit_log, pagination
+from sendledger.core.pagination import Page
+from sendledger.core.settings import StopOnReply
+from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
+from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
+from sendledger.feedback.read_reply import ReadReply
+
+RECENT = dt.timedelta(days=90)
+"""How old the latest email may be for a message that only its sender's address connects with it."""
+
+RECIPIENT = "recipient"
+"""The actor of what a recipient did."""
+
+_STATUSES_BEFORE_REPLY = ("new", "contacted", "follow_up_1", "follow_up_2")
+# How SES makes the Message-ID of the id that it answers with; in us-east-1 the domain is email.amazonses.com.
+# https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
+_SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9-]+\.amazonses\.com>", re.IGNORECASE)
+
+_stored = replies
+_KEPT = (
+    _stored.c.id,
+    _stored.c.message_id,
+    _stored.c.source,
+    _stored.c.from_address,
+    _stored.c.subject,
+    _stored.c.body_text,
+    _stored.c.automatic,
+    _stored.c.matched_by,
+    _stored.c.lead_id,
+    _stored.c.campaign_id,
+    _stored.c.email_id,
+    _stored.c.emails_skipped,
+    _stored.c.created_at,
+)
+
+
+@dataclass(frozen=True)
+class ReceivedReply:
+    """A stored reply. `is_new` is False for a message that had been received before; then nothing was changed."""
+
+    id: uuid.UUID
+    is_new: bool
+    matched_by: str | None
+    lead_id: uuid.UUID | None
+    campaign_id: uuid.UUID | None
+    automatic: str | None
+    emails_skipped: int
+
+
+@dataclass(frozen=True)
+class _Match:
+    """The email that was answered; parts of it may have been deleted since."""
+
+    by: str
+    lead_id: uuid.UUID
+    campaign_id: uuid.UUID | None
+    email_id: uuid.UUID | None
+
+
+def receive(
+    engine: sa.Engine, reply: ReadReply, source: Literal["ses", "api"], stop: StopOnReply, keys: TokenKeys | None
+) -> ReceivedReply:
+    """Store a reply and, if a person wrote it, end the mail to its lead; what is over then is completed.
+
+    With `stop` "all" the lead, and every other lead with its address, becomes `responded`, which no campaign writes
+    to. With "campaign" the remaining steps of that one campaign are skipped and other campaigns go on. A message that
+    comes again changes nothing.
+    """
+    with engine.begin() as connection:
+        received, touched = _receive(connection, reply, source, stop, keys)
+    for campaign_id in touched:
+        completion.mark_campaign_complete(engine, campaign_id)
+    return received
+
+
+def get(connection: sa.Connection, reply_id: uuid.UUID) -> sa.RowMapping:
+    return connection.execute(sa.select(*_KEPT).where(_stored.c.id == reply_id)).mappings().one()
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    campaign_id: uuid.UUID | None = None,
+    lead_id: uuid.UUID | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of replies, in the order of `pagination.Order`."""
+    query = sa.select(*_KEPT)
+    if campaign_id is not None:
+        query = query.where(_stored.c.campaign_id == campaign_id)
+    if lead_id is not None:
+        query = query.where(_stored.c.lead_id == lead_id)
+    return pagination.sorted_page(connection, query, _stored, limit, cursor, sort)
+
+
+def _receive(
+    connection: sa.Connection, reply: ReadReply, source: str, stop: StopOnReply, keys: TokenKeys | None
+) -> tuple[ReceivedReply, list[uuid.UUID]]:
+    match = _find(connection, reply, keys)
+    reply_id = connection.scalar(
+        insert(_stored)
+        .values(
+            message_id=reply.message_id,
+            source=source,
+            from_address=reply.from_address,
+            subject=reply.subject,
+            body_text=reply.text,
+            automatic=reply.automatic,
+            matched_by=match and match.by,
+            lead_id=match and match.lead_id,
+            campaign_id=match and match.campaign_id,
+            email_id=match and match.email_id,
+        )
+        .on_conflict_do_nothing(index_elements=["message_id"])
+        .returning(_stored.c.id)
+    )
+    if reply_id is None:
+        known = sa.select(*_KEPT).where(_stored.c.message_id == reply.message_id)
+        return _received(connection.execute(known).mappings().one(), is_new=False), []
+    touched: list[uuid.UUID] = []
+    if match is not None and reply.automatic is None:
+        skipped, touched = _stop(connection, match, reply_id, stop)
+        connection.execute(sa.update(_stored).where(_stored.c.id == reply_id).values(emails_skipped=skipped))
+        detail = {
+            "reply_id": str(reply_id),
+            "campaign_id": match.campaign_id and str(match.campaign_id),
+            "matched_by": match.by,
+            "emails_skipped": skipped,
+        }
+        audit_log.record(connection, RECIPIENT, "lead.reply", "lead", match.lead_id, detail)
+    return _received(get(connection, reply_id), is_new=True), touched
+
+
+def _received(row: sa.RowMapping, *, is_new: bool) -> ReceivedReply:
+    return ReceivedReply(
+        id=row["id"],
+        is_new=is_new,
+        matched_by=row["matched_by"],
+        lead_id=row["lead_id"],
+        campaign_id=row["campaign_id"],
+        automatic=row["automatic"],
+        emails_skipped=row["emails_skipped"],
+    )
+
+
+def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -> _Match | None:
+    for address in reply.to_addresses if keys is not None else ():
+        local = address.rpartition("@")[0]
+        scheduled_email_id = keys and keys.read_reply_token(local.removeprefix(REPLY_PREFIX))
+        if scheduled_email_id is not None:
+            row = connection.execute(
+                sa.select(
+                    scheduled_emails.c.lead_id, scheduled_emails.c.campaign_id, scheduled_emails.c.email_id
+                ).where(scheduled_emails.c.id == scheduled_email_id, scheduled_emails.c.lead_id.is_not(None))
+            ).first()
+            if row is not None:
+                return _Match("token", *row)
+    email = sa.select(emails.c.lead_id, emails.c.campaign_id, emails.c.id).order_by(emails.c.sent_at.desc()).limit(1)
+    message_ids = [found[1] for referred in reply.referred_ids if (found := _SES_MESSAGE_ID.fullmatch(referred))]
+    if message_ids:
+        row = connection.execute(email.where(emails.c.external_id.in_(message_ids))).first()
+        if row is not None:
+            return _Match("message_id", *row)
+    if reply.from_address:
+        row = connection.execute(
+            email.join(leads, leads.c.id == emails.c.lead_id).where(
+                sa.func.lower(leads.c.email) == reply.from_address,
+                emails.c.sent_at > sa.func.timezone("UTC", sa.func.now() - sa.literal(RECENT, sa.Interval)),
+            )
+        ).first()
+        if row is not None:
+            return _Match("address", *row)
+    return None
+
+
+def _stop(
+    connection: sa.Connection, match: _Match, reply_id: uuid.UUID, stop: StopOnReply
+) -> tuple[int, list[uuid.UUID]]:
+    """Skip what the lead would still get; returns how many emails, and the campaigns that they belonged to."""
+    own = sa.select(leads.c.email).where(leads.c.id == match.lead_id).scalar_subquery()
+    same_person = leads.c.id == match.lead_id
+    if stop == "all":
+        same_person |= sa.func.lower(leads.c.email) == sa.func.lower(own)
+    lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person).order_by(leads.c.id)))
+    rows = scheduled_emails.c
+    # What a sender has claimed but not fenced is stopped too: its fence will not find the row.
+    # (CASE, so that rows are looked for by their leads and by nothing else.)
+    to_come = rows.lead_id.in_(lead_ids) & sa.case(
+        (rows.status == "pending", True),
+        (rows.status == "cancelled", rows.reason == "paused"),
+        (rows.status == "sending", rows.send_started_at.is_(None)),
+        else_=False,
+    )
+    if stop == "campaign":
+        to_come &= rows.campaign_id == match.campaign_id
+    # Campaigns, leads, rows: the order in which everybody locks.
+    affected = sa.select(rows.campaign_id).where(to_come)
+    connection.execute(
+        sa.select(campaigns.c.id)
+        .where(campaigns.c.id.in_(affected))
+        .order_by(campaigns.c.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    _count(connection, match, reply_id)
+    changes: dict[str, object] = {"last_responded_at": sa.func.timezone("UTC", sa.func.now())}
+    if stop == "all":
+        # What the team has decided about a lead stays.
+        undecided = leads.c.status.is_(None) | leads.c.status.in_(_STATUSES_BEFORE_REPLY)
+        changes["status"] = sa.case((undecided, sa.literal("responded", leads.c.status.type)), else_=leads.c.status)
+    in_order = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id)
+    connection.execute(in_order.with_for_update(key_share=True))
+    connection.execute(sa.update(leads).where(leads.c.id.in_(lead_ids)).values(**changes, updated_at=sa.func.now()))
+    skipped = connection.scalars(
+        sa.update(scheduled_emails)
+        .where(to_come)
+        .values(status="skipped", reason="replied", claim_token=None, lease_until=None, updated_at=sa.func.now())
+        .returning(rows.campaign_id)
+    ).all()
+    return len(skipped), sorted(set(skipped))
+
+
+def _count(connection: sa.Connection, match: _Match, reply_id: uuid.UUID) -> None:
+    """One more response, and one more email with a response if it had none before."""
+    earlier = sa.exists().where(
+        _stored.c.id != reply_id,
+        _stored.c.automatic.is_(None),
+        _stored.c.lead_id == match.lead_id,
+        _stored.c.campaign_id == match.campaign_id,
+        _stored.c.email_id.is_not_distinct_from(match.email_id),
+    )
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == match.campaign_id)
+        .values(
+            responses_received=sa.func.coalesce(campaigns.c.responses_received, 0) + 1,
+            emails_replied_count=campaigns.c.emails_replied_count + sa.case((earlier, 0), else_=1),
+            updated_at=sa.func.now(),
+        )
+    )

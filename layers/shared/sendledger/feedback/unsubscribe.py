@@ -1,0 +1,137 @@
+"""Opting out by the link in an email, and taking it back: an email's reference in, nothing more to that person out.
+
+Reads `emails` and `leads` (the address that the email went to, and the one the lead has now); writes `unsubscribes`
+(what was asked, kept after the lead and the campaign are gone), `suppressions` and pending `scheduled_emails` (through
+suppressions.py), `campaigns.emails_unsubscribed_count` and `audit_log`. The caller owns the transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from sendledger.core import audit_log
+from sendledger.core.signed_tokens import EmailReference
+from sendledger.core.tables import campaigns, emails, leads, unsubscribes
+from sendledger.core.tables import suppressions as _suppressed
+from sendledger.feedback import suppressions
+from sendledger.feedback.suppressions import NewSuppression
+
+RECIPIENT = "recipient"
+"""The actor of what a recipient did."""
+
+Scope = Literal["campaign", "everything"]
+Method = Literal["one_click", "page"]
+
+
+def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, method: Method) -> bool:
+    """Send the person who got this email nothing more, from its campaign or at all; returns whether that is news.
+
+    Doing it again changes nothing, and asking for less than before does not take anything back. Of a lead that was
+    deleted no address is left, and none is needed: the ledger has no mail for it any more.
+    """
+    _limit_to(connection, email.lead_id)
+    row = insert(unsubscribes).values(
+        lead_id=email.lead_id,
+        campaign_id=email.campaign_id,
+        scheduled_email_id=email.scheduled_email_id,
+        scope=scope,
+        method=method,
+    )
+    changed = connection.execute(
+        row.on_conflict_do_update(
+            index_elements=["lead_id", "campaign_id"],
+            index_where=unsubscribes.c.undone_at.is_(None),
+            set_={"scope": row.excluded.scope, "method": row.excluded.method},
+            where=(unsubscribes.c.scope == "campaign") & (row.excluded.scope == "everything"),
+        ).returning((sa.literal_column("xmax") == sa.literal_column("'0'::xid")).label("is_new"))
+    ).first()
+    if changed is not None:
+        if changed.is_new:
+            _count(connection, [email.campaign_id], 1)
+        detail = {"campaign_id": str(email.campaign_id), "scope": scope, "method": method}
+        audit_log.record(connection, RECIPIENT, "lead.unsubscribe", "lead", email.lead_id, detail)
+    # Also when it is no news: the suppression may have been removed since.
+    campaign_id = email.campaign_id if scope == "campaign" else None
+    if campaign_id is None or _campaign_exists(connection, campaign_id):
+        opted_out = [NewSuppression(address, "unsubscribe") for address in _addresses(connection, email)]
+        suppressions.suppress_all(connection, opted_out, RECIPIENT, campaign_id)
+    return changed is not None
+
+
+def undo(connection: sa.Connection, email: EmailReference) -> bool:
+    """Take back opting out of this email's campaign and of everything; returns whether there was anything to take back.
+
+    Only what was suppressed by opting out, and by nothing else, is let go: an address that bounced or complained, or
+    that the team had suppressed before, stays suppressed. What was skipped meanwhile is not sent later.
+    """
+    _limit_to(connection, email.lead_id)
+    undone = connection.scalars(
+        sa.update(unsubscribes)
+        .where(
+            unsubscribes.c.lead_id == email.lead_id,
+            unsubscribes.c.undone_at.is_(None),
+            (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == "everything"),
+        )
+        .values(undone_at=sa.func.now())
+        .returning(unsubscribes.c.campaign_id)
+    ).all()
+    _count(connection, undone, -1)
+    bounced = sa.exists(
+        # Not SELECT *: the public function may not read all columns.
+        sa.select(emails.c.lead_id).where(
+            emails.c.lead_id == leads.c.id,
+            sa.func.lower(leads.c.email) == _suppressed.c.value,
+            emails.c.delivery_status.in_(("bounced", "complained")),
+        )
+    )
+    removed = connection.execute(
+        sa.update(_suppressed)
+        .where(
+            _suppressed.c.value.in_(_addresses(connection, email)),
+            # Whoever suppressed it first is kept when a stronger reason comes.
+            (_suppressed.c.reason == "unsubscribe") & (_suppressed.c.created_by == RECIPIENT),
+            _suppressed.c.removed_at.is_(None),
+            _suppressed.c.campaign_id.is_(None) | (_suppressed.c.campaign_id == email.campaign_id),
+            ~bounced,
+        )
+        .values(removed_at=sa.func.now(), removed_by=RECIPIENT, removal_reason="undone by the recipient")
+    ).rowcount
+    if undone or removed:
+        detail = {"campaign_id": str(email.campaign_id)}
+        audit_log.record(connection, RECIPIENT, "lead.unsubscribe_undo", "lead", email.lead_id, detail)
+    return bool(undone or removed)
+
+
+def _limit_to(connection: sa.Connection, lead_id: uuid.UUID) -> None:
+    """The public function's database user sees the rows of this lead only, until the transaction ends.
+
+    migrations/database_roles.py has its rights; other users see what they always see.
+    """
+    connection.execute(sa.select(sa.func.set_config("sendledger.lead_id", str(lead_id), True)))
+
+
+def _addresses(connection: sa.Connection, email: EmailReference) -> list[str]:
+    """Where the email went, and where the lead's next one would go."""
+    sent_to = sa.select(emails.c.to_address).where(
+        emails.c.lead_id == email.lead_id, emails.c.scheduled_email_id == email.scheduled_email_id
+    )
+    now = sa.select(leads.c.email).where(leads.c.id == email.lead_id)
+    addresses = connection.scalars(sent_to.union(now)).all()
+    return sorted({address.strip().lower() for address in addresses if address and address.strip()})
+
+
+def _campaign_exists(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
+    return connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is not None
+
+
+def _count(connection: sa.Connection, campaign_ids: Sequence[uuid.UUID], change: int) -> None:
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id.in_(campaign_ids))
+        .values(emails_unsubscribed_count=campaigns.c.emails_unsubscribed_count + change)
+    )

@@ -1,0 +1,186 @@
+"""Erasure: everything that says who a lead is goes for good; what the ledger counts stays, anonymous.
+
+A lead's id goes in. Writes `leads` (and every other lead with the same address: it is the same person), `emails`,
+`email_events`, `replies`, `campaign_leads`, `scheduled_emails`, `left_out_leads`, `suppressions`, `idempotency_keys`
+and `audit_log`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.tables import (
+    campaign_leads,
+    campaigns,
+    email_events,
+    emails,
+    idempotency_keys,
+    leads,
+    left_out_leads,
+    replies,
+    scheduled_emails,
+    suppressions,
+)
+from sendledger.leads.import_leads import lock_addresses
+
+KEPT_COLUMNS = frozenset({"id", "source", "source_type", "batch_id", "created_at"})
+"""Of a lead; every other column is emptied, those that are added one day too."""
+
+KEPT_OF_EVENTS = ("bounce_type", "bounce_sub_type", "feedback_type")
+"""What counts are made of. A diagnostic text, a link or an IP address may say who somebody is."""
+
+
+@dataclass(frozen=True)
+class ErasedLead:
+    """What an erasure did; the counts are 0 where it had been done before."""
+
+    lead_id: UUID
+    erased_at: dt.datetime
+    leads_erased: int
+    emails_erased: int
+    replies_erased: int
+    emails_skipped: int
+    is_suppressed: bool
+    """The address is kept, as a suppression and nowhere else."""
+
+
+def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppressed: bool) -> ErasedLead:
+    """Erase a lead in the caller's transaction; what campaigns were still to send it is skipped as `lead_erased`.
+
+    With `keep_suppressed` the address itself stays as a suppression, so that nobody writes to it even if it is imported
+    again; without, its suppressions are removed too, and an import makes it a new lead.
+
+    Raises:
+        NotFound: there is no such lead.
+        Conflict: an email to it is on its way to SES.
+    """
+    # Nobody makes another lead with this address in the meantime.
+    lock_addresses(connection)
+    known = connection.execute(sa.select(leads.c.email).where(leads.c.id == lead_id)).one_or_none()
+    if known is None:
+        raise NotFound("lead", lead_id)
+    address = (known.email or "").strip().lower()
+    same_person: sa.ColumnElement[bool] = leads.c.id == lead_id
+    if address:
+        same_person |= sa.func.lower(leads.c.email) == address
+    lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person)))
+    skipped = _end_mail(connection, lead_ids)
+    emails_erased = _blank_emails(connection, lead_ids)
+    by_the_lead: sa.ColumnElement[bool] = replies.c.lead_id.in_(lead_ids)
+    if address:
+        by_the_lead |= sa.func.lower(replies.c.from_address) == address
+    replies_erased = connection.execute(sa.delete(replies).where(by_the_lead)).rowcount
+    connection.execute(sa.delete(campaign_leads).where(campaign_leads.c.lead_id.in_(lead_ids)))
+    _blank_answers(connection, [*map(str, lead_ids), *([address] if address else [])])
+    is_suppressed = bool(address) and _keep_suppression(connection, address, actor, keep_suppressed)
+    blank = {column.name: _blank(column) for column in leads.columns if column.name not in KEPT_COLUMNS}
+    now = sa.func.now()
+    changed = blank | {"status": "invalid", "erased_at": sa.func.coalesce(leads.c.erased_at, now), "updated_at": now}
+    erased_at: dt.datetime = connection.scalars(
+        sa.update(leads).where(leads.c.id.in_(lead_ids)).values(changed).returning(leads.c.erased_at)
+    ).all()[0]
+    done = ErasedLead(lead_id, erased_at, len(lead_ids), emails_erased, replies_erased, skipped, is_suppressed)
+    for id_ in lead_ids:
+        detail = {"emails_skipped": skipped, "keep_suppressed": keep_suppressed}
+        audit_log.record(connection, actor, "lead.erase", "lead", id_, detail)
+    return done
+
+
+def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
+    """Skip what is still to come and take the leads off the ledger; returns how many emails were skipped."""
+    rows = scheduled_emails.c
+    # CASE, so that rows are looked for by their leads and by nothing else.
+    still_to_come = rows.lead_id.in_(lead_ids) & sa.case(
+        (rows.status == "pending", True), (rows.status == "cancelled", rows.reason == "paused"), else_=False
+    )
+    # The order in which results are recorded: campaigns, leads, rows of the ledger.
+    connection.execute(
+        sa.select(campaigns.c.id)
+        .where(campaigns.c.id.in_(sa.select(rows.campaign_id).where(rows.lead_id.in_(lead_ids))))
+        .order_by(campaigns.c.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    connection.execute(sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id).with_for_update())
+    skipped = connection.execute(
+        sa.update(scheduled_emails)
+        .where(still_to_come)
+        .values(status="skipped", reason="lead_erased", updated_at=sa.func.now())
+    ).rowcount
+    on_its_way = sa.select(rows.id).where(rows.lead_id.in_(lead_ids), rows.status == "sending").limit(1)
+    if connection.execute(on_its_way).first() is not None:
+        raise Conflict("An email to this lead is on its way; erase the lead in a few minutes.")
+    connection.execute(
+        sa.update(scheduled_emails)
+        .where(rows.lead_id.in_(lead_ids))
+        .values(
+            lead_id=None,
+            # SES's words may quote the address.
+            failure_reason=None,
+            # With another token no later event finds the row, one of unknown outcome either: a bounce would bring the
+            # address back, as a suppression. An operator can still settle it.
+            claim_token=sa.case((rows.error_code == "outcome_unknown", sa.func.gen_random_uuid())),
+            updated_at=sa.func.now(),
+        )
+    )
+    connection.execute(sa.update(left_out_leads).where(left_out_leads.c.lead_id.in_(lead_ids)).values(lead_id=None))
+    return skipped
+
+
+def _blank_emails(connection: sa.Connection, lead_ids: list[UUID]) -> int:
+    # Without its message id no later event finds the email: what it says of the person is dropped.
+    blanked = connection.execute(
+        sa.update(emails)
+        .where(emails.c.lead_id.in_(lead_ids))
+        .values(
+            to_address=None,
+            subject="",
+            body_text="",
+            body_html=None,
+            error_message=None,
+            external_id=None,
+            metadata_=None,
+        )
+    ).rowcount
+    kept = sa.func.jsonb_strip_nulls(
+        sa.func.jsonb_build_object(
+            *(part for name in KEPT_OF_EVENTS for part in (sa.literal_column(f"'{name}'"), email_events.c.detail[name]))
+        ),
+        type_=JSONB,
+    )
+    connection.execute(sa.update(email_events).where(email_events.c.lead_id.in_(lead_ids)).values(detail=kept))
+    return blanked
+
+
+def _blank_answers(connection: sa.Connection, personal: list[str]) -> None:
+    """Answers are kept for repeated requests; those that speak of the lead are repeated without their body."""
+    body = sa.func.lower(idempotency_keys.c.answer["body"].astext)
+    connection.execute(
+        sa.update(idempotency_keys)
+        .where(sa.or_(*(sa.func.strpos(body, text) > 0 for text in personal)))
+        .values(answer=idempotency_keys.c.answer.op("||")(sa.literal({"body": ""}, JSONB)))
+    )
+
+
+def _keep_suppression(connection: sa.Connection, address: str, actor: str, keep: bool) -> bool:
+    """Leave exactly one suppression of the address, from every campaign and without a note, or none."""
+    of_address = suppressions.c.value == address
+    wanted = of_address & suppressions.c.campaign_id.is_(None) & suppressions.c.removed_at.is_(None)
+    connection.execute(sa.delete(suppressions).where(of_address & ~wanted if keep else of_address))
+    if not keep:
+        return False
+    if connection.execute(sa.update(suppressions).where(wanted).values(note=None)).rowcount == 0:
+        connection.execute(sa.insert(suppressions).values(value=address, reason="manual", created_by=actor))
+    return True
+
+
+def _blank(column: sa.Column[object]) -> object:
+    if column.nullable:
+        return sa.null()
+    return ""

@@ -1,0 +1,216 @@
+"""Imports of uploaded files: a file in the bucket in, new leads of a lead batch and a file of its rejects out.
+
+A run imports chunk by chunk, each in a transaction that also counts its rows. It ends before its deadline, or by a
+crash, anywhere; the next one reads the file again from the beginning and skips the rows that are counted. Two runs at
+once repeat nothing either: the count is compared and set, and the run that finds another one stops. The rejects are
+written as a whole by the run that reaches the end: as it has seen the file from its beginning, it has seen all of them.
+Reads and writes `lead_batches` and `leads`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from aws_lambda_powertools.logging import Logger
+
+from sendledger.core.errors import Conflict, NotFound, SendledgerError
+from sendledger.core.tables import lead_batches as _table
+from sendledger.files.file_bucket import FileBucket, FileReplaced, FileWriter, NoSuchFile, StoredFile
+from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.files.write_csv import csv_bytes
+from sendledger.leads import lead_batches
+from sendledger.leads.import_leads import chunks, import_chunk
+from sendledger.leads.lead_columns import REJECT_COLUMNS
+from sendledger.leads.read_leads import read_leads
+
+REJECTS = "rejects/"
+
+MAX_ROWS = 10_000_000
+"""Of one file. Skipping as many after an interruption takes minutes, and a run has fifteen."""
+
+MOST_RUNS_WITHOUT_PROGRESS = 5
+"""After as many runs in a row that ended before their first chunk, the import is given up: something crashes them."""
+
+Row = dict[str, Any] | RowError
+
+logger = Logger(child=True)
+
+
+class FileGivenUp(SendledgerError):
+    """The import of a file cannot go on; `detail` says why, to the user."""
+
+    code = "file_given_up"
+
+
+def lead_batch_of(key: str) -> UUID | None:
+    """The lead batch that an uploaded file belongs to, by its key."""
+    try:
+        return UUID(key.removeprefix(lead_batches.UPLOADS).removesuffix(".csv"))
+    except ValueError:
+        return None
+
+
+def unfinished(connection: sa.Connection) -> list[UUID]:
+    """The lead batches that nobody seems to work on although there is work, or whose file is overdue."""
+    age = sa.func.now() - _table.c.updated_at
+    overdue = sa.case(
+        (_table.c.status == "pending", age > sa.text(f"interval '{lead_batches.UPLOAD_SECONDS + 600} s'")),
+        (_table.c.status == "deleting", age > sa.text("interval '1 min'")),
+        else_=age > sa.text("interval '10 min'"),
+    )
+    unfinished = _table.c.status.in_(("pending", "importing", "deleting"))
+    return list(connection.scalars(sa.select(_table.c.id).where(unfinished, overdue).order_by(_table.c.updated_at)))
+
+
+def work(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
+    """Do what there is to do for a lead batch until `time.monotonic()` passes the deadline; whether there is more.
+
+    A batch that is complete, or that somebody else works on, is left alone.
+    """
+    with engine.begin() as connection:
+        status = connection.scalar(sa.select(_table.c.status).where(_table.c.id == lead_batch_id))
+    if status == "deleting":
+        return lead_batches.delete_until(engine, lead_batch_id, deadline)
+    if status in ("pending", "importing"):
+        return _import(engine, bucket, lead_batch_id, deadline)
+    return False
+
+
+def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
+    failure: str | None = None
+    with bucket.writer(f"{REJECTS}{lead_batch_id}.csv") as writer:
+        rejects = _Rejects(writer)
+        try:
+            file = _find(engine, bucket, lead_batch_id)
+            position = _begin(engine, lead_batch_id, file)
+            stream = bucket.reader(file)
+            content = read_leads(stream)
+            rows = rejects.noted(content.header, content.rows)
+            for _ in islice(rows, position):
+                pass
+            for chunk in chunks(rows, stream.tell):
+                if position + len(chunk) > MAX_ROWS:
+                    raise FileGivenUp(f"The file has more than {MAX_ROWS:,} rows. Split it.")
+                with engine.begin() as connection:
+                    import_chunk(connection, lead_batch_id, position, chunk)
+                    _note_progress(connection, lead_batch_id)
+                position += len(chunk)
+                if time.monotonic() >= deadline:
+                    logger.info("To be continued", extra={"lead_batch_id": str(lead_batch_id), "rows_read": position})
+                    return True
+        except (Conflict, NotFound):
+            logger.info("Nothing to do, or somebody else does it", extra={"lead_batch_id": str(lead_batch_id)})
+            return False
+        except UnreadableFile as error:
+            place = error.errors[0].field
+            failure = error.detail if place == "file" else f"{error.detail} ({place})"
+        except FileGivenUp as error:
+            failure = error.detail
+        except NoSuchFile:
+            failure = "The uploaded file is no longer there."
+        except FileReplaced:
+            failure = "Another file was uploaded in its place while it was being imported."
+        rejects_object = rejects.complete()
+    _end(engine, lead_batch_id, failure, rejects_object)
+    return False
+
+
+def _find(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> StoredFile:
+    with engine.begin() as connection:
+        batch = lead_batches.get(connection, lead_batch_id)
+    try:
+        return bucket.find(batch["source_object"])
+    except NoSuchFile as error:
+        if batch["status"] == "pending":
+            raise FileGivenUp("No file was uploaded while the upload URL was valid.") from error
+        raise
+
+
+def _begin(engine: sa.Engine, lead_batch_id: UUID, file: StoredFile) -> int:
+    """Count a run; returns how many rows of the file are imported already.
+
+    Raises:
+        Conflict: it was finished or deleted meanwhile.
+        FileGivenUp: too many runs without progress.
+        FileReplaced
+    """
+    begun = (
+        sa.update(_table)
+        .where(_table.c.id == lead_batch_id, _table.c.status.in_(("pending", "importing")))
+        .values(
+            status="importing",
+            source_etag=sa.func.coalesce(_table.c.source_etag, file.etag),
+            runs_without_progress=_table.c.runs_without_progress + 1,
+            updated_at=sa.func.now(),
+        )
+        .returning(_table.c.total_leads, _table.c.source_etag, _table.c.runs_without_progress)
+    )
+    with engine.begin() as connection:
+        found = connection.execute(begun).one_or_none()
+    if found is None:
+        raise Conflict("There is nothing to import.")
+    position, etag, runs = found
+    if etag != file.etag:
+        raise FileReplaced(file.key)
+    if runs > MOST_RUNS_WITHOUT_PROGRESS:
+        raise FileGivenUp(f"The import was interrupted {runs - 1} times after row {position:,}; see the log.")
+    return int(position)
+
+
+def _note_progress(connection: sa.Connection, lead_batch_id: UUID) -> None:
+    """Raises:
+    Conflict: the batch is being deleted, or the import was ended.
+    """
+    noted = (
+        sa.update(_table)
+        .where(_table.c.id == lead_batch_id, _table.c.status == "importing")
+        .values(runs_without_progress=0)
+    )
+    if connection.execute(noted).rowcount != 1:
+        raise Conflict("It is no longer being imported.")
+
+
+def _end(engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_object: str | None) -> None:
+    values: dict[str, Any] = {"status": "failed", "failure_reason": failure}
+    if failure is None:
+        values = {"status": "completed", "completed_at": sa.func.now()}
+    ended = (
+        sa.update(_table)
+        .where(_table.c.id == lead_batch_id, _table.c.status.in_(("pending", "importing")))
+        .values(**values, rejects_object=rejects_object, updated_at=sa.func.now())
+        .returning(_table.c.status, _table.c.total_leads, _table.c.successful_imports, _table.c.failed_imports)
+    )
+    with engine.begin() as connection:
+        found = connection.execute(ended).mappings().one_or_none()
+    if found is not None:
+        logger.info("Import ended", extra={"lead_batch_id": str(lead_batch_id), **found})
+
+
+class _Rejects:
+    """The file of the rows that are not taken: what is wrong with each, and its cells under the file's own header."""
+
+    def __init__(self, writer: FileWriter) -> None:
+        self._writer = writer
+        self._any = False
+
+    def noted(self, header: list[str], rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows as they come; the rejects among them are written on their way."""
+        for row in rows:
+            if isinstance(row, RowError):
+                if not self._any:
+                    self._writer.write(csv_bytes([[*REJECT_COLUMNS, *header]]))
+                    self._any = True
+                self._writer.write(csv_bytes([[row.row, row.field, row.code, row.message, *row.cells]]))
+            yield row
+
+    def complete(self) -> str | None:
+        """The key of the file, or None where no row was rejected."""
+        if not self._any:
+            return None
+        self._writer.complete()
+        return self._writer.key

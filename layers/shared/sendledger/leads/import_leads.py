@@ -1,0 +1,147 @@
+"""Importing leads: the rows of a file in, new leads of a lead batch out. Reads and writes `leads` and `lead_batches`.
+
+A batch's `total_leads` is the number of rows that have been taken so far. It changes in the same transaction as the
+leads do, so an import that was interrupted goes on by skipping as many rows of the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core.errors import Conflict
+from sendledger.core.tables import lead_batches
+from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.leads.read_leads import read_leads
+
+ROWS_PER_CHUNK = 5_000
+BYTES_PER_CHUNK = 8 * 1024 * 1024
+MOST_ERRORS = 1_000
+"""Errors that the answer to an import lists; `failed_imports` counts all of them."""
+
+SOURCE = "csv_import"
+
+_LOCK = 0x6C65616473  # "leads"; advisory locks are known by a number
+_COLUMNS = (
+    *("email", "company_name", "contact_name", "job_title", "industry", "business_type", "city", "country", "address"),
+    *("website", "phone", "linkedin_url", "company_size", "notes", "tags", "custom_fields"),
+)
+_TYPES = {"tags": "text[]", "custom_fields": "jsonb"}
+_INSERT = sa.text(f"""
+    INSERT INTO leads ({", ".join(_COLUMNS)}, source, source_type, batch_id)
+    SELECT {", ".join(_COLUMNS)}, '{SOURCE}', 'manual_import', :batch_id
+    FROM json_to_recordset(CAST(:rows AS json))
+         AS given({", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS)})
+    WHERE NOT EXISTS (SELECT FROM leads l WHERE lower(l.email) = lower(given.email))
+""").bindparams(sa.bindparam("batch_id", type_=sa.UUID))
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """What became of a file. `errors` holds the first `MOST_ERRORS`, in the order of their rows."""
+
+    lead_batch: sa.RowMapping
+    errors: list[RowError]
+
+
+def lock_addresses(connection: sa.Connection) -> None:
+    """Until the transaction ends, nobody else adds an address; take it before you look whether one is there.
+
+    The address of a lead cannot be unique in the database: an existing installation may hold duplicates.
+    """
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def import_file(connection: sa.Connection, stream: BinaryIO, batch: Mapping[str, Any]) -> ImportedFile:
+    """Import a whole file as a new lead batch, which stands or falls with the caller's transaction.
+
+    `batch` holds its name and what else is known of it, as columns.
+
+    A file of nothing but duplicates makes a batch without leads: the record that it was imported.
+
+    Raises:
+        UnreadableFile: the file as a whole cannot be read.
+    """
+    rows = read_leads(stream).rows
+    batch_id = connection.execute(sa.insert(lead_batches).values(batch).returning(lead_batches.c.id)).scalar_one()
+    errors: list[RowError] = []
+    position = 0
+    for chunk in chunks(rows):
+        import_chunk(connection, batch_id, position, chunk)
+        position += len(chunk)
+        errors += islice((row for row in chunk if isinstance(row, RowError)), MOST_ERRORS - len(errors))
+    completed = connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.id == batch_id)
+        .values(completed_at=sa.func.now())
+        .returning(lead_batches)
+    )
+    return ImportedFile(completed.mappings().one(), errors)
+
+
+def chunks(
+    rows: Iterable[dict[str, Any] | RowError], position: Callable[[], int] = lambda: 0
+) -> Iterator[list[dict[str, Any] | RowError]]:
+    """The rows in chunks of `ROWS_PER_CHUNK`, read as they are asked for.
+
+    `position` is how many bytes of the file have been read: no chunk is of more than about `BYTES_PER_CHUNK`.
+
+    Raises:
+        UnreadableFile: the file cannot be read any further; the rows before have been yielded.
+    """
+    remaining = iter(rows)
+    while True:
+        chunk: list[dict[str, Any] | RowError] = []
+        full = position() + BYTES_PER_CHUNK
+        try:
+            for row in islice(remaining, ROWS_PER_CHUNK):
+                chunk.append(row)
+                if position() > full:
+                    break
+        except UnreadableFile:
+            if chunk:
+                yield chunk
+            raise
+        if not chunk:
+            return
+        yield chunk
+
+
+def import_chunk(
+    connection: sa.Connection, batch_id: UUID, position: int, chunk: Sequence[dict[str, Any] | RowError]
+) -> None:
+    """Add the leads of a chunk, but for addresses that there are already, and count its rows in the batch.
+
+    `position` is the number of rows of the file before this chunk. Leads and counts stand or fall together, with the
+    caller's transaction, so that a chunk is imported once however often it is tried.
+
+    Raises:
+        Conflict: the batch is not at this position: somebody else is importing the file, or it was deleted.
+    """
+    found = [row for row in chunk if not isinstance(row, RowError)]
+    unique: dict[str, dict[str, Any]] = {}  # an address that is twice in one statement does not see itself
+    for row in found:
+        unique.setdefault(row["email"].lower(), row)
+    lock_addresses(connection)
+    # ensure_ascii would write every character beyond ASCII as six.
+    rows = json.dumps(list(unique.values()), ensure_ascii=False, separators=(",", ":"))
+    added = connection.execute(_INSERT, {"rows": rows, "batch_id": batch_id}).rowcount if unique else 0
+    counted = connection.execute(
+        sa.update(lead_batches)
+        .where(lead_batches.c.id == batch_id, lead_batches.c.total_leads == position)
+        .values(
+            total_leads=position + len(chunk),
+            successful_imports=lead_batches.c.successful_imports + added,
+            duplicates_skipped=lead_batches.c.duplicates_skipped + (len(found) - added),
+            failed_imports=lead_batches.c.failed_imports + (len(chunk) - len(found)),
+            updated_at=sa.func.now(),
+        )
+    )
+    if counted.rowcount != 1:
+        raise Conflict("This file is being imported by somebody else, or its lead batch was deleted.")

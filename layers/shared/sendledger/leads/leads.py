@@ -1,0 +1,225 @@
+"""Leads: the people that campaigns write to. Reads and writes `leads`; a deletion writes `scheduled_emails` too.
+
+No two leads that are made here have the same address, whatever its case; an adopted database may hold such leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaigns, leads, scheduled_emails
+from sendledger.leads import lead_values
+from sendledger.leads.import_leads import lock_addresses
+from sendledger.leads.lead_values import NAME_PARTS, BadValue
+
+SOURCE = "api"
+
+_table = leads
+_contact = sa.func.btrim(_table.c.contact_name)
+_blank = sa.func.nullif(sa.func.strpos(_contact, " "), 0)
+LEAD = (
+    _table.c.id,
+    _table.c.email,
+    sa.func.nullif(_table.c.company_name, "").label("company_name"),
+    _table.c.contact_name,
+    # The same as in a template: its own value, or the part of the contact name.
+    sa.func.coalesce(
+        sa.func.nullif(_table.c.custom_fields["first_name"].astext, ""),
+        sa.func.nullif(sa.func.split_part(_contact, " ", 1), ""),
+    ).label("first_name"),
+    sa.func.coalesce(
+        sa.func.nullif(_table.c.custom_fields["last_name"].astext, ""),
+        sa.func.nullif(sa.func.btrim(sa.func.substr(_contact, _blank)), ""),
+    ).label("last_name"),
+    _table.c.job_title,
+    sa.func.nullif(_table.c.industry, "").label("industry"),
+    _table.c.business_type,
+    _table.c.company_size,
+    _table.c.phone,
+    _table.c.website,
+    _table.c.linkedin_url,
+    _table.c.address,
+    _table.c.city,
+    _table.c.country,
+    _table.c.notes,
+    sa.func.coalesce(_table.c.tags, sa.literal_column("'{}'::text[]", _table.c.tags.type)).label("tags"),
+    _table.c.custom_fields,
+    _table.c.source,
+    _table.c.status,
+    _table.c.batch_id,
+    _table.c.emails_sent,
+    _table.c.last_contacted_at,
+    _table.c.last_responded_at,
+    _table.c.created_at,
+    _table.c.updated_at,
+    _table.c.erased_at,
+)
+"""What is shown of a lead."""
+
+
+def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> sa.RowMapping:
+    """Store a lead; `fields` without an address are not enough, and nothing else is needed.
+
+    Raises:
+        InvalidInput: a field cannot be stored.
+        Conflict: there is a lead with this address; `data["lead_id"]` is its id.
+    """
+    try:
+        values = lead_values.lead_values(fields, custom_fields)
+    except BadValue as error:
+        raise _invalid(error) from error
+    lock_addresses(connection)
+    _refuse_duplicate(connection, values["email"])
+    inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": "manual"}).returning(*LEAD)
+    return connection.execute(inserted).mappings().one()
+
+
+def get(connection: sa.Connection, lead_id: UUID) -> sa.RowMapping:
+    """Raises:
+    NotFound: there is no such lead.
+    """
+    row = connection.execute(sa.select(*LEAD).where(_table.c.id == lead_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("lead", lead_id)
+    return row
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    status: str | None = None,
+    batch_id: UUID | None = None,
+    email: str | None = None,
+    search: str | None = None,
+    sort: str = pagination.NEWEST_FIRST,
+) -> Page:
+    """A page of leads. `email` is the whole address, `search` a part of company, contact or address."""
+    query = sa.select(*LEAD)
+    if status is not None:
+        query = query.where(_table.c.status == status)
+    if batch_id is not None:
+        query = query.where(_table.c.batch_id == batch_id)
+    if email is not None:
+        query = query.where(_same_address(email))
+    if search is not None:
+        columns = (_table.c.company_name, _table.c.contact_name, _table.c.email)
+        query = query.where(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
+    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+
+
+def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:
+    """Change the given fields only; None empties one. A new address counts for emails that are not yet on their way.
+
+    Raises:
+        NotFound: there is no such lead.
+        InvalidInput: a field cannot be stored.
+        Conflict: there is another lead with this address, `data["lead_id"]` is its id; or this one was erased.
+    """
+    if "email" in changes:
+        lock_addresses(connection)
+    columns = (_table.c.email, _table.c.contact_name, _table.c.custom_fields, _table.c.erased_at)
+    locked = sa.select(*columns).where(_table.c.id == lead_id).with_for_update()
+    current = connection.execute(locked).mappings().one_or_none()
+    if current is None:
+        raise NotFound("lead", lead_id)
+    if current["erased_at"] is not None:
+        message = "This lead was erased and stays empty; create a new lead if the person wants to hear from you again."
+        raise Conflict(message, erased_at=current["erased_at"].isoformat())
+    try:
+        values = _changed_columns(current, changes)
+    except BadValue as error:
+        raise _invalid(error) from error
+    if "email" in values and values["email"].lower() != (current["email"] or "").lower():
+        _refuse_duplicate(connection, values["email"])
+    if values:
+        values["updated_at"] = sa.func.now()
+        connection.execute(sa.update(_table).where(_table.c.id == lead_id).values(values))
+    return get(connection, lead_id)
+
+
+def delete(connection: sa.Connection, lead_id: UUID) -> None:
+    """Delete a lead and the emails that it was sent. Its rows in the ledger stay, without the lead.
+
+    What it was still to get is skipped with the reason `lead_deleted`, also what a pause holds back.
+
+    Raises:
+        NotFound: there is no such lead.
+        Conflict: an email to it is on its way to SES.
+    """
+    get(connection, lead_id)
+    rows = scheduled_emails.c
+    still_to_come = sa.and_(
+        rows.lead_id == lead_id,
+        sa.or_(rows.status == "pending", sa.and_(rows.status == "cancelled", rows.reason == "paused")),
+    )
+    # The order in which results are recorded: campaigns, leads, rows of the ledger.
+    open_campaigns = campaigns.c.id.in_(sa.select(rows.campaign_id).where(still_to_come))
+    connection.execute(
+        sa.select(campaigns.c.id)
+        .where(open_campaigns)
+        .order_by(campaigns.c.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    connection.execute(sa.select(_table.c.id).where(_table.c.id == lead_id).with_for_update())
+    connection.execute(
+        sa.update(scheduled_emails)
+        .where(still_to_come)
+        .values(status="skipped", reason="lead_deleted", updated_at=sa.func.now())
+    )
+    on_its_way = sa.select(rows.id).where(rows.lead_id == lead_id, rows.status == "sending").limit(1)
+    if connection.execute(on_its_way).first() is not None:
+        raise Conflict("An email to this lead is on its way; delete the lead in a few minutes.")
+    connection.execute(sa.delete(_table).where(_table.c.id == lead_id))
+
+
+def _same_address(email: str) -> sa.ColumnElement[bool]:
+    return sa.func.lower(_table.c.email) == sa.func.lower(email)
+
+
+def _refuse_duplicate(connection: sa.Connection, email: str) -> None:
+    existing = connection.scalar(sa.select(_table.c.id).where(_same_address(email)).limit(1))
+    if existing is not None:
+        raise Conflict(f"There is a lead with this address already; its id is {existing}.", lead_id=str(existing))
+
+
+def _changed_columns(current: sa.RowMapping, changes: Mapping[str, Any]) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    stored = current["custom_fields"] if isinstance(current["custom_fields"], dict) else {}
+    names = {part: stored[part] for part in NAME_PARTS if part in stored}
+    custom = {name: value for name, value in stored.items() if name not in NAME_PARTS}
+    for field, value in changes.items():
+        if field == "email":
+            columns[field] = lead_values.address(value)
+        elif field == "custom_fields":
+            custom = lead_values.custom_values(value or {})
+        elif field == "tags":
+            columns[field] = lead_values.tags(value or [])
+        elif field in NAME_PARTS:
+            names[field] = lead_values.text(field, value or "")
+        elif field in lead_values.MAX_LENGTH:
+            text = lead_values.text(field, value or "")
+            columns[field] = text if text or not _table.c[field].nullable else None
+        else:
+            columns[field] = value
+    if changes.keys() & set(NAME_PARTS):
+        if "contact_name" not in changes and current["contact_name"] in (None, "", lead_values.contact_name(stored)):
+            columns["contact_name"] = lead_values.contact_name(names) or None
+    elif "contact_name" in changes:
+        names = {}  # the parts of another name
+    if changes.keys() & {*NAME_PARTS, "contact_name", "custom_fields"}:
+        columns["custom_fields"] = custom | {part: name for part, name in names.items() if name}
+    return columns
+
+
+def _invalid(error: BadValue) -> InvalidInput:
+    field = error.field if error.field in lead_values.MAX_LENGTH else f"custom_fields.{error.field}"
+    return InvalidInput("The lead is not valid.", [FieldError(field, error.message)])

@@ -1,0 +1,245 @@
+"""Recording: what SES said about a chunk of emails, written to everything that depends on it, in one transaction.
+
+Writes `scheduled_emails` (guarded by the claim token, so that a replay changes nothing), `emails`, `campaigns`
+(counters) and `leads` (status, last contact). A sent step pushes the lead's next step so that the configured gap is
+the least gap; a step that failed for good skips the lead's later ones. Also the two ways in which an operator settles
+a row whose outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.content.render_email import (
+    RenderedEmail,
+)
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ses.answers import Answer, SendOutcome
+
+MAX_ATTEMPTS = 3
+"""SES calls per row whose answers have proved that the email was not accepted, for a reason that may pass."""
+
+RETRY_BASE_SECONDS = 60.0
+"""The first retry comes after one to two times this, the second after two to four times."""
+
+
+@dataclass(frozen=True)
+class SendResult:
+    """What became of one claimed email; `rendered` is None where it could not be rendered."""
+
+    email: ClaimedEmail
+    outcome: SendOutcome
+    rendered: RenderedEmail | None
+    ended_at: float
+    """`time.monotonic()` when the answer came."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Rows by the status they now have (``unknown`` and ``retry`` apart), and the campaigns they belong to."""
+
+    counts: Counter[str]
+    campaign_ids: frozenset[uuid.UUID]
+
+
+_LOCK_CAMPAIGNS = sa.text("""
+    SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+# In the order of their ids: two campaigns may be writing to the same leads.
+_LOCK_LEADS = sa.text("""
+    SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+
+# Rows are found by their ids and their leads. A plain `status = …` or `claim_token = …` would let a planner that
+# believes that few rows have it go through all that do, for each result anew; within CASE it cannot.
+_RECORD = sa.text("""
+WITH r AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
+        id bigint, kind text, message_id text, error_code text, message text, age float8, retry_in float8,
+        email_id uuid, to_address text, subject text, body_text text, body_html text)
+), done AS (
+    UPDATE scheduled_emails e SET
+        status = CASE WHEN r.kind = 'sent' THEN 'sent'
+                      WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts) THEN 'failed'
+                      WHEN c.status = 'running' THEN 'pending' ELSE 'cancelled' END,
+        reason = CASE WHEN r.kind IN ('sent', 'failed') OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
+                        OR c.status = 'running' THEN NULL
+                      WHEN c.status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
+        scheduled_for = CASE r.kind WHEN 'retry' THEN now() + make_interval(secs => r.retry_in * 2 ^ e.retry_count)
+                                    WHEN 'later' THEN now() + make_interval(secs => r.retry_in)
+                                    ELSE e.scheduled_for END,
+        retry_count = e.retry_count + CASE WHEN r.kind = 'retry' THEN 1 ELSE 0 END,
+        error_code = CASE WHEN r.kind IN ('failed', 'retry', 'later') THEN r.error_code END,
+        failure_reason = CASE WHEN r.kind IN ('failed', 'retry', 'later') THEN r.message END,
+        failed_at = CASE WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
+                         THEN statement_timestamp() - make_interval(secs => r.age) END,
+        sent_at = CASE WHEN r.kind = 'sent' THEN statement_timestamp() - make_interval(secs => r.age) END,
+        ses_message_id = coalesce(r.message_id, e.ses_message_id),
+        email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
+        claim_token = CASE WHEN r.kind IN ('sent', 'failed') THEN e.claim_token END,
+        send_started_at = CASE WHEN r.kind IN ('sent', 'failed') THEN e.send_started_at END,
+        lease_until = NULL,
+        updated_at = now()
+    FROM r
+    JOIN scheduled_emails before ON before.id = r.id
+    JOIN campaigns c ON c.id = before.campaign_id
+    LEFT JOIN leads l ON l.id = before.lead_id
+    WHERE e.id = r.id
+      -- Of a row that was given up as unknown only the news that it was sent is worth having.
+      AND CASE WHEN e.claim_token IS DISTINCT FROM :token THEN false
+               WHEN e.status = 'sending' THEN true
+               WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
+    RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
+              r.kind, before.status = 'failed' AS was_unknown
+), written AS (
+    INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
+                        external_id, created_at, to_address, scheduled_email_id, delivery_status)
+    SELECT r.email_id, d.lead_id, d.campaign_id, r.subject, r.body_text, r.body_html,
+           CASE d.workflow_step_number WHEN 1 THEN 'initial' ELSE 'follow_up_' || d.workflow_step_number - 1 END,
+           'sent', d.sent_at, r.message_id, now(), r.to_address, d.id, 'sent'
+    FROM done d JOIN r ON r.id = d.id
+    WHERE d.email_id IS NOT NULL
+), contacted AS (
+    UPDATE leads l SET
+        status = CASE WHEN sent.step = 1 AND l.status = 'new' THEN 'contacted'
+                      WHEN sent.step = 2 AND l.status IN ('new', 'contacted') THEN 'follow_up_1'
+                      WHEN sent.step >= 3 AND l.status IN ('new', 'contacted', 'follow_up_1') THEN 'follow_up_2'
+                      ELSE l.status END,
+        follow_up_stage = CASE sent.step WHEN 1 THEN 'initial' WHEN 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
+        last_contacted_at = greatest(l.last_contacted_at, sent.at),
+        emails_sent = coalesce(l.emails_sent, 0) + sent.count,
+        updated_at = now()
+    FROM (SELECT lead_id, max(workflow_step_number) AS step, max(sent_at)::timestamp AS at, count(*) AS count
+          FROM done WHERE status = 'sent' GROUP BY lead_id) sent
+    WHERE l.id = sent.lead_id
+), counted AS (
+    UPDATE campaigns c SET
+        emails_sent_count = c.emails_sent_count + by_campaign.sent,
+        emails_sent = coalesce(c.emails_sent, 0) + by_campaign.sent,
+        emails_failed_count = c.emails_failed_count + by_campaign.failed,
+        current_workflow_step = greatest(c.current_workflow_step, by_campaign.step),
+        last_run_at = now(),
+        updated_at = now()
+    FROM (SELECT campaign_id, count(*) FILTER (WHERE status = 'sent') AS sent,
+                 count(*) FILTER (WHERE status = 'failed') - count(*) FILTER (WHERE was_unknown) AS failed,
+                 coalesce(max(workflow_step_number) FILTER (WHERE status = 'sent'), 0) AS step
+          FROM done GROUP BY campaign_id) by_campaign
+    WHERE c.id = by_campaign.campaign_id
+), next_steps AS (
+    SELECT campaign_id, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
+    FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done)
+    WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
+), pushed AS (
+    UPDATE scheduled_emails n SET scheduled_for = d.sent_at + s.gap, updated_at = now()
+    FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
+    WHERE d.status = 'sent' AND s.next_step IS NOT NULL
+      AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
+      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
+      AND n.scheduled_for < d.sent_at + s.gap
+), ended AS (
+    UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
+    FROM done d
+    WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
+      AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
+      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
+), settled AS MATERIALIZED (
+    -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
+    SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
+    FROM r JOIN scheduled_emails b ON b.id = r.id
+    WHERE :first_hand AND r.kind = 'sent' AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
+), reworded AS (
+    UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html
+    FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL
+)
+SELECT campaign_id,
+       CASE WHEN error_code = 'outcome_unknown' THEN 'unknown'
+            WHEN status = 'pending' AND kind IN ('retry', 'later') THEN 'retry' ELSE status END AS status,
+       count(*)
+FROM done GROUP BY 1, 2
+UNION ALL
+SELECT campaign_id, 'sent', count(*) FROM settled GROUP BY 1
+""").bindparams(
+    sa.bindparam("results", type_=sa.Text),
+    sa.bindparam("token", type_=sa.UUID),
+    sa.bindparam("max_attempts", type_=sa.Integer),
+    sa.bindparam("first_hand", type_=sa.Boolean),
+)
+
+
+def record(
+    connection: sa.Connection, results: Sequence[SendResult], token: uuid.UUID, *, first_hand: bool = True
+) -> Recorded:
+    """Write a chunk of results that one claim token covers; the caller commits.
+
+    `first_hand` results come from the sender itself, which knows what it sent: where an event of SES was faster, they
+    count as sent all the same and their content replaces the one that was rendered again.
+
+    May be repeated after a lost answer to COMMIT: rows that are recorded already no longer match.
+    """
+    campaign_ids = {result.email.campaign_id for result in results}
+    connection.execute(_LOCK_CAMPAIGNS, {"ids": list(campaign_ids)})
+    lead_ids = {result.email.lead["lead_id"] for result in results if result.email.lead is not None}
+    connection.execute(_LOCK_LEADS, {"ids": list(lead_ids)})
+    now = time.monotonic()
+    rows = connection.execute(
+        _RECORD,
+        {
+            "results": json.dumps([_row(result, now) for result in results], ensure_ascii=False),
+            "token": token,
+            "max_attempts": MAX_ATTEMPTS,
+            "first_hand": first_hand,
+        },
+    )
+    counts: Counter[str] = Counter()
+    for _, status, count in rows:
+        counts[status] += count
+    return Recorded(counts, frozenset(campaign_ids))
+
+
+def _row(result: SendResult, now: float) -> dict[str, Any]:
+    outcome = result.outcome
+    match outcome.answer:
+        case Answer.SENT:
+            kind = "sent"
+        case Answer.FAIL_ROW | Answer.UNKNOWN:
+            kind = "failed"
+        case Answer.RETRY_LATER:
+            kind = "retry"
+        case Answer.NOT_REACHED:
+            kind = "later"  # no attempt: however long SES cannot be reached, no email fails of it
+        case _:
+            kind = "back"
+    row: dict[str, Any] = {
+        "id": result.email.id,
+        "kind": kind,
+        "message_id": _storable(outcome.message_id),
+        "error_code": _storable(outcome.error_code),
+        "message": _storable(outcome.message),
+        "age": now - result.ended_at,
+    }
+    if kind in ("retry", "later"):
+        # Jitter, so that what failed together is not tried again together. The row's own count decides how often.
+        row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
+    if kind == "sent" and result.rendered is not None and result.email.lead is not None:
+        row |= {
+            "email_id": str(uuid.uuid4()),
+            "to_address": result.email.lead["email"],
+            "subject": result.rendered.subject,
+            "body_text": result.rendered.body_text,
+            "body_html": result.rendered.body_html,
+        }
+    return row
+
+
+def _storable(text: str | None) -> str | None:
+    """Words of others without what PostgreSQL refuses: one such character would lose the results of a whole chunk."""
+    return text.replace("\x00", "").encode(errors="replace").decode() if text is not None else None

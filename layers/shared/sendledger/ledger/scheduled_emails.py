@@ -1,0 +1,154 @@
+"""The ledger as it is looked at, and the one change that a person may ask for: to send an email at once.
+
+Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_emails` and `audit_log`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import audit_log, pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import TERMINAL_STATUSES, campaigns, scheduled_emails
+
+_table = scheduled_emails
+_SCHEDULED_EMAIL = (
+    _table.c.id,
+    _table.c.campaign_id,
+    _table.c.lead_id,
+    _table.c.template_id,
+    _table.c.workflow_id,
+    _table.c.workflow_step_number,
+    _table.c.scheduled_for,
+    _table.c.status,
+    _table.c.reason,
+    _table.c.error_code,
+    _table.c.failure_reason,
+    _table.c.retry_count,
+    _table.c.send_started_at,
+    _table.c.sent_at,
+    _table.c.failed_at,
+    _table.c.ses_message_id,
+    _table.c.email_id,
+    _table.c.created_at,
+    _table.c.updated_at,
+)
+
+
+def list_page(
+    connection: sa.Connection,
+    limit: int,
+    cursor: str | None,
+    *,
+    campaign_id: UUID | None = None,
+    status: str | None = None,
+    step: int | None = None,
+    lead_id: UUID | None = None,
+    error_code: str | None = None,
+    sort: str | None = None,
+) -> Page:
+    """A page of scheduled emails: those that are pending by when they are due, all others by their ids.
+
+    However large the ledger is, a page reads by an index: hence the two orders, and no others.
+
+    Raises:
+        NotFound: there is no such campaign.
+        InvalidInput: these are not listed in this order.
+    """
+    if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
+        raise NotFound("campaign", campaign_id)
+    if error_code is not None and status is None:
+        status = "failed"  # only these have a code; said so that the partial index applies
+    order = pagination.Order(_table, _checked_order(status, sort))
+    filters = {
+        _table.c.campaign_id: campaign_id,
+        _table.c.status: status,
+        _table.c.workflow_step_number: step,
+        _table.c.lead_id: lead_id,
+        _table.c.error_code: error_code,
+    }
+    equal = {column: value for column, value in filters.items() if value is not None}
+    if lead_id is not None or status == "sending" or error_code == "outcome_unknown":
+        # Few. They are looked up, then sorted: the order of the ids would lead past the whole ledger to them.
+        few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
+        page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
+        return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
+    if status in TERMINAL_STATUSES:
+        order = replace(order, within=_table.c.status, value=equal.pop(_table.c.status))
+    elif status is None and campaign_id is not None:
+        order = replace(order, within=_table.c.campaign_id, value=equal.pop(_table.c.campaign_id))
+    page = _matching(equal).where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
+    if status in TERMINAL_STATUSES:
+        # As the partial index says it.
+        page = page.where(_table.c.status.in_(TERMINAL_STATUSES))
+    if status is not None and campaign_id is None:
+        # The indexes begin with the campaign: the first ones of each, and of those the first.
+        of_each = page.where(_table.c.campaign_id == campaigns.c.id).correlate(campaigns).lateral()
+        page = sa.select(of_each).select_from(campaigns.join(of_each, sa.true()))
+        page = page.order_by(*order.by(of_each)).limit(limit + 1)
+    return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
+
+
+def _matching(equal: Mapping[sa.Column[Any], object]) -> sa.Select[Any]:
+    return sa.select(*_SCHEDULED_EMAIL).where(*(column == value for column, value in equal.items()))
+
+
+def _checked_order(status: str | None, sort: str | None) -> str:
+    key = "scheduled_for" if status == "pending" else "id"
+    if sort is None:
+        return key
+    if sort.lstrip("-") != key:
+        message = (
+            "emails that are pending are sorted by scheduled_for"
+            if status == "pending"
+            else "must be id or -id; only with status=pending it is scheduled_for or -scheduled_for"
+        )
+        raise InvalidInput("The request is not valid.", [FieldError("sort", message)])
+    return sort
+
+
+def get(connection: sa.Connection, scheduled_email_id: int) -> sa.RowMapping:
+    """Raises:
+    NotFound: there is no such scheduled email.
+    """
+    row = connection.execute(sa.select(*_SCHEDULED_EMAIL).where(_table.c.id == scheduled_email_id)).mappings().first()
+    if row is None:
+        raise NotFound("scheduled email", scheduled_email_id)
+    return row
+
+
+def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str) -> sa.RowMapping:
+    """Let a pending email of a running campaign go out with the next claim instead of later.
+
+    Raises:
+        NotFound: there is no such scheduled email.
+        Conflict: it is not pending, or its campaign is not running.
+    """
+    current = get(connection, scheduled_email_id)
+    # The campaign first, as everywhere: a pause waits, or has committed.
+    status = connection.scalar(
+        sa.select(campaigns.c.status)
+        .where(campaigns.c.id == current["campaign_id"])
+        .with_for_update(read=True, key_share=True)
+    )
+    if status != "running":
+        raise Conflict(f"Its campaign is {status}, not running.", status=status)
+    now = sa.func.now()
+    changed = connection.execute(
+        sa.update(_table)
+        .where(_table.c.id == scheduled_email_id, _table.c.status == "pending")
+        .values(scheduled_for=sa.func.least(_table.c.scheduled_for, now), updated_at=now)
+        .returning(*_SCHEDULED_EMAIL)
+    )
+    row = changed.mappings().first()
+    if row is None:
+        status = get(connection, scheduled_email_id)["status"]
+        raise Conflict(f"The email is {status}, not pending.", status=status)
+    audit_log.record(connection, actor, "scheduled_email.send", "scheduled_email", scheduled_email_id)
+    return row

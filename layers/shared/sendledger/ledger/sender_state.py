@@ -1,0 +1,97 @@
+"""What all senders of a database share: whose database it is, and whether sending is stopped. One row, `sender_state`.
+
+The SES timetable in the same row is claim_emails.reserve_rate's, the last tick late_emails'.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict, NotThisDeployment
+from sendledger.core.tables import sender_state
+
+
+@dataclass(frozen=True)
+class SenderState:
+    """The shared state. Without a `stop_code` sending is not stopped; without `stopped_until` a person must end it."""
+
+    deployment_id: str | None
+    last_tick_at: dt.datetime | None
+    stop_code: str | None
+    stop_reason: str | None
+    stopped_until: dt.datetime | None
+
+
+def check_in(connection: sa.Connection, deployment_id: str) -> None:
+    """Make sure that this deployment is the one that sends from this database; the first to tick becomes it.
+
+    Raises:
+        NotThisDeployment: another one is: this is a copy, and a copy must not send.
+    """
+    owner = connection.scalar(
+        sa.update(sender_state)
+        .values(deployment_id=sa.func.coalesce(sender_state.c.deployment_id, deployment_id))
+        .where(sa.func.coalesce(sender_state.c.deployment_id, deployment_id) == deployment_id)
+        .returning(sender_state.c.deployment_id)
+    )
+    if owner is None:
+        owner = connection.scalar(sa.select(sender_state.c.deployment_id))
+        raise NotThisDeployment(
+            f"This database belongs to deployment {owner!r} and this is {deployment_id!r}: a copy must not send. "
+            "If the other deployment is gone for good, take the database over as the documentation says.",
+            owner=owner,
+        )
+
+
+def take_over(connection: sa.Connection, deployment_id: str, actor: str) -> str | None:
+    """Let another deployment send from this database; returns the one that did so far.
+
+    Only for a deployment that is gone: two that send from two copies of one database send every email twice.
+    """
+    former: str | None = connection.scalar(sa.select(sender_state.c.deployment_id).with_for_update())
+    connection.execute(sa.update(sender_state).values(deployment_id=deployment_id))
+    detail = {"from": former, "to": deployment_id}
+    audit_log.record(connection, actor, "sender.take_over", "sender", deployment_id, detail)
+    return former
+
+
+def read(connection: sa.Connection) -> SenderState:
+    """The state now; a stop whose time is over is none."""
+    row = connection.execute(
+        sa.text("""
+            SELECT deployment_id, last_tick_at, s.stop_code, s.stop_reason, s.stopped_until
+            FROM sender_state LEFT JOIN LATERAL (
+                SELECT stop_code, stop_reason, stopped_until
+                WHERE stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now())) s ON true
+        """)
+    ).one()
+    return SenderState(*row)
+
+
+def stop(connection: sa.Connection, code: str, reason: str, seconds: float | None) -> None:
+    """Stop all sending for some seconds, or with None until an operator acts. A longer stop is not shortened."""
+    connection.execute(
+        sa.text("""
+            UPDATE sender_state SET stop_code = :code, stop_reason = :reason,
+                   stopped_until = now() + make_interval(secs => CAST(:seconds AS float8))
+            WHERE CAST(:seconds AS float8) IS NULL OR stop_code IS NULL OR stopped_until IS NOT NULL
+        """),
+        {"code": code, "reason": reason, "seconds": seconds},
+    )
+
+
+def clear_stop(connection: sa.Connection, actor: str) -> None:
+    """An operator has mended what stopped the sending.
+
+    Raises:
+        Conflict: sending is not stopped.
+    """
+    state = read(connection)
+    if state.stop_code is None:
+        raise Conflict("Sending is not stopped.")
+    connection.execute(sa.update(sender_state).values(stop_code=None, stop_reason=None, stopped_until=None))
+    audit_log.record(connection, actor, "sender.resume", "sender", "sender", {"stop_code": state.stop_code})

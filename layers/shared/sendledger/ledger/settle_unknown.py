@@ -1,0 +1,171 @@
+"""Settling a scheduled email whose outcome is unknown: by an event of SES, or by an operator.
+
+Reads `campaigns`, `campaign_steps` and `leads`; writes `scheduled_emails` and `campaigns`, and records through
+`record_results`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.transitions import check_transition
+from sendledger.content.render_email import (
+    CompiledTemplate,
+    RenderedEmail,
+    RenderError,
+    compile_template,
+    lead_variables,
+)
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.record_results import SendResult, record
+from sendledger.ses.answers import Answer, SendOutcome
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """SES did accept an email: its message id, where it is known, and how many seconds ago that was."""
+
+    message_id: str | None
+    seconds_ago: float = 0.0
+
+
+def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]) -> int:
+    """Record as sent those of these scheduled emails that are `sending` or of unknown outcome; returns how many.
+
+    On the word of SES or of an operator. The content that was sent went down with its sender; it is rendered again
+    from the campaign's own copy. The others are left alone.
+    """
+    rows = connection.execute(
+        sa.select(
+            scheduled_emails.c.id,
+            scheduled_emails.c.campaign_id,
+            scheduled_emails.c.workflow_step_number,
+            scheduled_emails.c.claim_token,
+            scheduled_emails.c.lead_id,
+            campaign_steps.c.subject,
+            campaign_steps.c.body_text,
+            campaign_steps.c.body_html,
+            campaigns.c.name.label("campaign_name"),
+        )
+        .join(campaigns, campaigns.c.id == scheduled_emails.c.campaign_id)
+        .join(
+            campaign_steps,
+            (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
+            & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
+        )
+        .where(scheduled_emails.c.id.in_(accepted), scheduled_emails.c.claim_token.is_not(None))
+    ).mappings()
+    by_token: dict[uuid.UUID, list[sa.RowMapping]] = {}
+    for row in rows:
+        by_token.setdefault(row["claim_token"], []).append(row)
+    lead_ids = {row["lead_id"] for token in by_token.values() for row in token}
+    found = connection.execute(sa.select(leads).where(leads.c.id.in_(lead_ids))).mappings()
+    known_leads = {lead["id"]: {**lead, "lead_id": lead["id"]} for lead in found}
+    settled = 0
+    compiled = functools.cache(compile_template)
+    for token, same_token in by_token.items():
+        results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled) for row in same_token]
+        settled += record(connection, results, token, first_hand=False).counts["sent"]
+    return settled
+
+
+def _settled(
+    row: sa.RowMapping,
+    lead: dict[str, Any] | None,
+    acceptance: Acceptance,
+    compiled: Callable[[str, str, str | None], CompiledTemplate],
+) -> SendResult:
+    rendered = None
+    if lead is not None:
+        try:
+            template = compiled(row["subject"], row["body_text"], row["body_html"])
+            rendered = template.render(lead_variables(lead, row["campaign_name"]))
+        except RenderError:
+            # The lead has lost a value since; that the email went out matters more than its wording.
+            rendered = RenderedEmail(row["subject"][:500], row["body_text"], row["body_html"])
+    email = ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], lead)
+    outcome = SendOutcome(Answer.SENT, acceptance.message_id)
+    return SendResult(email, outcome, rendered, time.monotonic() - acceptance.seconds_ago)
+
+
+def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
+    """An operator knows that an email of unknown outcome went out.
+
+    Raises:
+        NotFound: no such scheduled email.
+        Conflict: its outcome is not unknown.
+    """
+    _check_unknown(connection, scheduled_email_id)
+    if not settle_as_sent(connection, {scheduled_email_id: Acceptance(None)}):
+        raise Conflict(f"Scheduled email {scheduled_email_id} has just been settled in another way; look at it again.")
+    audit_log.record(connection, actor, "scheduled_email.mark_sent", "scheduled_email", scheduled_email_id)
+
+
+def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
+    """An operator wants an email of unknown outcome sent (again); if SES did accept it, the lead gets it twice.
+
+    A completed campaign runs again until the row is terminal.
+
+    Raises:
+        NotFound: no such scheduled email.
+        Conflict: its outcome is not unknown.
+        IllegalTransition: its campaign has ended in another way than by completing.
+    """
+    campaign_id = _check_unknown(connection, scheduled_email_id)
+    status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
+    if status not in ("running", "paused"):
+        status = check_transition("reopen", status)
+    _check_unknown(connection, scheduled_email_id)
+    connection.execute(
+        sa.update(scheduled_emails)
+        .where(scheduled_emails.c.id == scheduled_email_id)
+        .values(
+            status="cancelled" if status == "paused" else "pending",
+            reason="paused" if status == "paused" else None,
+            error_code=None,
+            failure_reason=None,
+            failed_at=None,
+            claim_token=None,
+            lease_until=None,
+            send_started_at=None,
+            updated_at=sa.func.now(),
+        )
+    )
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(
+            status=status,
+            completed_at=None,
+            emails_failed_count=campaigns.c.emails_failed_count - 1,
+            updated_at=sa.func.now(),
+        )
+    )
+    audit_log.record(connection, actor, "scheduled_email.requeue", "scheduled_email", scheduled_email_id)
+
+
+def _check_unknown(connection: sa.Connection, scheduled_email_id: int) -> uuid.UUID:
+    row = connection.execute(
+        sa.select(scheduled_emails.c.campaign_id, scheduled_emails.c.status, scheduled_emails.c.error_code).where(
+            scheduled_emails.c.id == scheduled_email_id
+        )
+    ).first()
+    if row is None:
+        raise NotFound("scheduled email", scheduled_email_id)
+    campaign_id, status, error_code = row
+    if error_code != "outcome_unknown":
+        raise Conflict(
+            f"Scheduled email {scheduled_email_id} is {status}; only one whose outcome is unknown can be settled.",
+            status=status,
+        )
+    return uuid.UUID(str(campaign_id))

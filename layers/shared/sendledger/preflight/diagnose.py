@@ -1,0 +1,186 @@
+"""Why is nothing being sent? A campaign's id goes in, the one thing that holds its emails back comes out.
+
+The checks stand in the order in which they stop an email; the first that applies is the cause, as what comes after it
+does not matter before it is mended. Reads `campaigns`, `scheduled_emails` and `sender_state` by index; a campaign of
+millions costs no more than a small one. `note_tick` is how a sender leaves word of what kept it from sending.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.campaigns import get_campaign
+
+NO_TICK_AFTER = dt.timedelta(minutes=5)
+"""Without a tick for this long the sender does not run. It ticks every minute."""
+
+WITHOUT_TICKS = ("other_deployment", "no_tick")
+"""The causes for which nothing is done at all: ticks write the rows of large campaigns, too."""
+
+MAX_COUNTED = 10_000
+"""Rows that are counted at most; a count that reaches it means "or more"."""
+
+_STATUS_SAYS = {
+    "draft": "The campaign is a draft; start it.",
+    "scheduled": "The campaign starts at its time.",
+    "paused": "The campaign is paused; resume it.",
+    "completed": "The campaign is complete: every one of its emails has its final status.",
+    "cancelled": "The campaign was cancelled; nothing more is sent from it.",
+    "failed": "The campaign has failed; nothing more is sent from it.",
+    "archived": "The campaign is archived; nothing more is sent from it.",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`cause` is a code that stays the same for programs; without one, emails are on their way.
+
+    `next_send_at` is when the next email goes out if nobody does anything; None where somebody has to act, or where
+    nothing is left.
+    """
+
+    campaign_id: uuid.UUID
+    status: str
+    cause: str | None
+    message: str
+    next_send_at: dt.datetime | None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+# A tick that was not free to send, as SES lets nothing be sent, does not count as last_tick_at, which is for the late
+# guard. It has run all the same.
+_STATE = sa.text("""
+    SELECT now() AS now, deployment_id, greatest(last_tick_at, last_tick_ended_at) AS last_tick_at,
+           stop_code, stop_reason, stopped_until, last_blocked, last_rate,
+           stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now()) AS stopped
+    FROM sender_state
+""")
+_ROWS = sa.text("""
+    SELECT (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+                AND scheduled_for <= now() AND scheduled_for > :hold LIMIT :limit) due) AS due,
+           (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+                AND scheduled_for <= :hold LIMIT :limit) held) AS held,
+           (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'sending'
+                LIMIT :limit) sending) AS sending,
+           (SELECT min(scheduled_for) FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+                AND scheduled_for > greatest(now(), CAST(:hold AS timestamptz))) AS next_due
+""").bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("hold", type_=sa.TIMESTAMP(timezone=True)))
+# In an order that only the campaign's index has: else the planner may look for them in the whole table.
+_ENDED = sa.text("""
+    SELECT coalesce(reason, error_code, status), count(*)
+    FROM (SELECT reason, error_code, status FROM scheduled_emails WHERE campaign_id >= :id AND campaign_id <= :id
+          ORDER BY campaign_id, id LIMIT :limit) ended
+    GROUP BY 1
+""").bindparams(sa.bindparam("id", type_=sa.UUID))
+_BEGINNING = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+_OLDEST_DUE = sa.text("""
+    SELECT extract(epoch FROM now() - min(first.scheduled_for)) FROM campaigns c CROSS JOIN LATERAL (
+        SELECT scheduled_for FROM scheduled_emails e
+        WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
+          AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+        ORDER BY scheduled_for, id LIMIT 1) first
+    WHERE c.status = 'running'
+""")
+
+
+def oldest_due_seconds(connection: sa.Connection) -> float:
+    """How long the email that has waited longest has been due; 0 where none is. Held emails wait for a person."""
+    return float(connection.scalar(_OLDEST_DUE) or 0.0)
+
+
+def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> None:
+    """A tick has ended: at what rate it was allowed to send, and what kept it from sending, if anything did."""
+    connection.execute(
+        sa.text("UPDATE sender_state SET last_rate = :rate, last_blocked = :blocked, last_tick_ended_at = now()"),
+        {"rate": rate, "blocked": blocked},
+    )
+
+
+def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: str | None) -> Diagnosis:
+    """Why this campaign sends nothing now; `deployment_id` is that of the deployment that is asked.
+
+    Raises:
+        NotFound: there is no campaign with this id.
+    """
+    campaign = get_campaign(connection, campaign_id)
+    sender = _sender(connection)
+
+    def found(cause: str | None, message: str, at: dt.datetime | None = None, **detail: Any) -> Diagnosis:
+        return Diagnosis(campaign_id, campaign["status"], cause, message, at, detail)
+
+    blocked = _sender_blocked(sender, deployment_id) if campaign["status"] in ("running", "scheduled") else None
+    if blocked is not None:
+        if campaign["row_work"] and blocked.cause in WITHOUT_TICKS:
+            kind = campaign["row_work"][0]["kind"]
+            message = f"{blocked.message} Until then this campaign's emails are not prepared either ({kind})."
+            return found(blocked.cause, message, blocked.until, **blocked.detail, kind=kind)
+        return found(blocked.cause, blocked.message, blocked.until, **blocked.detail)
+    if campaign["status"] != "running":
+        starts_at = campaign["scheduled_start_at"] if campaign["status"] == "scheduled" else None
+        why = campaign["failure_reason"]
+        detail = {"reason": why} if why else {}
+        return found(f"campaign_{campaign['status']}", _STATUS_SAYS[campaign["status"]], starts_at, **detail)
+    if campaign["row_work"]:
+        kind = campaign["row_work"][0]["kind"]
+        return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)
+    rows = connection.execute(
+        _ROWS, {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}
+    ).one()
+    if rows.due:
+        message = "Emails are due and go out at the SES rate."
+        return found(None, message, sender["now"], due=rows.due, sending=rows.sending)
+    if rows.held:
+        message = "Emails became overdue during an outage and are held; send or skip them (late-emails)."
+        return found("held_late", message, rows.next_due, held=rows.held)
+    if rows.sending:
+        return found(None, "The last emails are on their way.", sender["now"], sending=rows.sending)
+    if rows.next_due:
+        return found("not_due", "Nothing is due yet.", rows.next_due)
+    message = "No email is left to send; the campaign completes with the next tick."
+    ended = connection.execute(_ENDED, {"id": campaign_id, "limit": MAX_COUNTED})
+    return found("nothing_left", message, None, **{str(why): count for why, count in ended})
+
+
+class Blocked(NamedTuple):
+    """What keeps every campaign from being sent, until it passes by itself; None where somebody has to act."""
+
+    cause: str
+    message: str
+    until: dt.datetime | None
+    detail: dict[str, Any]
+
+
+def sender_blocked(connection: sa.Connection, deployment_id: str | None) -> Blocked | None:
+    """What keeps every campaign from being sent now, if anything does."""
+    return _sender_blocked(_sender(connection), deployment_id)
+
+
+def _sender(connection: sa.Connection) -> sa.RowMapping:
+    return connection.execute(_STATE).mappings().one()
+
+
+def _sender_blocked(sender: sa.RowMapping, deployment_id: str | None) -> Blocked | None:
+    owner = sender["deployment_id"]
+    if owner is not None and deployment_id is not None and owner != deployment_id:
+        message = f"This database belongs to the deployment {owner}; {deployment_id} does not send from it."
+        return Blocked("other_deployment", message, None, {"owner": owner})
+    if sender["stopped"]:
+        message = f"All sending is stopped: {sender['stop_reason']}"
+        if sender["stopped_until"] is None:
+            message += " Mend it, then resume the sender."
+        return Blocked("sender_stopped", message, sender["stopped_until"], {"stop_code": sender["stop_code"]})
+    last_tick = sender["last_tick_at"]
+    if last_tick is None or sender["now"] - last_tick > NO_TICK_AFTER:
+        message = "The sender does not run; look at its schedule (SenderState), its errors and its log."
+        return Blocked("no_tick", message, None, {"last_tick_at": last_tick and last_tick.isoformat()})
+    if sender["last_blocked"] is not None:
+        code, _, reason = sender["last_blocked"].partition(": ")
+        return Blocked("ses_blocked", f"SES lets nothing be sent now: {reason or code}", None, {"code": code})
+    return None

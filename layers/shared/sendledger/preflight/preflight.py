@@ -1,0 +1,171 @@
+"""The preflight: would this campaign arrive? A campaign in; errors, warnings and facts out, and nothing changed.
+
+Before a start by the API everything is looked at, before a scheduled start what needs the database only: SES was asked
+when the start was scheduled, and SES's own refusals pause a campaign.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from email.utils import parseaddr
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.background_work import ROWS_PER_BUCKET
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.lifecycle import check_startable
+from sendledger.campaigns.schedule_emails import leads_elsewhere
+from sendledger.core.errors import NotReady
+from sendledger.core.settings import ApiSettings, MailSettings
+from sendledger.preflight.check_content import MAX_EXAMPLES, check_content
+from sendledger.preflight.check_delivery import TxtRecords, check_delivery, txt_records
+from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
+from sendledger.preflight.findings import Findings
+
+REPORT_SECONDS = 15.0
+"""Of rendering, when somebody wants to know; API Gateway gives up on a request after 29 s."""
+
+START_SECONDS = 5.0
+"""Of rendering, before a start."""
+
+# A start refuses these by itself, with errors of their own.
+_REFUSED_ANYWAY = frozenset({"leads", "content"})
+
+
+def preflight(
+    engine: sa.Engine,
+    campaign_id: uuid.UUID,
+    settings: ApiSettings,
+    ses_client: Callable[[], Any],
+    find_txt_records: TxtRecords = txt_records,
+    seconds: float = REPORT_SECONDS,
+) -> Findings:
+    """Look at everything; SES and the DNS are asked while no transaction is open.
+
+    `ses_client` makes an SESv2 client when it is needed.
+
+    Raises:
+        NotFound: there is no such campaign.
+    """
+    findings = Findings()
+    campaign, now = _check_content(engine, campaign_id, settings, findings, seconds)
+    _check_sender(engine, settings.deployment_id, findings)
+    from_address = campaign["from_address"] or settings.sender_from_address
+    if from_address is None:
+        findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
+    else:
+        _check_from_address(from_address, settings.ses_identity, findings)
+        emails = findings.facts.get("emails", 0)
+        configuration_set = settings.ses_configuration_set
+        recipients = check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
+        if recipients is not None:
+            _check_recipients(engine, campaign, recipients, findings)
+    _estimate_times(campaign, now, settings.sender_rate_safety, findings)
+    return findings
+
+
+def refuse_start_unless_ready(
+    engine: sa.Engine, campaign_id: uuid.UUID, settings: ApiSettings, ses_client: Callable[[], Any]
+) -> None:
+    """The whole preflight, for a start by a person.
+
+    Raises:
+        NotFound, IllegalTransition, InvalidInput: it cannot be started at all.
+        NotReady: the preflight found errors.
+    """
+    with engine.connect() as connection:
+        check_startable(get_campaign(connection, campaign_id))
+    _refuse(preflight(engine, campaign_id, settings, ses_client, seconds=START_SECONDS))
+
+
+def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:
+    """The part that needs the database only, for a start whose time has come.
+
+    Raises:
+        NotReady: it found errors.
+    """
+    findings = Findings()
+    _check_content(engine, campaign_id, mail, findings, START_SECONDS)
+    _refuse(findings)
+
+
+def _check_content(
+    engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings, findings: Findings, seconds: float
+) -> tuple[sa.RowMapping, dt.datetime]:
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id)
+        check_content(connection, campaign, mail, findings, seconds)
+        return campaign, connection.execute(sa.select(sa.func.now())).scalar_one()
+
+
+def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findings) -> None:
+    """A start is not refused: somebody may want to start first, and then let the sender run."""
+    with engine.begin() as connection:
+        blocked = sender_blocked(connection, deployment_id)
+    if blocked is None:
+        return
+    message = f"Nothing of this campaign would be sent now. {blocked.message}"
+    if blocked.cause in WITHOUT_TICKS and findings.facts.get("emails", 0) > ROWS_PER_BUCKET:
+        message += f" Nor does a start of more than {ROWS_PER_BUCKET:,} emails get further: the sender prepares them."
+    findings.warn("sender", message, cause=blocked.cause, **blocked.detail)
+
+
+def _check_from_address(from_address: str, identity: str | None, findings: Findings) -> None:
+    """As the sender's role has it; SES itself would take mail from any identity of the account."""
+    address = parseaddr(from_address)[1].lower()
+    domain = address.rpartition("@")[2]
+    if identity is not None and identity.lower() != address and not f".{domain}".endswith(f".{identity.lower()}"):
+        message = f"The sender may send for {identity} only (SesIdentity), which {address} does not belong to."
+        findings.error("identity", message, identity=identity)
+
+
+def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:
+    """In the sandbox: does SES take mail to every lead? The first email that it refuses would pause the campaign."""
+    with engine.begin() as connection:
+        count, examples = leads_elsewhere(connection, campaign, taken, MAX_EXAMPLES)
+    if count:
+        what = "1 lead has an address that is" if count == 1 else f"{count:,} leads have addresses that are"
+        message = (
+            f"The SES account is in the sandbox, and {what} not verified, so SES would refuse their emails. "
+            "Verify the addresses, or ask AWS for production access."
+        )
+        ids = [str(lead_id) for lead_id in examples]
+        findings.error("sandbox", message, count=count, example_lead_ids=ids)
+    else:
+        message = "The SES account is in the sandbox; SES takes mail to every lead of this campaign all the same."
+        findings.warn("sandbox", message)
+
+
+def _refuse(findings: Findings) -> None:
+    errors = [error for error in findings.errors if error.check not in _REFUSED_ANYWAY]
+    if errors:
+        raise NotReady(
+            f"The campaign is not ready to be sent: {' '.join(error.message for error in errors)}",
+            preflight_errors=[
+                {"check": error.check, "message": error.message, "detail": dict(error.detail)} for error in errors
+            ],
+        )
+
+
+def _estimate_times(campaign: sa.RowMapping, now: dt.datetime, rate_safety: float, findings: Findings) -> None:
+    """When the first and the last email would go out if it were started now, with all of the account's rate."""
+    facts = findings.facts
+    delays, leads = facts.pop("step_delays_seconds", []), facts["leads"]
+    start = max(filter(None, [now, campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]]))
+    facts |= {"first_send_at": None, "last_send_at": None}
+    if not delays or not leads:
+        return
+    rate = facts.get("max_send_rate", 0.0) * rate_safety
+    per_day = facts.get("max_24_hour_send")
+    seconds = leads / rate if rate else 0.0
+    if per_day and leads > per_day:
+        seconds = max(seconds, leads / per_day * 86_400)
+    due, done = 0.0, 0.0
+    for delay in delays:
+        due += delay
+        done = max(due, done) + seconds
+    facts["first_send_at"] = start + dt.timedelta(seconds=delays[0])
+    facts["last_send_at"] = start + dt.timedelta(seconds=done)

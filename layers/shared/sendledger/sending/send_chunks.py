@@ -1,0 +1,425 @@
+"""Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
+
+The main thread claims, composes, signs and fences; the threads of `ses_threads` speak with SES; one more thread
+records, a chunk at a time. So while one chunk is on its way the next is made ready and the last one written down, and
+the SES rate is used without gaps. All that is kept in memory belongs to the main thread. Writes `sender_state` (the
+timetable and the stop); the other tables through the modules that it calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger.campaigns import completion, lifecycle
+from sendledger.content.render_email import Effort, RenderError
+from sendledger.core import database
+from sendledger.core.errors import IllegalTransition
+from sendledger.core.settings import SenderSettings
+from sendledger.ledger import claim_emails, sender_state
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.record_results import Recorded, SendResult
+from sendledger.sending.compose_email import Composer
+from sendledger.sending.record_chunks import ChunkRecorder
+from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
+from sendledger.sending.step_contents import StepContents
+from sendledger.ses.answers import Answer, SendOutcome
+from sendledger.ses.ses_sender import MAX_CALL_SECONDS
+from sendledger.ses.sign_email import CannotSign, EmailSigner
+
+MAX_CHUNK = 500
+"""Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
+
+MAX_CHUNK_BYTES = 16_000_000
+"""Of the requests of a chunk. All that is kept in memory, and written in one statement, is a few times this."""
+
+FINISH_SECONDS = 5.0
+"""Kept at the end of a tick for recording the last results and giving back what was claimed."""
+
+POLL_SECONDS = 0.01
+"""How often the main thread looks for results."""
+
+CLAIM_AGAIN_SECONDS = 0.25
+"""How long after a claim in vain the next one comes, while the tick has something left to do."""
+
+COMPOSE_SECONDS = 1.0
+"""How long a chunk may be composed; what is ready by then is sent."""
+
+FENCE_SECONDS = 0.1
+"""How long before its reserved time a chunk is fenced."""
+
+QUOTA_STOP_SECONDS = 600
+"""How long all sending rests after SES says that the daily quota is used up."""
+
+logger = Logger(child=True)
+
+
+@dataclass
+class TickSummary:
+    """What one tick did. `stopped` says why nothing (more) was sent, if anything kept it from sending."""
+
+    claimed: int = 0
+    sent: int = 0
+    failed: int = 0
+    skipped: int = 0
+    released: int = 0
+    retried: int = 0
+    unknown: int = 0
+    swept: int = 0
+    campaigns_started: int = 0
+    campaigns_completed: int = 0
+    campaigns_paused: int = 0
+    campaigns_held: int = 0
+    senders_started: int = 0
+    # The tag `attempt` of every email that it sent, and of the events of SES about them.
+    claim_token: str | None = None
+    rate: float = 0.0
+    # SES's sandbox: it takes mail to verified addresses only.
+    sandbox: bool = False
+    stopped: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        # asdict would make a Counter of the pairs of a Counter.
+        return {**asdict(self), "left_out": dict(self.left_out)}
+
+
+@dataclass(frozen=True)
+class SendingLimits:
+    """What SES lets this account send."""
+
+    rate: float
+    """Emails per second, with the safety factor."""
+    remaining: float
+    """Emails in these 24 hours; infinity where there is no limit."""
+
+
+def last_call(deadline: float) -> float:
+    """Until when calls may begin in a tick that ends at `deadline`: the last one may take its full time, and its result
+    must still be written."""
+    return deadline - MAX_CALL_SECONDS - FINISH_SECONDS
+
+
+class ChunkSender:
+    """Sends under one claim token; made for one tick, which it must not outlive."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        ses_client: Any,
+        settings: SenderSettings,
+        limits: SendingLimits,
+        summary: TickSummary,
+        deadline: float,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._summary = summary
+        self._deadline = deadline
+        self._stop_sending_at = last_call(deadline)
+        self._token = uuid.uuid4()
+        summary.claim_token = str(self._token)
+        self._full_rate = self._rate = limits.rate
+        self._slowed_at = -math.inf
+        self._allowance = limits.remaining
+        threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
+        self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at)
+        self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
+        self._in_flight = 0
+        self._recorder = ChunkRecorder(engine, settings, self._token, deadline, self._take_in_recorded)
+        self._composer = Composer(settings)
+        self._contents = StepContents(settings.sender_from_address)
+        self._claimed: deque[ClaimedEmail] = deque()
+        self._suspects = 1
+        self._bytes_per_email = 1
+        self._composing: dict[uuid.UUID, Effort] = {}
+        self._touched: set[uuid.UUID] = set()
+        self._to_pause: dict[uuid.UUID, str] = {}
+        self._stop: SendOutcome | None = None
+
+    def run(self, only: int | None = None) -> None:
+        """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
+        try:
+            if only is not None:
+                self._claim_one(only)
+            while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
+                if self._claimed or (only is None and self._claim()):
+                    self._send_chunk()
+                    self._record_if_full()
+                elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
+                    break
+                else:
+                    # Calls are under way, or somebody holds what is due for a moment.
+                    again = min(time.monotonic() + CLAIM_AGAIN_SECONDS, self._stop_sending_at)
+                    self._wait(again, at_most=_none if self._in_flight else None)
+                    self._recorder.record_all()
+                self._act()
+            # The quota may be used up with calls still waiting for their time.
+            self._wait(self._stop_sending_at, at_most=_none)
+        finally:
+            self._finish()
+
+    def _has_something_in_hand(self) -> bool:
+        return bool(self._claimed or self._in_flight or self._recorder.is_busy)
+
+    def _is_anything_due(self) -> bool:
+        with self._engine.connect() as connection:
+            return claim_emails.count_due(connection, 1) > 0
+
+    def _chunk_size(self) -> int:
+        rate = min(self._rate, self._threads.most_per_second)
+        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._bytes_per_email, rate, self._allowance)
+        return max(1, int(most))
+
+    def _useful(self) -> int:
+        """How many calls shall be under way when the next chunk is fenced: enough to hide the latency of SES and of the
+        fence, but a crash shall leave few outcomes unknown."""
+        meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
+        return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._bytes_per_email)
+
+    def _claim(self) -> bool:
+        most = min(MAX_CHUNK, 2 * self._chunk_size())
+        with self._engine.begin() as connection:
+            claimed = claim_emails.claim(connection, most, self._token)
+            if not claimed and not self._has_something_in_hand():
+                # Those before have done no harm.
+                claimed = claim_emails.claim_suspects(connection, min(most, self._suspects), self._token)
+                self._suspects += len(claimed)
+            self._contents.load(connection, claimed)
+        self._claimed += claimed
+        self._summary.claimed += len(claimed)
+        return bool(claimed)
+
+    def _claim_one(self, scheduled_email_id: int) -> None:
+        with self._engine.begin() as connection:
+            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            if email is not None:
+                self._contents.load(connection, [email])
+                self._claimed.append(email)
+                self._summary.claimed += 1
+            else:
+                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+
+    def _compose_chunk(self) -> list[ReadyEmail]:
+        """Compose and sign a chunk of what was claimed; what cannot be has its result at once."""
+        chunk: list[ReadyEmail] = []
+        size, most = 0, self._chunk_size()
+        signer = self._signer()
+        until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
+        while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and time.monotonic() < until:
+            email = self._claimed.popleft()
+            try:
+                ready = self._compose(email, signer)
+            except CannotSign as error:
+                answer = Answer.STOP_UNTIL_OPERATOR if error.permanent else Answer.STOP_FOR_A_WHILE
+                outcome = SendOutcome(answer, error_code="cannot_sign", message=str(error)[:1000])
+                self._note(SendResult(email, outcome, None, time.monotonic()))
+                break
+            except Exception as error:
+                # Whatever one lead's data can do wrong fails this email alone.
+                self._note(SendResult(email, _not_composed(email, error), None, time.monotonic()))
+            else:
+                chunk.append(ready)
+                size += len(ready.request)
+        if chunk:
+            self._bytes_per_email = max(1, size // len(chunk))
+        return chunk
+
+    def _compose(self, email: ClaimedEmail, signer: EmailSigner) -> ReadyEmail:
+        if email.lead is None or not (email.lead["email"] or "").strip():
+            return ReadyEmail(email)  # the fence turns it away
+        began = time.thread_time()
+        try:
+            composed = self._composer.compose(self._contents.of(email), email, self._token)
+        finally:
+            effort = self._composing.setdefault(email.campaign_id, Effort())
+            if effort.is_too_much_with(time.thread_time() - began):
+                self._to_pause.setdefault(email.campaign_id, str(effort))
+        return ReadyEmail(email, composed, signer.signed(composed.outgoing))
+
+    def _send_chunk(self) -> None:
+        """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
+        chunk = self._compose_chunk()
+        if not chunk:
+            return
+        emails = [ready.email for ready in chunk]
+        try:
+            self._threads.open()
+            self._wait(self._stop_sending_at, at_most=self._useful)
+            with self._engine.begin() as connection:
+                wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
+            begin = time.monotonic() + wait
+            self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
+            if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
+                self._claimed.extendleft(reversed(emails))
+                return
+            with self._engine.begin() as connection:
+                fenced = claim_emails.fence(connection, emails, self._token)
+            sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
+            times = self._times(begin, len(sendable))
+        except BaseException:
+            # Whether or not the fence was committed, SES has not been called for any of them.
+            ended = time.monotonic()
+            self._recorder.results += [
+                SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails
+            ]
+            raise
+        self._summary.left_out.update(fenced.turned_away)
+        self._summary.skipped += sum(
+            count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
+        )
+        self._touched.update(email.campaign_id for email in emails if email.id not in fenced.sendable)
+        self._allowance -= len(sendable)
+        self._in_flight += len(sendable)
+        self._threads.send(
+            [Call(ready, due, fenced.sendable[ready.email.id]) for ready, due in zip(sendable, times, strict=True)]
+        )
+
+    def _times(self, begin: float, count: int) -> list[float]:
+        """When to send each email of a chunk whose reserved time begins at `begin`.
+
+        What of that time has gone by already is not made up for, as the time after it belongs to others: it is
+        reserved anew. A chunk that lasts no time to speak of is at a rate that nobody can use up.
+        """
+        now = time.monotonic()
+        missed = min(count, max(0, int((now - begin) * self._rate)))
+        in_time = [max(now, begin + position / self._rate) for position in range(count)]
+        if not missed or count / self._rate < FENCE_SECONDS:
+            return in_time
+        with self._engine.begin() as connection:
+            again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
+        return in_time[missed:] + [again + position / self._rate for position in range(missed)]
+
+    def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
+        """Take in results, and record them, until `until` or until no more than `at_most()` calls are under way."""
+        while True:
+            with contextlib.suppress(IndexError):
+                while True:
+                    result = self._threads.results.popleft()
+                    self._in_flight -= 1
+                    self._note(result)
+            self._threads.grow()
+            left = until - time.monotonic()
+            if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
+                return
+            self._record_if_full()
+            # Looking now and then costs less than being woken by every result.
+            self._threads.halt.wait(min(left, POLL_SECONDS))
+
+    def _note(self, result: SendResult) -> None:
+        """Keep a result until it is recorded, and act at once where it is about more than its own email."""
+        self._recorder.results.append(result)
+        match result.outcome.answer:
+            case Answer.SLOW_DOWN | Answer.NOT_REACHED:
+                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
+                # refused at the same moment says the same thing once.
+                if result.ended_at - self._slowed_at > 1.0:
+                    self._slowed_at = result.ended_at
+                    self._rate = max(self._rate / 2, min(1.0, self._full_rate))
+            case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
+                self._threads.halt.set()
+                if self._stop is None or result.outcome.answer is Answer.STOP_UNTIL_OPERATOR:
+                    self._stop = result.outcome
+            case Answer.PAUSE_CAMPAIGN:
+                message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
+                self._to_pause.setdefault(result.email.campaign_id, message)
+
+    def _record_if_full(self) -> None:
+        """Begin to record a chunk of results, or the last ones."""
+        size = self._chunk_size()
+        self._recorder.record_if(size if self._in_flight else 1, 2 * size)
+
+    def _take_in_recorded(self, results: list[SendResult], recorded: Recorded, to_pause: dict[uuid.UUID, str]) -> None:
+        self._to_pause |= to_pause
+        summary, counts = self._summary, recorded.counts
+        summary.sent += counts["sent"]
+        summary.failed += counts["failed"]
+        summary.unknown += counts["unknown"]
+        summary.retried += counts["retry"]
+        summary.released += counts["pending"] + counts["cancelled"]
+        self._touched |= recorded.campaign_ids
+        if not any(result.outcome.answer in (Answer.SLOW_DOWN, Answer.NOT_REACHED) for result in results):
+            self._rate = min(self._full_rate, self._rate * 1.1)
+
+    def _act(self) -> None:
+        """Stop all senders, or pause campaigns, where results ask for it."""
+        if self._stop is not None:
+            outcome, self._stop = self._stop, None
+            code, reason = outcome.error_code or "stopped", outcome.message or ""
+            self._summary.stopped = f"{code}: {reason}"
+            seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
+            # In a transaction of its own, as all senders share that row.
+            with self._engine.begin() as connection:
+                sender_state.stop(connection, code, reason, seconds)
+        for campaign_id, reason in list(self._to_pause.items()):
+            try:
+                lifecycle.pause_campaign(self._engine, campaign_id, reason=reason, rows_at_once=False)
+                self._summary.campaigns_paused += 1
+            except IllegalTransition:
+                pass  # somebody was faster
+            except sa.exc.DBAPIError as error:
+                # Somebody holds it for long. It is tried again; meanwhile its emails are sent as any others.
+                if not database.is_transient(error):
+                    raise
+                logger.warning("A campaign could not be paused yet", extra={"campaign_id": str(campaign_id)})
+                continue
+            del self._to_pause[campaign_id]
+            self._give_back([email for email in self._claimed if email.campaign_id == campaign_id])
+
+    def _finish(self) -> None:
+        """End the threads, write the last results, give back the rest and complete what is done."""
+        self._threads.halt.set()
+        self._wait(0.0)
+        # While the last calls are waited for, which may take all the time that there is.
+        self._recorder.begin_if_idle()
+        self._threads.close()
+        failure: Exception | None = None
+        # What must not be lost comes first, and none of it keeps the others from being done.
+        for step in (self._record_the_rest, self._give_back_the_rest, self._act, self._complete):
+            try:
+                step()
+            except Exception as error:
+                logger.exception("A tick could not end as it should")
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _record_the_rest(self) -> None:
+        self._wait(0.0)
+        self._recorder.close()
+
+    def _give_back_the_rest(self) -> None:
+        self._give_back(list(self._claimed))
+
+    def _give_back(self, emails: list[ClaimedEmail]) -> None:
+        if emails:
+            with self._engine.begin() as connection:
+                self._summary.released += claim_emails.release(connection, emails, self._token)
+            given_back = {email.id for email in emails}
+            self._claimed = deque(email for email in self._claimed if email.id not in given_back)
+
+    def _complete(self) -> None:
+        for campaign_id in self._touched:
+            self._summary.campaigns_completed += completion.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _none() -> int:
+    return 0
+
+
+def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
+    if isinstance(error, RenderError):
+        return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+    logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
+    message = f"The email could not be made ({type(error).__name__})."
+    return SendOutcome(Answer.FAIL_ROW, error_code="not_composed", message=message)

@@ -1,0 +1,82 @@
+"""Test emails: a rendered template and addresses of the team in, one message of SES out; the ledger never knows of it.
+
+Who may get one is a setting, because this is the one way of sending that neither claims nor checks suppressions. The
+message carries no tag of a scheduled email, so that whatever SES reports of it belongs to nothing and is dropped.
+Uses no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sendledger.content.render_email import RenderedEmail
+from sendledger.core.email_address import normalized_address
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.ses.sign_email import mailbox
+
+SUBJECT_MARK = "[Test] "
+TAG = {"Name": "test", "Value": "true"}
+
+
+class NotSent(Conflict):
+    """SES has not taken the test email, or did not say so."""
+
+    code = "not_sent"
+
+
+def allowed_recipients(addresses: Sequence[str], allowed: Sequence[str]) -> list[str]:
+    """The addresses in lower case, each once; `allowed` are lower-case addresses, and `*@` before whole domains.
+
+    Raises:
+        Conflict: nobody is allowed.
+        InvalidInput: an address is none, or not allowed.
+    """
+    if not allowed:
+        raise Conflict("Nobody may get test emails: the setting TEST_SEND_ADDRESSES is empty.")
+    found, errors = list[str](), list[FieldError]()
+    for number, given in enumerate(addresses):
+        try:
+            address = normalized_address(given).lower()
+        except ValueError as error:
+            errors.append(FieldError(f"to.{number}", str(error)))
+            continue
+        if address not in allowed and f"*@{address.rpartition('@')[2]}" not in allowed:
+            errors.append(FieldError(f"to.{number}", "is not among the addresses of the setting TEST_SEND_ADDRESSES"))
+        found.append(address)
+    if errors:
+        raise InvalidInput("The test email cannot be sent to these addresses.", errors)
+    return list(dict.fromkeys(found))
+
+
+def send_test_email(
+    client: Any, rendered: RenderedEmail, from_address: str, to: Sequence[str], configuration_set: str | None
+) -> str:
+    """Send one message to all of `to`, which were checked before; returns SES's id of it. `client` is of `ses_client`.
+
+    Raises:
+        NotSent: SES refused it, or cannot be reached; where it did not answer, the message may have gone out.
+    """
+    body = {"Text": {"Data": rendered.body_text, "Charset": "UTF-8"}}
+    if rendered.body_html is not None:
+        body["Html"] = {"Data": rendered.body_html, "Charset": "UTF-8"}
+    subject = {"Data": SUBJECT_MARK + rendered.subject, "Charset": "UTF-8"}
+    parameters: dict[str, Any] = {
+        "FromEmailAddress": mailbox(from_address),
+        "Destination": {"ToAddresses": list(to)},
+        "Content": {"Simple": {"Subject": subject, "Body": body}},
+        "EmailTags": [TAG],
+    }
+    if configuration_set:
+        parameters["ConfigurationSetName"] = configuration_set
+    try:
+        return str(client.send_email(**parameters)["MessageId"])
+    except ClientError as error:
+        said = error.response.get("Error", {})
+        raise NotSent(
+            f"SES refused the test email: {said.get('Message', 'no reason given')}", ses_error=said.get("Code")
+        ) from error
+    except BotoCoreError as error:
+        raise NotSent(f"SES did not answer ({type(error).__name__}); the test email may have gone out.") from error

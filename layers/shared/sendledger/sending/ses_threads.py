@@ -1,0 +1,180 @@
+"""The threads that speak with SES: a fenced email and its time in, one result out for each, whatever happens.
+
+Uses no table. The standard library's pool does the same for any call and pays for it, in locks and futures, with a
+tenth of what a call costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.record_results import SendResult
+from sendledger.sending.compose_email import ComposedEmail
+from sendledger.ses.answers import Answer, SendOutcome
+from sendledger.ses.ses_sender import SesSender
+
+BURST_SECONDS = 0.005
+"""How far an email may be ahead of the even pace."""
+
+PATIENCE_SECONDS = 0.25
+"""How long calls may take without keeping the rate down, before it is known how long they do take."""
+
+LATE_SECONDS = 0.5
+"""How late a call may begin. The rate of a later moment is reserved by others, or for other emails."""
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True)
+class ReadyEmail:
+    """A claimed email that is composed and signed and waits for its fence; for a deleted lead there is nothing."""
+
+    email: ClaimedEmail
+    composed: ComposedEmail | None = None
+    request: bytes = b""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A fenced email that is to be sent at `due` (`time.monotonic()`) to `address`, which the fence has looked at."""
+
+    ready: ReadyEmail
+    due: float
+    address: str
+
+
+class SesThreads:
+    """As many threads as the rate has use for, up to `most`, each with a connection of its own: to make one takes as
+    long as to send many emails. Make this for each tick and close it."""
+
+    def __init__(self, client: Any, rate: float, most: int, stop_at: float) -> None:
+        """Together they begin no more than `rate` calls per second, and none more than a second after `stop_at`
+        (`time.monotonic()`)."""
+        self.halt = threading.Event()
+        """Once set, no further call begins; what waits for its time comes back as not called."""
+        self.results: deque[SendResult] = deque()
+        """Filled by the threads, emptied by their owner; its operations are atomic."""
+        self._client = client
+        self._ses: SesSender | None = None
+        self._most = most
+        self._rate = rate
+        self._call_seconds = 0.0
+        self._began: dict[int, float] = {}
+        self._paced_until = 0.0
+        self._pacing = threading.Lock()
+        self._stop_at = stop_at
+        self._calls: SimpleQueue[Call | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def useful(self) -> int:
+        """How many calls must be under way at once to use the rate, with SES as slow as it has been of late."""
+        # A call that has no answer yet tells, too, how slow SES is.
+        oldest = time.monotonic() - min(self._began.copy().values(), default=math.inf)
+        slow = max(PATIENCE_SECONDS, 2 * self._call_seconds, 2 * oldest)
+        return min(self._most, 1 + math.ceil(self._rate * slow))
+
+    @property
+    def most_per_second(self) -> float:
+        """How many calls can be made in a second, with SES as slow as it has been of late."""
+        return self._most / self._call_seconds if self._call_seconds else math.inf
+
+    def open(self) -> None:
+        """Get ready to send, which includes looking up where SES is.
+
+        Raises:
+            OSError: it cannot be found.
+        """
+        if self._ses is None:
+            self._ses = SesSender(self._client)
+
+    def send(self, calls: Sequence[Call]) -> None:
+        """Have these emails sent, after `open`; SES is called at most once for each, and each has a result when `close`
+        ends. One that cannot begin in time comes back as not called."""
+        assert self._ses is not None  # noqa: S101 (or nobody would ever send them)
+        for call in calls:
+            self._calls.put(call)
+        self.grow()
+
+    def grow(self) -> None:
+        """Start more threads where calls wait for one and the rate has use for more. To be called now and then."""
+        if self._ses is None or not (waiting := self._calls.qsize()) or self.halt.is_set():
+            return
+        for number in range(len(self._threads), min(self.useful, len(self._threads) + waiting)):
+            thread = threading.Thread(target=self._work, args=(self._ses, number), name=f"ses-{number}")
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        """Let no further call begin, wait for those under way and end the threads."""
+        self.halt.set()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
+        if self._ses is not None:
+            self._ses.close()
+        with contextlib.suppress(Empty):
+            while True:
+                # Where no thread could be started at all.
+                if (call := self._calls.get_nowait()) is not None:
+                    self._answer(call, SendOutcome(Answer.NOT_CALLED))
+
+    def _work(self, ses: SesSender, number: int) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                outcome = self._outcome(call, ses, number)
+            except Exception:
+                logger.exception("A call to SES failed", extra={"scheduled_email_id": call.ready.email.id})
+                message = "The sender failed in its call."
+                outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
+            self._answer(call, outcome)
+
+    def _outcome(self, call: Call, ses: SesSender, number: int) -> SendOutcome:
+        self._await(call.due)
+        if time.monotonic() > call.due + LATE_SECONDS:
+            return SendOutcome(Answer.NOT_CALLED)
+        self._await(self._turn())
+        composed = call.ready.composed
+        if self.halt.is_set() or time.monotonic() > self._stop_at + 1.0:
+            return SendOutcome(Answer.NOT_CALLED)
+        if composed is None or composed.outgoing.to_address != call.address.strip():
+            # The lead has another address now than it was composed for.
+            return SendOutcome(Answer.NOT_CALLED)
+        self._began[number] = time.monotonic()
+        try:
+            return ses.send(call.ready.request)
+        finally:
+            # Up at once, down by and by. That threads overwrite what others found does no harm.
+            self._call_seconds = max(time.monotonic() - self._began.pop(number), 0.95 * self._call_seconds)
+
+    def _turn(self) -> float:
+        """When a call whose time has come may begin. A process that was frozen, as Lambda freezes one that has used up
+        its share of a processor, would else make up for the lost time all at once."""
+        with self._pacing:
+            turn = max(self._paced_until, time.monotonic())
+            self._paced_until = turn + 1 / self._rate
+        return turn - BURST_SECONDS
+
+    def _await(self, moment: float) -> None:
+        if (wait := moment - time.monotonic()) > 0:
+            self.halt.wait(wait)
+
+    def _answer(self, call: Call, outcome: SendOutcome) -> None:
+        if outcome.answer in (Answer.STOP_FOR_A_WHILE, Answer.STOP_UNTIL_OPERATOR):
+            # Until its owner has seen it, many more would be asked for in vain.
+            self.halt.set()
+        composed = call.ready.composed
+        rendered = composed.rendered if composed is not None else None
+        self.results.append(SendResult(call.ready.email, outcome, rendered, time.monotonic()))

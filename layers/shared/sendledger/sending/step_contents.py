@@ -1,0 +1,57 @@
+"""What each campaign sends in each step, read and compiled once per tick. Reads `campaign_steps` and `campaigns`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sendledger.content.render_email import RenderError, compile_template
+from sendledger.core.tables import campaign_steps, campaigns
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.sending.compose_email import StepContent
+
+
+class StepContents:
+    """The contents of the steps whose emails have been claimed so far."""
+
+    def __init__(self, from_address: str) -> None:
+        """`from_address` is for campaigns that name none."""
+        self._from_address = from_address
+        self._contents: dict[tuple[uuid.UUID, int], StepContent | RenderError] = {}
+
+    def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> None:
+        """Read what is not known yet, in one statement."""
+        missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
+        if not missing:
+            return
+        rows = connection.execute(
+            sa.select(campaign_steps, campaigns.c.name, campaigns.c.from_address, campaigns.c.reply_to_address)
+            .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
+            .where(campaign_steps.c.campaign_id.in_({campaign_id for campaign_id, _ in missing}))
+        ).mappings()
+        for row in rows:
+            content: StepContent | RenderError
+            try:
+                content = StepContent(
+                    compile_template(row["subject"], row["body_text"], row["body_html"]),
+                    row["name"],
+                    row["from_address"] or self._from_address,
+                    row["reply_to_address"],
+                )
+            except Exception as error:
+                # The start has compiled it once; whatever is wrong now is wrong for this step alone.
+                content = RenderError("template_error", str(error))
+            self._contents[row["campaign_id"], row["step_number"]] = content
+
+    def of(self, email: ClaimedEmail) -> StepContent:
+        """The content of a claimed email's step, which was loaded.
+
+        Raises:
+            RenderError: its template does not compile any more.
+        """
+        content = self._contents[email.campaign_id, email.step_number]
+        if isinstance(content, RenderError):
+            raise content
+        return content

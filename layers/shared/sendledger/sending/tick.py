@@ -1,0 +1,188 @@
+"""The sender: one tick sends what is due, from claim to completion, within its time.
+
+    check in → sweep → row work → scheduled starts → quota → send, chunk after chunk (`send_chunks`) → complete
+
+Reads and writes `sender_state`; the other tables through the modules that it calls.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import math
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sendledger.campaigns import background_work, campaign_counts, completion, late_emails, lifecycle
+from sendledger.core.settings import SenderSettings
+from sendledger.ledger import claim_emails, sender_state
+from sendledger.preflight import preflight
+from sendledger.sending.send_chunks import ChunkSender, SendingLimits, TickSummary, last_call
+from sendledger.ses.answers import Answer, classify
+from sendledger.ses.client import SendingQuota, sending_quota
+
+ROW_WORK_SECONDS = 30.0
+"""The part of a tick that row work may take before it is left for the next."""
+
+QUOTA_TRIES = 6
+QUOTA_WAIT_SECONDS = 1.0
+"""SES tells the quota once a second, and senders that were started together ask together. The client that sends repeats
+nothing by itself."""
+
+logger = Logger(child=True)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a sender works with; made once per process by the handler."""
+
+    engine: sa.Engine
+    ses_client: Any
+    settings: SenderSettings
+    bulk_engine: sa.Engine | None = None
+    """For row work and starts, whose statements may take longer than a tick can wait while it sends."""
+    start_sender: Callable[[], None] | None = None
+    """Starts one further sender and does not wait for it; None where there is no way to."""
+
+
+def tune_process() -> None:
+    """For a process that does nothing but send: look for garbage seldom, and not among what it has imported.
+
+    Nearly all that an email leaves behind goes by itself; looking took a tenth of the processor time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def send_due_emails(resources: Resources, seconds: float, *, further: bool = False) -> TickSummary:
+    """Run one tick that ends within `seconds`; `further` marks a sender that another tick has started to help it.
+
+    However it ends, the ledger accounts for each email: what was claimed and not fenced returns to pending, what was
+    fenced and has no result becomes ``outcome_unknown``.
+
+    Raises:
+        NotThisDeployment: the database belongs to another deployment; nothing was sent.
+    """
+    started = time.monotonic()
+    engine, settings = resources.engine, resources.settings
+    summary = TickSummary()
+    with engine.begin() as connection:
+        sender_state.check_in(connection, settings.deployment_id)
+    # Not in the same transaction: while a sweep waits for a campaign no other sender could reserve its rate.
+    with engine.begin() as connection:
+        swept = claim_emails.sweep(connection)
+    summary.swept, summary.unknown = swept["returned"], swept["unknown"]
+    if not further:
+        _keep_campaigns_going(resources, summary, started + min(ROW_WORK_SECONDS, seconds / 2))
+    limits = _limits(resources, summary)
+    # Only a tick that could send counts: an account that was blocked for days has been an outage as well.
+    if limits is not None and not further:
+        with engine.begin() as connection:
+            summary.campaigns_held = late_emails.hold_after_outage(connection, settings.late_after)
+    deadline = started + seconds
+    if limits is not None and limits.remaining >= 1:
+        if not further:
+            _start_further_senders(resources, summary, last_call(deadline) - time.monotonic())
+        ChunkSender(engine, resources.ses_client, settings, limits, summary, deadline).run()
+    if not further:
+        summary.campaigns_completed += len(completion.complete_finished_campaigns(engine))
+    return summary
+
+
+def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds: float = 30.0) -> TickSummary:
+    """Send one email now, due or not, through the same gates as any other; see the summary for what became of it."""
+    deadline = time.monotonic() + seconds
+    summary = TickSummary()
+    with resources.engine.begin() as connection:
+        sender_state.check_in(connection, resources.settings.deployment_id)
+    limits = _limits(resources, summary)
+    if limits is not None and limits.remaining >= 1:
+        sender = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, summary, deadline)
+        sender.run(only=scheduled_email_id)
+    return summary
+
+
+def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
+    """Complete the campaign if every one of its scheduled emails is terminal; see `campaign_lifecycle`."""
+    return completion.mark_campaign_complete(engine, campaign_id)
+
+
+def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
+    """What may be sent now, nothing where the daily quota is used up; None, with the reason in the summary, where
+    something else keeps all emails back."""
+    with resources.engine.connect() as connection:
+        state = sender_state.read(connection)
+    if state.stop_code is not None:
+        summary.stopped = f"{state.stop_code}: {state.stop_reason}"
+        # What passes by itself is the daily quota.
+        return SendingLimits(0.0, 0.0) if state.stopped_until is not None else None
+    try:
+        quota = _quota(resources.ses_client)
+    except (ClientError, BotoCoreError) as error:
+        summary.stopped = f"quota_unknown: SES did not say what may be sent ({type(error).__name__})."
+        logger.exception("GetAccount failed")
+        return None
+    if quota.blocked or quota.max_send_rate <= 0:
+        summary.stopped = f"account: {quota.blocked or 'SES gives this account no sending rate.'}"
+        return None
+    if quota.remaining_24_hours < 1:
+        summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
+    summary.sandbox = quota.sandbox
+    summary.rate = quota.max_send_rate * resources.settings.sender_rate_safety
+    return SendingLimits(summary.rate, quota.remaining_24_hours)
+
+
+def _quota(ses_client: Any) -> SendingQuota:
+    for _ in range(QUOTA_TRIES - 1):
+        try:
+            return sending_quota(ses_client)
+        except ClientError as error:
+            said = error.response["Error"]
+            if classify(said["Code"], said["Message"], 0) is not Answer.SLOW_DOWN:
+                raise
+        time.sleep(QUOTA_WAIT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 (not a secret)
+    return sending_quota(ses_client)
+
+
+def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: float) -> None:
+    engine = resources.bulk_engine or resources.engine
+    with engine.begin() as connection:
+        campaign_counts.fold(connection)
+    with engine.begin() as connection:
+        lagging = background_work.campaigns_with_work(connection)
+    for campaign_id in lagging:
+        if time.monotonic() < deadline:
+            try:
+                background_work.work_until(engine, campaign_id, deadline)
+            except Exception:
+                # One campaign that cannot go on must not keep the others from being sent.
+                logger.exception("Row work failed", extra={"campaign_id": str(campaign_id)})
+    ready = functools.partial(preflight.refuse_scheduled_start_unless_ready, engine, mail=resources.settings)
+    summary.campaigns_started = len(lifecycle.start_due_campaigns(engine, deadline, ready))
+
+
+def _start_further_senders(resources: Resources, summary: TickSummary, seconds: float) -> None:
+    """Start as many senders as the due emails and the SES rate can keep busy, up to the setting."""
+    settings = resources.settings
+    useful = min(settings.sender_concurrency, math.ceil(summary.rate / settings.sender_capacity_per_second))
+    if useful < 2 or resources.start_sender is None:
+        return
+    per_sender = max(1, int(settings.sender_capacity_per_second * seconds))
+    with resources.engine.connect() as connection:
+        due = claim_emails.count_due(connection, per_sender * useful)
+    for _ in range(min(useful, math.ceil(due / per_sender)) - 1):
+        try:
+            resources.start_sender()
+        except Exception:
+            logger.exception("A further sender could not be started")
+            return
+        summary.senders_started += 1

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: databases, campaigns, senders as processes, and servers that misbehave."""

@@ -1,0 +1,68 @@
+"""Databases for tests and benchmarks: a migrated schema, the functions' users, and engines with their rights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from local.postgres import Postgres, as_user
+from local.stack import PARAMETERS
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+OWNER = PARAMETERS["DatabaseUser"]
+
+
+def plain_engine(url: str | sa.URL, **options: Any) -> sa.Engine:
+    """An engine without a pool or any of Sendledger's settings: what somebody else's program has.
+
+    Without a word about TLS, pg8000 reads the certificate authorities of the machine for each connection (40 ms).
+    """
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"ssl_context": False}, **options)
+
+
+def admin(server: Postgres) -> sa.Connection:
+    """A connection on which CREATE DATABASE and the like can run."""
+    return plain_engine(server.url(), isolation_level="AUTOCOMMIT").connect()
+
+
+def migrate(url: str) -> None:
+    """Bring a database to the current schema."""
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    with engine.connect() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+def let_functions_work(url: str) -> None:
+    """Create the functions' users and grant them what a deployment grants."""
+    import database_roles  # the benchmarks import this module, and have no handlers on their path
+
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
+    with engine.begin() as connection:
+        database_roles.create_roles(connection, OWNER, None, database_roles.users(OWNER).values())
+        database_roles.grant(connection, OWNER)
+    engine.dispose()
+
+
+def url_as(kind: str, url: str) -> str:
+    """The URL of the same database for the user of this kind of function, who may do no more than it needs."""
+    return as_user(url, f"{OWNER}_{kind}")
+
+
+@contextlib.contextmanager
+def working_as(kind: str, engine: sa.Engine, pool_size: int = 2) -> Iterator[sa.Engine]:
+    """Connections to the engine's database as this kind of function has them."""
+    url = url_as(kind, engine.url.render_as_string(hide_password=False))
+    created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), pool_size)
+    yield created
+    created.dispose()

@@ -1,0 +1,186 @@
+"""A sender as a process of its own that kills itself (SIGKILL) at a named point.
+
+    python -m testbed.sender_process     reads DATABASE_URL, SES_URL, SECONDS and FAILPOINT from the environment
+
+The points are `<step>.<when>[:<nth time>]`: `before_commit` and `after_commit` of the step's transaction, `before` its
+call begins and `after` it has returned. Nothing of this is in the product: the functions of its steps are wrapped here,
+and the database driver's events say when a commit begins and when it is over.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import botocore.session
+import sqlalchemy as sa
+
+from sendledger.campaigns import background_work, completion
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.ledger import claim_emails, record_results
+from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.ses.client import ses_client
+from sendledger.ses.ses_sender import SesSender
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "claim": (claim_emails, "claim"),
+    "reserve": (claim_emails, "reserve_rate"),
+    "fence": (claim_emails, "fence"),
+    "release": (claim_emails, "release"),
+    "sweep": (claim_emails, "sweep"),
+    "record": (record_results, "record"),
+    "complete": (completion, "mark_campaign_complete"),
+    "background_work": (background_work, "work_once"),
+    "send": (SesSender, "send"),
+}
+
+
+@dataclass(frozen=True)
+class SenderRun:
+    """What one sender process does: a tick of so many seconds, killed at the failpoint if it gets there."""
+
+    database_url: str
+    ses_url: str
+    seconds: float = 60.0
+    failpoint: str | None = None
+    further: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(engine: sa.Engine, failpoint: str, act: Callable[[], None] = kill_this_process) -> Callable[[], None]:
+    """Let `act` happen at the failpoint; returns a function that takes it all away again."""
+    name, _, nth = failpoint.partition(":")
+    step, _, when = name.partition(".")
+    left = int(nth or 1)
+    owner, attribute = STEPS[step]
+    original = getattr(owner, attribute)
+    undo: list[Callable[[], None]] = [lambda: setattr(owner, attribute, original)]
+
+    def reach() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            act()
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if when == "before":
+            reach()
+        result = original(*args, **kwargs)
+        if when == "after":
+            reach()
+        if isinstance(args[0], sa.Connection):
+            args[0].info["step"] = step
+        return result
+
+    def before_commit(connection: sa.Connection) -> None:
+        if connection.info.pop("step", None) == step:
+            if when == "before_commit":
+                reach()
+            connection.info["committed"] = True
+
+    def after_commit(_dbapi_connection: Any, record: Any) -> None:
+        if record.info.pop("committed", False) and when == "after_commit":
+            reach()
+
+    setattr(owner, attribute, wrapped)
+    for target, event, listener in ((engine, "commit", before_commit), (engine.pool, "checkin", after_commit)):
+        sa.event.listen(target, event, listener)
+        undo.append(lambda target=target, event=event, listener=listener: sa.event.remove(target, event, listener))  # type: ignore[misc]
+
+    def uninstall() -> None:
+        for each in undo:
+            each()
+
+    return uninstall
+
+
+def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": work.database_url}))
+    session = botocore.session.get_session()
+    session.set_credentials("test", "test")
+    session.set_config_variable("region", "us-east-1")
+    environ = {
+        "DEPLOYMENT_ID": "test",
+        "SENDER_FROM_ADDRESS": "sales@example.com",
+        "SENDER_THREADS": "8",
+        "GUARDRAILS_ENABLED": "false",
+    }
+    resources = Resources(
+        engine=engine,
+        ses_client=ses_client(session, endpoint_url=work.ses_url),
+        settings=SenderSettings.read({"SES_CONFIGURATION_SET": "sendledger", **environ, **work.settings}),
+    )
+    if work.failpoint:
+        install(engine, work.failpoint)
+    summary = send_due_emails(resources, work.seconds, further=work.further).as_dict()
+    engine.dispose()
+    if answer is not None:
+        answer.send(summary)
+    return summary
+
+
+# A process that has imported everything and does nothing else forks the senders: a new one takes milliseconds.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["testbed.sender_process"])
+
+
+class SenderProcess:
+    """A running sender. `wait` returns its summary, or None where it was killed."""
+
+    def __init__(self, work: SenderRun) -> None:
+        self._answer, other_end = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(target=run, args=(work, other_end), daemon=True)
+        self._process.start()
+        other_end.close()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    @property
+    def running(self) -> bool:
+        return self._process.is_alive()
+
+    def wait(self, seconds: float = 90.0) -> dict[str, Any] | None:
+        self._process.join(seconds)
+        assert self._process.exitcode is not None, "the sender does not end"
+        killed = self._process.exitcode == -signal.SIGKILL
+        try:
+            assert killed or self._process.exitcode == 0, f"the sender failed with {self._process.exitcode}"
+            return None if killed else self._answer.recv()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Kill it where it still runs, and forget it."""
+        if not self._answer.closed:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._answer.close()
+
+
+def main() -> None:
+    environ = os.environ
+    work = SenderRun(
+        environ["DATABASE_URL"],
+        environ["SES_URL"],
+        float(environ.get("SECONDS", "60")),
+        environ.get("FAILPOINT"),
+    )
+    json.dump(run(work), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""One schema, whether a database starts empty or as a LeadNexConnect installation; anything else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.util import CommandError
+
+from local.postgres import Postgres
+from sendledger.adoption.run import refuse_other_schema
+from sendledger.core import database
+from sendledger.core.errors import Conflict
+from sendledger.core.settings import DatabaseSettings
+from testbed.databases import admin
+from testbed.legacy_database import (
+    OldApplication,
+    adopt,
+    alembic_config,
+    create_old_tables,
+    downgrade,
+    legacy_engine,
+    old_application,
+    old_rows,
+    upgrade,
+)
+
+CATALOG = {
+    "columns": """
+        SELECT table_name, column_name, ordinal_position, udt_name, character_maximum_length, numeric_precision,
+               numeric_scale, is_nullable, column_default, is_identity
+        FROM information_schema.columns WHERE table_schema = 'public'""",
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0""",
+    "indexes": """
+        SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisready
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace""",
+    "triggers": "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "functions": "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "casts": "SELECT castsource::regtype::text, casttarget::regtype::text, castcontext FROM pg_cast WHERE oid >= 16384",
+    "types": "SELECT enumtypid::regtype::text, enumlabel, enumsortorder FROM pg_enum",
+    "sequences": "SELECT sequencename, data_type::text, start_value, increment_by FROM pg_sequences",
+}
+
+
+def schema_of(engine: sa.Engine) -> dict[str, list[str]]:
+    with engine.connect() as connection:
+        return {
+            part: sorted(str(tuple(row)) for row in connection.execute(sa.text(query)))
+            for part, query in CATALOG.items()
+        }
+
+
+@pytest.fixture
+def legacy(postgres: Postgres) -> Iterator[sa.Engine]:
+    with legacy_engine(postgres) as engine:
+        yield engine
+
+
+@pytest.fixture
+def blank(postgres: Postgres) -> Iterator[sa.Engine]:
+    name = "blank_database"
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": postgres.url(name)}))
+    yield engine
+    engine.dispose()
+    with admin(postgres) as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def change(engine: sa.Engine, statements: str) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(statements)
+
+
+def test_schema_is_the_same_from_an_empty_and_from_an_existing_database(
+    legacy: sa.Engine, engine: sa.Engine, connection: sa.Connection
+) -> None:
+    upgrade(legacy)
+    assert schema_of(legacy) == schema_of(engine)
+    with legacy.connect() as adopted:
+        command.check(alembic_config(adopted))
+
+
+def test_downgrade_restores_the_old_schema(legacy: sa.Engine) -> None:
+    before = schema_of(legacy)
+    upgrade(legacy)
+    downgrade(legacy)
+    change(legacy, "DROP TABLE alembic_version")
+    after = schema_of(legacy)
+    # A dropped column leaves its number behind.
+    del before["columns"], after["columns"]
+    assert after == before
+
+
+def test_every_status_survives_upgrade_and_downgrade(legacy: sa.Engine) -> None:
+    with old_application(legacy) as connection:
+        old = OldApplication(connection)
+        for status in ("draft", "active", "paused", "completed", "archived", None):
+            old.campaign(f"is {status}", status=status)
+    before = old_rows(legacy)
+    upgrade(legacy)
+    assert old_rows(legacy) == before
+    downgrade(legacy)
+    assert old_rows(legacy) == before
+
+
+def test_upgrade_goes_on_after_an_interrupted_index_build(legacy: sa.Engine) -> None:
+    upgrade(legacy, "0006b")
+    change(legacy, "CREATE INDEX leads_batch_id_idx ON leads (id)")
+    upgrade(legacy)
+    with legacy.connect() as connection:
+        command.check(alembic_config(connection))
+
+
+def test_lock_that_somebody_holds_is_not_waited_for_long(legacy: sa.Engine) -> None:
+    upgrade(legacy, "0001")
+    with old_application(legacy) as other:
+        other.execute(sa.text("LOCK TABLE campaigns IN ACCESS SHARE MODE"))
+        with legacy.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="lock timeout"):
+            command.upgrade(alembic_config(connection), "0002")
+    upgrade(legacy)
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"),
+    [
+        ("DROP TABLE settings", "missing: table settings"),
+        ("ALTER TABLE leads DROP batch_id", "missing: column leads.batch_id uuid"),
+        ("ALTER TABLE leads ALTER email TYPE text", r"missing: column leads.email character varying\(255\)"),
+        ("ALTER TABLE emails DROP CONSTRAINT emails_lead_id_leads_id_fk", "missing: constraint emails.emails_lead_id"),
+        ("ALTER TABLE campaigns ADD batch_ids uuid[]", "unknown, .*: column campaigns.batch_ids uuid"),
+        ("ALTER TYPE lead_status ADD VALUE 'unsubscribed'", "unknown, .*: type lead_status .*unsubscribed"),
+        ("INSERT INTO campaigns (name, campaign_type) VALUES ('x', 'fax')", "campaign_type 'fax'"),
+    ],
+)
+def test_database_that_differs_is_refused_with_what_was_found(legacy: sa.Engine, statements: str, found: str) -> None:
+    change(legacy, statements)
+    before = schema_of(legacy)
+    with pytest.raises(CommandError, match=f"(?s)Nothing was changed.*{found}"):
+        upgrade(legacy)
+    change(legacy, "DROP TABLE IF EXISTS alembic_version")
+    assert schema_of(legacy) == before
+
+
+def test_database_of_something_else_is_refused(blank: sa.Engine) -> None:
+    change(blank, "CREATE TABLE orders (id int)")
+    with pytest.raises(CommandError, match=r"It has 1 tables\. Found:\n  missing: table activity_log"):
+        upgrade(blank)
+    with blank.connect() as connection:
+        assert "campaigns" not in sa.inspect(connection).get_table_names()
+
+
+def test_tables_of_others_beside_the_old_ones_are_left_alone(legacy: sa.Engine) -> None:
+    change(legacy, "CREATE TABLE orders (id int)")
+    upgrade(legacy)
+    with legacy.connect() as connection:
+        command.check(alembic_config(connection))
+
+
+def test_database_of_a_newer_version_is_refused(engine: sa.Engine) -> None:
+    change(engine, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(CommandError, match="revision 9999, which this version of Sendledger does not know"):
+        upgrade(engine)
+
+
+def test_database_restored_in_parts_is_refused(engine: sa.Engine) -> None:
+    change(engine, "DROP TABLE scheduled_emails CASCADE")
+    with pytest.raises(CommandError, match=r"scheduled_emails\.id of revision 0005 is missing"):
+        upgrade(engine)
+    change(engine, "UPDATE alembic_version SET version_num = '0003'")
+    with pytest.raises(CommandError, match=r"workflow_steps\.email_template_id of revision 0004 is there already"):
+        upgrade(engine)
+
+
+def test_adoption_refuses_a_database_that_is_not_migrated(legacy: sa.Engine, blank: sa.Engine) -> None:
+    for unready, tables in ((legacy, 18), (blank, 0)):
+        with unready.connect() as connection, pytest.raises(Conflict, match=f"not been migrated .* {tables} tables"):
+            refuse_other_schema(connection, "0007")
+
+
+def test_adoption_refuses_another_revision_and_a_schema_that_differs(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        head = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
+        refuse_other_schema(connection, head)
+        with pytest.raises(Conflict, match=f"is at revision {head}, this version works with 9999"):
+            refuse_other_schema(connection, "9999")
+    change(engine, "ALTER TABLE campaigns DROP late_hold_until")
+    with engine.connect() as connection, pytest.raises(Conflict, match="late_hold_until"):
+        refuse_other_schema(connection, head)
+
+
+def test_adoption_of_a_fresh_installation_has_nothing_to_do(engine: sa.Engine) -> None:
+    report = adopt(engine)
+    assert not report.needs_a_person
+    assert +report.tables == {}
+
+
+def test_old_tables_can_be_made_in_an_empty_database(blank: sa.Engine) -> None:
+    with blank.begin() as connection:
+        create_old_tables(connection)
+    assert set(old_rows(blank)) == {
+        *("activity_log", "api_config", "api_performance", "api_usage", "campaign_leads", "campaigns"),
+        *("custom_variables", "email_templates", "emails", "lead_batches", "lead_source_roi", "leads"),
+        *("scraping_jobs", "settings", "smtp_config", "website_analysis_cache", "workflow_steps", "workflows"),
+    }

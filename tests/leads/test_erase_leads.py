@@ -1,0 +1,302 @@
+"""An erased lead is nowhere to be found, gets nothing more, and the ledger still adds up."""
+
+from __future__ import annotations
+
+import io
+import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger.campaigns import lifecycle
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.tables import audit_log, campaign_leads, email_events, lead_batches, metadata
+from sendledger.core.tables import suppressions as stored
+from sendledger.feedback import replies, suppressions
+from sendledger.feedback.read_reply import reply_from_fields
+from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
+from sendledger.feedback.record_events import record_events
+from sendledger.feedback.suppressions import NewSuppression
+from sendledger.leads import erase_leads, leads
+from sendledger.leads.import_leads import import_file
+from sendledger.ledger import claim_emails
+from sendledger.ledger.settle_unknown import mark_sent
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, rows_of, statuses
+from testbed.legacy_database import adopt
+from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
+from tests.campaigns.test_lifecycle import wait_for_waiting_sessions
+
+NAME = "Zweistein"
+ADDRESS = f"{NAME.lower()}@example.com"
+EVERYTHING = {
+    "email": ADDRESS,
+    "first_name": NAME,
+    "last_name": NAME,
+    "company_name": f"{NAME} Ltd",
+    "phone": NAME,
+    "website": f"https://{NAME}.example.com",
+    "linkedin_url": NAME,
+    "address": NAME,
+    "city": NAME,
+    "notes": NAME,
+    "industry": NAME,
+    "tags": [NAME],
+}
+
+
+def tables_that_know(engine: sa.Engine) -> set[str]:
+    """The tables in which some row has the name in some column, an array or a document."""
+    with engine.connect() as connection:
+        return {
+            table.name
+            for table in metadata.sorted_tables
+            if connection.scalar(
+                sa.text(f"SELECT EXISTS (SELECT FROM {table.name} t WHERE t::text ILIKE :name)"), {"name": f"%{NAME}%"}
+            )
+        }
+
+
+def erase(engine: sa.Engine, lead_id: uuid.UUID, *, keep_suppressed: bool = False) -> erase_leads.ErasedLead:
+    with engine.begin() as connection:
+        return erase_leads.erase(connection, lead_id, "test", keep_suppressed=keep_suppressed)
+
+
+@pytest.fixture
+def lead_id(engine: sa.Engine) -> uuid.UUID:
+    with engine.begin() as connection:
+        created: uuid.UUID = leads.create(connection, EVERYTHING, {"plan": NAME})["id"]
+    return created
+
+
+@pytest.fixture
+def campaign_id(
+    engine: sa.Engine, connection: sa.Connection, lead_id: uuid.UUID, resources: Resources, ses: SesSimulator
+) -> uuid.UUID:
+    """Two steps to the lead and to somebody else; the first was sent, and all that can come back has."""
+    id_ = make_campaign(connection, ["other@example.com"], [NO_DELAY, DAY])
+    with engine.begin() as changing:
+        batch_id = changing.scalar(sa.select(lead_batches.c.id))
+        changing.execute(sa.text("UPDATE leads SET batch_id = :id WHERE id = :lead"), {"id": batch_id, "lead": lead_id})
+        changing.execute(sa.text("UPDATE email_templates SET subject = 'For {{ company_name }}'"))
+    lifecycle.start_campaign(engine, id_)
+    send_due_emails(resources, 30.0)
+    with engine.begin() as changing:
+        record_events(changing, events(ses))
+    answer = reply_from_fields(ADDRESS, f"Re: {NAME}", NAME, message_id="<1@x>")
+    replies.receive(engine, answer, "api", "campaign", None)
+    with engine.begin() as changing:
+        suppressions.suppress_all(changing, [NewSuppression(ADDRESS, "unsubscribe", f"{NAME} called")], "test")
+    return id_
+
+
+def events(ses: SesSimulator) -> list[SesEvent]:
+    return [reported(ses, "Delivery"), reported(ses, "Click", link=f"https://example.com/{NAME}")]
+
+
+def reported(ses: SesSimulator, type_: str, **content: Any) -> SesEvent:
+    (email,) = [email for email in ses.accepted() if ADDRESS in email.destination]
+    event = read_ses_event(json.dumps(event_of(email, type_, **content)), ACCOUNT, CONFIGURATION_SET)
+    assert isinstance(event, SesEvent)
+    return event
+
+
+def test_nothing_knows_an_erased_lead(engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID) -> None:
+    assert tables_that_know(engine) >= {"leads", "emails", "replies", "suppressions", "email_events"}
+    erased = erase(engine, lead_id)
+    assert (erased.leads_erased, erased.emails_erased, erased.replies_erased, erased.is_suppressed) == (1, 1, 1, False)
+    assert tables_that_know(engine) == set()
+
+
+def test_address_can_stay_as_a_suppression_only(engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID) -> None:
+    assert erase(engine, lead_id, keep_suppressed=True).is_suppressed
+    assert tables_that_know(engine) == {"suppressions"}
+    with engine.connect() as connection:
+        kept = connection.execute(sa.select(stored.c.value, stored.c.reason, stored.c.note)).all()
+    assert [tuple(row) for row in kept] == [(ADDRESS, "unsubscribe", None)]
+
+
+def test_address_that_was_not_suppressed_is_from_then_on(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+    erase(engine, lead_id, keep_suppressed=True)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(stored.c.value, stored.c.reason)).one() == (ADDRESS, "manual")
+
+
+def test_ledger_keeps_its_anonymous_rows(engine: sa.Engine, lead_id: uuid.UUID, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, ["other@example.com"], [NO_DELAY, DAY])
+    batch = sa.select(lead_batches.c.id).scalar_subquery()
+    connection.execute(sa.update(metadata.tables["leads"]).values(batch_id=batch))
+    connection.commit()
+    lifecycle.start_campaign(engine, campaign_id)
+    assert erase(engine, lead_id).emails_skipped == 2
+    assert statuses(engine, campaign_id) == {"skipped": 2, "pending": 2}
+    assert {(row["status"], row["reason"]) for row in rows_of(engine, campaign_id) if row["lead_id"] is None} == {
+        ("skipped", "lead_erased")
+    }
+
+
+def test_every_lead_with_the_address_is_erased(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("INSERT INTO leads (email, company_name, industry, source) VALUES (:email, :name, '', 'old')"),
+            {"email": ADDRESS.upper(), "name": NAME},
+        )
+    assert erase(engine, lead_id).leads_erased == 2
+    assert tables_that_know(engine) == set()
+
+
+def test_late_event_brings_nothing_back(
+    engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID, ses: SesSimulator
+) -> None:
+    erase(engine, lead_id)
+    late = reported(ses, "Click", after=9999.0, link=f"https://example.com/late/{NAME}")
+    with engine.begin() as connection:
+        assert dict(record_events(connection, [late]).counts) == {"unknown_email": 1}
+    assert tables_that_know(engine) == set()
+
+
+@pytest.fixture
+def of_unknown_outcome(engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID) -> int:
+    """The sender died after SES had accepted the email, so it has no record of what was sent."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM email_events"))
+        connection.execute(sa.text("UPDATE scheduled_emails SET email_id = NULL, ses_message_id = NULL"))
+        connection.execute(sa.text("DELETE FROM emails"))
+        connection.execute(
+            sa.text("""
+                UPDATE scheduled_emails SET status = 'failed', error_code = 'outcome_unknown', sent_at = NULL
+                WHERE status = 'sent'
+            """)
+        )
+    (row,) = (row for row in rows_of(engine, campaign_id) if row["lead_id"] == lead_id and row["status"] == "failed")
+    return int(row["id"])
+
+
+def test_event_about_an_email_of_unknown_outcome_brings_nothing_back(
+    engine: sa.Engine, lead_id: uuid.UUID, of_unknown_outcome: int, ses: SesSimulator
+) -> None:
+    erase(engine, lead_id)
+    bounce = reported(ses, "Bounce", after=60.0)
+    with engine.begin() as connection:
+        assert dict(record_events(connection, [bounce]).counts) == {"unknown_email": 1}
+    assert tables_that_know(engine) == set()
+
+
+def test_operator_can_settle_an_erased_email_of_unknown_outcome(
+    engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID, of_unknown_outcome: int
+) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection:
+        mark_sent(connection, of_unknown_outcome, "test")
+    (row,) = (row for row in rows_of(engine, campaign_id) if row["id"] == of_unknown_outcome)
+    assert (row["status"], row["lead_id"]) == ("sent", None)
+    assert tables_that_know(engine) == set()
+
+
+def test_reply_to_an_erased_email_is_nobodys(
+    engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.UUID, ses: SesSimulator
+) -> None:
+    erase(engine, lead_id)
+    (email,) = [email for email in ses.accepted() if ADDRESS in email.destination]
+    answer = reply_from_fields(
+        ADDRESS, "Re: ?", "Yes?", message_id="<2@x>", references=[f"<{email.message_id}@email.amazonses.com>"]
+    )
+    received = replies.receive(engine, answer, "api", "all", None)
+    assert (received.lead_id, received.matched_by, received.emails_skipped) == (None, None, 0)
+    assert "leads" not in tables_that_know(engine)
+
+
+@pytest.mark.parametrize(
+    "change", [{"email": ADDRESS}, {"notes": NAME}, {"custom_fields": {"a": NAME}}, {"status": "new"}]
+)
+def test_erased_lead_cannot_be_filled_again(engine: sa.Engine, lead_id: uuid.UUID, change: dict[str, Any]) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection, pytest.raises(Conflict, match="was erased") as refused:
+        leads.update(connection, lead_id, change)
+    assert refused.value.data["erased_at"]
+    assert tables_that_know(engine) == set()
+
+
+def test_import_of_the_address_makes_a_new_lead_and_leaves_the_erased_one_empty(
+    engine: sa.Engine, lead_id: uuid.UUID
+) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection:
+        imported = import_file(connection, io.BytesIO(f"email\n{ADDRESS}\n".encode()), {"name": "again"})
+        assert imported.lead_batch["successful_imports"] == 1
+        assert leads.get(connection, lead_id)["email"] is None
+
+
+def test_change_that_waits_for_the_erasure_is_refused(
+    engine: sa.Engine, connection: sa.Connection, lead_id: uuid.UUID
+) -> None:
+    with engine.connect() as erasing, ThreadPoolExecutor() as threads:
+        erase_leads.erase(erasing, lead_id, "test", keep_suppressed=False)
+        with engine.connect() as changing:
+            change = threads.submit(leads.update, changing, lead_id, {"notes": NAME})
+            wait_for_waiting_sessions(connection, 1)
+            erasing.commit()
+            with pytest.raises(Conflict, match="was erased"):
+                change.result(20)
+
+
+def test_adoption_leaves_an_erased_lead_out(engine: sa.Engine, lead_id: uuid.UUID, connection: sa.Connection) -> None:
+    """The old application still has it in a campaign that is taken over afterwards."""
+    campaign_id = make_campaign(connection, ["other@example.com"], status="active", campaign_type="automated")
+    erase(engine, lead_id)
+    connection.execute(sa.insert(campaign_leads).values(campaign_id=campaign_id, lead_id=lead_id))
+    connection.commit()
+    adopt(engine)
+    assert {row["lead_id"] for row in rows_of(engine, campaign_id)}.isdisjoint({lead_id})
+    assert tables_that_know(engine) == set()
+
+
+def test_what_counts_are_made_of_stays(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(email_events).values(
+                event_key="k",
+                lead_id=lead_id,
+                ses_message_id="m",
+                event_type="Bounce",
+                occurred_at=sa.func.now(),
+                detail={"bounce_type": "Transient", "diagnostic_code": f"550 {NAME}"},
+            )
+        )
+    erase(engine, lead_id)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(email_events.c.detail)) == {"bounce_type": "Transient"}
+
+
+def test_lead_with_an_email_on_its_way_is_not_erased(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, [ADDRESS])
+    lifecycle.start_campaign(engine, campaign_id)
+    with engine.begin() as claiming:
+        claim_emails.claim(claiming, 10, uuid.uuid4())
+    (row,) = rows_of(engine, campaign_id)
+    with pytest.raises(Conflict):
+        erase(engine, row["lead_id"])
+    assert "leads" in tables_that_know(engine)
+
+
+def test_erasing_again_changes_nothing_and_is_on_record(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+    first, second = erase(engine, lead_id), erase(engine, lead_id, keep_suppressed=True)
+    assert (second.erased_at, second.is_suppressed) == (first.erased_at, False)
+    with engine.connect() as connection:
+        entries = connection.execute(sa.select(audit_log.c.action, audit_log.c.entity_id)).all()
+    assert [tuple(entry) for entry in entries] == [("lead.erase", str(lead_id))] * 2
+
+
+def test_address_can_be_a_new_lead_after_an_erasure(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+    erase(engine, lead_id)
+    with engine.begin() as connection:
+        assert leads.create(connection, {"email": ADDRESS}, {})["id"] != lead_id
+
+
+def test_unknown_lead_is_not_found(engine: sa.Engine) -> None:
+    with pytest.raises(NotFound):
+        erase(engine, uuid.uuid4())

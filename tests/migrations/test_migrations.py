@@ -1,0 +1,46 @@
+"""The schema that the migrations make is the one that the code works with."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from sendledger.core.tables import SCHEMA_REVISION
+from testbed.databases import MIGRATIONS
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def test_migrated_schema_equals_the_tables_in_code(connection: sa.Connection) -> None:
+    command.check(alembic_config(connection))
+
+
+def test_every_revision_can_be_taken_back_and_made_again(connection: sa.Connection) -> None:
+    config = alembic_config(connection)
+    command.downgrade(config, "base")
+    command.upgrade(config, "head")
+    command.check(config)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE audit_log SET actor = 'bob'", "DELETE FROM audit_log", "TRUNCATE audit_log"]
+)
+def test_audit_log_only_grows(connection: sa.Connection, change: str) -> None:
+    connection.execute(
+        sa.text("INSERT INTO audit_log (actor, action, entity_type, entity_id) VALUES ('a', 'start', 'campaign', '1')")
+    )
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        connection.execute(sa.text(change))
+
+
+def test_the_tables_say_which_revision_has_them() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION

@@ -1,0 +1,68 @@
+"""The package's rooms: each says which rooms it may import, and imports no other."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "layers" / "shared" / "sendledger"
+ROOMS = sorted(folder.parent.name for folder in PACKAGE.glob("*/__init__.py"))
+MAX_LINES = 430
+
+
+def allowed(room: str) -> set[str]:
+    """The rooms that the docstring of a room names behind "May import"."""
+    said = re.search(r"^May import: (.+)\.$", importlib.import_module(f"sendledger.{room}").__doc__ or "", re.MULTILINE)
+    assert said, f"the docstring of {room} does not say what it may import"
+    return set() if said[1] == "no other room" else set(said[1].split(", "))
+
+
+def imported(room: str) -> Iterator[tuple[str, str]]:
+    """Each file of a room, and each other room that it imports, within functions too."""
+    for file in sorted((PACKAGE / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file.name} has a relative import"
+                names = [node.module or ""]
+                if node.module == "sendledger":
+                    names = [f"sendledger.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                top, _, rest = name.partition(".")
+                other = rest.partition(".")[0]
+                if top == "sendledger" and other != room:
+                    yield file.name, other
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_only_the_rooms_that_it_names(room: str) -> None:
+    assert [(file, other) for file, other in imported(room) if other not in allowed(room)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_names_only_rooms_that_it_imports(room: str) -> None:
+    assert allowed(room) == {other for _, other in imported(room)}
+
+
+def test_rooms_import_in_one_direction() -> None:
+    try:
+        TopologicalSorter({room: allowed(room) for room in ROOMS}).prepare()
+    except CycleError as circle:
+        pytest.fail(f"rooms import each other: {circle.args[1]}")
+
+
+def test_every_module_is_in_a_room() -> None:
+    assert [file.name for file in PACKAGE.glob("*.py")] == ["__init__.py"]
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    lengths = {file.name: len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}

@@ -1,0 +1,356 @@
+"""A sender's own house: the rate with a slow SES, what a stop or a refusal asks for, and that no result is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger.campaigns import lifecycle
+from sendledger.content import render_email
+from sendledger.content.render_email import RenderedEmail
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.ledger import claim_emails, sender_state
+from sendledger.ledger.sender_state import SenderState
+from sendledger.sending.compose_email import ComposedEmail
+from sendledger.sending.send_chunks import ChunkSender, SendingLimits, TickSummary
+from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
+from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.ses.answers import Answer
+from sendledger.ses.sign_email import EmailSigner, OutgoingEmail
+from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, rows_of, statuses
+from testbed.databases import url_as
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
+from testbed.senders import sender_resources
+
+SECONDS = 60.0
+
+
+def started(engine: sa.Engine, connection: sa.Connection, leads: int, **values: Any) -> uuid.UUID:
+    campaign_id = make_campaign(connection, leads, **values)
+    lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def state(engine: sa.Engine) -> SenderState:
+    with engine.connect() as connection:
+        return sender_state.read(connection)
+
+
+# The threads
+
+
+@pytest.fixture
+def ready(resources: Resources) -> ReadyEmail:
+    email = claim_emails.ClaimedEmail(1, uuid.UUID(int=2), 1, None)
+    outgoing = OutgoingEmail(
+        1, email.campaign_id, uuid.UUID(int=3), "a@example.com", "b@example.com", (), "s", "t", None
+    )
+    composed = ComposedEmail(RenderedEmail("s", "t", None), outgoing)
+    return ReadyEmail(email, composed, EmailSigner(resources.ses_client, None).signed(outgoing))
+
+
+@pytest.fixture
+def threads(resources: Resources) -> Iterator[list[SesThreads]]:
+    """What is put here is closed."""
+    opened: list[SesThreads] = []
+    yield opened
+    for each in opened:
+        each.close()
+
+
+def answers(threads: SesThreads, ready: ReadyEmail, dues: list[float]) -> list[Answer]:
+    """What comes of calls that are due then, in the order in which they end."""
+    threads.open()
+    threads.send([Call(ready, due, "b@example.com") for due in dues])
+    wait_for(lambda: len(threads.results) == len(dues), "every call has its result")
+    return [result.outcome.answer for result in threads.results]
+
+
+def test_calls_that_are_due_together_keep_the_pace(
+    resources: Resources, ready: ReadyEmail, threads: list[SesThreads]
+) -> None:
+    now = time.monotonic()
+    threads.append(SesThreads(resources.ses_client, rate=100.0, most=8, stop_at=now + SECONDS))
+    assert answers(threads[0], ready, [now] * 20) == [Answer.SENT] * 20
+    ended = sorted(result.ended_at for result in threads[0].results)
+    assert ended[-1] - now > 0.18
+
+
+def test_call_that_cannot_begin_in_time_is_not_made(
+    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
+) -> None:
+    ses.account.latency_ms = 800
+    now = time.monotonic()
+    threads.append(SesThreads(resources.ses_client, rate=1000.0, most=1, stop_at=now + SECONDS))
+    found = answers(threads[0], ready, [now, now, now])
+    assert found == [Answer.SENT, Answer.NOT_CALLED, Answer.NOT_CALLED]
+    assert ses.counts.send_requests == 1
+
+
+def test_no_call_begins_after_the_last_call(
+    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
+) -> None:
+    now = time.monotonic()
+    threads.append(SesThreads(resources.ses_client, rate=100.0, most=1, stop_at=now - 2.0))
+    assert answers(threads[0], ready, [now]) == [Answer.NOT_CALLED]
+    assert ses.counts.send_requests == 0
+
+
+def test_slower_ses_gets_more_connections_before_its_first_answer(
+    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
+) -> None:
+    ses.account.latency_ms = 1000
+    now = time.monotonic()
+    threads.append(SesThreads(resources.ses_client, rate=100.0, most=200, stop_at=now + SECONDS))
+    threads[0].open()
+    assert threads[0].useful == 26
+    threads[0].send([Call(ready, now, "b@example.com")])
+    wait_for(lambda: threads[0].useful > 100, "it is known to be slow")
+    assert not threads[0].results
+    wait_for(lambda: threads[0].results, "its answer")
+    assert threads[0].useful == 200
+    assert threads[0].most_per_second < 200.0
+
+
+def test_slow_ses_does_not_keep_the_rate_down(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    rate, emails = 30, 90
+    started(engine, connection, emails)
+    ses.account.max_send_rate = rate
+    ses.account.latency_ms = 2000
+    began = time.monotonic()
+    assert send_due_emails(resources, SECONDS).sent == emails
+    # With a connection for each call of a quarter of a second, which is where it begins, it would take 20 s.
+    assert time.monotonic() - began < 2 * emails / rate + 4.0
+    assert ses.counts.peak_send_rate <= 1.25 * rate
+
+
+# The rate
+
+
+@pytest.fixture
+def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
+    """A sender at 100 emails a second that has sent nothing yet."""
+    limits = SendingLimits(100.0, 1_000_000.0)
+    deadline = time.monotonic() + SECONDS
+    created = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, TickSummary(), deadline)
+    yield created
+    created._recorder.close()
+
+
+def test_time_that_went_by_before_a_chunk_began_is_reserved_anew(
+    resources: Resources, chunk_sender: ChunkSender
+) -> None:
+    now = time.monotonic()
+    times = chunk_sender._times(now - 0.5, 100)
+    assert sum(due < now for due in times) == 0
+    with resources.engine.begin() as connection:
+        assert claim_emails.reserve_rate(connection, 1, 100.0) > 0.4
+
+
+def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> None:
+    assert chunk_sender._useful() > 20
+    chunk_sender._bytes_per_email = 8_000_000
+    assert (chunk_sender._useful(), chunk_sender._chunk_size()) == (2, 2)
+
+
+def test_sender_that_is_told_to_slow_down_does_and_recovers(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started(engine, connection, 150)
+    ses.account.max_send_rate = 40
+    ses.add_fault("reject_429")
+    rates: list[float] = []
+    reserve = claim_emails.reserve_rate
+
+    def note(opened: sa.Connection, count: int, rate: float) -> float:
+        rates.append(rate)
+        return reserve(opened, count, rate)
+
+    monkeypatch.setattr(claim_emails, "reserve_rate", note)
+    assert send_due_emails(resources, SECONDS).sent == 150
+    assert min(rates) == pytest.approx(max(rates) / 2)
+    assert rates[-1] > min(rates)
+
+
+# Stops and refusals
+
+
+@pytest.mark.parametrize("fault", ["sending_paused", "daily_quota", "access_denied"])
+def test_stop_halts_the_senders_own_calls(
+    fault: str, engine: sa.Engine, sender_engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 100)
+    ses.add_fault(fault, count=None)
+    resources = sender_resources(sender_engine, ses.url, SENDER_THREADS="1")
+    summary = send_due_emails(resources, SECONDS)
+    assert summary.stopped is not None
+    assert summary.released >= 99
+    assert ses.counts.send_requests == 1
+    assert statuses(engine, campaign_id) == {"pending": 100}
+    assert state(engine).stop_code is not None
+
+
+def test_address_that_the_senders_role_does_not_cover_pauses_its_campaign_only(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    refused = started(engine, connection, 1, from_address="a@other.example")
+    other = started(engine, connection, 3)
+    message = "User is not authorized to perform `ses:SendEmail' on resource `arn:aws:ses:x:1:identity/other.example'"
+    (lead,) = (row["lead_id"] for row in rows_of(engine, refused))
+    address = connection.execute(sa.text("SELECT email FROM leads WHERE id = :id"), {"id": lead}).scalar_one()
+    ses.add_fault("access_denied", address=address, message=message, count=None)
+    assert send_due_emails(resources, SECONDS).sent == 3
+    assert campaign_row(engine, refused)["status"] == "paused"
+    assert "identity/other.example" in campaign_row(engine, refused)["failure_reason"]
+    assert statuses(engine, other) == {"sent": 3}
+    assert state(engine).stop_code is None
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+def test_credentials_that_cannot_be_had_stop_the_sending_and_fail_no_email(
+    permanent: bool,
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    campaign_id = started(engine, connection, 20, delays=[NO_DELAY, NO_DELAY])
+    signer = resources.ses_client._request_signer
+    with monkeypatch.context() as context:
+        context.setattr(resources.ses_client, "get_account", account)  # which must be signed as well
+        if permanent:
+            context.setattr(signer, "_credentials", None)
+        else:
+            context.setattr(signer, "get_auth_instance", expired)
+        summary = send_due_emails(resources, SECONDS)
+    assert str(summary.stopped).startswith("cannot_sign")
+    assert statuses(engine, campaign_id) == {"pending": 40}
+    assert ses.counts.send_requests == 0
+    assert (state(engine).stopped_until is None) is permanent
+
+
+def expired(*args: Any, **options: Any) -> None:
+    raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+
+
+def account() -> dict[str, Any]:
+    return {"SendQuota": {"MaxSendRate": 10.0, "Max24HourSend": -1.0}, "ProductionAccessEnabled": True}
+
+
+def test_sandbox_is_reported(connection: sa.Connection, resources: Resources, ses: SesSimulator) -> None:
+    assert not send_due_emails(resources, SECONDS).sandbox
+    ses.account.production_access = False
+    assert send_due_emails(resources, SECONDS).sandbox
+
+
+def test_campaign_whose_template_is_slow_is_paused_and_the_others_are_sent(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render_email, "SLOW_SECONDS", 0.002)
+    other = started(engine, connection, 20)
+    campaign_id = started(engine, connection, 300)
+    body = "{% for i in range(9000) %}{% if 'abc' | upper | lower | title | trim == i %}x{% endif %}{% endfor %}"
+    connection.execute(
+        sa.text("UPDATE campaign_steps SET body_text = :body WHERE campaign_id = :id"),
+        {"body": body, "id": campaign_id},
+    )
+    connection.commit()
+    summary = send_due_emails(resources, SECONDS)
+    assert summary.campaigns_paused == 1
+    assert "keeps all others waiting" in campaign_row(engine, campaign_id)["failure_reason"]
+    assert statuses(engine, other) == {"sent": 20}
+    assert summary.sent < 200
+    let_it_settle(engine, resources)
+    assert set(statuses(engine, campaign_id)) == {"sent", "cancelled"}
+
+
+# What is in hand
+
+
+def test_campaign_that_somebody_holds_for_a_moment_is_waited_for(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = started(engine, connection, 10)
+    holder = engine.connect()
+    holder.execute(sa.text("SELECT FROM campaigns FOR UPDATE"))
+    timer = threading.Timer(0.3, holder.close)
+    timer.start()
+    assert send_due_emails(resources, SECONDS, further=True).sent == 10
+    timer.join()
+    assert statuses(engine, campaign_id) == {"sent": 10}
+
+
+def test_call_that_stalls_keeps_neither_results_nor_new_emails_waiting(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    first = started(engine, connection, 5)
+    ses.add_fault("stall", seconds=8.0)
+    tick = threading.Thread(target=send_due_emails, args=(resources, SECONDS))
+    tick.start()
+    wait_for(lambda: statuses(engine, first) == {"sending": 1, "sent": 4}, "what was answered is recorded")
+    second = started(engine, connection, 5)
+    wait_for(lambda: statuses(engine, second) == {"sent": 5}, "what became due meanwhile is sent")
+    assert statuses(engine, first) == {"sending": 1, "sent": 4}
+    tick.join()
+
+
+def test_results_are_written_though_a_campaign_cannot_be_paused(
+    engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
+) -> None:
+    """A refusal asks for a pause; whatever becomes of that, what SES took is recorded and the rest given back."""
+    campaign_id = started(engine, connection, 30)
+    connection.execute(
+        sa.text("""
+            CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); END $$
+        """)
+    )
+    connection.execute(
+        sa.text("""
+            CREATE TRIGGER never BEFORE UPDATE ON campaigns FOR EACH ROW
+            WHEN (NEW.status = 'paused') EXECUTE FUNCTION never()
+        """)
+    )
+    connection.commit()
+    ses.add_fault("message_rejected", nth=10)
+    ses.account.max_send_rate = 10
+    url = url_as("sender", database_url)
+    impatient = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=0.5)
+    summary = send_due_emails(sender_resources(impatient, ses.url), SECONDS)
+    impatient.dispose()
+    assert (summary.sent, summary.failed, summary.campaigns_paused) == (29, 0, 0) or summary.sent == 30
+    assert set(statuses(engine, campaign_id)) <= {"sent", "pending"}
+    assert_ledger_is_consistent(engine, ses)
+
+
+def test_result_that_cannot_be_written_keeps_no_other_from_being(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 9)
+    poisoned = rows_of(engine, campaign_id)[4]["id"]
+    connection.execute(
+        sa.text(f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+                AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON emails FOR EACH ROW
+                WHEN (NEW.scheduled_email_id = {poisoned}) EXECUTE FUNCTION refuse();
+        """)
+    )
+    connection.commit()
+    with pytest.raises(sa.exc.DBAPIError, match="not this one"):
+        send_due_emails(resources, SECONDS)
+    assert statuses(engine, campaign_id) == {"sent": 8, "sending": 1}

@@ -1,0 +1,70 @@
+"""What an answer of SES means, and that nothing is sent twice."""
+
+from __future__ import annotations
+
+import botocore.session
+import pytest
+
+from sendledger.ses.answers import Answer, classify
+from sendledger.ses.client import ses_client
+from sendledger.ses.connection import READ_TIMEOUT
+from sendledger.ses.ses_sender import SesSender
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "status", "answer"),
+    [
+        ("TooManyRequestsException", "Maximum sending rate exceeded.", 429, Answer.SLOW_DOWN),
+        ("TooManyRequestsException", "Daily message quota exceeded.", 429, Answer.STOP_FOR_A_WHILE),
+        ("Throttling", "Rate exceeded", 400, Answer.SLOW_DOWN),
+        ("LimitExceededException", "", 400, Answer.STOP_FOR_A_WHILE),
+        ("AccountSuspendedException", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("SendingPausedException", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("ExpiredTokenException", "", 403, Answer.STOP_FOR_A_WHILE),
+        ("ExpiredToken", "", 400, Answer.STOP_FOR_A_WHILE),
+        ("RequestExpired", "", 400, Answer.STOP_FOR_A_WHILE),
+        ("InvalidSignatureException", "Signature expired: 2026 is now earlier than", 403, Answer.STOP_FOR_A_WHILE),
+        ("InvalidSignatureException", "The request signature we calculated", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("IncompleteSignature", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("NotAuthorized", "", 400, Answer.STOP_UNTIL_OPERATOR),
+        ("AccessDeniedException", "… on resource `arn:aws:ses:x:1:identity/b.com'", 403, Answer.PAUSE_CAMPAIGN),
+        ("AccessDeniedException", "… with an explicit deny", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("RequestAbortedException", "", 400, Answer.UNKNOWN),
+        ("ConflictException", "", 409, Answer.RETRY_LATER),
+        ("SomethingNewException", "", 403, Answer.STOP_UNTIL_OPERATOR),
+        ("404", "HTTP status 404", 404, Answer.STOP_UNTIL_OPERATOR),
+        ("407", "HTTP status 407", 407, Answer.STOP_UNTIL_OPERATOR),
+        ("MailFromDomainNotVerifiedException", "", 400, Answer.PAUSE_CAMPAIGN),
+        ("NotFoundException", "Configuration set <x> does not exist.", 404, Answer.PAUSE_CAMPAIGN),
+        ("MessageRejected", "Email address is not verified.", 400, Answer.PAUSE_CAMPAIGN),
+        ("MessageRejected", "Content rejected", 400, Answer.FAIL_ROW),
+        ("BadRequestException", "", 400, Answer.FAIL_ROW),
+        ("413", "HTTP status 413", 413, Answer.FAIL_ROW),
+        ("SomethingNewException", "", 429, Answer.SLOW_DOWN),
+        ("408", "HTTP status 408", 408, Answer.UNKNOWN),
+        ("InternalFailure", "", 500, Answer.UNKNOWN),
+        ("ServiceUnavailable", "", 503, Answer.UNKNOWN),
+        ("TooManyRequestsException", "Maximum sending rate exceeded.", 500, Answer.SLOW_DOWN),
+        ("301", "HTTP status 301", 301, Answer.UNKNOWN),
+    ],
+)
+def test_class_of_an_error(code: str, message: str, status: int, answer: Answer) -> None:
+    assert classify(code, message, status) is answer
+
+
+def session() -> botocore.session.Session:
+    created = botocore.session.get_session()
+    created.set_credentials("test", "secret")
+    created.set_config_variable("region", "eu-west-1")
+    return created
+
+
+def test_unreachable_ses_proves_that_nothing_was_sent() -> None:
+    outcome = SesSender(ses_client(session(), "http://127.0.0.1:9")).send(b"")
+    assert (outcome.answer, outcome.error_code) == (Answer.NOT_REACHED, "cannot_connect")
+
+
+def test_client_never_repeats_a_request() -> None:
+    client = ses_client(session(), "http://127.0.0.1:9")
+    assert client.meta.config.retries["total_max_attempts"] == 1
+    assert client.meta.config.read_timeout == READ_TIMEOUT
