@@ -16,7 +16,7 @@ def test_workers_that_start_at_once_on_a_fresh_machine_each_have_a_database(tmp_
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PG"))}
     pytest = [sys.executable, "-m", "pytest", "-qp", "no:cacheprovider", f"--numprocesses={WORKERS}", "--dist=each"]
     done = subprocess.run(
-        [ROOT / ".ci" / "fresh", *pytest, "tests/database/test_suppressions.py", "-k", "suppressing_again"],
+        [ROOT / ".ci" / "fresh", *pytest, "tests/feedback/test_suppressions.py", "-k", "suppressing_again"],
         cwd=ROOT,
         env=environment | {"TMPDIR": str(tmp_path)},
         capture_output=True,
