@@ -64,7 +64,7 @@ class Values:
     """Resolves values of one template.
 
     `parameters` are values of parameters, `functions` the names by which Ref and GetAtt Arn know each function,
-    `buckets` those by which Ref knows each bucket, and `attributes` what GetAtt answers for other resources, by
+    `references` what Ref answers for other resources, and `attributes` what GetAtt answers for them, by
     `LogicalId.Attribute`.
     """
 
@@ -75,14 +75,14 @@ class Values:
         region: str,
         functions: Mapping[str, str],
         attributes: Mapping[str, str],
-        buckets: Mapping[str, str],
+        references: Mapping[str, str],
     ) -> None:
         self._declared: Mapping[str, Any] = document.get("Parameters", {})
         self._conditions: Mapping[str, Any] = document.get("Conditions", {})
         self._parameters = parameters
         self._functions = functions
         self._attributes = attributes
-        self._buckets = buckets
+        self._references = references
         self._region = region
         self._pseudo = {
             "AWS::AccountId": ACCOUNT_ID,
@@ -144,8 +144,8 @@ class Values:
         if name.removesuffix(".Alias") in self._functions:
             # What SAM makes of AutoPublishAlias; here there is one version.
             return self.function_arn(name.removesuffix(".Alias"))
-        if name in self._buckets:
-            return self._buckets[name]
+        if name in self._references:
+            return self._references[name]
         if name not in self._declared:
             raise TemplateError(f"{where}: the local stack has no value for !Ref {name}")
         declared = self._declared[name]

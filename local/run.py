@@ -157,6 +157,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         ses_events=ses_events,
         # Somebody else's database need not have them.
         separate_users=options.database_url is None,
+        fixed_api_key=options.api_key,
     )
     resources.callback(stack.stop)
     if options.database_url is None:

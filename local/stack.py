@@ -72,7 +72,7 @@ class LocalStack:
     puts its events; from `start` on the function that takes them in gets them. With `separate_users` each function but
     MigrateFunction logs in to the database as the user that the template gives it, without a password. `parameters` are
     values of the template's parameters that win over PARAMETERS; an API that they give an authorizer answers at
-    `token_url`, which is None without one, and all others at `url`.
+    `token_url`, which is None without one, and all others at `url`. `fixed_api_key` need not look like a key.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -94,6 +94,7 @@ class LocalStack:
         region: str = "us-east-1",
         ses_events: EventQueue | None = None,
         separate_users: bool = True,
+        fixed_api_key: str | None = None,
     ) -> None:
         self._ses_events = ses_events
         self._server = http_front(port, self._handle)
@@ -120,6 +121,7 @@ class LocalStack:
             "AWS_ENDPOINT_URL_SESV2": ses_url,
             **({"AWS_ENDPOINT_URL_S3": self._object_store.url} if self._object_store else {}),
             "DATABASE_URL": database_url,
+            "FIXED_API_KEY": fixed_api_key or "",
             # What runs on this machine is not reached through a proxy.
             "NO_PROXY": "localhost,127.0.0.1",
         }

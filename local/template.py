@@ -13,11 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from local.cloudformation import STACK_NAME, TemplateError, Values, as_text, load
+from local.cloudformation import ACCOUNT_ID, STACK_NAME, TemplateError, Values, as_text, load
 
 _FUNCTION = "AWS::Serverless::Function"
 _HTTP_API = "AWS::Serverless::HttpApi"
 _BUCKET = "AWS::S3::Bucket"
+_QUEUE = "AWS::SQS::Queue"
 _INTEGRATION = re.compile(r"arn:aws:apigateway:[^:/]+:lambda:path/2015-03-31/functions/(arn:[^/]+)/invocations")
 _RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
 # Where the events of a function come from that the local stack does not deliver by itself.
@@ -113,11 +114,16 @@ def read_template(
     endpoint = api_endpoint or f"https://local.execute-api.{region}.amazonaws.com"
     apis = [logical_id for logical_id, resource in resources.items() if resource.get("Type") == _HTTP_API]
     names: dict[str, str] = {}
-    buckets: dict[str, str] = {}
-    values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis}, buckets)
+    buckets: list[str] = []
+    references: dict[str, str] = {}
+    values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis}, references)
     for logical_id, resource in resources.items():
-        if resource.get("Type") == _BUCKET and values.is_made(resource, logical_id):
-            buckets[logical_id] = f"{STACK_NAME}-{logical_id.lower()}"
+        kind = resource.get("Type")
+        if kind == _BUCKET and values.is_made(resource, logical_id):
+            references[logical_id] = f"{STACK_NAME}-{logical_id.lower()}"
+            buckets.append(references[logical_id])
+        elif kind == _QUEUE and values.is_made(resource, logical_id):
+            references[logical_id] = f"https://sqs.{region}.amazonaws.com/{ACCOUNT_ID}/{STACK_NAME}-{logical_id}"
     found = {
         logical_id: _with_globals(resource.get("Properties", {}), document.get("Globals", {}).get("Function", {}))
         for logical_id, resource in resources.items()
@@ -146,7 +152,7 @@ def read_template(
         logical_id: reader.function(logical_id, names[logical_id], properties)
         for logical_id, properties in found.items()
     }
-    return Template(functions, tuple(routes), tuple(schedules), tuple(buckets.values()), tuple(notifications), region)
+    return Template(functions, tuple(routes), tuple(schedules), tuple(buckets), tuple(notifications), region)
 
 
 def _with_globals(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:

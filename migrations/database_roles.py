@@ -2,7 +2,8 @@
 
 `create_roles` is for the administrator of a new database, `grant` for the owner after each upgrade. The functions'
 users are named after the owner: `sendledger_api` of `sendledger`. What is not in `GRANTS` nobody but the owner may do:
-nobody else creates, alters or empties a table, or changes or deletes an entry of the audit log.
+nobody else creates, alters or empties a table, or changes or deletes an entry of the audit log. `MAX_CONNECTIONS` keeps
+connections free for the sender, whatever comes in from outside.
 
 The user of the public unsubscribe page works on the rows of one lead, the one whose id its transaction says
 (`sendledger.lead_id`, set from a signed link): the ids of leads are random, and no table that it may read tells it
@@ -11,7 +12,7 @@ others. So what it skips is that lead's mail; mail for the same address under an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -114,6 +115,10 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+# The smallest instance takes about 80 connections, the next size twice as many. The number of senders is a parameter
+# (SenderConcurrency), so their user has no limit here.
+MAX_CONNECTIONS: Mapping[str, int] = {"api": 30, "events": 10, "files": 10, "unsubscribe": 10}
+
 _ONE_LEAD = "current_setting('sendledger.lead_id', true)"
 _ITS_ADDRESSES = """ARRAY(SELECT lower(btrim(email)) FROM leads WHERE email IS NOT NULL
                           UNION SELECT lower(btrim(to_address)) FROM emails WHERE to_address IS NOT NULL)"""
@@ -127,6 +132,12 @@ _VISIBLE_ROWS = {
 """What the public page's user sees of each table; everybody else sees all. In the order in which transactions lock."""
 
 
+_IS_IN_RDS_IAM = sa.text("""
+    SELECT EXISTS (SELECT FROM pg_auth_members
+                   WHERE roleid = CAST('rds_iam' AS regrole) AND member = CAST(quote_ident(:user) AS regrole))
+""")
+
+
 class UsersMissing(Exception):
     """The functions are to log in as users that the database does not have."""
 
@@ -136,28 +147,38 @@ def users(prefix: str) -> dict[str, str]:
     return {kind: f"{prefix}_{kind}" for kind in GRANTS}
 
 
-def create_roles(connection: sa.Connection, owner: str, password: str | None, others: Iterable[str] = ()) -> None:
-    """As the administrator: make the users and give the database to its owner; doing it again sets his password anew.
+def missing_users(connection: sa.Connection, prefix: str) -> list[str]:
+    """Those of the functions' users that the database does not have; anybody may ask."""
+    known = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles")))
+    return sorted(set(users(prefix).values()) - known)
 
-    Without a password they log in by IAM authentication, as the `others` always do.
+
+def create_roles(connection: sa.Connection, owner: str, password: str | None, prefix: str | None = None) -> None:
+    """As the administrator: make the users that are missing and give the database to its owner; set his password anew.
+
+    Without a password the owner logs in by IAM authentication, as the functions' users (those of `prefix`) always do.
+    Once this is done, RDS takes the administrator's own password no more: who creates a role is a member of it, since
+    PostgreSQL 16 without a way out of it, and RDS asks every member of rds_iam, be it by way of another role, for a
+    token. So nothing that is there is made again, and the owner may call this to change its own password.
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
     by_iam = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"))
-    for user, its_password in ((owner, password), *((other, None) for other in others)):
+    kinds = {user: kind for kind, user in users(prefix).items()} if prefix is not None else {}
+    for user in (owner, *kinds):
         if not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :user)"), {"user": user}):
-            _run(connection, "CREATE ROLE %I LOGIN", user)
-        if its_password is not None:
-            _run(connection, "ALTER ROLE %I PASSWORD %L", user, its_password)
-        elif by_iam:
+            limit = MAX_CONNECTIONS.get(kinds.get(user, ""), -1)  # -1 is none
+            _run(connection, f"CREATE ROLE %I LOGIN CONNECTION LIMIT {limit}", user)
+        if user == owner and password is not None:
+            _run(connection, "ALTER ROLE %I PASSWORD %L", user, password)
+        elif by_iam and not connection.scalar(_IS_IN_RDS_IAM, {"user": user}):
             _run(connection, "GRANT rds_iam TO %I", user)
     database, its_owner = connection.execute(
-        sa.text("SELECT datname, datdba::regrole::text FROM pg_database WHERE datname = current_database()")
+        sa.text("SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
     ).one()
     if its_owner != owner:
         # Temporary tables: nobody needs any.
         _run(connection, "REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC", database)
-        # Only a member of a role may give it something. He must not stay one: on RDS nobody who is in rds_iam, be it by
-        # way of another role, can log in with a password.
+        # Only a member of a role may give it something.
         _run(connection, "GRANT %I TO CURRENT_USER", owner)
         _run(connection, "ALTER DATABASE %I OWNER TO %I", database, owner)
         _run(connection, "REVOKE %I FROM CURRENT_USER", owner)
@@ -172,8 +193,7 @@ def grant(connection: sa.Connection, prefix: str) -> None:
         UsersMissing
     """
     by_kind = users(prefix)
-    known = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles")))
-    if missing := sorted(set(by_kind.values()) - known):
+    if missing := missing_users(connection, prefix):
         raise UsersMissing(
             f"The database has no users {', '.join(missing)}. Create them as docs/operations/deploy.md says, or deploy "
             "with DatabaseUsers=one."

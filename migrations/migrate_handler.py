@@ -3,8 +3,8 @@
 In: {"action": "upgrade", "newer_is_fine": …}, which is also what an empty event means, {"action": "current"},
 {"action": "create_roles", "admin_user": …, "admin_password": …},
 {"action": "create_api_key", "name": …, "role": …} or {"action": "migrate_existing_campaigns", "dry_run": …,
-"backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema, the key, which is shown
-once, or the report of what was taken over.
+"backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema (and with "current" the
+users that are missing), the key, which is shown once, or the report of what was taken over.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ from sendledger.core.settings import DatabaseSettings, MigrateSettings, at_cold_
 
 ACTOR = "migrate_function"
 """Whoever may invoke the function; CloudTrail knows who that was."""
+
+
+class LoginRefused(Exception):
+    """The database does not take this user's login. A new user's IAM login works after a minute or so."""
 
 
 class _Event(BaseModel):
@@ -84,9 +88,18 @@ def lambda_handler(event: dict[str, Any] | None, context: LambdaContext) -> dict
 
     Raises:
         ValidationError: the event is none of those above.
+        LoginRefused
     """
     wanted = _EVENT.validate_python(event or {})
-    settings = DatabaseSettings.read()
+    try:
+        return _answer(wanted, DatabaseSettings.read(), context)
+    except sa.exc.DBAPIError as error:
+        if database.sqlstate(error).startswith("28"):
+            raise LoginRefused(f"The database has refused the login: {database.server_message(error)}") from error
+        raise
+
+
+def _answer(wanted: _Wanted, settings: DatabaseSettings, context: LambdaContext) -> dict[str, Any]:
     if isinstance(wanted, _CreateRoles):
         return _create_roles(settings, wanted)
     engine = database.engine(settings, longest_statement=LONGEST_STATEMENT)
@@ -99,7 +112,9 @@ def lambda_handler(event: dict[str, Any] | None, context: LambdaContext) -> dict
             revision = MigrationContext.configure(connection).get_current_revision()
             connection.rollback()
             if wanted.action == "current":
-                return {"revision": revision}
+                prefix = MigrateSettings.read().database_user_prefix
+                missing = database_roles.missing_users(connection, prefix) if prefix is not None else []
+                return {"revision": revision, "missing_users": missing}
             known = {script.revision for script in ScriptDirectory(HERE).walk_revisions()}
             if wanted.newer_is_fine and revision is not None and revision not in known:
                 return {"revision": revision, "newer": True}
@@ -127,15 +142,15 @@ def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str,
     if not settings.database_iam_auth and settings.database_secret_arn:
         login = database.read_secret(settings.database_secret_arn)
         owner, password = login["user"], login["password"]
-    prefix = MigrateSettings.read().database_user_prefix
-    others = list(database_roles.users(prefix).values()) if prefix is not None else []
+    # With DatabaseUsers=one too, which may change: once they are made, RDS refuses the administrator's password.
+    prefix = MigrateSettings.read().database_user_prefix or owner
     engine = database.engine(_as_user(settings, wanted.admin_user, wanted.admin_password.get_secret_value()))
     try:
         with engine.begin() as connection:
-            database_roles.create_roles(connection, owner, password, others)
+            database_roles.create_roles(connection, owner, password, prefix)
     finally:
         engine.dispose()
-    return {"roles": [owner, *others]}
+    return {"roles": [owner, *database_roles.users(prefix).values()]}
 
 
 def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSettings:

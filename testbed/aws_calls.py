@@ -22,6 +22,7 @@ ACTIONS = {
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "complete_multipart_upload": "s3:PutObject",
     "create_multipart_upload": "s3:PutObject",
+    "delete_message": "sqs:DeleteMessage",
     "generate_db_auth_token": "rds-db:connect",
     "get_account": "ses:GetAccount",
     "get_configuration_set": "ses:GetConfigurationSet",
@@ -33,6 +34,7 @@ ACTIONS = {
     "invoke": "lambda:InvokeFunction",
     "list_email_identities": "ses:ListEmailIdentities",
     "put_object": "s3:PutObject",
+    "receive_message": "sqs:ReceiveMessage",
     "send_email": "ses:SendEmail",
     "upload_part": "s3:PutObject",
 }

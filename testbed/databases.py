@@ -49,9 +49,22 @@ def let_functions_work(url: str) -> None:
 
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with engine.begin() as connection:
-        database_roles.create_roles(connection, OWNER, None, database_roles.users(OWNER).values())
+        database_roles.create_roles(connection, OWNER, None, OWNER)
         database_roles.grant(connection, OWNER)
     engine.dispose()
+
+
+def wait_until(engine: sa.Engine, condition: str, **values: Any) -> None:
+    """Ask the server until the condition holds, for half a minute at most."""
+    with engine.connect() as connection:
+        give_up = connection.scalar(sa.text("SELECT now() + interval '30 seconds'"))
+        statement = sa.text(f"SELECT {condition}, clock_timestamp() > :give_up")
+        while True:
+            holds, is_late = connection.execute(statement, {"give_up": give_up, **values}).one()
+            connection.rollback()  # the statistics stay, in a transaction, as they were first seen
+            if holds:
+                return
+            assert not is_late, condition
 
 
 def url_as(kind: str, url: str) -> str:

@@ -25,13 +25,23 @@ class Health(BaseModel):
     "/v1/health",
     operation_id="get_health",
     summary="Is the API up?",
-    description=(
-        "Needs no key. It answers 503 while the database cannot be reached, or has not got the schema of this version."
-    ),
-    response_description="The API and its database answer, and the schema is the one that it needs.",
+    description="Needs no key, and so asks nobody: the database's connections are not for strangers.",
+    response_description="The API answers.",
     tags=["About"],
 )
 def get_health() -> Health:
+    return Health()
+
+
+@router.get(
+    "/v1/readiness",
+    operation_id="get_readiness",
+    summary="Can the API work?",
+    description="503 while the database cannot be reached, or has not got the schema of this version.",
+    response_description="The API and its database answer, and the schema is the one that it needs.",
+    tags=["About"],
+)
+def get_readiness() -> Health:
     with api_resources.transaction() as connection:
         revision = connection.scalar(sa.text("SELECT max(version_num) FROM alembic_version"))
     # A newer one is fine: a schema works with the version before it.

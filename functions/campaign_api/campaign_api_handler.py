@@ -107,7 +107,8 @@ def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, Caller | None]:
         caller = token_access.find_caller(request, api_resources.token_settings())
         if caller is None:
             authorization = request.headers.get("authorization")
-            caller = api_access.authenticate(api_resources.engine(), method, path, authorization)
+            fixed_key = api_resources.settings().fixed_api_key
+            caller = api_access.authenticate(api_resources.engine, method, path, authorization, fixed_key)
     route = api_access.find_route(method, path)
     if caller is not None:
         api_access.authorize(caller, route)

@@ -1,21 +1,25 @@
 """The Lambda that lets a deployment migrate: CloudFormation's event of a custom resource in, its answer by HTTP out.
 
-It runs outside the VPC, where CloudFormation, Lambda and Secrets Manager are reached without endpoints; what there is
-to do in the database, MigrateFunction does, on the inside. Nothing that goes wrong here raises: CloudFormation would
-wait for its answer until the resource's timeout.
+It runs outside the VPC, where CloudFormation, Lambda, SQS and Secrets Manager are reached without endpoints; what there
+is to do in the database, MigrateFunction does, on the inside. The upgrade is invoked asynchronously, as no connection
+stays open for the 14 minutes that it may take, and its result comes by a queue. Whatever happens, CloudFormation gets
+its answer before this function runs out of time: without one it would wait until the resource's own timeout.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-requests.html
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import boto3
 import urllib3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from sendledger.core.settings import MigrationTriggerSettings
 
@@ -25,6 +29,38 @@ PHYSICAL_ID = "schema"
 MAX_REASON = 1000
 """Characters; a whole answer may have 4,096 bytes."""
 
+PATIENCE = 90.0
+"""Seconds that a new role, a new function and a new IAM login are given until they work."""
+
+PAUSE = 3.0
+"""Seconds between two attempts."""
+
+TIME_TO_ANSWER = 20.0
+"""Seconds that are kept free for the answer to CloudFormation."""
+
+LONGEST_POLL = 20
+"""Seconds that SQS waits for a message, at most."""
+
+LONGEST_CALL = 120.0
+"""Seconds for the short calls of MigrateFunction: its start in a new VPC, and a login."""
+
+# https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors
+_PASSES = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "EC2AccessDeniedException",
+        "EC2ThrottledException",
+        "ENILimitReachedException",
+        "ResourceConflictException",
+        "ResourceNotFoundException",
+        "ResourceNotReadyException",
+        "TooManyRequestsException",
+    }
+)
+
+_Result = TypeVar("_Result")
+
 logger = Logger()
 
 
@@ -32,37 +68,146 @@ class MigrationFailed(Exception):
     """MigrateFunction has failed; the message is its own."""
 
 
+class LoginRefused(MigrationFailed):
+    """The database has refused MigrateFunction's login."""
+
+
+class StillRunning(Exception):
+    """The migration is not over, and this function's time is."""
+
+
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
+    end = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - TIME_TO_ANSWER
     try:
         # The database and what is in it outlive the stack.
         wanted = event["RequestType"] != "Delete" and event["ResourceProperties"]["Migrate"] == "true"
-        data = _migrate(MigrationTriggerSettings.read()) if wanted else {}
+        data = _Migration(MigrationTriggerSettings.read(), end).run() if wanted else {}
         _answer(event, "SUCCESS", data=data)
     except Exception as error:
         logger.exception("The migration failed")
         _answer(event, "FAILED", reason=f"{type(error).__name__}: {error}"[:MAX_REASON])
 
 
-def _migrate(settings: MigrationTriggerSettings) -> dict[str, Any]:
-    # It waits as long as a migration may take, and asks once.
-    patience = Config(read_timeout=890, tcp_keepalive=True, retries={"total_max_attempts": 1})
-    client = boto3.client("lambda", config=patience)
+class _Migration:
+    """One deployment's work in the database; `end` is the time by `time.monotonic` at which it has to be over."""
 
-    def invoke(event: dict[str, Any]) -> dict[str, Any]:
-        answer = client.invoke(FunctionName=settings.migrate_function_name, Payload=json.dumps(event))
-        result: dict[str, Any] = json.loads(answer["Payload"].read())
-        if "FunctionError" in answer:
-            raise MigrationFailed(f"{result.get('errorType')}: {result.get('errorMessage')}")
-        return result
+    def __init__(self, settings: MigrationTriggerSettings, end: float) -> None:
+        self._settings = settings
+        self._end = end
+        # Each call is made once: what may be tried again is decided here.
+        once = Config(read_timeout=LONGEST_CALL, connect_timeout=10, retries={"total_max_attempts": 1})
+        self._lambda = boto3.client("lambda", config=once)
+        self._queue = boto3.client("sqs", config=once)
 
-    if settings.database_admin_secret_arn:
+    def run(self) -> dict[str, Any]:
+        self._make_sure_of_users()
+        upgraded = self._upgrade()
+        logger.info("The database is upgraded", extra=upgraded)
+        return upgraded
+
+    def _make_sure_of_users(self) -> None:
+        """The administrator is asked only where there is no other way: RDS takes his password no more once the users
+        are there (see `database_roles.create_roles`)."""
+        admin_secret = self._settings.database_admin_secret_arn
+        try:
+            missing = self._patiently(self._missing_users, logins=admin_secret is None)
+        except LoginRefused:
+            if admin_secret is None:
+                raise
+            logger.info("The owner cannot log in, so the users are made")
+            missing = ["the owner"]
+        if not missing or admin_secret is None:
+            return  # users that nobody here can make are named by the upgrade
+        try:
+            self._patiently(lambda: self._create_roles(admin_secret), logins=False)
+        except LoginRefused as refused:
+            # The owner was there already, then, and his own login was only late.
+            logger.info("The administrator cannot log in", extra={"reason": str(refused)})
+            if still_missing := self._patiently(self._missing_users):
+                raise MigrationFailed(
+                    f"The database has no users {', '.join(still_missing)}, and it refuses the administrator's "
+                    "password. Create them as docs/operations/deploy.md says."
+                ) from refused
+        else:
+            # A login by IAM works some time after it was granted.
+            self._patiently(self._missing_users)
+
+    def _missing_users(self) -> list[str]:
+        missing: list[str] = self._call({"action": "current"}).get("missing_users", [])
+        return missing
+
+    def _create_roles(self, secret_arn: str) -> None:
         secrets = boto3.client("secretsmanager")
-        admin = json.loads(secrets.get_secret_value(SecretId=settings.database_admin_secret_arn)["SecretString"])
-        invoke({"action": "create_roles", "admin_user": admin["username"], "admin_password": admin["password"]})
-    upgraded = invoke({"action": "upgrade", "newer_is_fine": True})
-    logger.info("The database is upgraded", extra=upgraded)
-    return upgraded
+        admin = json.loads(secrets.get_secret_value(SecretId=secret_arn)["SecretString"])
+        # By no queue: the event holds the password.
+        self._call({"action": "create_roles", "admin_user": admin["username"], "admin_password": admin["password"]})
+
+    def _call(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Invoke MigrateFunction for something short, and wait."""
+        answer = self._lambda.invoke(FunctionName=self._settings.migrate_function_name, Payload=json.dumps(event))
+        return _result(json.loads(answer["Payload"].read()), "FunctionError" in answer)
+
+    def _upgrade(self) -> dict[str, Any]:
+        """Invoke MigrateFunction for what may take long, and wait for its result in the queue.
+
+        https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-async-destinations
+        """
+        started = self._patiently(
+            lambda: self._lambda.invoke(
+                FunctionName=self._settings.migrate_function_name,
+                InvocationType="Event",
+                Payload=json.dumps({"action": "upgrade", "newer_is_fine": True}),
+            )
+        )
+        request_id = started["ResponseMetadata"]["RequestId"]
+        logger.info("The upgrade is started", extra={"migrate_request_id": request_id})
+        while True:
+            for message in self._patiently(self._receive):
+                self._queue.delete_message(
+                    QueueUrl=self._settings.migration_results_url, ReceiptHandle=message["ReceiptHandle"]
+                )
+                record = json.loads(message["Body"])
+                # Others are of a deployment whose trigger has not waited for them.
+                if record["requestContext"]["requestId"] == request_id:
+                    failed = record["requestContext"]["condition"] != "Success"
+                    return _result(record.get("responsePayload") or record["requestContext"], failed)
+            if time.monotonic() >= self._end:
+                raise StillRunning(
+                    "The migration is still running. It goes on by itself; look into the log of MigrateFunction, and "
+                    "deploy again when it is over. docs/operations/upgrade.md says how to migrate a large database."
+                )
+
+    def _receive(self) -> list[dict[str, Any]]:
+        seconds = int(max(0, min(LONGEST_POLL, self._end - time.monotonic())))
+        answer = self._queue.receive_message(
+            QueueUrl=self._settings.migration_results_url, MaxNumberOfMessages=10, WaitTimeSeconds=seconds
+        )
+        found: list[dict[str, Any]] = answer.get("Messages", [])
+        return found
+
+    def _patiently(self, call: Callable[[], _Result], logins: bool = True) -> _Result:
+        """Try again, for a while, what fails only because something is new; without `logins` not for a login."""
+        give_up = min(self._end, time.monotonic() + PATIENCE)
+        while True:
+            try:
+                return call()
+            except (ClientError, LoginRefused) as error:
+                code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+                passes = code in _PASSES if code else logins
+                if not passes or time.monotonic() + PAUSE >= give_up:
+                    raise
+                logger.info("Trying again", extra={"reason": str(error)})
+                time.sleep(PAUSE)
+
+
+def _result(payload: dict[str, Any], failed: bool) -> dict[str, Any]:
+    if not failed:
+        return payload
+    kind, message = payload.get("errorType"), payload.get("errorMessage")
+    if kind == "LoginRefused":
+        raise LoginRefused(str(message))
+    raise MigrationFailed(f"{kind}: {message}" if kind else str(message or payload.get("condition")))
 
 
 def _answer(event: dict[str, Any], status: str, reason: str = "", data: dict[str, Any] | None = None) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from local.postgres import Postgres, as_user
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
+from testbed.databases import wait_until
 
 
 def test_value_that_cannot_be_encoded_leaves_no_connection_out_of_step(engine: sa.Engine) -> None:
@@ -24,6 +26,43 @@ def test_connection_that_the_server_has_ended_is_replaced(engine: sa.Engine, con
     connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": victim})
     with engine.connect() as other:
         assert other.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != victim
+
+
+def test_a_session_that_nobody_uses_is_ended_and_replaced(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SESSION", 0.2)
+    idling = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}), pool_size=1)
+    with idling.connect() as connection:
+        first = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+    wait_until(engine, "NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)", pid=first)
+    with idling.connect() as connection:
+        assert connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != first
+    idling.dispose()
+
+
+def test_a_transaction_that_waited_too_long_is_a_lost_connection(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LONGEST_PAUSE", 0.2)
+    pausing = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}), pool_size=1)
+    with pausing.connect() as connection:
+        pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        wait_until(engine, "NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = :pid)", pid=pid)
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            connection.execute(sa.text("SELECT 1"))
+    assert database.is_transient(caught.value)
+    with pausing.connect() as connection:
+        assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+    pausing.dispose()
+
+
+def test_a_refused_login_says_so(postgres: Postgres) -> None:
+    nobody = as_user(postgres.url(), "nobody_at_all")
+    with pytest.raises(sa.exc.DBAPIError) as caught:
+        database.engine(DatabaseSettings.read({"DATABASE_URL": nobody})).connect()
+    assert database.sqlstate(caught.value) == "28000"
+    assert database.server_message(caught.value) == 'role "nobody_at_all" does not exist'
 
 
 def test_unreachable_database_is_an_error_of_the_database_and_passes() -> None:

@@ -260,15 +260,15 @@ def test_an_export_is_written_to_the_bucket(
 @runs("MigrateFunction")
 def test_migrate_function_upgrades_an_empty_database(start_function: StartFunction, empty_database_url: str) -> None:
     migrate = start_function("MigrateFunction", {"DATABASE_URL": empty_database_url})
-    assert migrate.invoke({"action": "current"}) == {"revision": None}
+    assert migrate.invoke({"action": "current"})["revision"] is None
     upgraded = migrate.invoke({})
     assert upgraded["revision"]
-    assert migrate.invoke({"action": "current"}) == upgraded
+    assert migrate.invoke({"action": "current"})["revision"] == upgraded["revision"]
 
 
 @runs("CampaignApiFunction")
 def test_a_deployment_as_it_is_by_default_speaks_tls_and_logs_in_by_iam(
-    start_function: StartFunction, database_url: str, tmp_path: Path
+    start_function: StartFunction, engine: sa.Engine, database_url: str, tmp_path: Path
 ) -> None:
     """All of `_open_socket` and `_password_source` as in a deployment; the embedded server believes any token."""
     authority = Authority("Amazon RDS us-east-1 Root CA ECC384 G1")
@@ -276,6 +276,9 @@ def test_a_deployment_as_it_is_by_default_speaks_tls_and_logs_in_by_iam(
     bundle = tmp_path / "rds-global-bundle.pem"
     bundle.write_bytes(BUNDLE.read_bytes() + authority.pem)
     url = make_url(database_url)
+    with engine.begin() as connection:
+        key = api_keys.create(connection, "test", "viewer", None).key
+    request = _http("GET", "/v1/readiness", b"", authorization=f"Bearer {key}")
     with TcpFront(str(url.query["unix_sock"]), certificate) as front:
         environment = {
             "DATABASE_HOST": "localhost",
@@ -284,12 +287,12 @@ def test_a_deployment_as_it_is_by_default_speaks_tls_and_logs_in_by_iam(
             "DATABASE_CA_BUNDLE": str(bundle),
         }
         api = start_function("CampaignApiFunction", environment)
-        answer = api.invoke(_event("api_request"))
+        answer = api.invoke(request)
         assert (answer["statusCode"], json.loads(answer["body"])["status"]) == (200, "ok"), api.log
         assert front.encrypted == 1
         # Another authority's certificate: the caller learns nothing, the log names the setting.
         other = start_function("CampaignApiFunction", {**environment, "DATABASE_CA_BUNDLE": str(BUNDLE)})
-        answer = other.invoke(_event("api_request"))
+        answer = other.invoke(request)
         assert answer["statusCode"] >= 500
         assert "DATABASE_CA_BUNDLE" not in answer["body"]
         assert "DATABASE_CA_BUNDLE" in other.log
@@ -310,29 +313,40 @@ def test_a_migration_that_is_killed_by_its_timeout_can_be_repeated(
 
 
 class Aws(RequestHandler):
-    """The Lambda API, with MigrateFunction behind it, and CloudFormation, which takes answers."""
+    """The Lambda API with MigrateFunction behind it, its queue of results, and CloudFormation, which takes answers."""
 
     migrate: LambdaRuntime
     answers: list[Any]
+    results: list[Any]
 
     def answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         result: Any = {}
         failed = []
+        target = self.headers.get("X-Amz-Target")
         if self.command == "PUT":
             self.answers.append(body)
+        elif target is not None:
+            if target == "AmazonSQS.ReceiveMessage":
+                messages = [{"Body": json.dumps(each), "ReceiptHandle": "1"} for each in self.results]
+                result = {"Messages": messages}
         else:
             try:
                 result = self.migrate.invoke(body)
             except FunctionError as error:
                 result = {"errorType": error.kind, "errorMessage": error.message}
                 failed = [("X-Amz-Function-Error", "Unhandled")]
+            if self.headers.get("X-Amz-Invocation-Type") == "Event":
+                context = {"requestId": "1", "condition": "RetriesExhausted" if failed else "Success"}
+                self.results.append({"requestContext": context, "responsePayload": result})
+                self.respond(202, [("x-amzn-RequestId", "1")], b"")
+                return
         self.respond(200, failed, json.dumps(result).encode())
 
 
 @pytest.fixture
 def aws() -> Iterator[str]:
-    Aws.answers = []
+    Aws.answers, Aws.results = [], []
     server = ThreadedServer(0, Aws)
     server.start()
     yield f"http://127.0.0.1:{server.port}"
@@ -364,7 +378,7 @@ def test_cloudformation_has_the_database_upgraded_and_is_answered(
 ) -> None:
     Aws.migrate = start_function("MigrateFunction", {"DATABASE_URL": empty_database_url})
     request = _custom_resource(aws)
-    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws})
+    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws, "AWS_ENDPOINT_URL_SQS": aws})
     assert trigger.invoke(request) is None
     (answer,) = Aws.answers
     assert (answer["Status"], answer["RequestId"]) == ("SUCCESS", request["RequestId"]), trigger.log
@@ -376,7 +390,7 @@ def test_cloudformation_is_told_of_a_migration_that_failed(
     start_function: StartFunction, database_url: str, aws: str
 ) -> None:
     Aws.migrate = start_function("MigrateFunction", {"DATABASE_URL": f"{database_url}_which_is_not_there"})
-    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws})
+    trigger = start_function("MigrationTriggerFunction", {"AWS_ENDPOINT_URL_LAMBDA": aws, "AWS_ENDPOINT_URL_SQS": aws})
     assert trigger.invoke(_custom_resource(aws)) is None
     (answer,) = Aws.answers
     assert answer["Status"] == "FAILED"

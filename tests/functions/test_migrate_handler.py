@@ -36,10 +36,10 @@ def invoke(event: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def test_empty_event_upgrades_to_the_newest_revision(empty_database: str) -> None:
-    assert invoke({"action": "current"}) == {"revision": None}
+    assert invoke({"action": "current"}) == {"revision": None, "missing_users": []}
     assert invoke({}) == {"revision": HEAD}
     assert invoke({"action": "upgrade"}) == {"revision": HEAD}
-    assert invoke({"action": "current"}) == {"revision": HEAD}
+    assert invoke({"action": "current"}) == {"revision": HEAD, "missing_users": []}
 
 
 def test_created_key_opens_the_api_and_is_audited(

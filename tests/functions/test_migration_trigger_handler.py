@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -13,21 +14,27 @@ import sqlalchemy as sa
 import database_roles
 import migrate_handler
 import migration_trigger_handler
-from local.postgres import Postgres
+from local.postgres import Postgres, as_user
 from local.threaded_server import RequestHandler, ThreadedServer
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
 from sendledger.core.tables import SCHEMA_REVISION
-from testbed.databases import admin
+from testbed.databases import admin, plain_engine
 
-CONTEXT: Any = SimpleNamespace(
-    function_name="trigger", memory_limit_in_mb=512, invoked_function_arn="arn:trigger", aws_request_id="1"
-)
+MINUTE = 60_000
 
 
 class Aws(RequestHandler):
-    """The Lambda API, behind which MigrateFunction runs, Secrets Manager, and where CloudFormation takes answers."""
+    """The Lambda API, behind which MigrateFunction runs, its queue of results, Secrets Manager, and where
+    CloudFormation takes answers."""
 
     answers: ClassVar[list[dict[str, Any]]]
     invoked: ClassVar[list[dict[str, Any]]]
+    # What the next invocations are answered with: an error code or an error of the function; None lets it work.
+    instead: ClassVar[list[str | dict[str, Any] | None]]
+    results: ClassVar[list[dict[str, Any]]]
+    admin: ClassVar[dict[str, str]]
+    loses_results: ClassVar[bool]
 
     def do_PUT(self) -> None:  # noqa: N802 (named by http.server)
         assert self.headers["content-type"] == ""
@@ -36,22 +43,56 @@ class Aws(RequestHandler):
 
     def do_POST(self) -> None:  # noqa: N802
         event = self._body()
-        if "SecretId" in event:
-            self._reply({"SecretString": json.dumps({"username": "postgres", "password": "secret"})})
+        target = self.headers.get("x-amz-target", "")
+        if target == "AmazonSQS.ReceiveMessage":
+            messages = [{"Body": json.dumps(each), "ReceiptHandle": "1"} for each in self.results]
+            self.results.clear()
+            self._reply({"Messages": messages})
+        elif target == "AmazonSQS.DeleteMessage":
+            self._reply({})
+        elif "SecretId" in event:
+            self._reply({"SecretString": json.dumps(self.admin)})
+        elif self.headers.get("x-amz-invocation-type") == "Event":
+            self._invoke_async(event)
+        else:
+            self._invoke(event)
+
+    def _invoke(self, event: dict[str, Any]) -> None:
+        if self.instead and isinstance(self.instead[0], str):
+            body = {"message": "is new", "Type": "User"}
+            self._reply(body, {"x-amzn-ErrorType": str(self.instead.pop(0))}, status=409)
             return
+        failed, result = self._result_of(event)
+        self._reply(result, {"X-Amz-Function-Error": "Unhandled"} if failed else {})
+
+    def _invoke_async(self, event: dict[str, Any]) -> None:
+        """As an asynchronous invocation with a destination, whose queue still has another deployment's result."""
+        failed, result = self._result_of(event)
+        for request_id in ("another", "async-1"):
+            condition = "RetriesExhausted" if failed else "Success"
+            context = {"requestId": request_id, "condition": condition}
+            self.results.append({"version": "1.0", "requestContext": context, "responsePayload": result})
+        if self.loses_results:
+            self.results.clear()
+        self._reply({}, {"x-amzn-RequestId": "async-1"}, status=202)
+
+    def _result_of(self, event: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
         self.invoked.append(event)
+        if self.instead and (error := self.instead.pop(0)) is not None:
+            assert isinstance(error, dict)
+            return True, error
         try:
-            self._reply(migrate_handler.lambda_handler(event, SimpleNamespace()))  # type: ignore[arg-type]
+            return False, migrate_handler.lambda_handler(event, SimpleNamespace())  # type: ignore[arg-type]
         except Exception as error:
-            self._reply({"errorType": type(error).__name__, "errorMessage": str(error)}, {"X-Amz-Function-Error": "x"})
+            return True, {"errorType": type(error).__name__, "errorMessage": str(error)}
 
     def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(self.rfile.read(int(self.headers["content-length"])))
         return body
 
-    def _reply(self, body: Any, headers: dict[str, str] | None = None) -> None:
+    def _reply(self, body: Any, headers: dict[str, str] | None = None, status: int = 200) -> None:
         encoded = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         for name, value in {"Content-Length": str(len(encoded)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
@@ -60,12 +101,15 @@ class Aws(RequestHandler):
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    Aws.answers, Aws.invoked = [], []
+    Aws.answers, Aws.invoked, Aws.instead, Aws.results = [], [], [], []
+    Aws.admin, Aws.loses_results = {"username": "postgres", "password": "secret"}, False
     server = ThreadedServer(0, Aws)
     server.start()
     url = f"http://127.0.0.1:{server.port}"
     monkeypatch.setenv("MIGRATE_FUNCTION_NAME", "migrate")
-    for service in ("LAMBDA", "SECRETS_MANAGER"):
+    monkeypatch.setenv("MIGRATION_RESULTS_URL", f"{url}/123456789012/results")
+    monkeypatch.setattr(migration_trigger_handler, "PAUSE", 0.0)
+    for service in ("LAMBDA", "SECRETS_MANAGER", "SQS"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "test")
@@ -73,7 +117,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
-def ask(url: str, request_type: str = "Create", migrate: str = "true") -> dict[str, Any]:
+def ask(url: str, request_type: str = "Create", migrate: str = "true", time_left: int = 14 * MINUTE) -> dict[str, Any]:
     """CloudFormation's event of AWS's documentation; returns the one answer."""
     event = {
         "RequestType": request_type,
@@ -85,10 +129,22 @@ def ask(url: str, request_type: str = "Create", migrate: str = "true") -> dict[s
         "LogicalResourceId": "Migration",
         "ResourceProperties": {"ServiceToken": "arn:trigger", "Migrate": migrate, "Version": "arn:migrate:1"},
     }
-    migration_trigger_handler.lambda_handler(event, CONTEXT)
+    context: Any = SimpleNamespace(
+        function_name="trigger",
+        memory_limit_in_mb=512,
+        invoked_function_arn="arn:trigger",
+        aws_request_id="1",
+        get_remaining_time_in_millis=lambda: time_left,
+    )
+    migration_trigger_handler.lambda_handler(event, context)
     (answer,) = Aws.answers
     assert (answer["RequestId"], answer["LogicalResourceId"]) == ("unique-request-id", "Migration")
+    Aws.answers.clear()
     return answer
+
+
+def actions() -> list[str]:
+    return [event["action"] for event in Aws.invoked]
 
 
 @pytest.fixture
@@ -111,10 +167,130 @@ def test_a_first_deployment_creates_the_users_and_the_schema(
     monkeypatch.setenv("DATABASE_USER_PREFIX", "sendledger")
     answer = ask(aws)
     assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"revision": SCHEMA_REVISION}), answer["Reason"]
-    assert [event["action"] for event in Aws.invoked] == ["create_roles", "upgrade"]
-    Aws.answers.clear()
-    # The next one finds everything there.
-    assert ask(aws, "Update")["Status"] == "SUCCESS"
+    assert actions() == ["current", "create_roles", "current", "upgrade"]
+
+
+@pytest.fixture
+def on_rds(postgres: Postgres, empty_database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The database as RDS has it: an administrator who is no superuser, logins by token for every member of rds_iam.
+
+    Here the owner's token is always good, and who is a member of the owner, and so of rds_iam, has no password that is.
+    """
+    with admin(postgres) as connection:
+        for statement in (
+            "CREATE ROLE rds_iam",
+            "CREATE ROLE rds_admin LOGIN CREATEROLE CREATEDB",
+            "GRANT rds_iam TO rds_admin WITH ADMIN OPTION",
+            f"ALTER DATABASE {empty_database} OWNER TO rds_admin",
+        ):
+            connection.execute(sa.text(statement))
+        hba = Path(str(connection.scalar(sa.text("SHOW hba_file"))))
+        before = hba.read_text()
+        own = f"local {empty_database} sendledger trust\nlocal {empty_database} +sendledger reject\n"
+        hba.write_text(own + before)
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    url = as_user(postgres.url(empty_database), "sendledger")
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("DATABASE_USER", "sendledger")
+    monkeypatch.setenv("DATABASE_IAM_AUTH", "true")
+    monkeypatch.setenv("DATABASE_USER_PREFIX", "sendledger")
+    monkeypatch.setenv("DATABASE_ADMIN_SECRET_ARN", "arn:secret")
+    Aws.admin = {"username": "rds_admin", "password": "secret"}
+    yield postgres.url(empty_database)
+    hba.write_text(before)
+    with admin(postgres) as connection:
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+        connection.execute(sa.text(f"ALTER DATABASE {empty_database} OWNER TO postgres"))
+    with plain_engine(postgres.url(empty_database)).begin() as connection:
+        connection.execute(sa.text("DROP OWNED BY sendledger, rds_admin, rds_iam CASCADE"))
+        for user in ("sendledger", *database_roles.users("sendledger").values(), "rds_admin", "rds_iam"):
+            connection.execute(sa.text(f"DROP OWNED BY {user} CASCADE"))
+            connection.execute(sa.text(f"DROP ROLE {user}"))
+
+
+def test_a_second_deployment_does_without_the_administrator_whom_rds_refuses_by_then(aws: str, on_rds: str) -> None:
+    assert ask(aws)["Status"] == "SUCCESS"
+    as_admin = DatabaseSettings.read({"DATABASE_URL": as_user(on_rds, "rds_admin")})
+    with pytest.raises(sa.exc.DBAPIError, match=r"pg_hba\.conf rejects"):
+        database.engine(as_admin).connect()
+    Aws.invoked.clear()
+    answer = ask(aws, "Update")
+    assert (answer["Status"], actions()) == ("SUCCESS", ["current", "upgrade"]), answer["Reason"]
+
+
+def test_users_that_only_the_refused_administrator_could_make_are_named(
+    aws: str, on_rds: str, postgres: Postgres
+) -> None:
+    assert ask(aws)["Status"] == "SUCCESS"
+    with plain_engine(on_rds).begin() as connection:
+        connection.execute(sa.text("DROP OWNED BY sendledger_files CASCADE"))
+        connection.execute(sa.text("DROP ROLE sendledger_files"))
+    answer = ask(aws, "Update")
+    with admin(postgres) as connection:
+        connection.execute(sa.text("CREATE ROLE sendledger_files"))  # as the fixture takes it away
+    assert answer["Status"] == "FAILED"
+    assert "has no users sendledger_files, and it refuses the administrator's password" in answer["Reason"]
+
+
+def test_the_owner_can_give_himself_a_new_password(aws: str, on_rds: str) -> None:
+    assert ask(aws)["Status"] == "SUCCESS"
+    with plain_engine(as_user(on_rds, "sendledger")).begin() as connection:
+        database_roles.create_roles(connection, "sendledger", "new", "sendledger")
+    with plain_engine(on_rds).begin() as connection:
+        assert connection.scalar(sa.text("SELECT rolpassword FROM pg_authid WHERE rolname = 'sendledger'"))
+
+
+def test_what_strangers_can_call_has_a_limit_of_connections_and_the_sender_has_none(aws: str, on_rds: str) -> None:
+    assert ask(aws)["Status"] == "SUCCESS"
+    with plain_engine(on_rds).begin() as connection:
+        found = connection.execute(sa.text("SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname ~ '^sendledger'"))
+        limits = {name.removeprefix("sendledger_"): limit for name, limit in found}
+    assert limits == {**database_roles.MAX_CONNECTIONS, "sender": -1, "sendledger": -1}
+
+
+REFUSED = {"errorType": "LoginRefused", "errorMessage": "PAM authentication failed"}
+
+
+@pytest.mark.parametrize(
+    "first", ["AccessDeniedException", "ResourceConflictException", "TooManyRequestsException", REFUSED]
+)
+def test_what_is_only_new_is_tried_again(
+    aws: str, empty_database: str, first: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Aws.instead = [first, first, first]
+    assert ask(aws)["Status"] == "SUCCESS"
+    assert actions()[-2:] == ["current", "upgrade"]
+
+
+@pytest.mark.parametrize("first", ["ResourceConflictException", REFUSED])
+def test_what_does_not_pass_fails_after_a_while_with_its_reason(
+    aws: str, empty_database: str, first: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration_trigger_handler, "PATIENCE", 0.2)
+    Aws.instead = [first] * 10_000
+    answer = ask(aws)
+    assert answer["Status"] == "FAILED"
+    assert ("ResourceConflictException" if isinstance(first, str) else "PAM authentication failed") in answer["Reason"]
+
+
+def test_any_other_error_of_lambda_fails_at_once(aws: str, empty_database: str) -> None:
+    Aws.instead = ["InvalidRequestContentException"]
+    assert ask(aws)["Status"] == "FAILED"
+    assert Aws.invoked == []
+
+
+def test_a_migration_that_takes_longer_than_there_is_time_is_answered_before_the_time_is_over(
+    aws: str, empty_database: str
+) -> None:
+    Aws.loses_results = True
+    answer = ask(aws, time_left=int(migration_trigger_handler.TIME_TO_ANSWER * 1000) + 300)
+    assert (answer["Status"], answer["Reason"][:12]) == ("FAILED", "StillRunning")
+
+
+def test_a_migration_that_lambda_ended_is_told(aws: str, empty_database: str) -> None:
+    Aws.instead = [None, {"errorMessage": "2030-01-01T00:00:00Z 1 Task timed out after 870.00 seconds"}]
+    answer = ask(aws)
+    assert (answer["Status"], "Task timed out" in answer["Reason"]) == ("FAILED", True)
 
 
 def test_users_that_the_database_does_not_have_fail_the_deployment_and_are_named(

@@ -154,7 +154,13 @@ def test_somebody_works_with_every_table() -> None:
 def test_the_documentation_creates_every_user() -> None:
     text = (MIGRATIONS.parent / "docs/operations/deploy.md").read_text()
     users = database_roles.users("sendledger").values()
-    assert [user for user in users if f"CREATE ROLE {user} LOGIN;" not in text] == []
+    limits = {
+        f"{user} LOGIN CONNECTION LIMIT {database_roles.MAX_CONNECTIONS[kind]}"
+        if kind in database_roles.MAX_CONNECTIONS
+        else f"{user} LOGIN"
+        for kind, user in database_roles.users("sendledger").items()
+    }
+    assert {role for role in limits if f"CREATE ROLE {role};" not in text} == set()
     assert f"GRANT rds_iam TO {', '.join(users)};" in text
 
 
@@ -208,7 +214,7 @@ def test_an_owner_without_other_powers_migrates_and_the_functions_work(new_datab
     owner = str(make_url(new_database).database)
     as_admin = _engine(new_database)
     with as_admin.begin() as connection:
-        database_roles.create_roles(connection, owner, None, database_roles.users(owner).values())
+        database_roles.create_roles(connection, owner, None, owner)
     engines = {kind: _engine(as_user(new_database, user)) for kind, user in database_roles.users(owner).items()}
     as_owner = _engine(as_user(new_database, owner))
     with as_owner.connect() as connection:
@@ -318,10 +324,10 @@ def test_other_users_see_all_rows_as_before(engine: sa.Engine, connection: sa.Co
 def test_the_administrator_gives_a_new_database_to_its_owner(
     engine: sa.Engine, connection: sa.Connection, database_url: str
 ) -> None:
-    owner, public = (f"{kind}_{os.urandom(4).hex()}" for kind in ("owner", "public"))
+    owner = f"owner_{os.urandom(4).hex()}"
     for _ in range(2):  # a second time changes nothing
         with engine.begin() as as_admin:
-            database_roles.create_roles(as_admin, owner, "it's 100% :secret", [public])
+            database_roles.create_roles(as_admin, owner, "it's 100% :secret", owner)
     assert _count(engine, f"pg_auth_members WHERE roleid = '{owner}'::regrole") == 0
     url = make_url(database_url).set(username=owner, password="it's 100% :secret")
     theirs = database.engine(DatabaseSettings.read({"DATABASE_URL": url.render_as_string(hide_password=False)}))
@@ -330,6 +336,7 @@ def test_the_administrator_gives_a_new_database_to_its_owner(
         as_owner.execute(sa.text("DROP TABLE theirs"))
     theirs.dispose()
     connection.execute(sa.text(f"REASSIGN OWNED BY {owner} TO CURRENT_USER"))
-    connection.execute(sa.text(f"DROP OWNED BY {owner}, {public}"))
-    connection.execute(sa.text(f"DROP ROLE {owner}, {public}"))
+    others = ", ".join(database_roles.users(owner).values())
+    connection.execute(sa.text(f"DROP OWNED BY {owner}, {others}"))
+    connection.execute(sa.text(f"DROP ROLE {owner}, {others}"))
     connection.commit()

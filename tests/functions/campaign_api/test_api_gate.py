@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import api_access
 import api_resources
 import campaign_api_handler
+from sendledger.access.api_keys import create
 from sendledger.core.tables import API_KEY_ROLES, api_keys
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
@@ -83,6 +84,7 @@ def test_last_use_of_a_key_is_written_once_a_minute(api: ApiClient, engine: sa.E
 
 ROLES_OF_ROUTES = """
 ****  GET    /v1/health
+vesa  GET    /v1/readiness
 vesa  GET    /v1/openapi.json
 vesa  GET    /v1/docs
 vesa  GET    /v1/leads
@@ -302,10 +304,37 @@ def test_route_without_a_body_takes_an_empty_object_and_nothing_else(api: ApiCli
 def test_unreachable_database_is_answered_with_503(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
     api_resources.engine.cache_clear()
-    for path in ("/v1/campaigns", "/v1/health"):
+    for path in ("/v1/campaigns", "/v1/readiness"):
         answer = api.get(path)
         assert_problem(answer, 503)
         assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("key", ["sl_short", "x" * 46, f"sl_{'x' * 42}!", f"sl_{'x' * 44}", "Bearer", "null"])
+def test_what_cannot_be_a_key_is_refused_without_the_database(
+    api: ApiClient, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    api_resources.engine.cache_clear()
+    assert_problem(ApiClient(api.handler, key).get("/v1/campaigns"), 401)
+    assert_problem(ApiClient(api.handler, f"sl_{'x' * 43}").get("/v1/campaigns"), 503)
+
+
+def test_health_asks_no_database(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    api_resources.engine.cache_clear()
+    assert ApiClient(api.handler, None).get("/v1/health").status == 200
+
+
+def test_a_fixed_key_of_the_local_stack_need_not_look_like_one(
+    api: ApiClient, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        create(connection, "fixed", "viewer", key="my own")
+    assert_problem(ApiClient(api.handler, "my own").get("/v1/campaigns"), 401)
+    monkeypatch.setenv("FIXED_API_KEY", "my own")
+    api_resources.settings.cache_clear()
+    assert ApiClient(api.handler, "my own").get("/v1/campaigns").status == 200
 
 
 @pytest.fixture

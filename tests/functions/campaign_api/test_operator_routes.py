@@ -119,14 +119,14 @@ def test_a_diagnosis_names_the_cause_and_when_it_goes_on(api: ApiClient, connect
     assert (answer.status, answer.json["cause"], answer.json["next_send_at"]) == (200, "campaign_draft", None)
 
 
-def test_health_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.Engine) -> None:
+def test_the_api_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         current = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
     try:
-        answer = api.get("/v1/health")
+        answer = api.get("/v1/readiness")
     finally:
         with engine.begin() as connection:
             connection.execute(sa.text("UPDATE alembic_version SET version_num = :current"), {"current": current})
     assert (answer.status, answer.json["type"]) == (503, "urn:sendledger:problem:schema_outdated")
-    assert api.get("/v1/health").status == 200
+    assert api.get("/v1/readiness").status == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -18,6 +19,9 @@ from sendledger.core.tables import api_keys
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
 """`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
+
+
+_FORM = re.compile(r"sl_[A-Za-z0-9_-]{43}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ def create(
         .returning(api_keys.c.id, api_keys.c.created_at)
     ).one()
     return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
+
+
+def has_form(key: str) -> bool:
+    """Whether this can be a key that `create` has made; what cannot is refused without asking the database."""
+    return _FORM.fullmatch(key) is not None
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = NEWEST_FIRST) -> Page:

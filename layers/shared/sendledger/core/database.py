@@ -29,6 +29,11 @@ CONNECT_TIMEOUT = 5.0
 LONGEST_STATEMENT = 50.0
 """Seconds after which the server ends a statement."""
 
+IDLE_SESSION = 90.0
+"""Seconds after which the server ends a session that nobody uses. Lambda keeps an environment that has nothing to do
+for as long as it likes, frozen and with its connections open; the next request opens another one. Longer than the
+minute between two ticks, so that the sender keeps its own."""
+
 LONGEST_PAUSE = 10.0
 """Seconds after which the server ends a transaction in which nothing happens: its client is gone, and its locks keep
 everybody else waiting."""
@@ -70,6 +75,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
             "TimeZone": "UTC",
             "statement_timeout": str(int(longest_statement * 1000)),
             "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
+            "idle_session_timeout": str(int(IDLE_SESSION * 1000)),
             # A fence that a crash of the server takes back after SES was called would be an email sent twice.
             "synchronous_commit": "on",
         }
@@ -91,16 +97,22 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
             raise pg8000.InterfaceError(f"The database could not be reached: {error}") from error
 
     sa.event.listen(created, "do_connect", connect)
-    sa.event.listen(created, "handle_error", _give_up_if_out_of_step)
+    sa.event.listen(created, "handle_error", _give_up_if_unusable)
     return created
 
 
-def _give_up_if_out_of_step(context: sa.ExceptionContext) -> None:
+def _give_up_if_unusable(context: sa.ExceptionContext) -> None:
     """A statement that ended in the middle, at a value that cannot be encoded for example, leaves half a conversation:
-    the next one on that connection would read the answer to this one."""
-    if not isinstance(context.original_exception, pg8000.Error):
+    the next one on that connection would read the answer to this one. And a session that the server has ended, for
+    idling too long for example, answers nothing any more; SQLAlchemy knows neither of them by pg8000's errors."""
+    error = context.original_exception
+    if not isinstance(error, pg8000.Error) or _said(error).get("C", "") in _SESSION_ENDED:
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = False
+
+
+_SESSION_ENDED = ("25P03", "57P01", "57P02", "57P05")
+"""Idle in a transaction, ended by an administrator, crash of the server, idle outside of a transaction."""
 
 
 class _Connection(pg8000.Connection):  # type: ignore[misc]
@@ -122,7 +134,10 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
         # pg8000 closes the socket only, which stays open as long as the stream over it.
         stream = self._sock
         try:
-            super().close()
+            # It says goodbye first, which fails where the server has refused the login and is gone: the refusal, which
+            # is being raised then, is what the caller must see.
+            with contextlib.suppress(pg8000.InterfaceError):
+                super().close()
         finally:
             self._close_stream(stream)
 
@@ -282,9 +297,24 @@ https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
     """Whether the same transaction may succeed when it is tried again: the link or the server failed, not the work."""
-    # pg8000 raises one class for all that the server says; its fields are in a dictionary, C is the SQLSTATE.
-    fields = error.orig.args[0] if error.orig is not None and error.orig.args else None
-    state = str(fields.get("C", "")) if isinstance(fields, dict) else ""
     return (
-        error.connection_invalidated or isinstance(error, sa.exc.InterfaceError) or state.startswith(_TRANSIENT_STATES)
+        error.connection_invalidated
+        or isinstance(error, sa.exc.InterfaceError)
+        or sqlstate(error).startswith(_TRANSIENT_STATES)
     )
+
+
+def sqlstate(error: sa.exc.DBAPIError) -> str:
+    """The server's code for the error, empty where it was not the server that failed."""
+    return _said(error.orig).get("C", "")
+
+
+def server_message(error: sa.exc.DBAPIError) -> str:
+    """The server's own words."""
+    return _said(error.orig).get("M", str(error.orig))
+
+
+def _said(error: BaseException | None) -> dict[str, str]:
+    """pg8000 raises one class for all that the server says, with the fields of the message in a dictionary."""
+    fields = error.args[0] if error is not None and error.args else None
+    return fields if isinstance(fields, dict) else {}

@@ -214,6 +214,8 @@ class ApiSettings(MailSettings):
     stop_on_reply: StopOnReply = "all"
     # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
     sender_function_name: str | None = None
+    # Of the local stack: a key that need not have the form of one.
+    fixed_api_key: str | None = Field(None, repr=False)
     # Who may get test emails.
     test_send_addresses: TestRecipients = ()
 
@@ -270,6 +272,8 @@ class MigrationTriggerSettings(_Settings):
     """Whom the function that CloudFormation calls has to call, and the secret of the database's administrator."""
 
     migrate_function_name: str
+    # The queue that gets what comes of each asynchronous invocation of it.
+    migration_results_url: str
     # Only of a database that the stack has made.
     database_admin_secret_arn: str | None = None
 
