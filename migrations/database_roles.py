@@ -57,6 +57,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
             leads_excluded, total_leads_targeted, emails_scheduled_count, emails_sent_count, emails_sent,
             emails_failed_count)""",
+        "email_events": "SELECT (campaign_id, event_type, ses_message_id, occurred_at, detail)",
         "email_templates": "SELECT",
         "emails": "SELECT (id, campaign_id, sent_at), INSERT, UPDATE (subject, body_text, body_html)",
         "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",

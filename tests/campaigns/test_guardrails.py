@@ -17,7 +17,7 @@ from sendledger.core.settings import SesEventsSettings
 from sendledger.feedback.ingest_events import TakenIn, take_in_events
 from sendledger.sending.send_chunks import TickSummary
 from sendledger.sending.tick import Resources, send_due_emails
-from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
 from testbed.databases import working_as
 from testbed.senders import sender_resources
 from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
@@ -88,6 +88,20 @@ def test_fewer_than_fifty_emails_prove_nothing(
     campaign_id = sent_campaign(engine, connection, resources, 49)
     take_in(engine, ses.accepted()[:40], "Bounce")
     assert campaign_row(engine, campaign_id)["status"] == "running"
+
+
+def test_bounces_that_came_before_there_were_enough_emails_count_once_there_are(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = make_campaign(connection, 49, [NO_DELAY, DAY, DAY])
+    lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    take_in(engine, ses.accepted()[:5], "Bounce")
+    pass_time(engine, DAY)
+    assert send_due_emails(resources, SECONDS).campaigns_paused == 1
+    campaign = campaign_row(engine, campaign_id)
+    assert campaign["status"] == "paused"
+    assert campaign["failure_reason"].startswith("Paused by a guardrail: 5 of the latest 93 emails bounced")
 
 
 def test_other_campaign_goes_on(

@@ -1,8 +1,9 @@
 """Guardrails: a campaign whose mail bounces, is complained about or is refused too often pauses itself.
 
-Limits come from the settings; a campaign may have its own. They are looked at only when something bad has been
-recorded, over the campaign's latest emails, and by bounded look-ups. A paused campaign waits for a person; after a
-resume only what was sent since then counts. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
+Limits come from the settings; a campaign may have its own. They are looked at when something bad has been recorded, and
+at the end of a tick for the campaigns of which something bad is known: a bounce may come before there are enough emails
+to judge it by. Looked at are the campaign's latest emails, by bounded look-ups. A paused campaign waits for a person;
+after a resume only what was sent since then counts. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ _RATES = sa.text(f"""
     GROUP BY latest.emails
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
+_WITH_BOUNCES_OR_COMPLAINTS = sa.text("""
+    SELECT id FROM campaigns c
+    WHERE id = ANY(:campaign_ids) AND status = 'running'
+      AND EXISTS (SELECT FROM email_events WHERE campaign_id = c.id AND event_type IN ('Bounce', 'Complaint'))
+""").bindparams(sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID)))
+
 # Fenced and failed: SES was called. What could not be rendered failed before that.
 _ERRORS_IN_A_ROW = sa.text("""
     SELECT c.id, c.guardrails, (
@@ -99,6 +106,23 @@ def excessive_rates(engine: sa.Engine, campaign_id: uuid.UUID, settings: Guardra
             share = f"{count} of the latest {emails} emails {what} ({count / emails:.2%})"
             return f"Paused by a guardrail: {share}; the limit is {most:.2%}."
     return None
+
+
+def excessive_rates_after_sending(
+    engine: sa.Engine, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
+) -> dict[uuid.UUID, str]:
+    """Those of the campaigns to be paused for their bounces or complaints, with the reason.
+
+    Who records emails calls this once they are committed, and who records events calls `excessive_rates` likewise. So
+    the later of the two sees what both have recorded.
+    """
+    ids = list(campaign_ids)
+    if not ids:
+        return {}
+    with engine.connect() as connection:
+        doubtful = connection.scalars(_WITH_BOUNCES_OR_COMPLAINTS, {"campaign_ids": ids}).all()
+    reasons = {campaign_id: excessive_rates(engine, campaign_id, settings) for campaign_id in doubtful}
+    return {campaign_id: reason for campaign_id, reason in reasons.items() if reason is not None}
 
 
 def provider_errors(

@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
-from sendledger.campaigns import completion, lifecycle
+from sendledger.campaigns import completion, guardrails, lifecycle
 from sendledger.content.render_email import Effort, RenderError
 from sendledger.core import database
 from sendledger.core.errors import IllegalTransition
@@ -397,6 +397,8 @@ class ChunkSender:
     def _record_the_rest(self) -> None:
         self._wait(0.0)
         self._recorder.close()
+        rates = guardrails.excessive_rates_after_sending(self._engine, self._touched, self._settings)
+        self._to_pause = rates | self._to_pause
 
     def _give_back_the_rest(self) -> None:
         self._give_back(list(self._claimed))
