@@ -57,7 +57,7 @@ def download_url(
 ) -> tuple[str | None, dt.datetime | None]:
     """A URL for a file of the bucket and when it expires; both None where there is no file, or none any more."""
     now = dt.datetime.now(dt.UTC)
-    if key is None or written_at is None or now > written_at + dt.timedelta(days=DAYS_FILES_ARE_KEPT):
+    if key is None or written_at is None or now - written_at > dt.timedelta(days=DAYS_FILES_ARE_KEPT):
         return None, None
     return file_bucket().download_url(key, file_name, seconds), now + dt.timedelta(seconds=seconds)
 

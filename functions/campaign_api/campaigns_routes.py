@@ -132,7 +132,9 @@ class Campaign(Resource):
     name: str
     description: str | None
     status: Annotated[CampaignStatus, Field(description="`active` is only written by an older application.")]
-    campaign_type: StoredCampaignType
+    campaign_type: Annotated[
+        str, Field(description="One of those of `type`; an older application may have written others.")
+    ]
     batch_ids: list[UUID]
     lead_ids_count: Annotated[int, Field(description="How many leads were given as `lead_ids`.")]
     email_template_id: UUID | None

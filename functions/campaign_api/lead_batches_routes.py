@@ -156,8 +156,9 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
     with api_resources.transaction() as connection:
         batch = lead_batches.get(connection, lead_batch_id)
     # Not older than its batch; deleted with the other files of that day.
+    written_at = batch["created_at"] or batch["updated_at"]
     url, expires_at = api_resources.download_url(
-        batch["rejects_object"], f"rejects-{batch['created_at']:%Y-%m-%d}.csv", batch["created_at"], URL_SECONDS
+        batch["rejects_object"], f"rejects-{written_at:%Y-%m-%d}.csv", written_at, URL_SECONDS
     )
     return LeadBatchWithRejects.model_validate({**batch, "rejects_url": url, "rejects_url_expires_at": expires_at})
 

@@ -42,8 +42,9 @@ def upgrade() -> None:
             ADD late_hold_until timestamptz,
             ADD CONSTRAINT campaigns_status_check CHECK (status IN (
                 'draft', 'scheduled', 'running', 'paused', 'completed', 'cancelled', 'failed', 'archived', 'active')),
-            ADD CONSTRAINT campaigns_campaign_type_check CHECK (campaign_type IN (
-                'outreach', 'lead_generation', 'fully_automated', 'automated', 'manual')),
+            ADD CONSTRAINT campaigns_campaign_type_check CHECK (
+                campaign_type IN ('outreach', 'lead_generation', 'fully_automated', 'automated', 'manual')
+                OR status NOT IN ('scheduled', 'running', 'cancelled', 'failed')),
             ADD CONSTRAINT campaigns_start_type_check CHECK (start_type IN ('manual', 'scheduled')),
             ADD CONSTRAINT campaigns_scheduled_start_check CHECK (
                 status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)),

@@ -7,8 +7,9 @@ writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more t
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.adoption import ledger as adopt_ledger
-from sendledger.adoption.ledger import Ledger
-from sendledger.adoption.report import CampaignReport
+from sendledger.adoption.report import CampaignReport, Ledger, on_one_line
 from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, follow_ups_as_steps, workflow_as_steps
 from sendledger.core import audit_log
-from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
+from sendledger.core.postgres_values import is_infinite
+from sendledger.core.tables import CAMPAIGN_TYPES, adopted_campaigns, campaigns, lead_batches, scheduled_emails
 
 ACTOR = "migrate-existing-campaigns"
 OLD_TYPES = (None, "automated", "manual")
@@ -62,6 +63,10 @@ def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.Row
     if connection.scalar(_HAS_STEPS, {"id": campaign["id"]}):
         return None  # another run was faster
     result = CampaignReport(str(campaign["id"]), campaign["name"], campaign["status"], campaign["status"])
+    wanted = _is_wanted(run, campaign)
+    if odd := list(_odd_values(campaign, dates=wanted)):
+        result.explain(odd, blocks=wanted)
+        return result
     values = _columns(connection, campaign)
     if (values.get("campaign_type") or campaign["campaign_type"]) == "outreach":
         try:
@@ -72,15 +77,22 @@ def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.Row
                     savepoint.rollback()
         except Untranslatable as untranslatable:
             run.copies.added.clear()
-            blocks = _is_wanted(run, campaign) and not (
-                isinstance(untranslatable, NothingToSend) and campaign["status"] == "paused"
-            )
+            blocks = wanted and not (isinstance(untranslatable, NothingToSend) and campaign["status"] == "paused")
             result.explain(untranslatable.problems, blocks=blocks)
             if blocks:
                 return result
     if values:
         _store(connection, run, campaign, values, result)
     return result if result.says_something else None
+
+
+def _odd_values(campaign: sa.RowMapping, *, dates: bool) -> Iterator[str]:
+    """What nobody can tell the meaning of; the campaign is left as it is."""
+    if campaign["campaign_type"] not in (None, *CAMPAIGN_TYPES):
+        yield f"its campaign_type is {on_one_line(campaign['campaign_type'])!r}, none of {', '.join(CAMPAIGN_TYPES)}"
+    for name in ("start_date", "end_date"):
+        if dates and is_infinite(campaign[name]):
+            yield f"its date is infinite: {name}"
 
 
 _HAS_STEPS = sa.text("SELECT EXISTS (SELECT FROM campaign_steps WHERE campaign_id = :id)").bindparams(
@@ -107,8 +119,9 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
         values["campaign_type"] = "lead_generation" if only_leads else "outreach"
     if campaign["batch_id"] is not None and not campaign["batch_ids"]:
         values["batch_ids"] = [campaign["batch_id"]]
-    if campaign["start_date"] is not None and campaign["scheduled_start_at"] is None:
-        values["scheduled_start_at"] = campaign["start_date"]
+    starts_at, planned_at = campaign["start_date"], campaign["scheduled_start_at"]
+    if starts_at is not None and planned_at is None and not is_infinite(starts_at):
+        values["scheduled_start_at"] = starts_at
     if campaign["workflow_id"] is not None and not campaign["use_workflow"]:
         values["use_workflow"] = True
     if not adopted:
@@ -139,9 +152,11 @@ def _emails(
         return {}
     workflow_id, steps = campaign["workflow_id"], []
     if workflow_id is not None:
-        if status == "draft":
-            return {}  # its workflow was looked after before
         steps = workflow_as_steps(connection, run.copies, workflow_id)
+        result.notes += _repeated_numbers(steps)
+        if status == "draft":
+            result.notes += _odd_delays(steps)
+            return {}
     elif status != "draft" or campaign["email_template_id"] is not None:
         workflow_id, steps = follow_ups_as_steps(connection, run.copies, campaign)
     values = {"workflow_id": workflow_id, "use_workflow": True} if workflow_id != campaign["workflow_id"] else {}
@@ -165,13 +180,12 @@ def _open(
     workflow_id: uuid.UUID | None,
     steps: list[AdoptedStep],
 ) -> dict[str, Any]:
+    if odd_delays := _odd_delays(steps):
+        raise Untranslatable(odd_delays)
     now = connection.execute(sa.select(sa.func.now())).scalar_one()
     over = campaign["end_date"] is not None and campaign["end_date"] <= now
     paused = campaign["status"] == "paused" or over
-    if run.options.dry_run:
-        ledger = adopt_ledger.count(connection, campaign, steps)
-    else:
-        ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
+    ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
     if not ledger.rows:
         raise NothingToSend(["it has no leads that an email could go to"])
     result.take(ledger, "paused" if paused else "running", len(steps))
@@ -192,6 +206,20 @@ def _open(
         "current_workflow_step": min(ledger.reached, len(steps)),
         "leads_excluded": dict(ledger.left_out),
     }
+
+
+def _odd_delays(steps: Sequence[AdoptedStep]) -> list[str]:
+    return [step.odd_delay for step in steps if step.odd_delay]
+
+
+def _repeated_numbers(steps: Sequence[AdoptedStep]) -> Iterator[str]:
+    for old_number, group in itertools.groupby(steps, key=lambda step: step.old_number):
+        same = [repr(on_one_line(step.subject)) for step in group]
+        if len(same) > 1:
+            yield (
+                f"its workflow has step {old_number} {len(same)} times; they are sent one after the other, the oldest "
+                f"first: {', '.join(same)}"
+            )
 
 
 def _notes(campaign: sa.RowMapping, ledger: Ledger) -> Iterator[str]:

@@ -12,13 +12,12 @@ subject and stage are one step sent twice. A step before the last one that a lea
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.adoption.report import Ledger
 from sendledger.adoption.templates import AdoptedStep
 from sendledger.campaigns.schedule_emails import REASON_LEFT_OUT
 from sendledger.core.tables import campaign_steps
@@ -40,8 +39,9 @@ WITH steps AS MATERIALIZED (
     FROM unnest(CAST(:numbers AS integer[]), :templates, :delays) AS s (number, template_id, delay)
 ), mails AS MATERIALIZED (
     SELECT e.id, e.lead_id, e.subject, e.external_id,
-           least(coalesce(e.sent_at, e.delivered_at, e.opened_at, e.clicked_at, e.bounced_at, e.created_at)
-                 AT TIME ZONE 'UTC', now()) AS at,
+           -- A time that cannot be true becomes one that can be counted with.
+           greatest(least(coalesce(e.sent_at, e.delivered_at, e.opened_at, e.clicked_at, e.bounced_at, e.created_at)
+                          AT TIME ZONE 'UTC', now()), '1970-01-01Z') AS at,
            CASE WHEN e.follow_up_stage ~ '^follow_up_[0-9]{{1,3}}$' THEN substr(e.follow_up_stage, 11)::integer + 1
            END AS stage
     FROM emails e WHERE e.campaign_id = :campaign_id AND {WAS_SENT}
@@ -72,12 +72,7 @@ WITH steps AS MATERIALIZED (
     SELECT l.id, l.status, lower(btrim(l.email)) AS address, p.last_at, coalesce(p.reached, 0) AS reached
     FROM members m JOIN leads l ON l.id = m.id LEFT JOIN progress p ON p.lead_id = l.id
 ), judged AS (
-    SELECT a.*, coalesce({REASON_LEFT_OUT}, CASE
-        -- Suppressed by now, but for a dry run.
-        WHEN EXISTS (SELECT FROM leads l JOIN emails e ON e.lead_id = l.id
-                     WHERE lower(l.email) = a.address AND e.to_address IS NULL AND {WAS_REFUSED})
-            THEN 'suppressed' END) AS reason
-    FROM audience a
+    SELECT a.*, {REASON_LEFT_OUT} AS reason FROM audience a
 ), ranked AS MATERIALIZED (
     -- Of two leads with one address the one that has had more goes on.
     SELECT id, last_at, reached, coalesce(reason, CASE
@@ -116,7 +111,8 @@ WITH steps AS MATERIALIZED (
 )
 """
 _COUNTS = """
-SELECT 'rows' AS what, status AS name, count(*) FROM planned GROUP BY status
+SELECT 'rows' AS what, CASE WHEN :paused AND status = 'pending' THEN 'cancelled' ELSE status END AS name, count(*)
+FROM planned GROUP BY name
 UNION ALL SELECT 'left_out', reason, count(*) FROM ranked WHERE reason IS NOT NULL AND reached = 0 GROUP BY reason
 UNION ALL SELECT 'leads', 'leads', count(*) FROM ranked WHERE reason IS NULL OR reached > 0
 UNION ALL SELECT 'leads', 'waiting', count(*) FROM next
@@ -155,28 +151,9 @@ _TYPES: dict[str, Any] = {
 }
 
 
-@dataclass
-class Ledger:
-    """What one campaign's ledger holds, or would hold."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    """By status; of a paused campaign `pending` are those that its resume makes pending."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Leads that have had nothing and get nothing, by reason."""
-    leads: int = 0
-    waiting: int = 0
-    """Leads that get at least one more email."""
-    reached: int = 0
-    """The highest step that a lead has had."""
-    without_step: int = 0
-    """Emails that were sent, but twice or beyond the last step."""
-    queued: int = 0
-    """Emails that the old application has queued and may still send by itself."""
-
-
 def count(connection: sa.Connection, campaign: sa.RowMapping, steps: Sequence[AdoptedStep]) -> Ledger:
     """What `write` would write."""
-    return _run(connection, _PLANNED + _COUNTS, campaign, steps)
+    return _run(connection, _PLANNED + _COUNTS, campaign, steps, paused=False)
 
 
 def write(

@@ -8,7 +8,34 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sendledger.adoption.ledger import Ledger
+LONGEST_NAME = 200
+"""Characters of a name or a value that are shown."""
+
+
+def on_one_line(name: str) -> str:
+    """A name or value of the old application as a line of the report has it: short, and safe on a terminal."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in name)
+    words = " ".join(printable.split())
+    return words if len(words) <= LONGEST_NAME else f"{words[:LONGEST_NAME]}…"
+
+
+@dataclass
+class Ledger:
+    """What one campaign's ledger holds, or would hold."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    """By the status that is stored; `cancelled` are those that a resume makes pending."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Leads that have had nothing and get nothing, by reason."""
+    leads: int = 0
+    waiting: int = 0
+    """Leads that get at least one more email."""
+    reached: int = 0
+    """The highest step that a lead has had."""
+    without_step: int = 0
+    """Emails that were sent, but twice or beyond the last step."""
+    queued: int = 0
+    """Emails that the old application has queued and may still send by itself."""
 
 
 @dataclass
@@ -21,7 +48,7 @@ class CampaignReport:
     status_after: str | None
     changed: bool = False
     rows: Counter[str] = field(default_factory=Counter)
-    """Of the ledger, by status; of a paused campaign `pending` are those that its resume makes pending."""
+    """Of the ledger, by the status that is stored; `cancelled` are those that a resume makes pending."""
     leads_left_out: Counter[str] = field(default_factory=Counter)
     steps: int = 0
     waiting: int = 0
@@ -53,9 +80,13 @@ class CampaignReport:
             if self.status_after != self.status_before
             else (f"{self.status_before}")
         )
-        parts = [f"{count} {name}" for name, count in sorted(self.rows.items())]
+        parts = [
+            f"{count} {name}{' until it is resumed' if name == 'cancelled' else ''}"
+            for name, count in sorted(self.rows.items())
+        ]
         parts += [f"{count} leads left out ({reason})" for reason, count in sorted(self.leads_left_out.items())]
-        yield f"{self.name} ({self.id}): {status}" + (f"; {', '.join(parts)}" if parts else "")
+        name = on_one_line(self.name) or "campaign without a name"
+        yield f"{name} ({self.id}): {'; '.join(filter(None, [status, ', '.join(parts)]))}"
         if self.missing:
             yield f"  completed with {self.missing} emails missing; --reopen-incomplete goes on with them"
         yield from (f"  problem: {problem}" for problem in self.problems)
@@ -94,6 +125,9 @@ class AdoptionReport:
         self.tables["campaign_steps"] += campaign.steps
         self.tables["scheduled_emails"] += campaign.rows.total()
         self.tables["emails"] += campaign.rows["sent"]
+        self.tables["left_out_leads"] += campaign.leads_left_out.total()
+        for table in ("adopted_campaigns", "audit_log"):
+            self.tables[table] += campaign.changed
 
     def as_dict(self, most: int = 5_000) -> dict[str, Any]:
         """The report as JSON has it; with `most` campaigns, those first that a person is needed for."""

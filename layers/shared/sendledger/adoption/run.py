@@ -15,7 +15,9 @@ A campaign that cannot be taken over is left exactly as it is, and named with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,6 +31,7 @@ from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.adoption.templates import Copies, Untranslatable, workflow_as_steps
 from sendledger.adoption.translate_placeholders import read_vocabulary
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core import database
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import metadata
 
@@ -36,24 +39,70 @@ LOCK_TIMEOUT = "10s"
 """Whoever holds a campaign longer than this is left alone; the run ends and is started again."""
 
 
+REFUSED_VALUE = ("22", "23")
+"""SQLSTATE classes: the server cannot work with a value, or a constraint refuses it. Trying again changes nothing."""
+
+REHEARSED_AT_ONCE = 2.0
+"""Seconds after which a dry run takes back what it has written, so that others get at their campaigns again."""
+
+
 @dataclass
 class _Transactions:
-    """One transaction after the other, each committed at its end; of a dry run nothing stays but the count."""
+    """One piece of work after the other, each in a transaction of its own.
+
+    A dry run does the same work and takes it back. It takes back several pieces at once, and begins each time with the
+    suppressions, so that every campaign finds what a real run would have left behind for it.
+    """
 
     engine: sa.Engine
     run: AdoptionRun
     report: AdoptionReport
+    _rehearsal: sa.Connection | None = None
+    _until: float = 0.0
+    _suppressed: int = 0
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        added = self.run.copies.added
-        added.clear()
-        with self.engine.connect() as connection:
-            connection.execute(sa.text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
-            yield connection
-            if not self.run.options.dry_run:
-                connection.commit()
-        self.report.add_rows(added)
+        self.run.copies.added.clear()
+        if self.run.options.dry_run:
+            connection = self._rehearse()
+            with connection.begin_nested():
+                yield connection
+        else:
+            with self.engine.begin() as connection:
+                _wait_briefly_for_locks(connection)
+                yield connection
+        self.report.add_rows(self.run.copies.added)
+
+    def suppress(self) -> None:
+        """Suppress the addresses that refused an email."""
+        with self.begin() as connection:
+            suppressed = self._suppressed if self.run.options.dry_run else _suppress(connection)
+        self.report.count("suppressions", suppressed)
+
+    def end(self) -> None:
+        """Take back what a dry run has written."""
+        if self._rehearsal is not None:
+            self._rehearsal.close()
+            self._rehearsal = None
+
+    def _rehearse(self) -> sa.Connection:
+        if time.monotonic() >= self._until:
+            self.end()
+        if self._rehearsal is None:
+            self._rehearsal = self.engine.connect()
+            _wait_briefly_for_locks(self._rehearsal)
+            self._suppressed = _suppress(self._rehearsal)
+            self._until = time.monotonic() + REHEARSED_AT_ONCE
+        return self._rehearsal
+
+
+def _wait_briefly_for_locks(connection: sa.Connection) -> None:
+    connection.execute(sa.text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
+
+
+def _suppress(connection: sa.Connection) -> int:
+    return connection.execute(_SUPPRESS, {"actor": ACTOR}).rowcount
 
 
 def adopt_existing_campaigns(
@@ -83,29 +132,48 @@ def adopt_existing_campaigns(
         unknown = sorted(set(options.reopen) - set(campaign_ids))
         report.problems += [f"campaign {campaign_id} is not one that could be reopened" for campaign_id in unknown]
     transactions = _Transactions(engine, run, report)
-    with transactions.begin() as connection:
-        report.count("suppressions", connection.execute(_SUPPRESS, {"actor": ACTOR}).rowcount)
-    for workflow_id in workflow_ids:
-        with transactions.begin() as connection:
-            connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR UPDATE"), {"id": workflow_id})
-            try:
-                workflow_as_steps(connection, run.copies, workflow_id)
-            except Untranslatable as untranslatable:
-                report.problems += untranslatable.problems
-    for campaign_id in campaign_ids:
-        if time_is_up():
-            report.finished = False
-            break
-        with transactions.begin() as connection:
-            try:
-                campaign = get_campaign(connection, campaign_id, lock=True)
-            except NotFound:
-                continue  # deleted meanwhile
-            result = adopt_campaign(connection, run, campaign)
-        if result is not None:
-            report.add_campaign(result)
-            progress(result)
+    try:
+        transactions.suppress()
+        for workflow_id in workflow_ids:
+            report.problems += _adopt_texts(transactions, workflow_id)
+        for campaign_id in campaign_ids:
+            if time_is_up():
+                report.finished = False
+                break
+            result = _adopt_one(transactions, campaign_id)
+            if result is not None:
+                report.add_campaign(result)
+                progress(result)
+    finally:
+        transactions.end()
     return report
+
+
+def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequence[str]:
+    """Copy the texts of a workflow; what is wrong with them."""
+    with transactions.begin() as connection:
+        connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR UPDATE"), {"id": workflow_id})
+        try:
+            workflow_as_steps(connection, transactions.run.copies, workflow_id)
+        except Untranslatable as untranslatable:
+            return untranslatable.problems
+    return ()
+
+
+def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignReport | None:
+    """Take over a campaign. One that the database does not take is named, and the next one has its turn."""
+    try:
+        with transactions.begin() as connection:
+            campaign = get_campaign(connection, campaign_id, lock=True)
+            return adopt_campaign(connection, transactions.run, campaign)
+    except NotFound:
+        return None  # deleted meanwhile
+    except sa.exc.DBAPIError as error:
+        if not database.sqlstate(error).startswith(REFUSED_VALUE):
+            raise
+        refused = CampaignReport(str(campaign_id), campaign["name"], campaign["status"], campaign["status"])
+        refused.problems.append(f"left as it is: the database refuses it: {database.server_message(error)}")
+        return refused
 
 
 def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:

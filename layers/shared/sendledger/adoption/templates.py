@@ -18,8 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sendledger.adoption.report import on_one_line
 from sendledger.adoption.translate_placeholders import Vocabulary, translate
 from sendledger.content.render_email import compile_template, text_from_html
+from sendledger.content.workflows import MAX_DELAY
 from sendledger.core.errors import InvalidInput
 from sendledger.core.tables import email_templates, workflow_steps, workflows
 
@@ -72,6 +74,10 @@ class AdoptedStep:
     subject: str
     body_text: str
     body_html: str | None
+    old_number: int | None = None
+    """Its number in the old application, which may occur twice."""
+    odd_delay: str | None = None
+    """Why nobody can tell how long it waits for the step before."""
 
 
 @dataclass
@@ -98,6 +104,8 @@ class Copies:
         problems = [f"{text.name}: the placeholder {{{{{name}}}}} cannot be translated" for name in unknown]
         if len(subject) > MAX_SUBJECT:
             problems.append(f"{text.name}: the subject has more than {MAX_SUBJECT} characters once it is translated")
+        if not subject.strip():
+            problems.append(f"{text.name}: there is no subject")
         if not body_text.strip() and not body_html.strip():
             problems.append(f"{text.name}: there is no text")
         if not problems:
@@ -139,8 +147,8 @@ class Copies:
 
 
 _STEPS = sa.text("""
-    SELECT s.id, row_number() OVER (ORDER BY s.step_number, s.created_at, s.id) AS number, w.name,
-           coalesce(s.delay, make_interval(days => greatest(coalesce(s.days_after_previous, 0), 0))) AS delay,
+    SELECT s.id, row_number() OVER (ORDER BY s.step_number, s.created_at, s.id) AS number, w.name, s.step_number,
+           s.delay, s.days_after_previous,
            s.subject AS own_subject, s.body AS own_body,
            t.id AS email_template_id, t.subject, t.body_text, t.body_html
     FROM workflow_steps s JOIN workflows w ON w.id = s.workflow_id
@@ -162,7 +170,7 @@ def workflow_as_steps(connection: sa.Connection, copies: Copies, workflow_id: uu
         subject, body_text, body_html = row["subject"], row["body_text"], row["body_html"]
         template_id = row["email_template_id"]
         if template_id is None:
-            name = f"{row['name'][:200]}, step {row['number']}"
+            name = f"{on_one_line(row['name']) or f'workflow {workflow_id}'}, step {row['number']}"
             text = OldText(name, f"workflow step {row['id']}", row["number"], row["own_subject"], row["own_body"])
             try:
                 subject, body_text, body_html = copies.translated(text)
@@ -174,12 +182,26 @@ def workflow_as_steps(connection: sa.Connection, copies: Copies, workflow_id: uu
                 sa.update(workflow_steps).where(workflow_steps.c.id == row["id"]).values(email_template_id=template_id)
             )
             copies.added.add(("workflow_steps", row["id"]))
-        steps.append(AdoptedStep(row["number"], row["delay"], template_id, subject, body_text, body_html))
+        delay, odd_delay = row["delay"], None
+        if delay is None:
+            delay, odd_delay = _delay(f"days_after_previous of its step {row['number']}", row["days_after_previous"])
+            if row["number"] == 1 and row["days_after_previous"] is None:
+                odd_delay = None  # there is no step before
+        number = row["step_number"]
+        steps.append(AdoptedStep(row["number"], delay, template_id, subject, body_text, body_html, number, odd_delay))
     if not steps and not problems:
         problems.append(f"the workflow {workflow_id} has no steps")
     if problems:
         raise Untranslatable(problems)
     return steps
+
+
+def _delay(name: str, days: int | None) -> tuple[dt.timedelta, str | None]:
+    """The delay, and what is wrong with it."""
+    if days is not None and 0 <= days <= MAX_DELAY.days:
+        return dt.timedelta(days=days), None
+    stored = "NULL" if days is None else str(days)
+    return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {MAX_DELAY.days}"
 
 
 def follow_ups_as_steps(
@@ -196,13 +218,15 @@ def follow_ups_as_steps(
         Untranslatable: a template is missing, or its text.
     """
     texts = [_campaign_template(connection, campaign)]
-    delays = [0]
+    delays = [dt.timedelta(0)]
+    problems: list[str] = []
     if campaign["follow_up_enabled"]:
         for stage, name in enumerate(FOLLOW_UP_STAGES, 1):
             texts.append(_stage_template(connection, campaign, stage + 1, name))
-            days = campaign[f"follow_up_{stage}_delay_days"]
-            delays.append(DEFAULT_DELAY_DAYS[stage - 1] if days is None else max(days, 0))
-    problems: list[str] = []
+            days = campaign[f"{name}_delay_days"]
+            delay, problem = _delay(f"its {name}_delay_days", DEFAULT_DELAY_DAYS[stage - 1] if days is None else days)
+            delays.append(delay)
+            problems += [problem] if problem else []
     contents = []
     for text in texts:
         try:
@@ -214,8 +238,8 @@ def follow_ups_as_steps(
     if len(texts) == 1 and campaign["status"] == "draft" and contents[0] == texts[0].content:
         return None, []
     steps = [
-        AdoptedStep(number, dt.timedelta(days=days), copies.copy(connection, text), *content)
-        for number, (text, days, content) in enumerate(zip(texts, delays, contents, strict=True), 1)
+        AdoptedStep(number, delay, copies.copy(connection, text), *content)
+        for number, (text, delay, content) in enumerate(zip(texts, delays, contents, strict=True), 1)
     ]
     if len(steps) == 1 and campaign["status"] != "draft":
         return None, steps
@@ -256,9 +280,9 @@ def _stage_template(connection: sa.Connection, campaign: sa.RowMapping, stage: i
 
 
 def _old_template(row: sa.RowMapping, stage: int) -> OldText:
-    return OldText(
-        row["name"], f"email template {row['id']}", stage, row["subject"], row["body_text"], row["body_html"]
-    )
+    source = f"email template {row['id']}"
+    name = on_one_line(row["name"]) or source
+    return OldText(name, source, stage, row["subject"], row["body_text"], row["body_html"])
 
 
 def _make_workflow(

@@ -124,7 +124,7 @@ def check_startable(campaign: sa.RowMapping) -> None:
         IllegalTransition, InvalidInput
     """
     check_transition("start", campaign["status"])
-    if campaign["campaign_type"] in ("lead_generation", "fully_automated"):
+    if campaign["campaign_type"] not in (None, "outreach", "automated", "manual"):
         message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
         raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
 

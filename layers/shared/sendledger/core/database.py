@@ -20,6 +20,7 @@ import pg8000
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
+from sendledger.core import postgres_values
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import DatabaseSettings
 
@@ -65,6 +66,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: fl
         pool_timeout=30,
         hide_parameters=True,  # they are lead data, and errors are logged
         json_serializer=functools.partial(json.dumps, separators=(",", ":")),
+        json_deserializer=postgres_values.read_json,
     )
     password = _password_source(settings)
 
@@ -129,6 +131,7 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
             if self._usock is not None:
                 self._usock.close()
             raise
+        postgres_values.register(self)
 
     def close(self) -> None:
         # pg8000 closes the socket only, which stays open as long as the stream over it.

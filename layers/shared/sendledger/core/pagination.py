@@ -20,6 +20,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.postgres_values import is_infinite
 
 LARGEST_ID = 2**63 - 1
 NEWEST_FIRST = "-created_at"
@@ -73,6 +74,7 @@ class Order:
         match _decode(cursor):
             case [self.table.name, self.sort, *values] if len(values) == len(columns):
                 last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
+                last[0] = self._exact(columns[0], last)
             case _:
                 raise _bad_cursor()
         here = [_not_null(column) for column in columns]
@@ -82,6 +84,15 @@ class Order:
         # Not < or >: the planner guesses from the first column how many rows are left, and there that would be none.
         row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
+
+    def _exact(self, column: sa.ColumnElement[Any], last: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
+        """The first key. Of a time that Python cannot hold, the one that is stored, while its row is there."""
+        key = last[0]
+        if not (isinstance(key, sa.BindParameter) and isinstance(key.value, dt.datetime) and is_infinite(key.value)):
+            return key
+        rows = self.table.alias("last")
+        stored = sa.select(_not_null(rows.c[self.sort.lstrip("-")])).where(rows.c.id == last[-1]).scalar_subquery()
+        return sa.func.coalesce(stored, key, type_=column.type)
 
     def cursor(self, row: sa.RowMapping) -> str:
         """The cursor of a page that ends with this row, which has the columns by their names."""

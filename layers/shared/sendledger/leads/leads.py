@@ -24,6 +24,8 @@ SOURCE = "api"
 _table = leads
 _contact = sa.func.btrim(_table.c.contact_name)
 _blank = sa.func.nullif(sa.func.strpos(_contact, " "), 0)
+_tag = sa.func.unnest(_table.c.tags).table_valued(sa.column("tag", sa.Text), name="tag")
+_tags = sa.select(_tag.column).where(_tag.column.is_not(None))
 LEAD = (
     _table.c.id,
     _table.c.email,
@@ -49,7 +51,8 @@ LEAD = (
     _table.c.city,
     _table.c.country,
     _table.c.notes,
-    sa.func.coalesce(_table.c.tags, sa.literal_column("'{}'::text[]", _table.c.tags.type)).label("tags"),
+    # The old application's may hold NULLs, and lists of lists.
+    sa.func.array(_tags.correlate(_table).scalar_subquery(), type_=_table.c.tags.type).label("tags"),
     _table.c.custom_fields,
     _table.c.source,
     _table.c.status,

@@ -110,23 +110,24 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         NotFound: there is no campaign with this id.
     """
     campaign = get_campaign(connection, campaign_id)
+    status = campaign["status"] or "draft"  # the old application may have written none
     sender = _sender(connection)
 
     def found(cause: str | None, message: str, at: dt.datetime | None = None, **detail: Any) -> Diagnosis:
-        return Diagnosis(campaign_id, campaign["status"], cause, message, at, detail)
+        return Diagnosis(campaign_id, status, cause, message, at, detail)
 
-    blocked = _sender_blocked(sender, deployment_id) if campaign["status"] in ("running", "scheduled") else None
+    blocked = _sender_blocked(sender, deployment_id) if status in ("running", "scheduled") else None
     if blocked is not None:
         if campaign["row_work"] and blocked.cause in WITHOUT_TICKS:
             kind = campaign["row_work"][0]["kind"]
             message = f"{blocked.message} Until then this campaign's emails are not prepared either ({kind})."
             return found(blocked.cause, message, blocked.until, **blocked.detail, kind=kind)
         return found(blocked.cause, blocked.message, blocked.until, **blocked.detail)
-    if campaign["status"] != "running":
-        starts_at = campaign["scheduled_start_at"] if campaign["status"] == "scheduled" else None
+    if status != "running":
+        starts_at = campaign["scheduled_start_at"] if status == "scheduled" else None
         why = campaign["failure_reason"]
         detail = {"reason": why} if why else {}
-        return found(f"campaign_{campaign['status']}", _STATUS_SAYS[campaign["status"]], starts_at, **detail)
+        return found(f"campaign_{status}", _STATUS_SAYS[status], starts_at, **detail)
     if campaign["row_work"]:
         kind = campaign["row_work"][0]["kind"]
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)

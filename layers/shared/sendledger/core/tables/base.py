@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0016"
+SCHEMA_REVISION = "0017"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(

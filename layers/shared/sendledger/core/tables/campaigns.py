@@ -121,7 +121,11 @@ campaigns = Table(
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
     Column("late_hold_until", TIMESTAMPTZ),
     CheckConstraint(one_of("status", CAMPAIGN_STATUSES), name="status"),
-    CheckConstraint(one_of("campaign_type", CAMPAIGN_TYPES), name="campaign_type"),
+    # Of another type is only what this system has not started: a campaign of another application, left as it is.
+    CheckConstraint(
+        f"{one_of('campaign_type', CAMPAIGN_TYPES)} OR status NOT IN ('scheduled', 'running', 'cancelled', 'failed')",
+        name="campaign_type",
+    ),
     CheckConstraint("start_type IN ('manual', 'scheduled')", name="start_type"),
     CheckConstraint(
         "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"

@@ -1,0 +1,100 @@
+"""How values of PostgreSQL become values of Python, where Python's types are narrower than PostgreSQL's.
+
+In: what PostgreSQL writes; out: the value, or the nearest one that Python has. PostgreSQL knows times without an end,
+and years before 1 and after 9999. pg8000 returns those as text, or reads them as other years.
+https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from typing import Any
+
+import pg8000
+from pg8000 import converters
+
+LATEST = dt.datetime.max.replace(tzinfo=dt.UTC)
+"""Stands for `infinity` and for every later year; written to the database it is `infinity`."""
+EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+"""Stands for `-infinity` and for every earlier year; written to the database it is `-infinity`."""
+
+LONGEST_DELAY = dt.timedelta(days=999_999_999)
+"""Stands for every longer interval."""
+DAYS_OF_A_MONTH = 30
+"""As PostgreSQL has it when it compares intervals."""
+
+LONGEST_NUMBER = 300
+"""Digits. A longer number in JSON is read as text: Python cannot hold it, or not write it as JSON again."""
+
+
+def is_infinite(time: dt.datetime | None) -> bool:
+    """Whether the time is one that Python cannot hold; true of `infinity` above all."""
+    return time in (LATEST, EARLIEST)
+
+
+def register(connection: pg8000.Connection) -> None:
+    """Let this connection read and write such values."""
+    connection.register_in_adapter(converters.TIMESTAMP, _read_time)
+    connection.register_in_adapter(converters.TIMESTAMPTZ, _read_utc_time)
+    connection.register_in_adapter(converters.INTERVAL, _read_interval)
+    for array in (converters.VARCHAR_ARRAY, converters.TEXT_ARRAY, converters.UUID_ARRAY):
+        connection.register_in_adapter(array, _array_reader(converters.PG_TYPES[array]))
+    connection.register_out_adapter(dt.datetime, _write_time)
+
+
+def read_json(text: str) -> Any:
+    """JSON as Python has it, with numbers that are too large, and documents that are too deep, as text."""
+    try:
+        return json.loads(text, parse_int=_read_integer, parse_float=_read_number)
+    except RecursionError:
+        return text
+
+
+def _read_time(text: str) -> dt.datetime:
+    return _read_utc_time(text).replace(tzinfo=None)
+
+
+def _read_utc_time(text: str) -> dt.datetime:
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
+    return time if time.tzinfo is dt.UTC else time.replace(tzinfo=dt.UTC)
+
+
+def _write_time(time: dt.datetime) -> str:
+    aware = time.replace(tzinfo=dt.UTC)
+    if is_infinite(aware):
+        return "infinity" if aware == LATEST else "-infinity"
+    text: str = converters.datetime_out(time)
+    return text
+
+
+def _read_interval(text: str) -> dt.timedelta:
+    try:
+        value = converters.interval_in(text)
+        if not isinstance(value, dt.timedelta):
+            parts = value.normalize()
+            value = dt.timedelta(days=DAYS_OF_A_MONTH * parts.months + parts.days, seconds=parts.seconds)
+    except (OverflowError, ValueError):
+        return -LONGEST_DELAY if text.startswith("-") else LONGEST_DELAY
+    return value
+
+
+def _array_reader(read: Any) -> Any:
+    def read_array(text: str) -> Any:
+        # An array that does not begin at 1 says where: [0:1]={a,b}.
+        return read(text[text.index("=") + 1 :] if text.startswith("[") else text)
+
+    return read_array
+
+
+def _read_integer(text: str) -> int | str:
+    return int(text) if len(text) <= LONGEST_NUMBER else text
+
+
+def _read_number(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text

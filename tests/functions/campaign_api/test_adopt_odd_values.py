@@ -1,0 +1,315 @@
+"""Whatever the old schema permits can be read: every column with NULL and with every edge value of its type.
+
+One value at a time is odd, in a row that is sound otherwise, so that the row gets as far as it can: its campaign is
+taken over, shown and exported.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import api_resources
+import campaign_api_handler
+from local.postgres import Postgres
+from sendledger.access import api_keys
+from sendledger.adoption.report import AdoptionReport
+from sendledger.exports import exports
+from sendledger.exports.write_export import write_export
+from sendledger.files.file_bucket import FileBucket
+from testbed.databases import let_functions_work, plain_engine, url_as
+from testbed.legacy_database import SCHEMA, adopt, legacy_engine, upgrade
+from testbed.object_store import bucket, object_store, s3
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.conftest import MAIL_SETTINGS
+
+__all__ = ["bucket", "object_store", "s3"]
+
+DEEP = 3_000
+EDGES: dict[str, tuple[str, ...]] = {
+    "timestamp": (
+        "infinity",
+        "-infinity",
+        "294276-12-31 23:59:59.999999",
+        "10000-01-01 00:00:00",
+        "9999-12-31 23:59:59.999999",
+        "0001-01-01 00:00:00",
+        "0044-03-15 00:00:00 BC",
+        "4713-01-01 00:00:00 BC",
+        "1999-12-31 23:59:59.5",
+    ),
+    "date": ("infinity", "-infinity", "5874897-12-31", "0001-01-01", "4713-01-01 BC"),
+    "integer": ("0", "-1", "2147483647", "-2147483648"),
+    "numeric": ("NaN", "0", "-9.99", "9.99"),
+    "boolean": ("true", "false"),
+    "uuid": ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"),
+    "jsonb": (
+        "null",
+        "true",
+        "0",
+        "1e400",
+        "1e-400",
+        "1e400.5".replace(".5", ""),
+        "9" * 5_000,
+        f"{'9' * 400}.5",
+        '""',
+        '"text"',
+        "[]",
+        '[null, 1, {"a": []}]',
+        "{}",
+        '{"": null, "first_name": 5, "last_name": {"a": [1]}, "plan": [1, null], "n": 1e400}',
+        "[" * DEEP + "]" * DEEP,
+    ),
+    "text": ("", " ", "\t\n\x01\x7f\x85", "\u202e\U0001f600\ufeff\u2028", "{{ nothing }} {% if %} {#", "NULL", "=1+1"),
+    "array": ("{}", "{NULL}", "{NULL,a,NULL}", "{{a,b},{c,NULL}}", "[0:1]={a,b}", '{"",NULL,"a,\\"b"}'),
+}
+
+
+def edge_values(type_: str) -> list[str]:
+    """Every edge value of a type of the old schema, as PostgreSQL reads it."""
+    if type_ in SCHEMA["enums"]:
+        return list(SCHEMA["enums"][type_])
+    if type_.endswith("[]"):
+        return list(EDGES["array"])
+    if type_.startswith("varchar"):
+        width = int(type_[8:-1])
+        return [value[:width] for value in EDGES["text"]] + ["x" * width]
+    if type_ == "text":
+        return [*EDGES["text"], "x" * 100_000]
+    return list(EDGES[type_.split("(")[0]])
+
+
+SOUND: dict[str, dict[str, str]] = {
+    "leads": {"company_name": "Acme", "contact_name": "Ann Lee", "industry": "spa", "source": "csv"},
+    "campaigns": {"name": "sound", "status": "active", "leads_per_day": "1000000"},
+    "email_templates": {"name": "sound", "subject": "Hi {{companyName}}", "body_text": "Hello {{contactName}}"},
+    "workflows": {"name": "sound"},
+    "workflow_steps": {"step_number": "1", "subject": "Hi {{companyName}}", "body": "Hello {{contactName}}"},
+    "lead_batches": {"name": "sound"},
+    "emails": {"subject": "Hi", "body_text": "Hello", "status": "sent", "sent_at": "2026-01-01"},
+    "activity_log": {"entity_type": "lead", "entity_id": str(uuid.uuid4()), "action": "seen"},
+    "custom_variables": {"label": "A", "value": "a"},
+    "lead_source_roi": {"source": "csv"},
+    "scraping_jobs": {"source": "csv"},
+    "settings": {"value": "{}"},
+    "smtp_config": {"provider": "a", "provider_name": "a", "host": "a", "port": "1", "from_email": "a@example.com"},
+    "website_analysis_cache": {},
+    "api_config": {},
+    "api_performance": {"api_source": "a", "period_start": "2026-01-01", "period_end": "2026-01-01"},
+    "api_usage": {"service": "a", "period_start": "2026-01-01", "period_end": "2026-01-01"},
+    "campaign_leads": {},
+}
+FOREIGN_KEYS = ("campaign_id", "lead_id", "workflow_id")
+UNIQUE = {"custom_variables": "key", "settings": "key", "website_analysis_cache": "domain", "api_config": "api_source"}
+
+
+class OddRows:
+    """Writes rows as text, so that PostgreSQL alone decides what may be stored."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.numbers = iter(range(1_000_000))
+        self.all_odd: dict[str, list[uuid.UUID]] = {}
+        """Table → rows in which every value is odd."""
+        self.rehearsed: AdoptionReport
+        self.adopted: AdoptionReport
+
+    def insert(self, table: str, **values: str | uuid.UUID | None) -> uuid.UUID:
+        types = {column["name"]: column["type"] for column in SCHEMA["tables"][table]}
+        row: dict[str, Any] = {"id": uuid.uuid4(), **SOUND[table], **values}
+        if table in UNIQUE:
+            row.setdefault(UNIQUE[table], f"unique{next(self.numbers)}")
+        places = ", ".join(f"CAST(CAST(:{name} AS text) AS {types[name]})" for name in row)
+        texts = {name: None if value is None else str(value) for name, value in row.items()}
+        self.connection.execute(sa.text(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"), texts)
+        return uuid.UUID(str(row["id"]))
+
+    def lead(self, **values: str | uuid.UUID | None) -> uuid.UUID:
+        return self.insert("leads", **{"email": f"lead{next(self.numbers)}@example.com", **values})
+
+    def campaign_of(self, lead_id: uuid.UUID, **values: str | uuid.UUID | None) -> uuid.UUID:
+        campaign_id = self.insert("campaigns", **values)
+        self.insert("campaign_leads", campaign_id=campaign_id, lead_id=lead_id)
+        return campaign_id
+
+    def workflow(self, **step: str | uuid.UUID | None) -> uuid.UUID:
+        """A workflow of three steps, the second one being this."""
+        workflow_id = self.insert("workflows")
+        for number in (1, 2, 3):
+            odd = step if number == 2 else {}
+            self.insert(
+                "workflow_steps",
+                **{"workflow_id": workflow_id, "step_number": str(number), "days_after_previous": "3", **odd},
+            )
+        return workflow_id
+
+    def fill(self) -> None:
+        """Each odd value alone in a row that is sound otherwise, and rows in which every value is odd."""
+        self.sound_workflow, self.sound_template = self.workflow(), self.insert("email_templates")
+        self.everybody = self.insert("campaigns", name="every odd lead", workflow_id=self.sound_workflow)
+        for table, columns in SCHEMA["tables"].items():
+            values = {column["name"]: odd_values(column) for column in columns if is_free(table, column["name"])}
+            for name, odd in values.items():
+                for value in odd:
+                    self.odd_row(table, {name: value})
+            for number in range(max(map(len, values.values()))):
+                row = {name: odd[number % len(odd)] for name, odd in values.items()}
+                row.pop("id", None)
+                if UNIQUE.get(table) in row:
+                    row[UNIQUE[table]] = f"odd{number}"
+                self.all_odd.setdefault(table, []).append(self.odd_row(table, row))
+
+    def odd_row(self, table: str, odd: dict[str, str | None]) -> uuid.UUID:
+        match table:
+            case "leads":
+                id_ = self.lead(**odd)
+                self.insert("campaign_leads", campaign_id=self.everybody, lead_id=id_)
+            case "campaigns":
+                id_ = self.campaign_of(self.lead(), **{"workflow_id": self.sound_workflow, **odd})
+            case "email_templates":
+                id_ = self.insert(table, **{"is_active": "false", **odd})
+                self.campaign_of(self.lead(), email_template_id=id_, follow_up_enabled="false")
+            case "workflow_steps":
+                id_ = self.workflow(**odd)
+                self.campaign_of(self.lead(), workflow_id=id_)
+            case "workflows":
+                id_ = self.insert(table, **odd)
+                self.insert("workflow_steps", workflow_id=id_)
+                self.campaign_of(self.lead(), workflow_id=id_)
+            case "lead_batches":
+                id_ = self.insert(table, **odd)
+                self.campaign_of(self.lead(batch_id=id_), workflow_id=self.sound_workflow, batch_id=id_)
+            case "emails" | "campaign_leads":
+                id_ = self.insert(table, campaign_id=self.everybody, lead_id=self.lead(), **odd)
+            case "lead_source_roi":
+                id_ = self.insert(table, lead_id=self.lead(), **odd)
+            case _:
+                id_ = self.insert(table, **odd)
+        return id_
+
+
+def is_free(table: str, column: str) -> bool:
+    """Whether anything may be in this column: keys of other tables are looked after."""
+    return column not in FOREIGN_KEYS and (column != "id" or table in ("leads", "campaigns", "emails"))
+
+
+def odd_values(column: dict[str, Any]) -> list[str | None]:
+    return [*dict.fromkeys(edge_values(column["type"])), *([None] if column["nullable"] else [])]
+
+
+@pytest.fixture(scope="module")
+def odd_rows(postgres: Postgres) -> Iterator[tuple[sa.Engine, OddRows]]:
+    """An old database with every odd value, migrated, and taken over as far as it can be."""
+    with legacy_engine(postgres) as engine:
+        with plain_engine(engine.url).begin() as connection:
+            rows = OddRows(connection)
+            rows.fill()
+        upgrade(engine)
+        let_functions_work(engine.url.render_as_string(hide_password=False))
+        rows.rehearsed, rows.adopted = adopt(engine, dry_run=True), adopt(engine)
+        yield engine, rows
+
+
+@pytest.fixture
+def odd(odd_rows: tuple[sa.Engine, OddRows]) -> sa.Engine:
+    return odd_rows[0]
+
+
+@pytest.fixture
+def rows(odd_rows: tuple[sa.Engine, OddRows]) -> OddRows:
+    return odd_rows[1]
+
+
+@pytest.fixture
+def api(odd: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiClient]:
+    monkeypatch.setenv("DATABASE_URL", url_as("api", odd.url.render_as_string(hide_password=False)))
+    for name, value in MAIL_SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    api_resources.engine.cache_clear()
+    api_resources.settings.cache_clear()
+    with odd.begin() as connection:
+        key = api_keys.create(connection, "admin", "admin").key
+    yield ApiClient(campaign_api_handler.lambda_handler, key)
+    api_resources.engine().dispose()
+    api_resources.engine.cache_clear()
+
+
+LISTS = {
+    "leads": ("created_at",),
+    "campaigns": ("created_at", "name", "actual_started_at"),
+    "lead-batches": ("created_at", "name"),
+    "email-templates": ("created_at", "name"),
+    "workflows": ("created_at", "name"),
+    "suppressions": ("created_at", "value"),
+    "scheduled-emails": ("id",),
+    "audit-log": ("id",),
+}
+SORTED = [(name, sign + column) for name, columns in LISTS.items() for column in columns for sign in ("", "-")]
+CAMPAIGN_PARTS = ("diagnose", "left-out-leads", "preflight", "scheduled-emails", "stats", "timeline")
+
+
+def read_list(api: ApiClient, path: str, sort: str) -> list[str]:
+    """The ids of every page."""
+    ids: list[str] = []
+    query: dict[str, object] = {"limit": 37, "sort": sort}
+    while True:
+        answer = api.get(path, **query)
+        assert answer.status == 200, answer.body
+        ids += [item["id"] for item in answer.json["items"]]
+        if answer.json["next_cursor"] is None:
+            return ids
+        query["cursor"] = answer.json["next_cursor"]
+
+
+@pytest.mark.parametrize(("name", "sort"), SORTED)
+def test_list_with_odd_values_has_every_row_once(odd: sa.Engine, api: ApiClient, name: str, sort: str) -> None:
+    listed = read_list(api, f"/v1/{name}", sort)
+    with odd.connect() as connection:
+        stored = connection.scalars(sa.text(f"SELECT id::text FROM {name.replace('-', '_')}"))
+        assert sorted(map(str, listed)) == sorted(stored)
+
+
+@pytest.mark.parametrize("table", ["leads", "campaigns", "lead_batches", "email_templates", "workflows", "emails"])
+def test_row_with_only_odd_values_can_be_read(api: ApiClient, rows: OddRows, table: str) -> None:
+    paths = [f"/v1/{table.replace('_', '-')}/{id_}" for id_ in rows.all_odd[table]]
+    answers = {path: api.get(path) for path in paths}
+    assert {path: answer.body for path, answer in answers.items() if answer.status != 200} == {}
+
+
+@pytest.mark.parametrize("part", CAMPAIGN_PARTS)
+def test_part_of_a_campaign_with_odd_values_can_be_read(api: ApiClient, rows: OddRows, part: str) -> None:
+    campaigns = [*rows.all_odd["campaigns"], rows.everybody]
+    answers = {id_: api.get(f"/v1/campaigns/{id_}/{part}") for id_ in campaigns}
+    assert {id_: answer.body for id_, answer in answers.items() if answer.status != 200} == {}
+
+
+def test_overview_of_an_odd_database_can_be_read(api: ApiClient) -> None:
+    assert api.get("/v1/overview").status == 200
+
+
+@pytest.mark.parametrize("kind", ["leads", "campaign_ledger"])
+def test_odd_database_can_be_exported(
+    odd: sa.Engine, api: ApiClient, rows: OddRows, bucket: FileBucket, kind: str
+) -> None:
+    campaigns = [*rows.all_odd["campaigns"], rows.everybody] if kind == "campaign_ledger" else [None]
+    for campaign_id in campaigns:
+        with odd.begin() as connection:
+            export_id = exports.create(connection, kind, campaign_id, {}, "test")["id"]
+        write_export(odd, bucket, export_id, float("inf"))
+        with odd.connect() as connection:
+            export = exports.get(connection, export_id)
+        assert (export["status"], export["failure_reason"]) == ("completed", None)
+
+
+def test_dry_run_on_odd_values_says_what_the_run_then_does(rows: OddRows) -> None:
+    said, done = rows.rehearsed.as_dict(), rows.adopted.as_dict()
+    assert {**said, "dry_run": False} == done
+
+
+def test_odd_value_keeps_no_other_campaign_from_being_taken_over(rows: OddRows) -> None:
+    left = [line for campaign in rows.adopted.campaigns for line in campaign.problems]
+    assert [line for line in left if "the database refuses" in line] == []
