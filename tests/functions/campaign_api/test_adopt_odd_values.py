@@ -103,6 +103,17 @@ SOUND: dict[str, dict[str, str]] = {
     "api_usage": {"service": "a", "period_start": "2026-01-01", "period_end": "2026-01-01"},
     "campaign_leads": {},
 }
+READ = (
+    "leads",
+    "campaigns",
+    "lead_batches",
+    "email_templates",
+    "workflows",
+    "workflow_steps",
+    "emails",
+    "campaign_leads",
+)
+"""Tables that Sendledger reads. In the others there are odd values all the same."""
 FOREIGN_KEYS = ("campaign_id", "lead_id", "workflow_id")
 UNIQUE = {"custom_variables": "key", "settings": "key", "website_analysis_cache": "domain", "api_config": "api_source"}
 
@@ -153,9 +164,9 @@ class OddRows:
         self.everybody = self.insert("campaigns", name="every odd lead", workflow_id=self.sound_workflow)
         for table, columns in SCHEMA["tables"].items():
             values = {column["name"]: odd_values(column) for column in columns if is_free(table, column["name"])}
-            for name, odd in values.items():
-                for value in odd:
-                    self.odd_row(table, {name: value})
+            for column in columns if table in READ else []:
+                for value in alone(column) if column["name"] in values else []:
+                    self.odd_row(table, {column["name"]: value})
             for number in range(max(map(len, values.values()))):
                 row = {name: odd[number % len(odd)] for name, odd in values.items()}
                 row.pop("id", None)
@@ -195,6 +206,12 @@ class OddRows:
 def is_free(table: str, column: str) -> bool:
     """Whether anything may be in this column: keys of other tables are looked after."""
     return column not in FOREIGN_KEYS and (column != "id" or table in ("leads", "campaigns", "emails"))
+
+
+def alone(column: dict[str, Any]) -> list[str | None]:
+    """Of texts the shortest and the longest: what they say matters to none but themselves."""
+    values = odd_values(column)
+    return values if not column["type"].startswith("varchar") or "[]" in column["type"] else [values[0], *values[-2:]]
 
 
 def odd_values(column: dict[str, Any]) -> list[str | None]:

@@ -34,7 +34,7 @@ _STATUS_SAYS = {
     "cancelled": "The campaign was cancelled; nothing more is sent from it.",
     "failed": "The campaign has failed; nothing more is sent from it.",
     "archived": "The campaign is archived; nothing more is sent from it.",
-    "active": "The campaign belongs to the application before this one; take it over (make migrate-existing-campaigns).",
+    "active": "The campaign belongs to the application before this one; migrate-existing-campaigns takes it over.",
 }
 
 
