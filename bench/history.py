@@ -3,7 +3,7 @@
     python -m bench.history [--rows 10000000] [--few 10000]
 
 History is rows that were sent in the past. The claim takes 500 due rows of one campaign; the idle tick is a whole tick
-(check-in, sweep, row work, scheduled starts, quota, claim, completion) with nothing due.
+(check-in, sweep, background work, scheduled starts, quota, claim, completion) with nothing due.
 """
 
 from __future__ import annotations

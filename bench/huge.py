@@ -2,7 +2,7 @@
 
     python -m bench.huge [--leads 1000000]
 
-The calls are those of the API; between them ticks of the sender finish the row work, as they do every minute.
+The calls are those of the API; between them ticks of the sender finish the background work, as they do every minute.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.core.tables import TERMINAL_STATUSES, campaigns, scheduled_emails
+from sendledger.core.tables import campaigns, scheduled_emails
+from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import pass_time
 
@@ -46,12 +47,12 @@ def let_it_settle(engine: sa.Engine, resources: Resources, ticks: int = 40) -> N
 
 _UNSETTLED = sa.text("""
     SELECT count(*) FROM campaigns c
-    WHERE c.status = 'running' OR c.row_work <> '[]'
+    WHERE c.status = 'running' OR c.background_work <> '[]'
        OR EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending')
 """)
 _NEXT_DUE = sa.text("SELECT min(scheduled_for) - now() FROM scheduled_emails WHERE status = 'pending'")
 _OPEN_ROWS = sa.text("""
-    SELECT c.status, c.row_work, e.id, e.status, e.scheduled_for, e.lease_until, e.send_started_at
+    SELECT c.status, c.background_work, e.id, e.status, e.scheduled_for, e.lease_until, e.send_started_at
     FROM campaigns c LEFT JOIN scheduled_emails e ON e.campaign_id = c.id AND e.status IN ('pending', 'sending')
     WHERE c.status NOT IN ('completed', 'cancelled', 'failed') LIMIT 20
 """)
@@ -105,7 +106,7 @@ def assert_ledger_is_consistent(engine: sa.Engine, simulator: SesSimulator, *, q
             assert row["email_id"] is not None or row["lead_id"] is None, f"the email is not kept: {row}"
         assert stored[id_] <= 1, f"kept twice: {row}"
         assert row["status"] != "sending" or not quiet, f"left behind: {row}"
-        if row["status"] == "pending" and not by_campaign[row["campaign_id"]]["row_work"]:
+        if row["status"] == "pending" and not by_campaign[row["campaign_id"]]["background_work"]:
             assert by_campaign[row["campaign_id"]]["status"] == "running", f"pending in a campaign at rest: {row}"
     for campaign in by_campaign.values():
         own = [row for row in rows.values() if row["campaign_id"] == campaign["id"]]
@@ -131,7 +132,7 @@ def _check_campaign(campaign: sa.RowMapping, rows: list[sa.RowMapping], quiet: b
     open_rows = sum(row["status"] not in TERMINAL_STATUSES for row in rows)
     if campaign["status"] == "completed":
         assert not open_rows, f"completed with {open_rows} open rows: {campaign['id']}"
-    if quiet and campaign["status"] == "running" and not campaign["row_work"]:
+    if quiet and campaign["status"] == "running" and not campaign["background_work"]:
         assert open_rows, f"nothing is open and it is not completed: {campaign['id']}"
     counters = (
         campaign["emails_scheduled_count"],

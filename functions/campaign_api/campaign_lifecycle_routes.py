@@ -18,7 +18,7 @@ from sendledger.campaigns import campaigns
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
 
-RowWork = Annotated[
+BackgroundWork = Annotated[
     list[dict[str, Any]],
     Field(
         description="What is still being finished in the background; with large campaigns the counts grow until then."
@@ -32,9 +32,9 @@ class Started(Resource):
     status: CampaignStatus
     total_leads_targeted: int
     emails_scheduled_count: int
-    leads_excluded: Annotated[dict[str, int], Field(description="Leads that are left out, by reason.")]
+    leads_left_out: Annotated[dict[str, int], Field(description="Leads that are left out, by reason.")]
     scheduled_start_at: dt.datetime | None
-    row_work: RowWork
+    background_work: BackgroundWork
 
 
 class Paused(Resource):
@@ -43,7 +43,7 @@ class Paused(Resource):
     status: CampaignStatus
     emails_cancelled: Annotated[int, Field(description="They become pending again when the campaign is resumed.")]
     emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
-    row_work: RowWork
+    background_work: BackgroundWork
 
 
 class Resumed(Resource):
@@ -52,7 +52,7 @@ class Resumed(Resource):
     status: CampaignStatus
     emails_rescheduled: int
     shifted_by_seconds: Annotated[float, Field(description="The length of the pause.")]
-    row_work: RowWork
+    background_work: BackgroundWork
 
 
 class Cancelled(Resource):
@@ -61,7 +61,7 @@ class Cancelled(Resource):
     status: CampaignStatus
     emails_cancelled: int
     emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
-    row_work: RowWork
+    background_work: BackgroundWork
 
 
 # The lifecycle compiles templates, so it is imported where it is used: most requests need no Jinja2.
@@ -147,7 +147,7 @@ class LateEmailsDecided(Resource):
     """The decision is carried out in the background."""
 
     status: CampaignStatus
-    row_work: RowWork
+    background_work: BackgroundWork
 
 
 @router.post(
@@ -156,7 +156,7 @@ class LateEmailsDecided(Resource):
     summary="Release or skip the emails that are held for being late",
     description="After a long outage overdue emails wait for this (`late_hold_until` of the campaign).",
     status_code=202,
-    response_description="Taken; `row_work` shows what is left to do.",
+    response_description="Taken; `background_work` shows what is left to do.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "No emails of this campaign are held."},
 )

@@ -173,8 +173,8 @@ class Campaign(Resource):
     emails_unsubscribed_count: int
     emails_replied_count: int
     current_workflow_step: int
-    leads_excluded: Annotated[dict[str, int], Field(description="Leads left out at the start, by reason.")]
-    row_work: Annotated[
+    leads_left_out: Annotated[dict[str, int], Field(description="Leads left out at the start, by reason.")]
+    background_work: Annotated[
         list[dict[str, Any]],
         Field(description="Work on the scheduled emails that is still being finished in the background."),
     ]
@@ -265,7 +265,7 @@ def get_campaign(campaign_id: CampaignId) -> Campaign:
     operation_id="list_left_out_leads",
     summary="Which leads did the start leave out, and why?",
     description=(
-        "The reasons are those of the start, whatever has become of the leads since. `leads_excluded` of the campaign "
+        "The reasons are those of the start, whatever has become of the leads since. `leads_left_out` of the campaign "
         "counts them. A lead that was deleted or erased leaves an entry without its id."
     ),
     response_description="Left out leads by reason.",

@@ -37,7 +37,7 @@ class PreflightFacts(Resource):
     """What to decide by. What could not be found out is missing or null."""
 
     leads: Annotated[int, Field(description="Leads that would get mail.")]
-    leads_excluded: Annotated[dict[str, int], Field(description="Leads that would be left out, by reason.")]
+    leads_left_out: Annotated[dict[str, int], Field(description="Leads that would be left out, by reason.")]
     leads_rendered: Annotated[int, Field(description="Leads for which every template was tried out.")] = 0
     all_leads_rendered: bool = False
     steps: int = 0

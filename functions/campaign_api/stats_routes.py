@@ -72,7 +72,7 @@ class CampaignStats(Resource):
     emails_scheduled_count: int
     emails_sent_count: int
     emails_failed_count: int
-    leads_excluded: dict[str, int]
+    leads_left_out: dict[str, int]
     by_status: CountByStatus
     by_step: list[StepStats]
     funnel: Funnel
@@ -86,7 +86,7 @@ class CampaignStats(Resource):
         dt.datetime | None,
         Field(description="At this rate, and not before the last email is due; null: it cannot be said."),
     ]
-    row_work: Annotated[
+    background_work: Annotated[
         list[dict[str, Any]],
         Field(
             description="What is still being finished in the background; with large campaigns the counts grow until "

@@ -11,8 +11,9 @@ from http import HTTPStatus
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from http_errors import Problem, RequestRefused
-from sendledger.access.callers import ROLES, Caller, token_subject
+from sendledger.access.callers import Caller, token_subject
 from sendledger.core.settings import TokenSettings
+from sendledger.core.vocabulary import Role
 
 SUBJECT = "sub"
 MAX_SUBJECT_LENGTH = 255
@@ -47,7 +48,7 @@ def find_caller(request: APIGatewayProxyEventV2, settings: TokenSettings) -> Cal
         raise _refused(SUBJECT, detail)
     claim = settings.jwt_role_claim
     values = _values(claims.get(claim))
-    role_of = {settings.jwt_role_prefix + role: role for role in ROLES}
+    role_of = {settings.jwt_role_prefix + role: role for role in Role}
     held = [role for value, role in role_of.items() if value in values]
     if not held:
         detail = f"The token's claim {claim} gives no role; it must have one of {', '.join(role_of)}."

@@ -12,7 +12,7 @@ import pytest
 from joserfc.jwk import RSAKey
 
 from local.stack import LocalStack
-from sendledger.access.callers import ROLES
+from sendledger.core.vocabulary import Role
 from testbed.token_issuer import AUDIENCE, TokenIssuer
 
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
@@ -58,7 +58,7 @@ vesa  GET    /v1/campaigns
 def test_each_role_of_a_token_may_do_what_the_table_says(tokens: httpx.Client, issuer: TokenIssuer) -> None:
     wrong = []
     for marks, method, route in (line.split() for line in SAMPLE.strip().splitlines()):
-        for role, mark in zip(ROLES, marks, strict=True):
+        for role, mark in zip(Role, marks, strict=True):
             token = issuer.token({GROUPS: ["everybody", f"sendledger-{role}"]})
             status = tokens.request(method, route.replace("<id>", SOME_ID), headers=bearer(token)).status_code
             if (status == 403) != (mark == ".") or status in (401, 500):
@@ -74,7 +74,7 @@ def test_token_without_a_role_is_refused_naming_the_claim_and_what_it_may_be(
         answer = tokens.get("/v1/campaigns", headers=bearer(issuer.token(claims)))
         assert answer.status_code == 403, claims
         problem = answer.json()
-        assert (problem["claim"], problem["allowed"]) == (GROUPS, [f"sendledger-{role}" for role in ROLES])
+        assert (problem["claim"], problem["allowed"]) == (GROUPS, [f"sendledger-{role}" for role in Role])
         assert GROUPS in problem["detail"]
         assert "sendledger-viewer" in problem["detail"]
 

@@ -216,7 +216,7 @@ def test_leads_that_may_get_nothing_more_get_nothing_more(legacy: sa.Engine, old
         assert planned(legacy, campaign, lead) == {1: SENT, 2: expected, 3: expected}
     assert not any(planned(legacy, campaign, lead) for lead in new)
     left_out = {"lead_invalid": 1, "lead_not_interested": 1, "no_address": 1}
-    assert campaign_row(legacy, campaign)["leads_excluded"] == left_out
+    assert campaign_row(legacy, campaign)["leads_left_out"] == left_out
     assert report_of(report, campaign).leads_left_out == left_out
     with legacy.connect() as connection:
         found = {row.value: row.reason for row in connection.execute(sa.select(suppressions))}

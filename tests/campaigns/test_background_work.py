@@ -1,4 +1,4 @@
-"""Row work survives crashes between its chunks and whatever happens to the campaign meanwhile."""
+"""Background work survives crashes between its chunks and whatever happens to the campaign meanwhile."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def work_once(engine: sa.Engine, campaign_id: uuid.UUID) -> int:
 
 def work_off(engine: sa.Engine, campaign_id: uuid.UUID) -> None:
     for _ in range(100):
-        if not campaign_row(engine, campaign_id)["row_work"]:
+        if not campaign_row(engine, campaign_id)["background_work"]:
             return
         work_once(engine, campaign_id)
-    raise AssertionError(f"row work without end: {campaign_row(engine, campaign_id)['row_work']}")
+    raise AssertionError(f"background work without end: {campaign_row(engine, campaign_id)['background_work']}")
 
 
 def start_in_full(engine: sa.Engine, connection: sa.Connection, count: int = 10) -> uuid.UUID:
@@ -53,7 +53,7 @@ def test_large_start_is_running_at_once_and_says_what_is_left(engine: sa.Engine,
     campaign_id = make_campaign(connection, 10, [NO_DELAY, DAY])
     started = lifecycle.start_campaign(engine, campaign_id)
     assert started.status == "running"
-    (work,) = started.row_work
+    (work,) = started.background_work
     assert (work["kind"], work["bucket"], work["buckets"]) == ("schedule", 0, 7)
     assert started.emails_scheduled_count == len(rows_of(engine, campaign_id)) == 0
     work_off(engine, campaign_id)
@@ -80,7 +80,7 @@ def test_half_scheduled_campaign_neither_sends_nor_completes(
     assert ses.accepted() == []
 
 
-def test_tick_finishes_the_row_work_and_then_sends(
+def test_tick_finishes_the_background_work_and_then_sends(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, 10)
@@ -109,7 +109,7 @@ def test_leads_left_out_are_counted_over_all_buckets(engine: sa.Engine, connecti
     lifecycle.start_campaign(engine, campaign_id)
     work_off(engine, campaign_id)
     campaign = campaign_row(engine, campaign_id)
-    assert campaign["leads_excluded"] == {"duplicate_address": 8, "no_address": 1, "invalid_address": 1}
+    assert campaign["leads_left_out"] == {"duplicate_address": 8, "no_address": 1, "invalid_address": 1}
     assert campaign["emails_scheduled_count"] == len(rows_of(engine, campaign_id)) == 8
 
 
@@ -134,7 +134,7 @@ def test_every_lead_has_its_emails_or_a_reason_after_a_crash_between_two_buckets
     assert reasons(engine, campaign_id) == before
     work_off(engine, campaign_id)
     kept = reasons(engine, campaign_id)
-    assert Counter(kept.values()) == campaign_row(engine, campaign_id)["leads_excluded"]
+    assert Counter(kept.values()) == campaign_row(engine, campaign_id)["leads_left_out"]
     audience = set(connection.scalars(sa.select(leads.c.id)))
     assert kept.keys() | {row["lead_id"] for row in rows_of(engine, campaign_id)} == audience
 
@@ -151,7 +151,7 @@ def test_left_out_lead_that_is_edited_between_two_buckets_keeps_its_first_reason
     connection.commit()
     work_off(engine, campaign_id)
     assert {lead_id: reasons(engine, campaign_id)[lead_id] for lead_id in judged} == judged
-    assert campaign_row(engine, campaign_id)["leads_excluded"] == {"invalid_address": 20}
+    assert campaign_row(engine, campaign_id)["leads_left_out"] == {"invalid_address": 20}
     assert len(rows_of(engine, campaign_id)) == 1
 
 
@@ -195,7 +195,7 @@ def test_campaign_paused_while_it_is_scheduled_ends_with_every_row_paused(
     campaign_id = make_campaign(connection, 10)
     lifecycle.start_campaign(engine, campaign_id)
     paused = lifecycle.pause_campaign(engine, campaign_id)
-    assert [work["kind"] for work in paused.row_work] == ["schedule", "pause"]
+    assert [work["kind"] for work in paused.background_work] == ["schedule", "pause"]
     work_off(engine, campaign_id)
     assert statuses(engine, campaign_id) == {"cancelled": 10}
     assert campaign_row(engine, campaign_id)["emails_scheduled_count"] == 10
@@ -216,7 +216,7 @@ def test_campaign_resumed_while_it_is_pausing_ends_with_every_row_pending_and_sh
     assert statuses(engine, campaign_id) == {"pending": 10}
 
 
-def test_paused_and_resumed_twice_within_the_row_work_shifts_by_both_pauses(
+def test_paused_and_resumed_twice_within_the_background_work_shifts_by_both_pauses(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
     campaign_id = start_in_full(engine, connection)
@@ -231,7 +231,7 @@ def test_paused_and_resumed_twice_within_the_row_work_shifts_by_both_pauses(
 
 
 @pytest.mark.parametrize("busy_with", ["schedule", "pause", "resume"])
-def test_cancel_during_any_row_work_leaves_nothing_open(
+def test_cancel_during_any_background_work_leaves_nothing_open(
     engine: sa.Engine, connection: sa.Connection, busy_with: str
 ) -> None:
     if busy_with == "schedule":
@@ -243,7 +243,7 @@ def test_cancel_during_any_row_work_leaves_nothing_open(
         if busy_with == "resume":
             work_off(engine, campaign_id)
             lifecycle.resume_campaign(engine, campaign_id)
-    assert campaign_row(engine, campaign_id)["row_work"][0]["kind"] == busy_with
+    assert campaign_row(engine, campaign_id)["background_work"][0]["kind"] == busy_with
     lifecycle.cancel_campaign(engine, campaign_id)
     work_off(engine, campaign_id)
     assert set(statuses(engine, campaign_id)) <= {"cancelled"}
@@ -266,20 +266,20 @@ def test_cancelled_campaign_is_worked_off_by_the_tick(
 def test_progress_is_visible_on_the_campaign(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = start_in_full(engine, connection, 20)
     lifecycle.pause_campaign(engine, campaign_id)
-    done = campaign_row(engine, campaign_id)["row_work"][0]["rows_done"]
+    done = campaign_row(engine, campaign_id)["background_work"][0]["rows_done"]
     assert done == statuses(engine, campaign_id)["cancelled"] > 0
     work_once(engine, campaign_id)
-    assert campaign_row(engine, campaign_id)["row_work"][0]["rows_done"] == done + 4
+    assert campaign_row(engine, campaign_id)["background_work"][0]["rows_done"] == done + 4
 
 
-def test_row_work_of_one_campaign_that_fails_stops_neither_the_others_nor_the_sending(
+def test_background_work_of_one_campaign_that_fails_stops_neither_the_others_nor_the_sending(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     broken = start_in_full(engine, connection, 3)
     large = make_campaign(connection, 10)
     lifecycle.start_campaign(engine, large)
     connection.execute(
-        sa.text('UPDATE campaigns SET row_work = \'[{"kind": "unheard_of"}]\' WHERE id = :id'), {"id": broken}
+        sa.text('UPDATE campaigns SET background_work = \'[{"kind": "unheard_of"}]\' WHERE id = :id'), {"id": broken}
     )
     connection.commit()
     assert send_due_emails(resources, SECONDS).sent == 10

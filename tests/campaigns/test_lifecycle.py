@@ -65,7 +65,7 @@ def test_start_writes_every_step_of_every_lead_at_once(engine: sa.Engine, connec
     started = lifecycle.start_campaign(engine, campaign_id)
     campaign = campaign_row(engine, campaign_id)
     assert (started.status, started.total_leads_targeted, started.emails_scheduled_count) == ("running", 4, 12)
-    assert (campaign["status"], campaign["emails_scheduled_count"], campaign["row_work"]) == ("running", 12, [])
+    assert (campaign["status"], campaign["emails_scheduled_count"], campaign["background_work"]) == ("running", 12, [])
     begin = campaign["actual_started_at"]
     times = {row["workflow_step_number"]: row["scheduled_for"] for row in rows_of(engine, campaign_id)}
     assert times == {1: begin, 2: begin + DAY, 3: begin + 3 * DAY}
@@ -92,7 +92,7 @@ def test_leads_that_are_left_out_are_counted_by_reason(engine: sa.Engine, connec
     )
     campaign_id = make_campaign(connection, batch_ids=[batch_id])
     started = lifecycle.start_campaign(engine, campaign_id)
-    assert started.leads_excluded == {
+    assert started.leads_left_out == {
         "duplicate_address": 1,
         "no_address": 1,
         "invalid_address": 2,
@@ -103,7 +103,7 @@ def test_leads_that_are_left_out_are_counted_by_reason(engine: sa.Engine, connec
         "lead_invalid": 1,
     }
     assert started.total_leads_targeted == started.emails_scheduled_count == 2
-    assert campaign_row(engine, campaign_id)["leads_excluded"] == started.leads_excluded
+    assert campaign_row(engine, campaign_id)["leads_left_out"] == started.leads_left_out
 
 
 def test_removed_and_foreign_suppressions_leave_nobody_out(engine: sa.Engine, connection: sa.Connection) -> None:
@@ -122,7 +122,7 @@ def test_start_with_nobody_left_changes_nothing(engine: sa.Engine, connection: s
     before = campaign_row(engine, campaign_id)
     with pytest.raises(NobodyToEmail) as caught:
         lifecycle.start_campaign(engine, campaign_id)
-    assert caught.value.data["leads_excluded"] == {"invalid_address": 1, "no_address": 1}
+    assert caught.value.data["leads_left_out"] == {"invalid_address": 1, "no_address": 1}
     assert campaign_row(engine, campaign_id) == before
     assert connection.scalar(sa.select(lead_batches.c.active_campaign_id)) is None
 
@@ -217,7 +217,7 @@ def test_batches_of_an_ended_campaign_are_free_and_remember_it(
     if ending == "cancel":
         lifecycle.cancel_campaign(engine, campaign_id)
     else:
-        set_rows(connection, campaign_id, status="skipped", reason="test")
+        set_rows(connection, campaign_id, status="skipped", reason="late")
         assert completion.mark_campaign_complete(engine, campaign_id)
     batch = connection.execute(sa.select(lead_batches)).mappings().one()
     assert batch["active_campaign_id"] is None
@@ -326,9 +326,12 @@ def test_resume_touches_only_the_rows_of_the_pause(engine: sa.Engine, connection
     campaign_id = make_campaign(connection, 3)
     lifecycle.start_campaign(engine, campaign_id)
     first, second, _ = (row["id"] for row in rows_of(engine, campaign_id))
-    for row_id, values in ((first, {"status": "cancelled", "reason": "by_hand"}), (second, {"status": "skipped"})):
+    for row_id, values in (
+        (first, {"status": "cancelled", "reason": "campaign_cancelled"}),
+        (second, {"status": "skipped"}),
+    ):
         connection.execute(
-            sa.update(scheduled_emails).where(scheduled_emails.c.id == row_id).values(**{"reason": "x", **values})
+            sa.update(scheduled_emails).where(scheduled_emails.c.id == row_id).values(**{"reason": "late", **values})
         )
     connection.commit()
     lifecycle.pause_campaign(engine, campaign_id)
@@ -380,7 +383,7 @@ def test_campaign_with_an_open_row_does_not_complete(
 ) -> None:
     campaign_id = make_campaign(connection, 2)
     lifecycle.start_campaign(engine, campaign_id)
-    set_rows(connection, campaign_id, status="skipped", reason="test")
+    set_rows(connection, campaign_id, status="skipped", reason="late")
     values: dict[str, Any] = {"status": open_status, "reason": None}
     if open_status == "sending":
         values |= {"claim_token": sa.func.gen_random_uuid(), "lease_until": sa.func.now()}
@@ -395,7 +398,7 @@ def test_campaign_with_an_open_row_does_not_complete(
 def test_completion_that_a_crash_left_out_is_made_up_for(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = make_campaign(connection, 2)
     lifecycle.start_campaign(engine, campaign_id)
-    set_rows(connection, campaign_id, status="skipped", reason="test")
+    set_rows(connection, campaign_id, status="skipped", reason="late")
     assert completion.complete_finished_campaigns(engine) == [campaign_id]
     campaign = campaign_row(engine, campaign_id)
     assert campaign["status"] == "completed"
@@ -407,7 +410,7 @@ def test_completion_that_waited_sees_the_row_that_was_added_meanwhile(
 ) -> None:
     campaign_id = make_campaign(connection, 2)
     lifecycle.start_campaign(engine, campaign_id)
-    set_rows(connection, campaign_id, status="skipped", reason="test")
+    set_rows(connection, campaign_id, status="skipped", reason="late")
     row_id = rows_of(engine, campaign_id)[0]["id"]
     with engine.connect() as other, ThreadPoolExecutor(1) as pool:
         other.execute(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id).with_for_update())
@@ -495,7 +498,7 @@ def test_email_added_while_the_campaign_completes_keeps_it_open_or_is_refused(
 ) -> None:
     campaign_id = make_campaign(connection, 1)
     lifecycle.start_campaign(engine, campaign_id)
-    set_rows(connection, campaign_id, status="skipped", reason="test")
+    set_rows(connection, campaign_id, status="skipped", reason="late")
     lead_id, template_id = make_lead(connection), campaign_row(engine, campaign_id)["email_template_id"]
     with engine.connect() as adding, ThreadPoolExecutor(1) as pool:
         schedule_emails.schedule_email_for_lead(adding, campaign_id, lead_id, template_id, DAY)

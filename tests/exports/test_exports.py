@@ -240,7 +240,7 @@ def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(
             found += page
             with engine.begin() as working:
                 background_work.work_once(working, campaign_id)
-    assert campaign_row(engine, campaign_id)["row_work"] == []
+    assert campaign_row(engine, campaign_id)["background_work"] == []
     assert sorted(row[EMAIL] for row in found) == sorted(given)
     reasons = {row[REASON] for row in found if row[STATUS] == "left_out"}
     assert reasons == {"invalid_address", "not_scheduled_yet"}

@@ -22,7 +22,8 @@ from sendledger.campaigns import background_work, late_emails, lifecycle
 from sendledger.core import database
 from sendledger.core.errors import Conflict, IllegalTransition
 from sendledger.core.settings import DatabaseSettings
-from sendledger.core.tables import TERMINAL_STATUSES, campaigns, leads, scheduled_emails, suppressions
+from sendledger.core.tables import campaigns, leads, scheduled_emails, suppressions
+from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.leads import erase_leads
 from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.ledger.settle_unknown import Acceptance
@@ -278,7 +279,7 @@ class Campaigns(RuleBasedStateMachine):
 def test_every_life_of_campaigns_keeps_the_invariants(
     database_url: str, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Small enough for four leads to be a huge campaign: calls begin row work and leave the rest of it to the ticks.
+    # Small enough for four leads to be a huge campaign: calls begin background work and leave the rest to the ticks.
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
     monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 4)
     monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 2)

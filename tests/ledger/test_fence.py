@@ -89,7 +89,7 @@ def test_step_does_not_overtake_one_that_a_resume_has_not_come_to_yet(
     claimed = claim(engine)
     assert {email.step_number for email in claimed} == {2}
     lifecycle.pause_campaign(engine, campaign_id)
-    while campaign_row(engine, campaign_id)["row_work"]:
+    while campaign_row(engine, campaign_id)["background_work"]:
         with engine.begin() as opened:
             background_work.work_once(opened, campaign_id)
     lifecycle.resume_campaign(engine, campaign_id)
@@ -133,22 +133,22 @@ def test_step_after_one_that_failed_for_good_is_skipped(engine: sa.Engine, conne
     assert statuses(engine, campaign_id) == {"failed": 1, "skipped": 1}
 
 
-def test_email_by_name_waits_for_the_row_work_of_its_campaign(
+def test_email_by_name_waits_for_the_background_work_of_its_campaign(
     engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:
     campaign_id = started(engine, connection, 1, [NO_DELAY])
-    connection.execute(sa.text("""UPDATE campaigns SET row_work = '[{"kind": "pause"}]'"""))
+    connection.execute(sa.text("""UPDATE campaigns SET background_work = '[{"kind": "pause"}]'"""))
     connection.commit()
     (row,) = rows_of(engine, campaign_id)
     summary = send_scheduled_email(resources, row["id"])
     assert (summary.sent, str(summary.stopped).partition(":")[0]) == (0, "not_pending")
 
 
-def test_sender_that_helps_leaves_row_work_and_starts_to_the_tick(
+def test_sender_that_helps_leaves_background_work_and_starts_to_the_tick(
     engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:
     campaign_id = started(engine, connection, 2, [NO_DELAY])
-    connection.execute(sa.text("""UPDATE campaigns SET row_work = '[{"kind": "pause"}]'"""))
+    connection.execute(sa.text("""UPDATE campaigns SET background_work = '[{"kind": "pause"}]'"""))
     connection.commit()
     send_due_emails(resources, 60.0, further=True)
-    assert campaign_row(engine, campaign_id)["row_work"] == [{"kind": "pause"}]
+    assert campaign_row(engine, campaign_id)["background_work"] == [{"kind": "pause"}]

@@ -15,7 +15,7 @@ from sendledger.campaigns import campaign_counts, campaigns, left_out_leads
 from sendledger.core import audit_log, database
 from sendledger.core.pagination import Page
 from sendledger.core.settings import DatabaseSettings
-from sendledger.core.tables import SCHEDULED_EMAIL_STATUSES
+from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger import scheduled_emails
 from sendledger.preflight import diagnose
 from testbed.campaigns import make_campaign
@@ -47,7 +47,7 @@ def engine(request: pytest.FixtureRequest, postgres: Postgres, template_database
             connection.execute(sa.text(f"ANALYZE {table}"))
         old, young = (make_campaign(connection, 500, name=name) for name in ("old", "young"))
         _write(connection, old, "sent", HISTORY)
-        for status in SCHEDULED_EMAIL_STATUSES:
+        for status in ScheduledEmailStatus:
             if status != "pending":
                 _write(connection, young, status, FEW)
         _write(connection, young, "pending", YOUNG)
@@ -151,7 +151,7 @@ def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("direction", ["", "-"])
-@pytest.mark.parametrize("status", [None, *SCHEDULED_EMAIL_STATUSES])
+@pytest.mark.parametrize("status", [None, *ScheduledEmailStatus])
 @pytest.mark.parametrize("campaign", ["old", "young", None])
 def test_pages_of_the_ledger_read_little_more_than_they_show(
     connection: sa.Connection, campaign: str | None, status: str | None, direction: str

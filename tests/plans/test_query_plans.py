@@ -259,7 +259,7 @@ def test_fence_of_the_first_emails_ever_compares_each_with_its_own_row_only(firs
     assert compared_in_vain(plan) <= 500
 
 
-def test_row_work_of_the_first_campaign_compares_each_row_with_itself_only(first_campaign: sa.Engine) -> None:
+def test_background_work_of_the_first_campaign_compares_each_row_with_itself_only(first_campaign: sa.Engine) -> None:
     with first_campaign.connect() as connection:
         campaign_id = connection.execute(sa.text("SELECT id FROM campaigns")).scalar_one()
         limits: dict[str, Any] = {"campaign_id": campaign_id, "limit": 1000}

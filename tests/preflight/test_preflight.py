@@ -110,7 +110,7 @@ def test_leads_that_are_left_out_need_not_be_renderable(connection: sa.Connectio
     template_id = make_template(connection, body_text="{{ city }}")
     found = run(make_campaign(connection, batch_ids=[batch_id], email_template_id=template_id))
     assert found.errors == []
-    assert found.facts["leads_excluded"] == {"invalid_address": 1}
+    assert found.facts["leads_left_out"] == {"invalid_address": 1}
 
 
 def test_an_audience_of_several_chunks_is_rendered_completely(connection: sa.Connection, run: Run) -> None:

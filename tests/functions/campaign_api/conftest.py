@@ -11,7 +11,8 @@ import api_resources
 import campaign_api_handler
 from local.postgres import Postgres
 from sendledger.access import api_keys
-from sendledger.core.tables import API_KEY_ROLES, metadata, sender_state
+from sendledger.core.tables import metadata, sender_state
+from sendledger.core.vocabulary import Role
 from testbed.databases import admin, plain_engine, url_as
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -55,7 +56,7 @@ def clients(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatc
     api_resources.engine.cache_clear()
     api_resources.settings.cache_clear()
     with engine.begin() as connection:
-        keys = {role: api_keys.create(connection, role, role).key for role in API_KEY_ROLES}
+        keys = {role: api_keys.create(connection, role, role).key for role in Role}
     yield {role: ApiClient(campaign_api_handler.lambda_handler, key) for role, key in keys.items()}
     api_resources.engine().dispose()
     api_resources.engine.cache_clear()

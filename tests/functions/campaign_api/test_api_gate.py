@@ -15,7 +15,8 @@ import api_access
 import api_resources
 import campaign_api_handler
 from sendledger.access.api_keys import create
-from sendledger.core.tables import API_KEY_ROLES, api_keys
+from sendledger.core.tables import api_keys
+from sendledger.core.vocabulary import Role
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
@@ -157,7 +158,7 @@ def test_each_role_may_do_what_the_table_says_and_a_stranger_nothing(clients: di
     wrong = []
     for marks, method, route in MATRIX:
         path = re.sub(r"<\w+>", SOME_ID, route)
-        for role, mark in zip(API_KEY_ROLES, marks, strict=True):
+        for role, mark in zip(Role, marks, strict=True):
             status = clients[role].request(method, path).status
             if (status == 403) != (mark == ".") or status in (401, 500):
                 wrong.append(f"{role} {method} {route}: {status}")

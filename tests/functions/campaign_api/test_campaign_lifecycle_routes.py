@@ -29,15 +29,15 @@ def test_start_schedules_and_says_whom_it_left_out(api: ApiClient, path: str) ->
             "status": "running",
             "total_leads_targeted": 2,
             "emails_scheduled_count": 4,
-            "leads_excluded": {"no_address": 1},
+            "leads_left_out": {"no_address": 1},
             "scheduled_start_at": None,
-            "row_work": [],
+            "background_work": [],
         },
     )
     shown = api.get(path).json
     assert shown["status"] == "running"
     assert shown["actual_started_at"].endswith("Z")
-    assert shown["leads_excluded"] == {"no_address": 1}
+    assert shown["leads_left_out"] == {"no_address": 1}
 
 
 def test_campaign_that_is_to_start_later_is_scheduled(api: ApiClient, connection: sa.Connection) -> None:
@@ -53,7 +53,7 @@ def test_paused_campaign_goes_on_where_it_was(api: ApiClient, path: str) -> None
     paused = api.post(f"{path}/pause")
     assert (paused.status, paused.json) == (
         200,
-        {"status": "paused", "emails_cancelled": 4, "emails_in_flight": 0, "row_work": []},
+        {"status": "paused", "emails_cancelled": 4, "emails_in_flight": 0, "background_work": []},
     )
     assert api.get(f"{path}/stats").json["by_status"] == NOTHING | {"cancelled": 4}
     resumed = api.post(f"{path}/resume")
@@ -68,7 +68,7 @@ def test_cancelled_campaign_ends(api: ApiClient, path: str) -> None:
     cancelled = api.post(f"{path}/cancel")
     assert (cancelled.status, cancelled.json) == (
         200,
-        {"status": "cancelled", "emails_cancelled": 4, "emails_in_flight": 0, "row_work": []},
+        {"status": "cancelled", "emails_cancelled": 4, "emails_in_flight": 0, "background_work": []},
     )
     assert api.post(f"{path}/resume").status == 409
 
@@ -102,7 +102,7 @@ def test_campaign_with_nobody_to_email_stays_a_draft(api: ApiClient, connection:
     campaign_id = make_campaign(connection, [None, "not an address"])
     answer = api.post(f"/v1/campaigns/{campaign_id}/start")
     assert answer.status == 422
-    assert answer.json["leads_excluded"] == {"no_address": 1, "invalid_address": 1}
+    assert answer.json["leads_left_out"] == {"no_address": 1, "invalid_address": 1}
     assert api.get(f"/v1/campaigns/{campaign_id}").json["status"] == "draft"
 
 

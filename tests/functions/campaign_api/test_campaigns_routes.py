@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import CAMPAIGN_STATUSES, audit_log, campaigns, leads
+from sendledger.core.tables import audit_log, campaigns, leads
+from sendledger.core.vocabulary import CampaignStatus
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -50,8 +51,8 @@ def test_new_campaign_is_a_draft(api: ApiClient, draft: dict[str, Any], things: 
         "use_workflow": False,
         "start_type": "manual",
         "emails_scheduled_count": 0,
-        "leads_excluded": {},
-        "row_work": [],
+        "leads_left_out": {},
+        "background_work": [],
     }
     assert {name: draft[name] for name in expected} == expected
     assert api.get(f"/v1/campaigns/{draft['id']}").json == draft
@@ -162,7 +163,7 @@ def test_draft_can_change_from_a_template_to_a_workflow(
     assert changed.json == draft | expected | {"updated_at": changed.json["updated_at"]}
 
 
-@pytest.mark.parametrize("status", CAMPAIGN_STATUSES)
+@pytest.mark.parametrize("status", CampaignStatus)
 def test_name_can_always_be_changed_the_rest_only_before_the_start(
     api: ApiClient, connection: sa.Connection, status: str
 ) -> None:
@@ -183,7 +184,7 @@ def test_scheduled_campaign_keeps_a_time_to_start(api: ApiClient, connection: sa
     assert moved.json["scheduled_start_at"] == "2090-01-31T07:00:00Z"
 
 
-@pytest.mark.parametrize("status", CAMPAIGN_STATUSES)
+@pytest.mark.parametrize("status", CampaignStatus)
 def test_campaign_that_is_under_way_is_not_deleted(
     api: ApiClient, engine: sa.Engine, connection: sa.Connection, status: str
 ) -> None:

@@ -48,7 +48,7 @@ def test_each_left_out_lead_is_listed_once_with_its_reason(api: ApiClient, campa
 
 
 def test_list_agrees_with_the_counts_of_the_campaign(api: ApiClient, campaign: str) -> None:
-    for reason, count in api.get(campaign).json["leads_excluded"].items():
+    for reason, count in api.get(campaign).json["leads_left_out"].items():
         found = pages(api, f"{campaign}/left-out-leads", reason=reason)
         assert ({item["reason"] for item in found}, len(found)) == ({reason}, count)
 

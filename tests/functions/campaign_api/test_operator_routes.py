@@ -87,7 +87,7 @@ def test_late_emails_are_released_or_skipped(
         other.execute(sa.text("UPDATE campaigns SET late_hold_until = now() - interval '1 day'"))
     answer = api.post(f"/v1/campaigns/{campaign_id}/late-emails", {"action": action})
     assert answer.status == 202
-    assert answer.json["row_work"] == []
+    assert answer.json["background_work"] == []
     assert statuses(engine, campaign_id) == expected
     if action == "send":
         overdue = dt.datetime.now(dt.UTC) - rows_of(engine, campaign_id)[0]["scheduled_for"]

@@ -13,9 +13,10 @@ import api_resources
 import campaign_api_handler
 import token_access
 from http_errors import RequestRefused
-from sendledger.access.callers import ROLES, Caller
+from sendledger.access.callers import Caller
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import TokenSettings
+from sendledger.core.vocabulary import Role
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 from tests.functions.campaign_api.test_api_gate import MATRIX, SOME_ID
 
@@ -160,7 +161,7 @@ def test_each_role_of_a_token_may_do_what_the_table_says() -> None:
     wrong = []
     for marks, method, route in MATRIX:
         path = re.sub(r"<\w+>", SOME_ID, route)
-        for role, mark in zip(ROLES, marks, strict=True):
+        for role, mark in zip(Role, marks, strict=True):
             status = claiming(ADMIN | {"cognito:groups": f"[sendledger-{role}]"}).request(method, path).status
             if (status == 403) != (mark == ".") or status in (401, 500):
                 wrong.append(f"{role} {method} {route}: {status}")

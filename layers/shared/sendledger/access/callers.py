@@ -9,10 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
-from sendledger.core.tables import API_KEY_ROLES
-
-ROLES = API_KEY_ROLES
-"""Each one may do what those before it may."""
+from sendledger.core.vocabulary import Role
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,8 @@ class Caller:
     actor: str
 
     def may(self, role: str) -> bool:
-        return ROLES.index(self.role) >= ROLES.index(role)
+        roles = list(Role)
+        return roles.index(Role(self.role)) >= roles.index(Role(role))
 
 
 def key_holder(api_key_id: UUID, name: str, role: str) -> Caller:

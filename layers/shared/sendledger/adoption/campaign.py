@@ -21,7 +21,7 @@ from sendledger.adoption.report import CampaignReport, Ledger, on_one_line
 from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, follow_ups_as_steps, workflow_as_steps
 from sendledger.core import audit_log
 from sendledger.core.postgres_values import is_infinite
-from sendledger.core.tables import CAMPAIGN_TYPES, adopted_campaigns, campaigns, lead_batches, scheduled_emails
+from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
 
 ACTOR = "migrate-existing-campaigns"
 OLD_TYPES = (None, "automated", "manual")
@@ -88,8 +88,8 @@ def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.Row
 
 def _odd_values(campaign: sa.RowMapping, *, dates: bool) -> Iterator[str]:
     """What nobody can tell the meaning of; the campaign is left as it is."""
-    if campaign["campaign_type"] not in (None, *CAMPAIGN_TYPES):
-        yield f"its campaign_type is {on_one_line(campaign['campaign_type'])!r}, none of {', '.join(CAMPAIGN_TYPES)}"
+    if campaign["campaign_type"] not in (None, *CampaignType):
+        yield f"its campaign_type is {on_one_line(campaign['campaign_type'])!r}, none of {', '.join(CampaignType)}"
     for name in ("start_date", "end_date"):
         if dates and is_infinite(campaign[name]):
             yield f"its date is infinite: {name}"
@@ -204,7 +204,7 @@ def _open(
         "emails_scheduled_count": ledger.rows.total(),
         "emails_sent_count": max(campaign["emails_sent"] or 0, ledger.rows["sent"]),
         "current_workflow_step": min(ledger.reached, len(steps)),
-        "leads_excluded": dict(ledger.left_out),
+        "leads_left_out": dict(ledger.left_out),
     }
 
 

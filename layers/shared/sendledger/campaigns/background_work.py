@@ -1,7 +1,7 @@
-"""Row work: bringing millions of scheduled emails in line with a status that a campaign already has.
+"""Background work: bringing millions of scheduled emails in line with a status that a campaign already has.
 
 A status change must be obeyed at once, but a million leads take longer than an HTTP request may. So the status flips
-in one short transaction that also appends to `campaigns.row_work`, a queue of what is left to do with the rows:
+in one short transaction that also appends to `campaigns.background_work`, a queue of what is left to do with the rows:
 
     {"kind": "schedule", "bucket": 3, "buckets": 20}     write the next bucket of the audience
     {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
@@ -81,12 +81,12 @@ def cancel_pending(connection: sa.Connection, campaign_id: uuid.UUID, reason: st
 
 
 def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
-    """Do one chunk of the campaign's row work; returns the rows changed. The caller commits.
+    """Do one chunk of the campaign's background work; returns the rows changed. The caller commits.
 
     Locks the campaign first. An empty queue is no work: returns 0.
     """
     campaign = get_campaign(connection, campaign_id, lock=True)
-    queue: list[dict[str, Any]] = list(campaign["row_work"])
+    queue: list[dict[str, Any]] = list(campaign["background_work"])
     if not queue:
         return 0
     work = queue[0]
@@ -97,11 +97,11 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             changed = done.emails
             finished = work["bucket"] + 1 == work["buckets"]
             work["bucket"] += 1
-            left_out = {**campaign["leads_excluded"]}
+            left_out = {**campaign["leads_left_out"]}
             for reason, count in done.left_out.items():
                 left_out[reason] = left_out.get(reason, 0) + count
             values = {
-                "leads_excluded": left_out,
+                "leads_left_out": left_out,
                 "total_leads_targeted": campaigns.c.total_leads_targeted + done.leads,
                 "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
             }
@@ -135,12 +135,12 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             ).rowcount
             finished = changed < ROWS_PER_CHUNK
         case kind:
-            raise AssertionError(f"unknown row work {kind}")
+            raise AssertionError(f"unknown background work {kind}")
     work["rows_done"] = work.get("rows_done", 0) + changed
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
-        .values(row_work=queue[1:] if finished else queue, updated_at=sa.func.now(), **values)
+        .values(background_work=queue[1:] if finished else queue, updated_at=sa.func.now(), **values)
     )
     return changed
 
@@ -154,12 +154,14 @@ def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> in
     while True:
         with engine.begin() as connection:
             changed += work_once(connection, campaign_id)
-            left = connection.scalar(sa.select(campaigns.c.row_work).where(campaigns.c.id == campaign_id))
+            left = connection.scalar(sa.select(campaigns.c.background_work).where(campaigns.c.id == campaign_id))
         if not left or time.monotonic() >= deadline:
             return changed
 
 
 def campaigns_with_work(connection: sa.Connection) -> list[uuid.UUID]:
     """The campaigns whose rows lag behind their status, oldest first."""
-    query = sa.select(campaigns.c.id).where(campaigns.c.row_work != sa.literal([], campaigns.c.row_work.type))
+    query = sa.select(campaigns.c.id).where(
+        campaigns.c.background_work != sa.literal([], campaigns.c.background_work.type)
+    )
     return list(connection.scalars(query.order_by(campaigns.c.actual_started_at)))

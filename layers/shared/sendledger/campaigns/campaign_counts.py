@@ -15,7 +15,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
-from sendledger.core.tables import SCHEDULED_EMAIL_STATUSES, campaigns
+from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import ScheduledEmailStatus
 
 Interval = Literal["hour", "day"]
 
@@ -100,7 +101,7 @@ def fold(connection: sa.Connection) -> None:
 def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
     """How far a campaign (from `campaigns.get`) is, what came back, and when it will be through if that can be said."""
     campaign_id = {"campaign_id": campaign["id"]}
-    nothing = dict.fromkeys(SCHEDULED_EMAIL_STATUSES, 0)
+    nothing: dict[str, int] = dict.fromkeys(ScheduledEmailStatus, 0)
     by_status, by_step = dict(nothing), dict[int, dict[str, int]]()
     for step, status, count in connection.execute(_BY_STEP, campaign_id):
         by_status[status] += count

@@ -17,7 +17,7 @@ from sendledger.core.tables import campaigns
 
 _COMPLETE = sa.text("""
     UPDATE campaigns SET status = 'completed', completed_at = now(), updated_at = now()
-    WHERE id = :campaign_id AND status = 'running' AND row_work = '[]'
+    WHERE id = :campaign_id AND status = 'running' AND background_work = '[]'
       AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'pending')
       AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'sending')
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
@@ -43,7 +43,7 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
 # OFFSET 0 lets each campaign be looked at by itself. Without, this becomes a join, and a planner whose statistics are
 # from before the emails were scheduled passes over those of all campaigns for each one.
 _FINISHED = sa.text("""
-    SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.row_work = '[]'
+    SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.background_work = '[]'
     AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending' OFFSET 0)
     AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending' OFFSET 0)
 """)

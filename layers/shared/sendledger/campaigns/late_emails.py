@@ -40,7 +40,7 @@ def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> in
 
 
 def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:
-    """Release (`send`) or `skip` the held rows of a campaign; they are worked off as row work.
+    """Release (`send`) or `skip` the held rows of a campaign; they are worked off as background work.
 
     Released rows are due now and go out at the SES rate; later steps keep at least their gap.
 
@@ -55,11 +55,11 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
         if campaign["status"] == "paused":
             message = "The campaign is paused. What is held stays so when it is resumed: decide then."
             raise Conflict(message, status="paused")
-        work = [*campaign["row_work"], {"kind": kind, "until": campaign["late_hold_until"].isoformat()}]
+        work = [*campaign["background_work"], {"kind": kind, "until": campaign["late_hold_until"].isoformat()}]
         connection.execute(
             sa.update(campaigns)
             .where(campaigns.c.id == campaign_id)
-            .values(row_work=work, late_hold_until=None, updated_at=sa.func.now())
+            .values(background_work=work, late_hold_until=None, updated_at=sa.func.now())
         )
         audit_log.record(connection, actor, f"campaign.late_emails.{action}", "campaign", campaign_id)
         if len(work) == 1:

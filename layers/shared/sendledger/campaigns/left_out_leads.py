@@ -1,6 +1,6 @@
 """The leads that the start of a campaign left out, each with the reason of that time. Reads `left_out_leads`.
 
-A campaign that started before these were kept has none of them, only the counts in `campaigns.leads_excluded`.
+A campaign that started before these were kept has none of them, only the counts in `campaigns.leads_left_out`.
 """
 
 from __future__ import annotations

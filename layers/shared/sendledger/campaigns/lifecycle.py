@@ -4,8 +4,8 @@
     cannot go on; archived is the old application's.
 
 Every change locks the campaign, looks, writes and commits; of two at once one wins and the other gets
-`IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are row work
-(background_work.py). Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
+`IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are left to
+background_work.py. Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from sendledger.core.errors import Conflict, FieldError, IllegalTransition, Inva
 from sendledger.core.tables import campaign_steps, campaigns
 
 CALL_BUDGET = 2.0
-"""Seconds after which a call begins no further chunk of row work; the next tick of the sender goes on with it."""
+"""Seconds after which a call begins no further chunk of background work. The next tick of the sender goes on."""
 
 logger = Logger(child=True)
 
 
 @dataclass(frozen=True)
 class StartedCampaign:
-    """What a start did. While `row_work` is not empty the counts still grow and nothing is sent yet."""
+    """What a start did. While `background_work` is not empty the counts still grow and nothing is sent yet."""
 
     status: str
     total_leads_targeted: int
     emails_scheduled_count: int
-    leads_excluded: dict[str, int]
+    leads_left_out: dict[str, int]
     scheduled_start_at: dt.datetime | None
-    row_work: list[dict[str, Any]]
+    background_work: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class PausedCampaign:
     status: str
     emails_cancelled: int
     emails_in_flight: int
-    row_work: list[dict[str, Any]]
+    background_work: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ResumedCampaign:
     status: str
     emails_rescheduled: int
     shifted_by_seconds: float
-    row_work: list[dict[str, Any]]
+    background_work: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CancelledCampaign:
     status: str
     emails_cancelled: int
     emails_in_flight: int
-    row_work: list[dict[str, Any]]
+    background_work: list[dict[str, Any]]
 
 
 def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
@@ -111,9 +111,9 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
         status=campaign["status"],
         total_leads_targeted=campaign["total_leads_targeted"],
         emails_scheduled_count=campaign["emails_scheduled_count"],
-        leads_excluded=campaign["leads_excluded"],
+        leads_left_out=campaign["leads_left_out"],
         scheduled_start_at=campaign["scheduled_start_at"],
-        row_work=campaign["row_work"],
+        background_work=campaign["background_work"],
     )
 
 
@@ -147,7 +147,7 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
         work.append({"kind": "schedule", "bucket": 0, "buckets": buckets})
     if not reachable:
         raise NobodyToEmail(
-            "Nobody is left to email: every lead of this campaign is left out.", leads_excluded=dict(left_out)
+            "Nobody is left to email: every lead of this campaign is left out.", leads_left_out=dict(left_out)
         )
     _update(
         connection,
@@ -158,8 +158,8 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
         use_workflow=campaign["workflow_id"] is not None,
         total_leads_targeted=leads,
         emails_scheduled_count=emails,
-        leads_excluded={} if work else dict(left_out),
-        row_work=work,
+        leads_left_out={} if work else dict(left_out),
+        background_work=work,
     )
 
 
@@ -181,14 +181,14 @@ def pause_campaign(
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("pause", campaign["status"])
         in_flight = _in_flight(connection, campaign_id)
-        work = [*campaign["row_work"], {"kind": "pause"}]
+        work = [*campaign["background_work"], {"kind": "pause"}]
         _update(
             connection,
             campaign_id,
             status=status,
             paused_at=sa.func.now(),
             failure_reason=reason or campaign["failure_reason"],
-            row_work=work,
+            background_work=work,
         )
         detail = {"reason": reason} if reason else {}
         audit_log.record(connection, actor, "campaign.pause", "campaign", campaign_id, detail)
@@ -211,14 +211,14 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             ).where(campaigns.c.id == campaign_id)
         )
         shift_seconds = float(shift or 0)
-        work = [*campaign["row_work"], {"kind": "resume", "shift_seconds": shift_seconds, "after_id": 0}]
+        work = [*campaign["background_work"], {"kind": "resume", "shift_seconds": shift_seconds, "after_id": 0}]
         _update(
             connection,
             campaign_id,
             status=status,
             resumed_at=sa.func.now(),
             failure_reason=None,
-            row_work=work,
+            background_work=work,
             # What is held moves with its rows, or the pause would have released it.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
@@ -237,7 +237,7 @@ def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
         in_flight = _in_flight(connection, campaign_id)
         # Whatever else was to be done with the rows has lost its sense.
         work = [{"kind": "cancel"}]
-        _update(connection, campaign_id, status=status, cancelled_at=sa.func.now(), row_work=work)
+        _update(connection, campaign_id, status=status, cancelled_at=sa.func.now(), background_work=work)
         release_batches(connection, campaign_id)
         audit_log.record(connection, actor, "campaign.cancel", "campaign", campaign_id)
         changed = _work_in_same_transaction(connection, campaign_id, work)
@@ -297,7 +297,9 @@ def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> Non
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("fail", campaign["status"])
         work = [{"kind": "cancel"}]
-        _update(connection, campaign_id, status=status, failed_at=sa.func.now(), failure_reason=reason, row_work=work)
+        _update(
+            connection, campaign_id, status=status, failed_at=sa.func.now(), failure_reason=reason, background_work=work
+        )
         release_batches(connection, campaign_id)
         audit_log.record(connection, SYSTEM, "campaign.fail", "campaign", campaign_id, {"reason": reason})
         _work_in_same_transaction(connection, campaign_id, work)
@@ -334,8 +336,8 @@ def _work_in_same_transaction(connection: sa.Connection, campaign_id: uuid.UUID,
 
 
 def _work_on(engine: sa.Engine, campaign_id: uuid.UUID, began: float) -> tuple[int, list[dict[str, Any]]]:
-    """Go on with the row work for the rest of the call's time; returns the rows changed and the work left."""
+    """Go on with the background work for the rest of the call's time; returns the rows changed and the work left."""
     deadline = began + CALL_BUDGET
     changed = background_work.work_until(engine, campaign_id, deadline) if time.monotonic() < deadline else 0
     with engine.connect() as connection:
-        return changed, list(get_campaign(connection, campaign_id)["row_work"])
+        return changed, list(get_campaign(connection, campaign_id)["background_work"])

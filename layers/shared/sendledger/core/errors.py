@@ -61,7 +61,7 @@ class IllegalTransition(Conflict):
 
 
 class NobodyToEmail(InvalidInput):
-    """Every lead of the campaign is left out; `data["leads_excluded"]` counts them by reason."""
+    """Every lead of the campaign is left out; `data["leads_left_out"]` counts them by reason."""
 
     code = "nobody_to_email"
 

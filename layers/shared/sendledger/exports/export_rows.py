@@ -98,7 +98,7 @@ _NOT_JUDGED = sa.text(f"""
     )
     SELECT l.id, l.email, l.company_name, l.contact_name, CASE
         WHEN c.started_at IS NULL THEN coalesce({REASON_LEFT_OUT}, 'not_started')
-        WHEN c.row_work @> '[{{"kind": "schedule"}}]' THEN 'not_scheduled_yet'
+        WHEN c.background_work @> '[{{"kind": "schedule"}}]' THEN 'not_scheduled_yet'
         WHEN l.created_at AT TIME ZONE 'UTC' > judged.at OR EXISTS (
             SELECT FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id AND cl.lead_id = l.id
               AND cl.added_at AT TIME ZONE 'UTC' > judged.at
@@ -113,7 +113,7 @@ _NOT_JUDGED = sa.text(f"""
         END)
     END
     FROM a JOIN leads l ON l.id = a.id
-    CROSS JOIN (SELECT :status, :started_at, :row_work) c (status, started_at, row_work)
+    CROSS JOIN (SELECT :status, :started_at, :background_work) c (status, started_at, background_work)
     LEFT JOIN adopted_campaigns ad ON ad.campaign_id = :campaign_id
     CROSS JOIN LATERAL (SELECT coalesce(ad.adopted_at, c.started_at)) judged (at)
     -- Of a lead that was erased since then, its row without a name tells what it got, or why it got nothing.
@@ -126,7 +126,7 @@ _NOT_JUDGED = sa.text(f"""
     sa.bindparam("until", type_=sa.UUID),
     sa.bindparam("status", type_=sa.Text),
     sa.bindparam("started_at", type_=sa.TIMESTAMP(timezone=True)),
-    sa.bindparam("row_work", type_=JSONB),
+    sa.bindparam("background_work", type_=JSONB),
 )
 
 
@@ -191,7 +191,7 @@ def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page
 
 def _not_judged_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
     audience = {name: audience_parameters(campaign, 0, 1)[name] for name in ("campaign_id", "batch_ids")}
-    then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "row_work")}
+    then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "background_work")}
     then["started_at"] = campaign["actual_started_at"]
     after: UUID | None = _FIRST
     while after is not None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sendledger.core.tables import EMAIL_EVENT_TYPES
+from sendledger.core.vocabulary import EventType
 
 MAX_BYTES = 256 * 1024
 """Of one event. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html"""
@@ -105,7 +105,7 @@ def read_ses_event(body: str, account_id: str, configuration_set: str) -> SesEve
         return Ignored("other_account")
     detail = _object(event.get("detail"), "detail")
     type_ = detail.get("eventType")
-    if type_ not in EMAIL_EVENT_TYPES:
+    if not isinstance(type_, str) or type_ not in list(EventType):
         return Ignored("unknown_type")
     mail = _object(detail.get("mail"), "mail")
     if mail.get("sendingAccountId", account_id) != account_id:

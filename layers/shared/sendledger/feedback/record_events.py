@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.core import audit_log
-from sendledger.core.tables import DELIVERY_STATUSES
+from sendledger.core.vocabulary import DeliveryStatus, quoted
 from sendledger.feedback import suppressions
 from sendledger.feedback.read_ses_events import Effect, SesEvent
 from sendledger.feedback.suppressions import NewSuppression
@@ -130,7 +130,7 @@ _KEEP_MESSAGE_ID = sa.text(f"""
     UPDATE emails m SET external_id = row.message_id FROM row WHERE m.id = row.email_id AND m.external_id IS NULL
 """)
 
-_RANKS = f"ARRAY[{', '.join(repr(status) for status in DELIVERY_STATUSES)}]"
+_RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
 # greatest() and max() of the enum follow the order of its values; least() and min() pass over NULL.
 _WRITE = sa.text(f"""
 WITH v AS MATERIALIZED (

@@ -66,7 +66,7 @@ class Fenced:
 _CLAIM = sa.text("""
 WITH run AS MATERIALIZED (
     SELECT c.id, coalesce(c.late_hold_until, '-infinity') AS hold FROM campaigns c
-    WHERE c.status = 'running' AND c.row_work = '[]'
+    WHERE c.status = 'running' AND c.background_work = '[]'
       AND EXISTS (SELECT FROM scheduled_emails p
                   WHERE p.campaign_id = c.id AND p.status = 'pending' AND p.scheduled_for <= now()
                     AND p.scheduled_for > coalesce(c.late_hold_until, '-infinity')
@@ -108,14 +108,14 @@ _COUNT_DUE = sa.text("""
             WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
             LIMIT :limit) due
-        WHERE c.status = 'running' AND c.row_work = '[]' LIMIT :limit) bounded
+        WHERE c.status = 'running' AND c.background_work = '[]' LIMIT :limit) bounded
 """).bindparams(sa.bindparam("limit", type_=sa.Integer))
 
 # One row by name, for an operator who wants it out now; otherwise the same claim.
 _CLAIM_ONE = sa.text("""
 WITH run AS MATERIALIZED (
     SELECT c.id FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
-    WHERE e.id = :id AND c.status = 'running' AND c.row_work = '[]' FOR KEY SHARE OF c
+    WHERE e.id = :id AND c.status = 'running' AND c.background_work = '[]' FOR KEY SHARE OF c
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()

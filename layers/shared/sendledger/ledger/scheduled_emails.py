@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
-from sendledger.core.tables import TERMINAL_STATUSES, campaigns, scheduled_emails
+from sendledger.core.tables import campaigns, scheduled_emails
+from sendledger.core.vocabulary import TERMINAL_STATUSES
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (

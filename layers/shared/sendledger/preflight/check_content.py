@@ -54,9 +54,9 @@ def check_content(
     """
     _check_settings(campaign, mail, findings)
     reachable, left_out = leads_left_out(connection, campaign)
-    findings.facts |= {"leads": reachable, "leads_excluded": dict(left_out)}
+    findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
     if not reachable:
-        findings.error("leads", "Nobody is left to email: every lead is left out.", leads_excluded=dict(left_out))
+        findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
     try:
         steps = planned_steps(connection, campaign)
     except InvalidInput as error:

@@ -119,8 +119,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
 
     blocked = _sender_blocked(sender, deployment_id) if status in ("running", "scheduled") else None
     if blocked is not None:
-        if campaign["row_work"] and blocked.cause in WITHOUT_TICKS:
-            kind = campaign["row_work"][0]["kind"]
+        if campaign["background_work"] and blocked.cause in WITHOUT_TICKS:
+            kind = campaign["background_work"][0]["kind"]
             message = f"{blocked.message} Until then this campaign's emails are not prepared either ({kind})."
             return found(blocked.cause, message, blocked.until, **blocked.detail, kind=kind)
         return found(blocked.cause, blocked.message, blocked.until, **blocked.detail)
@@ -129,8 +129,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         why = campaign["failure_reason"]
         detail = {"reason": why} if why else {}
         return found(f"campaign_{status}", _STATUS_SAYS[status], starts_at, **detail)
-    if campaign["row_work"]:
-        kind = campaign["row_work"][0]["kind"]
+    if campaign["background_work"]:
+        kind = campaign["background_work"][0]["kind"]
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)
     rows = connection.execute(
         _ROWS, {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}

@@ -1,6 +1,6 @@
 """The sender: one tick sends what is due, from claim to completion, within its time.
 
-    check in → sweep → row work → scheduled starts → quota → send, chunk after chunk (`send_chunks`) → complete
+    check in → sweep → background work → scheduled starts → quota → send, chunk after chunk (`send_chunks`) → complete
 
 Reads and writes `sender_state`; the other tables through the modules that it calls.
 """
@@ -29,8 +29,8 @@ from sendledger.sending.send_chunks import ChunkSender, SendingLimits, TickSumma
 from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
 
-ROW_WORK_SECONDS = 30.0
-"""The part of a tick that row work may take before it is left for the next."""
+BACKGROUND_WORK_SECONDS = 30.0
+"""The part of a tick that background work may take before it is left for the next."""
 
 QUOTA_TRIES = 6
 QUOTA_WAIT_SECONDS = 1.0
@@ -48,7 +48,7 @@ class Resources:
     ses_client: Any
     settings: SenderSettings
     bulk_engine: sa.Engine | None = None
-    """For row work and starts, whose statements may take longer than a tick can wait while it sends."""
+    """For background work and starts, whose statements may take longer than a tick can wait while it sends."""
     start_sender: Callable[[], None] | None = None
     """Starts one further sender and does not wait for it; None where there is no way to."""
 
@@ -82,7 +82,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
         swept = claim_emails.sweep(connection)
     summary.swept, summary.unknown = swept["returned"], swept["unknown"]
     if not further:
-        _keep_campaigns_going(resources, summary, started + min(ROW_WORK_SECONDS, seconds / 2))
+        _keep_campaigns_going(resources, summary, started + min(BACKGROUND_WORK_SECONDS, seconds / 2))
     limits = _limits(resources, summary)
     # Only a tick that could send counts: an account that was blocked for days has been an outage as well.
     if limits is not None and not further:
@@ -165,7 +165,7 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
                 background_work.work_until(engine, campaign_id, deadline)
             except Exception:
                 # One campaign that cannot go on must not keep the others from being sent.
-                logger.exception("Row work failed", extra={"campaign_id": str(campaign_id)})
+                logger.exception("Background work failed", extra={"campaign_id": str(campaign_id)})
     ready = functools.partial(preflight.refuse_scheduled_start_unless_ready, engine, mail=resources.settings)
     summary.campaigns_started = len(lifecycle.start_due_campaigns(engine, deadline, ready))
 

@@ -2,22 +2,7 @@
 
 from sendledger.core.tables.access import api_keys, audit_log, idempotency_keys
 from sendledger.core.tables.base import (
-    API_KEY_ROLES,
-    CAMPAIGN_STATUSES,
-    CAMPAIGN_TYPES,
-    COUNTED,
-    DELIVERY_STATUSES,
-    EMAIL_EVENT_TYPES,
-    EMAIL_STATUSES,
-    EXPORT_KINDS,
-    EXPORT_STATUSES,
-    LEAD_BATCH_STATUSES,
-    LEAD_STATUSES,
-    LEFT_OUT_REASONS,
-    SCHEDULED_EMAIL_STATUSES,
     SCHEMA_REVISION,
-    TEMPLATE_CATEGORIES,
-    TERMINAL_STATUSES,
     UtcTimestamp,
     metadata,
 )
@@ -36,22 +21,7 @@ from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state
 
 __all__ = [
-    "API_KEY_ROLES",
-    "CAMPAIGN_STATUSES",
-    "CAMPAIGN_TYPES",
-    "COUNTED",
-    "DELIVERY_STATUSES",
-    "EMAIL_EVENT_TYPES",
-    "EMAIL_STATUSES",
-    "EXPORT_KINDS",
-    "EXPORT_STATUSES",
-    "LEAD_BATCH_STATUSES",
-    "LEAD_STATUSES",
-    "LEFT_OUT_REASONS",
-    "SCHEDULED_EMAIL_STATUSES",
     "SCHEMA_REVISION",
-    "TEMPLATE_CATEGORIES",
-    "TERMINAL_STATUSES",
     "UtcTimestamp",
     "adopted_campaigns",
     "api_keys",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import UUID, BigInteger, CheckConstraint, Column, Identity, Index, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import API_KEY_ROLES, RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
+from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
+from sendledger.core.vocabulary import Role
 
 api_keys = Table(
     "api_keys",
@@ -19,7 +20,7 @@ api_keys = Table(
     Column("expires_at", TIMESTAMPTZ),
     Column("last_used_at", TIMESTAMPTZ),
     Column("revoked_at", TIMESTAMPTZ),
-    CheckConstraint(one_of("role", API_KEY_ROLES), name="role"),
+    CheckConstraint(one_of("role", Role), name="role"),
 )
 
 audit_log = Table(

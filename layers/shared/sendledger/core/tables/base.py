@@ -8,6 +8,7 @@ reads and writes them as aware UTC. Columns that this system added are ``timesta
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -19,7 +20,9 @@ from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA_REVISION = "0017"
+from sendledger.core.vocabulary import EmailStatus, LeadStatus, TemplateCategory, quoted
+
+SCHEMA_REVISION = "0018"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(
@@ -50,78 +53,11 @@ RANDOM_UUID = text("gen_random_uuid()")
 NOW = text("now()")
 TIMESTAMPTZ = TIMESTAMP(timezone=True)
 
-CAMPAIGN_STATUSES = (
-    "draft",
-    "scheduled",
-    "running",
-    "paused",
-    "completed",
-    "cancelled",
-    "failed",
-    "archived",
-    "active",
-)
-"""`active` is only ever written by the old application; `migrate-existing-campaigns` turns it into `running`."""
-CAMPAIGN_TYPES = ("outreach", "lead_generation", "fully_automated", "automated", "manual")
-"""`automated` and `manual` are only ever written by the old application; both mean `outreach`."""
-SCHEDULED_EMAIL_STATUSES = ("pending", "sending", "sent", "failed", "skipped", "cancelled")
-TERMINAL_STATUSES = ("sent", "failed", "skipped", "cancelled")
-COUNTED = (*SCHEDULED_EMAIL_STATUSES, "delivered", "opened", "clicked", "bounced")
-LEAD_STATUSES = (
-    "new",
-    "contacted",
-    "follow_up_1",
-    "follow_up_2",
-    "responded",
-    "interested",
-    "not_interested",
-    "invalid",
-    "converted",
-)
-EMAIL_STATUSES = ("queued", "sent", "delivered", "opened", "clicked", "bounced", "failed", "spam")
-DELIVERY_STATUSES = ("sent", "delayed", "delivered", "bounced", "complained")
-EMAIL_EVENT_TYPES = (
-    "Send",
-    "Delivery",
-    "Bounce",
-    "Complaint",
-    "Reject",
-    "Open",
-    "Click",
-    "Rendering Failure",
-    "DeliveryDelay",
-    "Subscription",
-)
-"""As SES spells them."""
-LEFT_OUT_REASONS = (
-    "no_address",
-    "invalid_address",
-    "lead_responded",
-    "lead_not_interested",
-    "lead_converted",
-    "lead_invalid",
-    "suppressed",
-    "duplicate_address",
-)
-"""Why a start leaves a lead out; see schedule_emails.py."""
-LEAD_BATCH_STATUSES = ("pending", "importing", "completed", "failed", "deleting")
-EXPORT_KINDS = ("leads", "campaign_ledger")
-EXPORT_STATUSES = ("pending", "running", "completed", "failed")
-API_KEY_ROLES = ("viewer", "editor", "sender", "admin")
-TEMPLATE_CATEGORIES = (
-    "initial_outreach",
-    "follow_up",
-    "meeting_request",
-    "introduction",
-    "product_demo",
-    "partnership",
-    "general",
-    "other",
-)
-_ENUMS = {
-    "lead_status": LEAD_STATUSES,
-    "email_status": EMAIL_STATUSES,
-    "template_category": TEMPLATE_CATEGORIES,
+_ENUMS: dict[str, Iterable[str]] = {
+    "lead_status": LeadStatus,
+    "email_status": EmailStatus,
+    "template_category": TemplateCategory,
+    # Kept for the application that used this database before.
     "schedule_type": ("manual", "daily", "weekly", "custom", "immediate", "scheduled"),
     "verification_status": ("unverified", "email_verified", "phone_verified", "fully_verified"),
 }
@@ -129,11 +65,12 @@ _ENUMS = {
 
 def existing_enum(name: str) -> ENUM:
     """One of the enum types of an existing installation; the migrations create it."""
-    return ENUM(*_ENUMS[name], name=name, create_type=False)
+    return ENUM(*map(str, _ENUMS[name]), name=name, create_type=False)
 
 
-def one_of(column: str, values: tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(value) for value in values)})"
+def one_of(column: str, words: Iterable[str]) -> str:
+    """The condition of a CHECK that lets a column hold these words only."""
+    return f"{column} IN ({quoted(words)})"
 
 
 def required_timestamp(name: str) -> Column[dt.datetime]:

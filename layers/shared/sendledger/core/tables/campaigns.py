@@ -24,10 +24,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import (
-    CAMPAIGN_STATUSES,
-    CAMPAIGN_TYPES,
-    COUNTED,
-    LEFT_OUT_REASONS,
     NOW,
     RANDOM_UUID,
     TIMESTAMPTZ,
@@ -37,6 +33,7 @@ from sendledger.core.tables.base import (
     one_of,
     required_timestamp,
 )
+from sendledger.core.vocabulary import LEFT_OUT_REASONS, CampaignStatus, CampaignType, Counted, StartType
 
 campaigns = Table(
     "campaigns",
@@ -103,7 +100,7 @@ campaigns = Table(
     Column("emails_failed_count", Integer, nullable=False, server_default=text("0")),
     Column("current_workflow_step", Integer, nullable=False, server_default=text("0")),
     # Leads that start left out, by reason: {"suppressed": 3, …}.
-    Column("leads_excluded", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("leads_left_out", JSONB, nullable=False, server_default=text("'{}'")),
     # Emails with at least one event of the kind, so that a rate is never above 1; opens and clicks by people only.
     Column("emails_delivered_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_bounced_count", Integer, nullable=False, server_default=text("0")),
@@ -116,21 +113,21 @@ campaigns = Table(
     Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
     # Where this campaign's limits differ from the settings; see guardrails.py.
     Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
-    # Row work that the status change has not caught up with yet, oldest first; see background_work.py.
-    Column("row_work", JSONB, nullable=False, server_default=text("'[]'")),
+    # Background work that the status change has not caught up with yet, oldest first; see background_work.py.
+    Column("background_work", JSONB, nullable=False, server_default=text("'[]'")),
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
     Column("late_hold_until", TIMESTAMPTZ),
-    CheckConstraint(one_of("status", CAMPAIGN_STATUSES), name="status"),
+    CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Of another type is only what this system has not started: a campaign of another application, left as it is.
     CheckConstraint(
-        f"{one_of('campaign_type', CAMPAIGN_TYPES)} OR status NOT IN ('scheduled', 'running', 'cancelled', 'failed')",
+        f"{one_of('campaign_type', CampaignType)} OR status NOT IN ('scheduled', 'running', 'cancelled', 'failed')",
         name="campaign_type",
     ),
-    CheckConstraint("start_type IN ('manual', 'scheduled')", name="start_type"),
+    CheckConstraint(one_of("start_type", StartType), name="start_type"),
     CheckConstraint(
         "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"
     ),
-    CheckConstraint("status <> 'completed' OR row_work = '[]'", name="completed_without_row_work"),
+    CheckConstraint("status <> 'completed' OR background_work = '[]'", name="completed_without_background_work"),
     Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
 )
 
@@ -212,7 +209,7 @@ campaign_counts = Table(
     Column("count", BigInteger, nullable=False),
     # False: a change that is still to be added to its total.
     Column("is_total", Boolean, nullable=False, server_default=text("false")),
-    CheckConstraint(one_of("what", COUNTED), name="what"),
+    CheckConstraint(one_of("what", Counted), name="what"),
     Index(
         "campaign_counts_total_key",
         "campaign_id",

@@ -5,15 +5,8 @@ from __future__ import annotations
 from sqlalchemy import UUID, CheckConstraint, Column, ForeignKey, Index, Integer, SmallInteger, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import (
-    EXPORT_KINDS,
-    EXPORT_STATUSES,
-    RANDOM_UUID,
-    TIMESTAMPTZ,
-    metadata,
-    one_of,
-    required_timestamp,
-)
+from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
+from sendledger.core.vocabulary import ExportKind, ExportStatus
 
 exports = Table(
     "exports",
@@ -32,8 +25,8 @@ exports = Table(
     required_timestamp("created_at"),
     required_timestamp("updated_at"),
     Column("completed_at", TIMESTAMPTZ),
-    CheckConstraint(one_of("kind", EXPORT_KINDS), name="kind"),
-    CheckConstraint(one_of("status", EXPORT_STATUSES), name="status"),
+    CheckConstraint(one_of("kind", ExportKind), name="kind"),
+    CheckConstraint(one_of("status", ExportStatus), name="status"),
     CheckConstraint("(kind = 'campaign_ledger') = (campaign_id IS NOT NULL)", name="ledger_has_campaign"),
     CheckConstraint("status <> 'completed' OR object_key IS NOT NULL", name="completed_has_object"),
     CheckConstraint("status <> 'failed' OR failure_reason IS NOT NULL", name="failed_has_reason"),

@@ -18,13 +18,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import (
-    EMAIL_EVENT_TYPES,
-    RANDOM_UUID,
-    TIMESTAMPTZ,
-    metadata,
-    one_of,
-    required_timestamp,
+from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
+from sendledger.core.vocabulary import (
+    EventType,
+    ReplyMatch,
+    ReplySource,
+    SuppressionReason,
+    UnsubscribeMethod,
+    UnsubscribeScope,
 )
 
 suppressions = Table(
@@ -43,9 +44,7 @@ suppressions = Table(
     Column("removed_by", Text),
     Column("removal_reason", Text),
     CheckConstraint("value = lower(value) AND value <> ''", name="value_lower_case"),
-    CheckConstraint(
-        "reason IN ('bounce', 'transient_bounces', 'complaint', 'unsubscribe', 'manual', 'import')", name="reason"
-    ),
+    CheckConstraint(one_of("reason", SuppressionReason), name="reason"),
     Index(
         "suppressions_active_key",
         "value",
@@ -74,7 +73,7 @@ email_events = Table(
     # An open or click by a privacy proxy or a scanner, not by a person.
     Column("is_machine", Boolean, nullable=False, server_default=text("false")),
     Column("detail", JSONB, nullable=False, server_default=text("'{}'")),
-    CheckConstraint(one_of("event_type", EMAIL_EVENT_TYPES), name="event_type"),
+    CheckConstraint(one_of("event_type", EventType), name="event_type"),
     Index("email_events_scheduled_email_id_idx", "scheduled_email_id"),
     Index("email_events_lead_id_occurred_at_idx", "lead_id", "occurred_at"),
     Index(
@@ -97,8 +96,8 @@ unsubscribes = Table(
     Column("method", Text, nullable=False),
     required_timestamp("created_at"),
     Column("undone_at", TIMESTAMPTZ),
-    CheckConstraint("scope IN ('campaign', 'everything')", name="scope"),
-    CheckConstraint("method IN ('one_click', 'page')", name="method"),
+    CheckConstraint(one_of("scope", UnsubscribeScope), name="scope"),
+    CheckConstraint(one_of("method", UnsubscribeMethod), name="method"),
     Index("unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")),
 )
 
@@ -122,9 +121,9 @@ replies = Table(
     # Scheduled emails that will not be sent because of it.
     Column("emails_skipped", Integer, nullable=False, server_default=text("0")),
     required_timestamp("created_at"),
-    CheckConstraint("matched_by IN ('token', 'message_id', 'address')", name="matched_by"),
+    CheckConstraint(one_of("matched_by", ReplyMatch), name="matched_by"),
     CheckConstraint("matched_by IS NULL OR lead_id IS NOT NULL", name="matched_has_lead"),
-    CheckConstraint("source IN ('ses', 'api')", name="source"),
+    CheckConstraint(one_of("source", ReplySource), name="source"),
     Index("replies_lead_id_idx", "lead_id"),
     Index("replies_campaign_id_idx", "campaign_id"),
     Index("replies_email_id_idx", "email_id"),

@@ -21,7 +21,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import (
-    LEAD_BATCH_STATUSES,
     NEWEST,
     NOW,
     RANDOM_UUID,
@@ -31,6 +30,7 @@ from sendledger.core.tables.base import (
     metadata,
     one_of,
 )
+from sendledger.core.vocabulary import LeadBatchStatus
 
 leads = Table(
     "leads",
@@ -117,7 +117,7 @@ lead_batches = Table(
     # Of the file that the import began with: it must not be another one when the import goes on.
     Column("source_etag", Text),
     Column("runs_without_progress", SmallInteger, nullable=False, server_default=text("0")),
-    CheckConstraint(one_of("status", LEAD_BATCH_STATUSES), name="status"),
+    CheckConstraint(one_of("status", LeadBatchStatus), name="status"),
     CheckConstraint("status <> 'failed' OR failure_reason IS NOT NULL", name="failed_has_reason"),
     Index(
         "lead_batches_unfinished_idx",

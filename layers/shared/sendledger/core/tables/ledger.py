@@ -23,11 +23,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import (
-    DELIVERY_STATUSES,
     NOW,
     RANDOM_UUID,
-    SCHEDULED_EMAIL_STATUSES,
-    TERMINAL_STATUSES,
     TIMESTAMPTZ,
     UtcTimestamp,
     existing_enum,
@@ -35,6 +32,7 @@ from sendledger.core.tables.base import (
     one_of,
     required_timestamp,
 )
+from sendledger.core.vocabulary import TERMINAL_STATUSES, DeliveryStatus, Reason, ScheduledEmailStatus
 
 emails = Table(
     "emails",
@@ -64,9 +62,9 @@ emails = Table(
     Column("created_at", UtcTimestamp, server_default=NOW),
     Column("to_address", Text),
     Column("scheduled_email_id", BigInteger),
-    # Where SES says the message is; only moves forward through DELIVERY_STATUSES.
+    # Where SES says the message is; only moves forward through DeliveryStatus.
     Column("delivery_status", Text),
-    CheckConstraint(one_of("delivery_status", DELIVERY_STATUSES), name="delivery_status"),
+    CheckConstraint(one_of("delivery_status", DeliveryStatus), name="delivery_status"),
     Index("emails_external_id_idx", "external_id"),
     Index("emails_lead_id_idx", "lead_id"),
     Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
@@ -109,7 +107,8 @@ scheduled_emails = Table(
         ["campaign_steps.campaign_id", "campaign_steps.step_number"],
         ondelete="CASCADE",
     ),
-    CheckConstraint(one_of("status", SCHEDULED_EMAIL_STATUSES), name="status"),
+    CheckConstraint(one_of("status", ScheduledEmailStatus), name="status"),
+    CheckConstraint(one_of("reason", Reason), name="reason"),
     CheckConstraint("workflow_step_number > 0", name="workflow_step_number_positive"),
     CheckConstraint(
         "status <> 'sending' OR (claim_token IS NOT NULL AND lease_until IS NOT NULL)", name="sending_is_claimed"

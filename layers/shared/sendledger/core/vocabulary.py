@@ -1,0 +1,336 @@
+"""Every word that has a fixed set of values: statuses, reasons, error codes, event types, roles and audit actions.
+
+Each value stands here once, with a sentence that says what it means. CHECK constraints of tables, the types of routes,
+the OpenAPI document and the documentation are made from these enums. SQL text spells the values; a test compares.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Self
+
+
+class Word(enum.StrEnum):
+    """A value and what it means. As a `str` it goes into SQL, JSON and logs as it is."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Self:
+        word = str.__new__(cls, value)
+        word._value_ = value
+        word.meaning = meaning
+        return word
+
+
+def quoted(words: Iterable[str]) -> str:
+    """The words as a list of SQL literals. They are our own and contain no quote."""
+    return ", ".join(f"'{word}'" for word in words)
+
+
+class CampaignStatus(Word):
+    """Where a campaign is in its life; the transitions are in `campaigns.transitions`."""
+
+    DRAFT = "draft", "Being prepared. Nothing is sent."
+    SCHEDULED = "scheduled", "Starts by itself at `scheduled_start_at`."
+    RUNNING = "running", "Sends what is due."
+    PAUSED = "paused", "Sends nothing until it is resumed."
+    COMPLETED = "completed", "Every one of its scheduled emails has a final status."
+    CANCELLED = "cancelled", "Ended by a person. Nothing more is sent."
+    FAILED = "failed", "Could not go on; `failure_reason` says why. Nothing more is sent."
+    ARCHIVED = "archived", "Put away by the application that used this database before. Nothing more is sent."
+    ACTIVE = "active", "Only written by the application that used this database before; adoption makes it `running`."
+
+
+class CampaignType(Word):
+    """What a campaign is for."""
+
+    OUTREACH = "outreach", "Sends emails to leads."
+    LEAD_GENERATION = "lead_generation", "Finds leads; it cannot be started here."
+    FULLY_AUTOMATED = "fully_automated", "Finds leads and emails them; it cannot be started here."
+    AUTOMATED = "automated", "Only written by the application that used this database before; the same as `outreach`."
+    MANUAL = "manual", "Only written by the application that used this database before; the same as `outreach`."
+
+
+class StartType(Word):
+    """How a campaign is started."""
+
+    MANUAL = "manual", "Starts when it is told to."
+    SCHEDULED = "scheduled", "Starts at `scheduled_start_at`."
+
+
+class ScheduledEmailStatus(Word):
+    """What became of one row of the ledger."""
+
+    PENDING = "pending", "Waits for its time."
+    SENDING = "sending", "A sender has claimed it."
+    SENT = "sent", "SES accepted it."
+    FAILED = "failed", "It was not sent, or nobody knows whether it was; `error_code` says which."
+    SKIPPED = "skipped", "A rule said no; `reason` says which."
+    CANCELLED = "cancelled", "A person said no: the campaign is paused or was cancelled; `reason` says which."
+
+
+TERMINAL_STATUSES = (
+    ScheduledEmailStatus.SENT,
+    ScheduledEmailStatus.FAILED,
+    ScheduledEmailStatus.SKIPPED,
+    ScheduledEmailStatus.CANCELLED,
+)
+"""A campaign is complete when every one of its scheduled emails has one of these."""
+
+
+class Reason(Word):
+    """Why a scheduled email is skipped or cancelled."""
+
+    PAUSED = "paused", "The campaign is paused; a resume makes it pending again."
+    CAMPAIGN_CANCELLED = "campaign_cancelled", "The campaign was cancelled or has failed."
+    NO_ADDRESS = "no_address", "The lead has no email address."
+    INVALID_ADDRESS = "invalid_address", "The lead's email address is not valid."
+    DUPLICATE_ADDRESS = "duplicate_address", "Another lead of this campaign has the same address."
+    LEAD_DELETED = "lead_deleted", "The lead was deleted."
+    LEAD_ERASED = "lead_erased", "The lead was erased."
+    LEAD_RESPONDED = "lead_responded", "The lead has responded."
+    LEAD_NOT_INTERESTED = "lead_not_interested", "The lead is not interested."
+    LEAD_CONVERTED = "lead_converted", "The lead is a customer by now."
+    LEAD_INVALID = "lead_invalid", "The lead is marked as invalid."
+    SUPPRESSED = "suppressed", "The address or its domain is suppressed: opted out, bounced, complained or blocked."
+    REPLIED = "replied", "The lead replied to an earlier email."
+    PREVIOUS_STEP_FAILED = "previous_step_failed", "An earlier step to this lead failed for good."
+    LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
+
+
+LEFT_OUT_REASONS = (
+    Reason.NO_ADDRESS,
+    Reason.INVALID_ADDRESS,
+    Reason.LEAD_RESPONDED,
+    Reason.LEAD_NOT_INTERESTED,
+    Reason.LEAD_CONVERTED,
+    Reason.LEAD_INVALID,
+    Reason.SUPPRESSED,
+    Reason.DUPLICATE_ADDRESS,
+)
+"""Why a start leaves a lead out."""
+
+
+class ErrorCode(Word):
+    """Why a scheduled email failed, where it is our own finding. Any other code is SES's own, in snake case."""
+
+    OUTCOME_UNKNOWN = "outcome_unknown", "The sender got no answer; SES may have accepted the email."
+    SENDER_DIED = "sender_died", "Senders died repeatedly while they prepared this email."
+    NOT_COMPOSED = "not_composed", "The email could not be made."
+    CANNOT_SIGN = "cannot_sign", "The request to SES could not be signed."
+    CANNOT_CONNECT = "cannot_connect", "SES could not be reached."
+    BAD_CERTIFICATE = "bad_certificate", "The certificate of the SES endpoint is not valid."
+    UNDEFINED_VARIABLE = "undefined_variable", "The template uses a variable that this lead has no value for."
+    TEMPLATE_ERROR = "template_error", "The template failed for this lead."
+    TOO_LONG = "too_long", "The email is too long."
+    SUBJECT_TOO_LONG = "subject_too_long", "The subject is too long."
+    CONTROL_CHARACTER = "control_character", "The email contains a character that cannot be stored or sent."
+
+
+class LeadStatus(Word):
+    """How far a lead is."""
+
+    NEW = "new", "Nothing was sent to this lead yet."
+    CONTACTED = "contacted", "The first step was sent."
+    FOLLOW_UP_1 = "follow_up_1", "The second step was sent."
+    FOLLOW_UP_2 = "follow_up_2", "The third step or a later one was sent."
+    RESPONDED = "responded", "The lead replied. Campaigns send it nothing more."
+    INTERESTED = "interested", "The lead is interested. Campaigns go on sending."
+    NOT_INTERESTED = "not_interested", "The lead is not interested. Campaigns send it nothing more."
+    INVALID = "invalid", "The lead is of no use. Campaigns send it nothing more."
+    CONVERTED = "converted", "The lead is a customer by now. Campaigns send it nothing more."
+
+
+LEAD_STATUSES_WITHOUT_MAIL = (
+    LeadStatus.RESPONDED,
+    LeadStatus.NOT_INTERESTED,
+    LeadStatus.CONVERTED,
+    LeadStatus.INVALID,
+)
+"""A lead with one of these gets nothing from any campaign; the reason is its status behind `lead_`."""
+
+
+class EmailStatus(Word):
+    """The status of an email as the application that used this database before knows it."""
+
+    QUEUED = "queued", "Not sent yet."
+    SENT = "sent", "SES accepted it."
+    DELIVERED = "delivered", "The recipient's mail server accepted it."
+    OPENED = "opened", "It was opened."
+    CLICKED = "clicked", "A link in it was clicked."
+    BOUNCED = "bounced", "It bounced."
+    FAILED = "failed", "It was not sent."
+    SPAM = "spam", "The recipient reported it as spam."
+
+
+class DeliveryStatus(Word):
+    """Where SES says that an email is. It only moves forward."""
+
+    SENT = "sent", "SES accepted it."
+    DELAYED = "delayed", "Delivery is delayed; SES goes on trying."
+    DELIVERED = "delivered", "The recipient's mail server accepted it."
+    BOUNCED = "bounced", "The recipient's mail server refused it."
+    COMPLAINED = "complained", "The recipient reported it as spam."
+
+
+class EventType(Word):
+    """An event of SES, as SES spells it."""
+
+    SEND = "Send", "SES accepted the email."
+    DELIVERY = "Delivery", "The recipient's mail server accepted the email."
+    BOUNCE = "Bounce", "The recipient's mail server refused the email."
+    COMPLAINT = "Complaint", "The recipient reported the email as spam."
+    REJECT = "Reject", "SES did not deliver the email, as it contains a virus."
+    OPEN = "Open", "The email was opened."
+    CLICK = "Click", "A link in the email was clicked."
+    RENDERING_FAILURE = "Rendering Failure", "SES could not render the email."
+    DELIVERY_DELAY = "DeliveryDelay", "Delivery is delayed; SES goes on trying."
+    SUBSCRIPTION = "Subscription", "The recipient changed a subscription that SES manages."
+
+
+class Counted(Word):
+    """What is counted of each campaign: scheduled emails by status, and emails by what became of them."""
+
+    PENDING = "pending", "Scheduled emails that wait for their time."
+    SENDING = "sending", "Scheduled emails that a sender has claimed."
+    SENT = "sent", "Scheduled emails that SES accepted."
+    FAILED = "failed", "Scheduled emails that failed."
+    SKIPPED = "skipped", "Scheduled emails that a rule stopped."
+    CANCELLED = "cancelled", "Scheduled emails that a person stopped."
+    DELIVERED = "delivered", "Emails that the recipient's mail server accepted."
+    OPENED = "opened", "Emails that were opened."
+    CLICKED = "clicked", "Emails in which a link was clicked."
+    BOUNCED = "bounced", "Emails that bounced."
+
+
+class SuppressionReason(Word):
+    """Why an address or a domain is suppressed."""
+
+    BOUNCE = "bounce", "An email to it bounced for good."
+    TRANSIENT_BOUNCES = "transient_bounces", "Emails to it bounced several times."
+    COMPLAINT = "complaint", "The recipient reported an email as spam."
+    UNSUBSCRIBE = "unsubscribe", "The recipient opted out."
+    MANUAL = "manual", "A person added it."
+    IMPORT = "import", "It came with an imported list."
+
+
+class UnsubscribeScope(Word):
+    """What a recipient opted out of."""
+
+    CAMPAIGN = "campaign", "This campaign."
+    EVERYTHING = "everything", "All campaigns."
+
+
+class UnsubscribeMethod(Word):
+    """How a recipient opted out."""
+
+    ONE_CLICK = "one_click", "By the mail program's own button (RFC 8058)."
+    PAGE = "page", "On the unsubscribe page."
+
+
+class ReplySource(Word):
+    """How a reply came in."""
+
+    SES = "ses", "As a mail that SES received."
+    API = "api", "By the API, from another mail system."
+
+
+class ReplyMatch(Word):
+    """How the lead of a reply was found."""
+
+    TOKEN = "token", "By the signed token in the address that it was sent to."
+    MESSAGE_ID = "message_id", "By the id of the email that it answers."
+    ADDRESS = "address", "By the sender's address."
+
+
+class LeadBatchStatus(Word):
+    """How far an import is."""
+
+    PENDING = "pending", "Waits for its file, or for the import to begin."
+    IMPORTING = "importing", "Rows are being imported."
+    COMPLETED = "completed", "All rows of the file are done."
+    FAILED = "failed", "The import could not go on; `failure_reason` says why."
+    DELETING = "deleting", "The batch and its leads are being deleted."
+
+
+class ExportKind(Word):
+    """What an export contains."""
+
+    LEADS = "leads", "Leads with their fields."
+    CAMPAIGN_LEDGER = "campaign_ledger", "Each scheduled email of a campaign, and each lead that was left out."
+
+
+class ExportStatus(Word):
+    """How far an export is."""
+
+    PENDING = "pending", "Waits to be written."
+    RUNNING = "running", "Rows are being written."
+    COMPLETED = "completed", "The file can be downloaded."
+    FAILED = "failed", "The export could not go on; `failure_reason` says why."
+
+
+class Role(Word):
+    """What a caller of the API may do. Each role may do what the ones before it may."""
+
+    VIEWER = "viewer", "Reads."
+    EDITOR = "editor", "Prepares leads, content and campaigns."
+    SENDER = "sender", "Starts, pauses, resumes and cancels campaigns, and sends."
+    ADMIN = "admin", "Manages keys, erases people and changes what is suppressed."
+
+
+class TemplateCategory(Word):
+    """What an email template is for. It has no effect."""
+
+    INITIAL_OUTREACH = "initial_outreach", "The first email to a lead."
+    FOLLOW_UP = "follow_up", "A follow-up."
+    MEETING_REQUEST = "meeting_request", "Asks for a meeting."
+    INTRODUCTION = "introduction", "Introduces somebody."
+    PRODUCT_DEMO = "product_demo", "Offers a demonstration."
+    PARTNERSHIP = "partnership", "Proposes a partnership."
+    GENERAL = "general", "Anything."
+    OTHER = "other", "Anything else."
+
+
+class AuditAction(Word):
+    """What was done, in the audit log."""
+
+    API_KEY_CREATE = "api_key.create", "An API key was created."
+    API_KEY_REVOKE = "api_key.revoke", "An API key was revoked."
+    CAMPAIGN_ADOPT = "campaign.adopt", "A campaign of an existing installation was taken over."
+    CAMPAIGN_CANCEL = "campaign.cancel", "A campaign was cancelled."
+    CAMPAIGN_COMPLETE = "campaign.complete", "A campaign was completed."
+    CAMPAIGN_CREATE = "campaign.create", "A campaign was created."
+    CAMPAIGN_DELETE = "campaign.delete", "A campaign was deleted."
+    CAMPAIGN_FAIL = "campaign.fail", "A campaign failed."
+    CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
+    CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
+    CAMPAIGN_SCHEDULE = "campaign.schedule", "A campaign was told to start later."
+    CAMPAIGN_START = "campaign.start", "A campaign was started."
+    CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
+    CAMPAIGN_UPDATE = "campaign.update", "Fields of a campaign were changed."
+    EMAIL_TEMPLATE_CREATE = "email_template.create", "An email template was created."
+    EMAIL_TEMPLATE_DELETE = "email_template.delete", "An email template was deleted."
+    EMAIL_TEMPLATE_TEST_SEND = "email_template.test_send", "An email template was sent as a test."
+    EMAIL_TEMPLATE_UPDATE = "email_template.update", "An email template was changed."
+    EXPORT_CREATE = "export.create", "An export was requested."
+    LATE_EMAILS_SEND = "late_emails.send", "Held emails of a campaign were released."
+    LATE_EMAILS_SKIP = "late_emails.skip", "Held emails of a campaign were skipped."
+    LEAD_DELETE = "lead.delete", "A lead was deleted."
+    LEAD_ERASE = "lead.erase", "A lead was erased."
+    LEAD_REPLY = "lead.reply", "A lead replied."
+    LEAD_UNSUBSCRIBE = "lead.unsubscribe", "A lead opted out."
+    LEAD_UNSUBSCRIBE_UNDO = "lead.unsubscribe_undo", "A lead took an opt-out back."
+    LEAD_BATCH_DELETE = "lead_batch.delete", "A lead batch was deleted with its leads."
+    SCHEDULED_EMAIL_DOUBLE_SEND = "scheduled_email.double_send", "SES reported two messages for one scheduled email."
+    SCHEDULED_EMAIL_MARK_SENT = "scheduled_email.mark_sent", "An email of unknown outcome was marked as sent."
+    SCHEDULED_EMAIL_REQUEUE = "scheduled_email.requeue", "An email of unknown outcome was put back."
+    SCHEDULED_EMAIL_SEND = "scheduled_email.send", "An email was sent at once."
+    SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
+    SENDER_TAKE_OVER = "sender.take_over", "A deployment took over the sending from this database."
+    SUPPRESSION_ADD = "suppression.add", "An address or a domain was suppressed."
+    SUPPRESSION_IMPORT = "suppression.import", "A list of suppressions was imported."
+    SUPPRESSION_REMOVE = "suppression.remove", "A suppression was removed."
+    WORKFLOW_CREATE = "workflow.create", "A workflow was created."
+    WORKFLOW_DELETE = "workflow.delete", "A workflow was deleted."
+    WORKFLOW_UPDATE = "workflow.update", "A workflow was changed."
