@@ -22,6 +22,7 @@ from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, f
 from sendledger.core import audit_log
 from sendledger.core.postgres_values import is_infinite
 from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
+from sendledger.core.vocabulary import CampaignType
 
 ACTOR = "migrate-existing-campaigns"
 OLD_TYPES = (None, "automated", "manual")
