@@ -10,11 +10,6 @@ BIN := $(VENV)/bin
 SAM_BIN := .venv-sam/bin
 CODE := functions layers/shared migrations local bench testbed tests
 
-# The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
-# compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew. A file for
-# another Python that a package brings does not compile, which does no harm.
-PIP := -m pip --quiet --disable-pip-version-check
-PIP_SYNC := $(PIP) install --no-deps --no-compile --require-hashes --only-binary=:all:
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
@@ -42,7 +37,10 @@ export AWS_DEFAULT_REGION ?= us-east-1
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
 
-run: $(VENV)/installed ## Start the local stack with its demo: http://localhost:8000
+# Running needs less than development; where that is installed, it will do.
+TO_RUN := $(or $(wildcard $(VENV)/installed),$(VENV)/installed-to-run)
+
+run: $(TO_RUN) ## Start the local stack with its demo: http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
 
 test: $(VENV)/installed .venv-sam/installed ## Run the tests
@@ -72,13 +70,13 @@ check-lambda-python:
 	elif $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'; then :; \
 	else $(MAKE) --no-print-directory VENV=.venv-3.13 PYTHON="$$python" ARGS="$(LAMBDA_PYTHON_TESTS)" test; fi
 
-migrate: $(VENV)/installed ## Upgrade the database at DATABASE_URL
+migrate: $(TO_RUN) ## Upgrade the database at DATABASE_URL
 	$(BIN)/alembic --config migrations/alembic.ini upgrade head
 
-migrate-existing-campaigns: $(VENV)/installed ## Adopt the campaigns of an existing installation; ARGS='--dry-run'
+migrate-existing-campaigns: $(TO_RUN) ## Adopt the campaigns of an existing installation; ARGS='--dry-run'
 	@$(BIN)/python -m local.migrate_existing_campaigns $(ARGS)
 
-api-key: $(VENV)/installed ## Create an API key in the database at DATABASE_URL
+api-key: $(TO_RUN) ## Create an API key in the database at DATABASE_URL
 	@$(BIN)/python -m local.api_key $(ARGS)
 
 bench: $(VENV)/installed ## Run the benchmarks
@@ -99,8 +97,9 @@ openapi: $(VENV)/installed ## Rewrite docs/openapi.json after a change of the AP
 
 lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies; ARGS=--upgrade for newer versions
 	$(UV_COMPILE) $(ARGS) pyproject.toml --output-file layers/dependencies/requirements.txt
-	$(UV_COMPILE) $(ARGS) pyproject.toml --extra dev --constraint layers/dependencies/requirements.txt \
+	$(UV_COMPILE) $(ARGS) pyproject.toml --extra run --extra dev --constraint layers/dependencies/requirements.txt \
 		--output-file requirements/dev.txt
+	$(UV_COMPILE) $(ARGS) pyproject.toml --extra run --constraint requirements/dev.txt --output-file requirements/run.txt
 	$(UV_COMPILE) $(ARGS) requirements/sam.in --output-file requirements/sam.txt
 	$(UV_COMPILE) $(ARGS) requirements/checkov.in --output-file requirements/checkov.txt
 
@@ -108,25 +107,20 @@ clean: ## Remove environments, builds and caches (the local stack's data stays)
 	rm -rf .venv .venv-3.13 .venv-sam .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
-define make_environment
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-		echo "Python 3.11 or newer is needed; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 || true)" >&2; \
-		echo "If this machine has one under another name: make PYTHON=python3.13 …" >&2; exit 1; }
-	@echo "Installing $(1) into $(@D) (about a minute, once)"
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python $(PIP_SYNC) --requirement $<
-	@$(@D)/bin/python -m compileall -q -j 0 $(@D)/lib || true
-endef
+INSTALL = @$(PYTHON) requirements/install.py $(@D)
 
 $(VENV)/installed: requirements/dev.txt
-	$(call make_environment,the development environment)
-	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
+	$(INSTALL) $< "the development environment" .
+	@touch $@
+
+$(VENV)/installed-to-run: requirements/run.txt
+	$(INSTALL) $< "what running needs" .
 	@touch $@
 
 .venv-sam/installed: requirements/sam.txt
-	$(call make_environment,the SAM CLI)
+	$(INSTALL) $< "the SAM CLI"
 	@touch $@
 
 .venv-checkov/installed: requirements/checkov.txt
-	$(call make_environment,checkov)
+	$(INSTALL) $< checkov
 	@touch $@

@@ -6,10 +6,11 @@ Checked with the metadata of the installed packages, so that it needs no network
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 LAYER_LOCK = ROOT / "layers/dependencies/requirements.txt"
+RUN_LOCK = ROOT / "requirements/run.txt"
 DEVELOPMENT_LOCK = ROOT / "requirements/dev.txt"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -70,8 +72,30 @@ def test_layer_lock_holds_exactly_what_the_product_needs() -> None:
     _check(LAYER_LOCK, PROJECT["dependencies"], distributions(), {})
 
 
+def test_lock_for_running_holds_exactly_what_the_local_stack_needs() -> None:
+    _check(RUN_LOCK, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["run"]], distributions(), {})
+
+
+def test_code_that_runs_imports_nothing_that_only_development_installs() -> None:
+    lines = [
+        line
+        for folder in ("local", "functions", "layers/shared", "migrations")
+        for file in (ROOT / folder).rglob("*.py")
+        for line in file.read_text().splitlines()
+    ]
+    imported = {found[1] for line in lines if (found := re.match(r"\s*(?:import|from) (\w+)", line))}
+    needed = {
+        str(canonicalize_name(distribution))
+        for module, names in packages_distributions().items()
+        if module in imported
+        for distribution in names
+    }
+    assert needed >= {"boto3", "moto"}
+    assert needed - {"sendledger"} <= _pins(RUN_LOCK, {}).keys()
+
+
 def test_development_lock_holds_exactly_what_development_needs() -> None:
-    asked = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    asked = [*PROJECT["dependencies"], *itertools.chain(*PROJECT["optional-dependencies"].values())]
     _check(DEVELOPMENT_LOCK, asked, distributions(), {})
 
 
@@ -86,14 +110,14 @@ def test_sam_lock_holds_exactly_what_the_sam_cli_needs() -> None:
     _check(ROOT / "requirements/sam.txt", asked, distributions(path=[str(packages)]), environment)
 
 
-def test_development_uses_the_versions_that_are_deployed() -> None:
-    deployed, development = _pins(LAYER_LOCK, {}), _pins(DEVELOPMENT_LOCK, {})
-    assert deployed.items() <= development.items()
+def test_running_and_development_use_the_versions_that_are_deployed() -> None:
+    deployed, to_run, development = (_pins(lock, {}) for lock in (LAYER_LOCK, RUN_LOCK, DEVELOPMENT_LOCK))
+    assert deployed.items() <= to_run.items() <= development.items()
 
 
 @pytest.mark.parametrize(
     "lock",
-    [LAYER_LOCK, DEVELOPMENT_LOCK, ROOT / "requirements/sam.txt", ROOT / "requirements/checkov.txt"],
+    [LAYER_LOCK, RUN_LOCK, DEVELOPMENT_LOCK, ROOT / "requirements/sam.txt", ROOT / "requirements/checkov.txt"],
     ids=lambda lock: lock.name,
 )
 def test_every_locked_package_has_hashes_and_no_index(lock: Path) -> None:
