@@ -1,5 +1,6 @@
 """`make run`: see `local.run`."""
 
+import argparse
 import signal
 import sys
 
@@ -9,6 +10,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from local import run
 
+    parser = argparse.ArgumentParser(
+        prog="python -m local",
+        description=run.__doc__,
+        epilog="All of these are environment variables: PORT=9000 make run.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
     return run.main()
 
 

@@ -1,16 +1,22 @@
 """`make run`: the whole of Sendledger on this machine, until Ctrl-C.
 
-PORT (8000), DATABASE_URL (instead of the embedded PostgreSQL), POSTGRES_BIN (a folder with another one's programs),
-AWS_ENDPOINT_URL_SESV2 (instead of the SES simulator),
-TICK_SECONDS (60; 0: the sender runs only when it is invoked), SENDLEDGER_API_KEY (a fixed key), DEMO=0 (no demo),
-VERBOSE=1 (what the functions log goes to the terminal), DATA_FOLDER (.data: what has to outlive a run), JWT_ISSUER,
-JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX (the template's parameters of these names: tokens are taken at PORT + 2).
+PORT (8000)             of the API; the inbox is at the next one, tokens are taken at the one after that
+DATA_FOLDER (.data)     what has to outlive a run: the database, the inbox, the API key, the logs
+DATABASE_URL            a PostgreSQL to use instead of the embedded one
+POSTGRES_BIN            a folder with the programs of another PostgreSQL
+AWS_ENDPOINT_URL_SESV2  an SES to use instead of the simulator
+TICK_SECONDS (60)       between two runs of the sender; 0: it runs only when it is invoked
+SENDLEDGER_API_KEY      a fixed API key, instead of one that is made and kept
+DEMO=0                  start without the demo
+VERBOSE=1               what the functions log goes to the terminal
+JWT_ISSUER, JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX   the template's parameters of these names
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import signal
 import sys
@@ -25,7 +31,7 @@ import sqlalchemy as sa
 
 from local.api_client import ApiClient, ApiError
 from local.cloudformation import TemplateError
-from local.demo import load_demo
+from local.demo import after_demo, load_demo
 from local.event_queue import EventQueue
 from local.postgres import Postgres, PostgresError
 from local.ses_simulator import LedgerInUseError, SesSimulator
@@ -41,6 +47,8 @@ from sendledger.core.settings import DatabaseSettings
 
 ROOT = Path(__file__).parent.parent
 DEMO_TICK_SECONDS = 5.0
+FIRST_TICK_SECONDS = 10.0
+"""How long the sender may take to load."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -181,7 +189,10 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         print("No demo: its mail is for an SES on this machine, not for a real one.")
     campaign = _campaign_to_watch(api, demo)
     if campaign is not None:
-        _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping)
+        if _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping):
+            after_demo.say_what_became(api, campaign, inbox)
+    elif demo:
+        after_demo.say_that_there_is_none(api, inbox)
     if not signals.stopping.is_set():
         tick_seconds = 60 if options.tick_seconds is None else options.tick_seconds
         stack.tick_every(tick_seconds)
@@ -285,15 +296,20 @@ def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
 
 def _tick_and_watch(
     stack: LocalStack, api: ApiClient, campaign: Any, tick_seconds: float | None, stopping: StopRequest
-) -> None:
+) -> bool:
+    """Whether the campaign was watched to its end."""
     tick_seconds = DEMO_TICK_SECONDS if tick_seconds is None else tick_seconds
     stack.tick_every(tick_seconds)
     print(f"{_ticks(tick_seconds)} TICK_SECONDS changes that. Ctrl-C stops everything.\n\n{campaign['name']}")
     try:
-        watch(api, campaign, sys.stdout, stopping)
+        # Due emails move with a tick; where two have moved none, there is a reason to tell.
+        patience = max(2 * tick_seconds, FIRST_TICK_SECONDS) if tick_seconds else math.inf
+        watch(api, campaign, sys.stdout, stopping, patience)
     except ApiError as error:
-        print(f"The progress cannot be shown: {error}")
+        print(f"The progress cannot be shown: {error}\n")
+        return False
     print()
+    return not stopping.is_set()
 
 
 def _ticks(seconds: float) -> str:

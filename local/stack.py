@@ -224,6 +224,9 @@ class LocalStack:
         self._functions.wait_until_idle()
 
     def _handle(self, request: HttpRequest) -> HttpResponse:
+        if request.method in ("GET", "HEAD") and request.path == "/":
+            # Nothing is there on AWS; here it is what a person opens first.
+            return HttpResponse(302, b"", (("location", "/v1/docs"),))
         return self._lambda.handle(request) if LambdaApi.takes(request) else self._gateway.handle(request)
 
     def _invoke_scheduled(self, schedule: Schedule, event: bytes) -> None:

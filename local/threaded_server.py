@@ -18,7 +18,7 @@ HOST = "127.0.0.1"
 
 
 class PortTakenError(Exception):
-    """Another program listens on the port."""
+    """The port cannot be listened on; the message says why."""
 
 
 class RequestHandler(BaseHTTPRequestHandler):
@@ -68,7 +68,9 @@ class ThreadedServer(ThreadingHTTPServer):
         try:
             super().__init__((HOST, port), handler)
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            if error.errno == errno.EACCES:
+                raise PortTakenError(f"Port {port} may be used by root only; take one from 1024 on.") from error
+            if error.errno != errno.EADDRINUSE:
                 raise
             raise PortTakenError(f"Port {port} of {HOST} is not free: {error.strerror}.") from error
         self._connections: set[socket.socket] = set()

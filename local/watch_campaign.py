@@ -1,12 +1,15 @@
 """Shows a campaign's progress in the terminal until it has ended: a table that is redrawn, or lines where it cannot be.
 
-What it shows is GET /v1/campaigns/{id}/stats, asked once a second.
+What it shows is GET /v1/campaigns/{id}/stats, asked once a second, and where due emails do not go out,
+GET /v1/campaigns/{id}/diagnose.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import textwrap
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -19,13 +22,21 @@ _UNDER_WAY = ("scheduled", "running", "paused")
 _LINE_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
 
 
-def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: StopRequest) -> str:
-    """Show the campaign until it has ended or `stopping` is set: its last status."""
+def watch(api: ApiClient, campaign: Any, output: TextIO, stopping: StopRequest, patience: float) -> str:
+    """Show the campaign until it has ended or `stopping` is set: its last status.
+
+    Where emails have been due for `patience` seconds and nothing moves, what holds them back is shown too.
+    """
     redraws = output.isatty() and os.environ.get("TERM") != "dumb" and shutil.get_terminal_size().columns >= 80
     shown: Sequence[str] = ()
+    last_counts, still_since = None, time.monotonic()
     while True:
-        stats = api.get(f"/v1/campaigns/{campaign['id']}/stats")
-        lines = table(stats, datetime.now(UTC)) if redraws else [line(stats)]
+        stats, now = api.get(f"/v1/campaigns/{campaign['id']}/stats"), datetime.now(UTC)
+        if last_counts != stats["by_step"] or not _is_due(stats, now):
+            last_counts, still_since = stats["by_step"], time.monotonic()
+        lines = table(stats, now) if redraws else [line(stats)]
+        if time.monotonic() - still_since >= patience:
+            lines += _diagnosis(api, campaign["id"])
         if redraws:
             output.write(_LINE_UP_AND_CLEAR * len(shown))
         if redraws or lines != shown:
@@ -55,6 +66,18 @@ def line(stats: Any) -> str:
     ]
     due = f"; next due {stats['next_due_at'][:19]}Z" if stats["next_due_at"] else ""
     return f"{stats['status']}; {'; '.join(steps)}{due}"
+
+
+def _is_due(stats: Any, now: datetime) -> bool:
+    return bool(stats["next_due_at"]) and datetime.fromisoformat(stats["next_due_at"]) <= now
+
+
+def _diagnosis(api: ApiClient, campaign_id: str) -> list[str]:
+    """What holds the emails back, in lines that no terminal breaks; nothing where they are on their way."""
+    found = api.get(f"/v1/campaigns/{campaign_id}/diagnose")
+    if found["cause"] is None:
+        return []
+    return textwrap.wrap(found["message"], 76, initial_indent="  ", subsequent_indent="  ")
 
 
 def _next_due(stats: Any, now: datetime) -> str:

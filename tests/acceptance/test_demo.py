@@ -74,7 +74,7 @@ def test_the_progress_is_shown_until_somebody_stops_it(client: ApiClient) -> Non
     campaign = load_demo.load(client)
     output, stopping = io.StringIO(), StopRequest()
     stopping.set()
-    assert watch(client, campaign, output, stopping) == "running"
+    assert watch(client, campaign, output, stopping, patience=60) == "running"
     assert output.getvalue().startswith(
         "running; step 1: 14 pending; step 2: 14 pending; step 3: 14 pending; next due "
     )

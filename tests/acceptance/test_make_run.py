@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 import sqlalchemy as sa
 
-from local.threaded_server import HOST
+from local.threaded_server import HOST, RequestHandler, ThreadedServer
 from testbed.campaigns import pass_time
 
 ROOT = Path(__file__).parents[2]
@@ -118,10 +119,66 @@ def test_the_demo_goes_on_after_ctrl_c_in_its_middle_and_completes(
     assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 3 * LEADS - 2)
     second.stop(signal.SIGTERM)
 
+    said = "".join(second.printed)
+    assert "The campaign is completed: 40 of its 42 emails were sent." in said
+    assert (
+        "bounce@simulator.amazonses.com was skipped in step 2, 3: the first one bounced, and an address that bounces "
+        "gets nothing more."
+    ) in said
+    assert "What to do next" in said
+
     third = start(**environment)
+    third.wait_for("The demo ran earlier; its emails are in the inbox: http://")
     third.wait_for("The sender runs every 0.3 s")
     third.stop()
     assert "leads.csv" not in "".join(third.printed)
+
+
+class _Refusing(RequestHandler):
+    """An SES that takes no request."""
+
+    def answer(self) -> None:
+        headers = [("Content-Type", "application/json"), ("x-amzn-ErrorType", "UnrecognizedClientException")]
+        self.respond(400, headers, b'{"message": "The security token included in the request is invalid."}')
+
+
+def test_due_emails_that_do_not_move_are_explained_in_the_words_of_ses(start: Start, database_url: str) -> None:
+    server = ThreadedServer(0, _Refusing)
+    server.start()
+    run = start(DATABASE_URL=database_url, TICK_SECONDS="0.3", AWS_ENDPOINT_URL_SESV2=f"http://{HOST}:{server.port}")
+    run.wait_for("SES lets nothing be sent now: SES did not say what may be sent.")
+    run.wait_for("UnrecognizedClientException")
+    run.wait_for("request is invalid.")
+    run.stop()
+    server.stop()
+
+
+def test_root_of_the_address_leads_to_the_documentation(start: Start, database_url: str) -> None:
+    run = start(DATABASE_URL=database_url, DEMO="0", SENDLEDGER_API_KEY="sl_fixed")
+    run.wait_for("Ctrl-C stops everything")
+    answer = httpx.get(f"http://{HOST}:{run.port}", auth=("anybody", "sl_fixed"), follow_redirects=True)
+    run.stop()
+    assert (answer.status_code, answer.url.path) == (200, "/v1/docs")
+    assert "swagger" in answer.text
+
+
+def _ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "local", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_names_every_variable() -> None:
+    shown = _ask("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    for name in ("PORT", "DATA_FOLDER", "DATABASE_URL", "TICK_SECONDS", "DEMO", "VERBOSE", "JWT_ISSUER"):
+        assert name in shown.stdout
+
+
+def test_unknown_argument_is_an_error() -> None:
+    refused = _ask("--prot=9000")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "unrecognized arguments: --prot=9000" in refused.stderr
 
 
 def test_the_embedded_database_the_inbox_and_the_api_key_outlive_a_run(start: Start, tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
     try:
         quota = _quota(resources.ses_client)
     except (ClientError, BotoCoreError) as error:
-        summary.stopped = f"quota_unknown: SES did not say what may be sent ({type(error).__name__})."
+        summary.stopped = f"quota_unknown: SES did not say what may be sent. {error}"[:1000]
         logger.exception("GetAccount failed")
         return None
     if quota.blocked or quota.max_send_rate <= 0:
