@@ -104,7 +104,8 @@ CREATE TRIGGER settle_email_of_others_queued AFTER UPDATE OF status ON emails FO
           AND current_setting('application_name') <> 'sendledger')
     EXECUTE FUNCTION settle_email_of_others();
 """
-# What the adoption changed in the old columns goes back to what it was; what has happened since stays.
+# What the adoption changed in the old columns goes back to what it was; what has happened since stays. The copies that
+# it made are deleted, known by what they say and by the version of their ids, unless somebody has edited or used them.
 DOWNGRADE = """
 DROP TRIGGER settle_email_of_others_queued ON emails;
 DROP TRIGGER settle_email_of_others_new ON emails;
@@ -114,6 +115,17 @@ DROP FUNCTION guard_campaign_status();
 UPDATE campaigns c
 SET campaign_type = a.before ->> 'campaign_type', workflow_id = (a.before ->> 'workflow_id')::uuid
 FROM adopted_campaigns a WHERE a.campaign_id = c.id;
+DELETE FROM workflows w
+WHERE description LIKE 'Made for Sendledger from the follow-ups of campaign %' AND substr(id::text, 15, 1) = '5'
+  AND updated_at = created_at AND NOT EXISTS (SELECT FROM campaigns c WHERE c.workflow_id = w.id);
+UPDATE workflow_steps s SET email_template_id = NULL
+FROM email_templates t
+WHERE t.id = s.email_template_id AND s.subject IS NOT NULL AND s.body IS NOT NULL
+  AND t.description LIKE 'Copy for Sendledger of %' AND substr(t.id::text, 15, 1) = '5';
+DELETE FROM email_templates t
+WHERE description LIKE 'Copy for Sendledger of %' AND substr(id::text, 15, 1) = '5' AND updated_at = created_at
+  AND NOT EXISTS (SELECT FROM campaigns c WHERE c.email_template_id = t.id)
+  AND NOT EXISTS (SELECT FROM workflow_steps s WHERE s.email_template_id = t.id);
 DROP TABLE adopted_campaigns;
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,11 +12,13 @@ from alembic.util import CommandError
 
 from local.postgres import Postgres
 from sendledger.adoption.run import refuse_other_schema
+from sendledger.content import email_templates
 from sendledger.core import database
 from sendledger.core.errors import Conflict
 from sendledger.core.settings import DatabaseSettings
 from testbed.databases import admin
 from testbed.legacy_database import (
+    THREE_STEPS,
     OldApplication,
     adopt,
     alembic_config,
@@ -107,6 +110,54 @@ def test_every_status_survives_upgrade_and_downgrade(legacy: sa.Engine) -> None:
     assert old_rows(legacy) == before
     downgrade(legacy)
     assert old_rows(legacy) == before
+
+
+def test_downgrade_leaves_no_copies_and_the_next_adoption_makes_as_many(legacy: sa.Engine) -> None:
+    with old_application(legacy) as connection:
+        old = OldApplication(connection)
+        for stage in ("follow_up_1", "follow_up_2"):
+            old.template(stage, follow_up_stage=stage)
+        single = old.template("single")
+        for status in ("active", "paused", "draft"):
+            with_workflow = old.campaign(
+                f"{status} with a workflow", status=status, workflow_id=old.workflow(THREE_STEPS)
+            )
+            with_follow_ups = old.campaign(f"{status} with follow-ups", status=status, email_template_id=single)
+            for campaign in (with_workflow, with_follow_ups):
+                old.insert("campaign_leads", campaign_id=campaign, lead_id=old.lead(f"{campaign}@example.com"))
+    before = texts(legacy)
+    upgrade(legacy)
+    adopt(legacy)
+    adopted = texts(legacy)
+    assert adopted != before
+    downgrade(legacy)
+    assert texts(legacy) == before
+    upgrade(legacy)
+    adopt(legacy)
+    assert texts(legacy) == adopted
+
+
+def test_downgrade_keeps_copies_that_somebody_edited_or_used(legacy: sa.Engine) -> None:
+    with old_application(legacy) as connection:
+        old = OldApplication(connection)
+        campaign = old.campaign(status="active", workflow_id=old.workflow(THREE_STEPS))
+        old.insert("campaign_leads", campaign_id=campaign, lead_id=old.lead("ann@example.com"))
+    upgrade(legacy)
+    adopt(legacy)
+    with legacy.begin() as connection:
+        edited, used, _ = connection.scalars(sa.text("SELECT id FROM email_templates ORDER BY id")).all()
+        email_templates.update(connection, edited, {"name": "edited"})
+        connection.execute(sa.text("INSERT INTO campaigns (name, email_template_id) VALUES ('new', :id)"), {"id": used})
+    downgrade(legacy)
+    assert texts(legacy)["email_templates"].keys() == {str(edited), str(used)}
+
+
+def texts(engine: sa.Engine) -> dict[str, dict[str, dict[str, Any]]]:
+    rows = old_rows(engine)
+    for row in [row for table in rows.values() for row in table.values()]:
+        row.pop("created_at", None)
+        row.pop("updated_at", None)
+    return {table: rows[table] for table in ("email_templates", "workflows", "workflow_steps")}
 
 
 def test_upgrade_goes_on_after_an_interrupted_index_build(legacy: sa.Engine) -> None:

@@ -218,8 +218,8 @@ def _repeated_numbers(steps: Sequence[AdoptedStep]) -> Iterator[str]:
         same = [repr(on_one_line(step.subject)) for step in group]
         if len(same) > 1:
             yield (
-                f"its workflow has step {old_number} {len(same)} times; they are sent one after the other, the oldest "
-                f"first: {', '.join(same)}"
+                f"its workflow has {len(same)} steps with the number {old_number}; they are sent one after the other, "
+                f"the oldest first: {', '.join(same)}"
             )
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.adoption.report import on_one_line
 from sendledger.adoption.translate_placeholders import Vocabulary, translate
 from sendledger.content.render_email import compile_template, text_from_html
-from sendledger.content.workflows import MAX_DELAY
+from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import InvalidInput
 from sendledger.core.tables import email_templates, workflow_steps, workflows
 
@@ -182,26 +182,18 @@ def workflow_as_steps(connection: sa.Connection, copies: Copies, workflow_id: uu
                 sa.update(workflow_steps).where(workflow_steps.c.id == row["id"]).values(email_template_id=template_id)
             )
             copies.added.add(("workflow_steps", row["id"]))
-        delay, odd_delay = row["delay"], None
+        number, delay, odd_delay = row["number"], row["delay"], None
         if delay is None:
-            delay, odd_delay = _delay(f"days_after_previous of its step {row['number']}", row["days_after_previous"])
-            if row["number"] == 1 and row["days_after_previous"] is None:
-                odd_delay = None  # there is no step before
-        number = row["step_number"]
-        steps.append(AdoptedStep(row["number"], delay, template_id, subject, body_text, body_html, number, odd_delay))
+            name = f"days_after_previous of the workflow's step {number}"
+            delay, odd_delay = delay_of_days(name, number, row["days_after_previous"])
+        steps.append(
+            AdoptedStep(number, delay, template_id, subject, body_text, body_html, row["step_number"], odd_delay)
+        )
     if not steps and not problems:
         problems.append(f"the workflow {workflow_id} has no steps")
     if problems:
         raise Untranslatable(problems)
     return steps
-
-
-def _delay(name: str, days: int | None) -> tuple[dt.timedelta, str | None]:
-    """The delay, and what is wrong with it."""
-    if days is not None and 0 <= days <= MAX_DELAY.days:
-        return dt.timedelta(days=days), None
-    stored = "NULL" if days is None else str(days)
-    return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {MAX_DELAY.days}"
 
 
 def follow_ups_as_steps(
@@ -224,7 +216,8 @@ def follow_ups_as_steps(
         for stage, name in enumerate(FOLLOW_UP_STAGES, 1):
             texts.append(_stage_template(connection, campaign, stage + 1, name))
             days = campaign[f"{name}_delay_days"]
-            delay, problem = _delay(f"its {name}_delay_days", DEFAULT_DELAY_DAYS[stage - 1] if days is None else days)
+            days = DEFAULT_DELAY_DAYS[stage - 1] if days is None else days
+            delay, problem = delay_of_days(f"its {name}_delay_days", stage + 1, days)
             delays.append(delay)
             problems += [problem] if problem else []
     contents = []

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.content.render_email import compile_template, text_from_html
+from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
 
@@ -39,7 +40,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     """What a start would send in each step: the columns of `campaign_steps`.
 
     Raises:
-        InvalidInput: there is nothing to send.
+        InvalidInput: there is nothing to send, or nobody can tell how long a step waits for the one before.
     """
     if campaign["workflow_id"] is None:
         if campaign["email_template_id"] is None:
@@ -59,9 +60,8 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
         sa.select(
             # The old application's workflows may begin at 0 or have a number twice.
             sa.func.row_number().over(order_by=(own.c.step_number, own.c.created_at, own.c.id)).label("step_number"),
-            sa.func.coalesce(
-                own.c.delay, sa.func.make_interval(0, 0, 0, sa.func.coalesce(own.c.days_after_previous, 0))
-            ).label("delay"),
+            own.c.delay,
+            own.c.days_after_previous,
             # An inline text wins only where no template is named.
             sa.func.coalesce(email_templates.c.subject, own.c.subject).label("subject"),
             sa.func.coalesce(email_templates.c.body_text, own.c.body).label("body_text"),
@@ -72,7 +72,16 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
         .where(own.c.workflow_id == campaign["workflow_id"])
         .order_by(own.c.step_number)
     ).mappings()
-    steps = [step_values(row["step_number"], row["delay"], row) for row in rows]
+    steps: list[dict[str, Any]] = []
+    problems: list[FieldError] = []
+    for row in rows:
+        number, days, delay = row["step_number"], row["days_after_previous"], row["delay"]
+        if delay is None:
+            delay, problem = delay_of_days(f"days_after_previous of the workflow's step {number}", number, days)
+            problems += [FieldError("workflow_id", problem)] if problem else []
+        steps.append(step_values(number, delay, row))
+    if problems:
+        raise InvalidInput("The workflow does not say when to send its steps.", problems)
     if not steps:
         raise InvalidInput("There is nothing to send.", [FieldError("workflow_id", "the workflow has no steps")])
     return steps

@@ -125,6 +125,20 @@ def delete(connection: sa.Connection, workflow_id: UUID) -> None:
     connection.execute(sa.delete(workflows).where(workflows.c.id == workflow_id))
 
 
+def delay_of_days(name: str, step_number: int, days: int | None) -> tuple[dt.timedelta, str | None]:
+    """The delay of a step that has it in days, and why nobody can tell what it is; the delay is 0 then.
+
+    The old application's columns, `name` is one, may hold NULL and any number. The first step waits for nothing, so it
+    may have NULL.
+    """
+    if days is None and step_number == 1:
+        return dt.timedelta(0), None
+    if days is not None and 0 <= days <= MAX_DELAY.days:
+        return dt.timedelta(days=days), None
+    stored = "NULL" if days is None else str(days)
+    return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {MAX_DELAY.days}"
+
+
 def _lock(connection: sa.Connection, workflow_id: UUID) -> None:
     query = sa.select(workflows.c.id).where(workflows.c.id == workflow_id).with_for_update()
     if connection.scalar(query) is None:
