@@ -21,7 +21,9 @@ ENDPOINT_PER_GB = 0.01
 STORAGE_PER_GB = 0.115  # RDS gp3
 LOGS_PER_GB = 0.50
 METRIC = 0.30
-ALARM = 0.10
+ALARM_METRIC = 0.10
+"""For each metric that an alarm looks at."""
+DASHBOARD = 3.00
 SECRET = 0.40
 
 SENDER_GB = 1769 / 1024
@@ -39,25 +41,39 @@ EMAIL_BYTES = 8_000
 STORED_BYTES = 6_000
 """The ledger's row, the email with its content, its events, and their indexes."""
 KEPT_MONTHS = 6
-METRICS_WRITTEN = 14
-ALARMS = 11
+METRICS_OF_EVERY_TICK = 3
+"""Ticks, OldestDueSeconds and Claimed; a metric costs by the hour in which it has a value."""
+METRICS_OF_SENDING = 14
+ALARM_METRICS = 21
+"""Of a deployment with its own database, without replies and tokens; two of the alarms look at two metrics each."""
+POLLS = 5 * HOURS * 3600 / 20
+"""Lambda asks the queue of events five times at once, for 20 seconds each."""
+FIVE_MINUTES = 2 * HOURS * 12
+"""Of imports and of exports: whether something was left behind."""
+SECRETS = 2
+"""The database's administrator, and the keys of unsubscribe links."""
+ENDPOINTS = 2
+"""Of SES and of Secrets Manager, with Network=create; none with dual-stack."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A month's volume and what it is run on; `rate` is the SES rate, at which a sender spends its time."""
+    """A month's volume and what it is run on; `rate` is the SES rate, at which a sender spends its time, and `busy` the
+    share of hours in which something is sent."""
 
     name: str
     emails: float
     rate: float
+    busy: float
     instance: str
     instance_per_hour: float
 
 
 SIZES = (
-    Size("1 thousand", 1e3, 14, "db.t4g.micro", 0.016),
-    Size("1 million", 1e6, 14, "db.t4g.small", 0.032),
-    Size("100 million", 1e8, 200, "db.m7g.2xlarge", 0.674),
+    Size("idle", 0, 14, 0, "db.t4g.small", 0.032),
+    Size("1 thousand", 1e3, 14, 0.05, "db.t4g.small", 0.032),
+    Size("1 million", 1e6, 14, 0.33, "db.t4g.small", 0.032),
+    Size("100 million", 1e8, 200, 1, "db.m7g.2xlarge", 0.674),
 )
 
 
@@ -65,15 +81,21 @@ def monthly_costs(size: Size) -> dict[str, float]:
     """US dollars a month, by service."""
     sending = size.emails / size.rate
     events = size.emails * EVENTS_PER_EMAIL
-    lambda_seconds = (TICKS * IDLE_TICK_SECONDS + sending) * SENDER_GB + events * EVENT_SECONDS * OTHER_GB
+    idle_seconds = (TICKS + FIVE_MINUTES) * IDLE_TICK_SECONDS
+    lambda_seconds = (idle_seconds + sending) * SENDER_GB + events * EVENT_SECONDS * OTHER_GB
+    invocations = TICKS + FIVE_MINUTES + events / 100
     stored = max(20.0, size.emails * STORED_BYTES * KEPT_MONTHS / 1e9)
     return {
         "SES": size.emails * SES_PER_EMAIL,
-        "Database": size.instance_per_hour * HOURS + stored * STORAGE_PER_GB + SECRET,
-        "Endpoint of SES": ENDPOINT_PER_HOUR * HOURS + size.emails * EMAIL_BYTES / 1e9 * ENDPOINT_PER_GB,
-        "Lambda": lambda_seconds * LAMBDA_PER_GB_SECOND + (TICKS + events / 100) * LAMBDA_PER_REQUEST,
-        "SQS": events * SQS_REQUESTS_PER_EVENT * SQS_PER_REQUEST,
-        "CloudWatch": METRICS_WRITTEN * METRIC + ALARMS * ALARM + (TICKS + events / 100) * 1_000 / 1e9 * LOGS_PER_GB,
+        "Database": size.instance_per_hour * HOURS + stored * STORAGE_PER_GB,
+        "Secrets": SECRETS * SECRET,
+        "Endpoints": ENDPOINTS * ENDPOINT_PER_HOUR * HOURS + size.emails * EMAIL_BYTES / 1e9 * ENDPOINT_PER_GB,
+        "Lambda": lambda_seconds * LAMBDA_PER_GB_SECOND + invocations * LAMBDA_PER_REQUEST,
+        "SQS": (POLLS + events * SQS_REQUESTS_PER_EVENT) * SQS_PER_REQUEST,
+        "CloudWatch": (METRICS_OF_EVERY_TICK + METRICS_OF_SENDING * size.busy) * METRIC
+        + ALARM_METRICS * ALARM_METRIC
+        + DASHBOARD
+        + invocations * 1_000 / 1e9 * LOGS_PER_GB,
     }
 
 
@@ -89,10 +111,22 @@ def table() -> str:
     ]
     totals = [sum(column.values()) for column in columns]
     lines.append(f"| **together** | {' | '.join(f'**{total:,.2f}**' for total in totals)} |")
-    per_thousand = [total / size.emails * 1000 for total, size in zip(totals, SIZES, strict=True)]
-    lines.append(f"| per 1,000 emails | {' | '.join(f'{each:,.2f}' for each in per_thousand)} |")
+    without_endpoints = [total - column["Endpoints"] for total, column in zip(totals, columns, strict=True)]
+    lines.append(f"| with `Network: dual-stack` | {' | '.join(f'{total:,.2f}' for total in without_endpoints)} |")
+    per_thousand = [
+        f"{total / size.emails * 1000:,.2f}" if size.emails else "" for total, size in zip(totals, SIZES, strict=True)
+    ]
+    lines.append(f"| per 1,000 emails | {' | '.join(per_thousand)} |")
     return "\n".join(lines)
+
+
+def idle_sum() -> str:
+    """What the documentation says of an installation that sends nothing."""
+    costs = monthly_costs(SIZES[0])
+    total = sum(costs.values())
+    return f"{total:.2f} a month idle, {total - costs['Endpoints']:.2f} with `Network: dual-stack`"
 
 
 if __name__ == "__main__":
     print(table())
+    print(f"\n{idle_sum()}")

@@ -5,6 +5,7 @@ The local stack is wired by this and by nothing else, so that what runs here is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -132,6 +133,12 @@ def read_template(
     for logical_id, properties in found.items():
         name = values.resolve(properties.get("FunctionName", logical_id), f"{logical_id}.FunctionName")
         names[logical_id] = as_text(name, f"{logical_id}.FunctionName")
+    for logical_id, resource in resources.items():
+        if resource.get("Type") == "AWS::SecretsManager::Secret" and values.is_made(resource, logical_id):
+            # Here its reference is the secret itself; one that is generated, or whose parameter has no value, has none.
+            with contextlib.suppress(KeyError, TemplateError):
+                secret = values.resolve(resource["Properties"]["SecretString"], f"{logical_id}.SecretString")
+                references[logical_id] = as_text(secret, f"{logical_id}.SecretString")
     reader = _Reader(path.parent, values, given or {})
     routes: list[Route] = []
     for logical_id in apis:

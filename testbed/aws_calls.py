@@ -64,16 +64,14 @@ def _module(file: Path) -> _Module:
     top: list[ast.stmt] = []
     tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module == "sendledger":
-            imported |= {each.asname or each.name: (PACKAGE / f"{each.name}.py", None) for each in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            source = (
-                PACKAGE / f"{node.module.removeprefix('sendledger.')}.py"
-                if node.module.startswith("sendledger.")
-                else file.parent / f"{node.module}.py"
-            )
-            imported |= {each.asname or each.name: (source, each.name) for each in node.names}
-        elif isinstance(node, ast.Import) and file.parent != PACKAGE:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module == PACKAGE.name or node.module.startswith(f"{PACKAGE.name}.")
+            source = (PACKAGE.parent if inside else file.parent) / node.module.replace(".", "/")
+            for each in node.names:
+                module = source / f"{each.name}.py"
+                known = (module, None) if module.exists() else (source.with_suffix(".py"), each.name)
+                imported[each.asname or each.name] = known
+        elif isinstance(node, ast.Import) and PACKAGE not in file.parents:
             imported |= {each.asname or each.name: (file.parent / f"{each.name}.py", None) for each in node.names}
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):

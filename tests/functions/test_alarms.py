@@ -44,7 +44,14 @@ OF_AWS = {
     "AWS/RDS": (
         "AWS::RDS::DBInstance",
         "DBInstanceIdentifier",
-        {"CPUUtilization", "DatabaseConnections", "FreeStorageSpace", "FreeableMemory"},
+        {
+            "CPUCreditBalance",
+            "CPUUtilization",
+            "DatabaseConnections",
+            "FreeStorageSpace",
+            "FreeableMemory",
+            "SwapUsage",
+        },
     ),
 }
 Metric = tuple[str, str, str, str]
@@ -181,10 +188,34 @@ def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metri
 
 def test_every_alarm_tells_somebody_and_is_explained() -> None:
     alarms = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
-    assert len(alarms) >= 12
+    assert len(alarms) >= 20
     for name, alarm in alarms.items():
         assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmTopic"}]
         assert f"## {name}" in ALARMS_PAGE
+
+
+@pytest.mark.parametrize(
+    ("alarm", "resource"),
+    [
+        ("UnsubscribeErrorsAlarm", "${UnsubscribeApi}"),
+        ("SesEventsAgeAlarm", "${SesEventsQueue.QueueName}"),
+        ("SesRuleFailuresAlarm", "${SesRuleFailures.QueueName}"),
+        ("LeadImportErrorsAlarm", "${LeadImportFunction}"),
+        ("ExportErrorsAlarm", "${ExportFunction}"),
+    ],
+)
+def test_what_fails_out_of_sight_has_an_alarm(alarm: str, resource: str) -> None:
+    (dimension,) = RESOURCES[alarm]["Properties"]["Dimensions"]
+    assert _text(dimension["Value"]) == resource
+
+
+def test_what_eventbridge_cannot_deliver_is_kept() -> None:
+    (target,) = RESOURCES["SesEventsRule"]["Properties"]["Targets"]
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["SesRuleFailures", "Arn"]}}
+    policy = RESOURCES["SesEventsQueuePolicy"]["Properties"]
+    assert {"Ref": "SesRuleFailures"} in policy["Queues"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert {"Fn::GetAtt": ["SesRuleFailures", "Arn"]} in statement["Resource"]
 
 
 def test_every_log_group_forgets() -> None:

@@ -21,6 +21,8 @@ import pytest
 from moto import mock_aws
 from moto.cloudformation.parsing import resource_class_from_type
 
+from database_roles import MAX_CONNECTIONS
+from sendledger.core import settings
 from testbed.aws_calls import ROOT
 from testbed.build_functions import SAM_ENVIRONMENT
 
@@ -28,6 +30,9 @@ UNKNOWN_TO_MOTO = {
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::Stage",
     "AWS::CloudWatch::Alarm",
+    "AWS::EC2::EgressOnlyInternetGateway",
+    "AWS::EC2::SecurityGroupEgress",
+    "AWS::EC2::VPCCidrBlock",
     "AWS::Lambda::Alias",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::S3::BucketPolicy",
@@ -41,6 +46,7 @@ UNKNOWN_TO_MOTO = {
 }
 LEFT_OUT = {
     "Custom::Migration",  # would run a function, for which moto needs Docker
+    "AWS::EC2::Route",  # leads to a gateway that moto does not make from a template
     "AWS::RDS::DBInstance",  # moto knows it, but not the attributes that are used
 }
 PARAMETERS = {
@@ -55,7 +61,7 @@ PARAMETERS = {
 @pytest.fixture(scope="module")
 def expanded() -> Any:
     printed = subprocess.run(
-        [str(SAM_ENVIRONMENT / "bin/python"), str(ROOT / "tests/expand_template.py"), str(ROOT / "template.yaml")],
+        [str(SAM_ENVIRONMENT / "bin/python"), str(ROOT / "testbed/expand_template.py"), str(ROOT / "template.yaml")],
         env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
         capture_output=True,
         check=True,
@@ -88,7 +94,8 @@ def _without(value: Any, removed: set[str]) -> Any:
             if target in removed:
                 return f"arn:aws:not-in-moto:::{target}"
             if name == "Fn::Cidr":  # which moto does not know
-                return ["10.88.0.0/25", "10.88.0.128/25"]
+                of_ipv6 = argument[2] == 64
+                return ["2600::/64", "2600:0:0:1::/64"] if of_ipv6 else ["10.88.0.0/25", "10.88.0.128/25"]
             if name == "Fn::Sub":
                 text, own = argument if isinstance(argument, list) else (argument, {})
                 for each in removed:
@@ -130,16 +137,103 @@ def test_the_types_that_moto_does_not_know_are_listed(expanded: Any, aws: None) 
 def test_the_stack_is_created_with_its_own_network_and_database(expanded: Any, aws: None) -> None:
     made = _create(expanded)
     endpoints = boto3.client("ec2").describe_vpc_endpoints()["VpcEndpoints"]
-    assert sorted(each["ServiceName"].rpartition(".")[2] for each in endpoints) == ["email", "s3"]
+    assert sorted(each["ServiceName"].rpartition(".")[2] for each in endpoints) == ["email", "s3", "secretsmanager"]
     assert {"SenderFunction", "FunctionsSecurityGroup", "DatabaseSecurityGroup"} <= made.keys()
+    assert not {"EgressOnlyGateway", "Ipv6Route", "Ipv6Egress"} & made.keys()
     assert "ReplyFunction" not in made
     variables = boto3.client("lambda").get_function_configuration(FunctionName="sendledger-sender")
     assert variables["Environment"]["Variables"]["DATABASE_CA_BUNDLE"] == "/opt/rds-global-bundle.pem"
 
 
-def test_with_passwords_and_more_senders_there_are_two_more_endpoints(expanded: Any, aws: None) -> None:
+def test_with_more_senders_there_is_one_more_endpoint(expanded: Any, aws: None) -> None:
     made = _create(expanded, DatabaseIamAuth="false", SenderConcurrency="4", ReplyDomain="reply.example.com")
     assert {"SecretsEndpoint", "LambdaEndpoint", "ReplyFunction"} <= made.keys()
+
+
+def test_with_two_stacks_of_addresses_there_is_a_way_out_by_ipv6_and_no_endpoint_that_costs(
+    expanded: Any, aws: None
+) -> None:
+    made = _create(expanded, Network="dual-stack", SenderConcurrency="4")
+    ec2 = boto3.client("ec2")
+    endpoints = ec2.describe_vpc_endpoints()["VpcEndpoints"]
+    assert [each["VpcEndpointType"] for each in endpoints] == ["Gateway"]
+    assert {"SubnetA", "DatabaseSecurityGroup"} <= made.keys()
+    of_ipv6 = {name: each for name, each in expanded["Resources"].items() if each.get("Condition") == "IsDualStack"}
+    assert of_ipv6.keys() == {"Ipv6Addresses", "EgressOnlyGateway", "Ipv6Route", "Ipv6Egress"}
+    # Nothing leads in, and nothing out by IPv4.
+    assert of_ipv6["Ipv6Route"]["Properties"] == {
+        "RouteTableId": {"Ref": "RouteTable"},
+        "DestinationIpv6CidrBlock": "::/0",
+        "EgressOnlyInternetGatewayId": {"Ref": "EgressOnlyGateway"},
+    }
+    assert not [name for name, each in expanded["Resources"].items() if each["Type"] == "AWS::EC2::InternetGateway"]
+    variables = boto3.client("lambda").get_function_configuration(FunctionName="sendledger-sender")
+    assert variables["Environment"]["Variables"]["AWS_USE_DUALSTACK_ENDPOINT"] == "true"
+
+
+def test_functions_use_ipv6_only_in_a_network_that_has_it(expanded: Any) -> None:
+    functions = [each for each in expanded["Resources"].values() if each["Type"] == "AWS::Lambda::Function"]
+    configured = [
+        each["Properties"]["VpcConfig"]["Fn::If"][1]
+        for each in functions
+        if "Fn::If" in each["Properties"]["VpcConfig"]
+    ]
+    assert len(configured) == len(functions) - 1  # the one that CloudFormation calls is outside
+    assert all(each["Ipv6AllowedForDualStack"] == {"Fn::If": ["IsDualStack", True, False]} for each in configured)
+
+
+def test_what_fails_early_fails_before_the_database_is_made(expanded: Any) -> None:
+    database = expanded["Resources"]["DatabaseInstance"]
+    assert database["DependsOn"] == "SesEventDestination"
+    (after,) = (tag["Value"] for tag in database["Properties"]["Tags"] if tag["Key"] == "sendledger:after")
+    assert after["Fn::If"][:2] == ["IsPrivate", {"Fn::Sub": "${SesEndpoint} ${SecretsEndpoint}"}]
+
+
+def test_access_logs_need_no_entry_in_the_policy_of_the_account(expanded: Any) -> None:
+    names = []
+    for resource in expanded["Resources"].values():
+        if resource["Type"] == "AWS::ApiGatewayV2::Stage":
+            group = resource["Properties"]["AccessLogSettings"]["DestinationArn"]["Fn::GetAtt"][0]
+            names.append(expanded["Resources"][group]["Properties"]["LogGroupName"]["Fn::Sub"])
+            assert not resource["Properties"]["DefaultRouteSettings"].get("DetailedMetricsEnabled")
+    assert len(names) == 3 == len(set(names))
+    assert all(name.startswith("/aws/vendedlogs/${AWS::StackName}/") for name in names)
+
+
+def test_no_function_is_given_the_keys_of_unsubscribe_links(expanded: Any) -> None:
+    for name, resource in expanded["Resources"].items():
+        if resource["Type"] == "AWS::Lambda::Function":
+            variables = resource["Properties"].get("Environment", {}).get("Variables", {})
+            assert variables.get("UNSUBSCRIBE_KEYS") in (None, {"Ref": "UnsubscribeSecret"}), name
+            # Another version of them starts the functions anew.
+            assert ("UNSUBSCRIBE_KEYS" in variables) == ("UNSUBSCRIBE_KEYS_VERSION" in variables), name
+    assert expanded["Parameters"]["UnsubscribeKeys"]["NoEcho"] is True
+
+
+def test_every_setting_of_the_functions_can_be_given(expanded: Any) -> None:
+    given = {
+        name
+        for resource in expanded["Resources"].values()
+        if resource["Type"] == "AWS::Lambda::Function"
+        for name in resource["Properties"].get("Environment", {}).get("Variables", {})
+    }
+    classes = [
+        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, settings._Settings)
+    ]
+    wanted = {field.upper() for each in classes for field in each.model_fields}
+    # A database outside of AWS, and a key of the local stack.
+    assert wanted - given == {"DATABASE_URL", "FIXED_API_KEY"}
+
+
+def test_the_database_can_be_upgraded_writes_its_logs_and_has_memory_for_its_logins(expanded: Any) -> None:
+    properties = expanded["Resources"]["DatabaseInstance"]["Properties"]
+    assert properties["AllowMajorVersionUpgrade"] is True
+    assert properties["EnableCloudwatchLogsExports"] == ["postgresql", "upgrade"]
+    assert expanded["Parameters"]["DatabaseInstanceClass"]["Default"] == "db.t4g.small"
+
+
+def test_fewer_requests_at_once_than_the_api_has_connections(expanded: Any) -> None:
+    assert expanded["Parameters"]["ApiBurstLimit"]["Default"] <= MAX_CONNECTIONS["api"]
 
 
 def test_an_existing_network_and_database_are_used(expanded: Any, aws: None) -> None:

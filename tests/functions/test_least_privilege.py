@@ -14,8 +14,15 @@ from testbed.aws_calls import ROOT, actions_of
 RESOURCES: dict[str, Any] = load(ROOT / "template.yaml")["Resources"]
 FUNCTIONS = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::Serverless::Function"]
 
-# What nobody calls and S3 asks for: whether a file is not there or only not to be seen.
-NOT_CALLED = {"LeadImportFunction": {"s3:ListBucket"}}
+# What no code of ours calls.
+NOT_CALLED = {
+    # S3 asks for it: whether a file is not there or only not to be seen.
+    "LeadImportFunction": {"s3:ListBucket"},
+    # Lambda itself reads the queue, and writes what comes of an invocation.
+    "SesEventsFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+    "ReplyFunction": {"sqs:SendMessage"},
+    "MigrateFunction": {"sqs:SendMessage"},
+}
 
 
 def _statements(value: Any) -> Iterator[dict[str, Any]]:
@@ -32,7 +39,8 @@ def _statements(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _policies(name: str) -> list[dict[str, Any]]:
-    own = RESOURCES[name]["Properties"].get("Policies", [])
+    assert RESOURCES[name]["Properties"]["Role"] == {"Fn::GetAtt": [f"{name}Role", "Arn"]}
+    own = RESOURCES[f"{name}Role"]["Properties"]["Policies"]
     apart = [
         each["Properties"]["PolicyDocument"]
         for each in RESOURCES.values()
@@ -69,9 +77,40 @@ def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
 def test_the_sender_sends_from_its_own_identity_only() -> None:
     """Also in the sandbox, where it has to be allowed the identities of recipients."""
     own = [{"Ref": "SesIdentity"}, {"Fn::Sub": "*@${SesIdentity}"}, {"Fn::Sub": "*@*.${SesIdentity}"}]
-    for statement in _policies("SenderFunction"):
-        if "identity/*" in str(statement["Resource"]):
-            assert statement["Condition"] == {"StringLike": {"ses:FromAddress": own}}
+    (in_sandbox,) = _sending_to_any_identity("SenderFunction")
+    assert in_sandbox["Condition"] == {"StringLike": {"ses:FromAddress": own}}
+
+
+def _sending_to_any_identity(name: str) -> list[dict[str, Any]]:
+    return [each for each in _policies(name) if "ses:SendEmail" in _actions(each) and "identity/*" in str(each)]
+
+
+def test_test_emails_reach_a_verified_recipient_in_the_sandbox_and_nobody_who_is_not_listed() -> None:
+    (in_sandbox,) = _sending_to_any_identity("CampaignApiFunction")
+    (of_the_sender,) = _sending_to_any_identity("SenderFunction")
+    (own_identity,) = (
+        each for each in _policies("CampaignApiFunction") if "ses:SendEmail" in _actions(each) and each != in_sandbox
+    )
+    recipients = own_identity["Condition"]
+    assert recipients.keys() == {"ForAllValues:StringLike", "Null"}
+    assert in_sandbox["Condition"] == {**recipients, **of_the_sender["Condition"]}
+
+
+def _managed_policies(name: str) -> Any:
+    return RESOURCES[f"{name}Role"]["Properties"]["ManagedPolicyArns"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_role_has_the_policies_of_vpc_and_traces_only_where_they_are_used(name: str) -> None:
+    conditions = {
+        each["Fn::If"][1]["Fn::Sub"].rpartition("/")[2]: each["Fn::If"][0]
+        for each in _managed_policies(name)
+        if "Fn::If" in each
+    }
+    in_vpc = {} if name == "MigrationTriggerFunction" else {"AWSLambdaVPCAccessExecutionRole": "RunsInVpc"}
+    assert conditions == {**in_vpc, "AWSXRayDaemonWriteAccess": "Traces"}
+    (always,) = (each["Fn::Sub"] for each in _managed_policies(name) if "Fn::Sub" in each)
+    assert always.endswith("/AWSLambdaBasicExecutionRole")
 
 
 def _database_user(name: str) -> Any:
@@ -101,4 +140,4 @@ def test_every_kind_of_database_user_has_its_function() -> None:
 def test_events_and_opt_outs_need_nothing_but_the_database() -> None:
     for name in ("SesEventsFunction", "UnsubscribeFunction"):
         actions = {action for each in _policies(name) for action in _actions(each)}
-        assert actions == {"rds-db:connect", "secretsmanager:GetSecretValue"}
+        assert actions - NOT_CALLED.get(name, set()) == {"rds-db:connect", "secretsmanager:GetSecretValue"}

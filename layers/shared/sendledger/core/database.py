@@ -20,7 +20,7 @@ import pg8000
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from sendledger.core import postgres_values
+from sendledger.core import postgres_values, stored_secrets
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import DatabaseSettings
 
@@ -282,15 +282,8 @@ def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]]
 
 def read_secret(arn: str) -> dict[str, str]:
     """The `user` and `password` in a secret of Secrets Manager."""
-    found = json.loads(_secrets_client().get_secret_value(SecretId=arn)["SecretString"])
+    found = json.loads(stored_secrets.read_secret(arn))
     return {"user": found["username"], "password": found["password"]}
-
-
-@functools.cache
-def _secrets_client() -> Any:
-    import boto3
-
-    return boto3.client("secretsmanager")
 
 
 _TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from sendledger.core import stored_secrets
 from sendledger.core.errors import SettingsError
 from sendledger.core.signed_tokens import TokenKey, TokenKeys
 
@@ -53,8 +55,16 @@ def _issuer(value: str) -> str:
 
 
 def _token_keys(value: Any) -> TokenKeys:
+    text = str(value)
+    if text.startswith("arn:"):
+        try:
+            text = _stored_keys(text)
+        except Exception as error:
+            # Whatever it is, the function cannot start; the type says enough, and the text may hold too much.
+            reason = getattr(error, "response", {}).get("Error", {}).get("Code") or type(error).__name__
+            raise ValueError(f"cannot be read from Secrets Manager ({reason})") from None
     keys = []
-    for part in str(value).split(","):
+    for part in text.split(","):
         id_, _, secret = part.strip().partition(":")
         try:
             decoded = base64.b64decode(secret, validate=True)
@@ -70,6 +80,12 @@ def _token_keys(value: Any) -> TokenKeys:
     if len({key.id for key in keys}) < len(keys):
         raise ValueError("has the same id twice")
     return TokenKeys(keys)
+
+
+@functools.cache
+def _stored_keys(arn: str) -> str:
+    """Read once: a function asks for its settings more than once. Other keys come with a new execution environment."""
+    return stored_secrets.read_secret(arn)
 
 
 def _test_recipients(value: Any) -> tuple[str, ...]:
@@ -152,7 +168,8 @@ class MailSettings(_Settings):
 
     # Where unsubscribe links lead: the address under which recipients reach /u/….
     public_url: PublicUrl | None = None
-    # The first signs links and reply addresses; each one verifies what it has signed, so that old links go on working.
+    # Themselves, or the ARN of a secret that holds them. The first signs links and reply addresses; each one verifies
+    # what it has signed, so that old links go on working.
     unsubscribe_keys: Keys | None = Field(None, repr=False)
     # Of the sender, for the footer.
     postal_address: PostalAddress | None = None
