@@ -61,7 +61,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self.process: subprocess.Popen[bytes]
-        self._folder = folder
+        self.folder = folder
         self._log = folder.with_suffix(".log")
         self._changing = threading.Lock()
         self._stopping = threading.Event()
@@ -100,7 +100,7 @@ class Postgres:
             said_before = self._log.stat().st_size
             arguments = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._runtime}"]
             with self._log.open("ab") as log, _signals_wait():
-                self.process = subprocess.Popen(**self._program("postgres", self._folder, *arguments), stdout=log)
+                self.process = subprocess.Popen(**self._program("postgres", self.folder, *arguments), stdout=log)
             if self._becomes_ready(deadline):
                 return
             self._end(signal.SIGQUIT)
@@ -149,10 +149,10 @@ class Postgres:
                 raise
             programs = self._copy(programs)
             version = self._version(programs)
-        known = self._folder / "PG_VERSION"
+        known = self.folder / "PG_VERSION"
         if known.exists() and int(known.read_text()) != version:
             raise PostgresError(
-                f"The data in {self._folder} are of PostgreSQL {known.read_text().strip()}, and these programs are "
+                f"The data in {self.folder} are of PostgreSQL {known.read_text().strip()}, and these programs are "
                 f"version {version}. Set POSTGRES_BIN to the programs of that version, or move the data away."
             )
         self._version_number = version
@@ -186,7 +186,7 @@ class Postgres:
 
     def _create(self) -> None:
         """Make the data folder, under its name only when it is complete."""
-        new = self._folder.with_suffix(".new")
+        new = self.folder.with_suffix(".new")
         if new.exists():
             shutil.rmtree(new)
         new.mkdir(mode=0o700)
@@ -202,7 +202,7 @@ class Postgres:
             done = subprocess.run(**self._program("initdb", new, *arguments), stdout=log, check=False)
         if done.returncode != 0:
             raise self._failure(said_before)
-        new.rename(self._folder)
+        new.rename(self.folder)
 
     def _program(self, name: str, data: Path, *arguments: str) -> dict[str, Any]:
         """How to run one of the programs on a data folder, as arguments for `subprocess`."""
@@ -219,7 +219,7 @@ class Postgres:
     def _becomes_ready(self, deadline: float) -> bool:
         while self.process.poll() is None and not self._stopping.is_set() and time.monotonic() < deadline:
             # https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h
-            lines = _read_lines(self._folder / "postmaster.pid")
+            lines = _read_lines(self.folder / "postmaster.pid")
             if len(lines) >= 8 and lines[0] == str(self.process.pid) and lines[7].strip() == "ready":
                 return True
             time.sleep(_POLL_SECONDS)

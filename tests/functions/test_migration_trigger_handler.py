@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -184,7 +183,7 @@ def on_rds(postgres: Postgres, empty_database: str, monkeypatch: pytest.MonkeyPa
             f"ALTER DATABASE {empty_database} OWNER TO rds_admin",
         ):
             connection.execute(sa.text(statement))
-        hba = Path(str(connection.scalar(sa.text("SHOW hba_file"))))
+        hba = postgres.folder / "pg_hba.conf"
         before = hba.read_text()
         own = f"local {empty_database} sendledger trust\nlocal {empty_database} +sendledger reject\n"
         hba.write_text(own + before)

@@ -1,7 +1,7 @@
 """What `sam build` makes of the template: complete, small enough, and for Lambda's processor."""
 
 import re
-import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from local.rds_certificates import BUNDLE
@@ -33,8 +33,8 @@ def test_built_code_holds_neither_caches_nor_development_metadata(built_template
 
 def test_each_module_of_the_package_has_byte_code_for_the_python_that_runs_it(built_template: Template) -> None:
     package = _shared_layer(built_template) / "sendledger"
-    byte_code = {path.name.removesuffix(f".{sys.implementation.cache_tag}.pyc") for path in package.rglob("*.pyc")}
-    assert byte_code == {path.stem for path in package.glob("*.py")} != set()
+    modules = set(package.rglob("*.py"))
+    assert set(package.rglob("*.pyc")) == {Path(cache_from_source(path)) for path in modules} != set()
 
 
 def test_each_function_fits_with_its_layers(built_template: Template) -> None:
