@@ -2,7 +2,8 @@
 
 Sendledger grew out of LeadNexConnect and takes over its databases in place. Starting every database from the same
 tables means that there is one schema and one path to it. A database with tables must have exactly these, with these
-columns, types, defaults and constraints; tables besides them are none of our business.
+columns, types, defaults and constraints; tables besides them are none of our business. They are what LeadNexConnect's
+migrations 0000 to 0004 make; those of its later campaign overhaul are refused.
 """
 
 from collections.abc import Iterator
@@ -374,6 +375,19 @@ ALTER TABLE workflow_steps ADD CONSTRAINT workflow_steps_workflow_id_workflows_i
 REFERENCE = "sendledger_reference"
 """A schema with the expected tables, there for as long as it takes to compare the two."""
 
+NEWEST_SUPPORTED = "0004_deep_changeling"
+"""The last migration of LeadNexConnect whose databases are recognised."""
+
+OVERHAUL = "0001_campaign_system_overhaul"
+"""The migration that came after it. It has tables and columns of the same names as Sendledger's, of other types."""
+
+IS_OVERHAULED = """
+SELECT EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = to_regclass(:schema || '.scheduled_emails') AND attname = 'id'
+                 AND atttypid = 'uuid'::regtype)
+"""
+MOST_DIFFERENCES = 20
+
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p')"
 # What a table consists of, one line each, in words that a person understands when one of them is missing.
 PARTS = """
@@ -406,10 +420,18 @@ def upgrade() -> None:
     present = set(connection.scalars(sa.text(TABLES), {"schema": schema})) - {"alembic_version"}
     if not present:
         connection.exec_driver_sql(LEGACY_SCHEMA)
+    elif connection.scalar(sa.text(IS_OVERHAULED), {"schema": schema}):
+        raise CommandError(
+            "This database has been through LeadNexConnect's campaign overhaul: it has scheduled_emails of its own. "
+            "Nothing was changed.\n"
+            f"Sendledger takes over databases of LeadNexConnect's migrations 0000 to {NEWEST_SUPPORTED}.\n"
+            f"Take over a backup from before {OVERHAUL}; what was sent since then is not in it."
+        )
     elif differences := list(_differences(connection, schema, present)):
         raise CommandError(
             "This database is neither empty nor a LeadNexConnect database as Sendledger knows it. Nothing was changed. "
-            f"It has {len(present)} tables. Found:\n  " + "\n  ".join(differences[:50])
+            f"It has {len(present)} tables; supported are LeadNexConnect's migrations 0000 to {NEWEST_SUPPORTED}. "
+            "Found:\n  " + "\n  ".join(_first(differences))
         )
 
 
@@ -430,6 +452,11 @@ def _differences(connection: sa.Connection, schema: str, present: set[str]) -> I
     yield from (
         f"unknown, of a newer version or of a migration that did not end: {part}" for part in sorted(found - expected)
     )
+
+
+def _first(differences: list[str]) -> list[str]:
+    left = len(differences) - MOST_DIFFERENCES
+    return differences[:MOST_DIFFERENCES] + ([f"… and {left} more"] if left > 0 else [])
 
 
 def _parts(connection: sa.Connection, schema: str, tables: list[str], types: list[str]) -> set[str]:
