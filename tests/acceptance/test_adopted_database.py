@@ -260,7 +260,10 @@ def test_existing_installation_is_adopted_finishes_its_campaigns_and_can_be_take
     with legacy.connect() as connection:
         assert set(sa.inspect(connection).get_table_names()) == {*SCHEMA["tables"], "alembic_version"}
     restored = old_rows(legacy)
-    assert {name: len(rows) for name, rows in restored.items()} == {name: len(rows) for name, rows in sent_from.items()}
+    texts = ("email_templates", "workflows", "workflow_steps")  # of which copies were made
+    remaining = {name: len(before[name] if name in texts else rows) for name, rows in sent_from.items()}
+    assert {name: len(rows) for name, rows in restored.items()} == remaining
+    sent_from |= {name: before[name] for name in texts}
     differing = changed(before, restored)
     assert differing["campaigns"] <= named["campaigns"] - {"campaign_type", "workflow_id"}
     assert differing.keys() <= named.keys()

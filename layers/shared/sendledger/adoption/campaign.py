@@ -2,7 +2,7 @@
 
 In: the locked campaign; out: a report of what became of it. Either all of it is done or nothing: a campaign that is to
 send and cannot be taken over is left exactly as it is, and the report says what a person has to change. Reads and
-writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through adopt_templates and adopt_ledger.
+writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through templates.py and ledger.py.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class AdoptionRun:
     options: AdoptionOptions
     copies: Copies
     holders: dict[uuid.UUID, str] = field(default_factory=dict)
-    """Lead batch → name of the campaign that this run has given it to; a dry run does not find it in the table."""
+    """Lead batch → name of the campaign that this run has given it to; a dry run may have taken that back already."""
 
 
 def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> CampaignReport | None:

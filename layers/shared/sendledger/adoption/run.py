@@ -10,7 +10,7 @@ In: a database that was LeadNexConnect's and is migrated; out: a report. A campa
     lead generation     its columns; an active one stays active, because the old application generates the leads
 
 A campaign that cannot be taken over is left exactly as it is, and named with the reason. Reads and writes `campaigns`,
-`suppressions`, and more through adopt_one_campaign, adopt_templates and adopt_ledger.
+`suppressions`, and more through the other modules of this room.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import metadata
 
 LOCK_TIMEOUT = "10s"
-"""Whoever holds a campaign longer than this is left alone; the run ends and is started again."""
-
+"""How long to wait for a campaign that somebody else has locked. Then the run ends, and can be started again."""
 
 REFUSED_VALUE = ("22", "23")
 """SQLSTATE classes: the server cannot work with a value, or a constraint refuses it. Trying again changes nothing."""
@@ -162,15 +161,17 @@ def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequenc
 
 def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignReport | None:
     """Take over a campaign. One that the database does not take is named, and the next one has its turn."""
+    run, holders = transactions.run, dict(transactions.run.holders)
     try:
         with transactions.begin() as connection:
             campaign = get_campaign(connection, campaign_id, lock=True)
-            return adopt_campaign(connection, transactions.run, campaign)
+            return adopt_campaign(connection, run, campaign)
     except NotFound:
         return None  # deleted meanwhile
     except sa.exc.DBAPIError as error:
         if not database.sqlstate(error).startswith(REFUSED_VALUE):
             raise
+        run.holders = holders  # it has let go of its lead batches
         refused = CampaignReport(str(campaign_id), campaign["name"], campaign["status"], campaign["status"])
         refused.problems.append(f"left as it is: the database refuses it: {database.server_message(error)}")
         return refused
