@@ -78,7 +78,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
     elif method == "POST":
         answer = _post(event, headers, email, language)
     else:
-        answer = _answer(200, pages.ask(language))
+        answer = _answer(200, pages.ask(language, _settings().sender_from_address, can_undo=_is_opted_out(email)))
     if method == "HEAD":
         answer["body"] = ""
     logger.info(
@@ -91,6 +91,16 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
         },
     )
     return answer
+
+
+def _is_opted_out(email: EmailReference) -> bool:
+    """False where the database does not answer: the page to opt out is there all the same."""
+    try:
+        with _engine().connect() as connection:
+            return unsubscribe.is_opted_out(connection, email)
+    except sa.exc.SQLAlchemyError:
+        logger.exception("The page is shown without undo", extra={"scheduled_email_id": email.scheduled_email_id})
+        return False
 
 
 def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> Answer:

@@ -13,6 +13,7 @@ from html import escape
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "ask_title": "Unsubscribe",
+        "sender": "These emails are from",
         "ask": "Which emails do you no longer want to get?",
         "everything": "All emails from this sender",
         "campaign": "Only the emails of this series",
@@ -33,6 +34,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     },
     "de": {
         "ask_title": "Abmelden",
+        "sender": "Diese E-Mails sind von",
         "ask": "Welche E-Mails möchten Sie nicht mehr erhalten?",
         "everything": "Alle E-Mails dieses Absenders",
         "campaign": "Nur die E-Mails dieser Reihe",
@@ -53,6 +55,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     },
     "fr": {
         "ask_title": "Se désabonner",
+        "sender": "Ces e-mails viennent de",
         "ask": "Quels e-mails ne souhaitez-vous plus recevoir\u00a0?",
         "everything": "Tous les e-mails de cet expéditeur",
         "campaign": "Seulement les e-mails de cette série",
@@ -80,6 +83,7 @@ body{font:1.0625rem/1.5 system-ui,sans-serif;max-width:34rem;margin:0 auto;paddi
 h1{font-size:1.5rem;line-height:1.25}
 fieldset{border:0;margin:0;padding:0}
 legend{padding:0}
+strong{overflow-wrap:anywhere}
 label{display:block;padding:.625rem 0}
 input{width:1.125rem;height:1.125rem;margin:0 .5rem 0 0;vertical-align:-.125rem}
 button{font:inherit;padding:.625rem 1.25rem;margin:1rem 0;border:2px solid;border-radius:.375rem;cursor:pointer}
@@ -124,19 +128,20 @@ def language_for(accept_language: str) -> str:
     return max(wanted, key=lambda each: each[0])[1] if wanted else DEFAULT_LANGUAGE
 
 
-def ask(language: str) -> str:
-    """The choice, a button to confirm it, and the way back for somebody who opted out by mistake."""
+def ask(language: str, sender: str, *, can_undo: bool) -> str:
+    """Whose emails these are, the choice with a button to confirm it, and undo where there is something to undo."""
     text = TEXTS[language]
     choices = "".join(
         f'<label><input type="radio" name="scope" value="{scope}"{" checked" if scope == "everything" else ""}>'
         f"{escape(text[scope])}</label>"
         for scope in ("everything", "campaign")
     )
-    form = (
+    content = (
+        f"<p>{escape(text['sender'])} <strong>{escape(sender)}</strong></p>"
         f'<form method="post"><fieldset><legend>{escape(text["ask"])}</legend>{choices}</fieldset>'
         f'<button class="main" name="action" value="unsubscribe">{escape(text["confirm"])}</button></form>'
     )
-    return _page(language, "ask_title", form + _undo_form(language))
+    return _page(language, "ask_title", content + (_undo_form(language) if can_undo else ""))
 
 
 def done(language: str, scope: str) -> str:

@@ -129,6 +129,22 @@ def test_undo_lets_the_address_get_mail_again(engine: sa.Engine, campaign_id: uu
     assert campaign_row(engine, campaign_id)["emails_unsubscribed_count"] == 1
 
 
+def test_page_names_who_sent_the_mail(link: str) -> None:
+    assert (
+        "These emails are from <strong>Nora Lind &lt;nora@harbour-booking.example&gt;</strong>" in httpx.get(link).text
+    )
+
+
+def test_undo_is_offered_while_there_is_something_to_undo(campaign_id: uuid.UUID, link: str) -> None:
+    offer = '<button name="action" value="undo">'
+    assert offer not in httpx.get(link).text
+    for asked in (ONE_CLICK, {"action": "unsubscribe", "scope": "campaign"}):
+        assert offer in httpx.post(link, data=asked).text
+        assert offer in httpx.get(link).text
+        assert offer not in httpx.post(link, data={"action": "undo"}).text
+        assert offer not in httpx.get(link).text
+
+
 @pytest.mark.parametrize("reason", ["bounce", "complaint", "manual"])
 def test_undo_does_not_lift_what_was_suppressed_for_another_reason(
     engine: sa.Engine, campaign_id: uuid.UUID, link: str, reason: str

@@ -270,6 +270,7 @@ class UnsubscribeSettings(_Settings):
     """What the public Lambda needs besides the database."""
 
     unsubscribe_keys: Keys = Field(repr=False)
+    sender_from_address: Mailbox
 
 
 class ReplySettings(MailSettings):

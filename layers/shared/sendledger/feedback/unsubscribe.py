@@ -63,6 +63,12 @@ def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, meth
     return changed is not None
 
 
+def is_opted_out(connection: sa.Connection, email: EmailReference) -> bool:
+    """Whether there is something that `undo` would take back."""
+    _limit_to(connection, email.lead_id)
+    return bool(connection.scalar(sa.select(sa.exists().where(_of_this_email_in_force(email)))))
+
+
 def undo(connection: sa.Connection, email: EmailReference) -> bool:
     """Take back opting out of this email's campaign and of everything; returns whether there was anything to take back.
 
@@ -72,11 +78,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
     _limit_to(connection, email.lead_id)
     undone = connection.scalars(
         sa.update(unsubscribes)
-        .where(
-            unsubscribes.c.lead_id == email.lead_id,
-            unsubscribes.c.undone_at.is_(None),
-            (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == "everything"),
-        )
+        .where(_of_this_email_in_force(email))
         .values(undone_at=sa.func.now())
         .returning(unsubscribes.c.campaign_id)
     ).all()
@@ -105,6 +107,14 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         detail = {"campaign_id": str(email.campaign_id)}
         audit_log.record(connection, RECIPIENT, "lead.unsubscribe_undo", "lead", email.lead_id, detail)
     return bool(undone or removed)
+
+
+def _of_this_email_in_force(email: EmailReference) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        unsubscribes.c.lead_id == email.lead_id,
+        unsubscribes.c.undone_at.is_(None),
+        (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == "everything"),
+    )
 
 
 def _limit_to(connection: sa.Connection, lead_id: uuid.UUID) -> None:
