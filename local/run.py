@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from local.api_client import ApiClient, ApiError
+from local.campaigns_of_emails import CampaignsOfEmails
 from local.cloudformation import TemplateError
 from local.demo import after_demo, load_demo
 from local.event_queue import EventQueue
@@ -146,7 +147,9 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     ses_url, inbox = options.ses_url, "your SES endpoint has none"
     ses_events = EventQueue()
     if ses_url is None:
-        ses_url = inbox = _simulator(folder / "inbox.jsonl", options.port + 1, ses_events, resources)
+        simulator = _simulator(folder / "inbox.jsonl", options.port + 1, ses_events, resources)
+        simulator.inbox.describe = CampaignsOfEmails(database_url)
+        ses_url = inbox = simulator.url
     log: IO[bytes] = sys.stderr.buffer
     if not options.verbose:
         log = resources.enter_context((folder / "functions.log").open("ab"))
@@ -249,12 +252,12 @@ def _check_database(url: str) -> None:
         engine.dispose()
 
 
-def _simulator(ledger: Path, port: int, events: EventQueue, resources: contextlib.ExitStack) -> str:
-    """The URL of a running SES simulator, on the port next to the API's where that is free."""
+def _simulator(ledger: Path, port: int, events: EventQueue, resources: contextlib.ExitStack) -> SesSimulator:
+    """A running SES simulator, on the port next to the API's where that is free."""
     try:
-        return resources.enter_context(SesSimulator(ledger_path=ledger, port=port, event_sink=events.put)).url
+        return resources.enter_context(SesSimulator(ledger_path=ledger, port=port, event_sink=events.put))
     except SimulatorPortTakenError:
-        return resources.enter_context(SesSimulator(ledger_path=ledger, event_sink=events.put)).url
+        return resources.enter_context(SesSimulator(ledger_path=ledger, event_sink=events.put))
 
 
 def _is_local(url: str) -> bool:

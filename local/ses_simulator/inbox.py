@@ -4,6 +4,8 @@ Everything that a sender wrote is escaped. A message's HTML is shown in a sandbo
 resource from the net; its links open in a new tab, so that an unsubscribe link can be tried.
 """
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -30,8 +32,13 @@ _SECURITY_HEADERS = (
 )
 
 
+Describe = Callable[[Sequence[AcceptedEmail]], Mapping[str, str]]
+"""What the sender knows of some emails, by message id: their campaign and step."""
+
+
 class Inbox:
     def __init__(self, ledger: Ledger) -> None:
+        self.describe: Describe = lambda emails: {}
         self._ledger = ledger
         self._style = Path(__file__).with_name("inbox.css").read_bytes()
 
@@ -44,7 +51,7 @@ class Inbox:
         if path == "/inbox.css":
             return Answer(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
         if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
-            return _page(email.subject or "(no subject)", _message(email))
+            return _page(email.subject or "(no subject)", _message(email, self.describe([email])))
         return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
 
     def _list(self, request: Request) -> Answer:
@@ -53,26 +60,29 @@ class Inbox:
         page = max(int(given_page), 1) if given_page.isdecimal() and len(given_page) < 10 else 1
         first = (page - 1) * PAGE_SIZE
         found = list(islice(self._ledger.newest_first(recipient), first, first + PAGE_SIZE + 1))
-        table = _table(found[:PAGE_SIZE], recipient, len(self._ledger))
+        shown = found[:PAGE_SIZE]
+        table = _table(shown, self.describe(shown), recipient, len(self._ledger))
         return _page("Inbox", table + _pages(page, len(found), recipient), search=recipient)
 
 
-def _table(emails: list[AcceptedEmail], recipient: str, total: int) -> str:
+def _table(emails: list[AcceptedEmail], known: Mapping[str, str], recipient: str, total: int) -> str:
     if not emails:
         nothing = f"No message to “{escape(recipient)}”." if recipient else "No message yet."
         return f'<p class="soft">{nothing}</p>'
     messages = f"{total:,} message{'' if total == 1 else 's'}"
     caption = f"Newest messages to “{escape(recipient)}”" if recipient else f"{messages} accepted, newest first"
     rows = "".join(
-        f'<tr><td class="when">{_time(email.accepted_at)}</td><td>{_readable(", ".join(email.destination))}</td>'
+        f'<tr><td class="when">{_time(email.accepted_at)}</td>'
+        f'<td class="to">{_readable(", ".join(email.destination))}</td>'
         f'<td><a href="/messages/{quote(email.message_id)}">{_readable(email.subject) or "(no subject)"}</a></td>'
+        f'<td class="soft">{_breakable(known.get(email.message_id, ""))}</td>'
         f'<td class="sender soft">{_readable(email.from_address)}</td></tr>'
         for email in emails
     )
     return (
-        f'<table><caption>{caption}</caption><thead><tr><th scope="col">Accepted (UTC)</th><th scope="col">To</th>'
-        '<th scope="col">Subject</th><th scope="col" class="sender">From</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table>"
+        f'<table class="list"><caption>{caption}</caption><thead><tr><th scope="col">Accepted (UTC)</th>'
+        '<th scope="col">To</th><th scope="col">Subject</th><th scope="col">Campaign</th>'
+        f'<th scope="col" class="sender">From</th></tr></thead><tbody>{rows}</tbody></table>'
     )
 
 
@@ -86,8 +96,9 @@ def _pages(page: int, found: int, recipient: str) -> str:
     return f'<nav class="pages" aria-label="Pages">{"".join(links)}</nav>' if links else ""
 
 
-def _message(email: AcceptedEmail) -> str:
+def _message(email: AcceptedEmail, known: Mapping[str, str]) -> str:
     facts = [
+        ("Campaign", known.get(email.message_id, "")),
         ("From", email.from_address),
         ("To", ", ".join(email.to)),
         ("Cc", ", ".join(email.cc)),
@@ -127,9 +138,14 @@ def _facts(facts: list[tuple[str, str]]) -> str:
 def _readable(header: str) -> str:
     """A header's value for the page, escaped, with its encoded-words decoded where that is possible."""
     try:
-        return escape(str(make_header(decode_header(header))))
+        return _breakable(str(make_header(decode_header(header))))
     except (HeaderParseError, LookupError, UnicodeError):
-        return escape(header)
+        return _breakable(header)
+
+
+def _breakable(text: str) -> str:
+    """The text, escaped; a long address in it may be broken where its parts meet, and nowhere else."""
+    return re.sub(r"(?<=\w)(?=[@.])(?=\S)", "<wbr>", escape(text))
 
 
 def _time(at: datetime) -> str:

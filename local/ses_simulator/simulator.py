@@ -30,8 +30,8 @@ class SesSimulator:
     `rate` is MaxSendRate (None or 0: unlimited), `daily_quota` is Max24HourSend (-1: unlimited); both count recipients.
     Without `ledger_path` the ledger is gone when the simulator stops. `event_sink` gets every published event as
     EventBridge JSON, in order, from another thread; `on_auto_reply` likewise every email to
-    ooto@simulator.amazonses.com. `account` can be changed while it runs. Raises LedgerInUseError; `start` raises
-    PortTakenError.
+    ooto@simulator.amazonses.com. `account` and `inbox.describe` can be changed while it runs. Raises
+    LedgerInUseError; `start` raises PortTakenError.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SesSimulator:
             ses_api=self._api,
             clear=self._clear,
         )
-        self._inbox = Inbox(self.ledger)
+        self.inbox = Inbox(self.ledger)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event
@@ -163,4 +163,4 @@ class SesSimulator:
             return self._api.handle(request)
         if request.target.startswith(PREFIX):
             return self._control.handle(request)
-        return self._inbox.handle(request)
+        return self.inbox.handle(request)

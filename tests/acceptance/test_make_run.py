@@ -115,6 +115,8 @@ def test_the_demo_goes_on_after_ctrl_c_in_its_middle_and_completes(
     second.wait_for(f"step 2: {later}; step 3: {LATER.format(status='pending')}")
     pass_time(engine, timedelta(minutes=1))
     second.wait_for(f"completed; step 1: {LEADS} sent; step 2: {later}; step 3: {later}")
+    inbox = httpx.get(next(line for line in second.printed if "Inbox" in line).split()[-1]).text
+    assert '">Online booking for independent practices, step 3</td>' in inbox.replace("<wbr>", "")
     (campaign,) = second.get("/v1/campaigns", "sl_fixed")["items"]
     assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 3 * LEADS - 2)
     second.stop(signal.SIGTERM)
