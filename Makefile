@@ -8,7 +8,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 SAM_BIN := .venv-sam/bin
-CODE := functions layers/shared migrations local bench testbed tests
+CODE := functions layers/shared migrations local deployment bench testbed tests
 
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
@@ -27,12 +27,10 @@ LAMBDA_PYTHON_TESTS := tests $(if $(CI),$(foreach folder,acceptance faults funct
 export SAM_CLI_TELEMETRY := 0
 # Where the SAM CLI remembers things; a home folder may be read-only.
 export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
-# sam validate wants to be told a region. It calls none.
-export AWS_DEFAULT_REGION ?= us-east-1
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-code check-template check-openapi check-lambda-python migrate \
-	migrate-existing-campaigns api-key bench soak build rds-certificates openapi lock clean
+	migrate-existing-campaigns api-key bench soak build deploy deploy-check rds-certificates openapi lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
@@ -56,9 +54,9 @@ check-code: $(VENV)/installed
 # checkov cannot read the short template, so it gets what a deployment makes of it.
 EXPANDED := .aws-sam/expanded.json
 check-template: .venv-sam/installed .venv-checkov/installed
-	$(SAM_BIN)/sam validate --lint
+	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/sam validate --lint # wants to be told a region, and calls none
 	@mkdir -p $(dir $(EXPANDED))
-	$(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
+	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
 	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
 
 check-openapi: $(VENV)/installed
@@ -88,6 +86,12 @@ soak: $(VENV)/installed ## Kill senders at random for minutes and report duplica
 build: .venv-sam/installed ## Build what sam deploy uploads (needs Python 3.13)
 	@test -n "$(LAMBDA_PYTHON)" || { echo "Python 3.13, which Lambda runs, was not found on the PATH or in pyenv." >&2; exit 1; }
 	PATH="$(dir $(LAMBDA_PYTHON)):$$PATH" $(SAM_BIN)/sam build $(ARGS)
+
+deploy: $(VENV)/installed .venv-sam/installed ## Deploy to AWS: asks, checks, deploys, makes the first key; ARGS='--stage dev'
+	@$(BIN)/python -m deployment $(ARGS)
+
+deploy-check: $(VENV)/installed ## Check all that a deployment needs, and change nothing; ARGS=network for one check
+	@$(BIN)/python -m deployment check $(ARGS)
 
 rds-certificates: $(VENV)/installed ## Fetch Amazon's certificate authorities for RDS anew; ARGS=--check only compares
 	@$(BIN)/python -m local.rds_certificates $(ARGS)

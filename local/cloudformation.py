@@ -101,6 +101,7 @@ class Values:
             "Fn::Join": self._join,
             "Fn::If": self._if,
             "Fn::Equals": lambda pair, where: self._text(pair[0], where) == self._text(pair[1], where),
+            "Fn::Contains": lambda pair, where: self._text(pair[1], where) in self.resolve(pair[0], where),
             "Fn::Not": lambda each, where: not self.resolve(each[0], where),
             "Fn::And": lambda each, where: all(self.resolve(one, where) for one in each),
             "Fn::Or": lambda each, where: any(self.resolve(one, where) for one in each),

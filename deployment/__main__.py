@@ -1,0 +1,98 @@
+"""`make deploy` and `make deploy-check`: `python -m deployment [check] [--stage prod] [name of a check …]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from deployment import checks, deploy, parameters
+from deployment.aws import Aws
+from deployment.parameters import REGION, Ask, ParametersError, Template
+
+SIGNS = {"ok": "  ok   ", "warning": "  !    ", "error": "  WRONG"}
+
+
+def main(arguments: Sequence[str] | None = None, ask: Ask | None = None, run: deploy.Run = deploy.run) -> int:
+    parser = argparse.ArgumentParser(prog="make deploy", description=__doc__)
+    parser.add_argument("action", nargs="?", choices=["deploy", "check"], default="deploy")
+    parser.add_argument("checks", nargs="*", metavar="check", help=f"only these: {', '.join(checks.CHECKS)}")
+    parser.add_argument("--stage", default="prod", choices=["dev", "prod"], help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.checks) - set(checks.CHECKS):
+        parser.error(f"there is no check {', '.join(sorted(unknown))}; there are {', '.join(checks.CHECKS)}")
+    try:
+        if options.action == "check":
+            return _check(options.stage, options.checks)
+        return _deploy(options.stage, ask or _ask, run)
+    except (ParametersError, deploy.DeploymentFailed) as error:
+        print(error, file=sys.stderr)
+    except (BotoCoreError, ClientError) as error:
+        print(f"AWS: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+    return 1
+
+
+def _ask(question: str, proposed: str | None) -> str:
+    return input(f"{question} [{proposed}]: " if proposed else f"{question}: ").strip() or proposed or ""
+
+
+def _check(stage: str, names: Sequence[str]) -> int:
+    path = parameters.file_of(stage)
+    given = parameters.read(path)
+    region = given.get(REGION) or boto3.Session().region_name
+    if region is None:
+        raise ParametersError(f"No region: write {REGION}: us-east-1 into {path.name}, or set AWS_DEFAULT_REGION.")
+    return 0 if _passed(_aws(stage, region), given, Template(), names or list(checks.CHECKS)) else 1
+
+
+def _aws(stage: str, region: str) -> Aws:
+    return Aws(region, f"sendledger-{stage}")
+
+
+def _passed(aws: Aws, given: dict[str, str], template: Template, names: Sequence[str]) -> bool:
+    passed = True
+    for name in names:
+        for finding in checks.findings(name, aws, given, template):
+            print(f"{SIGNS[finding.level]} {finding.text}")
+            passed = passed and finding.level != "error"
+    return passed
+
+
+def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
+    template, path = Template(), parameters.file_of(stage)
+    given = parameters.complete(parameters.read(path), stage, boto3.Session().region_name, template, ask)
+    aws = _aws(stage, given[REGION])
+    if template.value(given, "Network") == "create" and not given.get("AvailabilityZones") and aws.stack() is None:
+        zones = checks.zones_with_endpoints(aws, given, template)
+        if len(zones) > 1:
+            given["AvailabilityZones"] = ",".join(zones[:2])
+    parameters.write(path, given)
+    print(f"The parameters are in {path.name}. Keep it where you keep secrets.\n")
+    if not _passed(aws, given, template, list(checks.CHECKS)):
+        print("\nNothing was deployed.")
+        return 1
+    is_first = not aws.is_complete()
+    records = deploy.prepare(aws, given, template)
+    wanted = "\n  ".join(["\nThe DNS needs these records:", *records])
+    print(wanted)
+    deploy.deploy_stack(aws, stage, run)
+    deploy.finish(aws, given, template)
+    outputs = aws.outputs()
+    if is_first:
+        print(f"\nThe first API key, shown this once:  {deploy.make_first_key(aws)}")
+    print(
+        f"\nAPI and its console   {outputs['ApiUrl']}/v1/docs (any user name, the key as the password)\n"
+        f"Unsubscribe page      {outputs['UnsubscribeUrl']}\n"
+        f"Dashboard             {outputs['DashboardUrl']}\n"
+        f"{wanted}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The deployment itself: what has to be there before, `sam deploy`, and what is done once afterwards.
+
+Every step can be done again. What goes wrong on the way is told with what to do next.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from deployment.aws import Aws, code_of
+from deployment.checks import RDS_ROLE
+from deployment.dns_records import dkim_records, other_records
+from deployment.parameters import ROOT, Template
+
+STACK_POLICY = {
+    "Statement": [
+        {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"},
+        {
+            "Effect": "Deny",
+            "Action": ["Update:Replace", "Update:Delete"],
+            "Principal": "*",
+            "Resource": "LogicalResourceId/DatabaseInstance",
+        },
+    ]
+}
+"""So that no deployment, by whatever tool, puts a new, empty database in the place of the one that is there."""
+
+Run = Callable[[Sequence[str]], None]
+
+
+class DeploymentFailed(Exception):
+    """A step has failed; the message says what to do."""
+
+
+def run(command: Sequence[str]) -> None:
+    """Run a program of this project and show what it says.
+
+    Raises:
+        DeploymentFailed
+    """
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:  # noqa: S603 (our own commands)
+        raise DeploymentFailed(f"{' '.join(command[:3])} has failed, see above.")
+
+
+def prepare(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]:
+    """Make what CloudFormation does not: the SES identity and RDS's role; returns the DNS records that are wanted."""
+    name, ses = given["SesIdentity"], aws.client("sesv2")
+    try:
+        ses.create_email_identity(EmailIdentity=name)
+    except ClientError as error:
+        if code_of(error) != "AlreadyExistsException":
+            raise
+    identity = ses.get_email_identity(EmailIdentity=name)
+    if template.value(given, "Database") == "create":
+        _make_rds_role(aws)
+    domain = name.rpartition("@")[2]
+    return [*dkim_records(domain, identity), *other_records(domain, aws.region, given.get("ReplyDomain", ""))]
+
+
+def _make_rds_role(aws: Aws) -> None:
+    """https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAM.ServiceLinkedRoles.html"""
+    iam = aws.client("iam")
+    try:
+        iam.get_role(RoleName=RDS_ROLE)
+    except ClientError as error:
+        if code_of(error) != "NoSuchEntity":
+            raise
+        iam.create_service_linked_role(AWSServiceName="rds.amazonaws.com")
+
+
+def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
+    """Build and deploy. What a first deployment has made stays when it fails, so that it can be looked at and mended.
+
+    Raises:
+        DeploymentFailed
+    """
+    run_command(["make", "build"])
+    first = [] if aws.is_complete() else ["--disable-rollback"]
+    sam = str(Path(".venv-sam") / "bin" / "sam")
+    try:
+        run_command([sam, "deploy", "--config-env", stage, "--region", aws.region, *first])
+    except DeploymentFailed as error:
+        raise DeploymentFailed(f"{error}\n{_reasons(aws)}") from error
+
+
+def _reasons(aws: Aws) -> str:
+    """What CloudFormation says of a failure, the first one first."""
+    try:
+        events: list[Mapping[str, Any]] = aws.client("cloudformation").describe_stack_events(StackName=aws.stack_name)[
+            "StackEvents"
+        ]
+    except ClientError:
+        return "CloudFormation knows nothing of it: it had not begun."
+    failed = [
+        f"  {each['LogicalResourceId']}: {each['ResourceStatusReason']}"
+        for each in reversed(events)
+        if each["ResourceStatus"].endswith("FAILED")
+        and "cancelled" not in each.get("ResourceStatusReason", "cancelled")
+    ]
+    return "\n".join(
+        [
+            *dict.fromkeys(failed),
+            "Mend that and run make deploy again: what is there already is kept.",
+            "docs/operations/deploy.md says what to do after which failure.",
+        ]
+    )
+
+
+def finish(aws: Aws, given: Mapping[str, str], template: Template) -> None:
+    """What the template cannot say: the stack's policy, which keeps its database, and how long RDS keeps its log."""
+    policy = json.dumps(STACK_POLICY)
+    aws.client("cloudformation").set_stack_policy(StackName=aws.stack_name, StackPolicyBody=policy)
+    if template.value(given, "Database") != "create":
+        return
+    resource = aws.client("cloudformation").describe_stack_resource(
+        StackName=aws.stack_name, LogicalResourceId="DatabaseInstance"
+    )
+    instance = resource["StackResourceDetail"]["PhysicalResourceId"]
+    days = int(template.value(given, "LogRetentionDays"))
+    logs = aws.client("logs")
+    for kind in ("postgresql", "upgrade"):
+        group = f"/aws/rds/instance/{instance}/{kind}"
+        try:
+            logs.create_log_group(logGroupName=group)
+        except ClientError as error:
+            if code_of(error) != "ResourceAlreadyExistsException":
+                raise
+        logs.put_retention_policy(logGroupName=group, retentionInDays=days)
+
+
+def make_first_key(aws: Aws) -> str:
+    """The key of the first person; it is shown once and stored nowhere.
+
+    Raises:
+        DeploymentFailed
+    """
+    event = {"action": "create_api_key", "name": "first key", "role": "admin"}
+    answer = aws.client("lambda").invoke(FunctionName=aws.outputs()["MigrateFunctionName"], Payload=json.dumps(event))
+    made = json.loads(answer["Payload"].read())
+    if "FunctionError" in answer:
+        raise DeploymentFailed(f"The first key was not made: {made.get('errorType')}: {made.get('errorMessage')}")
+    return str(made["key"])

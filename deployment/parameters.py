@@ -1,0 +1,156 @@
+"""The file of a stage's parameters, `prod.parameters.yaml`: read, completed by questions, checked, and written.
+
+What it may hold is what template.yaml says of its parameters, and `Region`, which `sam deploy` passes over.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from local.cloudformation import TemplateError, Values, load
+
+ROOT = Path(__file__).parents[1]
+REGION = "Region"
+
+Ask = Callable[[str, str | None], str]
+"""Puts a question to a person, with the answer that Enter gives; raises EOFError where there is nobody."""
+
+
+class ParametersError(Exception):
+    """The file cannot be read, or something is missing in it that nobody is there to be asked for."""
+
+
+def file_of(stage: str) -> Path:
+    return ROOT / f"{stage}.parameters.yaml"
+
+
+def read(path: Path) -> dict[str, str]:
+    """What the file says, as CloudFormation takes it; empty where there is no file.
+
+    Raises:
+        ParametersError
+    """
+    try:
+        found = yaml.safe_load(path.read_text()) if path.exists() else {}
+    except yaml.YAMLError as error:
+        raise ParametersError(f"{path.name} is not YAML: {error}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ParametersError(f"{path.name} must have one line for each parameter, such as DeploymentId: acme-prod.")
+    values = {}
+    for name, value in found.items():
+        if not isinstance(value, str | int | float):
+            raise ParametersError(f"{name} in {path.name} must be a text or a number; put lists as a,b in one text.")
+        values[str(name)] = str(value).lower() if isinstance(value, bool) else str(value)
+    return values
+
+
+def write(path: Path, values: Mapping[str, str]) -> None:
+    """For its owner's eyes only: it holds a secret. A crash leaves the file before."""
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000))
+    new.replace(path)
+
+
+class Template:
+    """What template.yaml says of its parameters."""
+
+    def __init__(self, path: Path = ROOT / "template.yaml") -> None:
+        self.document = load(path)
+        self.parameters: dict[str, Any] = self.document["Parameters"]
+
+    def value(self, given: Mapping[str, str], name: str) -> str:
+        """The value of a parameter, given or by default; empty where it has neither."""
+        return given.get(name, str(self.parameters[name].get("Default", "")))
+
+    def problems(self, given: Mapping[str, str], deployed: Mapping[str, str]) -> list[str]:
+        """Everything that CloudFormation would refuse; `deployed` are the values that a stack has, and keeps."""
+        found = [
+            f"{name} is not a parameter of this version." for name in given if name not in {*self.parameters, REGION}
+        ]
+        for name, declared in self.parameters.items():
+            if name in given:
+                problem = self.problem(name, given[name])
+                found += [problem] if problem else []
+            elif "Default" not in declared and name not in deployed:
+                found.append(f"{name} is missing: {declared['Description']}")
+        return found or self._broken_rules({**deployed, **given})
+
+    def problem(self, name: str, value: str) -> str | None:
+        """What is wrong with one value, and what would be right."""
+        declared = self.parameters[name]
+        right = declared.get("ConstraintDescription")
+        allowed = [str(each) for each in declared.get("AllowedValues", [])]
+        if allowed and value not in allowed:
+            return f"{name} is {value!r}; it must be one of {', '.join(allowed)}."
+        parts = value.split(",") if declared["Type"] == "CommaDelimitedList" else [value]
+        pattern = declared.get("AllowedPattern")
+        if pattern and not all(re.fullmatch(pattern, part) for part in parts):
+            return f"{name} must be {right}."
+        least, most = declared.get("MinLength", 0), declared.get("MaxLength", 4096)
+        if not least <= len(value) <= most:
+            return f"{name} must have {least} to {most} characters."
+        if declared["Type"] == "Number":
+            lowest, highest = declared.get("MinValue", float("-inf")), declared.get("MaxValue", float("inf"))
+            if not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value) or not lowest <= float(value) <= highest:
+                return f"{name} is {value!r}; it must be a number from {lowest} to {highest}."
+        return None
+
+    def _broken_rules(self, given: Mapping[str, str]) -> list[str]:
+        values = Values(self.document, given, "us-east-1", {}, {}, {})
+        found: list[str] = []
+        try:
+            for rule in self.document["Rules"].values():
+                if values.resolve(rule["RuleCondition"], "Rules"):
+                    broken = [each for each in rule["Assertions"] if not values.resolve(each["Assert"], "Rules")]
+                    found += [each["AssertDescription"] for each in broken]
+        except TemplateError as error:
+            raise ParametersError(str(error)) from error
+        return found
+
+
+def complete(given: Mapping[str, str], stage: str, region: str | None, template: Template, ask: Ask) -> dict[str, str]:
+    """The parameters with what a first deployment needs besides; what the file has is asked for no more.
+
+    Raises:
+        ParametersError: something is missing, and nobody answers.
+    """
+    values = dict(given)
+
+    def want(name: str, question: str, proposed: str | None = None) -> None:
+        while name not in values:
+            try:
+                answer = ask(question, proposed)
+            except EOFError:
+                raise ParametersError(f"{name} is missing in {file_of(stage).name}.") from None
+            problem = template.problem(name, answer) if name in template.parameters else None
+            if problem is None and answer:
+                values[name] = answer
+            else:
+                print(problem or "Something is needed here.")
+
+    want(REGION, "AWS region", region)
+    want("SesIdentity", "Domain that the mail comes from (example.com)")
+    domain = values["SesIdentity"].rpartition("@")[2]
+    want("DeploymentId", "Name of this deployment, for ever", f"{domain.split('.')[0]}-{stage}")
+    want("SenderFromAddress", "Sender (Acme Sales <sales@example.com>)", f"hello@{domain}")
+    want("PostalAddress", "Postal address for the footer of every email, on one line")
+    want("AlarmEmail", "Address that gets the alarms")
+    want("Network", "Network: create (private, with endpoints) or dual-stack (cheaper, a way out by IPv6)", "create")
+    values.setdefault("SesConfigurationSet", values["DeploymentId"])
+    values.setdefault("TestSendAddresses", values["AlarmEmail"].lower())
+    if "UnsubscribeKeys" not in values:
+        values["UnsubscribeKeys"] = f"k1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    # With other keys the functions start anew.
+    values["UnsubscribeKeysVersion"] = hashlib.sha256(values["UnsubscribeKeys"].encode()).hexdigest()[:12]
+    return values

@@ -1,0 +1,299 @@
+"""What is known before a deployment begins."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from deployment import checks
+from deployment.aws import Aws
+from deployment.parameters import Template
+from tests.deployment.conftest import GIVEN, Recorded
+
+MISSING = {"Error": {"Code": "NoSuchEntity", "Message": "not found"}}
+
+
+@pytest.fixture
+def found(aws: Aws, template: Template) -> Any:
+    """Calls a check with parameters changed: its findings as (level, text)."""
+
+    def check(name: str, **changed: str) -> list[tuple[str, str]]:
+        return [(each.level, each.text) for each in checks.findings(name, aws, {**GIVEN, **changed}, template)]
+
+    return check
+
+
+def levels(found: list[tuple[str, str]]) -> set[str]:
+    return {level for level, _ in found}
+
+
+def deploy(aws: Aws, template: Template, **given: str) -> None:
+    """A stack with these parameters; what it makes does not matter."""
+    values = {**GIVEN, **given}
+    del values["Region"]
+    names = {name: {"Type": "String", "Default": ""} for name in {*template.parameters, *values}}
+    topic = {"Topic": {"Type": "AWS::SNS::Topic"}}
+    aws.client("cloudformation").create_stack(
+        StackName=aws.stack_name,
+        TemplateBody=json.dumps({"Parameters": names, "Resources": topic}),
+        Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in values.items()],
+    )
+
+
+def test_an_account_in_good_order_passes_every_check(found: Any, aws: Aws) -> None:
+    aws.client("sesv2").create_email_identity(EmailIdentity="example.com")
+    for name in checks.CHECKS:
+        assert "error" not in levels(found(name)), found(name)
+
+
+# This machine, and the file
+
+
+def test_lambdas_python_is_found_in_pyenv_and_on_the_path(
+    found: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert levels(found("python")) == {"error"}
+    python = tmp_path / "versions/3.13.1/bin/python3.13"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    assert levels(found("python")) == {"ok"}
+    monkeypatch.setenv("PYENV_ROOT", "/nowhere")
+    monkeypatch.setenv("PATH", str(python.parent))
+    assert levels(found("python")) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DeploymentId", "acme prod"),
+        ("Network", "public"),
+        ("DatabaseStorage", "10"),
+        ("DatabaseStorage", "much"),
+        ("TestSendAddresses", "Ann@Example.com"),
+        ("UploadOrigins", "https://a.example.com,*"),
+        ("SenderFromAddress", "sales@other.example"),
+        ("DeploymentID", "acme-prod"),
+        ("PostalAddress", "x" * 301),
+    ],
+)
+def test_a_parameter_that_cloudformation_would_refuse_is_named(found: Any, name: str, value: str) -> None:
+    ((level, text),) = found("parameters", **{name: value})
+    assert (level, name in text) == ("error", True), text
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"Database": "existing"}, "Database=existing needs DatabaseHost"),
+        ({"Network": "none"}, "Database=create needs Network"),
+        ({"Network": "existing"}, "Network=existing needs VpcSubnetIds"),
+        ({"JwtIssuer": "https://idp.example.com"}, "JwtIssuer needs JwtAudience"),
+    ],
+)
+def test_parameters_that_do_not_go_together_are_told(found: Any, changed: dict[str, str], text: str) -> None:
+    problems = found("parameters", **changed)
+    assert any(level == "error" and text in said for level, said in problems), problems
+
+
+# What must stay as it was
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DatabaseName", "other"),
+        ("DatabasePort", "5433"),
+        ("Database", "existing"),
+        ("VpcCidr", "10.0.0.0/24"),
+        ("AvailabilityZones", "us-east-1c,us-east-1d"),
+        ("Network", "existing"),
+        ("DeploymentId", "acme-test"),
+        ("SesConfigurationSet", "other"),
+    ],
+)
+def test_a_change_that_would_make_a_new_database_or_lose_mail_is_refused(
+    found: Any, aws: Aws, template: Template, name: str, value: str
+) -> None:
+    defaults = {each: template.value(GIVEN, each) for each in (*checks.FIXED, "Network")}
+    deploy(aws, template, **defaults)
+    assert levels(found("unchanged", **defaults)) == {"ok"}
+    ((level, text),) = found("unchanged", **{**defaults, name: value})
+    assert (level, text.startswith(f"{name} is ")) == ("error", True)
+
+
+def test_the_two_networks_of_its_own_can_be_exchanged(found: Any, aws: Aws, template: Template) -> None:
+    deploy(aws, template, Network="create")
+    assert levels(found("unchanged", Network="dual-stack")) == {"ok"}
+
+
+def test_a_new_major_version_is_a_warning_and_an_older_one_an_error(found: Any, aws: Aws, template: Template) -> None:
+    deploy(aws, template, DatabaseVersion="17")
+    assert "warning" in levels(found("unchanged", DatabaseVersion="18"))
+    assert "error" in levels(found("unchanged", DatabaseVersion="16"))
+
+
+def test_before_the_first_deployment_everything_may_change(found: Any) -> None:
+    assert levels(found("unchanged", DatabaseName="other")) == {"ok"}
+
+
+# Names
+
+
+def test_a_configuration_set_of_somebody_else_is_named(found: Any, recorded: Recorded) -> None:
+    assert levels(found("names")) == {"ok"}
+    recorded.answer("sesv2.GetConfigurationSet", {"ConfigurationSetName": "acme-prod"})
+    ((level, text),) = found("names")
+    assert (level, "SesConfigurationSet" in text) == ("error", True)
+
+
+def test_a_stack_of_ones_own_has_its_names(found: Any, aws: Aws, template: Template, recorded: Recorded) -> None:
+    deploy(aws, template)
+    recorded.answer("sesv2.GetConfigurationSet", {"ConfigurationSetName": "acme-prod"})
+    assert levels(found("names")) == {"ok"}
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"])
+def test_a_stack_that_only_can_be_deleted_is_told(found: Any, recorded: Recorded, status: str) -> None:
+    stack = {"StackName": "sendledger-prod", "StackStatus": status}
+    recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
+    ((level, text),) = found("names")
+    assert (level, "delete it first" in text) == ("error", True)
+
+
+# SES
+
+
+def test_an_identity_is_made_by_the_deployment_and_verified_by_its_records(found: Any, recorded: Recorded) -> None:
+    assert levels(found("identity")) == {"warning"}
+    identity = {
+        "VerifiedForSendingStatus": False,
+        "DkimAttributes": {"Tokens": ["t1", "t2", "t3"], "SigningHostedZone": "k4.dkim.eu-central-2.amazonses.com"},
+    }
+    recorded.answer("sesv2.GetEmailIdentity", identity)
+    ((level, text),) = found("identity")
+    assert level == "warning"
+    assert "t3._domainkey.example.com CNAME t3.k4.dkim.eu-central-2.amazonses.com" in text
+    recorded.answer("sesv2.GetEmailIdentity", {**identity, "VerifiedForSendingStatus": True})
+    assert levels(found("identity")) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("account", "level"),
+    [
+        ({"SendingEnabled": True, "ProductionAccessEnabled": False}, "warning"),
+        ({"SendingEnabled": False, "ProductionAccessEnabled": True}, "error"),
+        ({"SendingEnabled": True, "ProductionAccessEnabled": True, "EnforcementStatus": "SHUTDOWN"}, "error"),
+    ],
+)
+def test_a_sandbox_is_a_warning_and_a_stopped_account_an_error(
+    found: Any, recorded: Recorded, account: dict[str, Any], level: str
+) -> None:
+    recorded.answer("sesv2.GetAccount", account)
+    assert levels(found("sandbox")) == {level}
+
+
+# The network
+
+
+def test_a_zone_without_the_endpoint_is_refused_with_those_that_have_it(found: Any) -> None:
+    ((level, text),) = found("network", AvailabilityZones="us-east-1c,us-east-1a")
+    assert (level, "us-east-1a, us-east-1b, us-east-1d" in text) == ("error", True)
+    assert levels(found("network", AvailabilityZones="us-east-1a,us-east-1c")) == {"ok"}
+    # With high availability there is an endpoint in both.
+    assert levels(found("network", AvailabilityZones="us-east-1a,us-east-1c", HighAvailability="true")) == {"error"}
+    assert levels(found("network", AvailabilityZones="us-east-1a,eu-west-1a")) == {"error"}
+    assert levels(found("network", AvailabilityZones="us-east-1a")) == {"error"}
+
+
+def test_a_region_without_the_endpoint_is_told_of_the_other_network(found: Any, recorded: Recorded) -> None:
+    recorded.answer("ec2.DescribeVpcEndpointServices", {"Error": {"Code": "InvalidServiceName", "Message": "no"}}, 400)
+    ((level, text),) = found("network")
+    assert (level, "dual-stack" in text) == ("error", True)
+
+
+@pytest.mark.parametrize("has_address", [True, False])
+def test_ipv6_of_ses_is_looked_up(found: Any, monkeypatch: pytest.MonkeyPatch, has_address: bool) -> None:
+    asked = []
+
+    def look_up(host: str, port: int, family: int) -> list[Any]:
+        asked.append((host, family))
+        if not has_address:
+            raise socket.gaierror
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert levels(found("network", Network="dual-stack")) == {"ok" if has_address else "warning"}
+    assert asked == [("email.us-east-1.api.aws", socket.AF_INET6)]
+
+
+def test_a_subnet_without_free_addresses_is_refused(found: Any, session: boto3.Session) -> None:
+    ec2 = session.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
+    full = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/28")["Subnet"]["SubnetId"]
+    roomy = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.128/25")["Subnet"]["SubnetId"]
+    for _ in range(5):
+        ec2.create_network_interface(SubnetId=full)
+    by_level = dict(found("network", Network="existing", VpcSubnetIds=f"{full},{roomy}"))
+    assert (full in by_level["error"], roomy in by_level["ok"]) == (True, True)
+
+
+# Quotas
+
+
+def test_too_many_vpcs_are_told_before_one_more_is_made(found: Any, session: boto3.Session) -> None:
+    ec2 = session.client("ec2")
+    assert levels(found("quotas")) == {"ok"}
+    for number in range(4):
+        ec2.create_vpc(CidrBlock=f"10.{number}.0.0/24")
+    assert "There are 5 VPCs of 5" in str([text for level, text in found("quotas") if level == "error"])
+
+
+def test_a_quota_that_is_not_told_is_a_warning(found: Any, recorded: Recorded) -> None:
+    denied = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+    recorded.answer("service-quotas.GetServiceQuota", denied, 400)
+    assert levels(found("quotas")) == {"ok", "warning"}
+
+
+def test_ten_functions_at_once_are_few_and_what_cannot_be_reserved_is_refused(found: Any, recorded: Recorded) -> None:
+    assert levels(found("quotas", SenderReservedConcurrency="950")) == {"ok", "error"}
+    limits = {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
+    recorded.answer("lambda.GetAccountSettings", {"AccountLimit": limits, "AccountUsage": {}})
+    assert levels(found("quotas")) == {"ok", "warning"}
+
+
+# The database
+
+
+def test_a_class_or_version_that_rds_does_not_have_is_named(found: Any, recorded: Recorded) -> None:
+    assert levels(found("database")) == {"ok"}
+    only = {"OrderableDBInstanceOptions": [{"EngineVersion": "16.11"}]}
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", only)
+    assert "for PostgreSQL 16, not 17" in str(found("database"))
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": []})
+    assert "DatabaseInstanceClass" in str(found("database"))
+
+
+def test_the_role_that_rds_needs_is_a_warning_as_the_deployment_makes_it(found: Any, recorded: Recorded) -> None:
+    recorded.answer("iam.GetRole", MISSING, 404)
+    assert levels(found("database")) == {"ok", "warning"}
+
+
+# What cannot be asked
+
+
+def test_a_check_that_is_not_permitted_is_a_warning_and_says_so(found: Any, recorded: Recorded) -> None:
+    recorded.answer("sesv2.GetAccount", {"Error": {"Code": "AccessDeniedException", "Message": "ses:GetAccount"}}, 403)
+    ((level, text),) = found("sandbox")
+    assert (level, "ses:GetAccount" in text) == ("warning", True)
+
+
+def test_credentials_that_do_not_work_are_an_error(found: Any, recorded: Recorded) -> None:
+    recorded.answer("sts.GetCallerIdentity", {"Error": {"Code": "ExpiredToken", "Message": "expired"}}, 403)
+    assert levels(found("credentials")) == {"error"}

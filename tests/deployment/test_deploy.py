@@ -1,0 +1,278 @@
+"""The guided path: what is asked, what is written, what is made before and after `sam deploy`."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+
+from deployment import __main__ as command
+from deployment import deploy, parameters
+from deployment.aws import Aws
+from deployment.parameters import ParametersError, Template
+from sendledger.core.settings import UnsubscribeSettings
+from tests.deployment.conftest import GIVEN, Recorded
+
+OUTPUTS = ("ApiUrl", "UnsubscribeUrl", "DashboardUrl", "MigrateFunctionName")
+ANSWERS = {
+    "AWS region": "us-east-1",
+    "Domain": "example.com",
+    "Name of this deployment": "",
+    "Sender": "",
+    "Postal address": "Acme Ltd, 1 Main Street, Springfield",
+    "Address that gets the alarms": "Ops@example.com",
+    "Network": "",
+}
+
+
+class Person:
+    """Answers the questions of the command; an empty answer takes what is proposed."""
+
+    def __init__(self, **more: str) -> None:
+        self.asked: list[str] = []
+        self._answers = {**ANSWERS, **more}
+
+    def __call__(self, question: str, proposed: str | None) -> str:
+        self.asked.append(question)
+        (answer,) = (each for start, each in self._answers.items() if question.startswith(start))
+        return answer or proposed or ""
+
+
+def nobody(question: str, proposed: str | None) -> str:
+    raise EOFError
+
+
+# What is asked and written
+
+
+def test_a_first_deployment_asks_for_what_it_needs_and_proposes_the_rest(template: Template) -> None:
+    person = Person()
+    values = parameters.complete({}, "prod", None, template, person)
+    assert len(person.asked) == len(ANSWERS)
+    assert template.problems(values, {}) == []
+    assert (values["DeploymentId"], values["SesConfigurationSet"]) == ("example-prod", "example-prod")
+    assert values["TestSendAddresses"] == "ops@example.com"
+    keys = UnsubscribeSettings.read({"UNSUBSCRIBE_KEYS": values["UnsubscribeKeys"]})
+    assert keys.unsubscribe_keys.reply_token(1).startswith("k1.")
+
+
+def test_what_the_file_has_is_asked_no_more(template: Template) -> None:
+    person = Person()
+    first = parameters.complete({}, "prod", None, template, person)
+    person.asked.clear()
+    assert parameters.complete(first, "prod", None, template, person) == first
+    assert person.asked == []
+
+
+def test_a_wrong_answer_is_explained_and_asked_again(template: Template, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = iter(["two words", "acme-prod"])
+    given = {**GIVEN, "Network": "create"}
+    del given["DeploymentId"]
+    completed = parameters.complete(given, "prod", None, template, lambda *_: next(answers))
+    assert completed["DeploymentId"] == "acme-prod"
+    assert "DeploymentId must be 1 to 63 letters" in capsys.readouterr().out
+
+
+def test_where_nobody_answers_what_is_missing_is_named(template: Template) -> None:
+    given = {name: value for name, value in GIVEN.items() if name != "PostalAddress"}
+    with pytest.raises(ParametersError, match=r"PostalAddress is missing in prod\.parameters\.yaml"):
+        parameters.complete(given, "prod", None, template, nobody)
+
+
+def test_other_keys_start_the_functions_anew(template: Template) -> None:
+    given = {**GIVEN, "Network": "create"}
+    first = parameters.complete(given, "prod", None, template, nobody)
+    again = parameters.complete(first, "prod", None, template, nobody)
+    other = parameters.complete({**first, "UnsubscribeKeys": "k2:x,k1:y"}, "prod", None, template, nobody)
+    assert first["UnsubscribeKeysVersion"] == again["UnsubscribeKeysVersion"] != other["UnsubscribeKeysVersion"]
+
+
+def test_the_file_is_read_as_it_was_written_and_by_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "prod.parameters.yaml"
+    values = {**GIVEN, "PostalAddress": "Ä: #1, 'x' \" y", "DatabaseVersion": "17", "MigrateOnDeploy": "true"}
+    parameters.write(path, values)
+    assert parameters.read(path) == values
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.write_text("HighAvailability: true\nDatabaseStorage: 20\n")
+    assert parameters.read(path) == {"HighAvailability": "true", "DatabaseStorage": "20"}
+
+
+@pytest.mark.parametrize("text", ["- a", "a: [b]", "a: {b: c}", "a: b: c"])
+def test_a_file_that_holds_something_else_is_refused_and_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "prod.parameters.yaml"
+    path.write_text(text)
+    with pytest.raises(ParametersError, match=r"prod\.parameters\.yaml"):
+        parameters.read(path)
+
+
+# Before and after
+
+
+def test_the_identity_is_made_once_and_its_records_are_those_of_the_region(
+    aws: Aws, template: Template, recorded: Recorded
+) -> None:
+    recorded.answer(
+        "sesv2.GetEmailIdentity",
+        {"DkimAttributes": {"Tokens": ["t1"], "SigningHostedZone": "dkim.af-south-1.amazonses.com"}},
+    )
+    for _ in range(2):
+        records = deploy.prepare(aws, {**GIVEN, "ReplyDomain": "reply.example.com"}, template)
+    assert records == [
+        "t1._domainkey.example.com CNAME t1.dkim.af-south-1.amazonses.com",
+        '_dmarc.example.com TXT "v=DMARC1; p=none; rua=mailto:dmarc@example.com"',
+        "reply.example.com MX 10 inbound-smtp.us-east-1.amazonaws.com",
+    ]
+
+
+def test_the_role_that_rds_needs_is_made_where_it_is_missing(aws: Aws, template: Template, recorded: Recorded) -> None:
+    deploy.prepare(aws, GIVEN, template)
+    made = [params for name, params in recorded.calls if name == "iam.CreateServiceLinkedRole"]
+    assert made == []
+    recorded.answer("iam.GetRole", {"Error": {"Code": "NoSuchEntity", "Message": "not found"}}, 404)
+    recorded.answer("iam.CreateServiceLinkedRole", {"Role": {}})
+    deploy.prepare(aws, GIVEN, template)
+    (made_with,) = [params for name, params in recorded.calls if name == "iam.CreateServiceLinkedRole"]
+    assert made_with["body"]["AWSServiceName"] == "rds.amazonaws.com"
+
+
+class Sam:
+    """Stands for the programs: what they were called with, and the stack that they leave behind."""
+
+    def __init__(self, session: boto3.Session, fails: bool = False) -> None:
+        self.commands: list[Sequence[str]] = []
+        self._session = session
+        self._fails = fails
+
+    def __call__(self, command: Sequence[str]) -> None:
+        self.commands.append(command)
+        if "deploy" not in command:
+            return
+        if self._fails:
+            raise deploy.DeploymentFailed("sam has failed")
+        outputs = {name: {"Value": f"https://{name.lower()}.example.com"} for name in OUTPUTS}
+        resources = {"DatabaseInstance": {"Type": "AWS::SNS::Topic"}}
+        cloudformation = self._session.client("cloudformation")
+        body = json.dumps({"Resources": resources, "Outputs": outputs})
+        if not cloudformation.list_stacks()["StackSummaries"]:
+            cloudformation.create_stack(StackName="sendledger-prod", TemplateBody=body)
+
+
+def test_only_a_first_deployment_keeps_what_it_has_made_when_it_fails(aws: Aws, session: boto3.Session) -> None:
+    sam = Sam(session)
+    deploy.deploy_stack(aws, "prod", sam)
+    deploy.deploy_stack(aws, "prod", sam)
+    deploys = [list(each) for each in sam.commands if "deploy" in each]
+    assert deploys[0][1:] == ["deploy", "--config-env", "prod", "--region", "us-east-1", "--disable-rollback"]
+    assert "--disable-rollback" not in deploys[1]
+
+
+def test_a_failed_deployment_says_what_cloudformation_said_and_what_to_do(
+    aws: Aws, session: boto3.Session, recorded: Recorded
+) -> None:
+    event = {"LogicalResourceId": "SesEndpoint", "ResourceStatus": "CREATE_FAILED"}
+    events = [
+        {**event, "LogicalResourceId": "Migration", "ResourceStatusReason": "later"},
+        {**event, "ResourceStatusReason": "The zone has no endpoint"},
+        {**event, "ResourceStatus": "CREATE_IN_PROGRESS"},
+    ]
+    recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": events})
+    with pytest.raises(deploy.DeploymentFailed) as caught:
+        deploy.deploy_stack(aws, "prod", Sam(session, fails=True))
+    text = str(caught.value)
+    assert text.index("SesEndpoint: The zone has no endpoint") < text.index("Migration: later")
+    assert "run make deploy again" in text
+
+
+def test_the_stacks_policy_keeps_the_database(aws: Aws, session: boto3.Session, template: Template) -> None:
+    Sam(session)(["sam", "deploy"])
+    deploy.finish(aws, GIVEN, template)
+    policy = json.loads(
+        session.client("cloudformation").get_stack_policy(StackName="sendledger-prod")["StackPolicyBody"]
+    )
+    (denied,) = (each for each in policy["Statement"] if each["Effect"] == "Deny")
+    assert set(denied["Action"]) == {"Update:Replace", "Update:Delete"}
+    kind, _, logical_id = denied["Resource"].partition("/")
+    assert (kind, template.document["Resources"][logical_id]["Type"]) == ("LogicalResourceId", "AWS::RDS::DBInstance")
+
+
+def test_the_databases_logs_are_forgotten_in_time(aws: Aws, session: boto3.Session, template: Template) -> None:
+    Sam(session)(["sam", "deploy"])
+    for _ in range(2):
+        deploy.finish(aws, {**GIVEN, "LogRetentionDays": "90"}, template)
+    groups = session.client("logs").describe_log_groups(logGroupNamePrefix="/aws/rds/instance/")["logGroups"]
+    assert [(each["logGroupName"].rpartition("/")[2], each["retentionInDays"]) for each in groups] == [
+        ("postgresql", 90),
+        ("upgrade", 90),
+    ]
+
+
+# The whole path
+
+
+def test_the_guided_path_deploys_and_shows_the_first_key_once(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    recorded.answer("sesv2.GetEmailIdentity", {"DkimAttributes": {"Tokens": ["t1"]}})
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": "sl_first"}')})
+    sam = Sam(session)
+    assert command.main([], Person(), sam) == 0
+    written = yaml.safe_load((folder / "prod.parameters.yaml").read_text())
+    # Those of the region that have the endpoint.
+    assert written["AvailabilityZones"] == "us-east-1a,us-east-1b"
+    printed = capsys.readouterr().out
+    for text in ("sl_first", "https://apiurl.example.com/v1/docs", "_dmarc.example.com TXT", "_domainkey.example.com"):
+        assert text in printed
+    assert command.main([], nobody, sam) == 0
+    assert "sl_first" not in capsys.readouterr().out
+
+
+def test_a_check_that_fails_ends_it_before_anything_is_made(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    recorded.answer("sesv2.GetAccount", {"SendingEnabled": False})
+    sam = Sam(session)
+    assert command.main([], Person(), sam) == 1
+    assert "Nothing was deployed." in capsys.readouterr().out
+    assert sam.commands == []
+    assert "sesv2.CreateEmailIdentity" not in [name for name, _ in recorded.calls]
+
+
+def test_each_check_can_be_made_alone(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    parameters.write(parameters.file_of("dev"), GIVEN)
+    assert command.main(["check", "sandbox", "--stage", "dev"]) == 0
+    assert [name for name, _ in recorded.calls] == ["sesv2.GetAccount"]
+    assert "14 emails a second" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command.main(["check", "weather"])
+
+
+def test_a_first_key_that_was_not_made_is_told(aws: Aws, session: boto3.Session, recorded: Recorded) -> None:
+    Sam(session)(["sam", "deploy"])
+    failed: dict[str, Any] = {"errorType": "LoginRefused", "errorMessage": "no"}
+    recorded.answer("lambda.Invoke", {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(failed).encode())})
+    with pytest.raises(deploy.DeploymentFailed, match="LoginRefused: no"):
+        deploy.make_first_key(aws)
