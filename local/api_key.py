@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from sendledger.access import api_keys
 from sendledger.core import database
-from sendledger.core.errors import SettingsError
+from sendledger.core.errors import InvalidInput, SettingsError
 from sendledger.core.settings import DatabaseSettings
 from sendledger.core.vocabulary import Role
 
@@ -29,6 +29,9 @@ def main() -> int:
                 created = api_keys.create(connection, options.name, options.role, expires_at)
         finally:
             engine.dispose()
+    except InvalidInput as error:
+        print("; ".join(f"{wrong.field} {wrong.message}" for wrong in error.errors), file=sys.stderr)
+        return 1
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 1

@@ -26,7 +26,7 @@ import database_roles
 from sendledger.access import api_keys
 from sendledger.adoption.campaign import AdoptionOptions
 from sendledger.adoption.run import adopt_existing_campaigns, refuse_other_schema
-from sendledger.core import audit_log, database
+from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, MigrateSettings, at_cold_start
 
 ACTOR = "migrate_function"
@@ -167,8 +167,7 @@ def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSe
 
 def _create_api_key(engine: sa.Engine, wanted: _CreateApiKey) -> dict[str, Any]:
     with engine.begin() as connection:
-        created = api_keys.create(connection, wanted.name, wanted.role, wanted.expires_at)
-        audit_log.record(connection, ACTOR, "api_key.create", "api_key", created.id, {"role": wanted.role})
+        created = api_keys.create(connection, wanted.name, wanted.role, wanted.expires_at, actor=ACTOR)
     return {"id": str(created.id), "name": created.name, "role": created.role, "key": created.key}
 
 

@@ -69,4 +69,5 @@ def get_openapi() -> Response[str]:
 def get_docs() -> Response[str]:
     import api_document
 
-    return Response(200, "text/html; charset=utf-8", api_document.as_page())
+    page = api_document.as_page()
+    return Response(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": api_document.page_policy()})

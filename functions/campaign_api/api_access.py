@@ -6,7 +6,6 @@ A request's method and path go in, its route comes out, or the problem that says
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -197,5 +196,5 @@ def _password(credentials: str) -> str | None:
     """https://www.rfc-editor.org/rfc/rfc7617"""
     try:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import Depends, Request, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import (
     AfterValidator,
@@ -20,12 +20,23 @@ from pydantic import (
     model_validator,
 )
 
+from sendledger.access.callers import Caller
+
 INT32_MAX = 2**31 - 1
 # Of a bigint, those that JSON numbers are exact for: https://www.rfc-editor.org/rfc/rfc8259#section-6
 LARGEST_ID = 2**53 - 1
 
 
 # Models are built when they are first used: a cold start would spend a quarter of its time on those of other routes.
+
+
+def _acting(request: Request) -> Caller:
+    caller: Caller = request.context["caller"]
+    return caller
+
+
+Acting = Annotated[Caller, Depends(_acting)]
+"""Who calls; the gate has put it into the context of the request."""
 
 
 class Input(BaseModel):

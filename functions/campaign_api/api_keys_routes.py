@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request, Response
-from aws_lambda_powertools.event_handler.openapi.params import Body
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 import api_resources
-from api_fields import ApiKeyId, Cursor, Input, Limit, NextCursor, Resource, Sort, no_content
+from api_fields import Acting, ApiKeyId, Cursor, Input, Instant, Limit, Name, NextCursor, Resource, Sort, no_content
 from sendledger.access import api_keys
-from sendledger.core import audit_log
+from sendledger.core.vocabulary import Role
 
 router = APIGatewayHttpRouter()
 TAGS = ["API keys"]
-
-Role = Literal["viewer", "editor", "sender", "admin"]
 
 
 class NewApiKey(Input):
     """A key for one person or program."""
 
-    name: Annotated[str, Field(min_length=1, max_length=255, examples=["Nightly import"])]
+    name: Annotated[Name, Field(examples=["Nightly import"])]
     role: Annotated[Role, Field(description="Each role may do what those before it may.")]
-    expires_at: Annotated[AwareDatetime | None, Field(description="Null: it does not expire.")] = None
+    expires_at: Annotated[Instant | None, Field(description="In the future. Null: it does not expire.")] = None
 
 
 class ApiKey(Resource):
@@ -68,11 +66,9 @@ class ApiKeyPage(Resource):
     response_description="The key; keep it, it cannot be shown again.",
     tags=TAGS,
 )
-def create_api_key(body: Annotated[NewApiKey, Body()], request: Request) -> CreatedApiKey:
+def create_api_key(body: Annotated[NewApiKey, Body()], caller: Acting) -> CreatedApiKey:
     with api_resources.transaction() as connection:
-        created = api_keys.create(connection, body.name, body.role, body.expires_at)
-        actor = request.context["caller"].actor
-        audit_log.record(connection, actor, "api_key.create", "api_key", created.id, {"role": body.role})
+        created = api_keys.create(connection, body.name, body.role, body.expires_at, actor=caller.actor)
     return CreatedApiKey.model_validate(created)
 
 
@@ -96,9 +92,16 @@ def list_api_keys(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-creat
     status_code=204,
     response_description="It is revoked.",
     tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "It is the key that sends this request and `force` is not set, or no other key of an "
+        "administrator is valid for as long."
+    },
 )
-def revoke_api_key(api_key_id: ApiKeyId, request: Request) -> Response[None]:
+def revoke_api_key(
+    api_key_id: ApiKeyId,
+    caller: Acting,
+    force: Annotated[bool, Query(description="Revoke the key even if it is the one that sends this request.")] = False,
+) -> Response[None]:
     with api_resources.transaction() as connection:
-        api_keys.revoke(connection, api_key_id)
-        audit_log.record(connection, request.context["caller"].actor, "api_key.revoke", "api_key", api_key_id)
+        api_keys.revoke(connection, api_key_id, caller, force=force)
     return no_content()

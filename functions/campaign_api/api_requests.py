@@ -1,4 +1,4 @@
-"""What a request must look like before its route sees it: size, media type, well-formed JSON, storable strings.
+"""What a request must look like before its route sees it: size, media type, well-formed JSON, storable values.
 
 A payload-2.0 event goes in; what is wrong is raised as `RequestRefused` or `InvalidInput`.
 """
@@ -6,8 +6,8 @@ A payload-2.0 event goes in; what is wrong is raised as `RequestRefused` or `Inv
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -29,14 +29,17 @@ MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
     "POST /v1/suppressions/import": (JSON, CSV),
 }
 """The routes that take something else than JSON; they read the body themselves."""
-MAX_BYTES: Mapping[str, int] = {JSON: 3_000_000, CSV: 4_500_000}
-"""Lambda takes events up to 6 MB, and API Gateway may encode a body as base64, a third longer.
+MAX_BYTES = 3_000_000
+"""Lambda takes events of up to 6 MB. API Gateway sends text as a JSON string, in which quotes and line breaks take two
+bytes; a larger body may not reach this code, and its sender would not read what to do instead.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
-_UNSTORABLE_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-"""How NUL, which PostgreSQL cannot store, and half of a surrogate pair are written in JSON."""
+MAX_DEPTH = 32
+"""Levels of objects and lists in a body."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""NUL, which PostgreSQL cannot store, and half of a surrogate pair."""
 _UNSTORABLE_MESSAGE = "must not contain the character NUL or half of a surrogate pair"
 
 
@@ -52,7 +55,8 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
     if event.http_method not in METHODS_WITH_BODY or not (event.body or content_type):
         return
     possible = MEDIA_TYPES_OF.get(route_name, (JSON,))
-    media_type = content_type.partition(";")[0].strip()
+    media_type, _, parameters = content_type.partition(";")
+    media_type = media_type.strip().lower()
     if media_type not in possible:
         raise RequestRefused(
             Problem(
@@ -62,14 +66,15 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
                 headers={"Accept": ", ".join(possible)},
             )
         )
+    # Media types have no case: powertools and the routes compare what stands here.
+    event.raw_event["headers"]["content-type"] = f"{media_type};{parameters}"
     body = body_bytes(event)
-    if len(body) > MAX_BYTES[media_type]:
+    if len(body) > MAX_BYTES:
         raise RequestRefused(
             Problem(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
-                f"The body has {len(body)} bytes; {MAX_BYTES[media_type]} are possible."
-                + _OTHERWISE.get(route_name, ""),
+                f"The body has {len(body):,} bytes; {MAX_BYTES:,} are possible.{_OTHERWISE.get(route_name, '')}",
             )
         )
     if media_type == JSON:
@@ -87,7 +92,7 @@ def body_bytes(event: APIGatewayProxyEventV2) -> bytes:
         return body.encode("utf-8", "surrogatepass")
     try:
         return base64.b64decode(body, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _malformed("The body cannot be decoded.") from None
 
 
@@ -95,8 +100,8 @@ def read_json(text: str) -> dict[str, Any]:
     """The JSON object that a body holds.
 
     Raises:
-        RequestRefused: 400, it is not JSON.
-        InvalidInput: it is not an object, or has characters that cannot be stored.
+        RequestRefused: 400, it is not JSON, or nested too deeply.
+        InvalidInput: it is not an object, or has values that cannot be stored.
     """
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
@@ -105,13 +110,12 @@ def read_json(text: str) -> dict[str, Any]:
             f"The body is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
     except RecursionError:
-        raise _malformed("The body is not valid JSON: it is nested too deeply.") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise _malformed(f"The body is not valid JSON: {error}.") from None
     if not isinstance(value, dict):
         raise InvalidInput("The request is not valid.", [FieldError("body", "must be a JSON object")])
-    if _UNSTORABLE_ESCAPE.search(text):
-        _refuse_unstorable(value)
+    _refuse_unstorable(value)
     return value
 
 
@@ -127,26 +131,43 @@ def _refuse_constant(name: str) -> None:
 
 
 def _refuse_unstorable(value: dict[str, Any]) -> None:
-    found = [FieldError(path, _UNSTORABLE_MESSAGE) for path in _unstorable(value, "")]
+    found = [FieldError(path, message) for path, message in _unstorable(value)]
     if found:
         raise InvalidInput("The request is not valid.", found)
 
 
-def _unstorable(value: Any, path: str) -> Iterator[str]:
-    if isinstance(value, str):
-        if _UNSTORABLE.search(value):
-            yield path
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            shown = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", name)
-            below = f"{path}.{shown}" if path else shown
-            if shown != name:
-                yield below
-            else:
-                yield from _unstorable(item, below)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unstorable(item, f"{path}.{index}")
+def _unstorable(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Where something cannot be stored, and why. Not recursive: how deep a body is, its sender chooses."""
+    left: list[tuple[str, int, Any]] = [("", 0, value)]
+    while left:
+        path, depth, item = left.pop()
+        if isinstance(item, str):
+            if _UNSTORABLE.search(item):
+                yield path, _UNSTORABLE_MESSAGE
+        elif isinstance(item, int | float):
+            if not _is_finite(item):
+                yield path, "is too large for a number"
+        elif isinstance(item, dict | list):
+            if depth == MAX_DEPTH:
+                raise _too_deep()
+            pairs = item.items() if isinstance(item, dict) else enumerate(item)
+            for name, below in pairs:
+                shown = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", str(name))
+                if shown != str(name):
+                    yield f"{path}.{shown}".lstrip("."), _UNSTORABLE_MESSAGE
+                else:
+                    left.append((f"{path}.{shown}" if path else shown, depth + 1, below))
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond the largest float
+        return False
+
+
+def _too_deep() -> RequestRefused:
+    return _malformed(f"The body is nested more than {MAX_DEPTH} levels deep.")
 
 
 def refuse_unknown(app: ApiGatewayResolver, next_middleware: NextMiddleware) -> Response[Any]:

@@ -41,6 +41,14 @@ from http_errors import PROBLEM_JSON, problem_of
 from sendledger.access.callers import Caller
 from sendledger.core.settings import at_cold_start
 
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of every answer that sets none of its own: answers hold personal data, and no page may embed them."""
+
 logger = Logger()
 
 at_cold_start(api_resources.engine, api_resources.settings, api_resources.token_settings, api_resources.file_settings)
@@ -96,6 +104,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             "body": problem.body(),
             "isBase64Encoded": False,
         }
+    answer["headers"] = {**HEADERS, **answer["headers"]}
     logger.info("Answered", extra=logged | {"status": answer["statusCode"]})
     return answer
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import CampaignId, Input, Resource
+from api_fields import Acting, CampaignId, Input, Resource
 from campaigns_routes import CampaignStatus
 from sendledger.campaigns import campaigns
 
@@ -81,13 +80,13 @@ class Cancelled(Resource):
         "x-conflict": "Its status (`current_status`) does not allow it, or a lead batch is held by another campaign."
     },
 )
-def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
+def start_campaign(campaign_id: CampaignId, caller: Acting) -> Started:
     from sendledger.campaigns import lifecycle
     from sendledger.preflight import preflight
 
     engine, settings = api_resources.engine(), api_resources.settings()
     preflight.refuse_start_unless_ready(engine, campaign_id, settings, api_resources.ses_client)
-    started = lifecycle.start_campaign(engine, campaign_id, request.context["caller"].actor)
+    started = lifecycle.start_campaign(engine, campaign_id, caller.actor)
     return Started.model_validate(started)
 
 
@@ -99,10 +98,10 @@ def start_campaign(campaign_id: CampaignId, request: Request) -> Started:
     tags=TAGS,
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
-def pause_campaign(campaign_id: CampaignId, request: Request) -> Paused:
+def pause_campaign(campaign_id: CampaignId, caller: Acting) -> Paused:
     from sendledger.campaigns import lifecycle
 
-    paused = lifecycle.pause_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    paused = lifecycle.pause_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Paused.model_validate(paused)
 
 
@@ -115,10 +114,10 @@ def pause_campaign(campaign_id: CampaignId, request: Request) -> Paused:
     tags=TAGS,
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
-def resume_campaign(campaign_id: CampaignId, request: Request) -> Resumed:
+def resume_campaign(campaign_id: CampaignId, caller: Acting) -> Resumed:
     from sendledger.campaigns import lifecycle
 
-    resumed = lifecycle.resume_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    resumed = lifecycle.resume_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Resumed.model_validate(resumed)
 
 
@@ -130,10 +129,10 @@ def resume_campaign(campaign_id: CampaignId, request: Request) -> Resumed:
     tags=TAGS,
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
-def cancel_campaign(campaign_id: CampaignId, request: Request) -> Cancelled:
+def cancel_campaign(campaign_id: CampaignId, caller: Acting) -> Cancelled:
     from sendledger.campaigns import lifecycle
 
-    cancelled = lifecycle.cancel_campaign(api_resources.engine(), campaign_id, request.context["caller"].actor)
+    cancelled = lifecycle.cancel_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Cancelled.model_validate(cancelled)
 
 
@@ -161,11 +160,11 @@ class LateEmailsDecided(Resource):
     openapi_extensions={"x-conflict": "No emails of this campaign are held."},
 )
 def decide_late_emails(
-    campaign_id: CampaignId, body: Annotated[LateEmailsDecision, Body()], request: Request
+    campaign_id: CampaignId, body: Annotated[LateEmailsDecision, Body()], caller: Acting
 ) -> LateEmailsDecided:
     from sendledger.campaigns import late_emails
 
     engine = api_resources.engine()
-    late_emails.decide_late_emails(engine, campaign_id, body.action, request.context["caller"].actor)
+    late_emails.decide_late_emails(engine, campaign_id, body.action, caller.actor)
     with api_resources.transaction() as connection:
         return LateEmailsDecided.model_validate(campaigns.get(connection, campaign_id))

@@ -6,13 +6,14 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import AfterValidator, Field
 
 import api_resources
 from api_fields import (
+    Acting,
     CampaignId,
     Count,
     Cursor,
@@ -309,7 +310,7 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
     tags=TAGS,
     openapi_extensions={"x-conflict": "The campaign is under way; `current_status` is its status."},
 )
-def delete_campaign(campaign_id: CampaignId, request: Request) -> Response[None]:
+def delete_campaign(campaign_id: CampaignId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:
-        campaigns.delete(connection, campaign_id, request.context["caller"].actor)
+        campaigns.delete(connection, campaign_id, caller.actor)
     return no_content()

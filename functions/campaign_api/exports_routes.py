@@ -6,13 +6,12 @@ import datetime as dt
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.openapi.params import Body, Path, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, model_validator
 
 import api_resources
-from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
+from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from invoke_function import invoke_function
 from leads_routes import LeadStatus
 from sendledger.exports import exports
@@ -98,12 +97,11 @@ class ExportPage(Resource):
     response_description="The export, which waits to be written.",
     tags=TAGS,
 )
-def create_export(export: Annotated[NewExport, Body()], request: Request) -> Export:
+def create_export(export: Annotated[NewExport, Body()], caller: Acting) -> Export:
     filters = {} if export.filters is None else export.filters.model_dump(mode="json", exclude_none=True)
     writer = api_resources.file_settings().export_function_name
-    actor = request.context["caller"].actor
     with api_resources.transaction() as connection:
-        created = exports.create(connection, export.kind, export.campaign_id, filters, actor)
+        created = exports.create(connection, export.kind, export.campaign_id, filters, caller.actor)
     invoke_function(writer, {"export_id": str(created["id"])})
     return _shown(created)
 

@@ -25,8 +25,8 @@ REPLAYED = "Idempotency-Replayed"
 
 MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
-_SECRETS = {"POST /v1/api-keys": "key"}
-"""What is shown once is not kept: in a repeated answer it is null."""
+_SECRETS = {"POST /v1/api-keys": "key", "POST /v1/lead-batches/uploads": "upload_url"}
+"""What lets its holder in is shown once and not kept: in a repeated answer it is null."""
 
 Answer = dict[str, Any]
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 import api_requests
 import api_resources
-from api_fields import Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
+from api_fields import Acting, Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
 from invoke_function import invoke_function
 from sendledger.leads import import_leads, lead_batches
 
@@ -107,7 +107,7 @@ class LeadBatchPage(Resource):
         "Apollo, LinkedIn, Mailchimp and Amazon Pinpoint are recognised whatever their case, blanks and underscores, "
         "and every other one becomes a custom field under its name. A row that cannot be used, or that says that the "
         "person opted out, is an error and does not keep the others from being imported. Leads that are there already "
-        "are left as they are: the same file twice adds nothing. The limit is 4.5 MB; a larger file is uploaded with "
+        "are left as they are: the same file twice adds nothing. The limit is 3 MB; a larger file is uploaded with "
         "`POST /v1/lead-batches/uploads`."
     ),
     status_code=201,
@@ -116,11 +116,12 @@ class LeadBatchPage(Resource):
     openapi_extensions={"requestBody": _CSV_BODY},
 )
 def import_lead_batch(
+    caller: Acting,
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
 ) -> ImportedLeadBatch:
     stream = io.BytesIO(api_requests.body_bytes(router.current_event))
-    batch = {"name": name, "source_file": source_file, "uploaded_by": router.context["caller"].name[:255]}
+    batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
     with api_resources.transaction() as connection:
         imported = import_leads.import_file(connection, stream, batch)
     return ImportedLeadBatch.model_validate({**imported.lead_batch, "errors": imported.errors}, from_attributes=True)

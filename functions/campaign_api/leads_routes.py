@@ -6,13 +6,25 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, field_validator
 
 import api_resources
-from api_fields import Cursor, Flag, Input, LeadId, Limit, NextCursor, Resource, SortByTime, no_content, only_given
+from api_fields import (
+    Acting,
+    Cursor,
+    Flag,
+    Input,
+    LeadId,
+    Limit,
+    NextCursor,
+    Resource,
+    SortByTime,
+    no_content,
+    only_given,
+)
 from sendledger.leads import erase_leads, leads
 from sendledger.leads.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
 
@@ -275,8 +287,7 @@ class ErasedLead(Resource):
     tags=TAGS,
     openapi_extensions={"x-conflict": "An email to this lead is on its way at this moment."},
 )
-def erase_lead(lead_id: LeadId, body: Annotated[Erasure, Body()], request: Request) -> ErasedLead:
-    actor = request.context["caller"].actor
+def erase_lead(lead_id: LeadId, body: Annotated[Erasure, Body()], caller: Acting) -> ErasedLead:
     with api_resources.transaction() as connection:
-        erased = erase_leads.erase(connection, lead_id, actor, keep_suppressed=body.keep_suppressed)
+        erased = erase_leads.erase(connection, lead_id, caller.actor, keep_suppressed=body.keep_suppressed)
     return ErasedLead.model_validate(erased)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 from typing import Annotated, Literal
 from uuid import UUID
@@ -101,9 +100,10 @@ def receive_reply(body: Annotated[NewReply, Body()]) -> Reply:
         raise InvalidInput("The reply is not valid.", [FieldError(name, message) for name in ("raw", "from_address")])
     if body.raw is not None:
         try:
-            reply = read_reply(base64.b64decode(body.raw, validate=True))
-        except binascii.Error:
+            raw = base64.b64decode(body.raw, validate=True)
+        except ValueError:
             raise InvalidInput("The reply is not valid.", [FieldError("raw", "is not base64")]) from None
+        reply = read_reply(raw)
     else:
         reply = reply_from_fields(
             body.from_address or "",

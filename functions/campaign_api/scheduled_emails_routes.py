@@ -6,7 +6,6 @@ import datetime as dt
 from typing import Annotated, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
@@ -14,6 +13,7 @@ from pydantic import Field
 import api_resources
 from api_fields import (
     INT32_MAX,
+    Acting,
     CampaignId,
     Cursor,
     EmailId,
@@ -180,9 +180,9 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
     tags=["Scheduled emails"],
     openapi_extensions={"x-conflict": "It is not pending, or its campaign is not running."},
 )
-def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+def send_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:
     with api_resources.transaction() as connection:
-        due = scheduled_emails.make_due_now(connection, scheduled_email_id, request.context["caller"].actor)
+        due = scheduled_emails.make_due_now(connection, scheduled_email_id, caller.actor)
     event = {"scheduled_email_id": scheduled_email_id, "request_id": router.current_event.request_context.request_id}
     invoke_function(api_resources.settings().sender_function_name, event)
     return ScheduledEmail.model_validate(due)
@@ -197,10 +197,10 @@ def send_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request)
     tags=["Scheduled emails"],
     openapi_extensions={"x-conflict": "Its outcome is not unknown."},
 )
-def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:
 
     with api_resources.transaction() as connection:
-        settle_unknown.mark_sent(connection, scheduled_email_id, request.context["caller"].actor)
+        settle_unknown.mark_sent(connection, scheduled_email_id, caller.actor)
         return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
 
 
@@ -216,10 +216,10 @@ def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, request: Req
     tags=["Scheduled emails"],
     openapi_extensions={"x-conflict": "Its outcome is not unknown, or its campaign was cancelled or has failed."},
 )
-def requeue_scheduled_email(scheduled_email_id: ScheduledEmailId, request: Request) -> ScheduledEmail:
+def requeue_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:
 
     with api_resources.transaction() as connection:
-        settle_unknown.requeue(connection, scheduled_email_id, request.context["caller"].actor)
+        settle_unknown.requeue(connection, scheduled_email_id, caller.actor)
         return ScheduledEmail.model_validate(scheduled_emails.get(connection, scheduled_email_id))
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Resource
+from api_fields import Acting, Resource
 from sendledger.ledger import sender_state
 
 router = APIGatewayHttpRouter()
@@ -50,7 +49,7 @@ def get_sender() -> Sender:
     tags=TAGS,
     openapi_extensions={"x-conflict": "Sending is not stopped."},
 )
-def resume_sender(request: Request) -> Sender:
+def resume_sender(caller: Acting) -> Sender:
     with api_resources.transaction() as connection:
-        sender_state.clear_stop(connection, request.context["caller"].actor)
+        sender_state.clear_stop(connection, caller.actor)
         return Sender.model_validate(sender_state.read(connection))

@@ -16,10 +16,10 @@ from pydantic import Field, ValidationError
 
 import api_requests
 import api_resources
-from api_fields import Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
+from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
 from sendledger.campaigns import completion
 from sendledger.core import audit_log
-from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.tables import campaigns
 from sendledger.feedback import suppressions
 
@@ -165,16 +165,15 @@ def list_suppressions(
     response_description="The suppression that is in force.",
     tags=TAGS,
 )
-def create_suppression(body: Annotated[NewSuppression, Body()]) -> AddedSuppression:
-    actor = router.context["caller"].actor
+def create_suppression(body: Annotated[NewSuppression, Body()], caller: Acting) -> AddedSuppression:
     with api_resources.transaction() as connection:
         if body.campaign_id is not None:
             _check_campaign(connection, body.campaign_id)
-        done = suppressions.suppress(connection, body.value, "manual", actor, body.campaign_id, body.note)
+        done = suppressions.suppress(connection, body.value, "manual", caller.actor, body.campaign_id, body.note)
         value = suppressions.suppression_value(body.value)
         suppression = suppressions.find(connection, value, body.campaign_id)
         if done.created:
-            audit_log.record(connection, actor, "suppression.add", "suppression", suppression["id"])
+            audit_log.record(connection, caller.actor, "suppression.add", "suppression", suppression["id"])
     _complete(done.campaign_ids)
     return AddedSuppression.model_validate({**suppression, "emails_skipped": done.emails_skipped})
 
@@ -192,11 +191,10 @@ def create_suppression(body: Annotated[NewSuppression, Body()]) -> AddedSuppress
     tags=TAGS,
     openapi_extensions={"requestBody": _IMPORT_BODY},
 )
-def import_suppressions() -> SuppressionImport:
+def import_suppressions(caller: Acting) -> SuppressionImport:
     given = _read_list()
-    actor = router.context["caller"].actor
     with api_resources.transaction() as connection:
-        done = suppressions.import_suppressions(connection, given.values, actor, given.note)
+        done = suppressions.import_suppressions(connection, given.values, caller.actor, given.note)
     _complete(done.suppressed.campaign_ids)
     return SuppressionImport.model_validate(
         {
@@ -225,10 +223,11 @@ def import_suppressions() -> SuppressionImport:
 )
 def delete_suppression(
     suppression_id: SuppressionId,
+    caller: Acting,
     reason: Annotated[str, Query(min_length=1, max_length=500, pattern=r"\S", description="Why, for the record.")],
 ) -> Response[None]:
     with api_resources.transaction() as connection:
-        suppressions.remove(connection, suppression_id, reason, router.context["caller"].actor)
+        suppressions.remove(connection, suppression_id, reason, caller.actor)
     return no_content()
 
 
@@ -251,7 +250,8 @@ def _read_list() -> SuppressionList:
 
 def _check_campaign(connection: sa.Connection, campaign_id: UUID) -> None:
     if connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is None:
-        raise NotFound("campaign", campaign_id)
+        message = f"there is no campaign with the id {campaign_id}"
+        raise InvalidInput("The suppression is not valid.", [FieldError("campaign_id", message)])
 
 
 def _complete(campaign_ids: Iterable[UUID]) -> None:

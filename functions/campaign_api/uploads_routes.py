@@ -6,14 +6,13 @@ import datetime as dt
 from typing import Annotated
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_requests
 import api_resources
-from api_fields import Input, Name, Resource
+from api_fields import Acting, Input, Name, Resource
 from sendledger.leads import lead_batches
 
 router = APIGatewayHttpRouter()
@@ -30,7 +29,13 @@ class Upload(Resource):
     """Where to put the file."""
 
     id: Annotated[UUID, Field(description="Of the lead batch, which is pending until the file is there.")]
-    upload_url: Annotated[str, Field(description="PUT the file here, as it is; no API key is needed.")]
+    upload_url: Annotated[
+        str | None,
+        Field(
+            description="PUT the file here, as it is; no API key is needed. It is shown once: null in the answer to a "
+            "repeated request."
+        ),
+    ]
     upload_headers: Annotated[dict[str, str], Field(description="Send exactly these headers with it.")]
     expires_at: Annotated[dt.datetime, Field(description="Until when the upload can be begun.")]
 
@@ -49,12 +54,12 @@ class Upload(Resource):
     response_description="Where to put the file.",
     tags=["Lead batches"],
 )
-def create_upload(upload: Annotated[NewUpload, Body()], request: Request) -> Upload:
+def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Upload:
     bucket = api_resources.file_bucket()
     batch = {
         "name": upload.name,
         "source_file": upload.file_name,
-        "uploaded_by": request.context["caller"].name[:255],
+        "uploaded_by": caller.name[:255],
     }
     with api_resources.transaction() as connection:
         created = lead_batches.create_pending(connection, batch)

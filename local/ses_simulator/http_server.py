@@ -26,6 +26,11 @@ LINGER_SECONDS = 2.0
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*(?=\r\n|$)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
+_OTHER_HOST = re.compile(
+    rb"\r\nhost:(?![ \t]*(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?[ \t]*(?:\r\n|$))", re.IGNORECASE
+)
+"""The name of a stranger's site can lead to this machine: a page of it would read the inbox with somebody's browser.
+https://owasp.org/www-community/attacks/DNS_Rebinding"""
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
@@ -134,6 +139,9 @@ class _Connection(asyncio.Protocol):
                 self._refuse(431)
             return None
         head = buffer[:head_end]
+        if _OTHER_HOST.search(head):
+            self._refuse(421)
+            return None
         length = _CONTENT_LENGTH.search(head)
         if length is None and _CHUNKED.search(head):
             self._refuse(411)

@@ -3,7 +3,9 @@
 import base64
 import re
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -141,3 +143,20 @@ def test_unknown_operation_is_an_error_of_ses(client: Any) -> None:
         client.list_contact_lists()
     assert refused.value.response["Error"]["Code"] == "UnknownOperationException"
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("localhost", 200), ("LOCALHOST:9000", 200), ("127.0.0.1:1", 200), ("[::1]:9", 200)),
+        *(("attacker.example", 421), ("localhost.attacker.example", 421), ("127.0.0.1.attacker.example:80", 421)),
+        *(("127.0.0.1@attacker.example", 421), ("", 421)),
+    ],
+)
+def test_request_under_the_name_of_another_site_is_refused(simulator: SesSimulator, host: str, status: int) -> None:
+    connection = HTTPConnection(urlsplit(simulator.url).netloc, timeout=5)
+    connection.putrequest("GET", "/", skip_host=True)
+    connection.putheader("Host", host)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()

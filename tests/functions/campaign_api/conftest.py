@@ -11,7 +11,7 @@ import api_resources
 import campaign_api_handler
 from local.postgres import Postgres
 from sendledger.access import api_keys
-from sendledger.core.tables import metadata, sender_state
+from sendledger.core.tables import audit_log, metadata, sender_state
 from sendledger.core.vocabulary import Role
 from testbed.databases import admin, plain_engine, url_as
 from tests.functions.campaign_api.api_client import ApiClient
@@ -57,6 +57,9 @@ def clients(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatc
     api_resources.settings.cache_clear()
     with engine.begin() as connection:
         keys = {role: api_keys.create(connection, role, role).key for role in Role}
+        # What a test reads in the audit log is what the test did. The log is append-only by a trigger.
+        connection.execute(sa.text("SET LOCAL session_replication_role = replica"))
+        connection.execute(sa.delete(audit_log))
     yield {role: ApiClient(campaign_api_handler.lambda_handler, key) for role, key in keys.items()}
     api_resources.engine().dispose()
     api_resources.engine.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -282,6 +283,15 @@ def test_wrong_media_type_is_refused_naming_the_right_one(api: ApiClient, conten
     assert "application/json" in answer.json["detail"]
 
 
+@pytest.mark.parametrize("content_type", ["APPLICATION/JSON", "Application/Json ; charset=utf-8", " application/json"])
+def test_media_type_has_no_case(api: ApiClient, content_type: str) -> None:
+    answer = api.request("POST", "/v1/leads", body='{"email": "a@example.com"}', headers={"Content-Type": content_type})
+    assert answer.status == 201
+    csv = {"Content-Type": content_type.lower().replace("application/json", "Text/CSV")}
+    answer = api.request("POST", "/v1/suppressions/import", body="Email\nann@example.com\n", headers=csv)
+    assert (answer.status, answer.json["added"]) == (200, 1)
+
+
 def test_media_type_may_have_parameters(api: ApiClient) -> None:
     headers = {"Content-Type": "application/json; charset=utf-8"}
     assert api.request("POST", "/v1/email-templates", body=json.dumps(TEMPLATE), headers=headers).status == 201
@@ -289,6 +299,33 @@ def test_media_type_may_have_parameters(api: ApiClient) -> None:
 
 def test_body_that_is_too_large_is_refused(api: ApiClient) -> None:
     assert_problem(api.post("/v1/email-templates", {"name": "x" * 3_000_000}), 413)
+
+
+def test_csv_file_that_is_too_large_for_a_request_is_told_where_to_go(api: ApiClient) -> None:
+    body = 'Email,"Name"\n' + '"ann@example.com","Ann"\n' * 180_000
+    answer = api.request(
+        "POST", "/v1/lead-batches", query={"name": "x"}, body=body, headers={"Content-Type": "text/csv"}
+    )
+    assert_problem(answer, 413)
+    assert "POST /v1/lead-batches/uploads" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400])
+def test_number_that_nothing_can_hold_is_refused_by_field(api: ApiClient, number: str) -> None:
+    body = '{"email": "ann@example.com", "custom_fields": {"big": %s}}' % number  # noqa: UP031 (braces)
+    answer = api.request("POST", "/v1/leads", body=body)
+    assert_problem(answer, 422)
+    assert answer.fields == ["custom_fields.big"]
+
+
+@pytest.mark.parametrize("levels", [40, 300, 900])
+def test_body_that_is_nested_too_deeply_is_refused(api: ApiClient, levels: int) -> None:
+    template = api.post("/v1/email-templates", TEMPLATE).json
+    nested = '{"a":' * levels + "1" + "}" * levels
+    body = '{"lead": {"custom_fields": ' + nested + "}}"
+    answer = api.request("POST", f"/v1/email-templates/{template['id']}/preview", body=body)
+    assert_problem(answer, 400)
+    assert "32 levels" in answer.json["detail"]
 
 
 def test_route_without_a_body_takes_an_empty_object_and_nothing_else(api: ApiClient) -> None:
@@ -402,7 +439,8 @@ def test_browser_may_send_the_key_as_the_password(clients: dict[str, ApiClient],
     assert refused.headers["www-authenticate"].startswith("Basic ")
     password = base64.b64encode(f"me:{clients['viewer'].key}".encode()).decode()
     assert stranger.request("GET", path, headers={"Authorization": f"Basic {password}"}).status == 200
-    assert stranger.request("GET", path, headers={"Authorization": "Basic :"}).status == 401
+    for credentials in (":", "é", "w6k=", "\ud800", "=" * 10_000):
+        assert stranger.request("GET", path, headers={"Authorization": f"Basic {credentials}"}).status == 401
 
 
 def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
@@ -411,3 +449,22 @@ def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "SwaggerUIBundle" in (answer.body or "")
     assert not re.search(r"<(script|link)[^>]+(src|href)=", answer.body or "")
+
+
+@pytest.mark.parametrize("path", ["/v1/health", "/v1/leads", "/v1/no-such-path", "/v1/docs", "/v1/openapi.json"])
+def test_every_answer_tells_browsers_not_to_guess_keep_or_embed_it(api: ApiClient, path: str) -> None:
+    for client in (api, ApiClient(api.handler, None)):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["content-security-policy"].startswith("default-src 'none';")
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+def test_docs_may_run_their_own_scripts_and_no_others(api: ApiClient) -> None:
+    answer = api.get("/v1/docs")
+    scripts = re.findall(r"<script>(.*?)</script>", answer.body or "", re.DOTALL)
+    (allowed,) = re.findall(r"script-src ([^;]*)", answer.headers["content-security-policy"])
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert allowed.split() == [f"'sha256-{each}'" for each in hashes]
+    assert len(hashes) == 2

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+import sqlalchemy as sa
 
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -35,9 +40,54 @@ def test_revoked_key_ends_at_once(api: ApiClient) -> None:
     assert shown[created["id"]]["revoked_at"] is not None
 
 
-def test_expired_key_is_refused(api: ApiClient) -> None:
-    body = {"name": "script", "role": "viewer", "expires_at": "2020-01-01T00:00:00Z"}
-    assert ApiClient(api.handler, api.post("/v1/api-keys", body).json["key"]).get("/v1/leads").status == 401
+def own_id(api: ApiClient) -> str:
+    created = api.post("/v1/api-keys", {"name": "script", "role": "viewer"}).json
+    (entry,) = api.get("/v1/audit-log", entity_id=created["id"]).json["items"]
+    return str(entry["actor"]).removeprefix("api_key:")
+
+
+def test_key_revokes_itself_only_if_told_to(api: ApiClient) -> None:
+    api.post("/v1/api-keys", {"name": "second", "role": "admin"})
+    path = f"/v1/api-keys/{own_id(api)}"
+    refused = api.delete(path)
+    assert (refused.status, "force=true" in refused.json["detail"]) == (409, True)
+    assert api.get("/v1/leads").status == 200
+    assert api.request("DELETE", path, query={"force": "true"}).status == 204
+    assert api.get("/v1/leads").status == 401
+
+
+def test_last_key_of_an_administrator_cannot_be_revoked(api: ApiClient) -> None:
+    refused = api.request("DELETE", f"/v1/api-keys/{own_id(api)}", query={"force": "true"})
+    assert (refused.status, "last key of an administrator" in refused.json["detail"]) == (409, True)
+    assert api.get("/v1/leads").status == 200
+
+
+def test_key_that_expires_does_not_replace_an_administrators_key_that_does_not(api: ApiClient) -> None:
+    later = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).isoformat()
+    expiring = {"name": "for a day", "role": "admin", "expires_at": later}
+    second = ApiClient(api.handler, api.post("/v1/api-keys", expiring).json["key"])
+    path = f"/v1/api-keys/{own_id(api)}"
+    assert second.delete(path).status == 409
+    api.post("/v1/api-keys", {"name": "for good", "role": "admin"})
+    assert second.delete(path).status == 204
+
+
+def test_administrators_who_revoke_each_other_at_once_leave_one_behind(api: ApiClient, engine: sa.Engine) -> None:
+    other = ApiClient(api.handler, api.post("/v1/api-keys", {"name": "second", "role": "admin"}).json["key"])
+    first_id, second_id = own_id(api), own_id(other)
+    barrier = threading.Barrier(2)
+
+    def revoke(client: ApiClient, id_: str) -> int:
+        barrier.wait(10)
+        return client.delete(f"/v1/api-keys/{id_}").status
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = pool.map(revoke, (api, other), (second_id, first_id))
+    # The second one is refused, or finds its own key revoked.
+    assert sorted(answers)[0] == 204
+    valid = "SELECT count(*) FROM api_keys WHERE role = 'admin' AND revoked_at IS NULL"
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text(valid)) == 1
 
 
 @pytest.mark.parametrize(
@@ -46,7 +96,15 @@ def test_expired_key_is_refused(api: ApiClient) -> None:
         ({"role": "viewer"}, "name"),
         ({"name": "x"}, "role"),
         ({"name": "x", "role": "owner"}, "role"),
-        ({"name": "x", "role": "viewer", "expires_at": "tomorrow"}, "expires_at"),
+        ({"name": "", "role": "viewer"}, "name"),
+        ({"name": " \t\u00a0", "role": "viewer"}, "name"),
+        *(
+            ({"name": "x", "role": "viewer", "expires_at": at}, "expires_at")
+            for at in (
+                *("tomorrow", 1893456000, "1893456000", "2030-01-01", "2030-01-01T00:00:00", "2020-01-01T00:00:00Z"),
+                *("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59.999999-14:00", "10000-01-01T00:00:00Z"),
+            )
+        ),
         ({"name": "x", "role": "viewer", "key": "mine"}, "key"),
     ],
 )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 import sqlalchemy as sa
 
+from testbed.databases import wait_until
 from tests.functions.campaign_api.api_client import ApiClient
 
+BLOCKED = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"
 LEAD = {"email": "zweistein@example.com", "first_name": "Zweistein"}
 
 
@@ -46,3 +51,24 @@ def test_repeated_request_does_not_tell_what_was_erased(api: ApiClient, engine: 
         assert not connection.scalar(
             sa.text("SELECT count(*) FROM idempotency_keys k WHERE k::text ILIKE '%zweistein%'")
         )
+
+
+def test_lead_that_is_deleted_while_it_is_erased_is_not_found(api: ApiClient, engine: sa.Engine) -> None:
+    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM leads"))
+            erasing = pool.submit(api.post, f"{path}/erase", {"keep_suppressed": False})
+            wait_until(engine, BLOCKED)
+        answer = erasing.result(30)
+    assert answer.status == 404, answer.body
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_erasing_beside_deleting_leaves_one_of_them_not_found(api: ApiClient, round_: int) -> None:
+    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
+    with ThreadPoolExecutor(4) as pool:
+        deleting = [pool.submit(api.delete, path) for _ in range(2)]
+        erasing = [pool.submit(api.post, f"{path}/erase", {"keep_suppressed": False}) for _ in range(2)]
+    assert sorted(each.result().status for each in deleting) == [204, 404]
+    assert {each.result().status for each in erasing} <= {200, 404}

@@ -123,7 +123,7 @@ def test_unreadable_file_is_refused_with_a_reason(api: ApiClient, body: bytes | 
 
 
 def test_large_file_is_refused_with_the_way_to_upload_it(api: ApiClient) -> None:
-    answer = post(api, "email\n" + "x" * 4_500_000)
+    answer = post(api, "email\n" + "x" * 3_000_000)
     assert answer.status == 413
     assert "/v1/lead-batches/uploads" in answer.json["detail"]
 

@@ -49,7 +49,8 @@ def test_campaign_with_nothing_left_to_send_completes(
 def test_suppression_may_hold_for_one_campaign(api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID) -> None:
     api.post("/v1/suppressions", {"value": "ann@example.com", "campaign_id": str(campaign_id)})
     assert statuses(engine, campaign_id) == {"pending": 2, "skipped": 2}
-    assert api.post("/v1/suppressions", {"value": "a@b.com", "campaign_id": str(uuid.uuid4())}).status == 404
+    answer = api.post("/v1/suppressions", {"value": "a@b.com", "campaign_id": str(uuid.uuid4())})
+    assert (answer.status, answer.fields) == (422, ["campaign_id"])
 
 
 @pytest.mark.parametrize("body", [{}, {"value": "nonsense"}, {"value": ""}, {"value": "a@b.com", "reason": "bounce"}])

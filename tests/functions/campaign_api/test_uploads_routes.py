@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
-from sendledger.core.tables import lead_batches
+from sendledger.core.tables import idempotency_keys, lead_batches
 from sendledger.files.file_bucket import FileBucket
 from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import ApiClient
@@ -121,3 +121,12 @@ def test_cold_start_of_the_api_loads_no_aws_client() -> None:
     check = "import sys, campaign_api_handler; print(*{'boto3', 'botocore.client'} & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", check], cwd=API_FOLDER, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
+
+
+def test_signed_url_of_an_upload_is_not_kept_for_repeated_requests(api: ApiClient, engine: sa.Engine) -> None:
+    headers = {"Idempotency-Key": "a"}
+    first, again = (api.request("POST", "/v1/lead-batches/uploads", body={"name": "f"}, headers=headers) for _ in "12")
+    assert "Signature" in first.json["upload_url"]
+    assert again.json == first.json | {"upload_url": None}
+    with engine.connect() as connection:
+        assert "Signature" not in str(connection.execute(sa.select(idempotency_keys.c.answer)).all())

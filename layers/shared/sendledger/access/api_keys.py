@@ -1,4 +1,8 @@
-"""API keys: who may call the API, and how much of it. Reads and writes `api_keys`; the key itself is never stored."""
+"""API keys: who may call the API, and how much of it. The key itself is never stored.
+
+There is always an administrator: a key that would leave none behind cannot be revoked. Reads and writes `api_keys`;
+writes `audit_log`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.access.callers import Caller, key_holder
-from sendledger.core.errors import NotFound
+from sendledger.core import audit_log, postgres_values
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import NEWEST_FIRST, Page, sorted_page
 from sendledger.core.tables import api_keys
+from sendledger.core.vocabulary import AuditAction, Role
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
 """`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
@@ -37,9 +44,26 @@ class CreatedApiKey:
 
 
 def create(
-    connection: sa.Connection, name: str, role: str, expires_at: dt.datetime | None = None, key: str | None = None
+    connection: sa.Connection,
+    name: str,
+    role: str,
+    expires_at: dt.datetime | None = None,
+    *,
+    actor: str = SYSTEM,
+    key: str | None = None,
 ) -> CreatedApiKey:
-    """Store a new random key, or `key`, which takes over name, role and expiry if it is stored already."""
+    """Store a new random key, or `key`, which takes over name, role and expiry if it is stored already.
+
+    Raises:
+        InvalidInput: the name is blank, or the key would have expired already.
+    """
+    errors = []
+    if not name.strip():
+        errors.append(FieldError("name", "must not be blank"))
+    if expires_at is not None and expires_at <= connection.execute(sa.select(sa.func.now())).scalar_one():
+        errors.append(FieldError("expires_at", "must lie in the future"))
+    if errors:
+        raise InvalidInput("The API key is not valid.", errors)
     key = key or f"sl_{secrets.token_urlsafe(32)}"
     values = {"name": name, "role": role, "expires_at": expires_at, "revoked_at": None}
     row = connection.execute(
@@ -48,6 +72,7 @@ def create(
         .on_conflict_do_update(index_elements=["key_hash"], set_=values)
         .returning(api_keys.c.id, api_keys.c.created_at)
     ).one()
+    audit_log.record(connection, actor, AuditAction.API_KEY_CREATE, "api_key", row.id, {"role": role})
     return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
 
 
@@ -62,12 +87,29 @@ def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: s
     return sorted_page(connection, sa.select(*shown), api_keys, limit, cursor, sort)
 
 
-def revoke(connection: sa.Connection, api_key_id: UUID) -> None:
-    """End a key at once and for good; revoking it again changes nothing.
+def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force: bool = False) -> None:
+    """End a key at once and for good; revoking it again changes nothing. `force` lets a key revoke itself.
 
     Raises:
         NotFound: there is no such key.
+        Conflict: the caller uses it, or no other key of an administrator is valid for as long.
     """
+    valid_administrators = (
+        sa.select(api_keys.c.id, api_keys.c.expires_at)
+        .where(api_keys.c.role == Role.ADMIN, *_valid())
+        # Of two administrators who revoke each other's key, the second shall see what the first has done.
+        .order_by(api_keys.c.id)
+        .with_for_update()
+    )
+    lasting = {row.id: row.expires_at or postgres_values.LATEST for row in connection.execute(valid_administrators)}
+    if api_key_id == caller.id and not force:
+        raise Conflict("This is the key that you are using; say force=true to revoke it all the same.")
+    ends = lasting.pop(api_key_id, None)
+    if ends is not None and all(end < ends for end in lasting.values()):
+        raise Conflict(
+            "This is the last key of an administrator, or the one that is valid longest. Create another one that is "
+            "valid for at least as long first."
+        )
     revoked = connection.execute(
         sa.update(api_keys)
         .where(api_keys.c.id == api_key_id)
@@ -75,6 +117,12 @@ def revoke(connection: sa.Connection, api_key_id: UUID) -> None:
     )
     if revoked.rowcount == 0:
         raise NotFound("API key", api_key_id)
+    audit_log.record(connection, caller.actor, AuditAction.API_KEY_REVOKE, "api_key", api_key_id)
+
+
+def _valid() -> tuple[sa.ColumnElement[bool], ...]:
+    expiry = api_keys.c.expires_at
+    return api_keys.c.revoked_at.is_(None), sa.or_(expiry.is_(None), expiry > sa.func.now())
 
 
 def authenticate(connection: sa.Connection, key: str) -> Caller | None:
@@ -87,9 +135,7 @@ def authenticate(connection: sa.Connection, key: str) -> Caller | None:
     outdated = sa.or_(seen.is_(None), seen < now - LAST_USE_PRECISION)
     row = connection.execute(
         sa.select(api_keys.c.id, api_keys.c.name, api_keys.c.role, outdated.label("outdated")).where(
-            api_keys.c.key_hash == _hash(key),
-            api_keys.c.revoked_at.is_(None),
-            sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
+            api_keys.c.key_hash == _hash(key), *_valid()
         )
     ).one_or_none()
     if row is None:

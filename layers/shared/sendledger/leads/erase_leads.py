@@ -71,7 +71,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     if address:
         same_person |= sa.func.lower(leads.c.email) == address
     lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person)))
-    skipped = _end_mail(connection, lead_ids)
+    skipped = _end_mail(connection, lead_id, lead_ids)
     emails_erased = _blank_emails(connection, lead_ids)
     by_the_lead: sa.ColumnElement[bool] = replies.c.lead_id.in_(lead_ids)
     if address:
@@ -93,7 +93,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     return done
 
 
-def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
+def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) -> int:
     """Skip what is still to come and take the leads off the ledger; returns how many emails were skipped."""
     rows = scheduled_emails.c
     # CASE, so that rows are looked for by their leads and by nothing else.
@@ -107,7 +107,10 @@ def _end_mail(connection: sa.Connection, lead_ids: list[UUID]) -> int:
         .order_by(campaigns.c.id)
         .with_for_update(read=True, key_share=True)
     )
-    connection.execute(sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id).with_for_update())
+    held = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id).with_for_update()
+    if lead_id not in connection.scalars(held).all():
+        # Somebody deleted it while this waited for the lock.
+        raise NotFound("lead", lead_id)
     skipped = connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)

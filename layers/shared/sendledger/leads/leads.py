@@ -158,7 +158,6 @@ def delete(connection: sa.Connection, lead_id: UUID) -> None:
         NotFound: there is no such lead.
         Conflict: an email to it is on its way to SES.
     """
-    get(connection, lead_id)
     rows = scheduled_emails.c
     still_to_come = sa.and_(
         rows.lead_id == lead_id,
@@ -172,7 +171,8 @@ def delete(connection: sa.Connection, lead_id: UUID) -> None:
         .order_by(campaigns.c.id)
         .with_for_update(read=True, key_share=True)
     )
-    connection.execute(sa.select(_table.c.id).where(_table.c.id == lead_id).with_for_update())
+    if connection.scalar(sa.select(_table.c.id).where(_table.c.id == lead_id).with_for_update()) is None:
+        raise NotFound("lead", lead_id)
     connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)
