@@ -71,6 +71,8 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "GET /v1/campaigns/<campaign_id>/timeline": "viewer",
     "GET /v1/overview": "viewer",
     "POST /v1/campaigns/<campaign_id>/late-emails": "sender",
+    "GET /v1/campaigns/<campaign_id>/retry-failed": "viewer",
+    "POST /v1/campaigns/<campaign_id>/retry-failed": "sender",
     # The ledger
     "GET /v1/scheduled-emails": "viewer",
     "GET /v1/scheduled-emails/<scheduled_email_id>": "viewer",

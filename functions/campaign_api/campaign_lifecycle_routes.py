@@ -13,6 +13,8 @@ import api_resources
 from api_fields import Acting, CampaignId, Input, Resource
 from campaigns_routes import CampaignStatus
 from sendledger.campaigns import campaigns
+from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.vocabulary import ErrorCode
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
@@ -168,3 +170,85 @@ def decide_late_emails(
     late_emails.decide_late_emails(engine, campaign_id, body.action, caller.actor)
     with api_resources.transaction() as connection:
         return LateEmailsDecided.model_validate(campaigns.get(connection, campaign_id))
+
+
+ErrorCodes = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
+    Field(
+        min_length=1,
+        max_length=50,
+        description=(
+            "Put back those that failed with one of these codes. Without it: those that SES refused or that failed "
+            "for a reason that can pass."
+        ),
+        examples=[["bad_request"]],
+    ),
+]
+
+
+class RetryFailed(Input):
+    """Which failed emails are put back."""
+
+    error_codes: ErrorCodes = None
+
+
+class RetryableEmails(Resource):
+    """Failed emails that can be put back."""
+
+    emails: int
+    by_error_code: Annotated[dict[str, int], Field(description="How many of them failed with each error code.")]
+
+
+class RetriedEmails(RetryableEmails):
+    """What is put back."""
+
+    status: CampaignStatus
+    background_work: BackgroundWork
+
+
+def _codes(given: list[str] | None) -> list[str] | None:
+    if given is not None and ErrorCode.OUTCOME_UNKNOWN in given:
+        message = "outcome_unknown is not put back here: SES may have sent these; settle each with mark-sent or requeue"
+        raise InvalidInput("The request is not valid.", [FieldError("error_codes", message)])
+    return given
+
+
+@router.get(
+    "/v1/campaigns/<campaign_id>/retry-failed",
+    operation_id="preview_retry_failed",
+    summary="Count the failed emails that can be sent again",
+    description="What the POST would put back without `error_codes`. Nothing is changed.",
+    response_description="How many, by error code.",
+    tags=TAGS,
+)
+def preview_retry_failed(campaign_id: CampaignId) -> RetryableEmails:
+    from sendledger.campaigns import failed_emails
+
+    with api_resources.transaction() as connection:
+        campaigns.get_campaign(connection, campaign_id)
+        return RetryableEmails.model_validate(failed_emails.count_failed(connection, campaign_id, None))
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/retry-failed",
+    operation_id="retry_failed_emails",
+    summary="Send failed emails again",
+    description=(
+        "Puts back emails that SES certainly did not accept, and later steps that were skipped because of them. Never "
+        "one of unknown outcome, never to a lead that is suppressed or has responded by now. In a paused campaign they "
+        "go out after the resume; a completed one runs again until they are done."
+    ),
+    status_code=202,
+    response_description="Taken; `background_work` shows what is left to do.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "No email can be put back, or the campaign has ended or was not started."},
+)
+def retry_failed_emails(
+    campaign_id: CampaignId, body: Annotated[RetryFailed, Body()], request: Request
+) -> RetriedEmails:
+    from sendledger.campaigns import lifecycle
+
+    engine, actor = api_resources.engine(), request.context["caller"].actor
+    return RetriedEmails.model_validate(
+        lifecycle.retry_failed_emails(engine, campaign_id, _codes(body.error_codes), actor)
+    )

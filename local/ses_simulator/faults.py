@@ -13,10 +13,12 @@ from typing import Any
 
 from local.ses_simulator.http_server import Answer
 from local.ses_simulator.ses_errors import (
+    ACCOUNT_PAUSED,
     ACCOUNT_SUSPENDED,
     DAILY_QUOTA_EXCEEDED,
     RATE_EXCEEDED,
     SENDING_PAUSED,
+    SIGNATURE_EXPIRED,
     SesError,
 )
 
@@ -28,6 +30,10 @@ ERRORS = {
     "error_500": ("InternalServiceErrorException", "An internal error occurred."),
     "error_500_after_accept": ("InternalServiceErrorException", "An internal error occurred."),
     "account_suspended": ("AccountSuspendedException", ACCOUNT_SUSPENDED),
+    # As SES answers when it has paused an account itself.
+    "account_paused": ("MessageRejected", ACCOUNT_PAUSED),
+    "account_sending_paused": ("AccountSendingPausedException", "Sending is not possible."),
+    "configuration_set_sending_paused": ("ConfigurationSetSendingPausedException", "Sending is not possible."),
     "sending_paused": ("SendingPausedException", SENDING_PAUSED),
     "mail_from_not_verified": ("MailFromDomainNotVerifiedException", "The MAIL FROM domain is not verified."),
     "config_set_not_found": ("NotFoundException", "Configuration set does not exist."),
@@ -37,6 +43,7 @@ ERRORS = {
     ),
     "bad_request": ("BadRequestException", "The request is invalid."),
     "conflict": ("ConflictException", "Another operation is in progress."),
+    "signature_expired": ("SignatureDoesNotMatch", SIGNATURE_EXPIRED),
     "access_denied": ("AccessDeniedException", "User is not authorized to perform `ses:SendEmail'."),
 }
 KINDS = frozenset(ERRORS) | {"stall", "stall_after_accept", "reset", "reset_after_accept"}

@@ -5,8 +5,10 @@ https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html#API_Se
 
 STATUS_BY_TYPE = {
     "AccessDeniedException": 403,
+    "AccountSendingPausedException": 400,
     "AccountSuspendedException": 400,
     "BadRequestException": 400,
+    "ConfigurationSetSendingPausedException": 400,
     "ConflictException": 409,
     "InternalServiceErrorException": 500,
     "InvalidNextTokenException": 400,
@@ -15,6 +17,7 @@ STATUS_BY_TYPE = {
     "MessageRejected": 400,
     "NotFoundException": 404,
     "SendingPausedException": 400,
+    "SignatureDoesNotMatch": 403,
     "TooManyRequestsException": 429,
     "UnknownOperationException": 404,
 }
@@ -23,6 +26,13 @@ RATE_EXCEEDED = "Maximum sending rate exceeded."
 DAILY_QUOTA_EXCEEDED = "Daily message quota exceeded."
 ACCOUNT_SUSPENDED = "Sending suspended for this account. For more information, please check the inbox of the account."
 SENDING_PAUSED = "Email sending is disabled for this account."
+ACCOUNT_PAUSED = (
+    "Sending paused for this account. For more information, please check the inbox of the email address associated "
+    "with your AWS account."
+)
+SIGNATURE_EXPIRED = (
+    "Signature expired: 20261126T120000Z is now earlier than 20261126T125500Z (20261126T130000Z - 5 min.)"
+)
 
 
 class SesError(Exception):

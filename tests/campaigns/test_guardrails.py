@@ -176,10 +176,11 @@ def status(connection: sa.Connection) -> tuple[str, str | None]:
 def test_five_refusals_of_ses_in_a_row_pause(engine: sa.Engine, connection: sa.Connection, ses: SesSimulator) -> None:
     summary = refuse(engine, connection, ses, 5, 0, 1, 2, 3, 4)
     assert summary.campaigns_paused == 1
-    assert status(connection) == (
-        "paused",
-        "Paused by a guardrail: SES refused the last 5 emails in a row; the limit is 5.",
+    reason = (
+        "Paused by a guardrail: SES refused the last 5 emails in a row (bad_request); the limit is 5. "
+        "Mend the cause, put the emails back (retry-failed) and resume the campaign."
     )
+    assert status(connection) == ("paused", reason)
 
 
 def test_refusals_with_a_success_in_between_do_not_pause(

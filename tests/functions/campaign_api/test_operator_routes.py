@@ -130,3 +130,22 @@ def test_the_api_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.En
             connection.execute(sa.text("UPDATE alembic_version SET version_num = :current"), {"current": current})
     assert (answer.status, answer.json["type"]) == (503, "urn:sendledger:problem:schema_outdated")
     assert api.get("/v1/readiness").status == 200
+
+
+# Failed emails
+
+
+def test_failed_emails_are_counted_and_put_back(api: ApiClient, engine: sa.Engine, unknown: int) -> None:
+    row = api.get(f"/v1/scheduled-emails/{unknown}").json
+    path = f"/v1/campaigns/{row['campaign_id']}/retry-failed"
+    assert api.get(path).json == {"emails": 0, "by_error_code": {}}
+    assert api.post(path, {}).status == 409
+    refused = api.post(path, {"error_codes": ["outcome_unknown"]})
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "error_codes")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE scheduled_emails SET error_code = 'bad_request'"))
+    assert api.get(path).json == {"emails": 1, "by_error_code": {"bad_request": 1}}
+    taken = api.post(path, {})
+    assert (taken.status, taken.json["emails"], taken.json["background_work"]) == (202, 1, [])
+    assert statuses(engine, row["campaign_id"]) == {"pending": 1}
+    assert "campaign.retry_failed" in actions(engine)

@@ -8,6 +8,7 @@ in one short transaction that also appends to `campaigns.background_work`, a que
     {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
     {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
+    {"kind": "retry_failed", "codes": null}               failed rows are put back
 
 The first entry is worked off in chunks, each in a transaction of its own that also stores how far it got: a crash
 repeats nothing and leaves nothing out. While the queue is not empty the sender claims nothing from the campaign and
@@ -23,6 +24,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns import failed_emails
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.schedule_emails import schedule_leads
 from sendledger.core.tables import campaigns
@@ -134,6 +136,10 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
                 },
             ).rowcount
             finished = changed < ROWS_PER_CHUNK
+        case "retry_failed":
+            changed = failed_emails.put_back(connection, campaign_id, work["codes"], ROWS_PER_CHUNK)
+            finished = changed < ROWS_PER_CHUNK
+            values = {"emails_failed_count": campaigns.c.emails_failed_count - changed}
         case kind:
             raise AssertionError(f"unknown background work {kind}")
     work["rows_done"] = work.get("rows_done", 0) + changed

@@ -75,14 +75,15 @@ _WITH_BOUNCES_OR_COMPLAINTS = sa.text("""
 
 # Fenced and failed: SES was called. What could not be rendered failed before that.
 _ERRORS_IN_A_ROW = sa.text("""
-    SELECT c.id, c.guardrails, (
-        SELECT count(*) FROM (
-            SELECT FROM scheduled_emails e
+    SELECT c.id, c.guardrails, failed.errors, failed.code
+    FROM campaigns c CROSS JOIN LATERAL (
+        SELECT count(*) AS errors, (array_agg(error_code))[1] AS code FROM (
+            SELECT e.error_code FROM scheduled_emails e
             WHERE e.campaign_id = c.id AND e.status = 'failed' AND e.send_started_at IS NOT NULL
               AND e.failed_at > greatest(c.resumed_at, (SELECT max(sent_at) FROM emails WHERE campaign_id = c.id)
                                                        AT TIME ZONE 'UTC', '-infinity')
-            LIMIT 1000) failed)
-    FROM campaigns c WHERE c.id = ANY(:campaign_ids) AND c.status = 'running'
+            ORDER BY e.failed_at DESC) refused) failed
+    WHERE c.id = ANY(:campaign_ids) AND c.status = 'running'
 """).bindparams(sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID)))
 
 
@@ -133,14 +134,31 @@ def provider_errors(
     reasons: dict[uuid.UUID, str] = {}
     if not ids:
         return reasons
-    for campaign_id, own, errors in connection.execute(_ERRORS_IN_A_ROW, {"campaign_ids": ids}):
+    for campaign_id, own, errors, code in connection.execute(_ERRORS_IN_A_ROW, {"campaign_ids": ids}):
         limits = _limits(settings, own)
         if limits.guardrails_enabled and errors >= limits.guardrail_max_provider_errors:
             most = limits.guardrail_max_provider_errors
             reasons[campaign_id] = (
-                f"Paused by a guardrail: SES refused the last {errors} emails in a row; the limit is {most}."
+                f"Paused by a guardrail: SES refused the last {errors} emails in a row ({code}); the limit is {most}. "
+                "Mend the cause, put the emails back (retry-failed) and resume the campaign."
             )
     return reasons
+
+
+def most_refusals(
+    connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
+) -> dict[uuid.UUID, int]:
+    """How many emails in a row SES may refuse of each campaign; campaigns without guardrails are left out."""
+    own = sa.text("SELECT id, guardrails FROM campaigns WHERE id = ANY(:campaign_ids)").bindparams(
+        sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID))
+    )
+    rows = connection.execute(own, {"campaign_ids": list(campaign_ids)})
+    limits = {campaign_id: _limits(settings, guardrails) for campaign_id, guardrails in rows}
+    return {
+        campaign_id: limit.guardrail_max_provider_errors
+        for campaign_id, limit in limits.items()
+        if limit.guardrails_enabled
+    }
 
 
 def _limits(settings: GuardrailSettings, own: dict[str, object] | None) -> GuardrailSettings:

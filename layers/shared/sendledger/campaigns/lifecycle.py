@@ -15,7 +15,7 @@ import datetime as dt
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from aws_lambda_powertools import Logger
 from sendledger.campaigns import background_work
 from sendledger.campaigns.campaign_steps import snapshot_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
 from sendledger.campaigns.schedule_emails import audience_size, leads_left_out, schedule_leads
 from sendledger.campaigns.transitions import check_transition
@@ -32,6 +33,7 @@ from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, NobodyToEmail, SendledgerError
 from sendledger.core.tables import campaign_steps, campaigns
+from sendledger.core.vocabulary import AuditAction
 
 CALL_BUDGET = 2.0
 """Seconds after which a call begins no further chunk of background work. The next tick of the sender goes on."""
@@ -78,6 +80,16 @@ class CancelledCampaign:
     status: str
     emails_cancelled: int
     emails_in_flight: int
+    background_work: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RetriedEmails:
+    """What was put back."""
+
+    status: str
+    emails: int
+    by_error_code: dict[str, int]
     background_work: list[dict[str, Any]]
 
 
@@ -243,6 +255,35 @@ def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
     return CancelledCampaign(status, changed + more, in_flight, left)
+
+
+def retry_failed_emails(
+    engine: sa.Engine, campaign_id: uuid.UUID, codes: Sequence[str] | None, actor: str
+) -> RetriedEmails:
+    """Put failed emails back: those of these error codes, or with None those that can be expected to go out now.
+
+    A completed campaign runs again until they are done; in a paused one they go out after the resume.
+
+    Raises:
+        Conflict: there are none.
+        IllegalTransition: the campaign was cancelled, has failed or was never started.
+    """
+    began = time.monotonic()
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = campaign["status"]
+        if status not in ("running", "paused"):
+            status = check_transition("reopen", status)
+        failed = count_failed(connection, campaign_id, codes)
+        if not failed.emails:
+            raise Conflict("No failed email of this campaign can be put back.", status=campaign["status"])
+        work = [*campaign["background_work"], {"kind": "retry_failed", "codes": codes}]
+        _update(connection, campaign_id, status=status, completed_at=None, background_work=work)
+        detail = {"emails": failed.emails, "error_codes": list(failed.by_error_code)}
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_RETRY_FAILED, "campaign", campaign_id, detail)
+        _work_in_same_transaction(connection, campaign_id, work)
+    _, left = _work_on(engine, campaign_id, began)
+    return RetriedEmails(status, failed.emails, failed.by_error_code, left)
 
 
 def cancel_scheduled_emails(connection: sa.Connection, campaign_id: uuid.UUID) -> int:

@@ -12,7 +12,7 @@ TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
     "cancel": (frozenset({"scheduled", "running", "paused"}), "cancelled"),
     "complete": (frozenset({"running"}), "completed"),
     "fail": (frozenset({"scheduled", "running", "paused"}), "failed"),
-    # A row whose outcome was unknown is to be sent after all.
+    # A row that had failed is to be sent after all.
     "reopen": (frozenset({"completed"}), "running"),
 }
 """Action → (statuses it is allowed in, status it leads to)."""

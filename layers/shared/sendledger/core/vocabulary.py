@@ -305,6 +305,7 @@ class AuditAction(Word):
     CAMPAIGN_FAIL = "campaign.fail", "A campaign failed."
     CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
+    CAMPAIGN_RETRY_FAILED = "campaign.retry_failed", "Failed emails of a campaign were put back."
     CAMPAIGN_SCHEDULE = "campaign.schedule", "A campaign was told to start later."
     CAMPAIGN_START = "campaign.start", "A campaign was started."
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."

@@ -128,7 +128,11 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         starts_at = campaign["scheduled_start_at"] if status == "scheduled" else None
         why = campaign["failure_reason"]
         detail = {"reason": why} if why else {}
-        return found(f"campaign_{status}", _STATUS_SAYS[status], starts_at, **detail)
+        message = _STATUS_SAYS[status]
+        if status == "paused" and why:
+            # It has paused itself. Resumed as it is, it would lose the next emails to the same cause.
+            message = f"The campaign has paused itself: {why} Mend the cause before you resume it."
+        return found(f"campaign_{status}", message, starts_at, **detail)
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)

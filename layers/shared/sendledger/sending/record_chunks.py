@@ -15,46 +15,47 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
-from sendledger.campaigns import guardrails
 from sendledger.core import database
-from sendledger.core.settings import SenderSettings
 from sendledger.ledger import record_results
 from sendledger.ledger.record_results import Recorded, SendResult
-from sendledger.ses.answers import Answer
 
 logger = Logger(child=True)
 
-TakeIn = Callable[[list[SendResult], Recorded, dict[uuid.UUID, str]], None]
-"""Is given what was recorded, what came of it, and the campaigns to pause with their reasons."""
+OnRecorded = Callable[[list[SendResult], Recorded], None]
+"""Is given what was recorded and what came of it."""
 
 
 class ChunkRecorder:
-    """Records under one claim token, until the tick's `deadline`. For the main thread, which calls `take_in` through
-    it: all but the writing itself happens there."""
+    """Records under one claim token, until the tick's `deadline`.
 
-    def __init__(
-        self, engine: sa.Engine, settings: SenderSettings, token: uuid.UUID, deadline: float, take_in: TakeIn
-    ) -> None:
+    For the main thread only, which gets `on_recorded` called in it; just the writing happens in another thread.
+    """
+
+    def __init__(self, engine: sa.Engine, token: uuid.UUID, deadline: float, on_recorded: OnRecorded) -> None:
         self.results: list[SendResult] = []
         """What is not being recorded yet."""
         self._engine = engine
-        self._settings = settings
         self._token = token
         self._deadline = deadline
-        self._take_in = take_in
+        self._on_recorded = on_recorded
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
-        self._recording: tuple[list[SendResult], Future[tuple[Recorded, dict[uuid.UUID, str]]]] | None = None
+        self._recording: tuple[list[SendResult], Future[Recorded]] | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is not recorded and taken in."""
+        """Whether anything is not recorded yet."""
         return bool(self.results or self._recording)
+
+    def holds_results_of(self, campaign_id: uuid.UUID) -> bool:
+        """Whether a result of this campaign is not recorded yet."""
+        in_hand = self.results + (self._recording[0] if self._recording is not None else [])
+        return any(result.email.campaign_id == campaign_id for result in in_hand)
 
     def record_if(self, enough: int, at_most: int) -> None:
         """Begin to record what is at hand if there is `enough` of it and no recording under way, or more than
         `at_most`, in which case the one under way is waited for."""
         if self._recording is not None and self._recording[1].done():
-            self._take_in_recorded()
+            self._await_recording()
         # What is not recorded yet would be unknown after a crash: it shall neither wait for more nor pile up.
         if len(self.results) >= (enough if self._recording is None else at_most):
             self._begin()
@@ -68,7 +69,7 @@ class ChunkRecorder:
         """Record what is at hand and wait until it is."""
         if self.results:
             self._begin()
-        self._take_in_recorded()
+        self._await_recording()
 
     def close(self) -> None:
         """Record all that is left, and end the thread.
@@ -86,37 +87,34 @@ class ChunkRecorder:
             self._thread.shutdown()
 
     def _begin(self) -> None:
-        self._take_in_recorded()
+        self._await_recording()
         results, self.results = self.results, []
         self._recording = (results, self._thread.submit(self._record, results))
 
-    def _record(self, results: list[SendResult]) -> tuple[Recorded, dict[uuid.UUID, str]]:
-        """In the recording thread: write these results, and find the campaigns to pause for their errors; a lost
-        connection is tried again until the tick's end."""
+    def _record(self, results: list[SendResult]) -> Recorded:
+        """In the recording thread: write these results. A lost connection is tried again until the tick's end."""
         while True:
             try:
                 with self._engine.begin() as connection:
-                    recorded = record_results.record(connection, results, self._token)
-                    to_pause = guardrails.provider_errors(connection, _refused(results), self._settings)
-                return recorded, to_pause
+                    return record_results.record(connection, results, self._token)
             except sa.exc.DBAPIError as error:
                 if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
                     raise
                 logger.warning("The results could not be written yet", exc_info=True)
                 time.sleep(0.2)
 
-    def _take_in_recorded(self) -> None:
+    def _await_recording(self) -> None:
         """Wait for the recording under way, if there is one, and hand it on."""
         if self._recording is None:
             return
         (results, recording), self._recording = self._recording, None
         try:
-            recorded, to_pause = recording.result()
+            recorded = recording.result()
         except BaseException:
             # The end of the tick tries once more.
             self.results = results + self.results
             raise
-        self._take_in(results, recorded, to_pause)
+        self._on_recorded(results, recorded)
 
     def _record_halves(self) -> None:
         """Record what is left; if one result keeps the others from being written, without that one."""
@@ -136,10 +134,3 @@ class ChunkRecorder:
                     failure = again
             if failure is not None:
                 raise failure from error
-
-
-def _refused(results: list[SendResult]) -> set[uuid.UUID]:
-    """The campaigns with emails that SES was asked to send and did not say that it has."""
-    refusals = [result for result in results if result.outcome.answer in (Answer.FAIL_ROW, Answer.UNKNOWN)]
-    # What could not be rendered never got as far as SES.
-    return {result.email.campaign_id for result in refusals if result.rendered is not None}

@@ -31,6 +31,7 @@ from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import Recorded, SendResult
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.record_chunks import ChunkRecorder
+from sendledger.sending.refusals import REFUSALS, RefusalGate
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.step_contents import StepContents
 from sendledger.ses.answers import Answer, SendOutcome
@@ -133,10 +134,11 @@ class ChunkSender:
         self._slowed_at = -math.inf
         self._allowance = limits.remaining
         threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
-        self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at)
+        self._gate = RefusalGate()
+        self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at, self._gate)
         self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
         self._in_flight = 0
-        self._recorder = ChunkRecorder(engine, settings, self._token, deadline, self._take_in_recorded)
+        self._recorder = ChunkRecorder(engine, self._token, deadline, self._on_recorded)
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
         self._claimed: deque[ClaimedEmail] = deque()
@@ -144,6 +146,7 @@ class ChunkSender:
         self._bytes_per_email = 1
         self._composing: dict[uuid.UUID, Effort] = {}
         self._touched: set[uuid.UUID] = set()
+        self._refused: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
         self._stop: SendOutcome | None = None
 
@@ -195,7 +198,7 @@ class ChunkSender:
                 # Those before have done no harm.
                 claimed = claim_emails.claim_suspects(connection, min(most, self._suspects), self._token)
                 self._suspects += len(claimed)
-            self._contents.load(connection, claimed)
+            self._prepare_for(connection, claimed)
         self._claimed += claimed
         self._summary.claimed += len(claimed)
         return bool(claimed)
@@ -204,20 +207,28 @@ class ChunkSender:
         with self._engine.begin() as connection:
             email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
             if email is not None:
-                self._contents.load(connection, [email])
+                self._prepare_for(connection, [email])
                 self._claimed.append(email)
                 self._summary.claimed += 1
             else:
                 self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
 
+    def _prepare_for(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
+        if unknown := self._contents.load(connection, claimed):
+            self._gate.set_limits(guardrails.most_refusals(connection, unknown, self._settings))
+
     def _compose_chunk(self) -> list[ReadyEmail]:
         """Compose and sign a chunk of what was claimed; what cannot be has its result at once."""
         chunk: list[ReadyEmail] = []
+        waiting: list[ClaimedEmail] = []
         size, most = 0, self._chunk_size()
         signer = self._signer()
         until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
         while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and time.monotonic() < until:
             email = self._claimed.popleft()
+            if not self._gate.is_open(email.campaign_id):
+                waiting.append(email)
+                continue
             try:
                 ready = self._compose(email, signer)
             except CannotSign as error:
@@ -231,8 +242,11 @@ class ChunkSender:
             else:
                 chunk.append(ready)
                 size += len(ready.request)
+        self._claimed += waiting
         if chunk:
             self._bytes_per_email = max(1, size // len(chunk))
+        elif waiting:
+            self._wait(time.monotonic() + POLL_SECONDS)
         return chunk
 
     def _compose(self, email: ClaimedEmail, signer: EmailSigner) -> ReadyEmail:
@@ -319,6 +333,8 @@ class ChunkSender:
     def _note(self, result: SendResult) -> None:
         """Keep a result until it is recorded, and act at once where it is about more than its own email."""
         self._recorder.results.append(result)
+        if result.outcome.answer in REFUSALS and result.rendered is not None:
+            self._refused.add(result.email.campaign_id)
         match result.outcome.answer:
             case Answer.SLOW_DOWN | Answer.NOT_REACHED:
                 # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
@@ -339,8 +355,7 @@ class ChunkSender:
         size = self._chunk_size()
         self._recorder.record_if(size if self._in_flight else 1, 2 * size)
 
-    def _take_in_recorded(self, results: list[SendResult], recorded: Recorded, to_pause: dict[uuid.UUID, str]) -> None:
-        self._to_pause |= to_pause
+    def _on_recorded(self, results: list[SendResult], recorded: Recorded) -> None:
         summary, counts = self._summary, recorded.counts
         summary.sent += counts["sent"]
         summary.failed += counts["failed"]
@@ -361,6 +376,7 @@ class ChunkSender:
             # In a transaction of its own, as all senders share that row.
             with self._engine.begin() as connection:
                 sender_state.stop(connection, code, reason, seconds)
+        self._judge_refusals()
         for campaign_id, reason in list(self._to_pause.items()):
             try:
                 lifecycle.pause_campaign(self._engine, campaign_id, reason=reason, rows_at_once=False)
@@ -375,6 +391,20 @@ class ChunkSender:
                 continue
             del self._to_pause[campaign_id]
             self._give_back([email for email in self._claimed if email.campaign_id == campaign_id])
+
+    def _judge_refusals(self) -> None:
+        """Find the campaigns to pause because SES refuses their emails, once all that SES said of them is recorded."""
+        quiet = {campaign_id for campaign_id in self._refused if self._gate.is_quiet(campaign_id)}
+        if not quiet:
+            return
+        self._wait(0.0)
+        quiet = {campaign_id for campaign_id in quiet if not self._recorder.holds_results_of(campaign_id)}
+        with self._engine.connect() as connection:
+            found = guardrails.provider_errors(connection, quiet, self._settings)
+        self._refused -= quiet
+        self._to_pause |= found
+        for campaign_id in quiet - found.keys():
+            self._gate.forgive(campaign_id)
 
     def _finish(self) -> None:
         """End the threads, write the last results, give back the rest and complete what is done."""

@@ -21,6 +21,7 @@ from aws_lambda_powertools import Logger
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import SendResult
 from sendledger.sending.compose_email import ComposedEmail
+from sendledger.sending.refusals import RefusalGate
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import SesSender
 
@@ -58,14 +59,15 @@ class SesThreads:
     """As many threads as the rate has use for, up to `most`, each with a connection of its own: to make one takes as
     long as to send many emails. Make this for each tick and close it."""
 
-    def __init__(self, client: Any, rate: float, most: int, stop_at: float) -> None:
+    def __init__(self, client: Any, rate: float, most: int, stop_at: float, gate: RefusalGate | None = None) -> None:
         """Together they begin no more than `rate` calls per second, and none more than a second after `stop_at`
-        (`time.monotonic()`)."""
+        (`time.monotonic()`) or that the gate does not let through."""
         self.halt = threading.Event()
         """Once set, no further call begins; what waits for its time comes back as not called."""
         self.results: deque[SendResult] = deque()
         """Filled by the threads, emptied by their owner; its operations are atomic."""
         self._client = client
+        self._gate = gate or RefusalGate()
         self._ses: SesSender | None = None
         self._most = most
         self._rate = rate
@@ -140,6 +142,9 @@ class SesThreads:
                 message = "The sender failed in its call."
                 outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
             self._answer(call, outcome)
+            if outcome.answer is not Answer.NOT_CALLED:
+                # After its result is there: who finds the campaign quiet has all results.
+                self._gate.leave(call.ready.email.campaign_id, outcome.answer)
 
     def _outcome(self, call: Call, ses: SesSender, number: int) -> SendOutcome:
         self._await(call.due)
@@ -151,6 +156,8 @@ class SesThreads:
             return SendOutcome(Answer.NOT_CALLED)
         if composed is None or composed.outgoing.to_address != call.address.strip():
             # The lead has another address now than it was composed for.
+            return SendOutcome(Answer.NOT_CALLED)
+        if not self._gate.enter(call.ready.email.campaign_id):
             return SendOutcome(Answer.NOT_CALLED)
         self._began[number] = time.monotonic()
         try:

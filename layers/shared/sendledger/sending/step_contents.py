@@ -21,15 +21,16 @@ class StepContents:
         self._from_address = from_address
         self._contents: dict[tuple[uuid.UUID, int], StepContent | RenderError] = {}
 
-    def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> None:
-        """Read what is not known yet, in one statement."""
+    def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
+        """Read what is not known yet, in one statement; returns the campaigns that were read."""
         missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
         if not missing:
-            return
+            return set()
+        campaign_ids = {campaign_id for campaign_id, _ in missing}
         rows = connection.execute(
             sa.select(campaign_steps, campaigns.c.name, campaigns.c.from_address, campaigns.c.reply_to_address)
             .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
-            .where(campaign_steps.c.campaign_id.in_({campaign_id for campaign_id, _ in missing}))
+            .where(campaign_steps.c.campaign_id.in_(campaign_ids))
         ).mappings()
         for row in rows:
             content: StepContent | RenderError
@@ -44,6 +45,7 @@ class StepContents:
                 # The start has compiled it once; whatever is wrong now is wrong for this step alone.
                 content = RenderError("template_error", str(error))
             self._contents[row["campaign_id"], row["step_number"]] = content
+        return campaign_ids
 
     def of(self, email: ClaimedEmail) -> StepContent:
         """The content of a claimed email's step, which was loaded.

@@ -32,57 +32,87 @@ class SendOutcome:
     message: str | None = None
 
 
-# (exception, part of its message, answer): the first match counts. Sources: the SESv2 API reference's errors of
-# SendEmail and its common errors, and https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html
-_ANSWERS: tuple[tuple[str, str, Answer], ...] = (
-    ("TooManyRequestsException", "daily message quota", Answer.STOP_FOR_A_WHILE),
-    ("TooManyRequestsException", "", Answer.SLOW_DOWN),
-    ("ThrottlingException", "daily message quota", Answer.STOP_FOR_A_WHILE),
-    ("ThrottlingException", "", Answer.SLOW_DOWN),
-    ("Throttling", "daily message quota", Answer.STOP_FOR_A_WHILE),
+# Texts that decide, whatever the exception is called: SES has several names for one fact, and MessageRejected can mean
+# the email as well as the account. The first match counts, before the names below. Sources:
+# https://docs.aws.amazon.com/ses/latest/dg/troubleshoot-error-messages.html
+# https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html
+_OFF = r"(paused|suspended|disabled|deactivated|terminated|closed|shut ?down|under review)"
+_WHOSE = r"(account|tenant|configuration set)"
+_TEXTS: tuple[tuple[re.Pattern[str], Answer], ...] = (
+    (re.compile(r"daily (message|sending|email) quota|24.hour (sending )?(quota|limit)"), Answer.STOP_FOR_A_WHILE),
+    (re.compile(r"maximum (\w+ ){0,3}sending rate|\brate exceeded"), Answer.SLOW_DOWN),
+    # A clock that is wrong is set right, and new credentials come by themselves.
+    (
+        re.compile(r"signature (expired|not yet current)|request has expired|token .{0,40}is expired"),
+        Answer.STOP_FOR_A_WHILE,
+    ),
+    (re.compile(rf"\b{_WHOSE}\b.{{0,80}}\b{_OFF}\b|\b{_OFF}\b.{{0,80}}\b{_WHOSE}\b"), Answer.STOP_UNTIL_OPERATOR),
+    (re.compile(rf"\bsending (is |has been |was )?(currently |temporarily )?{_OFF}\b"), Answer.STOP_UNTIL_OPERATOR),
+)
+
+# (exception without "Exception" at its end, part of its message, answer): the first match counts. Sources: the SESv2
+# API reference's errors of SendEmail and its common errors, the names of the same errors in the older API, and the
+# errors that botocore takes for a wrong clock.
+_NAMES: tuple[tuple[str, str, Answer], ...] = (
+    ("TooManyRequests", "", Answer.SLOW_DOWN),
     ("Throttling", "", Answer.SLOW_DOWN),
-    ("LimitExceededException", "", Answer.STOP_FOR_A_WHILE),
-    ("AccountSuspendedException", "", Answer.STOP_UNTIL_OPERATOR),
-    ("SendingPausedException", "", Answer.STOP_UNTIL_OPERATOR),
+    ("AccountThrottled", "", Answer.SLOW_DOWN),
+    ("AccountDailyQuotaExceeded", "", Answer.STOP_FOR_A_WHILE),
+    ("LimitExceeded", "", Answer.STOP_FOR_A_WHILE),
     # A campaign's own sender address, say, which the sender's role does not cover.
-    ("AccessDeniedException", ":identity/", Answer.PAUSE_CAMPAIGN),
-    ("AccessDeniedException", "", Answer.STOP_UNTIL_OPERATOR),
-    # New credentials come by themselves, and a clock is set right.
-    ("ExpiredTokenException", "", Answer.STOP_FOR_A_WHILE),
+    ("AccessDenied", ":identity/", Answer.PAUSE_CAMPAIGN),
+    ("AccessDenied", "", Answer.STOP_UNTIL_OPERATOR),
     ("ExpiredToken", "", Answer.STOP_FOR_A_WHILE),
     ("RequestExpired", "", Answer.STOP_FOR_A_WHILE),
-    ("InvalidSignatureException", "signature expired", Answer.STOP_FOR_A_WHILE),
-    ("InvalidSignatureException", "signature not yet current", Answer.STOP_FOR_A_WHILE),
-    ("IncompleteSignatureException", "", Answer.STOP_UNTIL_OPERATOR),
+    ("RequestInTheFuture", "", Answer.STOP_FOR_A_WHILE),
+    ("RequestTimeTooSkewed", "", Answer.STOP_FOR_A_WHILE),
+    ("AuthFailure", "", Answer.STOP_UNTIL_OPERATOR),
     ("IncompleteSignature", "", Answer.STOP_UNTIL_OPERATOR),
+    ("InvalidAction", "", Answer.STOP_UNTIL_OPERATOR),
     ("InvalidClientTokenId", "", Answer.STOP_UNTIL_OPERATOR),
-    ("InvalidSignatureException", "", Answer.STOP_UNTIL_OPERATOR),
+    ("InvalidSignature", "", Answer.STOP_UNTIL_OPERATOR),
     ("MissingAuthenticationToken", "", Answer.STOP_UNTIL_OPERATOR),
     ("NotAuthorized", "", Answer.STOP_UNTIL_OPERATOR),
+    ("OptInRequired", "", Answer.STOP_UNTIL_OPERATOR),
     ("SignatureDoesNotMatch", "", Answer.STOP_UNTIL_OPERATOR),
-    ("UnrecognizedClientException", "", Answer.STOP_UNTIL_OPERATOR),
-    ("MailFromDomainNotVerifiedException", "", Answer.PAUSE_CAMPAIGN),
-    ("NotFoundException", "", Answer.PAUSE_CAMPAIGN),
+    ("SubscriptionRequired", "", Answer.STOP_UNTIL_OPERATOR),
+    ("Unauthorized", "", Answer.STOP_UNTIL_OPERATOR),
+    ("UnknownOperation", "", Answer.STOP_UNTIL_OPERATOR),
+    ("UnrecognizedClient", "", Answer.STOP_UNTIL_OPERATOR),
+    ("MailFromDomainNotVerified", "", Answer.PAUSE_CAMPAIGN),
+    ("FromEmailAddressNotVerified", "", Answer.PAUSE_CAMPAIGN),
+    ("NotFound", "", Answer.PAUSE_CAMPAIGN),
+    ("ConfigurationSetDoesNotExist", "", Answer.PAUSE_CAMPAIGN),
     ("MessageRejected", "not verified", Answer.PAUSE_CAMPAIGN),
     ("MessageRejected", "", Answer.FAIL_ROW),
-    ("BadRequestException", "", Answer.FAIL_ROW),
+    ("BadRequest", "", Answer.FAIL_ROW),
     # Refused for what else goes on at SES, whatever the email.
-    ("ConcurrentModificationException", "", Answer.RETRY_LATER),
-    ("ConflictException", "", Answer.RETRY_LATER),
+    ("ConcurrentModification", "", Answer.RETRY_LATER),
+    ("Conflict", "", Answer.RETRY_LATER),
     # How far it got, nobody says.
-    ("RequestAbortedException", "", Answer.UNKNOWN),
+    ("RequestAborted", "", Answer.UNKNOWN),
 )
+# AccountSuspended, SendingPaused, AccountSendingPaused, ConfigurationSetSendingPaused, … All campaigns use the one
+# configuration set of the deployment, so a set that is switched off stops them all.
+_NAMED_OFF = re.compile(r"(Paused|Suspended|Disabled|ShutDown|Shutdown)$")
 
 
 def classify(code: str, message: str, http_status: int) -> Answer:
     """What an error answer means. An unlisted one proves nothing, unless it is a client error (4xx)."""
-    for listed, part, answer in _ANSWERS:
-        if code == listed and part in message.lower():
+    name, text = code.removesuffix("Exception"), message.lower()
+    if http_status < 500:
+        for pattern, answer in _TEXTS:
+            if pattern.search(text):
+                return answer
+    if _NAMED_OFF.search(name):
+        return Answer.STOP_UNTIL_OPERATOR
+    for listed, part, answer in _NAMES:
+        if name == listed and part in text:
             return answer
     if http_status == 429:
         return Answer.SLOW_DOWN
-    if http_status in (401, 403, 404, 407):
-        # Not about this email: the credentials, a policy, the endpoint or a proxy. Every row would fail alike.
+    if http_status in (401, 402, 403, 404, 407):
+        # Not about this email: the credentials, a bill, a policy, the endpoint or a proxy. Every row would fail alike.
         return Answer.STOP_UNTIL_OPERATOR
     # 408 is the server's view of a broken connection; every other 4xx says what was wrong with what it did read.
     return Answer.FAIL_ROW if 400 <= http_status < 500 and http_status != 408 else Answer.UNKNOWN

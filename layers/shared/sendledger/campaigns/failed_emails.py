@@ -1,0 +1,84 @@
+"""Failed emails that an operator sends after all: how many there are, and putting them back.
+
+Only emails that SES certainly did not accept are put back: never one of unknown outcome, never to somebody who is
+suppressed by now. By default these are the ones that SES refused or that failed for a reason that can pass; those whose
+content could not be made, or over which a sender died, are put back where their error codes are named. Reads `leads`
+and `suppressions`; writes `scheduled_emails`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sendledger.core.ledger_rules import address_of, no_mail_for_lead, returned_reason, returned_status
+from sendledger.core.vocabulary import ErrorCode, quoted
+
+CAN_PASS = (ErrorCode.CANNOT_CONNECT, ErrorCode.CANNOT_SIGN, ErrorCode.BAD_CERTIFICATE)
+_NOT_BY_DEFAULT = tuple(code for code in ErrorCode if code not in CAN_PASS)
+
+# Without a lead nobody is left to write to.
+_RETRYABLE = f"""
+    e.campaign_id = :campaign_id AND e.status = 'failed' AND e.error_code <> '{ErrorCode.OUTCOME_UNKNOWN}'
+    AND CASE WHEN CAST(:codes AS text[]) IS NULL THEN e.error_code NOT IN ({quoted(_NOT_BY_DEFAULT)})
+             ELSE e.error_code = ANY(:codes) END
+    AND EXISTS (SELECT FROM leads l WHERE l.id = e.lead_id AND CASE
+        WHEN coalesce(btrim(l.email), '') = '' THEN 'no_address'
+        {no_mail_for_lead("l", address_of("l"), "e.campaign_id")} END IS NULL)
+"""
+_COUNT = sa.text(f"SELECT e.error_code, count(*) FROM scheduled_emails e WHERE {_RETRYABLE} GROUP BY 1")
+# The lead's later steps were skipped because of this one. The fence keeps the gaps between the steps.
+_PUT_BACK = sa.text(f"""
+WITH c AS (
+    SELECT {returned_status("campaigns")} AS status, {returned_reason("campaigns")} AS reason
+    FROM campaigns WHERE id = :campaign_id
+), chunk AS MATERIALIZED (
+    SELECT e.id, e.lead_id, e.workflow_step_number FROM scheduled_emails e
+    WHERE {_RETRYABLE} ORDER BY e.campaign_id, e.failed_at LIMIT :limit FOR UPDATE OF e
+), back AS (
+    UPDATE scheduled_emails e
+    SET status = c.status, reason = c.reason, error_code = NULL, failure_reason = NULL, failed_at = NULL,
+        retry_count = 0, claim_token = NULL, lease_until = NULL, send_started_at = NULL, updated_at = now()
+    FROM chunk CROSS JOIN c WHERE e.id = chunk.id
+), later AS (
+    UPDATE scheduled_emails n SET status = c.status, reason = c.reason, updated_at = now()
+    FROM chunk CROSS JOIN c
+    WHERE n.lead_id = chunk.lead_id AND n.campaign_id = :campaign_id
+      AND n.workflow_step_number > chunk.workflow_step_number
+      AND n.status = 'skipped' AND n.reason = 'previous_step_failed'
+)
+SELECT count(*) FROM chunk
+""")
+
+
+@dataclass(frozen=True)
+class FailedEmails:
+    """Failed emails that can be put back, by error code."""
+
+    emails: int
+    by_error_code: dict[str, int]
+
+
+def count_failed(connection: sa.Connection, campaign_id: uuid.UUID, codes: Sequence[str] | None) -> FailedEmails:
+    """What `put_back` would put back of a campaign."""
+    rows = connection.execute(_typed(_COUNT), {"campaign_id": campaign_id, "codes": codes})
+    by_code = {code: count for code, count in rows}  # noqa: C416 (rows are no pairs)
+    return FailedEmails(sum(by_code.values()), by_code)
+
+
+def put_back(connection: sa.Connection, campaign_id: uuid.UUID, codes: Sequence[str] | None, limit: int) -> int:
+    """Put up to `limit` failed emails back, and their leads' later steps; returns how many emails had failed.
+
+    The caller has locked the campaign, and takes them from its counter of failed emails.
+    """
+    parameters = {"campaign_id": campaign_id, "codes": codes, "limit": limit}
+    return int(connection.execute(_typed(_PUT_BACK), parameters).scalar_one())
+
+
+def _typed(statement: sa.TextClause) -> sa.TextClause:
+    return statement.bindparams(
+        sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("codes", type_=sa.ARRAY(sa.Text))
+    )

@@ -1,0 +1,72 @@
+"""The rules of the ledger as pieces of SQL. Each rule is written here once; the statements of all rooms are made of it.
+
+Arguments are the names of tables in the statement. Nothing in here comes from a caller's input.
+
+Locks are taken in this order, so that no two transactions wait for each other: the campaign, then the rows of
+`scheduled_emails`, then leads. Several campaigns, and several leads, are locked in the order of their ids. Senders lock
+campaigns FOR KEY SHARE, recording FOR NO KEY UPDATE, and a change of status FOR UPDATE: so a pause waits for a fence
+under way, and counters block nobody but each other.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from sendledger.core.vocabulary import LEAD_STATUSES_WITHOUT_MAIL, quoted
+
+
+def still_planned(row: str) -> str:
+    """Whether an email may still go out and is in nobody's hands; a resume makes those of a pause pending again.
+
+    CASE, as a planner that believes few rows to be `pending` would otherwise go through all that are, for each lead.
+    """
+    return f"CASE {row}.status WHEN 'pending' THEN true WHEN 'cancelled' THEN {row}.reason = 'paused' END"
+
+
+def may_send(campaign: str) -> str:
+    """Whether emails of a campaign may be claimed at all."""
+    return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]'"
+
+
+def due(row: str, campaign: str) -> str:
+    """Whether a row's time has come. What the late guard holds waits for a person."""
+    return (
+        f"{row}.status = 'pending' AND {row}.scheduled_for <= now() "
+        f"AND {row}.scheduled_for > coalesce({campaign}.late_hold_until, '-infinity')"
+    )
+
+
+def returned_status(campaign: str) -> str:
+    """The status of a row that goes back unsent: the campaign decides."""
+    return f"CASE {campaign}.status WHEN 'running' THEN 'pending' ELSE 'cancelled' END"
+
+
+def returned_reason(campaign: str) -> str:
+    """The reason that belongs to `returned_status`."""
+    return f"CASE {campaign}.status WHEN 'running' THEN NULL WHEN 'paused' THEN 'paused' ELSE 'campaign_cancelled' END"
+
+
+def no_mail_for_lead(lead: str, address: str, campaign_id: str) -> str:
+    """WHEN clauses of a CASE: why a lead gets no mail from a campaign. `address` is in lower case without blanks."""
+    return f"""
+        WHEN {lead}.status IN ({quoted(LEAD_STATUSES_WITHOUT_MAIL)}) THEN 'lead_' || {lead}.status::text
+        WHEN EXISTS (
+            SELECT FROM suppressions s
+            WHERE s.value IN ({address}, split_part({address}, '@', 2))
+              AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = {campaign_id})) THEN 'suppressed'
+    """
+
+
+def address_of(lead: str) -> str:
+    """A lead's address as it is compared."""
+    return f"lower(btrim({lead}.email))"
+
+
+def lock_campaigns(strength: str) -> sa.TextClause:
+    """Lock the campaigns `ids` in the order of their ids.
+
+    A statement of its own: one that waits for a lock goes on with its view from before the wait.
+    """
+    return sa.text(f"""
+        SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR {strength}) locked
+    """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
