@@ -22,7 +22,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, SenderSettings, at_cold_start
 from sendledger.preflight import diagnose
 from sendledger.sending import tick
-from sendledger.sending.send_chunks import TickSummary
+from sendledger.sending.tick_summary import TickSummary
 from sendledger.ses import client
 
 SPARE_SECONDS = 2.0

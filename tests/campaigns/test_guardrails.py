@@ -15,8 +15,8 @@ from sendledger.campaigns import lifecycle
 from sendledger.campaigns.guardrails import Limits
 from sendledger.core.settings import SesEventsSettings
 from sendledger.feedback.ingest_events import TakenIn, take_in_events
-from sendledger.sending.send_chunks import TickSummary
 from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
 from testbed.databases import working_as
 from testbed.senders import sender_resources

@@ -18,8 +18,8 @@ from sendledger.campaigns import lifecycle
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.sending import send_chunks
-from sendledger.sending.send_chunks import TickSummary
 from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import campaign_row, make_campaign
 from testbed.database_proxy import DatabaseProxy, Fault
 from testbed.databases import url_as

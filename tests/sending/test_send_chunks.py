@@ -20,9 +20,10 @@ from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, sender_state
 from sendledger.ledger.sender_state import SenderState
 from sendledger.sending.compose_email import ComposedEmail
-from sendledger.sending.send_chunks import ChunkSender, SendingLimits, TickSummary
+from sendledger.sending.send_chunks import ChunkSender
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer
 from sendledger.ses.sign_email import EmailSigner, OutgoingEmail
 from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, rows_of, statuses

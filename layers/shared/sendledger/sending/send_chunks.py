@@ -13,9 +13,8 @@ import functools
 import math
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,6 +33,7 @@ from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.step_contents import StepContents
+from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
 from sendledger.ses.sign_email import CannotSign, EmailSigner
@@ -63,46 +63,6 @@ QUOTA_STOP_SECONDS = 600
 """How long all sending rests after SES says that the daily quota is used up."""
 
 logger = Logger(child=True)
-
-
-@dataclass
-class TickSummary:
-    """What one tick did. `stopped` says why nothing (more) was sent, if anything kept it from sending."""
-
-    claimed: int = 0
-    sent: int = 0
-    failed: int = 0
-    skipped: int = 0
-    released: int = 0
-    retried: int = 0
-    unknown: int = 0
-    swept: int = 0
-    campaigns_started: int = 0
-    campaigns_completed: int = 0
-    campaigns_paused: int = 0
-    campaigns_held: int = 0
-    senders_started: int = 0
-    # The tag `attempt` of every email that it sent, and of the events of SES about them.
-    claim_token: str | None = None
-    rate: float = 0.0
-    # SES's sandbox: it takes mail to verified addresses only.
-    sandbox: bool = False
-    stopped: str | None = None
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def as_dict(self) -> dict[str, Any]:
-        # asdict would make a Counter of the pairs of a Counter.
-        return {**asdict(self), "left_out": dict(self.left_out)}
-
-
-@dataclass(frozen=True)
-class SendingLimits:
-    """What SES lets this account send."""
-
-    rate: float
-    """Emails per second, with the safety factor."""
-    remaining: float
-    """Emails in these 24 hours; infinity where there is no limit."""
 
 
 def last_call(deadline: float) -> float:

@@ -25,7 +25,8 @@ from sendledger.campaigns import background_work, campaign_counts, completion, l
 from sendledger.core.settings import SenderSettings
 from sendledger.ledger import claim_emails, sender_state
 from sendledger.preflight import preflight
-from sendledger.sending.send_chunks import ChunkSender, SendingLimits, TickSummary, last_call
+from sendledger.sending.send_chunks import ChunkSender, last_call
+from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
 
