@@ -243,12 +243,9 @@ def preview_retry_failed(campaign_id: CampaignId) -> RetryableEmails:
     tags=TAGS,
     openapi_extensions={"x-conflict": "No email can be put back, or the campaign has ended or was not started."},
 )
-def retry_failed_emails(
-    campaign_id: CampaignId, body: Annotated[RetryFailed, Body()], request: Request
-) -> RetriedEmails:
+def retry_failed_emails(campaign_id: CampaignId, body: Annotated[RetryFailed, Body()], caller: Acting) -> RetriedEmails:
     from sendledger.campaigns import lifecycle
 
-    engine, actor = api_resources.engine(), request.context["caller"].actor
-    return RetriedEmails.model_validate(
-        lifecycle.retry_failed_emails(engine, campaign_id, _codes(body.error_codes), actor)
-    )
+    codes = _codes(body.error_codes)
+    retried = lifecycle.retry_failed_emails(api_resources.engine(), campaign_id, codes, caller.actor)
+    return RetriedEmails.model_validate(retried)
