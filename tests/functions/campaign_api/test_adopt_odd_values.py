@@ -6,6 +6,7 @@ taken over, shown and exported.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +17,20 @@ import sqlalchemy as sa
 import api_resources
 import campaign_api_handler
 from local.postgres import Postgres
+from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger.access import api_keys
 from sendledger.adoption.report import AdoptionReport
 from sendledger.exports import exports
 from sendledger.exports.write_export import write_export
+from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
+from sendledger.feedback.record_events import record_events
 from sendledger.files.file_bucket import FileBucket
-from testbed.databases import let_functions_work, plain_engine, url_as
+from sendledger.sending.tick import send_due_emails
+from testbed.databases import let_functions_work, plain_engine, url_as, working_as
 from testbed.legacy_database import SCHEMA, adopt, legacy_engine, upgrade
 from testbed.object_store import bucket, object_store, s3
+from testbed.senders import sender_resources
+from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.conftest import MAIL_SETTINGS
 
@@ -320,6 +327,39 @@ def test_odd_database_can_be_exported(
         with odd.connect() as connection:
             export = exports.get(connection, export_id)
         assert (export["status"], export["failure_reason"]) == ("completed", None)
+
+
+@pytest.fixture(scope="module")
+def accepted(odd_rows: tuple[sa.Engine, OddRows]) -> list[AcceptedEmail]:
+    """What SES has accepted of all that was due."""
+    with SesSimulator(rate=None, daily_quota=-1) as ses, working_as("sender", odd_rows[0]) as engine:
+        send_due_emails(sender_resources(engine, ses.url), 60)
+        return ses.accepted()
+
+
+def test_odd_leads_are_sent_what_is_due(odd: sa.Engine, rows: OddRows, accepted: list[AcceptedEmail]) -> None:
+    open_rows = sa.text("""
+        SELECT count(*) FROM scheduled_emails e JOIN campaigns c ON c.id = e.campaign_id
+        WHERE c.status = 'running'
+          AND (e.status IN ('sending', 'failed') OR (e.status = 'pending' AND e.scheduled_for <= now()))
+    """)
+    with odd.connect() as connection:
+        assert connection.scalar(open_rows) == 0
+    assert len(accepted) > len(rows.all_odd["leads"])
+
+
+def test_events_of_odd_leads_are_recorded(odd: sa.Engine, accepted: list[AcceptedEmail]) -> None:
+    documents = [json.dumps(event_of(email, type_)) for email in accepted for type_ in ("Delivery", "Open", "Click")]
+    events = [read_ses_event(document, ACCOUNT, CONFIGURATION_SET) for document in documents]
+    with working_as("events", odd) as engine, engine.begin() as connection:
+        recorded = record_events(connection, [event for event in events if isinstance(event, SesEvent)])
+    assert recorded.counts == {"Delivery": len(accepted), "Open": len(accepted), "Click": len(accepted)}
+
+
+def test_replies_of_odd_leads_are_recorded(api: ApiClient, accepted: list[AcceptedEmail]) -> None:
+    for email in accepted[:50]:
+        reply = {"from_address": email.destination[0], "subject": "Re", "text": "Yes"}
+        assert api.post("/v1/replies", reply).json["lead_id"]
 
 
 def test_dry_run_on_odd_values_says_what_the_run_then_does(rows: OddRows) -> None:

@@ -27,6 +27,8 @@ from sendledger.core.vocabulary import CampaignType
 ACTOR = "migrate-existing-campaigns"
 OLD_TYPES = (None, "automated", "manual")
 """Both names and none mean `outreach`, unless the campaign only generated leads."""
+MOST_COUNTED = 1_000_000_000
+"""Where the counters of an adopted campaign begin at most: they are integers, and are added to."""
 
 
 class NothingToSend(Untranslatable):
@@ -128,7 +130,7 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
     if not adopted:
         for old, new in (("emails_sent", "emails_sent_count"), ("leads_generated", "total_leads_targeted")):
             if campaign[old]:
-                values[new] = max(campaign[old], 0)
+                values[new] = _count(campaign[old])
     return {name: value for name, value in values.items() if value != campaign[name]}
 
 
@@ -201,12 +203,17 @@ def _open(
         "status": result.status_after,
         "paused_at": now if paused else None,
         "actual_started_at": sa.func.coalesce(first_sent.scalar_subquery(), now),
-        "total_leads_targeted": max(campaign["leads_generated"] or 0, ledger.leads),
+        "total_leads_targeted": max(_count(campaign["leads_generated"]), ledger.leads),
         "emails_scheduled_count": ledger.rows.total(),
-        "emails_sent_count": max(campaign["emails_sent"] or 0, ledger.rows["sent"]),
+        "emails_sent_count": max(_count(campaign["emails_sent"]), ledger.rows["sent"]),
         "current_workflow_step": min(ledger.reached, len(steps)),
         "leads_left_out": dict(ledger.left_out),
     }
+
+
+def _count(stored: int | None) -> int:
+    """A count of the old application, with room for more."""
+    return min(max(stored or 0, 0), MOST_COUNTED)
 
 
 def _odd_delays(steps: Sequence[AdoptedStep]) -> list[str]:

@@ -165,8 +165,9 @@ WITH v AS MATERIALIZED (
         opened_at = least(m.opened_at, h.opened_at),
         clicked_at = least(m.clicked_at, h.clicked_at),
         bounced_at = least(m.bounced_at, h.bounced_at),
-        open_count = coalesce(m.open_count, 0) + h.opens,
-        click_count = coalesce(m.click_count, 0) + h.clicks
+        -- Counts of the application before this one may be as large as their columns allow.
+        open_count = least(coalesce(m.open_count, 0)::bigint + h.opens, 2147483647),
+        click_count = least(coalesce(m.click_count, 0)::bigint + h.clicks, 2147483647)
     FROM happened h JOIN emails before ON before.id = h.email_id
     WHERE m.id = h.email_id
     RETURNING m.campaign_id, m.lead_id,
@@ -178,8 +179,8 @@ WITH v AS MATERIALIZED (
               CAST(coalesce(before.click_count, 0) = 0 AND m.click_count > 0 AS integer) AS clicked
 ), of_leads AS (
     UPDATE leads l SET
-        emails_opened = coalesce(l.emails_opened, 0) + c.opened,
-        emails_clicked = coalesce(l.emails_clicked, 0) + c.clicked,
+        emails_opened = least(coalesce(l.emails_opened, 0)::bigint + c.opened, 2147483647),
+        emails_clicked = least(coalesce(l.emails_clicked, 0)::bigint + c.clicked, 2147483647),
         updated_at = now()
     FROM (SELECT lead_id, sum(opened) AS opened, sum(clicked) AS clicked FROM changed GROUP BY lead_id) c
     WHERE l.id = c.lead_id AND c.opened + c.clicked > 0
@@ -190,8 +191,8 @@ WITH v AS MATERIALIZED (
         emails_complained_count = c.emails_complained_count + n.complained,
         emails_opened_count = c.emails_opened_count + n.opened,
         emails_clicked_count = c.emails_clicked_count + n.clicked,
-        emails_opened = coalesce(c.emails_opened, 0) + n.opened,
-        emails_clicked = coalesce(c.emails_clicked, 0) + n.clicked,
+        emails_opened = least(coalesce(c.emails_opened, 0)::bigint + n.opened, 2147483647),
+        emails_clicked = least(coalesce(c.emails_clicked, 0)::bigint + n.clicked, 2147483647),
         updated_at = now()
     FROM (SELECT campaign_id, sum(delivered) AS delivered, sum(bounced) AS bounced, sum(complained) AS complained,
                  sum(opened) AS opened, sum(clicked) AS clicked

@@ -254,7 +254,8 @@ def _count(connection: sa.Connection, match: _Match, reply_id: uuid.UUID) -> Non
         sa.update(campaigns)
         .where(campaigns.c.id == match.campaign_id)
         .values(
-            responses_received=sa.func.coalesce(campaigns.c.responses_received, 0) + 1,
+            # A count of the application before this one may be as large as its column allows.
+            responses_received=sa.func.least(sa.func.coalesce(campaigns.c.responses_received, 0), 2**31 - 2) + 1,
             emails_replied_count=campaigns.c.emails_replied_count + sa.case((earlier, 0), else_=1),
             updated_at=sa.func.now(),
         )

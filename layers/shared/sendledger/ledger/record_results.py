@@ -116,7 +116,8 @@ WITH r AS MATERIALIZED (
                       ELSE l.status END,
         follow_up_stage = CASE sent.step WHEN 1 THEN 'initial' WHEN 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
         last_contacted_at = greatest(l.last_contacted_at, sent.at),
-        emails_sent = coalesce(l.emails_sent, 0) + sent.count,
+        -- Counts of the application before this one may be as large as their columns allow.
+        emails_sent = least(coalesce(l.emails_sent, 0)::bigint + sent.count, 2147483647),
         updated_at = now()
     FROM (SELECT lead_id, max(workflow_step_number) AS step, max(sent_at)::timestamp AS at, count(*) AS count
           FROM done WHERE status = 'sent' GROUP BY lead_id) sent
@@ -124,7 +125,7 @@ WITH r AS MATERIALIZED (
 ), counted AS (
     UPDATE campaigns c SET
         emails_sent_count = c.emails_sent_count + by_campaign.sent,
-        emails_sent = coalesce(c.emails_sent, 0) + by_campaign.sent,
+        emails_sent = least(coalesce(c.emails_sent, 0)::bigint + by_campaign.sent, 2147483647),
         emails_failed_count = c.emails_failed_count + by_campaign.failed,
         current_workflow_step = greatest(c.current_workflow_step, by_campaign.step),
         last_run_at = now(),
