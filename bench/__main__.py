@@ -16,6 +16,7 @@ BENCHMARKS = (
     "peers",
     "fairness",
     "huge",
+    "database",
 )
 
 if __name__ == "__main__":

@@ -8,11 +8,9 @@ import functools
 import json
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
-
-from local.ses_simulator import AcceptedEmail
 
 FOLDER = Path(__file__).parents[1] / "tests/events"
 TYPES = {
@@ -50,7 +48,20 @@ def member(type_: str) -> str:
     return {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}.get(type_, type_.lower())
 
 
-def event_of(email: AcceptedEmail, type_: str, after: float = 60.0, **content: Any) -> Any:
+class SentEmail(Protocol):
+    """As much of an email as an event of SES tells."""
+
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def accepted_at(self) -> dt.datetime: ...
+    @property
+    def destination(self) -> tuple[str, ...]: ...
+    @property
+    def tags(self) -> dict[str, str]: ...
+
+
+def event_of(email: SentEmail, type_: str, after: float = 60.0, **content: Any) -> Any:
     """An event that happened to this email `after` so many seconds; `content` goes into the object of its type."""
     event = documented(type_)
     detail = event["detail"]
