@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from sendledger.core.tables import SCHEMA_REVISION
+from sendledger.core.tables import SCHEMA_REVISION, metadata
 from testbed.databases import MIGRATIONS
 
 
@@ -44,3 +44,15 @@ def test_the_tables_say_which_revision_has_them() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
+
+
+def test_migrated_tables_have_the_storage_settings_of_the_tables_in_code(connection: sa.Connection) -> None:
+    stored = {
+        name: dict(option.split("=") for option in options or [])
+        for name, options in connection.execute(
+            sa.text("SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        )
+    }
+    for table in metadata.sorted_tables:
+        in_code = table.dialect_options["postgresql"]["with"] or {}
+        assert stored[table.name] == {name: str(value) for name, value in in_code.items()}, table.name

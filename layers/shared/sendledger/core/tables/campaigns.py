@@ -129,6 +129,7 @@ campaigns = Table(
     ),
     CheckConstraint("status <> 'completed' OR background_work = '[]'", name="completed_without_background_work"),
     Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
 )
 
 adopted_campaigns = Table(
@@ -222,4 +223,5 @@ campaign_counts = Table(
     Index("campaign_counts_campaign_id_idx", "campaign_id"),
     Index("campaign_counts_change_idx", "id", postgresql_where=text("NOT is_total")),
     Index("campaign_counts_hour_idx", "hour", postgresql_where=text("hour > '-infinity'")),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )

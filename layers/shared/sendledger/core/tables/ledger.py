@@ -68,6 +68,7 @@ emails = Table(
     Index("emails_external_id_idx", "external_id"),
     Index("emails_lead_id_idx", "lead_id"),
     Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
+    postgresql_with={"fillfactor": 60, "autovacuum_vacuum_scale_factor": 0.05},
 )
 
 scheduled_emails = Table(
@@ -138,6 +139,12 @@ scheduled_emails = Table(
         "id",
         postgresql_where=text(one_of("status", TERMINAL_STATUSES)),
     ),
+    postgresql_with={
+        # Room for the fence and the result beside the row, and statistics that know of a start soon.
+        "fillfactor": 50,
+        "autovacuum_vacuum_scale_factor": 0.05,
+        "autovacuum_analyze_scale_factor": 0.05,
+    },
 )
 
 sender_state = Table(
@@ -161,4 +168,5 @@ sender_state = Table(
     # The last time a tick ended, also one that was not free to send.
     Column("last_tick_ended_at", TIMESTAMPTZ),
     CheckConstraint("id = 1", name="single_row"),
+    postgresql_with={"fillfactor": 10, "autovacuum_vacuum_scale_factor": 0},
 )
