@@ -25,7 +25,7 @@ def say_what_became(api: ApiClient, campaign: Any, inbox: str) -> None:
     print(
         "\nWhat to do next\n"
         f"  Read the emails and follow an unsubscribe link: {inbox}\n"
-        "  Make a campaign of your own, step by step: README.md, The API\n"
+        "  Make a campaign of your own, step by step: docs/api-walk.md\n"
         f"  {_SEE_IT_AGAIN}\n"
     )
 

@@ -1,4 +1,4 @@
-"""The commands of the README, typed as they stand, each of them twice."""
+"""The commands of docs/api-walk.md, typed as they stand, each of them twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from local.stack import LocalStack
 from sendledger.access import api_keys
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+WALK = (Path(__file__).parents[2] / "docs" / "api-walk.md").read_text()
 
 
 def commands(script: str) -> Iterator[str]:
@@ -35,7 +35,7 @@ def test_every_command_of_the_walk_can_be_typed_again(stack: LocalStack, engine:
         key = api_keys.create(connection, "walk", "admin").key
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "api-key").write_text(f"{key}\n")
-    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "KEY=$(" in block)
+    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", WALK, re.DOTALL) if "KEY=$(" in block)
     twice = "".join(command * 2 for command in commands(script))
     assert twice.count("curl") > 3
     told = twice.replace("http://localhost:8000", stack.url).replace("curl -s", "curl -sS --fail-with-body")
