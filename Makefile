@@ -29,7 +29,7 @@ export SAM_CLI_TELEMETRY := 0
 export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check check-code check-template check-openapi check-lambda-python migrate \
+.PHONY: help run test check check-code check-template check-openapi lint-openapi check-lambda-python migrate \
 	migrate-existing-campaigns api-key bench soak build deploy deploy-check rds-certificates openapi lock clean
 
 help: ## Show this list
@@ -59,8 +59,17 @@ check-template: .venv-sam/installed .venv-checkov/installed
 	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
 	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
 
-check-openapi: $(VENV)/installed
+# Spectral and Redocly need Node 20 or newer.
+LINTERS := requirements/openapi
+HAS_NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm)
+check-openapi: $(VENV)/installed $(if $(HAS_NODE),lint-openapi)
 	$(BIN)/python -m local.openapi --check
+	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not look at docs/openapi.json.")
+
+lint-openapi: $(LINTERS)/node_modules/.package-lock.json
+	$(LINTERS)/node_modules/.bin/spectral lint --fail-severity=hint --ruleset $(LINTERS)/.spectral.yaml docs/openapi.json
+	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true $(LINTERS)/node_modules/.bin/redocly lint \
+		--max-problems=1000 --config $(LINTERS)/redocly.yaml docs/openapi.json
 
 check-lambda-python:
 	@python="$(LAMBDA_PYTHON)"; \
@@ -108,7 +117,8 @@ lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies
 	$(UV_COMPILE) $(ARGS) requirements/checkov.in --output-file requirements/checkov.txt
 
 clean: ## Remove environments, builds and caches (the local stack's data stays)
-	rm -rf .venv .venv-3.13 .venv-sam .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.13 .venv-sam .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+		$(LINTERS)/node_modules
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
 INSTALL = @$(PYTHON) requirements/install.py $(@D)
@@ -119,6 +129,10 @@ $(VENV)/installed: requirements/dev.txt
 
 $(VENV)/installed-to-run: requirements/run.txt
 	$(INSTALL) $< "what running needs" .
+	@touch $@
+
+$(LINTERS)/node_modules/.package-lock.json: $(LINTERS)/package-lock.json
+	npm ci --prefix $(LINTERS) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 .venv-sam/installed: requirements/sam.txt

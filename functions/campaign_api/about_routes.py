@@ -10,6 +10,7 @@ from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel
 
+import api_access
 import api_resources
 from http_errors import Problem, RequestRefused
 from sendledger.core.tables import SCHEMA_REVISION
@@ -69,5 +70,6 @@ def get_openapi() -> Response[str]:
 def get_docs() -> Response[str]:
     import api_document
 
-    page = api_document.as_page()
-    return Response(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": api_document.page_policy()})
+    authorization = router.current_event.headers.get("authorization", "")
+    page, policy = api_document.as_page(api_access.password(authorization))
+    return Response(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": policy})

@@ -163,8 +163,8 @@ def authenticate(
     key = None
     if scheme.lower() == "bearer":
         key = credentials.strip()
-    elif scheme.lower() == "basic" and for_browsers:
-        key = _password(credentials)
+    elif for_browsers:
+        key = password(authorization or "")
     if key and (api_keys.has_form(key) or key == fixed_key):
         with engine().begin() as connection:
             found = api_keys.authenticate(connection, key)
@@ -194,8 +194,11 @@ def authorize(caller: Caller, route: Route) -> None:
         )
 
 
-def _password(credentials: str) -> str | None:
-    """https://www.rfc-editor.org/rfc/rfc7617"""
+def password(authorization: str) -> str | None:
+    """What stands for a key where the header is one of Basic authentication: https://www.rfc-editor.org/rfc/rfc7617"""
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
     try:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
     except ValueError:

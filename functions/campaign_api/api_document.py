@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import re
+from http import HTTPStatus
 from importlib import resources
 from typing import Any
 
@@ -18,6 +19,7 @@ from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Secur
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 
 from api_access import MINIMUM_ROLE, PUBLIC
+from api_examples import example_of
 from api_requests import METHODS_WITH_BODY
 from campaign_api_handler import app
 from http_errors import PROBLEM_JSON
@@ -40,22 +42,22 @@ Lists are newest first where nothing else is said; they take `limit` and `cursor
 Errors are problem documents (RFC 9457, `application/problem+json`).
 """
 
-_TAGS = (
-    "About",
-    "Leads",
-    "Lead batches",
-    "Exports",
-    "Email templates",
-    "Workflows",
-    "Campaigns",
-    "Scheduled emails",
-    "Emails",
-    "Replies",
-    "Suppressions",
-    "Sender",
-    "API keys",
-    "Audit log",
-)
+_TAGS = {
+    "About": "The API itself: is it up, and can it work?",
+    "Leads": "People at companies who may get mail.",
+    "Lead batches": "Imports of leads from CSV files, at once or, for large files, in the background.",
+    "Exports": "CSV files of leads, and of a campaign's ledger with what became of each email.",
+    "Email templates": "Subjects and bodies with variables of the lead, to preview and to try out.",
+    "Workflows": "Steps of email templates with the time between them.",
+    "Campaigns": "A template or a workflow, sent to the leads of some batches: start, pause, resume, cancel, count.",
+    "Scheduled emails": "The ledger: one row for each lead and step of a campaign, and what became of it.",
+    "Emails": "What was handed to SES, with its content and what SES said of it.",
+    "Replies": "Answers of recipients, which stop what is planned for them.",
+    "Suppressions": "Addresses and domains that get nothing more.",
+    "Sender": "What sends: whether it runs, and how to let it go on after a stop.",
+    "API keys": "Who may do what.",
+    "Audit log": "Who did what, and when.",
+}
 
 _PROBLEM = {
     "type": "object",
@@ -100,6 +102,19 @@ _PROBLEMS = {
     500: "An error on our side; `correlation_id` finds it in the log.",
     503: "The database cannot be reached or is too busy; try again after `Retry-After` seconds.",
 }
+_PROBLEM_CODES = {
+    400: "malformed_json",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    409: "conflict",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid_input",
+    429: "too_many_requests",
+    500: "internal_error",
+    503: "database_unavailable",
+}
 _HEADERS = {
     401: {"WWW-Authenticate": "How to authenticate."},
     503: {"Retry-After": "Seconds to wait."},
@@ -141,7 +156,7 @@ def document() -> dict[str, Any]:
             title=TITLE,
             version=VERSION,
             description=DESCRIPTION,
-            tags=[Tag(name=name) for name in _TAGS],
+            tags=[Tag(name=name, description=text) for name, text in _TAGS.items()],
             servers=[Server(url="/")],
             security_schemes=_SECURITY_SCHEMES,
             security=[{name: []} for name in _SECURITY_SCHEMES],
@@ -151,9 +166,14 @@ def document() -> dict[str, Any]:
     for name in _POWERTOOLS_SCHEMAS:
         schemas.pop(name, None)
     schemas |= {"Problem": _PROBLEM, "Message": _MESSAGE}
+    derived["info"]["license"] = {"name": "MIT", "identifier": "MIT"}
     for path, operations in derived["paths"].items():
         for method, operation in operations.items():
             _complete(operation, method.upper(), path)
+            for answer in operation["responses"].values():
+                for media_type, content in answer.get("content", {}).items():
+                    if media_type == "application/json" and "schema" in content:
+                        content["example"] = example_of(content["schema"], schemas)
     derived["paths"] = dict(sorted(derived["paths"].items()))
     return derived
 
@@ -163,37 +183,54 @@ def as_json() -> str:
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 
+def as_page(key: str | None) -> tuple[str, str]:
+    """The document as a page to read and try out (Swagger UI), complete in itself, and the policy that it needs.
+
+    Who signed in with a key need not enter it again to try something out: the page sends it too.
+    """
+    page, hashes = _page()
+    if key is not None:
+        script = f'ui.preauthorizeApiKey("api_key", {_in_script(key)});'
+        page, hashes = f"{page}<script>{script}</script>", [*hashes, _hash(script)]
+    # It may run its own scripts and ask this API. Swagger UI sets styles and draws its own pictures.
+    return page, (
+        f"default-src 'none'; script-src {' '.join(hashes)}; connect-src 'self'; "
+        "style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
 @functools.cache
-def as_page() -> str:
-    """The document as a page to read and try out (Swagger UI), complete in itself."""
+def _page() -> tuple[str, list[str]]:
+    """The page for everybody, and the hashes of its scripts."""
     files = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
-    return generate_swagger_html(
-        # No text of the document can end the script that it stands in.
-        json.dumps(document()).replace("</", "<\\/"),
+    page = generate_swagger_html(
+        _in_script(document()),
         files.joinpath("swagger-ui-bundle.min.js").read_text("utf-8"),
         files.joinpath("swagger-ui.min.css").read_text("utf-8"),
         swagger_base_url="",
         oauth2_config=None,
     )
+    return page, [_hash(script) for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)]
 
 
-@functools.cache
-def page_policy() -> str:
-    """What the page may do: run its own scripts and ask this API. Swagger UI sets styles and draws its own pictures."""
-    scripts = re.findall(r"<script>(.*?)</script>", as_page(), re.DOTALL)
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed}; connect-src 'self'; "
-        "style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+def _in_script(value: Any) -> str:
+    """A value in JavaScript; no text in it can end the script that it stands in."""
+    return json.dumps(value).replace("</", "<\\/")
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     listed_path = path.replace("{", "<").replace("}", ">")
     role = MINIMUM_ROLE[f"{method} {listed_path}"]
     problems = {status: _PROBLEMS[status] for status in (422, 429, 500, 503)}
+    for parameter in operation.get("parameters", []):
+        parameter["schema"] = _not_null(parameter["schema"])
     if role is PUBLIC:
+        # It looks at nothing of a request.
+        del problems[422]
         operation["security"] = []
     else:
         operation["x-minimum-role"] = role
@@ -219,10 +256,26 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     }
 
 
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter that may be left out: there is no null in a query."""
+    possible: list[dict[str, Any]] = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    if len(possible) != 1:
+        return schema
+    return possible[0] | {name: value for name, value in schema.items() if name != "anyOf"}
+
+
 def _problem(status: int, description: str) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "type": f"urn:sendledger:problem:{_PROBLEM_CODES[status]}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": description,
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        example["errors"] = [{"field": "name", "message": "Field required"}]
     answer: dict[str, Any] = {
         "description": description,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}},
     }
     if status in _ALSO_OF_THE_GATEWAY:
         answer["content"]["application/json"] = {"schema": {"$ref": "#/components/schemas/Message"}}

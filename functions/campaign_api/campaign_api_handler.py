@@ -121,5 +121,5 @@ def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, Caller | None]:
     route = api_access.find_route(method, path)
     if caller is not None:
         api_access.authorize(caller, route)
-    api_requests.check(request, route.name)
+        api_requests.check(request, route.name)
     return route, caller

@@ -443,6 +443,22 @@ def test_browser_may_send_the_key_as_the_password(clients: dict[str, ApiClient],
         assert stranger.request("GET", path, headers={"Authorization": f"Basic {credentials}"}).status == 401
 
 
+@pytest.mark.parametrize("value", ["1", "\0"])
+def test_health_looks_at_nothing_of_a_request(api: ApiClient, value: str) -> None:
+    assert ApiClient(api.handler, None).get("/v1/health", x=value).status == 200
+
+
+def test_docs_send_the_key_that_their_reader_signed_in_with(clients: dict[str, ApiClient]) -> None:
+    stranger, key = ApiClient(campaign_api_handler.lambda_handler, None), clients["viewer"].key
+    password = base64.b64encode(f"me:{key}".encode()).decode()
+    answer = stranger.request("GET", "/v1/docs", headers={"Authorization": f"Basic {password}"})
+    script = f'ui.preauthorizeApiKey("api_key", "{key}");'
+    assert f"<script>{script}</script>" in (answer.body or "")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{allowed}'" in answer.headers["content-security-policy"]
+    assert "preauthorizeApiKey(" not in str(clients["viewer"].get("/v1/docs").body).rpartition("SwaggerUIBundle(")[2]
+
+
 def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
     answer = api.get("/v1/docs")
     assert answer.status == 200

@@ -121,7 +121,7 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
         "next_due_at": next_due,
         "last_due_at": last_due,
-        "emails_per_second": float(rate) if rate else None,
+        "emails_per_second": round(float(rate), 6) if rate else None,
         "expected_to_finish_at": finish,
         "funnel": funnel,
         "rates": {name: round(funnel[name] / sent, 6) if sent else None for name in FUNNEL},

@@ -138,7 +138,7 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
     if quota.remaining_24_hours < 1:
         summary.stopped = "daily_quota: The account's quota for 24 hours is used up."
     summary.sandbox = quota.sandbox
-    summary.rate = quota.max_send_rate * resources.settings.sender_rate_safety
+    summary.rate = round(quota.max_send_rate * resources.settings.sender_rate_safety, 6)
     return SendingLimits(summary.rate, quota.remaining_24_hours)
 
 

@@ -1,0 +1,62 @@
+"""The OpenAPI document says what its readers and the programs made from it need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+import api_document
+from api_examples import example_of
+
+DOCUMENT = api_document.document()
+
+
+def operations() -> Iterator[dict[str, Any]]:
+    for methods in DOCUMENT["paths"].values():
+        yield from methods.values()
+
+
+def test_each_tag_is_described_and_used() -> None:
+    assert all(tag["description"] for tag in DOCUMENT["tags"])
+    used = {tag for operation in operations() for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+def test_no_parameter_may_be_null() -> None:
+    parameters = [each for operation in operations() for each in operation.get("parameters", [])]
+    assert len(parameters) > 100
+    assert [each["name"] for each in parameters if "null" in str(each["schema"])] == []
+
+
+def test_each_answer_has_an_example_that_fits_its_schema() -> None:
+    examples = 0
+    for operation in operations():
+        for status, answer in operation["responses"].items():
+            for content in answer.get("content", {}).values():
+                schema = content["schema"] | {"components": DOCUMENT["components"]}
+                jsonschema_rs.validate(schema, content["example"])
+                examples += status < "3"
+    assert examples > 50
+
+
+def test_health_looks_at_nothing_that_could_be_invalid() -> None:
+    assert "422" not in DOCUMENT["paths"]["/v1/health"]["get"]["responses"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        ({"type": "string", "examples": ["Ann"], "default": "Bob"}, "Ann"),
+        ({"type": "string", "default": "Bob"}, "Bob"),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"anyOf": [{"type": "string", "format": "date"}, {"type": "null"}]}, "2026-05-04"),
+        ({"type": "array", "items": {"$ref": "#/components/schemas/Lead"}}, [{"name": "Ann"}]),
+        ({"type": "object", "additionalProperties": {"type": "integer", "minimum": 3}}, {"name": 3}),
+    ],
+)
+def test_example_of_a_schema(schema: dict[str, Any], example: Any) -> None:
+    schemas = {"Lead": {"properties": {"name": {"type": "string", "examples": ["Ann"]}}}}
+    assert example_of(schema, schemas) == example
