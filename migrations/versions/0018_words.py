@@ -31,7 +31,7 @@ def upgrade() -> None:
         ALTER TABLE scheduled_emails ADD CONSTRAINT scheduled_emails_reason_check CHECK (reason IN (
             'paused', 'campaign_cancelled', 'no_address', 'invalid_address', 'duplicate_address', 'lead_deleted',
             'lead_erased', 'lead_responded', 'lead_not_interested', 'lead_converted', 'lead_invalid', 'suppressed',
-            'replied', 'previous_step_failed', 'late')) NOT VALID;
+            'replied', 'previous_step_failed', 'later_step_sent', 'late')) NOT VALID;
         ALTER TABLE scheduled_emails VALIDATE CONSTRAINT scheduled_emails_reason_check;
     """)
 

@@ -21,6 +21,7 @@ from sendledger.adoption.report import Ledger
 from sendledger.adoption.templates import AdoptedStep
 from sendledger.campaigns.schedule_emails import REASON_LEFT_OUT
 from sendledger.core.tables import campaign_steps
+from sendledger.core.vocabulary import Reason
 
 DEFAULT_LEADS_PER_DAY = 50
 """The default of campaigns.leads_per_day, for those that have none."""
@@ -98,7 +99,7 @@ WITH steps AS MATERIALIZED (
            h.email_id, h.external_id
     FROM had h JOIN steps s ON s.number = h.number
     UNION ALL
-    SELECT r.id, s.number, 'skipped', 'later_step_sent', r.last_at, NULL, NULL, NULL
+    SELECT r.id, s.number, 'skipped', '{Reason.LATER_STEP_SENT}', r.last_at, NULL, NULL, NULL
     FROM ranked r JOIN steps s ON s.number < r.reached
     WHERE NOT EXISTS (SELECT FROM had h WHERE h.lead_id = r.id AND h.number = s.number)
     UNION ALL

@@ -96,6 +96,7 @@ class Reason(Word):
     SUPPRESSED = "suppressed", "The address or its domain is suppressed: opted out, bounced, complained or blocked."
     REPLIED = "replied", "The lead replied to an earlier email."
     PREVIOUS_STEP_FAILED = "previous_step_failed", "An earlier step to this lead failed for good."
+    LATER_STEP_SENT = "later_step_sent", "The application before this one had sent the lead a later step already."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
 
 
