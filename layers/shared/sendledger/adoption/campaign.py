@@ -1,6 +1,6 @@
-"""Taking over one campaign of an existing installation, in the caller's transaction.
+"""Takes over one campaign of an existing installation, in the caller's transaction.
 
-In: the locked campaign; out: a report of what became of it. Either all of it is done or nothing: a campaign that is to
+In: the locked campaign; out: a report of what became of it. Either all of it is done or nothing. A campaign that should
 send and cannot be taken over is left exactly as it is, and the report says what a person has to change. Reads and
 writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through templates.py and ledger.py.
 """
@@ -64,7 +64,7 @@ class AdoptionRun:
 def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> CampaignReport | None:
     """Take over one locked campaign; None where there was nothing to do and nothing to say."""
     if connection.scalar(_HAS_STEPS, {"id": campaign["id"]}):
-        return None  # another run was faster
+        return None  # another run has taken it over
     result = CampaignReport(str(campaign["id"]), campaign["name"], campaign["status"], campaign["status"])
     wanted = _is_wanted(run, campaign)
     if odd := list(_odd_values(campaign, dates=wanted)):
@@ -104,7 +104,7 @@ _HAS_STEPS = sa.text("SELECT EXISTS (SELECT FROM campaign_steps WHERE campaign_i
 
 
 def _is_wanted(run: AdoptionRun, campaign: sa.RowMapping) -> bool:
-    """Whether the campaign is to send: then it is taken over whole or not at all."""
+    """Whether the campaign should send. Such a campaign is taken over completely or not at all."""
     reopened = campaign["status"] == "completed" and run.options.reopens(campaign["id"])
     return campaign["status"] in ("active", "paused") or reopened
 

@@ -56,9 +56,9 @@ class CampaignReport:
     missing: int = 0
     """Emails that are missing in a completed campaign which was not reopened."""
     problems: list[str] = field(default_factory=list)
-    """For a person to solve."""
+    """What a person has to correct."""
     notes: list[str] = field(default_factory=list)
-    """To be known."""
+    """For information."""
 
     @property
     def says_something(self) -> bool:
@@ -103,7 +103,7 @@ class AdoptionReport:
     """Rows added or changed."""
     campaigns: list[CampaignReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """Of texts that no single campaign stands for."""
+    """About texts that belong to no single campaign."""
     _seen: set[tuple[str, uuid.UUID]] = field(default_factory=set)
 
     @property

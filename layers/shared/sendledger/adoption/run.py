@@ -1,7 +1,7 @@
-"""Taking over the campaigns of an existing installation, one transaction each, as often as it takes.
+"""Takes over the campaigns of an existing installation, one transaction each. It can be run again at any time.
 
 In: a database that was LeadNexConnect's and is migrated; out: a report. A campaign is taken over for good once it has
-`campaign_steps`; before that every run looks at it again. `adopted_campaigns` keeps what its old columns held.
+`campaign_steps`. Before that, every run looks at it again. `adopted_campaigns` keeps what its old columns held.
 
     draft, archived     its columns only
     active              running, with the rows that its leads have had and those that are missing
@@ -205,7 +205,7 @@ _WORKFLOWS = sa.text("""
     SELECT workflow_id FROM workflow_steps GROUP BY workflow_id HAVING bool_or(email_template_id IS NULL)
     ORDER BY workflow_id
 """)
-# Whoever is first in this order gets a lead batch that several use.
+# Where several campaigns use a lead batch, the first one in this order gets it.
 _CANDIDATES = sa.text("""
     SELECT c.id FROM campaigns c
     WHERE (c.status IS NULL OR c.status IN ('draft', 'active', 'paused', 'completed', 'archived'))
@@ -214,7 +214,7 @@ _CANDIDATES = sa.text("""
            OR NOT EXISTS (SELECT FROM adopted_campaigns a WHERE a.campaign_id = c.id))
     ORDER BY array_position(ARRAY['active', 'paused'], c.status), c.created_at, c.id
 """)
-# An operator who removes one of these does not get it back from the next run.
+# A suppression that an operator has removed is not added again by the next run.
 _SUPPRESS = sa.text(f"""
     INSERT INTO suppressions (value, reason, note, created_by)
     SELECT refused.address, CASE WHEN refused.spam THEN 'complaint' ELSE 'bounce' END,

@@ -39,7 +39,7 @@ _HTML = re.compile(r"<(?:!doctype|html|body|p|br|div|table|a|span|h[1-6]|ul|ol|l
 
 
 class Untranslatable(Exception):
-    """What somebody has to change before the campaign can be taken over; one line for each thing."""
+    """What a person has to change before the campaign can be taken over: one line for each problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
