@@ -50,6 +50,8 @@ def let_functions_work(url: str) -> None:
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with engine.begin() as connection:
         database_roles.create_roles(connection, OWNER, None, OWNER)
+        # As docs/operations/deploy.md says; since PostgreSQL 15 it is so.
+        connection.execute(sa.text("REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
         database_roles.grant(connection, OWNER)
     engine.dispose()
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Iterator
 
+import boto3
+import pytest
+from moto import mock_aws
+
+from sendledger.core import stored_secrets
 from sendledger.core.errors import SettingsError
-from sendledger.core.settings import DatabaseSettings, SenderSettings
+from sendledger.core.settings import DatabaseSettings, MailSettings, SenderSettings
+
+SECRET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 GOOD = {"DEPLOYMENT_ID": "test", "SENDER_FROM_ADDRESS": "Sales <sales@example.com>"}
 
@@ -39,6 +46,37 @@ def test_empty_variable_is_not_set() -> None:
 def test_bad_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=name):
         SenderSettings.read({**GOOD, name: value})
+
+
+@pytest.fixture
+def keys_arn(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A secret of Secrets Manager with the keys of unsubscribe links."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    stored_secrets._client.cache_clear()
+    with mock_aws():
+        made = boto3.client("secretsmanager").create_secret(Name="keys", SecretString=f"k2:{SECRET},k1:{SECRET}")
+        yield made["ARN"]
+    stored_secrets._client.cache_clear()
+
+
+def test_unsubscribe_keys_may_be_in_a_secret(keys_arn: str) -> None:
+    keys = MailSettings.read({"UNSUBSCRIBE_KEYS": keys_arn}).unsubscribe_keys
+    assert keys is not None
+    assert keys.reply_token(1).startswith("k2.")
+
+
+def test_a_secret_that_cannot_be_read_is_named_with_the_reason(keys_arn: str) -> None:
+    with pytest.raises(SettingsError, match=r"UNSUBSCRIBE_KEYS.*Secrets Manager \(ResourceNotFoundException\)"):
+        MailSettings.read({"UNSUBSCRIBE_KEYS": keys_arn.replace("keys", "other")})
+
+
+def test_what_is_wrong_in_a_secret_is_not_shown(keys_arn: str) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=keys_arn, SecretString="k1:nobody-may-read-this")
+    with pytest.raises(SettingsError, match="UNSUBSCRIBE_KEYS") as caught:
+        MailSettings.read({"UNSUBSCRIBE_KEYS": keys_arn})
+    assert "nobody-may-read-this" not in str(caught.value)
 
 
 def test_every_problem_is_told_at_once() -> None:

@@ -17,7 +17,7 @@ from deployment import __main__ as command
 from deployment import deploy, parameters
 from deployment.aws import Aws
 from deployment.parameters import ParametersError, Template
-from sendledger.core.settings import UnsubscribeSettings
+from sendledger.core.settings import MailSettings
 from tests.deployment.conftest import GIVEN, Recorded
 
 OUTPUTS = ("ApiUrl", "UnsubscribeUrl", "DashboardUrl", "MigrateFunctionName")
@@ -59,8 +59,9 @@ def test_a_first_deployment_asks_for_what_it_needs_and_proposes_the_rest(templat
     assert template.problems(values, {}) == []
     assert (values["DeploymentId"], values["SesConfigurationSet"]) == ("example-prod", "example-prod")
     assert values["TestSendAddresses"] == "ops@example.com"
-    keys = UnsubscribeSettings.read({"UNSUBSCRIBE_KEYS": values["UnsubscribeKeys"]})
-    assert keys.unsubscribe_keys.reply_token(1).startswith("k1.")
+    keys = MailSettings.read({"UNSUBSCRIBE_KEYS": values["UnsubscribeKeys"]}).unsubscribe_keys
+    assert keys is not None
+    assert keys.reply_token(1).startswith("k1.")
 
 
 def test_what_the_file_has_is_asked_no_more(template: Template) -> None:

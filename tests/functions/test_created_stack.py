@@ -167,8 +167,7 @@ def test_with_two_stacks_of_addresses_there_is_a_way_out_by_ipv6_and_no_endpoint
         "EgressOnlyInternetGatewayId": {"Ref": "EgressOnlyGateway"},
     }
     assert not [name for name, each in expanded["Resources"].items() if each["Type"] == "AWS::EC2::InternetGateway"]
-    variables = boto3.client("lambda").get_function_configuration(FunctionName="sendledger-sender")
-    assert variables["Environment"]["Variables"]["AWS_USE_DUALSTACK_ENDPOINT"] == "true"
+    assert _uses_dual_stack_names() == "true"
 
 
 def test_functions_use_ipv6_only_in_a_network_that_has_it(expanded: Any) -> None:
@@ -179,7 +178,7 @@ def test_functions_use_ipv6_only_in_a_network_that_has_it(expanded: Any) -> None
         if "Fn::If" in each["Properties"]["VpcConfig"]
     ]
     assert len(configured) == len(functions) - 1  # the one that CloudFormation calls is outside
-    assert all(each["Ipv6AllowedForDualStack"] == {"Fn::If": ["IsDualStack", True, False]} for each in configured)
+    assert all(each["Ipv6AllowedForDualStack"] == {"Fn::If": ["UsesIpv6", True, False]} for each in configured)
 
 
 def test_what_fails_early_fails_before_the_database_is_made(expanded: Any) -> None:
@@ -247,6 +246,19 @@ def test_an_existing_network_and_database_are_used(expanded: Any, aws: None) -> 
         DatabaseResourceId="db-ABC",
     )
     assert not [name for name, type_ in made.items() if type_.startswith(("AWS::EC2", "AWS::RDS"))]
+    assert _uses_dual_stack_names() == "false"
+
+
+def _uses_dual_stack_names() -> str:
+    configuration = boto3.client("lambda").get_function_configuration(FunctionName="sendledger-sender")
+    return str(configuration["Environment"]["Variables"]["AWS_USE_DUALSTACK_ENDPOINT"])
+
+
+def test_an_existing_network_may_have_its_way_out_by_ipv6(expanded: Any, aws: None) -> None:
+    given = {"Network": "existing", "VpcSubnetIds": "subnet-1,subnet-2", "VpcSecurityGroupIds": "sg-1"}
+    database = {"Database": "existing", "DatabaseHost": "db.example.com", "DatabaseResourceId": "db-ABC"}
+    _create(expanded, **given, **database, VpcIpv6="true")
+    assert _uses_dual_stack_names() == "true"
 
 
 def test_the_tick_is_not_repeated_and_does_not_pile_up(expanded: Any) -> None:

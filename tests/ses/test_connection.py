@@ -83,6 +83,29 @@ def test_endpoint_with_a_dead_address_is_reached_at_another(serve: Serve, monkey
         assert call(connection).status == 200
 
 
+def test_what_the_machine_prefers_of_ipv4_and_ipv6_is_tried_first(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no way out for the other one, and each attempt would take its part of the time."""
+    tried = []
+
+    class Recorded(socket.socket):
+        def __init__(self, *kind: int, **options: object) -> None:
+            if "fileno" not in options:  # not one that the server has accepted
+                tried.append(kind[0])
+            super().__init__(*kind, **options)  # type: ignore[arg-type]
+
+    (good,) = serve([[]] * 20)._addresses
+    no_way_out = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("100::1", 9, 0, 0))
+    monkeypatch.setattr(socket, "socket", Recorded)
+    tls = ssl.create_default_context()
+    for _ in range(20):
+        opened = SesConnection(urlsplit("http://ses"), [good, no_way_out, no_way_out], tls)
+        opened.open()
+        opened.close()
+    assert tried == [socket.AF_INET] * 20
+
+
 def test_connection_that_the_server_gives_up_is_replaced(serve: Serve) -> None:
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     connection = serve([[closing], [OK]])

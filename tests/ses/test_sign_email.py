@@ -17,7 +17,14 @@ import pytest
 from sendledger.ses.answers import Answer
 from sendledger.ses.client import ses_client
 from sendledger.ses.ses_sender import SesSender
-from sendledger.ses.sign_email import CannotSign, EmailSigner, OutgoingEmail, mailbox, send_email_parameters
+from sendledger.ses.sign_email import (
+    CannotSign,
+    EmailSigner,
+    OutgoingEmail,
+    endpoint_of,
+    mailbox,
+    send_email_parameters,
+)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,20 @@ def test_time_and_credentials_of_a_request_are_those_of_its_second(monkeypatch: 
     for request, second, token in ((before, b"40", b"first"), (after, b"41", b"second")):
         assert b"\r\nX-Amz-Date: 20010909T0146%bZ\r\n" % second in request
         assert b"\r\nX-Amz-Security-Token: %b\r\n" % token in request
+
+
+@pytest.mark.parametrize(
+    ("dual_stack", "host"), [("true", "email.eu-west-1.api.aws"), ("false", "email.eu-west-1.amazonaws.com")]
+)
+def test_in_a_network_with_ipv6_requests_go_to_the_name_that_has_both_kinds_of_addresses(
+    monkeypatch: pytest.MonkeyPatch, dual_stack: str, host: str
+) -> None:
+    monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", dual_stack)
+    created = session()
+    created.set_config_variable("region", "eu-west-1")
+    client = ses_client(created)
+    assert endpoint_of(client).hostname == host
+    assert f"\r\nHost: {host}\r\n".encode() in EmailSigner(client, None).signed(outgoing())
 
 
 def test_without_credentials_there_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:

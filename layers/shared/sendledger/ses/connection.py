@@ -67,8 +67,11 @@ class SesConnection:
         """One time for all of it: the endpoint has an address in each zone, and some of them may be dead."""
         connect_by = time.monotonic() + CONNECT_TIMEOUT
         error: OSError = ConnectionError(f"{self._name} has no address")
-        # Connections are to be spread over the zones.
+        # Connections are to be spread over the zones. But IPv4 and IPv6 keep the order in which they came: there may be
+        # no way out for the second.
+        families = list(dict.fromkeys(address[0] for address in self._addresses))
         tried = random.sample(self._addresses, len(self._addresses))
+        tried.sort(key=lambda address: families.index(address[0]))
         for left, (*kind, _, address) in zip(range(len(tried), 0, -1), tried, strict=True):
             connection = socket.socket(*kind)
             try:
