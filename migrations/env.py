@@ -1,5 +1,7 @@
 """Alembic's environment: which database, which tables, short locks, and no start from a state that nobody knows."""
 
+import logging
+
 from alembic import context
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
@@ -7,6 +9,9 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SchemaItem
 
 from sendledger.core import database, settings, tables
+
+# Alembic says why it gives up in its log and on standard output. Once is enough.
+logging.getLogger("alembic.util.messaging").disabled = True
 
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get its lock within this time gives up instead of blocking the senders behind it."""
