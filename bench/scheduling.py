@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from bench.report import Table, write_report
 from bench.sending import migrated_database
-from sendledger.campaigns import background_work, lifecycle
+from sendledger.campaigns import lifecycle, schedule_emails
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from testbed.campaigns import make_workflow
@@ -88,7 +88,7 @@ def vacuum(engine: sa.Engine) -> None:
 def compare(leads: int, rounds: int) -> None:
     starts, inserts = [], []
     # One pass for the comparison with one statement; in production a start this large goes in several.
-    background_work.ROWS_PER_BUCKET = leads * 3
+    schedule_emails.ROWS_PER_BUCKET = leads * 3
     with migrated_database() as url:
         engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
         for number in range(rounds + 1):

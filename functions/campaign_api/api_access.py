@@ -62,6 +62,7 @@ MINIMUM_ROLE: Mapping[str, str | None] = {
     "GET /v1/campaigns/<campaign_id>/preflight": "viewer",
     "GET /v1/campaigns/<campaign_id>/diagnose": "viewer",
     "POST /v1/campaigns/<campaign_id>/start": "sender",
+    "POST /v1/campaigns/<campaign_id>/unschedule": "sender",
     "POST /v1/campaigns/<campaign_id>/pause": "sender",
     "POST /v1/campaigns/<campaign_id>/resume": "sender",
     "POST /v1/campaigns/<campaign_id>/cancel": "sender",

@@ -11,7 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Acting, CampaignId, Input, Resource
-from campaigns_routes import CampaignStatus
+from campaigns_routes import Campaign, CampaignStatus
 from sendledger.campaigns import campaigns
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import ErrorCode
@@ -138,6 +138,23 @@ def cancel_campaign(campaign_id: CampaignId, caller: Acting) -> Cancelled:
     return Cancelled.model_validate(cancelled)
 
 
+@router.post(
+    "/v1/campaigns/<campaign_id>/unschedule",
+    operation_id="unschedule_campaign",
+    summary="Make a scheduled campaign a draft again",
+    description="It keeps its `scheduled_start_at`, and does nothing until somebody starts it again.",
+    response_description="It is a draft.",
+    tags=TAGS,
+    openapi_extensions={"x-conflict": "It is not scheduled; `current_status` is its status."},
+)
+def unschedule_campaign(campaign_id: CampaignId, caller: Acting) -> Campaign:
+    from sendledger.campaigns import lifecycle
+
+    lifecycle.unschedule_campaign(api_resources.engine(), campaign_id, caller.actor)
+    with api_resources.transaction() as connection:
+        return Campaign.model_validate(campaigns.get_campaign(connection, campaign_id, count_leads=True))
+
+
 class LateEmailsDecision(Input):
     """What is to become of the emails that an outage made late."""
 
@@ -169,7 +186,7 @@ def decide_late_emails(
     engine = api_resources.engine()
     late_emails.decide_late_emails(engine, campaign_id, body.action, caller.actor)
     with api_resources.transaction() as connection:
-        return LateEmailsDecided.model_validate(campaigns.get(connection, campaign_id))
+        return LateEmailsDecided.model_validate(campaigns.get_campaign(connection, campaign_id))
 
 
 ErrorCodes = Annotated[

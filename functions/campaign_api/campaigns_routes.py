@@ -219,10 +219,10 @@ class CampaignPage(Resource):
     response_description="The new draft.",
     tags=TAGS,
 )
-def create_campaign(body: Annotated[NewCampaign, Body()]) -> Campaign:
+def create_campaign(body: Annotated[NewCampaign, Body()], caller: Acting) -> Campaign:
     with api_resources.transaction() as connection:
         return Campaign.model_validate(
-            campaigns.create(connection, body.model_dump(exclude={"lead_ids"}), body.lead_ids)
+            campaigns.create(connection, body.model_dump(exclude={"lead_ids"}), body.lead_ids, caller.actor)
         )
 
 
@@ -258,7 +258,7 @@ def list_campaigns(
 )
 def get_campaign(campaign_id: CampaignId) -> Campaign:
     with api_resources.transaction() as connection:
-        return Campaign.model_validate(campaigns.get(connection, campaign_id))
+        return Campaign.model_validate(campaigns.get_campaign(connection, campaign_id, count_leads=True))
 
 
 @router.get(
@@ -288,16 +288,17 @@ def list_left_out_leads(
     "/v1/campaigns/<campaign_id>",
     operation_id="update_campaign",
     summary="Change a campaign",
-    description="Name and description can always be changed, the rest while it is a draft or scheduled.",
+    description="Name, description and guardrails can always be changed, the rest before the campaign starts: "
+    "while it is a draft, is scheduled, or has failed to start.",
     response_description="The changed campaign.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "The campaign has started; `current_status` is its status."},
 )
-def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Body()]) -> Campaign:
+def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Body()], caller: Acting) -> Campaign:
     changes = body.model_dump(exclude_unset=True, exclude={"lead_ids"})
     lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
     with api_resources.transaction() as connection:
-        return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids))
+        return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor))
 
 
 @router.delete(

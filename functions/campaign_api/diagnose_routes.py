@@ -25,7 +25,8 @@ class Diagnosis(Resource):
         str | None,
         Field(
             description=(
-                "other_deployment, sender_stopped, no_tick, ses_blocked, campaign_<status>, rows_being_written, "
+                "other_deployment, sender_stopped, no_tick, ses_blocked, campaign_<status>, batch_held, "
+                "rows_being_written, "
                 "held_late, not_due or nothing_left; null: emails are being sent."
             )
         ),

@@ -148,7 +148,7 @@ class Overview(Resource):
 )
 def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
     with api_resources.transaction() as connection:
-        campaign = campaigns.get(connection, campaign_id)
+        campaign = campaigns.get_campaign(connection, campaign_id)
         stats = campaign_counts.campaign_stats(connection, campaign)
     return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id})
 

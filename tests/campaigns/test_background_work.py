@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, completion, lifecycle
+from sendledger.campaigns import background_work, completion, lifecycle, schedule_emails
 from sendledger.core.errors import NobodyToEmail
 from sendledger.core.tables import leads, left_out_leads
 from sendledger.sending.tick import Resources, send_due_emails
@@ -23,9 +23,9 @@ HOUR = dt.timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three rows are a bucket, four rows a chunk, and a call has no time for more than the first one."""
-    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 3)
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 3)
     monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 4)
-    monkeypatch.setattr(background_work.cancel_pending, "__defaults__", (4,))
+    monkeypatch.setattr(background_work.cancel_scheduled_emails, "__defaults__", (4,))
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", -1.0)
 
 

@@ -37,7 +37,7 @@ def assert_exact(engine: sa.Engine) -> None:
 
 def stats(engine: sa.Engine, campaign_id: uuid.UUID) -> dict[str, Any]:
     with engine.connect() as connection:
-        return campaign_counts.campaign_stats(connection, campaigns.get(connection, campaign_id))
+        return campaign_counts.campaign_stats(connection, campaigns.get_campaign(connection, campaign_id))
 
 
 def test_counts_are_those_of_the_ledger_after_all_that_can_happen_to_it(

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, lifecycle
+from sendledger.campaigns import background_work, lifecycle, schedule_emails
 from sendledger.core.tables import audit_log, campaign_leads, leads, left_out_leads
 from sendledger.core.tables import exports as table
 from sendledger.exports import export_rows, exports
@@ -192,7 +192,7 @@ def test_ledger_keeps_the_reasons_of_deleted_and_erased_leads_without_their_name
 def test_ledger_of_a_campaign_that_was_cancelled_while_it_was_scheduled_names_every_lead(
     engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 3)
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 3)
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", -1.0)
     campaign_id = make_campaign(connection, [*addresses(10), None])
     lifecycle.start_campaign(engine, campaign_id)
@@ -223,7 +223,7 @@ def test_ledger_that_is_read_while_the_campaign_starts_is_that_of_the_moment_in_
 def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(
     engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 5)
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 5)
     monkeypatch.setattr(export_rows, "ROWS_PER_PAGE", 2)
     for name in ("_LEDGER", "_LEFT_OUT"):
         monkeypatch.setattr(export_rows, name, getattr(export_rows, name).limit(2))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, late_emails, lifecycle
+from sendledger.campaigns import background_work, late_emails, lifecycle, schedule_emails
 from sendledger.core import database
 from sendledger.core.errors import Conflict, IllegalTransition
 from sendledger.core.settings import DatabaseSettings
@@ -281,7 +281,7 @@ def test_every_life_of_campaigns_keeps_the_invariants(
 ) -> None:
     # Small enough for four leads to be a huge campaign: calls begin background work and leave the rest to the ticks.
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
-    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 4)
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 4)
     monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", 0.0)
     # A day without a tick is an outage, a retry's time is none.

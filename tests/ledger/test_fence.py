@@ -79,7 +79,7 @@ def test_step_does_not_overtake_one_that_a_resume_has_not_come_to_yet(
     engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 2)
-    monkeypatch.setattr(background_work.cancel_pending, "__defaults__", (2,))
+    monkeypatch.setattr(background_work.cancel_scheduled_emails, "__defaults__", (2,))
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", -1.0)
     campaign_id = started(engine, connection, 6, [NO_DELAY, NO_DELAY])
     connection.execute(

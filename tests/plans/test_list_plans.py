@@ -251,7 +251,7 @@ def test_counts_do_not_read_the_ledger(connection: sa.Connection, campaign: str)
     assert campaign_id is not None
 
     def read(connection: sa.Connection) -> None:
-        stats = campaign_counts.campaign_stats(connection, campaigns.get(connection, campaign_id))
+        stats = campaign_counts.campaign_stats(connection, campaigns.get_campaign(connection, campaign_id))
         assert stats["by_status"]["sent"] == (HISTORY if campaign == "old" else FEW)
         campaign_counts.timeline(connection, campaign_id, "hour", None, None)
         campaign_counts.timeline(connection, campaign_id, "day", None, None)

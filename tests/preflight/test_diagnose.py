@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, late_emails, lifecycle
+from sendledger.campaigns import late_emails, lifecycle, schedule_emails
 from sendledger.core.errors import NotFound
 from sendledger.ledger import sender_state
 from sendledger.preflight import diagnose
 from sendledger.preflight.diagnose import Diagnosis
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
-from testbed.campaigns import DAY, make_campaign, pass_time
+from testbed.campaigns import DAY, make_batch, make_campaign, pass_time
 
 
 def _diagnose(engine: sa.Engine, campaign_id: uuid.UUID, deployment_id: str = "test") -> Diagnosis:
@@ -44,6 +44,28 @@ def test_a_draft_says_that_it_is_one(engine: sa.Engine, connection: sa.Connectio
     assert (found.cause, found.next_send_at) == ("campaign_draft", None)
 
 
+def test_a_due_start_that_waits_for_a_lead_batch_names_the_batch_and_its_holder(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    batch_id = make_batch(connection, ["ann@example.com"])
+    holder = make_campaign(connection, batch_ids=[batch_id])
+    lifecycle.start_campaign(engine, holder)
+    start = connection.execute(sa.select(sa.func.now())).scalar_one() + DAY
+    waiting = make_campaign(connection, batch_ids=[batch_id], start_type="scheduled", scheduled_start_at=start)
+    lifecycle.start_campaign(engine, waiting)
+    pass_time(engine, DAY)
+    with engine.begin() as ticking:
+        late_emails.hold_after_outage(ticking, 2 * DAY)
+    found = _diagnose(engine, waiting)
+    assert (found.cause, found.next_send_at) == ("batch_held", None)
+    assert found.detail == {"lead_batch_id": str(batch_id), "campaign_id": str(holder)}
+    assert str(batch_id) in found.message
+    lifecycle.cancel_campaign(engine, holder)
+    free = _diagnose(engine, waiting)
+    assert (free.cause, "next tick" in free.message) == ("campaign_scheduled", True)
+    assert free.next_send_at is not None
+
+
 def test_a_paused_campaign_says_why_it_was_paused(engine: sa.Engine, running: uuid.UUID) -> None:
     lifecycle.pause_campaign(engine, running, reason="too many bounces")
     found = _diagnose(engine, running)
@@ -58,7 +80,7 @@ def test_a_sender_that_does_not_run_is_the_cause(engine: sa.Engine, running: uui
 def test_a_large_campaign_that_no_tick_prepares_says_so(
     engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_work, "ROWS_PER_BUCKET", 2)
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 2)
     campaign_id = make_campaign(connection, 5)
     lifecycle.start_campaign(engine, campaign_id)
     found = _diagnose(engine, campaign_id)

@@ -123,6 +123,7 @@ vesa  GET    /v1/campaigns/<campaign_id>
 vesa  GET    /v1/campaigns/<campaign_id>/preflight
 vesa  GET    /v1/campaigns/<campaign_id>/diagnose
 ..sa  POST   /v1/campaigns/<campaign_id>/start
+..sa  POST   /v1/campaigns/<campaign_id>/unschedule
 ..sa  POST   /v1/campaigns/<campaign_id>/pause
 ..sa  POST   /v1/campaigns/<campaign_id>/resume
 ..sa  POST   /v1/campaigns/<campaign_id>/cancel

@@ -30,10 +30,9 @@ from sendledger.adoption.ledger import WAS_REFUSED
 from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.adoption.templates import Copies, Untranslatable, workflow_as_steps
 from sendledger.adoption.translate_placeholders import read_vocabulary
-from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import database
-from sendledger.core.errors import Conflict, NotFound
-from sendledger.core.tables import metadata
+from sendledger.core.errors import Conflict
+from sendledger.core.tables import campaigns, metadata
 
 LOCK_TIMEOUT = "10s"
 """How long to wait for a campaign that somebody else has locked. Then the run ends, and can be started again."""
@@ -164,9 +163,10 @@ def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignR
     run, holders = transactions.run, dict(transactions.run.holders)
     try:
         with transactions.begin() as connection:
-            campaign = get_campaign(connection, campaign_id, lock=True)
+            locked = sa.select(campaigns).where(campaigns.c.id == campaign_id).with_for_update()
+            campaign = connection.execute(locked).mappings().one()
             return adopt_campaign(connection, run, campaign)
-    except NotFound:
+    except sa.exc.NoResultFound:
         return None  # deleted meanwhile
     except sa.exc.DBAPIError as error:
         if not database.sqlstate(error).startswith(REFUSED_VALUE):

@@ -28,8 +28,8 @@ from sendledger.campaigns import failed_emails
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.schedule_emails import schedule_leads
 from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import Reason
 
-ROWS_PER_BUCKET = 150_000
 ROWS_PER_CHUNK = 10_000
 """A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
 came together with them."""
@@ -77,7 +77,9 @@ _LATE = sa.text("""
 )
 
 
-def cancel_pending(connection: sa.Connection, campaign_id: uuid.UUID, reason: str, limit: int = ROWS_PER_CHUNK) -> int:
+def cancel_scheduled_emails(
+    connection: sa.Connection, campaign_id: uuid.UUID, reason: str, limit: int = ROWS_PER_CHUNK
+) -> int:
     """Cancel up to `limit` pending rows, the next due first; returns how many."""
     return connection.execute(_CANCEL, {"campaign_id": campaign_id, "reason": reason, "limit": limit}).rowcount
 
@@ -108,10 +110,10 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
                 "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
             }
         case "pause":
-            changed = cancel_pending(connection, campaign_id, "paused")
+            changed = cancel_scheduled_emails(connection, campaign_id, Reason.PAUSED)
             finished = changed < ROWS_PER_CHUNK
         case "cancel":
-            changed = cancel_pending(connection, campaign_id, "campaign_cancelled")
+            changed = cancel_scheduled_emails(connection, campaign_id, Reason.CAMPAIGN_CANCELLED)
             finished = changed < ROWS_PER_CHUNK
         case "resume":
             changed, found, last = connection.execute(

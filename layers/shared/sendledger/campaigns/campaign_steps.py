@@ -18,8 +18,10 @@ from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
 
 
-def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     """Keep the content and delay of each step as they are now; later edits do not reach this campaign.
+
+    Returns the number of steps.
 
     Raises:
         InvalidInput: there is nothing to send, or a template is not valid.
@@ -34,6 +36,7 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     if errors:
         raise InvalidInput("A template of this campaign is not valid.", errors)
     write_steps(connection, campaign["id"], steps)
+    return len(steps)
 
 
 def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Campaigns as drafts and as records; what makes them run is in lifecycle.py.
 
-Reads and writes `campaigns` and `campaign_leads`; looks up what a campaign refers to.
+Reads and writes `campaigns` and `campaign_leads`; reads what a campaign refers to; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -11,86 +11,53 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.transitions import is_startable
 from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaign_leads, campaigns, email_templates, lead_batches, leads, workflows
+from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, CampaignStatus, CampaignType, StartType
 
-CHANGEABLE_STATUSES = ("draft", "scheduled")
 ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
-DELETABLE_STATUSES = ("draft", "completed", "cancelled", "failed", "archived")
-TYPES_WITHOUT_AUDIENCE = ("lead_generation", "fully_automated")
+TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
 """These find their own leads; every other type, those of the old application included, is outreach."""
 MOST_ERRORS = 100
 """How many unknown ids an error names."""
 
 _NOTHING_CHOSEN: Mapping[str, Any] = {
-    "campaign_type": "outreach",
+    "campaign_type": CampaignType.OUTREACH,
     "email_template_id": None,
     "workflow_id": None,
     "batch_ids": [],
-    "start_type": "manual",
+    "start_type": StartType.MANUAL,
     "scheduled_start_at": None,
 }
 
 _table = campaigns
-_chosen_leads = sa.select(sa.func.count()).where(campaign_leads.c.campaign_id == _table.c.id).scalar_subquery()
+_chosen_leads = (
+    sa.select(sa.func.count())
+    .where(campaign_leads.c.campaign_id == _table.c.id)
+    .scalar_subquery()
+    .label("lead_ids_count")
+)
 # The old application knows one batch only.
 _all_batches = sa.case(
     (sa.or_(_table.c.batch_id.is_(None), _table.c.batch_id == sa.any_(_table.c.batch_ids)), _table.c.batch_ids),
     else_=sa.func.array_prepend(_table.c.batch_id, _table.c.batch_ids, type_=_table.c.batch_ids.type),
 )
-_CAMPAIGN = (
-    _table.c.id,
-    _table.c.name,
-    _table.c.description,
-    sa.func.coalesce(_table.c.status, "draft").label("status"),
-    sa.func.coalesce(_table.c.campaign_type, "outreach").label("campaign_type"),
-    _all_batches.label("batch_ids"),
-    _chosen_leads.label("lead_ids_count"),
-    _table.c.email_template_id,
-    _table.c.workflow_id,
-    _table.c.use_workflow,
-    _table.c.from_address,
-    _table.c.reply_to_address,
-    _table.c.postal_address_waived,
-    _table.c.start_type,
-    _table.c.scheduled_start_at,
-    _table.c.lead_sources,
-    _table.c.max_results_per_run,
-    _table.c.is_recurring,
-    _table.c.recurring_interval,
-    _table.c.next_run_at,
-    _table.c.outreach_delay_days,
-    _table.c.actual_started_at,
-    _table.c.paused_at,
-    _table.c.resumed_at,
-    _table.c.completed_at,
-    _table.c.cancelled_at,
-    _table.c.failed_at,
-    _table.c.failure_reason,
-    _table.c.total_leads_targeted,
-    _table.c.emails_scheduled_count,
-    _table.c.emails_sent_count,
-    _table.c.emails_failed_count,
-    _table.c.emails_delivered_count,
-    _table.c.emails_bounced_count,
-    _table.c.emails_complained_count,
-    _table.c.emails_opened_count,
-    _table.c.emails_clicked_count,
-    _table.c.emails_unsubscribed_count,
-    _table.c.emails_replied_count,
-    _table.c.guardrails,
-    _table.c.current_workflow_step,
-    _table.c.leads_left_out,
-    _table.c.background_work,
-    _table.c.late_hold_until,
-    _table.c.created_at,
-    _table.c.updated_at,
-)
+# What an application before this one may have left empty, or has a column of its own for.
+_DERIVED = {
+    "status": sa.func.coalesce(_table.c.status, CampaignStatus.DRAFT),
+    "campaign_type": sa.func.coalesce(_table.c.campaign_type, CampaignType.OUTREACH),
+    "batch_ids": _all_batches,
+}
+_CAMPAIGN = tuple(_DERIVED.get(column.name, column).label(column.name) for column in _table.c)
 
 
-def create(connection: sa.Connection, values: Mapping[str, Any], lead_ids: Sequence[UUID] = ()) -> sa.RowMapping:
+def create(
+    connection: sa.Connection, values: Mapping[str, Any], lead_ids: Sequence[UUID] = (), actor: str = SYSTEM
+) -> sa.RowMapping:
     """Store a draft; `values` are columns, `lead_ids` the leads besides those of its batches.
 
     Raises:
@@ -99,33 +66,31 @@ def create(connection: sa.Connection, values: Mapping[str, Any], lead_ids: Seque
     _check(connection, {**_NOTHING_CHOSEN, **values, "lead_ids_count": len(lead_ids)}, values, lead_ids)
     campaign_id = connection.execute(
         sa.insert(_table)
-        .values({**values, "status": "draft", "use_workflow": values.get("workflow_id") is not None})
+        .values({**values, "status": CampaignStatus.DRAFT, "use_workflow": values.get("workflow_id") is not None})
         .returning(_table.c.id)
     ).scalar_one()
     _write_leads(connection, campaign_id, lead_ids)
-    return get(connection, campaign_id)
+    audit_log.record(connection, actor, AuditAction.CAMPAIGN_CREATE, "campaign", campaign_id)
+    return get_campaign(connection, campaign_id, count_leads=True)
 
 
-def get(connection: sa.Connection, campaign_id: UUID) -> sa.RowMapping:
-    """A campaign; `lead_ids_count` is how many leads were chosen one by one.
+def get_campaign(
+    connection: sa.Connection, campaign_id: UUID, *, lock: bool = False, count_leads: bool = False
+) -> sa.RowMapping:
+    """A campaign; `batch_ids` are all its lead batches.
 
-    Raises:
-        NotFound: there is no such campaign.
-    """
-    row = connection.execute(sa.select(*_CAMPAIGN).where(_table.c.id == campaign_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("campaign", campaign_id)
-    return row
-
-
-def get_campaign(connection: sa.Connection, campaign_id: UUID, *, lock: bool = False) -> sa.RowMapping:
-    """The campaign's row; with `lock`, held against every sender and every other change until the transaction ends.
+    With `lock` it is held against every sender and every other change until the transaction ends. With `count_leads`
+    there is a `lead_ids_count` too, of the leads that were chosen one by one; not every function may read those.
 
     Raises:
         NotFound: there is no such campaign.
     """
-    query = sa.select(campaigns).where(campaigns.c.id == campaign_id)
-    found = connection.execute(query.with_for_update() if lock else query).mappings().first()
+    own = _table.c.id == campaign_id
+    if lock:
+        # A statement of its own: the next one sees what the holder of the lock has committed.
+        connection.execute(sa.select(_table.c.id).where(own).with_for_update())
+    query = sa.select(*_CAMPAIGN, *([_chosen_leads] if count_leads else [])).where(own)
+    found = connection.execute(query).mappings().one_or_none()
     if found is None:
         raise NotFound("campaign", campaign_id)
     return found
@@ -141,7 +106,7 @@ def list_page(
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
     """A page of campaigns, in the order of `pagination.Order`."""
-    query = sa.select(*_CAMPAIGN)
+    query = sa.select(*_CAMPAIGN, _chosen_leads)
     if status is not None:
         query = query.where(_table.c.status == status)
     if type_ is not None:
@@ -150,7 +115,11 @@ def list_page(
 
 
 def update(
-    connection: sa.Connection, campaign_id: UUID, changes: Mapping[str, Any], lead_ids: Sequence[UUID] | None = None
+    connection: sa.Connection,
+    campaign_id: UUID,
+    changes: Mapping[str, Any],
+    lead_ids: Sequence[UUID] | None = None,
+    actor: str = SYSTEM,
 ) -> sa.RowMapping:
     """Change the given columns only; `lead_ids`, if given, replace all chosen leads.
 
@@ -159,9 +128,16 @@ def update(
         Conflict: it has started, and more than its name, description and guardrails would change.
         InvalidInput: as in `create`.
     """
-    current = _lock(connection, campaign_id)
+    current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
+    # Limits can be loosened while emails go out: the log says from what to what.
+    changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
+    detail = {"fields": changed} | (
+        {"guardrails": {"before": current["guardrails"], "after": changes["guardrails"]}}
+        if "guardrails" in changes
+        else {}
+    )
     if lead_ids is not None or not changes.keys() <= ALWAYS_CHANGEABLE:
-        if current["status"] not in CHANGEABLE_STATUSES:
+        if not is_startable(current):
             raise Conflict(
                 f"The campaign is {current['status']}; only its name, description and guardrails can be changed.",
                 status=current["status"],
@@ -170,8 +146,9 @@ def update(
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
         _check(connection, merged, changes, lead_ids or ())
-        if current["status"] == "scheduled" and merged["start_type"] != "scheduled":
-            raise Conflict("The campaign is scheduled; cancel it, or change scheduled_start_at.", status="scheduled")
+        if current["status"] == CampaignStatus.SCHEDULED and merged["start_type"] != StartType.SCHEDULED:
+            message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
+            raise Conflict(message, status=current["status"])
         changes = {**changes, "use_workflow": merged["workflow_id"] is not None}
         if "batch_ids" in changes:
             changes["batch_id"] = None
@@ -182,7 +159,9 @@ def update(
         connection.execute(
             sa.update(_table).where(_table.c.id == campaign_id).values({**changes, "updated_at": sa.func.now()})
         )
-    return get(connection, campaign_id)
+    if changed:
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_UPDATE, "campaign", campaign_id, detail)
+    return get_campaign(connection, campaign_id, count_leads=True)
 
 
 def delete(connection: sa.Connection, campaign_id: UUID, actor: str) -> None:
@@ -192,17 +171,13 @@ def delete(connection: sa.Connection, campaign_id: UUID, actor: str) -> None:
         NotFound: there is no such campaign.
         Conflict: it is scheduled, running or paused.
     """
-    current = _lock(connection, campaign_id)
-    if current["status"] not in DELETABLE_STATUSES:
+    current = get_campaign(connection, campaign_id, lock=True)
+    if current["status"] in UNDER_WAY_STATUSES:
         raise Conflict(f"The campaign is {current['status']}; cancel it first.", status=current["status"])
     connection.execute(sa.delete(_table).where(_table.c.id == campaign_id))
-    audit_log.record(connection, actor, "campaign.delete", "campaign", campaign_id, {"status": current["status"]})
-
-
-def _lock(connection: sa.Connection, campaign_id: UUID) -> sa.RowMapping:
-    # In two statements: the second sees what the one who held the lock has committed.
-    connection.execute(sa.select(_table.c.id).where(_table.c.id == campaign_id).with_for_update())
-    return get(connection, campaign_id)
+    audit_log.record(
+        connection, actor, AuditAction.CAMPAIGN_DELETE, "campaign", campaign_id, {"status": current["status"]}
+    )
 
 
 def _write_leads(connection: sa.Connection, campaign_id: UUID, lead_ids: Sequence[UUID]) -> None:
@@ -234,7 +209,7 @@ def _misfits(campaign: Mapping[str, Any]) -> Iterator[FieldError]:
     if is_outreach and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
         for name in ("batch_ids", "lead_ids"):
             yield FieldError(name, "at least one lead batch or lead is needed")
-    if (campaign["start_type"] == "scheduled") != (campaign["scheduled_start_at"] is not None):
+    if (campaign["start_type"] == StartType.SCHEDULED) != (campaign["scheduled_start_at"] is not None):
         yield FieldError("scheduled_start_at", "is needed with start_type scheduled, and only then")
 
 

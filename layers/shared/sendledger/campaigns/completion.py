@@ -14,6 +14,7 @@ from sendledger.campaigns.transitions import TRANSITIONS
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import AuditAction
 
 _COMPLETE = sa.text("""
     UPDATE campaigns SET status = 'completed', completed_at = now(), updated_at = now()
@@ -36,7 +37,7 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
         completed = connection.execute(_COMPLETE, {"campaign_id": campaign_id}).rowcount == 1
         if completed:
             release_batches(connection, campaign_id)
-            audit_log.record(connection, SYSTEM, "campaign.complete", "campaign", campaign_id)
+            audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_COMPLETE, "campaign", campaign_id)
         return completed
 
 

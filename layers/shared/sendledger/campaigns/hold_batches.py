@@ -9,13 +9,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, lead_batches
+from sendledger.core.vocabulary import CampaignStatus, LeadBatchStatus
+
+_UNREADY = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING, LeadBatchStatus.DELETING)
 
 
 def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     """Mark the campaign's batches as used by it.
 
     Raises:
-        Conflict: another campaign that is running or paused holds one, or one is still being imported or deleted.
+        Conflict: as `batch_in_the_way` finds it.
     """
     # Locked before the look: of two campaigns that start at once the second shall see the first.
     connection.execute(
@@ -24,36 +27,8 @@ def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
         .order_by(lead_batches.c.id)
         .with_for_update(key_share=True)
     )
-    unready = sa.select(lead_batches.c.id, lead_batches.c.name, lead_batches.c.status).where(
-        lead_batches.c.id.in_(_batch_ids(campaign)), lead_batches.c.status.in_(("pending", "importing", "deleting"))
-    )
-    if (batch := connection.execute(unready.order_by(lead_batches.c.id).limit(1)).first()) is not None:
-        # Its later leads would be left out without anybody noticing.
-        raise Conflict(
-            f"Lead batch {batch.name!r} ({batch.id}) is {batch.status}; start when its import is complete.",
-            lead_batch_id=str(batch.id),
-        )
-    holder = campaigns.alias("holder")
-    held = (
-        connection.execute(
-            sa.select(lead_batches.c.id, lead_batches.c.name, holder.c.id.label("holder"), holder.c.name.label("by"))
-            .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
-            .where(
-                lead_batches.c.id.in_(_batch_ids(campaign)),
-                lead_batches.c.active_campaign_id != campaign["id"],
-                holder.c.status.in_(("running", "paused")),
-            )
-            .order_by(lead_batches.c.id)
-        )
-        .mappings()
-        .first()
-    )
-    if held is not None:
-        raise Conflict(
-            f"Lead batch {held['name']!r} ({held['id']}) is in use by campaign {held['by']!r} ({held['holder']}).",
-            lead_batch_id=str(held["id"]),
-            campaign_id=str(held["holder"]),
-        )
+    if (conflict := batch_in_the_way(connection, campaign)) is not None:
+        raise conflict
     connection.execute(
         sa.update(lead_batches)
         .where(lead_batches.c.id.in_(_batch_ids(campaign)))
@@ -61,9 +36,38 @@ def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     )
 
 
+def batch_in_the_way(connection: sa.Connection, campaign: sa.RowMapping) -> Conflict | None:
+    """Why the campaign cannot have its batches now: another campaign, running or paused, holds one, or one is still
+    being imported or deleted. `data` names the batch, and the campaign that holds it."""
+    own = lead_batches.c.id.in_(_batch_ids(campaign))
+    columns = (lead_batches.c.id, lead_batches.c.name, lead_batches.c.status)
+    unready = sa.select(*columns).where(own, lead_batches.c.status.in_(_UNREADY)).order_by(lead_batches.c.id).limit(1)
+    if (batch := connection.execute(unready).first()) is not None:
+        # Its later leads would be left out without anybody noticing.
+        return Conflict(
+            f"Lead batch {batch.name!r} ({batch.id}) is {batch.status}; start when its import is complete.",
+            lead_batch_id=str(batch.id),
+        )
+    holder = campaigns.alias("holder")
+    holding = (
+        sa.select(lead_batches.c.id, lead_batches.c.name, holder.c.id.label("holder"), holder.c.name.label("by"))
+        .select_from(lead_batches.join(holder, holder.c.id == lead_batches.c.active_campaign_id))
+        .where(own, holder.c.id != campaign["id"], holder.c.status.in_((CampaignStatus.RUNNING, CampaignStatus.PAUSED)))
+        .order_by(lead_batches.c.id)
+        .limit(1)
+    )
+    if (held := connection.execute(holding).first()) is not None:
+        return Conflict(
+            f"Lead batch {held.name!r} ({held.id}) is in use by campaign {held.by!r} ({held.holder}).",
+            lead_batch_id=str(held.id),
+            campaign_id=str(held.holder),
+        )
+    return None
+
+
 def _batch_ids(campaign: sa.RowMapping) -> list[uuid.UUID]:
-    # In one order everywhere, so that two campaigns that share batches cannot wait for each other.
-    return sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])})
+    # A fixed order prevents deadlocks between two campaigns that share batches.
+    return sorted(set(campaign["batch_ids"]))
 
 
 def release_batches(connection: sa.Connection, campaign_id: uuid.UUID) -> None:

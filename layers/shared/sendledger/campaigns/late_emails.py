@@ -18,6 +18,7 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import AuditAction, CampaignStatus
 
 # OFFSET 0: as in campaign_lifecycle's look for finished campaigns.
 _CHECK = sa.text("""
@@ -47,20 +48,24 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
     Raises:
         Conflict: nothing of this campaign is held, or it is paused, so that its rows are not pending.
     """
-    kind = {"send": "release_late", "skip": "skip_late"}[action]
+    kind, deed = {
+        "send": ("release_late", AuditAction.LATE_EMAILS_SEND),
+        "skip": ("skip_late", AuditAction.LATE_EMAILS_SKIP),
+    }[action]
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
-        if campaign["late_hold_until"] is None or campaign["status"] not in ("running", "paused"):
-            raise Conflict("No emails of this campaign are held.", status=campaign["status"])
-        if campaign["status"] == "paused":
+        status, until = campaign["status"], campaign["late_hold_until"]
+        if until is None or status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
+            raise Conflict("No emails of this campaign are held.", status=status)
+        if status == CampaignStatus.PAUSED:
             message = "The campaign is paused. What is held stays so when it is resumed: decide then."
-            raise Conflict(message, status="paused")
-        work = [*campaign["background_work"], {"kind": kind, "until": campaign["late_hold_until"].isoformat()}]
+            raise Conflict(message, status=status)
+        work = [*campaign["background_work"], {"kind": kind, "until": until.isoformat()}]
         connection.execute(
             sa.update(campaigns)
             .where(campaigns.c.id == campaign_id)
             .values(background_work=work, late_hold_until=None, updated_at=sa.func.now())
         )
-        audit_log.record(connection, actor, f"campaign.late_emails.{action}", "campaign", campaign_id)
+        audit_log.record(connection, actor, deed, "campaign", campaign_id)
         if len(work) == 1:
             background_work.work_once(connection, campaign_id)

@@ -1,11 +1,11 @@
 """The life of a campaign: which status may follow which, and what each change does.
 
-    draft → scheduled → running ⇄ paused → completed; cancelled from scheduled, running and paused; failed when it
-    cannot go on; archived is the old application's.
+    draft ⇄ scheduled → running ⇄ paused → completed; cancelled from scheduled, running and paused; failed if a
+    scheduled start is not possible, and from there started again; archived is the old application's.
 
-Every change locks the campaign, looks, writes and commits; of two at once one wins and the other gets
-`IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are left to
-background_work.py. Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
+Every change locks the campaign, checks its status, writes and commits. Of two changes at once one wins and the other
+gets `IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are left
+to background_work.py. Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work
-from sendledger.campaigns.campaign_steps import snapshot_steps
-from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.campaigns import TYPES_WITHOUT_AUDIENCE, get_campaign
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
-from sendledger.campaigns.schedule_emails import audience_size, leads_left_out, schedule_leads
-from sendledger.campaigns.transitions import check_transition
+from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
+from sendledger.campaigns.transitions import check_transition, is_startable
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, NobodyToEmail, SendledgerError
-from sendledger.core.tables import campaign_steps, campaigns
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, SendledgerError
+from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import AuditAction, CampaignStatus
 
 CALL_BUDGET = 2.0
 """Seconds after which a call begins no further chunk of background work. The next tick of the sender goes on."""
@@ -96,11 +95,11 @@ class RetriedEmails:
 def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
     """Start now, or at `scheduled_start_at` where that lies ahead.
 
-    Up to `background_work.ROWS_PER_BUCKET` rows are written in the transaction of the start itself.
+    Up to `schedule_emails.ROWS_PER_BUCKET` rows are written in the transaction of the start itself.
     A larger campaign is running at once. The ticks of the sender write its rows, and it sends when all are written.
 
     Raises:
-        IllegalTransition: it is not a draft or scheduled.
+        IllegalTransition: it has started already, or has ended.
         Conflict: a lead batch is held by another campaign.
         InvalidInput: it cannot be sent: not an outreach campaign, no content, a broken template.
         NobodyToEmail: every lead is left out; the campaign stays as it was.
@@ -112,11 +111,11 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
         later = campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]
         if later and campaign["scheduled_start_at"] > now:
             status = check_transition("schedule", campaign["status"])
-            _update(connection, campaign_id, status=status, failure_reason=None)
-            audit_log.record(connection, actor, "campaign.schedule", "campaign", campaign_id)
+            _update(connection, campaign_id, status=status, failure_reason=None, failed_at=None)
+            audit_log.record(connection, actor, AuditAction.CAMPAIGN_SCHEDULE, "campaign", campaign_id)
             return StartedCampaign(status, 0, 0, {}, campaign["scheduled_start_at"], [])
         _start(connection, campaign, now)
-        audit_log.record(connection, actor, "campaign.start", "campaign", campaign_id)
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_START, "campaign", campaign_id)
     with engine.connect() as connection:
         campaign = get_campaign(connection, campaign_id)
     return StartedCampaign(
@@ -136,7 +135,10 @@ def check_startable(campaign: sa.RowMapping) -> None:
         IllegalTransition, InvalidInput
     """
     check_transition("start", campaign["status"])
-    if campaign["campaign_type"] not in (None, "outreach", "automated", "manual"):
+    if not is_startable(campaign):
+        message = "This campaign failed after it had started; make a new one."
+        raise IllegalTransition(message, status=campaign["status"])
+    if campaign["campaign_type"] in TYPES_WITHOUT_AUDIENCE:
         message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
         raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
 
@@ -144,35 +146,30 @@ def check_startable(campaign: sa.RowMapping) -> None:
 def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime) -> None:
     campaign_id = campaign["id"]
     hold_batches(connection, campaign)
-    snapshot_steps(connection, campaign)
-    steps = sa.select(sa.func.count()).where(campaign_steps.c.campaign_id == campaign_id)
-    rows = audience_size(connection, campaign) * connection.execute(steps).scalar_one()
-    buckets = max(1, -(-rows // background_work.ROWS_PER_BUCKET))
-    work: list[dict[str, Any]] = []
-    if buckets == 1:
-        scheduled = schedule_leads(connection, campaign, now)
-        leads, emails, left_out = scheduled.leads, scheduled.emails, scheduled.left_out
-        reachable = leads
-    else:
-        leads, emails = 0, 0
-        reachable, left_out = leads_left_out(connection, campaign)
-        work.append({"kind": "schedule", "bucket": 0, "buckets": buckets})
-    if not reachable:
-        raise NobodyToEmail(
-            "Nobody is left to email: every lead of this campaign is left out.", leads_left_out=dict(left_out)
-        )
+    scheduled = schedule_emails_for_campaign(connection, campaign_id)
     _update(
         connection,
         campaign_id,
-        status="running",
+        status=check_transition("start", campaign["status"]),
         actual_started_at=now,
         failure_reason=None,
+        failed_at=None,
         use_workflow=campaign["workflow_id"] is not None,
-        total_leads_targeted=leads,
-        emails_scheduled_count=emails,
-        leads_left_out={} if work else dict(left_out),
-        background_work=work,
+        total_leads_targeted=scheduled.leads,
+        emails_scheduled_count=scheduled.emails,
+        leads_left_out=dict(scheduled.left_out),
+        background_work=scheduled.background_work,
     )
+
+
+def unschedule_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CampaignStatus:
+    """Make a scheduled campaign a draft again; it starts when somebody starts it. Returns its status."""
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = check_transition("unschedule", campaign["status"])
+        _update(connection, campaign_id, status=status, failure_reason=None)
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_UNSCHEDULE, "campaign", campaign_id)
+    return status
 
 
 def pause_campaign(
@@ -203,7 +200,7 @@ def pause_campaign(
             background_work=work,
         )
         detail = {"reason": reason} if reason else {}
-        audit_log.record(connection, actor, "campaign.pause", "campaign", campaign_id, detail)
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_PAUSE, "campaign", campaign_id, detail)
         if not rows_at_once:
             return PausedCampaign(status, 0, in_flight, work)
         changed = _work_in_same_transaction(connection, campaign_id, work)
@@ -234,7 +231,7 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             # What is held moves with its rows, or the pause would have released it.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
-        audit_log.record(connection, actor, "campaign.resume", "campaign", campaign_id)
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
     return ResumedCampaign(status, changed + more, shift_seconds, left)
@@ -247,11 +244,11 @@ def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("cancel", campaign["status"])
         in_flight = _in_flight(connection, campaign_id)
-        # Whatever else was to be done with the rows has lost its sense.
+        # A cancel replaces all other queued work.
         work = [{"kind": "cancel"}]
         _update(connection, campaign_id, status=status, cancelled_at=sa.func.now(), background_work=work)
         release_batches(connection, campaign_id)
-        audit_log.record(connection, actor, "campaign.cancel", "campaign", campaign_id)
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_CANCEL, "campaign", campaign_id)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
     return CancelledCampaign(status, changed + more, in_flight, left)
@@ -272,7 +269,7 @@ def retry_failed_emails(
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = campaign["status"]
-        if status not in ("running", "paused"):
+        if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
             status = check_transition("reopen", status)
         failed = count_failed(connection, campaign_id, codes)
         if not failed.emails:
@@ -286,15 +283,6 @@ def retry_failed_emails(
     return RetriedEmails(status, failed.emails, failed.by_error_code, left)
 
 
-def cancel_scheduled_emails(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
-    """Cancel every pending row of a campaign whatever its size, in the caller's transaction; returns how many."""
-    get_campaign(connection, campaign_id, lock=True)
-    total = 0
-    while changed := background_work.cancel_pending(connection, campaign_id, "campaign_cancelled"):
-        total += changed
-    return total
-
-
 def start_due_campaigns(
     engine: sa.Engine, deadline: float = math.inf, check: Callable[[uuid.UUID], None] = lambda campaign_id: None
 ) -> list[uuid.UUID]:
@@ -306,7 +294,7 @@ def start_due_campaigns(
         due = list(
             connection.scalars(
                 sa.select(campaigns.c.id)
-                .where(campaigns.c.status == "scheduled", campaigns.c.scheduled_start_at <= sa.func.now())
+                .where(campaigns.c.status == CampaignStatus.SCHEDULED, campaigns.c.scheduled_start_at <= sa.func.now())
                 .order_by(campaigns.c.scheduled_start_at)
             )
         )
@@ -323,7 +311,7 @@ def start_due_campaigns(
             except IllegalTransition:
                 raise
             except Conflict as conflict:
-                _note(engine, campaign_id, f"Waiting to start: {conflict.detail}")
+                _note_waiting(engine, campaign_id, f"Waiting to start: {conflict.detail}")
             except SendledgerError as error:
                 fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
             except Exception:
@@ -333,7 +321,7 @@ def start_due_campaigns(
 
 
 def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
-    """End a campaign that cannot go on, with the reason."""
+    """Record that a scheduled campaign cannot start, and why. It can be mended and started again."""
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("fail", campaign["status"])
@@ -342,13 +330,15 @@ def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> Non
             connection, campaign_id, status=status, failed_at=sa.func.now(), failure_reason=reason, background_work=work
         )
         release_batches(connection, campaign_id)
-        audit_log.record(connection, SYSTEM, "campaign.fail", "campaign", campaign_id, {"reason": reason})
+        audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_FAIL, "campaign", campaign_id, {"reason": reason})
         _work_in_same_transaction(connection, campaign_id, work)
 
 
-def _note(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+def _note_waiting(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
+    """Say why a scheduled campaign does not start; not where somebody has started or cancelled it meanwhile."""
     with engine.begin() as connection:
-        _update(connection, campaign_id, failure_reason=reason)
+        waiting = sa.and_(campaigns.c.id == campaign_id, campaigns.c.status == CampaignStatus.SCHEDULED)
+        connection.execute(sa.update(campaigns).where(waiting).values(failure_reason=reason, updated_at=sa.func.now()))
 
 
 def _update(connection: sa.Connection, campaign_id: uuid.UUID, **values: Any) -> None:

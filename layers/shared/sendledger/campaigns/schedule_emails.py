@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.errors import Conflict, NobodyToEmail, NotFound
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -26,15 +26,20 @@ from sendledger.core.tables import (
     left_out_leads,
     scheduled_emails,
 )
+from sendledger.core.vocabulary import CampaignStatus
+
+ROWS_PER_BUCKET = 150_000
+"""Rows that one transaction writes, at most. The sender writes those of a larger campaign bucket by bucket."""
 
 
 @dataclass(frozen=True)
 class ScheduledLeads:
-    """What one scheduling pass did: leads taken, rows written, leads left out by reason."""
+    """What one scheduling pass did: leads taken, rows written, leads left out by reason; and what is left to do."""
 
     leads: int
     emails: int
     left_out: Counter[str] = field(default_factory=Counter)
+    background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
 AUDIENCE = """
@@ -111,13 +116,13 @@ _REACHABLE = sa.text(
     + "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
 )
 _UUIDS = sa.ARRAY(sa.UUID)
+_SCHEDULED_ALREADY = "scheduled_emails_lead_id_campaign_id_workflow_step_number_key"
+"""The unique constraint of the ledger."""
 
 
 def audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
     """The parameters of the statements about an audience, those about a bucket of it included."""
     batch_ids = list(campaign["batch_ids"])
-    if campaign["batch_id"] is not None:
-        batch_ids.append(campaign["batch_id"])
     return {"campaign_id": campaign["id"], "batch_ids": batch_ids, "bucket": bucket, "buckets": buckets}
 
 
@@ -195,18 +200,38 @@ def schedule_leads(
 def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
     """Write every future email of a campaign, counted from now: one row per lead, or per lead and step.
 
-    In one transaction with `campaign_lifecycle.start_campaign`'s status change this is a start; alone it is the row
-    work of one. Scheduling a second time violates the ledger's unique key and raises `Conflict`.
+    The content of each step is kept as it is now. A campaign with more than `ROWS_PER_BUCKET` rows gets none yet, but
+    the `background_work` that writes them.
+
+    Raises:
+        NotFound: there is no such campaign.
+        InvalidInput: there is nothing to send, or a template is not valid.
+        NobodyToEmail: every lead is left out.
+        Conflict: its emails are scheduled already.
     """
-    campaign = get_campaign(connection, campaign_id)
-    snapshot_steps(connection, campaign)
+    campaign = get_campaign(connection, campaign_id, lock=True)
+    steps = snapshot_steps(connection, campaign)
+    buckets = max(1, -(-audience_size(connection, campaign) * steps // ROWS_PER_BUCKET))
+    if buckets == 1:
+        scheduled = _schedule_once(connection, campaign)
+        reachable, left_out = scheduled.leads, scheduled.left_out
+    else:
+        reachable, left_out = leads_left_out(connection, campaign)
+        scheduled = ScheduledLeads(0, 0, Counter(), [{"kind": "schedule", "bucket": 0, "buckets": buckets}])
+    if not reachable:
+        message = "Nobody is left to email: every lead of this campaign is left out."
+        raise NobodyToEmail(message, leads_left_out=dict(left_out))
+    return scheduled
+
+
+def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping) -> ScheduledLeads:
     start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     try:
         with connection.begin_nested():
             return schedule_leads(connection, campaign, start_at)
     except sa.exc.DBAPIError as error:
-        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
-            raise Conflict(f"The emails of campaign {campaign_id} are scheduled already.") from error
+        if _SCHEDULED_ALREADY in str(error):
+            raise Conflict(f"The emails of campaign {campaign['id']} are scheduled already.") from error
         raise
 
 
@@ -221,13 +246,15 @@ def schedule_email_for_lead(
     """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
 
     Raises:
-        Conflict: the lead has this step already, the step sends another template, or the campaign has ended or rests.
+        Conflict: the lead has this step already, the step sends another template, or the campaign is not running.
         NotFound: no such campaign, template or lead.
     """
     # Locked, so that it cannot complete without this row.
-    status = get_campaign(connection, campaign_id, lock=True)["status"] or "draft"
-    if status not in ("draft", "scheduled", "running"):
-        raise Conflict(f"Campaign {campaign_id} is {status}; no email can be added to it.", status=status)
+    status = get_campaign(connection, campaign_id, lock=True)["status"]
+    if status != CampaignStatus.RUNNING:
+        # A start writes all emails of a campaign: it would meet one that was written before.
+        message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
+        raise Conflict(message, status=status)
     content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
     if content is None:
         raise NotFound("email template", template)
@@ -255,7 +282,7 @@ def schedule_email_for_lead(
     except sa.exc.DBAPIError as error:
         if "scheduled_emails_lead_id_fkey" in str(error):
             raise NotFound("lead", lead_id) from error
-        if "scheduled_emails_lead_id_campaign_id_workflow_step_number_key" in str(error):
+        if _SCHEDULED_ALREADY in str(error):
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
     # It gets something after all.

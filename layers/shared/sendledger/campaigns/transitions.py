@@ -1,34 +1,46 @@
-"""Which status of a campaign may follow which. The only such table."""
+"""Which status of a campaign may follow which. This is the only such table."""
 
 from __future__ import annotations
 
-from sendledger.core.errors import IllegalTransition
+import sqlalchemy as sa
 
-TRANSITIONS: dict[str, tuple[frozenset[str], str]] = {
-    "schedule": (frozenset({"draft", "scheduled"}), "scheduled"),
-    "start": (frozenset({"draft", "scheduled"}), "running"),
-    "pause": (frozenset({"running"}), "paused"),
-    "resume": (frozenset({"paused"}), "running"),
-    "cancel": (frozenset({"scheduled", "running", "paused"}), "cancelled"),
-    "complete": (frozenset({"running"}), "completed"),
-    "fail": (frozenset({"scheduled", "running", "paused"}), "failed"),
+from sendledger.core.errors import IllegalTransition
+from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
+
+_S = CampaignStatus
+
+TRANSITIONS: dict[str, tuple[frozenset[CampaignStatus], CampaignStatus]] = {
+    "schedule": (frozenset(STARTABLE_STATUSES), _S.SCHEDULED),
+    "start": (frozenset(STARTABLE_STATUSES), _S.RUNNING),
+    "unschedule": (frozenset({_S.SCHEDULED}), _S.DRAFT),
+    "pause": (frozenset({_S.RUNNING}), _S.PAUSED),
+    "resume": (frozenset({_S.PAUSED}), _S.RUNNING),
+    "cancel": (frozenset({_S.SCHEDULED, _S.RUNNING, _S.PAUSED}), _S.CANCELLED),
+    "complete": (frozenset({_S.RUNNING}), _S.COMPLETED),
+    # A scheduled start that is not possible. Nothing of the campaign has been written, so it can be started again.
+    "fail": (frozenset({_S.SCHEDULED}), _S.FAILED),
     # A row that had failed is to be sent after all.
-    "reopen": (frozenset({"completed"}), "running"),
+    "reopen": (frozenset({_S.COMPLETED}), _S.RUNNING),
 }
 """Action → (statuses it is allowed in, status it leads to)."""
 
 
-def check_transition(action: str, status: str | None) -> str:
+def check_transition(action: str, status: str | None) -> CampaignStatus:
     """The status that follows.
 
     Raises:
         IllegalTransition: the action is not allowed in this status.
     """
     allowed, target = TRANSITIONS[action]
-    if (status or "draft") not in allowed:
+    if (status or _S.DRAFT) not in allowed:
         raise IllegalTransition(
             f"A campaign that is {status} cannot {action}; it would have to be {' or '.join(sorted(allowed))}.",
             status=status,
             allowed=sorted(allowed),
         )
     return target
+
+
+def is_startable(campaign: sa.RowMapping) -> bool:
+    """Whether the campaign has not started yet. One of the old application may have failed after it had started."""
+    return (campaign["status"] or _S.DRAFT) in STARTABLE_STATUSES and campaign["actual_started_at"] is None

@@ -16,11 +16,11 @@ from sendledger.core import pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, email_templates, leads, workflow_steps, workflows
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES
 
 if TYPE_CHECKING:
     from sendledger.content.render_email import RenderedEmail
 
-OPEN_CAMPAIGN_STATUSES = ("draft", "scheduled", "running", "paused", "active")
 MOST_NAMED = 20
 """How many users of a template an error names."""
 

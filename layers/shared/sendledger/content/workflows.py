@@ -16,10 +16,10 @@ from sendledger.core import pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, email_templates, workflow_steps, workflows
+from sendledger.core.vocabulary import WORKFLOW_STATUSES
 
 MAX_STEPS = 50
 MAX_DELAY = dt.timedelta(days=3650)
-NOT_STARTED_STATUSES = ("draft", "scheduled", "active")
 """A campaign in one of these still needs its workflow; the old application's `active` has no copy of the steps."""
 MOST_NAMED = 20
 """How many users of a workflow an error names."""
@@ -116,7 +116,7 @@ def delete(connection: sa.Connection, workflow_id: UUID) -> None:
     _lock(connection, workflow_id)
     users = connection.execute(
         sa.select(campaigns.c.id, campaigns.c.name)
-        .where(campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(NOT_STARTED_STATUSES))
+        .where(campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(WORKFLOW_STATUSES))
         .limit(MOST_NAMED)
     )
     named = [{"id": str(user.id), "name": user.name} for user in users]

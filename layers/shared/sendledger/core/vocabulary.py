@@ -37,9 +37,22 @@ class CampaignStatus(Word):
     PAUSED = "paused", "Sends nothing until it is resumed."
     COMPLETED = "completed", "Every one of its scheduled emails has a final status."
     CANCELLED = "cancelled", "Ended by a person. Nothing more is sent."
-    FAILED = "failed", "Could not go on; `failure_reason` says why. Nothing more is sent."
+    FAILED = "failed", "Could not start at its time; `failure_reason` says why. It can be changed and started again."
     ARCHIVED = "archived", "Put away by the application that used this database before. Nothing more is sent."
     ACTIVE = "active", "Only written by the application that used this database before; adoption makes it `running`."
+
+
+STARTABLE_STATUSES = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.FAILED)
+"""A campaign with one of these has written no scheduled email. It can be changed as a whole, and started."""
+
+UNDER_WAY_STATUSES = (CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED, CampaignStatus.ACTIVE)
+"""A campaign with one of these sends, or will send. It cannot be deleted."""
+
+OPEN_CAMPAIGN_STATUSES = (CampaignStatus.DRAFT, *UNDER_WAY_STATUSES)
+"""A campaign with one of these needs its lead batches and its email template, which cannot be deleted."""
+
+WORKFLOW_STATUSES = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.ACTIVE)
+"""A campaign with one of these needs its workflow; one that has started keeps a copy of the steps."""
 
 
 class CampaignType(Word):
@@ -316,8 +329,8 @@ class AuditAction(Word):
     EMAIL_TEMPLATE_TEST_SEND = "email_template.test_send", "An email template was sent as a test."
     EMAIL_TEMPLATE_UPDATE = "email_template.update", "An email template was changed."
     EXPORT_CREATE = "export.create", "An export was requested."
-    LATE_EMAILS_SEND = "late_emails.send", "Held emails of a campaign were released."
-    LATE_EMAILS_SKIP = "late_emails.skip", "Held emails of a campaign were skipped."
+    LATE_EMAILS_SEND = "campaign.late_emails.send", "Held emails of a campaign were released."
+    LATE_EMAILS_SKIP = "campaign.late_emails.skip", "Held emails of a campaign were skipped."
     LEAD_DELETE = "lead.delete", "A lead was deleted."
     LEAD_ERASE = "lead.erase", "A lead was erased."
     LEAD_REPLY = "lead.reply", "A lead replied."

@@ -13,8 +13,8 @@ from sendledger.core import pagination
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaign_leads, campaigns, emails, lead_batches, leads, scheduled_emails
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES
 
-OPEN_CAMPAIGN_STATUSES = ("draft", "scheduled", "running", "paused", "active")
 LEADS_PER_DELETION = 20_000
 """Deleting one takes some 40 µs: five tables refer to it."""
 

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.hold_batches import batch_in_the_way
+from sendledger.core.vocabulary import CampaignStatus
 
 NO_TICK_AFTER = dt.timedelta(minutes=5)
 """Without a tick for this long the sender does not run. It ticks every minute."""
@@ -27,14 +29,15 @@ MAX_COUNTED = 10_000
 """Rows that are counted at most; a count that reaches it means "or more"."""
 
 _STATUS_SAYS = {
-    "draft": "The campaign is a draft; start it.",
-    "scheduled": "The campaign starts at its time.",
-    "paused": "The campaign is paused; resume it.",
-    "completed": "The campaign is complete: every one of its emails has its final status.",
-    "cancelled": "The campaign was cancelled; nothing more is sent from it.",
-    "failed": "The campaign has failed; nothing more is sent from it.",
-    "archived": "The campaign is archived; nothing more is sent from it.",
-    "active": "The campaign belongs to the application before this one; migrate-existing-campaigns takes it over.",
+    CampaignStatus.DRAFT: "The campaign is a draft; start it.",
+    CampaignStatus.SCHEDULED: "The campaign starts at its time.",
+    CampaignStatus.PAUSED: "The campaign is paused; resume it.",
+    CampaignStatus.COMPLETED: "The campaign is complete: every one of its emails has its final status.",
+    CampaignStatus.CANCELLED: "The campaign was cancelled; nothing more is sent from it.",
+    CampaignStatus.FAILED: "The campaign could not start at its time; mend what the reason says, and start it again.",
+    CampaignStatus.ARCHIVED: "The campaign is archived; nothing more is sent from it.",
+    CampaignStatus.ACTIVE: "The campaign belongs to the application that used this database before; "
+    "migrate-existing-campaigns takes it over.",
 }
 
 
@@ -111,21 +114,27 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         NotFound: there is no campaign with this id.
     """
     campaign = get_campaign(connection, campaign_id)
-    status = campaign["status"] or "draft"  # the old application may have written none
+    status = campaign["status"]
     sender = _sender(connection)
 
     def found(cause: str | None, message: str, at: dt.datetime | None = None, **detail: Any) -> Diagnosis:
         return Diagnosis(campaign_id, status, cause, message, at, detail)
 
-    blocked = _sender_blocked(sender, deployment_id) if status in ("running", "scheduled") else None
+    needs_sender = status in (CampaignStatus.RUNNING, CampaignStatus.SCHEDULED)
+    blocked = _sender_blocked(sender, deployment_id) if needs_sender else None
     if blocked is not None:
         if campaign["background_work"] and blocked.cause in WITHOUT_TICKS:
             kind = campaign["background_work"][0]["kind"]
             message = f"{blocked.message} Until then this campaign's emails are not prepared either ({kind})."
             return found(blocked.cause, message, blocked.until, **blocked.detail, kind=kind)
         return found(blocked.cause, blocked.message, blocked.until, **blocked.detail)
-    if status != "running":
-        starts_at = campaign["scheduled_start_at"] if status == "scheduled" else None
+    if status == CampaignStatus.SCHEDULED and campaign["scheduled_start_at"] <= sender["now"]:
+        in_the_way = batch_in_the_way(connection, campaign)
+        if in_the_way is not None:
+            return found("batch_held", f"Its time has come, but it waits. {in_the_way.detail}", None, **in_the_way.data)
+        return found("campaign_scheduled", "Its time has come; it starts with the next tick.", sender["now"])
+    if status != CampaignStatus.RUNNING:
+        starts_at = campaign["scheduled_start_at"] if status == CampaignStatus.SCHEDULED else None
         why = campaign["failure_reason"]
         detail = {"reason": why} if why else {}
         message = _STATUS_SAYS[status]

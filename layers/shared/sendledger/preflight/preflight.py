@@ -14,10 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.background_work import ROWS_PER_BUCKET
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
-from sendledger.campaigns.schedule_emails import leads_elsewhere
+from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET, leads_elsewhere
 from sendledger.core.errors import NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
 from sendledger.preflight.check_content import MAX_EXAMPLES, check_content
