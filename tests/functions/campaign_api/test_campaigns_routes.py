@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.core.tables import audit_log, campaigns, leads
-from sendledger.core.vocabulary import CampaignStatus
+from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -170,7 +170,7 @@ def test_name_can_always_be_changed_the_rest_only_before_the_start(
     path = f"/v1/campaigns/{make_campaign(connection, 1, status=status, **START)}"
     assert api.patch(path, {"name": "New", "description": "Newer"}).json["name"] == "New"
     answer = api.patch(path, {"reply_to_address": "a@example.com"})
-    if status in ("draft", "scheduled"):
+    if status in STARTABLE_STATUSES:
         assert answer.json["reply_to_address"] == "a@example.com"
     else:
         assert (answer.status, answer.json["current_status"]) == (409, status)
