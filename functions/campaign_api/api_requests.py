@@ -24,11 +24,15 @@ from sendledger.core.errors import FieldError, InvalidInput
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 JSON = "application/json"
 CSV = "text/csv"
+FORM = "multipart/form-data"
 MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
-    "POST /v1/lead-batches": (CSV,),
-    "POST /v1/suppressions/import": (JSON, CSV),
+    "POST /v1/lead-batches": (CSV, FORM),
+    "POST /v1/suppressions/import": (JSON, CSV, FORM),
 }
-"""The routes that take something else than JSON; they read the body themselves."""
+"""The routes that take something else than JSON; they read the body themselves. What a form holds is a CSV file, and
+has become the body before the route sees it."""
+MAX_PARTS = 20
+"""Of a form; one is looked for."""
 MAX_BYTES = 3_000_000
 """Lambda takes events of up to 6 MB. API Gateway sends text as a JSON string, in which quotes and line breaks take two
 bytes; a larger body may not reach this code, and its sender would not read what to do instead.
@@ -41,6 +45,14 @@ MAX_DEPTH = 32
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, which PostgreSQL cannot store, and half of a surrogate pair."""
 _UNSTORABLE_MESSAGE = "must not contain the character NUL or half of a surrogate pair"
+
+
+def csv_content(example: str) -> dict[str, Any]:
+    """How a route describes its CSV file: it is the body, or as generated clients and web pages send it, the part
+    `file` of a form."""
+    file = {"type": "string", "format": "binary", "description": "The CSV file."}
+    form = {"type": "object", "title": "CsvForm", "required": ["file"], "properties": {"file": file}}
+    return {CSV: {"schema": {"type": "string", "format": "binary"}, "example": example}, FORM: {"schema": form}}
 
 
 def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
@@ -79,6 +91,26 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
         )
     if media_type == JSON:
         _decode(body)
+    elif media_type == FORM:
+        event.raw_event["headers"]["content-type"] = CSV
+        file = base64.b64encode(_file_in(body, parameters)).decode()
+        event.raw_event.update({"body": file, "isBase64Encoded": True})
+
+
+def _file_in(form: bytes, parameters: str) -> bytes:
+    """The part `file` of a form: https://www.rfc-editor.org/rfc/rfc7578
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    boundary = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', parameters)
+    if boundary is not None:
+        delimiter = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace")
+        for part in (b"\r\n" + form).split(delimiter, MAX_PARTS)[1:MAX_PARTS]:
+            head, found, content = part.partition(b"\r\n\r\n")
+            if found and len(head) < 1_000 and re.search(rb'(?i)content-disposition:[^\r\n]*\bname="?file\b', head):
+                return content
+    raise InvalidInput("The request is not valid.", [FieldError("file", "is not a part of the form")])
 
 
 def body_bytes(event: APIGatewayProxyEventV2) -> bytes:

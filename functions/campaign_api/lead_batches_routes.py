@@ -24,12 +24,7 @@ URL_SECONDS = 3600
 
 _CSV_BODY = {
     "required": True,
-    "content": {
-        api_requests.CSV: {
-            "schema": {"type": "string", "format": "binary"},
-            "example": "Email,First Name,Company,Plan\nann@example.com,Ann,Acme,Pro\n",
-        }
-    },
+    "content": api_requests.csv_content("Email,First Name,Company,Plan\nann@example.com,Ann,Acme,Pro\n"),
 }
 
 

@@ -55,10 +55,7 @@ _IMPORT_BODY = {
             },
             "example": {"values": ["ann@example.com", "example.org"], "note": "From the old system"},
         },
-        api_requests.CSV: {
-            "schema": {"type": "string", "format": "binary"},
-            "example": "Email\nann@example.com\nexample.org\n",
-        },
+        **api_requests.csv_content("Email\nann@example.com\nexample.org\n"),
     },
 }
 

@@ -92,6 +92,14 @@ def test_every_operation_has_a_method(generated: Path) -> None:
     assert missing == []
 
 
+def test_both_imports_take_a_file_in_a_form_too(call: Call, models: Any) -> None:
+    file = importlib.import_module(f"{PACKAGE}.types").File
+    leads = file(payload=BytesIO(CSV.encode()), file_name="leads.csv")
+    assert call("import_lead_batch", body=models.ImportLeadBatchFilesCsvForm(leads), name="Leads").failed_imports == 1
+    addresses = file(payload=BytesIO(b"Email\nann@example.com\n"), file_name="list.csv")
+    assert call("import_suppressions", body=models.ImportSuppressionsFilesCsvForm(addresses)).added == 1
+
+
 def test_generated_client_runs_a_campaign(call: Call, models: Any, stack: LocalStack, engine: sa.Engine) -> None:
     # What it needs: leads from a file, two templates, a workflow
     file = importlib.import_module(f"{PACKAGE}.types").File(payload=BytesIO(CSV.encode()))

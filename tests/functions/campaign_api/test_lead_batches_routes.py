@@ -26,6 +26,46 @@ def post(api: ApiClient, body: str | bytes, content_type: str = "text/csv", **qu
     return api.request("POST", "/v1/lead-batches", query={"name": "May", **query}, body=body, headers=headers)
 
 
+def form(boundary: str, name: str, content: str) -> str:
+    return (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="note"\r\n\r\nfile\r\n'
+        f'--{boundary}\r\nContent-Disposition: form-data; {name}; filename="file.csv"\r\n'
+        f"Content-Type: text/csv\r\n\r\n{content}\r\n--{boundary}--\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("boundary", "given"),
+    [("x", "x"), ("x y", '"x y"'), ("----WebKitFormBoundary7MA", "----WebKitFormBoundary7MA; charset=utf-8")],
+)
+@pytest.mark.parametrize("name", ['name="file"', "name=file"])
+def test_file_may_be_sent_in_a_form(api: ApiClient, boundary: str, given: str, name: str) -> None:
+    imported = post(api, form(boundary, name, FILE), f"multipart/form-data; boundary={given}")
+    assert imported.status == 201
+    as_it_is = post(api, FILE).json
+    assert [imported.json[count] for count in ("total_leads", "failed_imports")] == [4, 1]
+    assert imported.json["errors"] == as_it_is["errors"]
+    assert imported.json["successful_imports"] == 2
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", form("x", 'name="file"', FILE)),
+        ("multipart/form-data; boundary=y", form("x", 'name="file"', FILE)),
+        ("multipart/form-data; boundary=x", form("x", 'name="files"', FILE)),
+        ("multipart/form-data; boundary=x", "--x" * 100_000),
+        ("multipart/form-data; boundary=x", "--x\r\n" * 100_000),
+        ("multipart/form-data; boundary=é", "--é\r\n\r\n"),
+        ("multipart/form-data; boundary=x", ""),
+    ],
+)
+def test_form_without_a_file_is_refused(api: ApiClient, content_type: str, body: str) -> None:
+    refused = post(api, body, content_type)
+    assert refused.status == 422
+    assert refused.fields == ["file"]
+
+
 @pytest.fixture
 def batch(api: ApiClient) -> dict[str, Any]:
     imported: dict[str, Any] = post(api, FILE).json

@@ -129,3 +129,10 @@ def test_list_that_cannot_be_read_is_refused(api: ApiClient, body: Any, headers:
 
 def test_import_without_a_body_is_refused(api: ApiClient) -> None:
     assert api.request("POST", "/v1/suppressions/import").status in (400, 422)
+
+
+def test_list_may_be_sent_in_a_form(api: ApiClient) -> None:
+    body = '--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nann@example.com\n\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = api.request("POST", "/v1/suppressions/import", body=body, headers=headers)
+    assert (answer.status, answer.json["added"]) == (200, 1)
