@@ -55,23 +55,27 @@ def _aws(stage: str, region: str) -> Aws:
 
 
 def _passed(aws: Aws, given: dict[str, str], template: Template, names: Sequence[str]) -> bool:
-    passed = True
+    wrong: set[str] = set()
     for name in names:
         for finding in checks.findings(name, aws, given, template):
             print(f"{SIGNS[finding.level]} {finding.text}")
-            passed = passed and finding.level != "error"
-    return passed
+            if finding.level == "error":
+                wrong.add(name)
+        if "credentials" in wrong:
+            break  # nothing else could be asked
+    return not wrong
 
 
 def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     template, path = Template(), parameters.file_of(stage)
     given = parameters.complete(parameters.read(path), stage, boto3.Session().region_name, template, ask)
+    parameters.write(path, given)  # whatever happens now, nobody has to answer again
     aws = _aws(stage, given[REGION])
     if template.value(given, "Network") == "create" and not given.get("AvailabilityZones") and aws.stack() is None:
         zones = checks.zones_with_endpoints(aws, given, template)
         if len(zones) > 1:
             given["AvailabilityZones"] = ",".join(zones[:2])
-    parameters.write(path, given)
+            parameters.write(path, given)
     print(f"The parameters are in {path.name}. Keep it where you keep secrets.\n")
     if not _passed(aws, given, template, list(checks.CHECKS)):
         print("\nNothing was deployed.")

@@ -271,6 +271,16 @@ def test_each_check_can_be_made_alone(
         command.main(["check", "weather"])
 
 
+def test_without_credentials_nothing_else_is_asked(
+    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    parameters.write(parameters.file_of("prod"), GIVEN)
+    recorded.answer("sts.GetCallerIdentity", {"Error": {"Code": "ExpiredToken", "Message": "expired"}}, 403)
+    assert command.main(["check"]) == 1
+    assert [name for name, _ in recorded.calls] == ["sts.GetCallerIdentity"]
+
+
 def test_a_first_key_that_was_not_made_is_told(aws: Aws, session: boto3.Session, recorded: Recorded) -> None:
     Sam(session)(["sam", "deploy"])
     failed: dict[str, Any] = {"errorType": "LoginRefused", "errorMessage": "no"}
