@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
@@ -14,6 +14,7 @@ from pydantic import Field
 import api_resources
 from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.vocabulary import AutomaticKind, ReplyMatch, ReplySource
 
 router = APIGatewayHttpRouter()
 TAGS = ["Replies"]
@@ -54,15 +55,15 @@ class Reply(Resource):
 
     id: UUID
     message_id: Annotated[str, Field(description="The message's own id, or a hash of a message without one.")]
-    source: Literal["ses", "api"]
+    source: ReplySource
     from_address: str
     subject: str
     body_text: str
     automatic: Annotated[
-        str | None, Field(description="Why no person wrote it (auto_submitted, subject, …); such mail stops nothing.")
+        AutomaticKind | None, Field(description="Why it is not a person's; null for a person's, which stops the mail.")
     ]
     matched_by: Annotated[
-        Literal["token", "message_id", "address"] | None,
+        ReplyMatch | None,
         Field(description="How its lead was found: by the reply address, by the message it refers to, by its sender."),
     ]
     lead_id: UUID | None
@@ -116,7 +117,9 @@ def receive_reply(body: Annotated[NewReply, Body()]) -> Reply:
             headers=body.headers,
         )
     settings = api_resources.settings()
-    received = replies.receive(api_resources.engine(), reply, "api", settings.stop_on_reply, settings.unsubscribe_keys)
+    received = replies.receive(
+        api_resources.engine(), reply, ReplySource.API, settings.stop_on_reply, settings.unsubscribe_keys
+    )
     with api_resources.transaction() as connection:
         return Reply.model_validate(replies.get(connection, received.id))
 

@@ -16,6 +16,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, ReplySettings, at_cold_start
+from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies
 from sendledger.feedback.read_reply import MAX_MESSAGE, read_reply
 
@@ -53,7 +54,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
             continue
         with _s3().get_object(Bucket=bucket, Key=key)["Body"] as body:
             reply = read_reply(body.read(MAX_MESSAGE))
-        received = replies.receive(_engine(), reply, "ses", settings.stop_on_reply, settings.unsubscribe_keys)
+        received = replies.receive(_engine(), reply, ReplySource.SES, settings.stop_on_reply, settings.unsubscribe_keys)
         logger.info(
             "Received a reply",
             extra={

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 import uuid
 from typing import Any
 
@@ -102,10 +103,19 @@ def test_effect_on_the_address(type_: str, content: dict[str, Any], effect: Effe
         ("Mozilla/5.0", 60, "apple_privacy"),
         (
             "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
-            60,
-            "google_proxy",
+            3 * 3600,
+            None,
         ),
-        ("YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html", 60, "yahoo_proxy"),
+        ("Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)", 4, "too_soon"),
+        ("YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html", 60, None),
+        ("YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html", 2, "too_soon"),
+        ("Mozilla/5.0 (Linux; Android 11; CUBOT P50) AppleWebKit/537.36 Chrome/90.0 Mobile Safari/537.36", 60, None),
+        ("Mozilla/5.0 (Linux; Android 9; CUBOT) AppleWebKit/537.36 Chrome/90.0 Mobile Safari/537.36", 60, None),
+        ("Mozilla/5.0 (Linux; Android 12; M bot 60) AppleWebKit/537.36 Chrome/90.0 Mobile Safari/537.36", 60, None),
+        ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", 60, "scanner"),
+        ("Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)", 60, "scanner"),
+        ("Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)", 60, "scanner"),
+        ("TelegramBot (like TwitterBot)", 60, "scanner"),
         ("python-requests/2.32", 60, "scanner"),
         ("", 60, "scanner"),
         (None, 60, "scanner"),
@@ -131,6 +141,15 @@ def test_addresses_in_answers_of_mail_servers_are_blacked_out() -> None:
     assert read_one("Bounce", bouncedRecipients=[recipient]).detail["diagnostic_code"] == (
         "smtp; 550 <(address)>: unknown"
     )
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "a@" * 100_000, "@" * 200_000, "<a" * 100_000, " a@b" * 50_000])
+def test_long_answer_of_a_mail_server_is_read_at_once(text: str) -> None:
+    recipient = {"emailAddress": "ann@example.com", "diagnosticCode": text}
+    started = time.process_time()
+    kept = read_one("Bounce", bouncedRecipients=[recipient]).detail["diagnostic_code"]
+    assert time.process_time() - started < 0.5
+    assert len(str(kept)) <= 500
 
 
 def test_same_event_under_another_eventbridge_id_has_the_same_key() -> None:

@@ -13,6 +13,7 @@ from sendledger.campaigns import lifecycle
 from sendledger.core.settings import MailSettings, StopOnReply
 from sendledger.core.tables import audit_log, campaigns, leads, scheduled_emails
 from sendledger.core.tables import replies as stored
+from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies
 from sendledger.feedback.read_reply import ReadReply, reply_from_fields
 from sendledger.ledger import claim_emails
@@ -49,7 +50,7 @@ def started(engine: sa.Engine, connection: sa.Connection, resources: Resources, 
 
 def receive(engine: sa.Engine, reply: ReadReply, stop: StopOnReply = "all") -> replies.ReceivedReply:
     with working_as("events", engine) as as_function:
-        return replies.receive(as_function, reply, "api", stop, KEYS)
+        return replies.receive(as_function, reply, ReplySource.API, stop, KEYS)
 
 
 def reply(sender: str = "ann@example.com", **parts: Any) -> ReadReply:
@@ -123,6 +124,52 @@ def test_an_out_of_office_reply_is_kept_and_stops_nothing(engine: sa.Engine, cam
     assert statuses(engine, campaign_id) == {"sent": 2, "pending": 4}
     assert lead_of(engine, "ann@example.com")["status"] == "contacted"
     assert campaign_row(engine, campaign_id)["responses_received"] == 0
+
+
+@pytest.mark.parametrize("headers", [{"List-Id": "<team.example.com>"}, {"List-Id": "<x>", "Precedence": "list"}])
+def test_a_persons_answer_through_a_group_ends_the_sequence(
+    engine: sa.Engine, ses: SesSimulator, campaign_id: uuid.UUID, headers: dict[str, str]
+) -> None:
+    to_ann = next(each for each in ses.accepted() if each.destination == ("ann@example.com",))
+    received = receive(engine, reply("team@example.com", to_addresses=[str(to_ann.reply_to[1])], headers=headers))
+    assert (received.automatic, received.matched_by, received.emails_skipped) == (None, "token", 2)
+
+
+def test_a_newsletter_of_a_lead_ends_nothing(engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    received = receive(engine, reply(headers={"List-Id": "<news.example.com>"}))
+    assert (received.automatic, received.emails_skipped) == ("mailing_list", 0)
+    assert statuses(engine, campaign_id) == {"sent": 2, "pending": 4}
+
+
+@pytest.mark.parametrize("headers", [{"X-Auto-Response-Suppress": "All"}, {"X-Autoreply": "no"}])
+def test_a_person_whose_mail_program_asks_for_silence_ends_the_sequence(
+    engine: sa.Engine, campaign_id: uuid.UUID, headers: dict[str, str]
+) -> None:
+    assert receive(engine, reply(headers=headers)).emails_skipped == 2
+
+
+FORGED = {"Authentication-Results": "amazonses.com; spf=pass; dkim=none; dmarc=fail header.from=example.com"}
+
+
+@pytest.mark.parametrize("by_message_id", [False, True])
+def test_a_forged_sender_without_our_token_changes_nothing(
+    engine: sa.Engine, ses: SesSimulator, campaign_id: uuid.UUID, by_message_id: bool
+) -> None:
+    to_ann = next(each for each in ses.accepted() if each.destination == ("ann@example.com",))
+    in_reply_to = f"<{to_ann.message_id}@email.amazonses.com>" if by_message_id else None
+    received = receive(engine, reply(headers=FORGED, in_reply_to=in_reply_to))
+    assert (received.automatic, received.emails_skipped) == ("forged", 0)
+    assert statuses(engine, campaign_id) == {"sent": 2, "pending": 4}
+    assert lead_of(engine, "ann@example.com")["status"] == "contacted"
+    assert campaign_row(engine, campaign_id)["responses_received"] == 0
+
+
+def test_our_token_counts_more_than_a_failure_of_dmarc(
+    engine: sa.Engine, ses: SesSimulator, campaign_id: uuid.UUID
+) -> None:
+    to_ann = next(each for each in ses.accepted() if each.destination == ("ann@example.com",))
+    received = receive(engine, reply(to_addresses=[str(to_ann.reply_to[1])], headers=FORGED))
+    assert (received.automatic, received.emails_skipped) == (None, 2)
 
 
 def test_the_same_message_counts_once(engine: sa.Engine, campaign_id: uuid.UUID) -> None:

@@ -16,6 +16,7 @@ from sendledger.campaigns import lifecycle
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import audit_log, campaign_leads, email_events, lead_batches, metadata
 from sendledger.core.tables import suppressions as stored
+from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies, suppressions
 from sendledger.feedback.read_reply import reply_from_fields
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
@@ -88,7 +89,7 @@ def campaign_id(
     with engine.begin() as changing:
         record_events(changing, events(ses))
     answer = reply_from_fields(ADDRESS, f"Re: {NAME}", NAME, message_id="<1@x>")
-    replies.receive(engine, answer, "api", "campaign", None)
+    replies.receive(engine, answer, ReplySource.API, "campaign", None)
     with engine.begin() as changing:
         suppressions.suppress_all(changing, [NewSuppression(ADDRESS, "unsubscribe", f"{NAME} called")], "test")
     return id_
@@ -205,7 +206,7 @@ def test_reply_to_an_erased_email_is_nobodys(
     answer = reply_from_fields(
         ADDRESS, "Re: ?", "Yes?", message_id="<2@x>", references=[f"<{email.message_id}@email.amazonses.com>"]
     )
-    received = replies.receive(engine, answer, "api", "all", None)
+    received = replies.receive(engine, answer, ReplySource.API, "all", None)
     assert (received.lead_id, received.matched_by, received.emails_skipped) == (None, None, 0)
     assert "leads" not in tables_that_know(engine)
 

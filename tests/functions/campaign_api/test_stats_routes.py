@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import lifecycle
+from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import read_reply, replies
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import NO_DELAY, make_campaign
@@ -96,7 +97,7 @@ def test_timeline_counts_replies_and_complaints_once_for_each_email(
         text="Hello",
         automatic=None,
     )
-    replies.receive(engine, reply, "api", "all", None)
+    replies.receive(engine, reply, ReplySource.API, "all", None)
     with engine.begin() as connection:
         connection.execute(
             sa.text("""

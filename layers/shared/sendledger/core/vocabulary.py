@@ -258,6 +258,34 @@ class ReplyMatch(Word):
     ADDRESS = "address", "By the sender's address."
 
 
+class AutomaticKind(Word):
+    """Why a reply is not a person's; such a reply stops nothing."""
+
+    SPAM = "spam", "SES found spam or a virus in it."
+    DELIVERY_REPORT = "delivery_report", "It reports on the delivery or the reading of an email."
+    CALENDAR = "calendar", "It is the answer of a calendar to an invitation."
+    AUTO_SUBMITTED = "auto_submitted", "Its header `Auto-Submitted` says so (RFC 3834)."
+    X_AUTOREPLY = "x_autoreply", "A header such as `X-Autoreply` or `X-Autorespond` says so."
+    PRECEDENCE = "precedence", "Its header `Precedence` says so."
+    EMPTY_RETURN_PATH = "empty_return_path", "Its envelope names no sender, as with mail that must not be answered."
+    SUBJECT = "subject", "Its subject is one that mail systems give to automatic replies."
+    MAILING_LIST = "mailing_list", "It came through a mailing list, and answers none of our emails."
+    FORGED = "forged", "The domain of its sender says that the mail is not from there (DMARC), and it bears no token."
+
+
+class AuthenticationResult(Word):
+    """What checking a message by SPF, DKIM or DMARC gave (RFC 8601)."""
+
+    PASS = "pass", "The message is from where it says."
+    FAIL = "fail", "It is not."
+    SOFTFAIL = "softfail", "It is probably not."
+    NEUTRAL = "neutral", "The domain does not say."
+    POLICY = "policy", "It would pass, but for a rule of the receiver."
+    NONE = "none", "The domain has set up no such check."
+    TEMPERROR = "temperror", "The check could not be made for the time being."
+    PERMERROR = "permerror", "The domain has set the check up wrongly."
+
+
 class LeadBatchStatus(Word):
     """How far an import is."""
 

@@ -1,9 +1,9 @@
 """Replies: what somebody answered in, the end of their sequence out.
 
 A reply belongs to the email whose token is in the address that it was sent to, else to the email that it refers to
-(In-Reply-To, References), else to the latest email to the address that it comes from. Mail that nobody wrote by hand
-is kept and stops nothing. Reads `emails`; writes `replies`, `leads` (status, last response), pending
-`scheduled_emails`, `campaigns` (counters) and `audit_log`.
+(In-Reply-To, References), else to the latest email to the address that it comes from. Mail that no person wrote is kept
+and stops nothing; so is mail whose sender is forged. Reads `emails`; writes `replies`, `leads` (status, last response),
+pending `scheduled_emails`, `campaigns` (counters) and `audit_log`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import datetime as dt
 import re
 import uuid
 from dataclasses import dataclass
-from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -23,6 +22,7 @@ from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
 from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
+from sendledger.core.vocabulary import AuthenticationResult, AutomaticKind, LeadStatus, ReplyMatch, ReplySource
 from sendledger.feedback.read_reply import ReadReply
 
 RECENT = dt.timedelta(days=90)
@@ -31,7 +31,7 @@ RECENT = dt.timedelta(days=90)
 RECIPIENT = "recipient"
 """The actor of what a recipient did."""
 
-_STATUSES_BEFORE_REPLY = ("new", "contacted", "follow_up_1", "follow_up_2")
+_STATUSES_BEFORE_REPLY = (LeadStatus.NEW, LeadStatus.CONTACTED, LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
 # How SES makes the Message-ID of the id that it answers with; in us-east-1 the domain is email.amazonses.com.
 # https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
 _SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9-]+\.amazonses\.com>", re.IGNORECASE)
@@ -71,16 +71,16 @@ class ReceivedReply:
 class _Match:
     """The email that was answered; parts of it may have been deleted since."""
 
-    by: str
+    by: ReplyMatch
     lead_id: uuid.UUID
     campaign_id: uuid.UUID | None
     email_id: uuid.UUID | None
 
 
 def receive(
-    engine: sa.Engine, reply: ReadReply, source: Literal["ses", "api"], stop: StopOnReply, keys: TokenKeys | None
+    engine: sa.Engine, reply: ReadReply, source: ReplySource, stop: StopOnReply, keys: TokenKeys | None
 ) -> ReceivedReply:
-    """Store a reply and, if a person wrote it, end the mail to its lead; what is over then is completed.
+    """Store a reply. If a person wrote it, end the mail to its lead, and complete the campaigns that are over then.
 
     With `stop` "all" the lead, and every other lead with its address, becomes `responded`, which no campaign writes
     to. With "campaign" the remaining steps of that one campaign are skipped and other campaigns go on. A message that
@@ -116,9 +116,10 @@ def list_page(
 
 
 def _receive(
-    connection: sa.Connection, reply: ReadReply, source: str, stop: StopOnReply, keys: TokenKeys | None
+    connection: sa.Connection, reply: ReadReply, source: ReplySource, stop: StopOnReply, keys: TokenKeys | None
 ) -> tuple[ReceivedReply, list[uuid.UUID]]:
     match = _find(connection, reply, keys)
+    automatic = _automatic(reply, match)
     reply_id = connection.scalar(
         insert(_stored)
         .values(
@@ -127,7 +128,7 @@ def _receive(
             from_address=reply.from_address,
             subject=reply.subject,
             body_text=reply.text,
-            automatic=reply.automatic,
+            automatic=automatic,
             matched_by=match and match.by,
             lead_id=match and match.lead_id,
             campaign_id=match and match.campaign_id,
@@ -140,7 +141,7 @@ def _receive(
         known = sa.select(*_KEPT).where(_stored.c.message_id == reply.message_id)
         return _received(connection.execute(known).mappings().one(), is_new=False), []
     touched: list[uuid.UUID] = []
-    if match is not None and reply.automatic is None:
+    if match is not None and automatic is None:
         skipped, touched = _stop(connection, match, reply_id, stop)
         connection.execute(sa.update(_stored).where(_stored.c.id == reply_id).values(emails_skipped=skipped))
         detail = {
@@ -151,6 +152,19 @@ def _receive(
         }
         audit_log.record(connection, RECIPIENT, "lead.reply", "lead", match.lead_id, detail)
     return _received(get(connection, reply_id), is_new=True), touched
+
+
+def _automatic(reply: ReadReply, match: _Match | None) -> AutomaticKind | None:
+    """Why the reply is not a person's, now that it is known what it answers.
+
+    A token is only in an email of ours; whoever has it got the email. A group passes the answer of a person on.
+    """
+    automatic = reply.automatic
+    if automatic is AutomaticKind.MAILING_LIST and match and match.by in (ReplyMatch.TOKEN, ReplyMatch.MESSAGE_ID):
+        automatic = None
+    if automatic is None and reply.dmarc is AuthenticationResult.FAIL and not (match and match.by is ReplyMatch.TOKEN):
+        return AutomaticKind.FORGED
+    return automatic
 
 
 def _received(row: sa.RowMapping, *, is_new: bool) -> ReceivedReply:
@@ -176,13 +190,13 @@ def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -
                 ).where(scheduled_emails.c.id == scheduled_email_id, scheduled_emails.c.lead_id.is_not(None))
             ).first()
             if row is not None:
-                return _Match("token", *row)
+                return _Match(ReplyMatch.TOKEN, *row)
     email = sa.select(emails.c.lead_id, emails.c.campaign_id, emails.c.id).order_by(emails.c.sent_at.desc()).limit(1)
     message_ids = [found[1] for referred in reply.referred_ids if (found := _SES_MESSAGE_ID.fullmatch(referred))]
     if message_ids:
         row = connection.execute(email.where(emails.c.external_id.in_(message_ids))).first()
         if row is not None:
-            return _Match("message_id", *row)
+            return _Match(ReplyMatch.MESSAGE_ID, *row)
     if reply.from_address:
         row = connection.execute(
             email.join(leads, leads.c.id == emails.c.lead_id).where(
@@ -191,7 +205,7 @@ def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -
             )
         ).first()
         if row is not None:
-            return _Match("address", *row)
+            return _Match(ReplyMatch.ADDRESS, *row)
     return None
 
 
