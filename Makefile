@@ -63,7 +63,7 @@ check-template: .venv-sam/installed .venv-checkov/installed
 LINTERS := requirements/openapi
 HAS_NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm)
 check-openapi: $(VENV)/installed $(if $(HAS_NODE),lint-openapi)
-	$(BIN)/python -m local.openapi --check
+	PYTHONPATH=functions/campaign_api $(BIN)/python -m local.openapi --check
 	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not look at docs/openapi.json.")
 
 lint-openapi: $(LINTERS)/node_modules/.package-lock.json
@@ -106,7 +106,7 @@ rds-certificates: $(VENV)/installed ## Fetch Amazon's certificate authorities fo
 	@$(BIN)/python -m local.rds_certificates $(ARGS)
 
 openapi: $(VENV)/installed ## Rewrite docs/openapi.json after a change of the API
-	$(BIN)/python -m local.openapi
+	PYTHONPATH=functions/campaign_api $(BIN)/python -m local.openapi
 
 lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies; ARGS=--upgrade for newer versions
 	$(UV_COMPILE) $(ARGS) pyproject.toml --output-file layers/dependencies/requirements.txt

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, cast
 
 import sqlalchemy as sa
-from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel
 
@@ -60,16 +60,20 @@ def get_readiness() -> Health:
 
 @router.get("/v1/openapi.json", include_in_schema=False)
 def get_openapi() -> Response[str]:
-    # Only here: the routes that do the work need none of what describes them.
-    import api_document
+    import api_document  # for cold starts: the other routes need none of it
 
-    return Response(200, "application/json", api_document.as_json())
+    return Response(200, "application/json", api_document.as_json(_app()))
 
 
 @router.get("/v1/docs", include_in_schema=False)
 def get_docs() -> Response[str]:
-    import api_document
+    import api_document  # as above
 
     authorization = router.current_event.headers.get("authorization", "")
-    page, policy = api_document.as_page(api_access.password(authorization))
+    page, policy = api_document.as_page(_app(), api_access.password(authorization))
     return Response(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": policy})
+
+
+def _app() -> APIGatewayHttpResolver:
+    """What this router is a part of."""
+    return cast(APIGatewayHttpResolver, router.api_resolver)

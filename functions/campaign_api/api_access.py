@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -16,87 +16,88 @@ import sqlalchemy as sa
 from http_errors import NO_SUCH_PATH, Problem, RequestRefused
 from sendledger.access import api_keys
 from sendledger.access.callers import Caller
+from sendledger.core.vocabulary import Role
 
 PUBLIC = None
 
-MINIMUM_ROLE: Mapping[str, str | None] = {
+MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/health": PUBLIC,
-    "GET /v1/readiness": "viewer",
-    "GET /v1/openapi.json": "viewer",
-    "GET /v1/docs": "viewer",
+    "GET /v1/readiness": Role.VIEWER,
+    "GET /v1/openapi.json": Role.VIEWER,
+    "GET /v1/docs": Role.VIEWER,
     # Leads
-    "GET /v1/leads": "viewer",
-    "POST /v1/leads": "editor",
-    "GET /v1/leads/<lead_id>": "viewer",
-    "PATCH /v1/leads/<lead_id>": "editor",
-    "DELETE /v1/leads/<lead_id>": "editor",
-    "POST /v1/leads/<lead_id>/erase": "admin",
-    "GET /v1/lead-batches": "viewer",
-    "POST /v1/lead-batches": "editor",
-    "POST /v1/lead-batches/uploads": "editor",
-    "GET /v1/lead-batches/<lead_batch_id>": "viewer",
-    "DELETE /v1/lead-batches/<lead_batch_id>": "editor",
+    "GET /v1/leads": Role.VIEWER,
+    "POST /v1/leads": Role.EDITOR,
+    "GET /v1/leads/<lead_id>": Role.VIEWER,
+    "PATCH /v1/leads/<lead_id>": Role.EDITOR,
+    "DELETE /v1/leads/<lead_id>": Role.EDITOR,
+    "POST /v1/leads/<lead_id>/erase": Role.ADMIN,
+    "GET /v1/lead-batches": Role.VIEWER,
+    "POST /v1/lead-batches": Role.EDITOR,
+    "POST /v1/lead-batches/uploads": Role.EDITOR,
+    "GET /v1/lead-batches/<lead_batch_id>": Role.VIEWER,
+    "DELETE /v1/lead-batches/<lead_batch_id>": Role.EDITOR,
     # Personal data in bulk
-    "POST /v1/exports": "editor",
-    "GET /v1/exports": "editor",
-    "GET /v1/exports/<export_id>": "editor",
+    "POST /v1/exports": Role.EDITOR,
+    "GET /v1/exports": Role.EDITOR,
+    "GET /v1/exports/<export_id>": Role.EDITOR,
     # Content
-    "GET /v1/email-templates": "viewer",
-    "POST /v1/email-templates": "editor",
-    "GET /v1/email-templates/<email_template_id>": "viewer",
-    "PATCH /v1/email-templates/<email_template_id>": "editor",
-    "DELETE /v1/email-templates/<email_template_id>": "editor",
-    "POST /v1/email-templates/<email_template_id>/preview": "viewer",
-    "POST /v1/email-templates/<email_template_id>/test-send": "sender",
-    "GET /v1/workflows": "viewer",
-    "POST /v1/workflows": "editor",
-    "GET /v1/workflows/<workflow_id>": "viewer",
-    "PATCH /v1/workflows/<workflow_id>": "editor",
-    "DELETE /v1/workflows/<workflow_id>": "editor",
+    "GET /v1/email-templates": Role.VIEWER,
+    "POST /v1/email-templates": Role.EDITOR,
+    "GET /v1/email-templates/<email_template_id>": Role.VIEWER,
+    "PATCH /v1/email-templates/<email_template_id>": Role.EDITOR,
+    "DELETE /v1/email-templates/<email_template_id>": Role.EDITOR,
+    "POST /v1/email-templates/<email_template_id>/preview": Role.VIEWER,
+    "POST /v1/email-templates/<email_template_id>/test-send": Role.SENDER,
+    "GET /v1/workflows": Role.VIEWER,
+    "POST /v1/workflows": Role.EDITOR,
+    "GET /v1/workflows/<workflow_id>": Role.VIEWER,
+    "PATCH /v1/workflows/<workflow_id>": Role.EDITOR,
+    "DELETE /v1/workflows/<workflow_id>": Role.EDITOR,
     # Campaigns: an editor prepares, a sender sends
-    "GET /v1/campaigns": "viewer",
-    "POST /v1/campaigns": "editor",
-    "GET /v1/campaigns/<campaign_id>": "viewer",
-    "PATCH /v1/campaigns/<campaign_id>": "editor",
-    "DELETE /v1/campaigns/<campaign_id>": "editor",
-    "GET /v1/campaigns/<campaign_id>/preflight": "viewer",
-    "GET /v1/campaigns/<campaign_id>/diagnose": "viewer",
-    "POST /v1/campaigns/<campaign_id>/start": "sender",
-    "POST /v1/campaigns/<campaign_id>/unschedule": "sender",
-    "POST /v1/campaigns/<campaign_id>/pause": "sender",
-    "POST /v1/campaigns/<campaign_id>/resume": "sender",
-    "POST /v1/campaigns/<campaign_id>/cancel": "sender",
-    "GET /v1/campaigns/<campaign_id>/scheduled-emails": "viewer",
-    "GET /v1/campaigns/<campaign_id>/left-out-leads": "viewer",
-    "GET /v1/campaigns/<campaign_id>/stats": "viewer",
-    "GET /v1/campaigns/<campaign_id>/timeline": "viewer",
-    "GET /v1/overview": "viewer",
-    "POST /v1/campaigns/<campaign_id>/late-emails": "sender",
-    "GET /v1/campaigns/<campaign_id>/retry-failed": "viewer",
-    "POST /v1/campaigns/<campaign_id>/retry-failed": "sender",
+    "GET /v1/campaigns": Role.VIEWER,
+    "POST /v1/campaigns": Role.EDITOR,
+    "GET /v1/campaigns/<campaign_id>": Role.VIEWER,
+    "PATCH /v1/campaigns/<campaign_id>": Role.EDITOR,
+    "DELETE /v1/campaigns/<campaign_id>": Role.EDITOR,
+    "GET /v1/campaigns/<campaign_id>/preflight": Role.VIEWER,
+    "GET /v1/campaigns/<campaign_id>/diagnose": Role.VIEWER,
+    "POST /v1/campaigns/<campaign_id>/start": Role.SENDER,
+    "POST /v1/campaigns/<campaign_id>/unschedule": Role.SENDER,
+    "POST /v1/campaigns/<campaign_id>/pause": Role.SENDER,
+    "POST /v1/campaigns/<campaign_id>/resume": Role.SENDER,
+    "POST /v1/campaigns/<campaign_id>/cancel": Role.SENDER,
+    "GET /v1/campaigns/<campaign_id>/scheduled-emails": Role.VIEWER,
+    "GET /v1/campaigns/<campaign_id>/left-out-leads": Role.VIEWER,
+    "GET /v1/campaigns/<campaign_id>/stats": Role.VIEWER,
+    "GET /v1/campaigns/<campaign_id>/timeline": Role.VIEWER,
+    "GET /v1/overview": Role.VIEWER,
+    "POST /v1/campaigns/<campaign_id>/late-emails": Role.SENDER,
+    "GET /v1/campaigns/<campaign_id>/retry-failed": Role.VIEWER,
+    "POST /v1/campaigns/<campaign_id>/retry-failed": Role.SENDER,
     # The ledger
-    "GET /v1/scheduled-emails": "viewer",
-    "GET /v1/scheduled-emails/<scheduled_email_id>": "viewer",
-    "POST /v1/scheduled-emails/<scheduled_email_id>/send": "sender",
-    "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "sender",
-    "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": "sender",
-    "GET /v1/emails/<email_id>": "viewer",
+    "GET /v1/scheduled-emails": Role.VIEWER,
+    "GET /v1/scheduled-emails/<scheduled_email_id>": Role.VIEWER,
+    "POST /v1/scheduled-emails/<scheduled_email_id>/send": Role.SENDER,
+    "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": Role.SENDER,
+    "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": Role.SENDER,
+    "GET /v1/emails/<email_id>": Role.VIEWER,
     # The sender
-    "GET /v1/sender": "viewer",
-    "POST /v1/sender/resume": "sender",
+    "GET /v1/sender": Role.VIEWER,
+    "POST /v1/sender/resume": Role.SENDER,
     # Who may do what, and who did what
-    "GET /v1/api-keys": "admin",
-    "POST /v1/api-keys": "admin",
-    "DELETE /v1/api-keys/<api_key_id>": "admin",
-    "GET /v1/audit-log": "admin",
+    "GET /v1/api-keys": Role.ADMIN,
+    "POST /v1/api-keys": Role.ADMIN,
+    "DELETE /v1/api-keys/<api_key_id>": Role.ADMIN,
+    "GET /v1/audit-log": Role.ADMIN,
     # What comes back
-    "GET /v1/replies": "viewer",
-    "POST /v1/replies": "sender",
+    "GET /v1/replies": Role.VIEWER,
+    "POST /v1/replies": Role.SENDER,
     # Suppressions: removing one lets mail go out again
-    "GET /v1/suppressions": "viewer",
-    "POST /v1/suppressions": "editor",
-    "POST /v1/suppressions/import": "editor",
-    "DELETE /v1/suppressions/<suppression_id>": "sender",
+    "GET /v1/suppressions": Role.VIEWER,
+    "POST /v1/suppressions": Role.EDITOR,
+    "POST /v1/suppressions/import": Role.EDITOR,
+    "DELETE /v1/suppressions/<suppression_id>": Role.SENDER,
 }
 
 BROWSER_ROUTES = ("GET /v1/docs", "GET /v1/openapi.json")
@@ -108,7 +109,7 @@ class Route:
     """A listed route; `name` is its key in `MINIMUM_ROLE`."""
 
     name: str
-    role: str | None
+    role: Role | None
 
 
 def _compile() -> dict[re.Pattern[str], dict[str, Route]]:
@@ -120,6 +121,17 @@ def _compile() -> dict[re.Pattern[str], dict[str, Route]]:
 
 
 _ROUTES = _compile()
+
+
+def check_roles(registered: Iterable[str]) -> None:
+    """Refuse to start with a route that has no role: nobody could call it.
+
+    Raises:
+        RuntimeError: it names each route that only the code, or only `MINIMUM_ROLE`, has.
+    """
+    differing = set(registered) ^ MINIMUM_ROLE.keys()
+    if differing:
+        raise RuntimeError(f"MINIMUM_ROLE and the routes differ in: {', '.join(sorted(differing))}")
 
 
 def is_public(method: str, path: str) -> bool:

@@ -15,13 +15,13 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Any
 
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, SecurityScheme, Server, Tag
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 
 from api_access import MINIMUM_ROLE, PUBLIC
 from api_examples import example_of
 from api_requests import METHODS_WITH_BODY
-from campaign_api_handler import app
 from http_errors import PROBLEM_JSON
 from idempotent_requests import HEADER, MUTATING
 
@@ -149,8 +149,8 @@ _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValida
 
 
 @functools.cache
-def document() -> dict[str, Any]:
-    """The document as parsed JSON; not to be changed."""
+def document(app: APIGatewayHttpResolver) -> dict[str, Any]:
+    """The document of the API that `app` answers, as parsed JSON; not to be changed."""
     derived: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title=TITLE,
@@ -178,17 +178,17 @@ def document() -> dict[str, Any]:
     return derived
 
 
-def as_json() -> str:
+def as_json(app: APIGatewayHttpResolver) -> str:
     """The document as it is served and committed."""
-    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document(app), indent=2, ensure_ascii=False) + "\n"
 
 
-def as_page(key: str | None) -> tuple[str, str]:
+def as_page(app: APIGatewayHttpResolver, key: str | None) -> tuple[str, str]:
     """The document as a page to read and try out (Swagger UI), complete in itself, and the policy that it needs.
 
     Who signed in with a key need not enter it again to try something out: the page sends it too.
     """
-    page, hashes = _page()
+    page, hashes = _page(app)
     if key is not None:
         script = f'ui.preauthorizeApiKey("api_key", {_in_script(key)});'
         page, hashes = f"{page}<script>{script}</script>", [*hashes, _hash(script)]
@@ -200,11 +200,11 @@ def as_page(key: str | None) -> tuple[str, str]:
 
 
 @functools.cache
-def _page() -> tuple[str, list[str]]:
+def _page(app: APIGatewayHttpResolver) -> tuple[str, list[str]]:
     """The page for everybody, and the hashes of its scripts."""
     files = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
     page = generate_swagger_html(
-        _in_script(document()),
+        _in_script(document(app)),
         files.joinpath("swagger-ui-bundle.min.js").read_text("utf-8"),
         files.joinpath("swagger-ui.min.css").read_text("utf-8"),
         swagger_base_url="",

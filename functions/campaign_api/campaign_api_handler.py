@@ -76,6 +76,7 @@ for _routes in (
     suppressions_routes,
 ):
     app.include_router(_routes.router)
+api_access.check_roles(f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes)
 
 
 def _answer_error(error: Exception) -> Response[str]:

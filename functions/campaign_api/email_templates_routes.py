@@ -6,13 +6,14 @@ import datetime as dt
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler import Request, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
 from api_fields import (
+    Acting,
     Cursor,
     Description,
     EmailTemplateId,
@@ -27,7 +28,6 @@ from api_fields import (
     only_given,
 )
 from sendledger.content import email_templates
-from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 
 router = APIGatewayHttpRouter()
@@ -171,9 +171,9 @@ class Preview(Resource):
     response_description="The new email template.",
     tags=TAGS,
 )
-def create_email_template(body: Annotated[NewEmailTemplate, Body()]) -> EmailTemplate:
+def create_email_template(body: Annotated[NewEmailTemplate, Body()], caller: Acting) -> EmailTemplate:
     with api_resources.transaction() as connection:
-        return EmailTemplate.model_validate(email_templates.create(connection, body.model_dump()))
+        return EmailTemplate.model_validate(email_templates.create(connection, body.model_dump(), caller.actor))
 
 
 @router.get(
@@ -214,11 +214,12 @@ def get_email_template(email_template_id: EmailTemplateId) -> EmailTemplate:
     tags=TAGS,
 )
 def update_email_template(
-    email_template_id: EmailTemplateId, body: Annotated[EmailTemplateChanges, Body()]
+    email_template_id: EmailTemplateId, body: Annotated[EmailTemplateChanges, Body()], caller: Acting
 ) -> EmailTemplate:
     with api_resources.transaction() as connection:
         changes = body.model_dump(exclude_unset=True)
-        return EmailTemplate.model_validate(email_templates.update(connection, email_template_id, changes))
+        changed = email_templates.update(connection, email_template_id, changes, caller.actor)
+        return EmailTemplate.model_validate(changed)
 
 
 @router.delete(
@@ -231,9 +232,9 @@ def update_email_template(
     tags=TAGS,
     openapi_extensions={"x-conflict": "A workflow or an open campaign uses it; the problem names them."},
 )
-def delete_email_template(email_template_id: EmailTemplateId) -> Response[None]:
+def delete_email_template(email_template_id: EmailTemplateId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:
-        email_templates.delete(connection, email_template_id)
+        email_templates.delete(connection, email_template_id, caller.actor)
     return no_content()
 
 
@@ -268,7 +269,7 @@ def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[P
     },
 )
 def send_test_email(
-    email_template_id: EmailTemplateId, body: Annotated[TestSendRequest, Body()], request: Request
+    email_template_id: EmailTemplateId, body: Annotated[TestSendRequest, Body()], caller: Acting
 ) -> TestEmail:
     from sendledger.sending import send_test_email as sending
 
@@ -284,8 +285,7 @@ def send_test_email(
         client, rendered, settings.sender_from_address, to, settings.ses_configuration_set
     )
     with api_resources.transaction() as connection:
-        actor, detail = request.context["caller"].actor, {"recipients": len(to), "ses_message_id": message_id}
-        audit_log.record(connection, actor, "email_template.test_send", "email_template", email_template_id, detail)
+        sending.record_test_email(connection, email_template_id, len(to), message_id, caller.actor)
     return TestEmail(ses_message_id=message_id, to=to)
 
 

@@ -17,7 +17,7 @@ from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.logging import Logger
 
-from sendledger.core import errors
+from sendledger.core import database, errors
 from sendledger.core.errors import FieldError, SendledgerError
 
 PROBLEM_JSON = "application/problem+json"
@@ -37,11 +37,6 @@ CONFLICT_OF_STATE: Mapping[str, str] = {
 """Constraints that the database holds against concurrent changes, foreign keys and unique ones, by its error codes."""
 
 RETRY_AFTER_SECONDS = 5
-_TRY_AGAIN_CLASSES = ("08", "53", "57")
-"""Connection trouble, out of resources, operator intervention (statement timeouts among them).
-https://www.postgresql.org/docs/current/errcodes-appendix.html"""
-_TRY_AGAIN_STATES = ("25P02", "25P03", "40001", "40P01", "55P03")
-"""Ended for being idle; serialization failure, deadlock, lock not available."""
 
 _MESSAGES: Mapping[str, str] = {
     "missing": "is required",
@@ -129,10 +124,10 @@ def problem_of(error: Exception, correlation_id: str) -> Problem:
                 fields = error.errors if isinstance(error, errors.InvalidInput) else ()
                 return Problem(STATUS_OF[base], error.code, error.detail, fields, error.data)
     if isinstance(error, sa.exc.DBAPIError):
-        facts = _server_error(error)
-        if facts.get("C") in CONFLICT_OF_STATE:
-            return Problem(HTTPStatus.CONFLICT, "conflict", CONFLICT_OF_STATE[facts["C"]])
-        if not facts or facts["C"].startswith(_TRY_AGAIN_CLASSES) or facts["C"] in _TRY_AGAIN_STATES:
+        state = database.sqlstate(error)
+        if state in CONFLICT_OF_STATE:
+            return Problem(HTTPStatus.CONFLICT, "conflict", CONFLICT_OF_STATE[state])
+        if database.is_transient(error):
             return _unavailable(error, correlation_id)
     if isinstance(error, OSError | sa.exc.TimeoutError):
         return _unavailable(error, correlation_id)
@@ -174,18 +169,9 @@ def _unavailable(error: Exception, correlation_id: str) -> Problem:
     )
 
 
-def _server_error(error: sa.exc.DBAPIError) -> Mapping[str, str]:
-    """What the server said, by its field codes; empty if the error is the connection's own.
-
-    https://www.postgresql.org/docs/current/protocol-error-fields.html
-    """
-    arguments = getattr(error.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], Mapping) and "C" in arguments[0] else {}
-
-
 def _log(message: str, error: Exception, correlation_id: str) -> None:
     # Not the error's own text: a database error quotes values, and those may be somebody's data.
-    facts = _server_error(error) if isinstance(error, sa.exc.DBAPIError) else {}
+    of_database = error if isinstance(error, sa.exc.DBAPIError) else None
     logger.error(
         message,
         extra={
@@ -193,8 +179,8 @@ def _log(message: str, error: Exception, correlation_id: str) -> None:
             "error": type(error).__qualname__,
             # Names the setting and never shows its value.
             "setting": error.detail if isinstance(error, errors.SettingsError) else None,
-            "sqlstate": facts.get("C"),
-            "constraint": facts.get("n"),
+            "sqlstate": of_database and database.sqlstate(of_database),
+            "constraint": of_database and database.constraint(of_database),
             "frames": [f"{at.filename}:{at.lineno} {at.name}" for at in traceback.extract_tb(error.__traceback__)],
         },
     )

@@ -175,9 +175,9 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
     tags=TAGS,
     openapi_extensions={"x-conflict": "A campaign uses it (`campaigns` names it), or has used one of its leads."},
 )
-def delete_lead_batch(lead_batch_id: LeadBatchId) -> Response[None]:
+def delete_lead_batch(lead_batch_id: LeadBatchId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:
-        done = lead_batches.delete(connection, lead_batch_id)
+        done = lead_batches.delete(connection, lead_batch_id, caller.actor)
     if done:
         return no_content()
     files = api_resources.file_settings()

@@ -242,9 +242,9 @@ def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()]) -> Lead:
     tags=TAGS,
     openapi_extensions={"x-conflict": "An email to this lead is on its way at this moment."},
 )
-def delete_lead(lead_id: LeadId) -> Response[None]:
+def delete_lead(lead_id: LeadId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:
-        leads.delete(connection, lead_id)
+        leads.delete(connection, lead_id, caller.actor)
     return no_content()
 
 

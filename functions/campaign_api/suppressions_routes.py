@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 from uuid import UUID
 
-import sqlalchemy as sa
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
@@ -18,9 +17,8 @@ import api_requests
 import api_resources
 from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
 from sendledger.campaigns import completion
-from sendledger.core import audit_log
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.tables import campaigns
+from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback import suppressions
 
 router = APIGatewayHttpRouter()
@@ -164,13 +162,11 @@ def list_suppressions(
 )
 def create_suppression(body: Annotated[NewSuppression, Body()], caller: Acting) -> AddedSuppression:
     with api_resources.transaction() as connection:
-        if body.campaign_id is not None:
-            _check_campaign(connection, body.campaign_id)
-        done = suppressions.suppress(connection, body.value, "manual", caller.actor, body.campaign_id, body.note)
+        done = suppressions.suppress(
+            connection, body.value, SuppressionReason.MANUAL, caller.actor, body.campaign_id, body.note
+        )
         value = suppressions.suppression_value(body.value)
         suppression = suppressions.find(connection, value, body.campaign_id)
-        if done.created:
-            audit_log.record(connection, caller.actor, "suppression.add", "suppression", suppression["id"])
     _complete(done.campaign_ids)
     return AddedSuppression.model_validate({**suppression, "emails_skipped": done.emails_skipped})
 
@@ -245,15 +241,7 @@ def _read_list() -> SuppressionList:
         raise RequestValidationError([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from error
 
 
-def _check_campaign(connection: sa.Connection, campaign_id: UUID) -> None:
-    if connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is None:
-        message = f"there is no campaign with the id {campaign_id}"
-        raise InvalidInput("The suppression is not valid.", [FieldError("campaign_id", message)])
-
-
 def _complete(campaign_ids: Iterable[UUID]) -> None:
     """Complete the campaigns that had nothing else to send."""
-    # Only here: it brings the templates, and most requests need no Jinja2.
-
     for campaign_id in campaign_ids:
         completion.mark_campaign_complete(api_resources.engine(), campaign_id)

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, Strict
 
 import api_resources
 from api_fields import (
+    Acting,
     Cursor,
     Description,
     Flag,
@@ -145,10 +146,11 @@ class WorkflowPage(Resource):
     response_description="The new workflow.",
     tags=TAGS,
 )
-def create_workflow(body: Annotated[NewWorkflow, Body()]) -> Workflow:
+def create_workflow(body: Annotated[NewWorkflow, Body()], caller: Acting) -> Workflow:
     steps = _columns(body.steps)
     with api_resources.transaction() as connection:
-        return Workflow.model_validate(workflows.create(connection, body.model_dump(exclude={"steps"}), steps))
+        values = body.model_dump(exclude={"steps"})
+        return Workflow.model_validate(workflows.create(connection, values, steps, caller.actor))
 
 
 @router.get(
@@ -183,11 +185,11 @@ def get_workflow(workflow_id: WorkflowId) -> Workflow:
     response_description="The changed workflow.",
     tags=TAGS,
 )
-def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Body()]) -> Workflow:
+def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Body()], caller: Acting) -> Workflow:
     changes = body.model_dump(exclude_unset=True, exclude={"steps"})
     steps = _columns(body.steps) if "steps" in body.model_fields_set else None
     with api_resources.transaction() as connection:
-        return Workflow.model_validate(workflows.update(connection, workflow_id, changes, steps))
+        return Workflow.model_validate(workflows.update(connection, workflow_id, changes, steps, caller.actor))
 
 
 @router.delete(
@@ -200,9 +202,9 @@ def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Bo
     tags=TAGS,
     openapi_extensions={"x-conflict": "A draft or scheduled campaign uses it; the problem names them."},
 )
-def delete_workflow(workflow_id: WorkflowId) -> Response[None]:
+def delete_workflow(workflow_id: WorkflowId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:
-        workflows.delete(connection, workflow_id)
+        workflows.delete(connection, workflow_id, caller.actor)
     return no_content()
 
 

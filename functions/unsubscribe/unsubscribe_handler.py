@@ -182,7 +182,7 @@ def _in_transaction(work: Callable[[sa.Connection], object]) -> None:
                 work(connection)
             return
         except sa.exc.DBAPIError as error:
-            if attempt == ATTEMPTS or _DEADLOCK not in str(error.orig):
+            if attempt == ATTEMPTS or database.sqlstate(error) != _DEADLOCK:
                 raise
 
 

@@ -9,9 +9,10 @@ import jsonschema_rs
 import pytest
 
 import api_document
+import campaign_api_handler
 from api_examples import example_of
 
-DOCUMENT = api_document.document()
+DOCUMENT = api_document.document(campaign_api_handler.app)
 
 
 def operations() -> Iterator[dict[str, Any]]:

@@ -176,6 +176,15 @@ def test_every_registered_route_is_listed_and_the_other_way_round() -> None:
     assert registered == set(api_access.MINIMUM_ROLE) == {f"{method} {route}" for _, method, route in MATRIX}
 
 
+@pytest.mark.parametrize("registered", [["GET /v1/new"], []])
+def test_route_without_a_role_and_role_without_a_route_fail_the_start(registered: list[str]) -> None:
+    listed = set(api_access.MINIMUM_ROLE)
+    api_access.check_roles(listed)
+    routes = listed | set(registered) if registered else listed - {"GET /v1/leads"}
+    with pytest.raises(RuntimeError, match=registered[0] if registered else "GET /v1/leads"):
+        api_access.check_roles(routes)
+
+
 # Paths and methods
 
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core import database
 from sendledger.core.errors import Conflict, NobodyToEmail, NotFound
 from sendledger.core.tables import (
     campaign_steps,
@@ -230,7 +231,7 @@ def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping) -> Schedu
         with connection.begin_nested():
             return schedule_leads(connection, campaign, start_at)
     except sa.exc.DBAPIError as error:
-        if _SCHEDULED_ALREADY in str(error):
+        if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"The emails of campaign {campaign['id']} are scheduled already.") from error
         raise
 
@@ -280,9 +281,9 @@ def schedule_email_for_lead(
                 .returning(scheduled_emails.c.id)
             )
     except sa.exc.DBAPIError as error:
-        if "scheduled_emails_lead_id_fkey" in str(error):
+        if database.constraint(error) == "scheduled_emails_lead_id_fkey":
             raise NotFound("lead", lead_id) from error
-        if _SCHEDULED_ALREADY in str(error):
+        if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
     # It gets something after all.

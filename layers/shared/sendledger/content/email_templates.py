@@ -12,11 +12,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import pagination
+from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, email_templates, leads, workflow_steps, workflows
-from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
 
 if TYPE_CHECKING:
     from sendledger.content.render_email import RenderedEmail
@@ -39,16 +40,17 @@ _SUMMARY = (
 _CONTENT = (sa.func.nullif(_table.c.body_text, "").label("body_text"), _table.c.body_html)
 
 
-def create(connection: sa.Connection, values: Mapping[str, Any]) -> sa.RowMapping:
+def create(connection: sa.Connection, values: Mapping[str, Any], actor: str = SYSTEM) -> sa.RowMapping:
     """Store a template; `values` are columns.
 
     Raises:
         InvalidInput: there is no body, or a part is not a valid template.
     """
     _check_content(values)
-    return (
-        connection.execute(sa.insert(_table).values(_stored(values)).returning(*_SUMMARY, *_CONTENT)).mappings().one()
-    )
+    inserted = sa.insert(_table).values(_stored(values)).returning(*_SUMMARY, *_CONTENT)
+    created = connection.execute(inserted).mappings().one()
+    audit_log.record(connection, actor, AuditAction.EMAIL_TEMPLATE_CREATE, "email_template", created["id"])
+    return created
 
 
 def get(connection: sa.Connection, email_template_id: UUID) -> sa.RowMapping:
@@ -74,7 +76,9 @@ def list_page(
     return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
-def update(connection: sa.Connection, email_template_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:
+def update(
+    connection: sa.Connection, email_template_id: UUID, changes: Mapping[str, Any], actor: str = SYSTEM
+) -> sa.RowMapping:
     """Change the given columns only.
 
     Raises:
@@ -85,6 +89,8 @@ def update(connection: sa.Connection, email_template_id: UUID, changes: Mapping[
     if not changes:
         return current
     _check_content({**current, **changes})
+    detail = {"fields": sorted(changes)}
+    audit_log.record(connection, actor, AuditAction.EMAIL_TEMPLATE_UPDATE, "email_template", email_template_id, detail)
     return (
         connection.execute(
             sa.update(_table)
@@ -97,7 +103,7 @@ def update(connection: sa.Connection, email_template_id: UUID, changes: Mapping[
     )
 
 
-def delete(connection: sa.Connection, email_template_id: UUID) -> None:
+def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYSTEM) -> None:
     """Delete a template that nothing needs any more.
 
     Raises:
@@ -126,6 +132,7 @@ def delete(connection: sa.Connection, email_template_id: UUID) -> None:
     if any(users.values()):
         raise Conflict("The email template is in use; it cannot be deleted.", **users)
     connection.execute(sa.delete(_table).where(_table.c.id == email_template_id))
+    audit_log.record(connection, actor, AuditAction.EMAIL_TEMPLATE_DELETE, "email_template", email_template_id)
 
 
 def preview(

@@ -12,11 +12,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import pagination
+from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, email_templates, workflow_steps, workflows
-from sendledger.core.vocabulary import WORKFLOW_STATUSES
+from sendledger.core.vocabulary import WORKFLOW_STATUSES, AuditAction
 
 MAX_STEPS = 50
 MAX_DELAY = dt.timedelta(days=3650)
@@ -48,7 +49,9 @@ _STEP = (
 )
 
 
-def create(connection: sa.Connection, values: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def create(
+    connection: sa.Connection, values: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], actor: str = SYSTEM
+) -> dict[str, Any]:
     """Store a workflow; `values` and `steps` are columns, a step's `delay` is None if it is given in days.
 
     Raises:
@@ -59,6 +62,7 @@ def create(connection: sa.Connection, values: Mapping[str, Any], steps: Sequence
         sa.insert(workflows).values({**values, "steps_count": len(steps)}).returning(workflows.c.id)
     )
     _insert_steps(connection, workflow_id, steps)
+    audit_log.record(connection, actor, AuditAction.WORKFLOW_CREATE, "workflow", workflow_id)
     return get(connection, workflow_id)
 
 
@@ -85,6 +89,7 @@ def update(
     workflow_id: UUID,
     changes: Mapping[str, Any],
     steps: Sequence[Mapping[str, Any]] | None = None,
+    actor: str = SYSTEM,
 ) -> dict[str, Any]:
     """Change the given columns only; `steps`, if given, replace all steps.
 
@@ -93,6 +98,7 @@ def update(
         InvalidInput: as in `create`.
     """
     _lock(connection, workflow_id)
+    changed = sorted([*changes, *(["steps"] if steps is not None else [])])
     if steps is not None:
         _check_steps(connection, steps)
         connection.execute(sa.delete(workflow_steps).where(workflow_steps.c.workflow_id == workflow_id))
@@ -102,10 +108,12 @@ def update(
         connection.execute(
             sa.update(workflows).where(workflows.c.id == workflow_id).values({**changes, "updated_at": sa.func.now()})
         )
+        detail = {"fields": changed}
+        audit_log.record(connection, actor, AuditAction.WORKFLOW_UPDATE, "workflow", workflow_id, detail)
     return get(connection, workflow_id)
 
 
-def delete(connection: sa.Connection, workflow_id: UUID) -> None:
+def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) -> None:
     """Delete a workflow and its steps.
 
     Raises:
@@ -123,6 +131,7 @@ def delete(connection: sa.Connection, workflow_id: UUID) -> None:
     if named:
         raise Conflict("Campaigns that have not started use the workflow; it cannot be deleted.", campaigns=named)
     connection.execute(sa.delete(workflows).where(workflows.c.id == workflow_id))
+    audit_log.record(connection, actor, AuditAction.WORKFLOW_DELETE, "workflow", workflow_id)
 
 
 def delay_of_days(name: str, step_number: int, days: int | None) -> tuple[dt.timedelta, str | None]:

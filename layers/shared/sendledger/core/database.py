@@ -286,9 +286,9 @@ def read_secret(arn: str) -> dict[str, str]:
     return {"user": found["username"], "password": found["password"]}
 
 
-_TRANSIENT_STATES = ("08", "40", "53", "55P03", "57")
-"""SQLSTATE classes of errors that pass: connection lost, deadlock or serialization, no resources, lock or shutdown.
-https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+_TRANSIENT_STATES = ("08", "25P02", "25P03", "40", "53", "55P03", "57")
+"""SQLSTATE classes of errors that pass: connection lost, ended for being idle, deadlock or serialization, no resources,
+lock or shutdown. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
@@ -303,6 +303,11 @@ def is_transient(error: sa.exc.DBAPIError) -> bool:
 def sqlstate(error: sa.exc.DBAPIError) -> str:
     """The server's code for the error, empty where it was not the server that failed."""
     return _said(error.orig).get("C", "")
+
+
+def constraint(error: sa.exc.DBAPIError) -> str | None:
+    """The constraint that the server names as broken."""
+    return _said(error.orig).get("n")
 
 
 def server_message(error: sa.exc.DBAPIError) -> str:

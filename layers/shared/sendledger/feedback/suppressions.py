@@ -21,7 +21,8 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
-from sendledger.core.tables import suppressions
+from sendledger.core.tables import campaigns, suppressions
+from sendledger.core.vocabulary import AuditAction
 
 REASONS = ("import", "manual", "transient_bounces", "bounce", "unsubscribe", "complaint")
 """From weak to strong: what is suppressed for two reasons keeps the stronger one, in whatever order they came."""
@@ -131,13 +132,20 @@ def suppress(
     The caller owns the transaction, and checks `campaign_ids` for completion after it.
 
     Raises:
-        InvalidInput: `value` is neither an address nor a domain.
+        InvalidInput: `value` is neither an address nor a domain, or there is no such campaign.
     """
+    if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
+        message = f"there is no campaign with the id {campaign_id}"
+        raise InvalidInput("The suppression is not valid.", [FieldError("campaign_id", message)])
     try:
         normalized = suppression_value(value)
     except InvalidAddress as error:
         raise InvalidInput("The suppression is not valid.", [FieldError("value", str(error))]) from error
-    return suppress_all(connection, [NewSuppression(normalized, reason, note)], actor, campaign_id)
+    done = suppress_all(connection, [NewSuppression(normalized, reason, note)], actor, campaign_id)
+    if done.created:
+        added = find(connection, normalized, campaign_id)["id"]
+        audit_log.record(connection, actor, AuditAction.SUPPRESSION_ADD, "suppression", added)
+    return done
 
 
 def suppress_all(

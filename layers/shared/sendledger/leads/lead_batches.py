@@ -9,11 +9,12 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from sendledger.core import pagination
+from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaign_leads, campaigns, emails, lead_batches, leads, scheduled_emails
-from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
 
 LEADS_PER_DELETION = 20_000
 """Deleting one takes some 40 µs: five tables refer to it."""
@@ -59,7 +60,7 @@ def list_page(
     return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 
-def delete(connection: sa.Connection, lead_batch_id: UUID) -> bool:
+def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) -> bool:
     """Delete a batch and its leads, as if the file had never been imported; whether that is done.
 
     A batch with more than `LEADS_PER_DELETION` leads is only marked, for `delete_until` to do the rest.
@@ -91,6 +92,7 @@ def delete(connection: sa.Connection, lead_batch_id: UUID) -> bool:
             raise Conflict("Leads of this batch belong to a campaign; delete single leads instead.")
     marked = sa.update(_table).where(_table.c.id == lead_batch_id).values(status="deleting", updated_at=sa.func.now())
     connection.execute(marked)
+    audit_log.record(connection, actor, AuditAction.LEAD_BATCH_DELETE, "lead_batch", lead_batch_id)
     return _delete_some(connection, lead_batch_id)
 
 

@@ -11,10 +11,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import pagination
+from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, leads, scheduled_emails
+from sendledger.core.vocabulary import AuditAction
 from sendledger.leads import lead_values
 from sendledger.leads.import_leads import lock_addresses
 from sendledger.leads.lead_values import NAME_PARTS, BadValue
@@ -149,7 +151,7 @@ def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any])
     return get(connection, lead_id)
 
 
-def delete(connection: sa.Connection, lead_id: UUID) -> None:
+def delete(connection: sa.Connection, lead_id: UUID, actor: str = SYSTEM) -> None:
     """Delete a lead and the emails that it was sent. Its rows in the ledger stay, without the lead.
 
     What it was still to get is skipped with the reason `lead_deleted`, also what a pause holds back.
@@ -182,6 +184,7 @@ def delete(connection: sa.Connection, lead_id: UUID) -> None:
     if connection.execute(on_its_way).first() is not None:
         raise Conflict("An email to this lead is on its way; delete the lead in a few minutes.")
     connection.execute(sa.delete(_table).where(_table.c.id == lead_id))
+    audit_log.record(connection, actor, AuditAction.LEAD_DELETE, "lead", lead_id)
 
 
 def _same_address(email: str) -> sa.ColumnElement[bool]:

@@ -2,19 +2,23 @@
 
 Who may get one is a setting, because this is the one way of sending that neither claims nor checks suppressions. The
 message carries no tag of a scheduled email, so that whatever SES reports of it belongs to nothing and is dropped.
-Uses no table.
+Writes `audit_log`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
+import sqlalchemy as sa
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.content.render_email import RenderedEmail
+from sendledger.core import audit_log
 from sendledger.core.email_address import normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.core.vocabulary import AuditAction
 from sendledger.ses.sign_email import mailbox
 
 SUBJECT_MARK = "[Test] "
@@ -80,3 +84,13 @@ def send_test_email(
         ) from error
     except BotoCoreError as error:
         raise NotSent(f"SES did not answer ({type(error).__name__}); the test email may have gone out.") from error
+
+
+def record_test_email(
+    connection: sa.Connection, email_template_id: UUID, recipients: int, ses_message_id: str, actor: str
+) -> None:
+    """Write into the audit log that a test email was sent; the ledger knows nothing of it."""
+    detail = {"recipients": recipients, "ses_message_id": ses_message_id}
+    audit_log.record(
+        connection, actor, AuditAction.EMAIL_TEMPLATE_TEST_SEND, "email_template", email_template_id, detail
+    )

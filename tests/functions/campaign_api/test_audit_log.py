@@ -1,0 +1,113 @@
+"""Whatever changes something through the API is in the audit log, under the name of who did it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import api_access
+from sendledger.core.vocabulary import AuditAction
+from testbed.campaigns import make_batch, make_campaign, make_template
+from tests.functions.campaign_api.api_client import ApiClient
+
+TEMPLATE = {"name": "t", "subject": "Hi", "body_text": "Hello"}
+
+NOT_AUDITED = {
+    "POST /v1/leads": "its lead batch, or the lead itself, says where a lead is from",
+    "PATCH /v1/leads/<lead_id>": "a lead is changed all the time, by sending too",
+    "POST /v1/lead-batches": "the batch is the record; it names who uploaded it",
+    "POST /v1/lead-batches/uploads": "as above",
+    "POST /v1/email-templates/<email_template_id>/preview": "it changes nothing",
+    "POST /v1/replies": "recorded as the lead's own deed",
+}
+
+AUDITED_ELSEWHERE = {
+    "POST /v1/email-templates/<email_template_id>/test-send": "test_test_send",
+    "POST /v1/exports": "test_exports_routes",
+    "POST /v1/leads/<lead_id>/erase": "test_erase_leads",
+    "POST /v1/campaigns/<campaign_id>/start": "test_lifecycle",
+    "POST /v1/campaigns/<campaign_id>/unschedule": "test_lifecycle",
+    "POST /v1/campaigns/<campaign_id>/pause": "test_lifecycle",
+    "POST /v1/campaigns/<campaign_id>/resume": "test_lifecycle",
+    "POST /v1/campaigns/<campaign_id>/cancel": "test_lifecycle",
+    "POST /v1/campaigns/<campaign_id>/late-emails": "test_scheduled_emails_routes",
+    "POST /v1/campaigns/<campaign_id>/retry-failed": "test_retry_failed",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/send": "test_scheduled_emails_routes",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "test_scheduled_emails_routes",
+    "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": "test_scheduled_emails_routes",
+    "POST /v1/sender/resume": "test_operator_routes",
+    "POST /v1/api-keys": "test_api_keys_routes",
+    "DELETE /v1/api-keys/<api_key_id>": "test_api_keys_routes",
+    "POST /v1/suppressions/import": "test_suppressions",
+}
+
+
+def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str, object, AuditAction]]:
+    """By route: method, path and body of a request that succeeds, and what the audit log calls it."""
+    batch, template = make_batch(connection, ["ann@example.com"]), make_template(connection)
+    lead = connection.scalar(sa.text("SELECT id FROM leads"))
+    connection.commit()
+    campaign = make_campaign(connection, 1)
+    workflow = {"name": "w", "steps": [{"step_number": 1, "email_template_id": str(template)}]}
+    own_template = api.post("/v1/email-templates", TEMPLATE).json["id"]
+    own_workflow = api.post("/v1/workflows", workflow).json["id"]
+    suppression = api.post("/v1/suppressions", {"value": "example.org"}).json["id"]
+    draft: dict[str, Any] = {"name": "c", "batch_ids": [str(batch)], "email_template_id": str(template)}
+    done = AuditAction
+    return {
+        "POST /v1/email-templates": ("POST", "/v1/email-templates", TEMPLATE, done.EMAIL_TEMPLATE_CREATE),
+        "PATCH /v1/email-templates/<email_template_id>": (
+            *("PATCH", f"/v1/email-templates/{template}", {"name": "n"}, done.EMAIL_TEMPLATE_UPDATE),
+        ),
+        "DELETE /v1/email-templates/<email_template_id>": (
+            *("DELETE", f"/v1/email-templates/{own_template}", None, done.EMAIL_TEMPLATE_DELETE),
+        ),
+        "POST /v1/workflows": ("POST", "/v1/workflows", workflow, done.WORKFLOW_CREATE),
+        "PATCH /v1/workflows/<workflow_id>": (
+            *("PATCH", f"/v1/workflows/{own_workflow}", {"name": "n"}, done.WORKFLOW_UPDATE),
+        ),
+        "DELETE /v1/workflows/<workflow_id>": (
+            *("DELETE", f"/v1/workflows/{own_workflow}", None, done.WORKFLOW_DELETE),
+        ),
+        "DELETE /v1/leads/<lead_id>": ("DELETE", f"/v1/leads/{lead}", None, done.LEAD_DELETE),
+        "DELETE /v1/lead-batches/<lead_batch_id>": (
+            *("DELETE", f"/v1/lead-batches/{batch}", None, done.LEAD_BATCH_DELETE),
+        ),
+        "POST /v1/campaigns": ("POST", "/v1/campaigns", draft, done.CAMPAIGN_CREATE),
+        "PATCH /v1/campaigns/<campaign_id>": (
+            *("PATCH", f"/v1/campaigns/{campaign}", {"name": "n"}, done.CAMPAIGN_UPDATE),
+        ),
+        "DELETE /v1/campaigns/<campaign_id>": (*("DELETE", f"/v1/campaigns/{campaign}", None, done.CAMPAIGN_DELETE),),
+        "POST /v1/suppressions": ("POST", "/v1/suppressions", {"value": "example.net"}, done.SUPPRESSION_ADD),
+        "DELETE /v1/suppressions/<suppression_id>": (
+            *("DELETE", f"/v1/suppressions/{suppression}?reason=x", None, done.SUPPRESSION_REMOVE),
+        ),
+    }
+
+
+ROUTES = sorted(
+    {name for name in api_access.MINIMUM_ROLE if not name.startswith("GET ")} - {*NOT_AUDITED, *AUDITED_ELSEWHERE}
+)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_change_is_in_the_audit_log(api: ApiClient, connection: sa.Connection, route: str) -> None:
+    method, path, body, action = deeds(api, connection)[route]
+    path, _, query = path.partition("?")
+    answer = api.request(method, path, body=body, query=dict([query.split("=")]) if query else None)
+    assert 200 <= answer.status < 300, answer.body
+    last = api.get("/v1/audit-log", sort="-id", limit=1).json["items"][0]
+    assert last["action"] == action
+    assert last["actor"].startswith("api_key:")
+    assert last["entity_id"] in (path.rpartition("/")[2], (answer.json or {}).get("id"))
+
+
+def test_change_of_guardrails_is_logged_from_what_to_what(api: ApiClient, connection: sa.Connection) -> None:
+    campaign = make_campaign(connection, 1)
+    api.patch(f"/v1/campaigns/{campaign}", {"guardrails": {"enabled": False}, "name": "n"})
+    detail = api.get("/v1/audit-log", sort="-id", limit=1).json["items"][0]["detail"]
+    assert detail["fields"] == ["guardrails", "name"]
+    assert detail["guardrails"]["before"] in (None, {})
+    assert detail["guardrails"]["after"]["enabled"] is False
