@@ -67,7 +67,7 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
         return list(cursor.fetchall()) if cursor.description else []
 
     started = time.perf_counter()
-    parameters = {"batch": ROWS, "token": token, "lease": claim_emails.LEASE, "suspects": False}
+    parameters = {"batch": ROWS, "token": token, "lease": claim_emails.LEASE, "alone": False}
     rows = run(claim_emails._CLAIM, parameters)
     connection.commit()
     claim_seconds = time.perf_counter() - started

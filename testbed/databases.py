@@ -75,7 +75,7 @@ def url_as(kind: str, url: str) -> str:
 
 
 @contextlib.contextmanager
-def working_as(kind: str, engine: sa.Engine, pool_size: int = 2) -> Iterator[sa.Engine]:
+def working_as(kind: str, engine: sa.Engine, pool_size: int = 3) -> Iterator[sa.Engine]:
     """Connections to the engine's database as this kind of function has them."""
     url = url_as(kind, engine.url.render_as_string(hide_password=False))
     created = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), pool_size)

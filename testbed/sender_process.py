@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 import botocore.session
 import sqlalchemy as sa
@@ -25,17 +25,19 @@ import sqlalchemy as sa
 from sendledger.campaigns import background_work, completion
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, SenderSettings
-from sendledger.ledger import claim_emails, record_results
+from sendledger.ledger import claim_emails, rate_limiter, record_results, sweep
+from sendledger.sending import prepare_emails
+from sendledger.sending.compose_email import Composer
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.ses.client import ses_client
 from sendledger.ses.ses_sender import SesSender
 
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (claim_emails, "claim"),
-    "reserve": (claim_emails, "reserve_rate"),
+    "reserve": (rate_limiter, "reserve_rate"),
     "fence": (claim_emails, "fence"),
     "release": (claim_emails, "release"),
-    "sweep": (claim_emails, "sweep"),
+    "sweep": (sweep, "sweep"),
     "record": (record_results, "record"),
     "complete": (completion, "mark_campaign_complete"),
     "background_work": (background_work, "work_once"),
@@ -52,6 +54,8 @@ class SenderRun:
     seconds: float = 60.0
     failpoint: str | None = None
     further: bool = False
+    poison: Literal["kill", "stall"] | None = None
+    """What composing an email to a lead whose company begins with "Poison" does to the process."""
     settings: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,6 +110,20 @@ def install(engine: sa.Engine, failpoint: str, act: Callable[[], None] = kill_th
     return uninstall
 
 
+def poison(kind: Literal["kill", "stall"]) -> None:
+    """Let emails to leads of a company "Poison…" kill this process, or never be composed."""
+    compose = Composer.compose
+    prepare_emails.LONGEST_PREPARATION = 0.3
+
+    def poisoned(self: Composer, content: Any, email: Any, attempt: Any) -> Any:
+        while email.lead["company_name"].startswith("Poison"):
+            if kind == "kill":
+                kill_this_process()
+        return compose(self, content, email, attempt)
+
+    Composer.compose = poisoned  # type: ignore[method-assign]
+
+
 def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": work.database_url}))
     session = botocore.session.get_session()
@@ -124,6 +142,8 @@ def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     )
     if work.failpoint:
         install(engine, work.failpoint)
+    if work.poison:
+        poison(work.poison)
     summary = send_due_emails(resources, work.seconds, further=work.further).as_dict()
     engine.dispose()
     if answer is not None:

@@ -10,10 +10,9 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.ledger.claim_emails import MAX_LOST_CLAIMS
 from sendledger.sending.tick import Resources
-from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
-from testbed.invariants import LONGER_THAN_ANY_GRACE, Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
+from testbed.invariants import Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
 from tests.faults.conftest import StartSender
 
 KillAt = Callable[[str], Consistency]
@@ -116,16 +115,3 @@ def test_lambda_that_times_out_with_live_threads_sends_nothing_twice(
     found = assert_ledger_is_consistent(engine, ses)
     assert campaign_row(engine, campaign_id)["status"] == "completed"
     assert 30 <= found.emails_accepted <= 100
-
-
-def test_row_whose_sender_dies_again_and_again_before_the_fence_fails_at_last(
-    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
-) -> None:
-    campaign_id = make_campaign(connection, 1)
-    lifecycle.start_campaign(engine, campaign_id)
-    for _ in range(MAX_LOST_CLAIMS):
-        assert start_sender(failpoint="claim.after_commit").wait() is None
-        pass_time(engine, LONGER_THAN_ANY_GRACE)
-    let_it_settle(engine, resources)
-    assert statuses(engine, campaign_id) == {"failed": 1}
-    assert assert_ledger_is_consistent(engine, ses).emails_accepted == 0

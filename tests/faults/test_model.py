@@ -25,7 +25,7 @@ from sendledger.core.settings import DatabaseSettings
 from sendledger.core.tables import campaigns, leads, scheduled_emails, suppressions
 from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.leads import erase_leads
-from sendledger.ledger import claim_emails, settle_unknown
+from sendledger.ledger import settle_unknown, sweep
 from sendledger.ledger.settle_unknown import Acceptance
 from sendledger.sending import send_chunks
 from sendledger.sending.tick import Resources, send_due_emails
@@ -149,7 +149,7 @@ class Campaigns(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         with self.engine.begin() as connection:
-            claim_emails.sweep(connection)
+            sweep.sweep(connection)
 
     @rule(minutes=st.sampled_from([1, 3, 20, 24 * 60]))
     def time_passes(self, minutes: int) -> None:

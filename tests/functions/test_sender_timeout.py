@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.ledger import claim_emails
+from sendledger.ledger import sweep
 from testbed.campaigns import campaign_row, make_campaign, pass_time, rows_of
 from testbed.invariants import LONGER_THAN_ANY_GRACE, assert_ledger_is_consistent, wait_for
 from testbed.lambda_runtime import FunctionError, LambdaRuntime
@@ -112,8 +112,8 @@ def test_sender_killed_by_its_timeout_leaves_nothing_to_chance(
 
     pass_time(engine, LONGER_THAN_ANY_GRACE)
     with engine.begin() as connection:
-        swept = claim_emails.sweep(connection)
-    assert swept == {"returned": len(killed["sending"]), "unknown": len(killed["fenced"])}
+        swept = sweep.sweep(connection)
+    assert (swept.returned, swept.unknown) == (len(killed["sending"]), len(killed["fenced"]))
     assert _by_state(engine, campaign_id) == {
         "pending": killed["pending"] | killed["sending"],
         "outcome_unknown": killed["fenced"],

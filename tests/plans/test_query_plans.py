@@ -17,7 +17,7 @@ from sendledger.campaigns import background_work, completion, late_emails, lifec
 from sendledger.content.render_email import RenderedEmail
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
-from sendledger.ledger import claim_emails, record_results
+from sendledger.ledger import claim_emails, record_results, sweep
 from sendledger.ledger.record_results import SendResult
 from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
@@ -149,7 +149,7 @@ def touched(plan: dict[str, Any]) -> int:
 
 
 def claim_plan(connection: sa.Connection, batch: int) -> dict[str, Any]:
-    parameters = {"batch": batch, "token": uuid.uuid4(), "lease": claim_emails.LEASE, "suspects": False}
+    parameters = {"batch": batch, "token": uuid.uuid4(), "lease": claim_emails.LEASE, "alone": False}
     return explain(connection, claim_emails._CLAIM, parameters)
 
 
@@ -200,8 +200,8 @@ def test_completion_check_stops_at_the_first_open_row(connection: sa.Connection,
 
 def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, running: uuid.UUID) -> None:
     for statement, parameters in (
-        (claim_emails._SWEEP_UNFENCED, {"max_lost_claims": claim_emails.MAX_LOST_CLAIMS}),
-        (claim_emails._SWEEP_FENCED, {"grace": claim_emails.GRACE}),
+        (sweep._RETURN, {"dead": [uuid.uuid4()], "poison": []}),
+        (sweep._GIVE_UP, {"grace": sweep.GRACE}),
     ):
         assert_touches_no_history(connection, explain(connection, statement, parameters), 60)
 
@@ -284,7 +284,6 @@ def test_sweep_of_the_first_emails_ever_compares_each_with_its_own_row_only(firs
             sa.text("UPDATE scheduled_emails SET lease_until = now() - interval '1 s' WHERE status = 'sending'")
         )
     with first_campaign.connect() as connection:
-        limits = {"max_lost_claims": claim_emails.MAX_LOST_CLAIMS}
-        plan = explain(connection, claim_emails._SWEEP_UNFENCED, limits)
+        plan = explain(connection, sweep._RETURN, {"dead": [uuid.uuid4()], "poison": []})
     assert plan["Actual Rows"] == 500
     assert compared_in_vain(plan) <= 500

@@ -17,7 +17,7 @@ from sendledger.content import render_email
 from sendledger.content.render_email import RenderedEmail
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
-from sendledger.ledger import claim_emails, sender_state
+from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
 from sendledger.sending.compose_email import ComposedEmail
 from sendledger.sending.send_chunks import ChunkSender
@@ -146,6 +146,7 @@ def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
     created = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, TickSummary(), deadline)
     yield created
     created._recorder.close()
+    created._preparer.close()
 
 
 def test_time_that_went_by_before_a_chunk_began_is_reserved_anew(
@@ -155,12 +156,12 @@ def test_time_that_went_by_before_a_chunk_began_is_reserved_anew(
     times = chunk_sender._times(now - 0.5, 100)
     assert sum(due < now for due in times) == 0
     with resources.engine.begin() as connection:
-        assert claim_emails.reserve_rate(connection, 1, 100.0) > 0.4
+        assert rate_limiter.reserve_rate(connection, 1, 100.0) > 0.4
 
 
 def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> None:
     assert chunk_sender._useful() > 20
-    chunk_sender._bytes_per_email = 8_000_000
+    chunk_sender._preparer.bytes_per_email = 8_000_000
     assert (chunk_sender._useful(), chunk_sender._chunk_size()) == (2, 2)
 
 
@@ -175,13 +176,13 @@ def test_sender_that_is_told_to_slow_down_does_and_recovers(
     ses.account.max_send_rate = 40
     ses.add_fault("reject_429")
     rates: list[float] = []
-    reserve = claim_emails.reserve_rate
+    reserve = rate_limiter.reserve_rate
 
     def note(opened: sa.Connection, count: int, rate: float) -> float:
         rates.append(rate)
         return reserve(opened, count, rate)
 
-    monkeypatch.setattr(claim_emails, "reserve_rate", note)
+    monkeypatch.setattr(rate_limiter, "reserve_rate", note)
     assert send_due_emails(resources, SECONDS).sent == 150
     assert min(rates) == pytest.approx(max(rates) / 2)
     assert rates[-1] > min(rates)

@@ -7,7 +7,6 @@ import datetime as dt
 import itertools
 import time
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,8 +17,7 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import completion, late_emails, lifecycle
 from sendledger.core.errors import Conflict, NotThisDeployment
 from sendledger.core.tables import scheduled_emails, suppressions
-from sendledger.ledger import claim_emails, sender_state
-from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.sending import send_chunks
 from sendledger.sending.ses_threads import SesThreads
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
@@ -73,7 +71,7 @@ def test_senders_share_one_timetable(engine: sa.Engine) -> None:
     waits = []
     for _ in range(3):
         with engine.begin() as connection:
-            waits.append(claim_emails.reserve_rate(connection, 100, 50.0))
+            waits.append(rate_limiter.reserve_rate(connection, 100, 50.0))
     assert waits[0] == 0
     assert [round(wait) for wait in waits] == [0, 2, 4]
 
@@ -141,77 +139,6 @@ def test_address_suppressed_after_the_start_gets_nothing(
     assert campaign_row(engine, campaign_id)["status"] == "completed"
 
 
-# Rows in whose hands senders die
-
-
-def lost(engine: sa.Engine, claim: Callable[[sa.Connection, int, uuid.UUID], list[ClaimedEmail]], batch: int) -> None:
-    """A sender claims so many, and dies."""
-    with engine.begin() as connection:
-        assert len(claim(connection, batch, uuid.uuid4())) == batch
-    pass_time(engine, 2 * claim_emails.LEASE)
-    with engine.begin() as connection:
-        claim_emails.sweep(connection)
-
-
-@pytest.fixture
-def suspects(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
-    """A campaign of ten emails which have all lost their senders."""
-    campaign_id = started(engine, connection, 10)
-    for _ in range(claim_emails.SUSPECT_FROM):
-        lost(engine, claim_emails.claim, 10)
-    return campaign_id
-
-
-def test_rows_that_senders_died_with_are_claimed_apart(engine: sa.Engine, suspects: uuid.UUID) -> None:
-    with engine.begin() as opened:
-        assert claim_emails.claim(opened, 100, uuid.uuid4()) == []
-        assert len(claim_emails.claim_suspects(opened, 3, uuid.uuid4())) == 3
-
-
-def test_suspects_in_one_hand_are_of_one_campaign(engine: sa.Engine, connection: sa.Connection) -> None:
-    """The sweep passes over a campaign that somebody works on; the rest would look like the only one of its sender."""
-    campaign_ids = [started(engine, connection, 2) for _ in range(2)]
-    for _ in range(claim_emails.SUSPECT_FROM):
-        lost(engine, claim_emails.claim, 4)
-    with engine.begin() as opened:
-        first = claim_emails.claim_suspects(opened, 4, uuid.uuid4())
-        second = claim_emails.claim_suspects(opened, 4, uuid.uuid4())
-    found = [[email.campaign_id for email in claimed] for claimed in (first, second)]
-    assert found == [[campaign_id] * 2 for campaign_id in sorted(campaign_ids)]
-
-
-def test_innocent_rows_among_them_are_sent_more_and_more_at_once(
-    engine: sa.Engine,
-    resources: Resources,
-    ses: SesSimulator,
-    suspects: uuid.UUID,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    claim, claimed = claim_emails.claim_suspects, []
-
-    def watched(*args: Any) -> list[ClaimedEmail]:
-        claimed.append(claim(*args))
-        return claimed[-1]
-
-    monkeypatch.setattr(claim_emails, "claim_suspects", watched)
-    assert send_due_emails(resources, SECONDS).sent == 10
-    assert campaign_row(engine, suspects)["status"] == "completed"
-    assert len(ses.accepted()) == 10
-    assert [len(emails) for emails in claimed] == [1, 2, 4, 3, 0]
-
-
-def test_row_fails_of_deaths_in_which_it_was_alone_and_of_no_others(engine: sa.Engine, suspects: uuid.UUID) -> None:
-    for _ in range(claim_emails.MAX_LOST_CLAIMS):
-        lost(engine, claim_emails.claim_suspects, 10)
-    assert statuses(engine, suspects) == {"pending": 10}
-    for _ in range(claim_emails.SUSPECT_FROM, claim_emails.MAX_LOST_CLAIMS):
-        assert statuses(engine, suspects) == {"pending": 10}
-        lost(engine, claim_emails.claim_suspects, 1)
-    assert statuses(engine, suspects) == {"failed": 1, "pending": 9}
-    assert {row["error_code"] for row in rows_of(engine, suspects)} == {None, "sender_died"}
-    assert campaign_row(engine, suspects)["emails_failed_count"] == 1
-
-
 def test_address_that_changes_between_claim_and_fence_is_not_sent_to(
     engine: sa.Engine,
     connection: sa.Connection,
@@ -221,14 +148,14 @@ def test_address_that_changes_between_claim_and_fence_is_not_sent_to(
 ) -> None:
     campaign_id = make_campaign(connection, ["old@example.com"])
     lifecycle.start_campaign(engine, campaign_id)
-    reserve_rate = claim_emails.reserve_rate
+    reserve_rate = rate_limiter.reserve_rate
 
     def change_address(opened: sa.Connection, count: int, rate: float) -> float:
         with engine.begin() as other:
             other.execute(sa.text("UPDATE leads SET email = 'new@example.com'"))
         return reserve_rate(opened, count, rate)
 
-    monkeypatch.setattr(claim_emails, "reserve_rate", change_address)
+    monkeypatch.setattr(rate_limiter, "reserve_rate", change_address)
     send_due_emails(resources, SECONDS)
     assert [mail.destination for mail in ses.accepted()] == [("new@example.com",)]
     assert statuses(engine, campaign_id) == {"sent": 1}

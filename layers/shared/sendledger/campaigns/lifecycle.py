@@ -227,6 +227,7 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             status=status,
             resumed_at=sa.func.now(),
             failure_reason=None,
+            sender_deaths=0,
             background_work=work,
             # What is held moves with its rows, or the pause would have released it.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),

@@ -47,7 +47,7 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
 
 
-def engine(settings: DatabaseSettings, pool_size: int = 2, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
+def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
     """An engine for these settings; a lost connection is noticed when it is taken from the pool.
 
     `longest_statement` is in seconds.

@@ -148,6 +148,13 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     rows = connection.execute(
         _ROWS, {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}
     ).one()
+    if rows.due and campaign["prepared_alone"]:
+        message = (
+            f"Senders died {campaign['sender_deaths']} times while they prepared emails of this campaign. They are now "
+            "prepared after those of all others; at the third death the campaign pauses itself. Look at its template."
+        )
+        deaths = campaign["sender_deaths"]
+        return found("senders_died", message, sender["now"], due=rows.due, sending=rows.sending, sender_deaths=deaths)
     if rows.due:
         message = "Emails are due and go out at the SES rate."
         return found(None, message, sender["now"], due=rows.due, sending=rows.sending)

@@ -9,11 +9,10 @@ timetable and the stop); the other tables through the modules that it calls.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -21,28 +20,22 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import completion, guardrails, lifecycle
-from sendledger.content.render_email import Effort, RenderError
 from sendledger.core import database
 from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
-from sendledger.ledger import claim_emails, sender_state
+from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import Recorded, SendResult
-from sendledger.sending.compose_email import Composer
+from sendledger.sending.prepare_emails import MAX_CHUNK_BYTES, Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
-from sendledger.sending.step_contents import StepContents
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
-from sendledger.ses.sign_email import CannotSign, EmailSigner
 
 MAX_CHUNK = 500
 """Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
-
-MAX_CHUNK_BYTES = 16_000_000
-"""Of the requests of a chunk. All that is kept in memory, and written in one statement, is a few times this."""
 
 FINISH_SECONDS = 5.0
 """Kept at the end of a tick for recording the last results and giving back what was claimed."""
@@ -55,6 +48,9 @@ CLAIM_AGAIN_SECONDS = 0.25
 
 COMPOSE_SECONDS = 1.0
 """How long a chunk may be composed; what is ready by then is sent."""
+
+MOST_ALONE = 50
+"""Emails of a campaign over which senders have died that are claimed at once."""
 
 FENCE_SECONDS = 0.1
 """How long before its reserved time a chunk is fenced."""
@@ -96,15 +92,12 @@ class ChunkSender:
         threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
         self._gate = RefusalGate()
         self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at, self._gate)
-        self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
         self._in_flight = 0
         self._recorder = ChunkRecorder(engine, self._token, deadline, self._on_recorded)
-        self._composer = Composer(settings)
-        self._contents = StepContents(settings.sender_from_address)
+        self._preparer = Preparer(engine, ses_client, settings, self._token, self._gate)
         self._claimed: deque[ClaimedEmail] = deque()
-        self._suspects = 1
-        self._bytes_per_email = 1
-        self._composing: dict[uuid.UUID, Effort] = {}
+        self._alone = False
+        self._suspected: uuid.UUID | None = None
         self._touched: set[uuid.UUID] = set()
         self._refused: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
@@ -141,24 +134,24 @@ class ChunkSender:
 
     def _chunk_size(self) -> int:
         rate = min(self._rate, self._threads.most_per_second)
-        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._bytes_per_email, rate, self._allowance)
+        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._preparer.bytes_per_email, rate, self._allowance)
         return max(1, int(most))
 
     def _useful(self) -> int:
         """How many calls shall be under way when the next chunk is fenced: enough to hide the latency of SES and of the
         fence, but a crash shall leave few outcomes unknown."""
         meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
-        return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._bytes_per_email)
+        return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._preparer.bytes_per_email)
 
     def _claim(self) -> bool:
         most = min(MAX_CHUNK, 2 * self._chunk_size())
         with self._engine.begin() as connection:
             claimed = claim_emails.claim(connection, most, self._token)
-            if not claimed and not self._has_something_in_hand():
-                # Those before have done no harm.
-                claimed = claim_emails.claim_suspects(connection, min(most, self._suspects), self._token)
-                self._suspects += len(claimed)
-            self._prepare_for(connection, claimed)
+            self._alone = not claimed and not self._has_something_in_hand()
+            if self._alone:
+                # Nothing else is left to do, so a death would delay nobody else.
+                claimed = claim_emails.claim(connection, min(most, MOST_ALONE), self._token, alone=True)
+                self._suspected = claimed[0].campaign_id if claimed else None
         self._claimed += claimed
         self._summary.claimed += len(claimed)
         return bool(claimed)
@@ -166,64 +159,36 @@ class ChunkSender:
     def _claim_one(self, scheduled_email_id: int) -> None:
         with self._engine.begin() as connection:
             email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+            self._alone = True
             if email is not None:
-                self._prepare_for(connection, [email])
                 self._claimed.append(email)
                 self._summary.claimed += 1
             else:
                 self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
 
-    def _prepare_for(self, connection: sa.Connection, claimed: list[ClaimedEmail]) -> None:
-        if unknown := self._contents.load(connection, claimed):
-            self._gate.set_limits(guardrails.most_refusals(connection, unknown, self._settings))
-
-    def _compose_chunk(self) -> list[ReadyEmail]:
-        """Compose and sign a chunk of what was claimed; what cannot be has its result at once."""
-        chunk: list[ReadyEmail] = []
-        waiting: list[ClaimedEmail] = []
-        size, most = 0, self._chunk_size()
-        signer = self._signer()
+    def _prepare_chunk(self) -> list[ReadyEmail]:
+        """Prepare a chunk of what was claimed; what cannot be prepared has its result at once."""
         until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
-        while self._claimed and len(chunk) < most and size < MAX_CHUNK_BYTES and time.monotonic() < until:
-            email = self._claimed.popleft()
-            if not self._gate.is_open(email.campaign_id):
-                waiting.append(email)
-                continue
-            try:
-                ready = self._compose(email, signer)
-            except CannotSign as error:
-                answer = Answer.STOP_UNTIL_OPERATOR if error.permanent else Answer.STOP_FOR_A_WHILE
-                outcome = SendOutcome(answer, error_code="cannot_sign", message=str(error)[:1000])
-                self._note(SendResult(email, outcome, None, time.monotonic()))
-                break
-            except Exception as error:
-                # Whatever one lead's data can do wrong fails this email alone.
-                self._note(SendResult(email, _not_composed(email, error), None, time.monotonic()))
-            else:
-                chunk.append(ready)
-                size += len(ready.request)
-        self._claimed += waiting
-        if chunk:
-            self._bytes_per_email = max(1, size // len(chunk))
-        elif waiting:
+        prepared = self._preparer.prepare(self._claimed, self._chunk_size(), until, alone=self._alone)
+        for result in prepared.failed:
+            self._note(result)
+        self._claimed += prepared.waiting
+        self._to_pause = self._preparer.too_slow | self._to_pause
+        if prepared.stalled:
+            with self._engine.begin() as connection:
+                self._to_pause |= sweep.blame(connection, Counter(prepared.stalled))
+            self._give_back([email for email in self._claimed if email.campaign_id in prepared.stalled])
+        elif self._suspected is not None and not self._claimed:
+            with self._engine.begin() as connection:
+                sweep.trust_again(connection, self._suspected)
+            self._suspected = None
+        if prepared.waiting and not prepared.ready:
             self._wait(time.monotonic() + POLL_SECONDS)
-        return chunk
-
-    def _compose(self, email: ClaimedEmail, signer: EmailSigner) -> ReadyEmail:
-        if email.lead is None or not (email.lead["email"] or "").strip():
-            return ReadyEmail(email)  # the fence turns it away
-        began = time.thread_time()
-        try:
-            composed = self._composer.compose(self._contents.of(email), email, self._token)
-        finally:
-            effort = self._composing.setdefault(email.campaign_id, Effort())
-            if effort.is_too_much_with(time.thread_time() - began):
-                self._to_pause.setdefault(email.campaign_id, str(effort))
-        return ReadyEmail(email, composed, signer.signed(composed.outgoing))
+        return prepared.ready
 
     def _send_chunk(self) -> None:
         """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
-        chunk = self._compose_chunk()
+        chunk = self._prepare_chunk()
         if not chunk:
             return
         emails = [ready.email for ready in chunk]
@@ -231,7 +196,7 @@ class ChunkSender:
             self._threads.open()
             self._wait(self._stop_sending_at, at_most=self._useful)
             with self._engine.begin() as connection:
-                wait = claim_emails.reserve_rate(connection, len(chunk), self._rate)
+                wait = rate_limiter.reserve_rate(connection, len(chunk), self._rate)
             begin = time.monotonic() + wait
             self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
             if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
@@ -271,7 +236,7 @@ class ChunkSender:
         if not missed or count / self._rate < FENCE_SECONDS:
             return in_time
         with self._engine.begin() as connection:
-            again = time.monotonic() + claim_emails.reserve_rate(connection, missed, self._rate)
+            again = time.monotonic() + rate_limiter.reserve_rate(connection, missed, self._rate)
         return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
     def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
@@ -375,7 +340,7 @@ class ChunkSender:
         self._threads.close()
         failure: Exception | None = None
         # What must not be lost comes first, and none of it keeps the others from being done.
-        for step in (self._record_the_rest, self._give_back_the_rest, self._act, self._complete):
+        for step in (self._record_the_rest, self._give_back_the_rest, self._act, self._complete, self._preparer.close):
             try:
                 step()
             except Exception as error:
@@ -407,11 +372,3 @@ class ChunkSender:
 
 def _none() -> int:
     return 0
-
-
-def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
-    if isinstance(error, RenderError):
-        return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
-    logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
-    message = f"The email could not be made ({type(error).__name__})."
-    return SendOutcome(Answer.FAIL_ROW, error_code="not_composed", message=message)

@@ -21,6 +21,10 @@ class StepContents:
         self._from_address = from_address
         self._contents: dict[tuple[uuid.UUID, int], StepContent | RenderError] = {}
 
+    def knows(self, claimed: Sequence[ClaimedEmail]) -> bool:
+        """Whether nothing about these emails has to be loaded."""
+        return all((email.campaign_id, email.step_number) in self._contents for email in claimed)
+
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
         """Read what is not known yet, in one statement; returns the campaigns that were read."""
         missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()

@@ -7,12 +7,12 @@ Reads and writes `sender_state`; the other tables through the modules that it ca
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import math
 import random
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,9 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.campaigns import background_work, campaign_counts, completion, late_emails, lifecycle
+from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
-from sendledger.ledger import claim_emails, sender_state
+from sendledger.ledger import claim_emails, sender_state, sweep
 from sendledger.preflight import preflight
 from sendledger.sending.send_chunks import ChunkSender, last_call
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
@@ -78,10 +79,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     summary = TickSummary()
     with engine.begin() as connection:
         sender_state.check_in(connection, settings.deployment_id)
-    # Not in the same transaction: while a sweep waits for a campaign no other sender could reserve its rate.
-    with engine.begin() as connection:
-        swept = claim_emails.sweep(connection)
-    summary.swept, summary.unknown = swept["returned"], swept["unknown"]
+    _sweep(engine, summary)
     if not further:
         _keep_campaigns_going(resources, summary, started + min(BACKGROUND_WORK_SECONDS, seconds / 2))
     limits = _limits(resources, summary)
@@ -112,9 +110,15 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
     return summary
 
 
-def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
-    """Complete the campaign if every one of its scheduled emails is terminal; see `campaign_lifecycle`."""
-    return completion.mark_campaign_complete(engine, campaign_id)
+def _sweep(engine: sa.Engine, summary: TickSummary) -> None:
+    # In a transaction of its own: while a sweep waits for a campaign no other sender could reserve its rate.
+    with engine.begin() as connection:
+        swept = sweep.sweep(connection)
+    summary.swept, summary.unknown, summary.failed = swept.returned, swept.unknown, swept.sender_died
+    for campaign_id, reason in swept.to_pause.items():
+        with contextlib.suppress(IllegalTransition):
+            lifecycle.pause_campaign(engine, campaign_id, reason=reason, rows_at_once=False)
+            summary.campaigns_paused += 1
 
 
 def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:

@@ -18,7 +18,7 @@ from sendledger.core.tables.content import email_templates, workflow_steps, work
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
-from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state
+from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state, senders
 
 __all__ = [
     "SCHEMA_REVISION",
@@ -42,6 +42,7 @@ __all__ = [
     "replies",
     "scheduled_emails",
     "sender_state",
+    "senders",
     "suppressions",
     "unsubscribes",
     "workflow_steps",

@@ -115,6 +115,10 @@ campaigns = Table(
     Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
     # Background work that the status change has not caught up with yet, oldest first; see background_work.py.
     Column("background_work", JSONB, nullable=False, server_default=text("'[]'")),
+    # How often a sender died while it prepared emails of this campaign, and whether they are prepared after all others
+    # and one campaign at a time; see ledger/sweep.py.
+    Column("sender_deaths", Integer, nullable=False, server_default=text("0")),
+    Column("prepared_alone", Boolean, nullable=False, server_default=text("false")),
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
     Column("late_hold_until", TIMESTAMPTZ),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),

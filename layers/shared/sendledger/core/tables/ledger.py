@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     UUID,
     BigInteger,
     CheckConstraint,
@@ -90,7 +91,7 @@ scheduled_emails = Table(
     Column("error_code", Text),
     Column("failure_reason", Text),
     Column("retry_count", SmallInteger, nullable=False, server_default=text("0")),
-    # How often a sender died between claim and fence with this row in hand.
+    # Not used any more: the sender's deaths are counted against the campaign.
     Column("lost_claims", SmallInteger, nullable=False, server_default=text("0")),
     Column("claim_token", UUID),
     Column("lease_until", TIMESTAMPTZ),
@@ -145,6 +146,18 @@ scheduled_emails = Table(
         "autovacuum_vacuum_scale_factor": 0.05,
         "autovacuum_analyze_scale_factor": 0.05,
     },
+)
+
+senders = Table(
+    "senders",
+    metadata,
+    # A sender at work, by its claim token; it also holds a lock while it lives. See ledger/senders.py.
+    Column("token", UUID, primary_key=True),
+    required_timestamp("started_at"),
+    # The campaigns whose emails it is preparing now, or the one row.
+    Column("preparing", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    Column("preparing_row", BigInteger),
+    Column("preparing_since", TIMESTAMPTZ),
 )
 
 sender_state = Table(

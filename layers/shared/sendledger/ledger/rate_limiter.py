@@ -1,0 +1,21 @@
+"""The shared rate limiter: all senders of a database together never exceed the rate. Writes `sender_state`."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+_RESERVE = sa.text("""
+    UPDATE sender_state
+    SET rate_reserved_until = greatest(rate_reserved_until, clock_timestamp()) + make_interval(secs => :seconds)
+    WHERE id = 1
+    RETURNING extract(epoch FROM rate_reserved_until - clock_timestamp()) - :seconds
+""").bindparams(sa.bindparam("seconds", type_=sa.Double))
+
+
+def reserve_rate(connection: sa.Connection, count: int, rate: float) -> float:
+    """Reserve time for `count` emails at `rate` per second; returns the seconds until that time begins.
+
+    However many senders there are, together they stay within the rate, and a single one can use all of it. A sender
+    that dies loses no more than what it had reserved.
+    """
+    return max(0.0, float(connection.execute(_RESERVE, {"seconds": count / rate}).scalar_one()))

@@ -1,0 +1,87 @@
+"""Senders at work: each has a row and holds a lock that the database releases when the sender's connection ends.
+
+A sender says what it is about to prepare before it does: these campaigns, or this one row. If it dies meanwhile, the
+sweep knows at once that it is dead, and over what. Reads and writes `senders`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+logger = Logger(child=True)
+
+LOCK_KEY = "hashtextextended(CAST(:token AS text), 0)"
+_LOCK = sa.text(f"SELECT pg_try_advisory_lock({LOCK_KEY})").bindparams(sa.bindparam("token", type_=sa.UUID))
+_UNLOCK = sa.text(f"SELECT pg_advisory_unlock({LOCK_KEY})").bindparams(sa.bindparam("token", type_=sa.UUID))
+_ENTER = sa.text("INSERT INTO senders (token) VALUES (:token) ON CONFLICT DO NOTHING").bindparams(
+    sa.bindparam("token", type_=sa.UUID)
+)
+_LEAVE = sa.text("DELETE FROM senders WHERE token = :token").bindparams(sa.bindparam("token", type_=sa.UUID))
+# Need not be on the disk: a crash of the server proves nothing about a campaign. The setting holds for this statement.
+_MARK = sa.text("""
+    UPDATE senders
+    SET preparing = :campaign_ids, preparing_row = :row_id,
+        preparing_since = CASE WHEN CAST(:campaign_ids AS uuid[]) <> '{}' THEN clock_timestamp() END
+    WHERE token = :token AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+""").bindparams(
+    sa.bindparam("token", type_=sa.UUID),
+    sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID)),
+    sa.bindparam("row_id", type_=sa.BigInteger),
+)
+
+
+class LivingSender:
+    """One sender's row and lock, for its main thread; on a connection of its own."""
+
+    def __init__(self, engine: sa.Engine, token: uuid.UUID) -> None:
+        self._engine = engine
+        self._token = token
+        self._marked: tuple[frozenset[uuid.UUID], int | None] = (frozenset(), None)
+        self._connection = self._enter()
+
+    def _enter(self) -> sa.Connection:
+        connection = self._engine.connect()
+        try:
+            # The pool asks a connection whether it lives, and pg8000 begins a transaction for that.
+            connection.connection.rollback()
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            # The lock first: a row without one is a dead sender's.
+            connection.execute(_LOCK, {"token": self._token})
+            connection.execute(_ENTER, {"token": self._token})
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+        return connection
+
+    def prepares(self, campaign_ids: Iterable[uuid.UUID], row_id: int | None = None) -> None:
+        """What follows is about emails of these campaigns, or about this one row; about nothing, with no campaign."""
+        mark = (frozenset(campaign_ids), row_id)
+        if mark == self._marked:
+            return
+        parameters = {"token": self._token, "campaign_ids": sorted(mark[0]), "row_id": row_id}
+        try:
+            self._connection.execute(_MARK, parameters)
+        except sa.exc.DBAPIError:
+            logger.warning("The connection of this sender's lock was lost", exc_info=True)
+            self._connection.close()
+            self._connection = self._enter()
+            self._connection.execute(_MARK, parameters)
+        self._marked = mark
+
+    def leave(self) -> None:
+        """The sender has ended in good order."""
+        try:
+            with contextlib.suppress(sa.exc.DBAPIError):
+                self._connection.execute(_LEAVE, {"token": self._token})
+                self._connection.execute(_UNLOCK, {"token": self._token})
+                return
+            # Closed for good, the connection cannot keep the lock.
+            self._connection.invalidate()
+        finally:
+            self._connection.close()

@@ -1,0 +1,176 @@
+"""Preparing: claimed emails in, emails that are composed and signed out, or the reason why one cannot be.
+
+Rendering is the only foreign code that a sender runs. So it is announced before (`LivingSender.prepares`): who finds
+this sender dead knows over what. And it is stopped when it takes too long. Reads `campaign_steps` and `campaigns`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from aws_lambda_powertools import Logger
+
+from sendledger.campaigns import guardrails
+from sendledger.content.render_email import Effort, RenderError
+from sendledger.core.settings import SenderSettings
+from sendledger.core.vocabulary import ErrorCode
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.record_results import SendResult
+from sendledger.ledger.senders import LivingSender
+from sendledger.sending.compose_email import Composer
+from sendledger.sending.refusals import RefusalGate
+from sendledger.sending.ses_threads import ReadyEmail
+from sendledger.sending.step_contents import StepContents
+from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
+from sendledger.ses.answers import Answer, SendOutcome
+from sendledger.ses.sign_email import CannotSign, EmailSigner
+
+MAX_CHUNK_BYTES = 16_000_000
+"""Of the requests of a chunk. All that is kept in memory, and written in one statement, is a few times this."""
+
+LONGEST_PREPARATION = 5.0
+"""Seconds. An email takes a millisecond; on a machine with too much to do, some more."""
+
+MOST_ANNOUNCEMENTS = 4
+"""A chunk is announced in as many parts, at most: the campaigns of one part share the blame for a death."""
+
+logger = Logger(child=True)
+
+
+@dataclass
+class Prepared:
+    """What came of a chunk; `waiting` are of campaigns for which no call may begin now."""
+
+    ready: list[ReadyEmail] = field(default_factory=list)
+    failed: list[SendResult] = field(default_factory=list)
+    waiting: list[ClaimedEmail] = field(default_factory=list)
+    stalled: list[uuid.UUID] = field(default_factory=list)
+    """Campaigns with an email that took too long."""
+    size: int = 0
+
+
+class Preparer:
+    """Prepares emails for one tick, under one claim token."""
+
+    def __init__(
+        self, engine: sa.Engine, ses_client: Any, settings: SenderSettings, token: uuid.UUID, gate: RefusalGate
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._token = token
+        self._gate = gate
+        self._living = LivingSender(engine, token)
+        self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
+        self._composer = Composer(settings)
+        self._contents = StepContents(settings.sender_from_address)
+        self._effort: dict[uuid.UUID, Effort] = {}
+        self.too_slow: dict[uuid.UUID, str] = {}
+        """Campaigns whose emails take too long on the average, with the reason."""
+        self.bytes_per_email = 1
+
+    def close(self) -> None:
+        """The tick has ended in good order."""
+        self._living.leave()
+
+    def prepare(self, claimed: deque[ClaimedEmail], most: int, until: float, *, alone: bool = False) -> Prepared:
+        """Take up to `most` emails from `claimed` and prepare them, until `time.monotonic()` passes `until`.
+
+        `alone` announces each row by itself.
+        """
+        prepared = Prepared()
+        with stopping_slow_work() as limit:
+            for part in _parts(claimed, most, alone):
+                emails = deque(claimed.popleft() for _ in range(part))
+                self._living.prepares({email.campaign_id for email in emails}, emails[0].id if alone else None)
+                self._load(emails)
+                while emails and prepared.size < MAX_CHUNK_BYTES and time.monotonic() < until:
+                    if not self._prepare_one(emails.popleft(), prepared, limit):
+                        until = 0.0
+                claimed.extendleft(reversed(emails))
+                if emails:
+                    break
+        self._living.prepares(())
+        if prepared.ready:
+            self.bytes_per_email = max(1, prepared.size // len(prepared.ready))
+        return prepared
+
+    def _load(self, emails: Sequence[ClaimedEmail]) -> None:
+        if self._contents.knows(emails):
+            return
+        with self._engine.connect() as connection:
+            read = self._contents.load(connection, emails)
+            self._gate.set_limits(guardrails.most_refusals(connection, read, self._settings))
+
+    def _prepare_one(self, email: ClaimedEmail, prepared: Prepared, limit: TimeLimit | None) -> bool:
+        """Add the email to what is prepared; returns whether more may follow."""
+        if not self._gate.is_open(email.campaign_id):
+            prepared.waiting.append(email)
+            return True
+        try:
+            if limit is not None:
+                limit.begin(LONGEST_PREPARATION)
+            ready = self._compose(email)
+        except TookTooLong:
+            message = f"Preparing this email took longer than {LONGEST_PREPARATION:.0f} s."
+            outcome = SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.SENDER_DIED, message=message)
+            prepared.stalled.append(email.campaign_id)
+        except CannotSign as error:
+            answer = Answer.STOP_UNTIL_OPERATOR if error.permanent else Answer.STOP_FOR_A_WHILE
+            outcome = SendOutcome(answer, error_code=ErrorCode.CANNOT_SIGN, message=str(error)[:1000])
+        except Exception as error:
+            # Whatever one lead's data can do wrong fails this email alone.
+            outcome = _not_composed(email, error)
+        else:
+            prepared.ready.append(ready)
+            prepared.size += len(ready.request)
+            return True
+        finally:
+            if limit is not None:
+                limit.end()
+        prepared.failed.append(SendResult(email, outcome, None, time.monotonic()))
+        return outcome.answer is Answer.FAIL_ROW and not prepared.stalled
+
+    def _compose(self, email: ClaimedEmail) -> ReadyEmail:
+        if email.lead is None or not (email.lead["email"] or "").strip():
+            return ReadyEmail(email)  # the fence turns it away
+        began = time.thread_time()
+        try:
+            composed = self._composer.compose(self._contents.of(email), email, self._token)
+        finally:
+            effort = self._effort.setdefault(email.campaign_id, Effort())
+            if effort.is_too_much_with(time.thread_time() - began):
+                self.too_slow.setdefault(email.campaign_id, str(effort))
+        return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
+
+
+def _parts(claimed: deque[ClaimedEmail], most: int, alone: bool) -> Iterator[int]:
+    """How many emails each announcement is about: the rows of one campaign are claimed together and stay together."""
+    if alone:
+        yield from (1 for _ in range(min(most, len(claimed))))
+        return
+    chunk = [claimed[position] for position in range(min(most, len(claimed)))]
+    each = -(-len({email.campaign_id for email in chunk}) // MOST_ANNOUNCEMENTS)
+    part, campaigns = 0, set[uuid.UUID]()
+    for email in chunk:
+        if email.campaign_id not in campaigns and len(campaigns) == each:
+            yield part
+            part, campaigns = 0, set()
+        campaigns.add(email.campaign_id)
+        part += 1
+    if part:
+        yield part
+
+
+def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
+    if isinstance(error, RenderError):
+        return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+    logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
+    message = f"The email could not be made ({type(error).__name__})."
+    return SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.NOT_COMPOSED, message=message)

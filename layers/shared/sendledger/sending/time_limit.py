@@ -1,0 +1,47 @@
+"""A limit on the time that one piece of work may take, kept by a signal. Uses no table."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class TookTooLong(BaseException):
+    """The work was stopped. Not an `Exception`: what the work itself catches does not hide it."""
+
+
+def _stop(signal_number: int, frame: FrameType | None) -> None:
+    raise TookTooLong
+
+
+@contextlib.contextmanager
+def stopping_slow_work() -> Iterator[TimeLimit | None]:
+    """Have a `TimeLimit` within this block; None outside of the main thread, which alone can receive signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield None
+        return
+    before = signal.signal(signal.SIGALRM, _stop)
+    try:
+        yield TimeLimit()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class TimeLimit:
+    """`begin` and `end` frame each piece of work; both cost less than a microsecond."""
+
+    def begin(self, seconds: float) -> None:
+        """From now on the work may take so long.
+
+        Raises:
+            TookTooLong: later, in the middle of the work.
+        """
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def end(self) -> None:
+        """The work is done."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
