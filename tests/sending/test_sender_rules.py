@@ -18,7 +18,7 @@ from sendledger.campaigns import completion, late_emails, lifecycle
 from sendledger.core.errors import Conflict, NotThisDeployment
 from sendledger.core.tables import scheduled_emails, suppressions
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
-from sendledger.sending import send_chunks
+from sendledger.sending import prepare_emails
 from sendledger.sending.ses_threads import SesThreads
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_template, pass_time, rows_of, statuses
@@ -414,7 +414,7 @@ def test_large_emails_are_sent_and_recorded_a_few_at_a_time(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emails, size, most = 100, 40_000, 200_000
-    monkeypatch.setattr(send_chunks, "MAX_CHUNK_BYTES", most)
+    monkeypatch.setattr(prepare_emails, "MAX_CHUNK_BYTES", most)
     template = make_template(connection, body_html=f"<p>{'x' * size}</p>")
     campaign_id = make_campaign(connection, emails, email_template_id=template)
     lifecycle.start_campaign(engine, campaign_id)

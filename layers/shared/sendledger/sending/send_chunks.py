@@ -26,7 +26,8 @@ from sendledger.core.settings import SenderSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import Recorded, SendResult
-from sendledger.sending.prepare_emails import MAX_CHUNK_BYTES, Preparer
+from sendledger.sending import prepare_emails
+from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
@@ -134,14 +135,17 @@ class ChunkSender:
 
     def _chunk_size(self) -> int:
         rate = min(self._rate, self._threads.most_per_second)
-        most = min(MAX_CHUNK, MAX_CHUNK_BYTES // self._preparer.bytes_per_email, rate, self._allowance)
+        most = min(MAX_CHUNK, prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email, rate, self._allowance)
         return max(1, int(most))
 
     def _useful(self) -> int:
         """How many calls shall be under way when the next chunk is fenced: enough to hide the latency of SES and of the
         fence, but a crash shall leave few outcomes unknown."""
         meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
-        return min(self._threads.useful + math.ceil(meanwhile), MAX_CHUNK_BYTES // self._preparer.bytes_per_email)
+        return min(
+            self._threads.useful + math.ceil(meanwhile),
+            prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
+        )
 
     def _claim(self) -> bool:
         most = min(MAX_CHUNK, 2 * self._chunk_size())
