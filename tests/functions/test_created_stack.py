@@ -22,6 +22,7 @@ from moto import mock_aws
 from moto.cloudformation.parsing import resource_class_from_type
 
 from database_roles import MAX_CONNECTIONS
+from local.cloudformation import load
 from sendledger.core import settings
 from testbed.aws_calls import ROOT
 from testbed.build_functions import SAM_ENVIRONMENT
@@ -209,19 +210,24 @@ def test_no_function_is_given_the_keys_of_unsubscribe_links(expanded: Any) -> No
     assert expanded["Parameters"]["UnsubscribeKeys"]["NoEcho"] is True
 
 
-def test_every_setting_of_the_functions_can_be_given(expanded: Any) -> None:
-    given = {
-        name
-        for resource in expanded["Resources"].values()
-        if resource["Type"] == "AWS::Lambda::Function"
-        for name in resource["Properties"].get("Environment", {}).get("Variables", {})
-    }
-    classes = [
-        each for each in vars(settings).values() if isinstance(each, type) and issubclass(each, settings._Settings)
-    ]
+# A database outside of AWS; a key of the local stack; what replies have by their class and no use for.
+NOT_GIVEN = {"DATABASE_URL", "FIXED_API_KEY"}
+OF_NO_USE = {"ReplyFunction": {"POSTAL_ADDRESS", "PUBLIC_URL"}}
+FUNCTIONS = {
+    name: each["Properties"]
+    for name, each in load(ROOT / "template.yaml")["Resources"].items()
+    if each["Type"] == "AWS::Serverless::Function"
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_is_given_every_setting_that_it_reads(expanded: Any, name: str) -> None:
+    code = "".join(file.read_text() for file in (ROOT / FUNCTIONS[name]["CodeUri"]).glob("*.py"))
+    classes = [getattr(settings, found) for found in set(re.findall(r"\b(\w+Settings)\.read\b", code))]
+    assert classes
     wanted = {field.upper() for each in classes for field in each.model_fields}
-    # A database outside of AWS, and a key of the local stack.
-    assert wanted - given == {"DATABASE_URL", "FIXED_API_KEY"}
+    given = expanded["Resources"][name]["Properties"]["Environment"]["Variables"].keys()
+    assert wanted - given - NOT_GIVEN == OF_NO_USE.get(name, set())
 
 
 def test_the_database_can_be_upgraded_writes_its_logs_and_has_memory_for_its_logins(expanded: Any) -> None:
