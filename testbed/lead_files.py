@@ -14,9 +14,6 @@ _BROKEN = {
     "missing_email": ",No,Body,Acme,Berlin,,Pro\n",
     "opted_out": "out{n}@example.com,Ann,Lee,Acme,Berlin,yes,Pro\n",
     "too_many_fields": "many{n}@example.com,Ann,Lee,Acme,Berlin,,Pro,and,more\n",
-    "too_long": "long{n}@example.com,Ann,Lee," + "x" * 300 + ",Berlin,,Pro\n",
-    "control_character": "control{n}@example.com,Ann,L\x01ee,Acme,Berlin,,Pro\n",
-    "damaged_text": "damaged{n}@example.com,Ann,Lee,Acme,M\N{REPLACEMENT CHARACTER}nchen,,Pro\n",
 }
 _BROKEN_QUOTES = {
     "broken_quote": 'quote{n}@example.com,"Ann"e,Lee,Acme,Berlin,,Pro\n',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler.openapi.params import Body, Path, Query
@@ -13,15 +13,13 @@ from pydantic import Field, model_validator
 import api_resources
 from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from invoke_function import invoke_function
-from leads_routes import LeadStatus
+from sendledger.core.vocabulary import ExportKind, ExportStatus, LeadStatus
 from sendledger.exports import exports
 
 router = APIGatewayHttpRouter()
 TAGS = ["Exports"]
 
 URL_SECONDS = 3600
-ExportKind = Literal["leads", "campaign_ledger"]
-ExportStatus = Literal["pending", "running", "completed", "failed"]
 ExportId = Annotated[UUID, Path(description="Id of the export.")]
 
 

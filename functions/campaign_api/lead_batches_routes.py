@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -15,7 +14,10 @@ from pydantic import Field
 import api_requests
 import api_resources
 from api_fields import Acting, Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
+from csv_bodies import csv_body
 from invoke_function import invoke_function
+from sendledger.campaigns import completion
+from sendledger.core.vocabulary import LeadBatchStatus, RejectCode
 from sendledger.leads import import_leads, lead_batches
 
 router = APIGatewayHttpRouter()
@@ -26,9 +28,6 @@ _CSV_BODY = {
     "required": True,
     "content": api_requests.csv_content("Email,First Name,Company,Plan\nann@example.com,Ann,Acme,Pro\n"),
 }
-
-
-LeadBatchStatus = Literal["pending", "importing", "completed", "failed", "deleting"]
 
 
 class LeadBatch(Resource):
@@ -61,19 +60,20 @@ class LeadBatchWithRejects(LeadBatch):
     rejects_url: Annotated[
         str | None,
         Field(
-            description="Of an uploaded file: a CSV file with each row that was not taken and what is wrong with it. "
-            "Correct and import it. Null while there is none, and after 7 days, when it is deleted."
+            description="Of an uploaded file: a CSV file with each row that was not imported, and each value that was "
+            "left out of a lead, and what is wrong with it. Correct and import the "
+            "rows. Null while there is none, and after 7 days, when it is deleted."
         ),
     ]
     rejects_url_expires_at: Annotated[dt.datetime | None, Field(description="Get the batch again for another URL.")]
 
 
 class RowError(Resource):
-    """Why one row was not imported."""
+    """Why one row was not imported, or one value of it."""
 
     row: Annotated[int, Field(description="The line of the file on which it begins; the first one is 1.")]
     field: Annotated[str, Field(description="The field of the lead, the name of a custom field, or `row`.")]
-    code: Annotated[str, Field(examples=["invalid_email"])]
+    code: Annotated[RejectCode, Field(examples=["invalid_email"])]
     message: str
 
 
@@ -83,6 +83,14 @@ class ImportedLeadBatch(LeadBatch):
     errors: Annotated[
         list[RowError], Field(description=f"The first {import_leads.MOST_ERRORS}; `failed_imports` counts them all.")
     ]
+    warnings: Annotated[
+        list[RowError],
+        Field(description=f"Values that were left out of leads; the first {import_leads.MOST_ERRORS}."),
+    ]
+    addresses_suppressed: Annotated[
+        int, Field(description="People who must not be mailed, the file says, and who were not suppressed before.")
+    ]
+    emails_skipped: Annotated[int, Field(description="Planned emails to these people that are not sent.")]
 
 
 class LeadBatchPage(Resource):
@@ -97,13 +105,15 @@ class LeadBatchPage(Resource):
     operation_id="import_lead_batch",
     summary="Import leads from a CSV file",
     description=(
-        "The file is UTF-8, UTF-16 with a byte order mark, or Windows-1252; commas, semicolons, tabs or bars separate "
-        "its columns. One column must be named Email or Email Address; the usual columns of exports of HubSpot, "
-        "Apollo, LinkedIn, Mailchimp and Amazon Pinpoint are recognised whatever their case, blanks and underscores, "
-        "and every other one becomes a custom field under its name. A row that cannot be used, or that says that the "
-        "person opted out, is an error and does not keep the others from being imported. Leads that are there already "
-        "are left as they are: the same file twice adds nothing. The limit is 3 MB; a larger file is uploaded with "
-        "`POST /v1/lead-batches/uploads`."
+        "The file is UTF-8, UTF-16, Windows-1252, or has the charset of the media type; commas, semicolons, tabs or "
+        "bars separate its columns. One column must hold the addresses and be named so (Email, E-mail Address, …). "
+        "The usual columns of exports of HubSpot, Apollo, LinkedIn, Mailchimp, Amazon Pinpoint, Google Contacts and "
+        "Outlook are recognised whatever their case, blanks and punctuation, many in other languages too, and every "
+        "other one becomes a custom field under its name. A row without a valid address is an error and does not keep "
+        "the others from being imported; another value that cannot be stored is left out of the lead and listed as a "
+        "warning. A row that says that the person must not be mailed (unsubscribed, bounced, complained, no consent) "
+        "is an error too, and its address is suppressed. Leads that are there already are left as they are: the same "
+        "file twice adds nothing. The limit is 3 MB; a larger file is uploaded with `POST /v1/lead-batches/uploads`."
     ),
     status_code=201,
     response_description="What became of the file.",
@@ -115,11 +125,22 @@ def import_lead_batch(
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
 ) -> ImportedLeadBatch:
-    stream = io.BytesIO(api_requests.body_bytes(router.current_event))
+    stream, charset = csv_body(router.current_event)
     batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
     with api_resources.transaction() as connection:
-        imported = import_leads.import_file(connection, stream, batch)
-    return ImportedLeadBatch.model_validate({**imported.lead_batch, "errors": imported.errors}, from_attributes=True)
+        imported = import_leads.import_file(connection, stream, batch, caller.actor, charset)
+    for campaign_id in imported.suppressed.campaign_ids:
+        completion.mark_campaign_complete(api_resources.engine(), campaign_id)
+    return ImportedLeadBatch.model_validate(
+        {
+            **imported.lead_batch,
+            "errors": imported.errors,
+            "warnings": imported.warnings,
+            "addresses_suppressed": len(imported.suppressed.created),
+            "emails_skipped": imported.suppressed.emails_skipped,
+        },
+        from_attributes=True,
+    )
 
 
 @router.get(

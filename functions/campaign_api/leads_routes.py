@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -25,23 +25,14 @@ from api_fields import (
     no_content,
     only_given,
 )
+from sendledger.core.person_names import NAME_PARTS
+from sendledger.core.vocabulary import LeadStatus
 from sendledger.leads import erase_leads, leads
-from sendledger.leads.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS, NAME_PARTS
+from sendledger.leads.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS
 
 router = APIGatewayHttpRouter()
 TAGS = ["Leads"]
 
-LeadStatus = Literal[
-    "new",
-    "contacted",
-    "follow_up_1",
-    "follow_up_2",
-    "responded",
-    "interested",
-    "not_interested",
-    "invalid",
-    "converted",
-]
 Email = Annotated[
     str,
     Field(
@@ -56,7 +47,11 @@ LongText = Annotated[str | None, Field(max_length=MAX_LENGTH["notes"])]
 Size = Annotated[str | None, Field(max_length=MAX_LENGTH["company_size"])]
 Url = Annotated[str | None, Field(max_length=MAX_LENGTH["linkedin_url"])]
 NamePart = Annotated[
-    str | None, Field(max_length=MAX_LENGTH["first_name"], description="Missing: it is taken from `contact_name`.")
+    str | None,
+    Field(
+        max_length=MAX_LENGTH["first_name"],
+        description="Missing: it is taken from `contact_name`, if it is clear there.",
+    ),
 ]
 Tags = Annotated[list[Annotated[str, Field(max_length=MAX_TAG)]], Field(max_length=MAX_TAGS)]
 CustomFields = Annotated[
@@ -144,13 +139,6 @@ class Lead(Resource):
     erased_at: Annotated[
         dt.datetime | None, Field(description="When the person's data was erased; the lead stays empty from then on.")
     ]
-
-    @field_validator("custom_fields", mode="before")
-    @classmethod
-    def _without_name_parts(cls, value: Any) -> dict[str, Any]:
-        # An adopted database may hold anything here.
-        found = value if isinstance(value, dict) else {}
-        return {name: item for name, item in found.items() if name not in NAME_PARTS}
 
 
 class LeadPage(Resource):

@@ -16,10 +16,11 @@ from pydantic import Field, ValidationError
 import api_requests
 import api_resources
 from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SuppressionId, no_content
+from csv_bodies import csv_body
 from sendledger.campaigns import completion
-from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback import suppressions
+from sendledger.leads.read_opt_outs import read_opt_outs
 
 router = APIGatewayHttpRouter()
 TAGS = ["Suppressions"]
@@ -27,7 +28,6 @@ TAGS = ["Suppressions"]
 MOST_ERRORS = 1_000
 """Errors that the answer to an import lists."""
 
-Reason = Literal["bounce", "transient_bounces", "complaint", "unsubscribe", "manual", "import"]
 Value = Annotated[
     str,
     Field(
@@ -77,7 +77,7 @@ class Suppression(Resource):
     id: UUID
     value: str
     campaign_id: Annotated[UUID | None, Field(description="The only campaign that it holds for; null: every one.")]
-    reason: Reason
+    reason: SuppressionReason
     note: str | None
     created_by: str | None
     created_at: dt.datetime
@@ -102,7 +102,10 @@ class AddedSuppression(Suppression):
 class InvalidEntry(Resource):
     """An entry that is neither an address nor a domain."""
 
-    field: Annotated[str, Field(description="Its position, from 0.", examples=["values.2"])]
+    row: Annotated[int | None, Field(description="Of a file: the line on which it is; the first one is 1.")]
+    field: Annotated[
+        str, Field(description="Of a file: the name of its column. Of a list: its position.", examples=["values.2"])
+    ]
     message: str
 
 
@@ -127,7 +130,7 @@ def list_suppressions(
     limit: Limit = 50,
     cursor: Cursor = None,
     value: Annotated[str | None, Query(max_length=1_000, description="The whole address or domain.")] = None,
-    reason: Annotated[Reason | None, Query()] = None,
+    reason: Annotated[SuppressionReason | None, Query()] = None,
     campaign_id: Annotated[UUID | None, Query(description="Those that hold for this campaign alone.")] = None,
     removed: Annotated[bool, Query(description="Those that were removed, instead of those in force.")] = False,
     sort: Annotated[
@@ -176,18 +179,20 @@ def create_suppression(body: Annotated[NewSuppression, Body()], caller: Acting) 
     operation_id="import_suppressions",
     summary="Suppress many addresses and domains",
     description=(
-        "A JSON list, or a CSV file (UTF-8) with one address or domain a line; where it has several columns, one of "
-        "them must be named Email, Address, Domain or Value. Entries that are neither address nor domain are listed "
-        "as errors and do not keep the others from being suppressed."
+        "A JSON list, or a CSV file, which is read as an import of leads is: UTF-8, UTF-16, Windows-1252 or the "
+        "charset of the media type; commas, semicolons, tabs or bars. The column with the addresses or domains is "
+        "found by its name (Email, Address, Domain, …), in whatever place; without a known name each address counts. "
+        "Entries that are neither address nor domain are listed as errors and do not keep the others from being "
+        "suppressed."
     ),
     response_description="What became of the list.",
     tags=TAGS,
     openapi_extensions={"requestBody": _IMPORT_BODY},
 )
 def import_suppressions(caller: Acting) -> SuppressionImport:
-    given = _read_list()
+    entries, note = _entries()
     with api_resources.transaction() as connection:
-        done = suppressions.import_suppressions(connection, given.values, caller.actor, given.note)
+        done = suppressions.import_suppressions(connection, entries, caller.actor, note)
     _complete(done.suppressed.campaign_ids)
     return SuppressionImport.model_validate(
         {
@@ -224,21 +229,17 @@ def delete_suppression(
     return no_content()
 
 
-def _read_list() -> SuppressionList:
+def _entries() -> tuple[Iterable[suppressions.ListEntry], str | None]:
+    """What the body lists, and the note for it."""
     event = router.current_event
-    body = api_requests.body_bytes(event)
-    if api_requests.CSV in event.headers.get("content-type", ""):
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidInput("The file is not valid.", [FieldError("body", "is not UTF-8")]) from error
-        if "\x00" in text:
-            raise InvalidInput("The file is not valid.", [FieldError("body", "has a NUL character in it")])
-        return SuppressionList.model_construct(values=suppressions.values_of_csv(text), note=None)
+    if event.headers.get("content-type", "").lower().startswith(api_requests.CSV):
+        return read_opt_outs(*csv_body(event)), None
     try:
-        return SuppressionList.model_validate(api_requests.read_json(body.decode()))
+        given = SuppressionList.model_validate(api_requests.read_json(api_requests.body_bytes(event).decode()))
     except ValidationError as error:
         raise RequestValidationError([{**found, "loc": ("body", *found["loc"])} for found in error.errors()]) from error
+    entries = (suppressions.ListEntry(f"values.{index}", text) for index, text in enumerate(given.values))
+    return entries, given.note
 
 
 def _complete(campaign_ids: Iterable[UUID]) -> None:

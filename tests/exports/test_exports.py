@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from sendledger.files import file_bucket
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import erase_leads
 from sendledger.leads import leads as lead_store
+from sendledger.leads.import_leads import import_file
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
 from testbed.campaigns import DAY, campaign_row, make_batch, make_campaign
@@ -336,3 +338,44 @@ def test_export_of_personal_data_is_in_the_audit_log(engine: sa.Engine, connecti
     export_id = create(engine, status="new")
     entry = connection.execute(sa.select(audit_log)).mappings().one()
     assert (entry["actor"], entry["action"], entry["entity_id"]) == ("ann", "export.create", str(export_id))
+
+
+def test_exported_leads_come_back_as_they_were(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+    given: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"email": "ann@acme.com", "first_name": "Ann", "last_name": "Lee", "tags": ["VIP", "Blog"]}, {"Plan": "Pro"}),
+        ({"email": "bob@acme.com", "contact_name": "Ray, Bob", "notes": "=1+1\n-2"}, {"seats": 5, "paid": True}),
+        ({"email": "eve@acme.com", "last_name": "Poe", "company_name": "'=Acme", "phone": "+49 1"}, {}),
+    ]
+    with engine.begin() as connection:
+        for fields, custom in given:
+            lead_store.create(connection, fields, custom)
+        for status, address in (("not_interested", "ann@acme.com"), ("contacted", "bob@acme.com")):
+            connection.execute(sa.update(leads).where(leads.c.email == address).values(status=status))
+        before = lead_store.list_page(connection, 10, None, sort="created_at").items
+    export_id = create(engine)
+    rows(engine, bucket, s3, export_id)
+    body = s3.get_object(Bucket=bucket.name, Key=shown(engine, export_id)["object_key"])["Body"].read()
+    with engine.begin() as connection:
+        connection.execute(sa.delete(leads))
+        import_file(connection, io.BytesIO(body), {"name": "again"}, "ann")
+        after = lead_store.list_page(connection, 10, None, sort="created_at").items
+    own = {"id", "source", "batch_id", "created_at", "updated_at"}
+
+    def kept(items: Sequence[Any]) -> list[dict[str, Any]]:
+        found = ({name: value for name, value in item.items() if name not in own} for item in items)
+        return sorted(found, key=lambda item: str(item["email"]))
+
+    assert kept(after) == kept(before)
+    assert [lead["status"] for lead in kept(after)] == ["not_interested", "contacted", "new"]
+
+
+def test_every_text_is_quoted(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+    with engine.begin() as connection:
+        lead_store.create(connection, {"email": "ann@acme.com", "company_name": "a;=1+1", "notes": 'say "hi"'}, {})
+    export_id = create(engine)
+    write(engine, bucket, export_id, NOT_YET)
+    body = s3.get_object(Bucket=bucket.name, Key=shown(engine, export_id)["object_key"])["Body"].read().decode()
+    header, line = body.split("\r\n")[:2]
+    assert header.startswith('"id","email",')
+    assert ',"a;=1+1",' in line
+    assert ',"say ""hi""",' in line

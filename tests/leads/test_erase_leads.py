@@ -227,7 +227,7 @@ def test_import_of_the_address_makes_a_new_lead_and_leaves_the_erased_one_empty(
 ) -> None:
     erase(engine, lead_id)
     with engine.begin() as connection:
-        imported = import_file(connection, io.BytesIO(f"email\n{ADDRESS}\n".encode()), {"name": "again"})
+        imported = import_file(connection, io.BytesIO(f"email\n{ADDRESS}\n".encode()), {"name": "again"}, "ann")
         assert imported.lead_batch["successful_imports"] == 1
         assert leads.get(connection, lead_id)["email"] is None
 
@@ -301,3 +301,27 @@ def test_address_can_be_a_new_lead_after_an_erasure(engine: sa.Engine, lead_id: 
 def test_unknown_lead_is_not_found(engine: sa.Engine) -> None:
     with pytest.raises(NotFound):
         erase(engine, uuid.uuid4())
+
+
+@pytest.mark.parametrize("other", ["delete", "erase"])
+def test_lead_that_is_deleted_meanwhile_is_not_found(engine: sa.Engine, other: str) -> None:
+    with engine.begin() as connection:
+        campaign_id = make_campaign(connection, [ADDRESS], [NO_DELAY])
+    lifecycle.start_campaign(engine, campaign_id)
+    lead_id = rows_of(engine, campaign_id)[0]["lead_id"]
+
+    def run() -> None:
+        with engine.begin() as own:
+            if other == "delete":
+                leads.delete(own, lead_id)
+            else:
+                erase_leads.erase(own, lead_id, "ann", keep_suppressed=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        with engine.begin() as first:
+            leads.delete(first, lead_id)
+            second = pool.submit(run)
+            with engine.connect() as watching:
+                wait_for_waiting_sessions(watching, 1)
+        with pytest.raises(NotFound):
+            second.result()

@@ -13,11 +13,13 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from sendledger.campaigns import lifecycle
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches as batches
-from sendledger.core.tables import leads
+from sendledger.core.tables import leads, suppressions
 from sendledger.files.file_bucket import PART_BYTES, FileBucket
 from sendledger.leads import import_files, import_leads, lead_batches
+from testbed.campaigns import NO_DELAY, make_campaign, statuses
 from testbed.databases import working_as
 from testbed.object_store import bucket, object_store, s3
 
@@ -74,7 +76,7 @@ BOMBS: dict[str, tuple[bytes, int, str]] = {
     "gzip": (b"\x1f\x8b" + bytes(1000), 0, "compressed with gzip"),
     "many columns": (b"email" + b",a" * 400_000 + b"\n", 0, "400,001 columns"),
     "a million columns": (b"email" + b",a" * 1_000_000 + b"\n", 0, "longer than 1,000,000 characters"),
-    "broken quotes": (GOOD + b'"a"b\n' * 1_001, 30, "more than 1,000 rows have broken quotation marks"),
+    "broken quotes": (GOOD + b'"a"b\n' * 1_001, 30, "1,001 rows have broken quotation marks"),
     "NUL bytes": (bytes(1_000_000), 0, "NUL"),
     "nothing": (b"", 0, "it is empty"),
 }
@@ -261,3 +263,24 @@ def test_rows_as_large_as_they_may_be_do_not_fill_the_memory(
     run(engine, bucket, batch_id)
     assert counts(engine, batch_id) == (100, 100, 0, 0)
     assert psutil.Process().memory_info().rss - before < 400_000_000
+
+
+def test_who_said_no_is_suppressed_in_the_background_too(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+    with engine.begin() as connection:
+        campaign_id = make_campaign(connection, ["ann@acme.com", "bob@acme.com"], [NO_DELAY])
+    lifecycle.start_campaign(engine, campaign_id)
+    batch_id = upload(engine, bucket, s3, b"email,Opted out of email: News\nann@acme.com,true\neve@acme.com,false\n")
+    run(engine, bucket, batch_id)
+    assert counts(engine, batch_id) == (2, 1, 0, 1)
+    assert statuses(engine, campaign_id) == {"pending": 1, "skipped": 1}
+    with engine.connect() as connection:
+        assert connection.scalars(sa.select(suppressions.c.value)).all() == ["ann@acme.com"]
+
+
+def test_value_that_was_left_out_is_in_the_file_of_rejects(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+    batch_id = upload(engine, bucket, s3, b"email,phone\nann@acme.com," + b"1" * 51 + b"\n")
+    run(engine, bucket, batch_id)
+    assert counts(engine, batch_id) == (1, 1, 0, 0)
+    _, (row, field, code, message, *cells) = rejects(engine, s3, bucket, batch_id)
+    assert (row, field, code, cells) == ("2", "phone", "too_long", ["ann@acme.com", "1" * 51])
+    assert message.endswith("The lead was imported without it.")

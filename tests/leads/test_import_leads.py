@@ -11,19 +11,26 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sendledger.campaigns import lifecycle
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches
 from sendledger.core.tables import leads as leads_table
-from sendledger.files.read_csv import UnreadableFile
+from sendledger.core.tables import suppressions as suppressions_table
+from sendledger.files.read_csv import RowError, UnreadableFile
 from sendledger.leads import import_leads, leads
 from sendledger.leads.import_leads import ImportedFile, chunks, import_chunk, import_file
 from sendledger.leads.read_leads import read_leads
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, statuses
 
 BATCH = {"name": "May"}
 
 
 def run(connection: sa.Connection, content: str | bytes) -> ImportedFile:
-    return import_file(connection, io.BytesIO(content.encode() if isinstance(content, str) else content), BATCH)
+    return import_file(connection, io.BytesIO(content.encode() if isinstance(content, str) else content), BATCH, "ann")
+
+
+def ignore(warning: RowError) -> None:
+    """Nothing is made of warnings."""
 
 
 def counts(batch: sa.RowMapping) -> tuple[int, int, int, int]:
@@ -46,12 +53,12 @@ def test_good_rows_are_stored_and_bad_ones_reported(connection: sa.Connection) -
         "ann@acme.com,Ann,Acme,Pro,VIP\n"
         "nobody,Bob,,,\n"
         "ANN@acme.com,Ann again,,,\n"
-        f"eve@acme.com,Eve,{'x' * 300},,\n",
+        "eve@acme.com,Eve,,,,too,many\n",
     )
     assert counts(imported.lead_batch) == (4, 1, 2, 1)
     assert [(error.row, error.field, error.code) for error in imported.errors] == [
         (3, "email", "invalid_email"),
-        (5, "company_name", "too_long"),
+        (5, "row", "too_many_fields"),
     ]
     (lead,) = stored(connection)
     expected: dict[str, Any] = {
@@ -161,7 +168,7 @@ def test_interrupted_import_goes_on_after_its_last_chunk(engine: sa.Engine, monk
 
     def work(crash_after: int | None) -> None:
         position = batch_row(engine, batch_id)["total_leads"]
-        rows = read_leads(io.BytesIO(content)).rows
+        rows = read_leads(io.BytesIO(content), ignore).rows
         for _ in range(position):
             next(rows)
         for number, chunk in enumerate(chunks(rows)):
@@ -182,7 +189,7 @@ def test_interrupted_import_goes_on_after_its_last_chunk(engine: sa.Engine, monk
 
 def test_same_chunk_cannot_be_imported_twice(engine: sa.Engine) -> None:
     batch_id = new_batch(engine)
-    (chunk,) = chunks(read_leads(io.BytesIO(addresses(3).encode())).rows)
+    (chunk,) = chunks(read_leads(io.BytesIO(addresses(3).encode()), ignore).rows)
     with engine.begin() as connection:
         import_chunk(connection, batch_id, 0, chunk)
     with pytest.raises(Conflict), engine.begin() as connection:
@@ -226,3 +233,41 @@ def test_import_and_new_lead_at_once_add_an_address_once(engine: sa.Engine) -> N
 
     with ThreadPoolExecutor(2) as pool:
         assert sum(future.result() for future in (pool.submit(create), pool.submit(work))) == 10
+
+
+def test_who_said_no_is_suppressed_whether_there_is_such_a_lead_or_not(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        campaign_id = make_campaign(connection, ["Ann@acme.com", "bob@acme.com"], [NO_DELAY, DAY])
+    lifecycle.start_campaign(engine, campaign_id)
+    content = "email,Status\nann@ACME.com,Unsubscribed\neve@acme.com,Bounced\nnobody,Cleaned\nbob@acme.com,Active\n"
+    with engine.begin() as connection:
+        imported = run(connection, content)
+    assert counts(imported.lead_batch) == (4, 0, 3, 1)
+    assert [(error.row, error.field, error.code) for error in imported.errors] == [
+        (2, "Status", "opted_out"),
+        (3, "Status", "opted_out"),
+        (4, "Status", "opted_out"),
+    ]
+    assert imported.suppressed.created == {"ann@acme.com", "eve@acme.com"}
+    assert statuses(engine, campaign_id) == {"pending": 2, "skipped": 2}
+    with engine.begin() as connection:
+        kept = connection.execute(sa.select(suppressions_table).order_by("value")).mappings().all()
+        assert [(row["value"], row["reason"], row["created_by"]) for row in kept] == [
+            ("ann@acme.com", "import", "ann"),
+            ("eve@acme.com", "import", "ann"),
+        ]
+        assert "Status is Unsubscribed" in kept[0]["note"]
+        assert run(connection, content).suppressed.created == frozenset()
+
+
+def test_value_that_is_too_long_does_not_cost_the_lead(connection: sa.Connection) -> None:
+    imported = run(connection, f"email,notes,city\nann@acme.com,{'x' * 150_000},Berlin\n")
+    assert counts(imported.lead_batch) == (1, 1, 0, 0)
+    assert [(warning.row, warning.field, warning.code) for warning in imported.warnings] == [(2, "notes", "too_long")]
+    assert [(lead["notes"], lead["city"]) for lead in stored(connection)] == [(None, "Berlin")]
+
+
+def test_listed_warnings_are_limited(connection: sa.Connection) -> None:
+    rows = "".join(f"lead{number}@acme.com,{'1' * 51}\n" for number in range(1_100))
+    imported = run(connection, f"email,phone\n{rows}")
+    assert (len(imported.warnings), counts(imported.lead_batch)[1]) == (1_000, 1_100)

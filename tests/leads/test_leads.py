@@ -17,7 +17,7 @@ from testbed.campaigns import DAY, NO_DELAY, make_batch, make_campaign, rows_of
 
 
 @pytest.fixture
-def lead(connection: sa.Connection) -> sa.RowMapping:
+def lead(connection: sa.Connection) -> dict[str, Any]:
     fields = {"email": "ann@acme.com", "first_name": "Ann", "last_name": "Lee", "company_name": "Acme"}
     return leads.create(connection, fields, {"plan": "Pro"})
 
@@ -37,7 +37,7 @@ def test_lead_needs_only_an_address(connection: sa.Connection) -> None:
     assert raw(connection, lead["id"])["source"] == "api"
 
 
-def test_same_address_in_other_case_is_refused_with_the_id(connection: sa.Connection, lead: sa.RowMapping) -> None:
+def test_same_address_in_other_case_is_refused_with_the_id(connection: sa.Connection, lead: dict[str, Any]) -> None:
     with pytest.raises(Conflict) as refused:
         leads.create(connection, {"email": "ANN@ACME.com"}, {})
     assert refused.value.data == {"lead_id": str(lead["id"])}
@@ -81,7 +81,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "company": ({"company_name": None, "city": " Berlin "}, {"company_name": None, "city": "Berlin"}),
     "custom fields": (
         {"custom_fields": {"seats": 5, "plan": None}},
-        {"custom_fields": {"seats": 5, "first_name": "Ann", "last_name": "Lee"}, "first_name": "Ann"},
+        {"custom_fields": {"seats": 5}, "first_name": "Ann", "last_name": "Lee"},
     ),
     "tags": ({"tags": ["VIP", "VIP ", ""]}, {"tags": ["VIP"]}),
     "status": ({"status": "not_interested"}, {"status": "not_interested", "company_name": "Acme"}),
@@ -93,13 +93,13 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("changes", "expected"), CHANGES.values(), ids=CHANGES.keys())
 def test_given_fields_change(
-    connection: sa.Connection, lead: sa.RowMapping, changes: dict[str, Any], expected: dict[str, Any]
+    connection: sa.Connection, lead: dict[str, Any], changes: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     changed = leads.update(connection, lead["id"], changes)
     assert {name: changed[name] for name in expected} == expected
 
 
-def test_address_of_another_lead_is_refused(connection: sa.Connection, lead: sa.RowMapping) -> None:
+def test_address_of_another_lead_is_refused(connection: sa.Connection, lead: dict[str, Any]) -> None:
     other = leads.create(connection, {"email": "eve@acme.com"}, {})
     with pytest.raises(Conflict) as refused:
         leads.update(connection, other["id"], {"email": "Ann@acme.com"})
@@ -107,13 +107,13 @@ def test_address_of_another_lead_is_refused(connection: sa.Connection, lead: sa.
 
 
 @pytest.mark.parametrize("email", ["", "nobody", "jörg@acme.com"])
-def test_bad_address_is_refused(connection: sa.Connection, lead: sa.RowMapping, email: str) -> None:
+def test_bad_address_is_refused(connection: sa.Connection, lead: dict[str, Any], email: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         leads.update(connection, lead["id"], {"email": email})
     assert [error.field for error in refused.value.errors] == ["email"]
 
 
-def test_list_is_filtered(connection: sa.Connection, lead: sa.RowMapping) -> None:
+def test_list_is_filtered(connection: sa.Connection, lead: dict[str, Any]) -> None:
     batch_id = make_batch(connection, ["bob@acme.com", "eve_x@other.com"], status="contacted")
 
     def found(**filters: Any) -> set[str]:

@@ -117,13 +117,42 @@ def test_same_file_twice_adds_nothing(api: ApiClient, batch: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_file_that_is_not_utf_8_arrives_whole(api: ApiClient, encoding: str) -> None:
-    imported = post(api, "email;city\r\nann@acme.com;Köln\r\n".encode(encoding), "text/csv; charset=x")
+    imported = post(api, "email;city\r\nann@acme.com;Köln\r\n".encode(encoding), "text/csv")
     assert imported.json["successful_imports"] == 1
     assert api.get("/v1/leads").json["items"][0]["city"] == "Köln"
 
 
+def test_charset_of_the_media_type_is_used(api: ApiClient) -> None:
+    post(api, "email;city\r\nann@acme.com;Łódź\r\n".encode("iso-8859-2"), "text/csv; charset=ISO-8859-2")
+    assert api.get("/v1/leads").json["items"][0]["city"] == "Łódź"
+
+
+@pytest.mark.parametrize("charset", ["klingon", "unicode_escape", '""'])
+def test_unknown_charset_is_refused(api: ApiClient, charset: str) -> None:
+    answer = post(api, FILE, f"text/csv; charset={charset}")
+    assert answer.status == 415
+    assert "Send the file as UTF-8" in answer.json["detail"]
+
+
+def test_who_said_no_is_told_and_suppressed(api: ApiClient) -> None:
+    imported = post(api, "email,Accepts Email Marketing\nann@acme.com,no\nbob@acme.com,yes\n").json
+    assert (imported["successful_imports"], imported["failed_imports"]) == (1, 1)
+    assert (imported["addresses_suppressed"], imported["emails_skipped"]) == (1, 0)
+    assert imported["errors"] == [
+        {
+            "row": 2,
+            "field": "Accepts Email Marketing",
+            "code": "opted_out",
+            "message": "This person must not be mailed: Accepts Email Marketing is no. "
+            "The address was suppressed instead of imported.",
+        }
+    ]
+    assert [item["value"] for item in api.get("/v1/suppressions").json["items"]] == ["ann@acme.com"]
+
+
 def test_batch_can_be_read_and_listed(api: ApiClient, batch: dict[str, Any]) -> None:
-    del batch["errors"]
+    for name in ("errors", "warnings", "addresses_suppressed", "emails_skipped"):
+        del batch[name]
     shown = {**batch, "rejects_url": None, "rejects_url_expires_at": None}
     assert api.get(f"/v1/lead-batches/{batch['id']}").json == shown
     assert api.get("/v1/lead-batches").json == {"items": [batch], "next_cursor": None}
@@ -149,7 +178,6 @@ UNREADABLE: dict[str, tuple[bytes | str, str]] = {
     "no header": ("ann@acme.com\n", "header"),
     "workbook": (workbook(), "xlsx"),
     "endless line": ("email\n" + "x" * 1_000_001, "1,000,000"),
-    "two columns for the address": ("Email,email\na@acme.com,b@acme.com\n", "two columns"),
 }
 
 

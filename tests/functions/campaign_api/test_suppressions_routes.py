@@ -109,6 +109,13 @@ def test_csv_file_is_imported(api: ApiClient) -> None:
     assert (again["total"], again["added"]) == (2, 0)
 
 
+def test_bad_entries_of_a_file_are_named_by_row_and_column(api: ApiClient) -> None:
+    body = "Name;E-Mail\r\nÄnn;ann@example.com\r\nBob;no way\r\n".encode("utf-16")
+    done = api.request("POST", "/v1/suppressions/import", body=body, headers=CSV).json
+    assert (done["total"], done["added"], done["failed"]) == (2, 1, 1)
+    assert [(error["row"], error["field"]) for error in done["errors"]] == [(3, "E-Mail")]
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
@@ -117,7 +124,8 @@ def test_csv_file_is_imported(api: ApiClient) -> None:
         ({"values": [1]}, {}, 422),
         ({"values": [], "reason": "x"}, {}, 422),
         ("{", {}, 400),
-        (b"\xff\xfe", CSV, 422),
+        ("x" * 1_000_001, CSV, 422),
+        ("a@example.com", {"Content-Type": "text/csv; charset=klingon"}, 415),
         ("a\x00b", CSV, 422),
         ("a@example.com", {"Content-Type": "text/plain"}, 415),
     ],

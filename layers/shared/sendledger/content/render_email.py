@@ -21,6 +21,7 @@ from jinja2.visitor import NodeTransformer
 from markupsafe import Markup, escape
 
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.person_names import person_name
 
 MAX_CHARACTERS = 1_000_000
 """Characters that one rendering may put out; SES takes 40 MB, mailbox providers clip mail long before this."""
@@ -408,11 +409,9 @@ def lead_variables(
     custom_fields = lead.get("custom_fields") or {}
     if not isinstance(custom_fields, dict):
         custom_fields = {}
-    first, _, last = (lead.get("contact_name") or "").strip().partition(" ")
     known = {
         **{name: lead.get(name) for name in LEAD_FIELDS},
-        "first_name": lead.get("first_name") or custom_fields.get("first_name") or first,
-        "last_name": lead.get("last_name") or custom_fields.get("last_name") or last.strip(),
+        **person_name(lead)._asdict(),
         "campaign_name": campaign_name,
         "unsubscribe_url": unsubscribe_url,
     }

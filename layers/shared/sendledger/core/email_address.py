@@ -15,7 +15,8 @@ long, and an import of a million rows as many seconds."""
 
 _RESERVED = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != "test")
 _IN_ANGLE_BRACKETS = re.compile(r"[^<>]*<([^<>]*)>")
-_AROUND = " \t\r\n\u00a0\u200b\u200c\u200d\u2060\ufeff\"',;"
+_INVISIBLE = re.compile("[\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_AROUND = " \t\r\n\u00a0\"',;"
 
 
 class InvalidAddress(ValueError):
@@ -26,15 +27,15 @@ def normalized_address(value: str) -> str:
     """The address in `value`, as it is stored and sent to.
 
     Taken off are what spreadsheets and address books put around it: blanks, quotation marks, ``mailto:``, the name in
-    ``Name <address>``. The domain is in lower case and in its ASCII form (``müller.de`` is ``xn--mller-kva.de``); the
-    local part is kept as it is, and must be ASCII because SES takes nothing else. No DNS is asked. Domains under
-    ``.test`` pass, so that a set-up can be tried out.
+    ``Name <address>``, and invisible characters, such as marks of the writing direction. The domain is in lower case
+    and in its ASCII form (``müller.de`` is ``xn--mller-kva.de``); the local part is kept as it is, and must be ASCII
+    because SES takes nothing else. No DNS is asked. Domains under ``.test`` pass, so that a set-up can be tried out.
     https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_Destination.html
 
     Raises:
         InvalidAddress: empty, several addresses, or not an address.
     """
-    address = value.strip(_AROUND)
+    address = (value if value.isascii() else _INVISIBLE.sub("", value)).strip(_AROUND)
     if bracketed := _IN_ANGLE_BRACKETS.fullmatch(address):
         address = bracketed.group(1).strip(_AROUND)
     if address[:7].lower() == "mailto:":

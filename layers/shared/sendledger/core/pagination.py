@@ -32,7 +32,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 class Page:
     """`next_cursor` is None on the last page."""
 
-    items: Sequence[sa.RowMapping]
+    items: Sequence[sa.RowMapping | dict[str, Any]]
     next_cursor: str | None
 
 

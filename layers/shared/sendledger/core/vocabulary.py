@@ -296,6 +296,22 @@ class LeadBatchStatus(Word):
     DELETING = "deleting", "The batch and its leads are being deleted."
 
 
+class RejectCode(Word):
+    """Why a row of a file is not imported, or a value of it is left out."""
+
+    INVALID_EMAIL = "invalid_email", "The row has no address that SES could send to."
+    MISSING_EMAIL = "missing_email", "The row has no address."
+    OPTED_OUT = "opted_out", "The file says that this person must not be mailed. The address is suppressed instead."
+    TOO_MANY_FIELDS = "too_many_fields", "The row has more fields than the header."
+    BROKEN_QUOTE = "broken_quote", "A quotation mark in a quoted field is not doubled."
+    UNCLOSED_QUOTE = "unclosed_quote", "A quotation mark is not closed."
+    FIELD_TOO_LONG = "field_too_long", "A field is longer than a file may have."
+    TOO_LONG = "too_long", "The value is too long; the lead is imported without it."
+    TOO_MANY = "too_many", "The lead has too many tags; it is imported without them."
+    CONTROL_CHARACTER = "control_character", "The value contains a control character; the lead is imported without it."
+    DAMAGED_TEXT = "damaged_text", "A character of the value was lost; the lead is imported without it."
+
+
 class ExportKind(Word):
     """What an export contains."""
 

@@ -19,8 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sendledger.campaigns.schedule_emails import AUDIENCE, REASON_LEFT_OUT, audience_parameters
 from sendledger.core.errors import NotFound
 from sendledger.core.tables import campaigns, emails, leads, left_out_leads, scheduled_emails
-from sendledger.leads.lead_values import NAME_PARTS
-from sendledger.leads.leads import LEAD
+from sendledger.leads.leads import FIELDS, LEAD, shown
 
 ROWS_PER_PAGE = 5_000
 LEADS_PER_LOOK = 20_000
@@ -28,7 +27,7 @@ LEADS_PER_LOOK = 20_000
 
 Page = Sequence[Sequence[object]]
 
-LEAD_HEADER = tuple(column.name for column in LEAD)
+LEAD_HEADER = FIELDS
 LEDGER_HEADER = (
     *("lead_id", "email", "company_name", "contact_name", "step", "status", "reason", "detail"),
     *("scheduled_for", "sent_at", "sent_to", "delivery_status", "delivered_at", "opened_at", "clicked_at"),
@@ -209,9 +208,8 @@ def _without_email(lead: Sequence[object], reason: str) -> list[object]:
 
 
 def _lead(row: sa.RowMapping) -> list[object]:
-    values = dict(row)
-    custom = values["custom_fields"] if isinstance(values["custom_fields"], dict) else {}
-    custom = {name: value for name, value in custom.items() if name not in NAME_PARTS}
+    values = shown(row)
+    custom = values["custom_fields"]
     values["custom_fields"] = json.dumps(custom, ensure_ascii=False) if custom else None
     values["tags"] = ", ".join(values["tags"])
     return list(values.values())

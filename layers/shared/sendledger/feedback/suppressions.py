@@ -7,8 +7,6 @@ writes `suppressions`, `scheduled_emails` and `audit_log`. Locks campaigns, then
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import uuid
 from collections.abc import Iterable, Sequence
@@ -22,16 +20,20 @@ from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, suppressions
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.vocabulary import AuditAction, SuppressionReason, quoted
 
-REASONS = ("import", "manual", "transient_bounces", "bounce", "unsubscribe", "complaint")
+REASONS = (
+    SuppressionReason.IMPORT,
+    SuppressionReason.MANUAL,
+    SuppressionReason.TRANSIENT_BOUNCES,
+    SuppressionReason.BOUNCE,
+    SuppressionReason.UNSUBSCRIBE,
+    SuppressionReason.COMPLAINT,
+)
 """From weak to strong: what is suppressed for two reasons keeps the stronger one, in whatever order they came."""
 
 MAX_SKIPPED = 100_000
 """Rows that one call skips at most. A large domain may have more; the fence skips those when they are due."""
-
-HEADERS = frozenset({"email", "e-mail", "email address", "address", "domain", "value"})
-"""Names of the column of a CSV file that holds the addresses; without such a header it is the first one."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,32 @@ class Suppressed:
 
 
 @dataclass(frozen=True)
+class ListEntry:
+    """One entry of a list: its text, and where it is. `error` says why it could not even be read."""
+
+    field: str
+    """Its position, such as ``values.2``, or the name of its column."""
+    text: str
+    row: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class InvalidEntry:
+    """An entry that is neither an address nor a domain."""
+
+    row: int | None
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
 class ImportedSuppressions:
-    """What became of a list; `errors` names each entry that is neither an address nor a domain, by its position."""
+    """What became of a list."""
 
     total: int
     suppressed: Suppressed
-    errors: tuple[FieldError, ...]
+    errors: tuple[InvalidEntry, ...]
 
 
 # A row that is still to be sent, also one that a pause holds back. Rows are found by their leads: CASE keeps a planner
@@ -87,7 +109,7 @@ _LOCK_CAMPAIGNS = sa.text("""
 _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
 """).bindparams(sa.bindparam("ids", type_=_UUIDS))
-_RANK = f"array_position(ARRAY[{', '.join(repr(reason) for reason in REASONS)}], {{}}.reason)"
+_RANK = f"array_position(ARRAY[{quoted(REASONS)}], {{}}.reason)"
 _ADD = sa.text(f"""
     INSERT INTO suppressions (value, campaign_id, reason, note, created_by)
     SELECT value, :campaign_id, reason, note, :actor
@@ -153,7 +175,7 @@ def suppress_all(
 ) -> Suppressed:
     """Suppress many at once, in a fixed number of statements; otherwise as `suppress`."""
     strongest: dict[str, NewSuppression] = {}
-    for each in sorted(given, key=lambda suppression: REASONS.index(suppression.reason)):
+    for each in sorted(given, key=lambda suppression: REASONS.index(SuppressionReason(suppression.reason))):
         strongest[each.value] = each
     if not strongest:
         return Suppressed(frozenset(), 0, frozenset())
@@ -185,49 +207,30 @@ def planned_rows(
 def lock(connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], lead_ids: Iterable[uuid.UUID]) -> None:
     """Hold these campaigns and leads against others who record, skip or change them, until the transaction ends.
 
-    Nobody who locks in this order, each kind by id, waits for one who waits for him.
+    A fixed lock order, campaigns before leads and each kind by id, prevents deadlocks.
     """
     connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted(campaign_ids)})
     connection.execute(_LOCK_LEADS, {"ids": sorted(lead_ids)})
 
 
 def import_suppressions(
-    connection: sa.Connection, values: Iterable[str], actor: str, note: str | None = None
+    connection: sa.Connection, entries: Iterable[ListEntry], actor: str, note: str | None = None
 ) -> ImportedSuppressions:
     """Suppress a whole list from every campaign; entries that are neither address nor domain are left out and named."""
     found: list[NewSuppression] = []
-    errors: list[FieldError] = []
-    total = 0
-    for total, text in enumerate(values, 1):
+    errors: list[InvalidEntry] = []
+    for entry in entries:
         try:
-            found.append(NewSuppression(suppression_value(text), "import", note))
+            if entry.error is not None:
+                raise InvalidAddress(entry.error)
+            found.append(NewSuppression(suppression_value(entry.text), SuppressionReason.IMPORT, note))
         except InvalidAddress as error:
-            errors.append(FieldError(f"values.{total - 1}", str(error)))
+            errors.append(InvalidEntry(entry.row, entry.field, str(error)))
     suppressed = suppress_all(connection, found, actor)
     audit_log.record(
         connection, actor, "suppression.import", "suppression", "import", {"added": len(suppressed.created)}
     )
-    return ImportedSuppressions(total, suppressed, tuple(errors))
-
-
-def values_of_csv(text: str) -> list[str]:
-    """The addresses and domains of a CSV file: one a line, or the column with one of the names in `HEADERS`.
-
-    Raises:
-        InvalidInput: it is not a CSV file.
-    """
-    try:
-        rows = [row for row in csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")) if any(row)]
-    except csv.Error as error:
-        raise InvalidInput("The file is not valid.", [FieldError("body", f"is not CSV: {error}")]) from error
-    column = 0
-    if rows:
-        header = [name.strip().lower() for name in rows[0]]
-        named = [index for index, name in enumerate(header) if name in HEADERS]
-        if named:
-            column = named[0]
-            del rows[0]
-    return [row[column] for row in rows if len(row) > column and row[column].strip()]
+    return ImportedSuppressions(len(found) + len(errors), suppressed, tuple(errors))
 
 
 def get(connection: sa.Connection, suppression_id: uuid.UUID) -> sa.RowMapping:

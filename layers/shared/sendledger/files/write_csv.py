@@ -1,38 +1,53 @@
 """Writing CSV that spreadsheets only show: rows of values in, UTF-8 bytes out. No database.
 
 A cell that begins with one of `FORMULA_STARTS` would be calculated, or worse, by the spreadsheet that opens the file;
-it gets an apostrophe in front. `without_apostrophe` takes it off again when such a file is imported.
+it gets an apostrophe in front. `cells_as_meant` takes it off again when such a file is imported. Every text is quoted,
+so that a program that splits at semicolons does not take ``a;=1+1`` for two cells.
 https://owasp.org/www-community/attacks/CSV_Injection
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-_ESCAPED = tuple(f"'{start}" for start in FORMULA_STARTS)
+BYTE_ORDER_MARK = codecs.BOM_UTF8
+"""At its beginning, it tells Excel that a file is UTF-8."""
+
+_NEEDS_APOSTROPHE = re.compile(r"'*[=+\-@\t\r\n]")
+_ESCAPED = re.compile(r"''*[=+\-@\t\r\n]")
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     """The rows as lines of a file: None is empty, times are ISO 8601 in UTC, texts cannot be formulas."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerows([_cell(value) for value in row] for row in rows)
+    csv.writer(text, quoting=csv.QUOTE_NONNUMERIC).writerows([_cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 
 
-def without_apostrophe(cells: list[str]) -> list[str]:
-    """The cells as they were before `csv_bytes` made them harmless."""
-    if any(cell.startswith("'") for cell in cells):
-        return [cell[1:] if cell.startswith(_ESCAPED) else cell for cell in cells]
+def cells_as_meant(cells: list[str]) -> list[str]:
+    """The cells as they were before `csv_bytes` made them harmless, and before a spreadsheet kept zeros by ="0044"."""
+    if any(cell.startswith(("'", '="')) for cell in cells):
+        return [_as_meant(cell) for cell in cells]
     return cells
+
+
+def _as_meant(cell: str) -> str:
+    if _ESCAPED.match(cell):
+        return cell[1:]
+    if cell.startswith('="') and cell.endswith('"') and len(cell) > 2:
+        return cell[2:-1].replace('""', '"')
+    return cell
 
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
+        return f"'{value}" if _NEEDS_APOSTROPHE.match(value) else value
     if isinstance(value, dt.datetime):
         return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-    return value
+    return "" if value is None else value

@@ -4,7 +4,7 @@ A run imports chunk by chunk, each in a transaction that also counts its rows. I
 crash, anywhere; the next one reads the file again from the beginning and skips the rows that are counted. Two runs at
 once repeat nothing either: the count is compared and set, and the run that finds another one stops. The rejects are
 written as a whole by the run that reaches the end: as it has seen the file from its beginning, it has seen all of them.
-Reads and writes `lead_batches` and `leads`.
+Reads and writes `lead_batches` and `leads`; who must not be mailed, the file says, is suppressed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from sendledger.files.file_bucket import FileBucket, FileReplaced, FileWriter, N
 from sendledger.files.read_csv import RowError, UnreadableFile
 from sendledger.files.write_csv import csv_bytes
 from sendledger.leads import lead_batches
-from sendledger.leads.import_leads import chunks, import_chunk
+from sendledger.leads.import_leads import chunks, import_chunk, suppress_opted_out
 from sendledger.leads.lead_columns import REJECT_COLUMNS
 from sendledger.leads.read_leads import read_leads
 
 REJECTS = "rejects/"
+
+IMPORT = "import"
+"""Who suppresses in the background, for the record."""
 
 MAX_ROWS = 10_000_000
 """Of one file. Skipping as many after an interruption takes minutes, and a run has fifteen."""
@@ -89,13 +92,16 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
             file = _find(engine, bucket, lead_batch_id)
             position = _begin(engine, lead_batch_id, file)
             stream = bucket.reader(file)
-            content = read_leads(stream)
+            content = read_leads(stream, rejects.note)
             rows = rejects.noted(content.header, content.rows)
             for _ in islice(rows, position):
                 pass
             for chunk in chunks(rows, stream.tell):
                 if position + len(chunk) > MAX_ROWS:
                     raise FileGivenUp(f"The file has more than {MAX_ROWS:,} rows. Split it.")
+                # A transaction of its own: it locks campaigns, and a start locks its campaign before its batches.
+                with engine.begin() as connection:
+                    suppress_opted_out(connection, chunk, IMPORT)
                 with engine.begin() as connection:
                     import_chunk(connection, lead_batch_id, position, chunk)
                     _note_progress(connection, lead_batch_id)
@@ -192,21 +198,26 @@ def _end(engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_ob
 
 
 class _Rejects:
-    """The file of the rows that are not taken: what is wrong with each, and its cells under the file's own header."""
+    """The file of what was not imported, rows and values: what is wrong, and the row under the file's own header."""
 
     def __init__(self, writer: FileWriter) -> None:
         self._writer = writer
+        self._header: list[str] = []
         self._any = False
 
     def noted(self, header: list[str], rows: Iterable[Row]) -> Iterator[Row]:
         """The rows as they come; the rejects among them are written on their way."""
+        self._header = header
         for row in rows:
             if isinstance(row, RowError):
-                if not self._any:
-                    self._writer.write(csv_bytes([[*REJECT_COLUMNS, *header]]))
-                    self._any = True
-                self._writer.write(csv_bytes([[row.row, row.field, row.code, row.message, *row.cells]]))
+                self.note(row)
             yield row
+
+    def note(self, row: RowError) -> None:
+        if not self._any:
+            self._writer.write(csv_bytes([[*REJECT_COLUMNS, *self._header]]))
+            self._any = True
+        self._writer.write(csv_bytes([[row.row, row.field, row.code, row.message, *row.cells]]))
 
     def complete(self) -> str | None:
         """The key of the file, or None where no row was rejected."""

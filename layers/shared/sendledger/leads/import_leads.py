@@ -1,4 +1,7 @@
-"""Importing leads: the rows of a file in, new leads of a lead batch out. Reads and writes `leads` and `lead_batches`.
+"""Importing leads: the rows of a file in, new leads of a lead batch out.
+
+Who must not be mailed, the file says, is suppressed instead, whether there is such a lead already or not. Reads and
+writes `leads` and `lead_batches`; writes `suppressions` and `scheduled_emails`.
 
 A batch's `total_leads` is the number of rows that have been taken so far. It changes in the same transaction as the
 leads do, so an import that was interrupted goes on by skipping as many rows of the same file.
@@ -17,13 +20,18 @@ import sqlalchemy as sa
 
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches
+from sendledger.core.vocabulary import SuppressionReason
+from sendledger.feedback.suppressions import NewSuppression, Suppressed, suppress_all
 from sendledger.files.read_csv import RowError, UnreadableFile
-from sendledger.leads.read_leads import read_leads
+from sendledger.leads.read_leads import OptedOut, read_leads
 
 ROWS_PER_CHUNK = 5_000
 BYTES_PER_CHUNK = 8 * 1024 * 1024
 MOST_ERRORS = 1_000
 """Errors that the answer to an import lists; `failed_imports` counts all of them."""
+
+MAX_NOTE = 300
+"""Characters of the note of a suppression that an import makes."""
 
 SOURCE = "csv_import"
 
@@ -32,22 +40,26 @@ _COLUMNS = (
     *("email", "company_name", "contact_name", "job_title", "industry", "business_type", "city", "country", "address"),
     *("website", "phone", "linkedin_url", "company_size", "notes", "tags", "custom_fields"),
 )
-_TYPES = {"tags": "text[]", "custom_fields": "jsonb"}
+_TYPES = {"tags": "text[]", "custom_fields": "jsonb", "status": "lead_status"}
 _INSERT = sa.text(f"""
-    INSERT INTO leads ({", ".join(_COLUMNS)}, source, source_type, batch_id)
-    SELECT {", ".join(_COLUMNS)}, '{SOURCE}', 'manual_import', :batch_id
+    INSERT INTO leads ({", ".join(_COLUMNS)}, status, source, source_type, batch_id)
+    SELECT {", ".join(_COLUMNS)}, coalesce(status, 'new'), '{SOURCE}', 'manual_import', :batch_id
     FROM json_to_recordset(CAST(:rows AS json))
-         AS given({", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _COLUMNS)})
+         AS given({", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in (*_COLUMNS, "status"))})
     WHERE NOT EXISTS (SELECT FROM leads l WHERE lower(l.email) = lower(given.email))
 """).bindparams(sa.bindparam("batch_id", type_=sa.UUID))
 
 
 @dataclass(frozen=True)
 class ImportedFile:
-    """What became of a file. `errors` holds the first `MOST_ERRORS`, in the order of their rows."""
+    """What became of a file. `errors` and `warnings` hold the first `MOST_ERRORS`, in the order of their rows."""
 
     lead_batch: sa.RowMapping
     errors: list[RowError]
+    warnings: list[RowError]
+    """Values that were left out of leads."""
+    suppressed: Suppressed
+    """Who opted out. Once it is committed, its campaigns may be complete."""
 
 
 def lock_addresses(connection: sa.Connection) -> None:
@@ -58,7 +70,9 @@ def lock_addresses(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
 
-def import_file(connection: sa.Connection, stream: BinaryIO, batch: Mapping[str, Any]) -> ImportedFile:
+def import_file(
+    connection: sa.Connection, stream: BinaryIO, batch: Mapping[str, Any], actor: str, charset: str | None = None
+) -> ImportedFile:
     """Import a whole file as a new lead batch, which stands or falls with the caller's transaction.
 
     `batch` holds its name and what else is known of it, as columns.
@@ -68,21 +82,41 @@ def import_file(connection: sa.Connection, stream: BinaryIO, batch: Mapping[str,
     Raises:
         UnreadableFile: the file as a whole cannot be read.
     """
-    rows = read_leads(stream).rows
+    warnings: list[RowError] = []
+    rows = read_leads(stream, lambda warning: _keep_some(warnings, [warning]), charset).rows
     batch_id = connection.execute(sa.insert(lead_batches).values(batch).returning(lead_batches.c.id)).scalar_one()
     errors: list[RowError] = []
+    opted_out: list[OptedOut] = []
     position = 0
     for chunk in chunks(rows):
         import_chunk(connection, batch_id, position, chunk)
         position += len(chunk)
-        errors += islice((row for row in chunk if isinstance(row, RowError)), MOST_ERRORS - len(errors))
+        failed = [row for row in chunk if isinstance(row, RowError)]
+        opted_out += (row for row in failed if isinstance(row, OptedOut))
+        _keep_some(errors, failed)
+    # All at once and last: suppressing locks campaigns before leads, and what was locked for one chunk stays locked.
+    suppressed = suppress_opted_out(connection, opted_out, actor)
     completed = connection.execute(
         sa.update(lead_batches)
         .where(lead_batches.c.id == batch_id)
         .values(completed_at=sa.func.now())
         .returning(lead_batches)
     )
-    return ImportedFile(completed.mappings().one(), errors)
+    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed)
+
+
+def _keep_some(kept: list[RowError], found: Sequence[RowError]) -> None:
+    kept += islice(found, MOST_ERRORS - len(kept))
+
+
+def suppress_opted_out(connection: sa.Connection, rows: Iterable[RowError | dict[str, Any]], actor: str) -> Suppressed:
+    """Suppress those among the rows who must not be mailed; what was planned for them is skipped. Repeatable."""
+    given = (
+        NewSuppression(row.address.lower(), SuppressionReason.IMPORT, f"An imported file: {row.message}"[:MAX_NOTE])
+        for row in rows
+        if isinstance(row, OptedOut) and row.address
+    )
+    return suppress_all(connection, given, actor)
 
 
 def chunks(

@@ -1,7 +1,8 @@
 """Which column of a file is which field of a lead: a header in, the place of every field out. No database.
 
-Names are compared without regard to case, blanks, underscores and hyphens. The names are those of exports of HubSpot,
-Apollo, LinkedIn, Mailchimp and Amazon Pinpoint; what is not among them is kept as a custom field.
+Names are compared without regard to case, accents, blanks and punctuation. The names are those of exports of HubSpot,
+Apollo, LinkedIn, Mailchimp, Amazon Pinpoint, Google Contacts and Outlook; what is not among them is kept as a custom
+field.
 """
 
 from __future__ import annotations
@@ -9,57 +10,110 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sendledger.files.read_csv import UnreadableFile
+from sendledger.leads.opt_outs import Sign, plain, plain_words, sign_of
 
 MAX_NAME = 255
 """Characters in the name of a column."""
 
 COLUMN_NAMES: dict[str, str] = {
     "email": "email emailaddress mail mailaddress workemail businessemail companyemail primaryemail contactemail"
-    " personemail leademail emailwork emailprimary emailid",
+    " personemail leademail emailwork emailprimary emailid emailaddress1 email1 email1value email1address useremail"
+    " emailaddresswork subscriberemail"
+    # German, French, Spanish, Italian, Portuguese, Dutch
+    " emailadresse mailadresse adressedemessagerie adressemail adresseemail adresseélectronique courriel"
+    " direccióndecorreoelectrónico direccióndecorreo correoelectrónico correo direccióndeemail"
+    " indirizzopostaelettronica indirizzodipostaelettronica indirizzoemail postaelettronica"
+    " endereçodeemail endereçodecorreioeletrônico endereçodecorreioelectrónico correioeletrónico endereçoemail"
+    " emailadres mailadres"
+    # Polish, Swedish, Norwegian, Finnish, Czech, Hungarian, Romanian, Turkish, Russian, Ukrainian
+    " adresemail adrespocztyelektronicznej epostadress epostadresse epost sähköpostiosoite sähköposti"
+    " emailováadresa emailcím adresădeemail epostaadresi eposta адресэлпочты адресэлектроннойпочты электроннаяпочта"
+    " почта электроннапошта"
+    # Japanese, Chinese, Korean
+    " 電子メールアドレス メールアドレス メール 电子邮件地址 电子邮件 邮箱 電子郵件地址 電子郵件 전자메일주소 이메일"
+    # More than one address: the others count where these have none
+    " email2 email2value email2address emailaddress2 email2adresse emailadresse2 adressedemessagerie2 email3"
+    " email3value email3address emailaddress3 secondaryemail alternateemail otheremail personalemail homeemail"
+    " emailhome privateemail",
     "company_name": "companyname company organizationname organization organisationname organisation accountname"
     " account currentcompany employer businessname business associatedcompany primaryassociatedcompany"
-    " companynameforemails",
-    "contact_name": "contactname fullname name contact personname leadname displayname",
-    "first_name": "firstname fname givenname forename first contactfirstname personfirstname",
-    "last_name": "lastname lname surname familyname last contactlastname personlastname",
-    "job_title": "jobtitle title position jobposition currentposition jobrole role",
-    "industry": "industry companyindustry sector",
+    " companynameforemails organization1name"
+    " firma firmenname unternehmen société entreprise empresa compañía organización organizzazione società azienda"
+    " organização companhia bedrijf bedrijfsnaam organisatie företag virksomhed selskap yritys společnost cég companie"
+    " şirket организация компания компанія 会社名 会社 公司 单位 單位 회사",
+    "contact_name": "contactname fullname name contact personname leadname displayname"
+    " vollständigername nomcomplet nombrecompleto nomecompleto volledigenaam kontakt ansprechpartner",
+    "first_name": "firstname fname givenname forename first contactfirstname personfirstname"
+    " vorname rufname prénom primernombre voornaam imię förnamn fornavn etunimi jméno křestníjméno prenume adı имя ім'я"
+    " 名",
+    "last_name": "lastname lname surname familyname last contactlastname personlastname"
+    " nachname familienname zuname nomdefamille apellido apellidos cognome sobrenome apelido achternaam nazwisko"
+    " efternamn efternavn etternavn sukunimi příjmení vezetéknév soyadı soyad фамилия прізвище 姓",
+    "job_title": "jobtitle position jobposition currentposition jobrole role title organization1title organizationtitle"
+    " berufsbezeichnung berufsbez posten poste fonction puesto cargo posizione mansione qualifica função functie"
+    " functietitel stanowisko befattning stilling tehtävänimike funkce beosztás funcție işunvanı unvan должность посада"
+    " 役職 职务 職稱 직함 titel titre título titolo",
+    "industry": "industry companyindustry sector branche secteur sectordeactividad settore setor branża bransch"
+    " отрасль 行业",
     "business_type": "businesstype",
-    "city": "city town personcity contactcity companycity",
-    "country": "country countryregion countryname personcountry contactcountry companycountry",
-    "address": "address streetaddress street fulladdress mailingaddress companyaddress",
-    "website": "website websiteurl companywebsite companyurl companydomain companydomainname domain homepage url",
-    "phone": "phone phonenumber telephone telephonenumber tel workphone workdirectphone directphone mobilephone"
-    " mobilephonenumber mobile cellphone cell corporatephone companyphone otherphone homephone",
+    "city": "city town personcity contactcity companycity businesscity address1city workcity"
+    " ort stadt ortgeschäftlich ville villebureau ciudad ciudaddetrabajo città cittàuff cidade"
+    " cidadedoendereçocomercial woonplaats stad plaats plaatswerk miasto ort(arbete) by sted kaupunki město oraş şehir"
+    " город місто 市区町村 城市",
+    "country": "country countryregion countryname personcountry contactcountry companycountry businesscountry"
+    " businesscountryregion address1country workcountry"
+    " land landregion landregiongeschäftlich pays paysrégion paysrégionbureau país paísoregión paísoregióndeltrabajo"
+    " paese paeseareageografica paeseareageograficauff paísregião paísregiãodoendereçocomercial kraj maa země ülke"
+    " страна країна 国 国家 國家",
+    "address": "address streetaddress street fulladdress mailingaddress companyaddress businessstreet address1formatted"
+    " address1street adresse strasse straßegeschäftlich anschrift rue ruebureau dirección calle calledeltrabajo"
+    " indirizzo via viauff endereço ruadoendereçocomercial adres adress адрес 住所 地址",
+    "website": "website websiteurl companywebsite companyurl companydomain companydomainname domain homepage url"
+    " webpage website1value webseite internetseite siteweb pageweb páginaweb sitioweb paginaweb sitoweb páginadaweb"
+    " webpagina stronainternetowa webbplats webbsida hjemmeside webside веб-сайт сайт",
+    "phone": "phone phonenumber telephone telephonenumber tel workphone workdirectphone directphone businessphone"
+    " phone1value mobilephone mobilephonenumber mobile cellphone cell corporatephone companyphone otherphone homephone"
+    " phone2value telefon telefongeschäftlich telefonnummer mobiltelefon handy téléphone téléphonebureau telmobile"
+    " teléfono teléfonodeltrabajo móvil telefono ufficiotelefono cellulare telefone telefonecomercial celular telemóvel"
+    " telefoon telefoonopwerk mobieletelefoon mobiel telefonkomórkowy puhelin телефон мобильныйтелефон 電話 电话 전화",
     "linkedin_url": "linkedinurl linkedin personlinkedinurl linkedinprofile linkedinprofileurl contactlinkedinurl"
     " linkedinbio profileurl",
     "company_size": "companysize employees numberofemployees noofemployees numemployees employeecount"
     " companyheadcount headcount",
-    "notes": "notes note comments",
-    "tags": "tags tag labels",
+    "notes": "notes note comments notizen bemerkungen remarques notas anotações opmerkingen notities"
+    " notatki anteckningar noter notater muistiinpanot poznámky заметки примечания メモ 备注",
+    "tags": "tags tag labels categories kategorien catégories categorías categorie categorias categorieën"
+    " groupmembership",
 }
-"""Field of a lead → the names of its column, the best first. Several may be present; the first with a value counts."""
+"""Field of a lead → the names of its column, the best first. Several may be present; the first with a value counts.
+
+The names in other languages are mostly those of the contacts that Outlook exports.
+"""
 
 REJECT_COLUMNS = ("rejected_row", "rejected_field", "rejected_code", "rejected_message")
 """What the file of rejects tells of each row, before the row itself. Passed over when it is corrected and imported."""
 
+CUSTOM_FIELDS = "custom_fields"
+STATUS = "status"
+OWN_COLUMNS = frozenset(
+    ("id", "source", "batch_id", "emails_sent", "last_contacted_at", "last_responded_at", "created_at", "updated_at")
+) | {"erased_at"}
+"""What an export of leads tells of each lead that a new lead has of its own. It is passed over."""
+
 _FIELD_AND_RANK = {
-    name: (field, rank) for field, names in COLUMN_NAMES.items() for rank, name in enumerate(names.split())
+    plain(name): (field, rank) for field, names in COLUMN_NAMES.items() for rank, name in enumerate(names.split())
 }
-_OPT_OUTS = frozenset(
-    (
-        "optout",  # Pinpoint
-        "unsubscribedfromallemail",  # HubSpot
-        *("unsubtime", "cleantime"),  # Mailchimp's files of unsubscribed and of bounced contacts
-        *("emailoptout", "hasoptedoutofemail"),  # Salesforce
-        *("optedout", "unsubscribed", "unsub", "donotemail", "donotcontact"),
-    )
-)
+_FOREIGN_FIRST_NAMES = plain_words("vorname rufname prénom voornaam imię förnamn fornavn etunimi jméno prenume")
+_FIRST_OR_FULL_NAMES = plain_words("nombre nome")
+"""The first name beside a column of last names, otherwise the whole name."""
+_LAST_OR_FULL_NAMES = plain_words("name nom naam namn navn nimi nume contactname")
+"""The last name beside a column of first names in such a language, otherwise the whole name."""
+
 # Pinpoint's names are paths: User.UserAttributes.FirstName, Attributes.Company, Location.City.
 # https://docs.aws.amazon.com/pinpoint/latest/userguide/segments-importing.html
 _PATH = re.compile(r"(?:user\.userattributes|attributes|location|demographic)\.", re.IGNORECASE)
-_PATH_RANK = 100
+_PATH_RANK = 1000
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -72,62 +126,78 @@ class LeadColumns:
     """The names of all columns, unique; under these the values of no field become custom fields."""
     custom: tuple[int, ...]
     """The columns that are no field of a lead."""
-    opt_outs: tuple[int, ...]
-    """The columns that say whether somebody opted out; they are custom fields too."""
+    opt_outs: tuple[tuple[int, Sign], ...]
+    """The columns that can say that somebody must not be mailed, and how; they are custom fields too."""
+    own_status: int | None
+    """The status of the lead, in an export of leads that was made here."""
+    own_custom_fields: int | None
+    """All custom fields as JSON, in an export of leads that was made here."""
 
 
 def has_address(header: list[str]) -> bool:
     """Whether these are the names of columns with an address among them."""
-    return "email" in (field for field, _ in _recognise(header) if field)
+    return "email" in (field for field, _ in _recognise([clean_name(name) for name in header]) if field)
+
+
+def is_address_column(name: str) -> bool:
+    """Whether a column of this name holds addresses."""
+    return _FIELD_AND_RANK.get(plain(name), ("", 0))[0] == "email"
+
+
+def clean_name(name: str) -> str:
+    """The name of a column as it is shown: on one line, without invisible characters."""
+    return " ".join((name if name.isprintable() else _INVISIBLE.sub(" ", name)).split())
 
 
 def read_header(header: list[str]) -> LeadColumns:
     """Recognise the columns of a file that `has_address`.
 
-    Raises:
-        UnreadableFile: a name is too long, or two columns are the same field under the same name.
+    Of several columns with one name each is kept: the first one with a value is the field, the others are custom
+    fields with a number behind their names.
     """
+    cleaned = [clean_name(name)[:MAX_NAME] for name in header]
+    is_own = {"email", STATUS, CUSTOM_FIELDS} <= set(cleaned)
+    passed_over = {*REJECT_COLUMNS, *(OWN_COLUMNS | {STATUS, CUSTOM_FIELDS} if is_own else ())}
     found: dict[str, list[tuple[int, int]]] = {}
     custom: list[int] = []
     names: list[str] = []
-    for index, (field, rank) in enumerate(_recognise(header)):
-        name = header[index] or f"column {index + 1}"
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise UnreadableFile(f"the name of column {index + 1} is not up to {MAX_NAME} printable characters.")
-        if not field:
-            if name not in REJECT_COLUMNS:
-                custom.append(index)
-        elif rank in (other for other, _ in found.setdefault(field, [])):
-            raise UnreadableFile(f"two columns are named {name}.")
-        else:
-            found[field].append((rank, index))
+    for index, (field, rank) in enumerate(_recognise(cleaned)):
+        name = cleaned[index] or f"column {index + 1}"
+        if field:
+            found.setdefault(field, []).append((rank, index))
+        elif name not in passed_over:
+            custom.append(index)
         names.append(_unique(name, names))
-    plain = [_plain(name) for name in header]
+    signs = ((index, sign_of(name)) for index, name in enumerate(cleaned))
     return LeadColumns(
         fields={field: tuple(index for _, index in sorted(places)) for field, places in found.items()},
         names=tuple(names),
         custom=tuple(custom),
-        opt_outs=tuple(index for index, name in enumerate(plain) if name in _OPT_OUTS),
+        opt_outs=tuple((index, sign) for index, sign in signs if sign is not None),
+        own_status=cleaned.index(STATUS) if is_own else None,
+        own_custom_fields=cleaned.index(CUSTOM_FIELDS) if is_own else None,
     )
 
 
 def _recognise(header: list[str]) -> list[tuple[str, int]]:
     """The field and the rank of its name for each column; an empty field for what is not known."""
-    plain = [_plain(name) for name in header]
+    keys = [plain(name) for name in header]
+    known = {field for field, _ in map(_FIELD_AND_RANK.get, keys, [("", 0)] * len(keys))}
     recognised = []
-    for name, written in zip(plain, header, strict=True):
-        path = _PATH.match(written.strip())
-        field, rank = _FIELD_AND_RANK.get(_plain(written.strip()[path.end() :]) if path else name, ("", 0))
-        if name == "address" and "channeltype" in plain:
+    for key, written in zip(keys, header, strict=True):
+        path = _PATH.match(written)
+        field, rank = _FIELD_AND_RANK.get(plain(written[path.end() :]) if path else key, ("", 0))
+        if key == "address" and "channeltype" in keys:
             field, rank = "email", -1  # Pinpoint: the address on the channel
-        elif name == "url" and "connectedon" in plain:
+        elif key == "url" and "connectedon" in keys:
             field, rank = "linkedin_url", _PATH_RANK - 1  # LinkedIn's Connections.csv
+        elif key in _FIRST_OR_FULL_NAMES:
+            field, rank = "first_name" if "last_name" in known else "contact_name", _PATH_RANK - 1
+        elif key in _LAST_OR_FULL_NAMES and (field != "contact_name" or not _FOREIGN_FIRST_NAMES.isdisjoint(keys)):
+            is_last = "first_name" in known and "last_name" not in known
+            field, rank = "last_name" if is_last else "contact_name", _PATH_RANK - 1
         recognised.append((field, rank + _PATH_RANK if path else rank))
     return recognised
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _unique(name: str, taken: list[str]) -> str:

@@ -1,18 +1,21 @@
 """What may be stored of a lead: raw texts in, values of the columns of `leads` out, or what is wrong. No database.
 
-The import of a file and the API check leads with the same rules.
+The import of a file and the API check leads with the same rules. What cannot be stored is refused by the API; an import
+leaves the value out, tells so, and keeps the lead: only the address can cost it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from sendledger.core.email_address import InvalidAddress, normalized_address
+from sendledger.core.person_names import NAME_PARTS
 from sendledger.core.tables import leads
+from sendledger.core.vocabulary import RejectCode
 from sendledger.leads.lead_columns import COLUMN_NAMES
 
 MAX_TEXT = 10_000
@@ -20,9 +23,6 @@ MAX_TEXT = 10_000
 
 MAX_TAG = 100
 MAX_TAGS = 100
-
-NAME_PARTS = ("first_name", "last_name")
-"""Fields without a column: they are kept in `custom_fields` under these names, and make the contact name."""
 
 MAX_LENGTH: dict[str, int] = {
     **{name: getattr(leads.c[name].type, "length", None) or MAX_TEXT for name in COLUMN_NAMES if name in leads.c},
@@ -32,44 +32,79 @@ MAX_LENGTH: dict[str, int] = {
 """Field → characters that it may have."""
 
 _SEVERAL_LINES = frozenset(("address", "notes"))
+_TAG_BREAK = re.compile(r"[,;]| ::: ")
 _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffd]")
+_WINDOWS_1252 = {
+    code: character for code in range(0x80, 0xA0) if (character := bytes([code]).decode("cp1252", "ignore"))
+}
+"""What was meant by the control characters that Windows-1252 becomes when it is taken for Latin-1."""
+_INVISIBLE = (
+    "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+)
 _NOT_NULL = {column.name: "" for column in leads.c if not column.nullable and isinstance(column.type, sa.String)}
 
 
 class BadValue(ValueError):
     """One field of a lead cannot be stored; `code` is stable for programs."""
 
-    def __init__(self, field: str, code: str, message: str) -> None:
+    def __init__(self, field: str, code: RejectCode, message: str) -> None:
         super().__init__(message)
         self.field = field
         self.code = code
         self.message = message
 
 
-def lead_values(fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
+def lead_values(
+    fields: Mapping[str, Any],
+    custom_fields: Mapping[str, Any],
+    leave_out: Callable[[BadValue], None] | None = None,
+) -> dict[str, Any]:
     """Column → value for a new lead; fields without a value are left out, required columns without one are ''.
 
     `fields` holds texts; `tags` may be a list, or a text as it is in a file.
     '' rather than a guess: a template's `default` then supplies what is written instead.
+    `leave_out` is told of each value that cannot be stored and is left out; without it such a value is refused.
 
     Raises:
-        BadValue: the address or another field cannot be stored.
+        BadValue: the address cannot be stored; without `leave_out`, another field cannot.
     """
     values: dict[str, Any] = dict(_NOT_NULL)
     values["email"] = address(fields.get("email", ""))
-    custom = custom_values(custom_fields)
+    try:
+        custom = custom_values(custom_fields)
+    except BadValue as error:
+        custom = _storable(custom_fields, leave_out, error)
     for field, raw in fields.items():
         if field == "email":
             continue
-        if field == "tags":
-            values["tags"] = tags(re.split(r"[,;]", raw) if isinstance(raw, str) else raw)
-        elif value := text(field, raw):
-            (custom if field in NAME_PARTS else values)[field] = value
+        try:
+            if field == "tags":
+                values["tags"] = tags(_TAG_BREAK.split(raw) if isinstance(raw, str) else raw)
+            elif value := text(field, raw):
+                (custom if field in NAME_PARTS else values)[field] = value
+        except BadValue as error:
+            if leave_out is None:
+                raise
+            leave_out(error)
     if "contact_name" not in values and (name := contact_name(custom)):
         values["contact_name"] = name
     if custom:
         values["custom_fields"] = custom
     return values
+
+
+def _storable(
+    custom_fields: Mapping[str, Any], leave_out: Callable[[BadValue], None] | None, refused: BadValue
+) -> dict[str, Any]:
+    if leave_out is None:
+        raise refused
+    custom: dict[str, Any] = {}
+    for name, value in custom_fields.items():
+        try:
+            custom |= custom_values({name: value})
+        except BadValue as error:
+            leave_out(error)
+    return custom
 
 
 def address(raw: str) -> str:
@@ -83,7 +118,7 @@ def address(raw: str) -> str:
     try:
         return normalized_address(raw)
     except InvalidAddress as error:
-        code = "invalid_email" if raw.strip() else "missing_email"
+        code = RejectCode.INVALID_EMAIL if raw.strip() else RejectCode.MISSING_EMAIL
         raise BadValue("email", code, str(error)) from error
 
 
@@ -93,6 +128,8 @@ def text(field: str, raw: str) -> str:
     Raises:
         BadValue: too long, or with control characters.
     """
+    if not raw.isascii():
+        raw = _repaired(raw)
     if _UNSTORABLE.search(raw):
         raise _unstorable(field, raw)
     value = raw.strip() if field in _SEVERAL_LINES else " ".join(raw.split())
@@ -110,6 +147,8 @@ def custom_values(raw: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in raw.items():
         if isinstance(value, str):
+            if not value.isascii():
+                value = _repaired(value)
             if _UNSTORABLE.search(value):
                 raise _unstorable(name, value)
             value = value.strip()
@@ -126,15 +165,21 @@ def tags(raw: list[str]) -> list[str]:
     Raises:
         BadValue: too long, too many, or with control characters.
     """
-    found = list(dict.fromkeys(tag for each in raw if (tag := " ".join(each.replace('"', " ").split()))))
+    plain = (_repaired(each).replace('"', " ").split() for each in raw)
+    found = list(dict.fromkeys(" ".join(words) for words in plain if words))
     for tag in found:
         if _UNSTORABLE.search(tag):
             raise _unstorable("tags", tag)
         if len(tag) > MAX_TAG:
             raise _too_long("tags", len(tag), MAX_TAG)
     if len(found) > MAX_TAGS:
-        raise BadValue("tags", "too_many", f"A lead has at most {MAX_TAGS} tags; these are {len(found)}.")
+        raise BadValue("tags", RejectCode.TOO_MANY, f"A lead has at most {MAX_TAGS} tags; these are {len(found)}.")
     return found
+
+
+def storable(text: str) -> bool:
+    """Whether the database can store it."""
+    return not _UNSTORABLE.search(text)
 
 
 def contact_name(custom_fields: Mapping[str, Any]) -> str:
@@ -142,12 +187,19 @@ def contact_name(custom_fields: Mapping[str, Any]) -> str:
     return " ".join(str(custom_fields[part]) for part in NAME_PARTS if custom_fields.get(part))
 
 
+def _repaired(text: str) -> str:
+    """The text with the characters that were meant, and without invisible ones around it."""
+    return text.translate(_WINDOWS_1252).strip(_INVISIBLE)
+
+
 def _unstorable(field: str, value: str) -> BadValue:
     if "\ufffd" in value:
         message = "A character was lost before it arrived here (it is now U+FFFD). Save the file as UTF-8."
-        return BadValue(field, "damaged_text", message)
-    return BadValue(field, "control_character", "The text contains a control character.")
+        return BadValue(field, RejectCode.DAMAGED_TEXT, message)
+    return BadValue(field, RejectCode.CONTROL_CHARACTER, "The text contains a control character. Remove it.")
 
 
 def _too_long(field: str, length: int, limit: int) -> BadValue:
-    return BadValue(field, "too_long", f"The text has {length:,} characters; at most {limit:,} are possible.")
+    return BadValue(
+        field, RejectCode.TOO_LONG, f"The text has {length:,} characters; at most {limit:,} are possible. Shorten it."
+    )

@@ -6,6 +6,7 @@ No two leads that are made here have the same address, whatever its case; an ado
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -15,17 +16,16 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
+from sendledger.core.person_names import NAME_PARTS, person_name
 from sendledger.core.tables import campaigns, leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction
 from sendledger.leads import lead_values
 from sendledger.leads.import_leads import lock_addresses
-from sendledger.leads.lead_values import NAME_PARTS, BadValue
+from sendledger.leads.lead_values import BadValue
 
 SOURCE = "api"
 
 _table = leads
-_contact = sa.func.btrim(_table.c.contact_name)
-_blank = sa.func.nullif(sa.func.strpos(_contact, " "), 0)
 _tag = sa.func.unnest(_table.c.tags).table_valued(sa.column("tag", sa.Text), name="tag")
 _tags = sa.select(_tag.column).where(_tag.column.is_not(None))
 LEAD = (
@@ -33,15 +33,6 @@ LEAD = (
     _table.c.email,
     sa.func.nullif(_table.c.company_name, "").label("company_name"),
     _table.c.contact_name,
-    # The same as in a template: its own value, or the part of the contact name.
-    sa.func.coalesce(
-        sa.func.nullif(_table.c.custom_fields["first_name"].astext, ""),
-        sa.func.nullif(sa.func.split_part(_contact, " ", 1), ""),
-    ).label("first_name"),
-    sa.func.coalesce(
-        sa.func.nullif(_table.c.custom_fields["last_name"].astext, ""),
-        sa.func.nullif(sa.func.btrim(sa.func.substr(_contact, _blank)), ""),
-    ).label("last_name"),
     _table.c.job_title,
     sa.func.nullif(_table.c.industry, "").label("industry"),
     _table.c.business_type,
@@ -66,10 +57,25 @@ LEAD = (
     _table.c.updated_at,
     _table.c.erased_at,
 )
-"""What is shown of a lead."""
+"""What is read of a lead to show it; see `shown`."""
+
+_AFTER = "contact_name"
+FIELDS = tuple(
+    name for column in LEAD for name in ((column.name, *NAME_PARTS) if column.name == _AFTER else (column.name,))
+)
+"""The fields that are shown of a lead, in their order."""
 
 
-def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> sa.RowMapping:
+def shown(row: sa.RowMapping | dict[str, Any]) -> dict[str, Any]:
+    """The fields of a lead. First and last name are what a template gets; None where they are not clear."""
+    values = dict(row)
+    stored = row["custom_fields"] if isinstance(row["custom_fields"], dict) else {}
+    values |= {part: name or None for part, name in person_name(values)._asdict().items()}
+    values["custom_fields"] = {name: value for name, value in stored.items() if name not in NAME_PARTS}
+    return {name: values[name] for name in FIELDS}
+
+
+def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
     """Store a lead; `fields` without an address are not enough, and nothing else is needed.
 
     Raises:
@@ -83,17 +89,17 @@ def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: 
     lock_addresses(connection)
     _refuse_duplicate(connection, values["email"])
     inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": "manual"}).returning(*LEAD)
-    return connection.execute(inserted).mappings().one()
+    return shown(connection.execute(inserted).mappings().one())
 
 
-def get(connection: sa.Connection, lead_id: UUID) -> sa.RowMapping:
+def get(connection: sa.Connection, lead_id: UUID) -> dict[str, Any]:
     """Raises:
     NotFound: there is no such lead.
     """
     row = connection.execute(sa.select(*LEAD).where(_table.c.id == lead_id)).mappings().one_or_none()
     if row is None:
         raise NotFound("lead", lead_id)
-    return row
+    return shown(row)
 
 
 def list_page(
@@ -118,10 +124,11 @@ def list_page(
     if search is not None:
         columns = (_table.c.company_name, _table.c.contact_name, _table.c.email)
         query = query.where(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
-    return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+    page = pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+    return replace(page, items=[shown(row) for row in page.items])
 
 
-def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> sa.RowMapping:
+def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Change the given fields only; None empties one. A new address counts for emails that are not yet on their way.
 
     Raises:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any, BinaryIO
 
+from sendledger.core.email_address import InvalidAddress, normalized_address
+from sendledger.core.person_names import NAME_PARTS, is_name, is_title
+from sendledger.core.vocabulary import LeadStatus, RejectCode
 from sendledger.files.read_csv import Record, RowError, read_csv
-from sendledger.files.write_csv import without_apostrophe
-from sendledger.leads.lead_columns import LeadColumns, has_address, read_header
-from sendledger.leads.lead_values import BadValue, lead_values
+from sendledger.files.write_csv import cells_as_meant
+from sendledger.leads.lead_columns import CUSTOM_FIELDS, MAX_NAME, LeadColumns, has_address, read_header
+from sendledger.leads.lead_values import BadValue, lead_values, storable
+from sendledger.leads.opt_outs import Sign, plain, refuses
 
-_NOT_OPTED_OUT = frozenset(("", "no", "n", "false", "0", "none", "off"))
+_GOOGLE_BREAK = " ::: "
+_SHOWN = 50
+"""Characters of a value that a message repeats."""
+
+Warn = Callable[[RowError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OptedOut(RowError):
+    """A row that says that its person must not be mailed; `address` is '' where it has none that could be mailed."""
+
+    address: str = dataclasses.field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -23,42 +42,153 @@ class LeadFile:
     rows: Iterator[dict[str, Any] | RowError]
 
 
-def read_leads(stream: BinaryIO | RawIOBase) -> LeadFile:
+def read_leads(stream: BinaryIO | RawIOBase, warn: Warn, charset: str | None = None) -> LeadFile:
     """The rows of a file in their order, while it is read.
 
-    Each row counts, so that an import that was interrupted goes on after as many rows as it has recorded.
+    Each row counts, so that an import that was interrupted goes on after as many rows as it has recorded. `warn` is
+    told of each value that is left out of a lead because it cannot be stored. `charset` is what the sender says that
+    the encoding is.
 
     Raises:
         UnreadableFile: the file as a whole cannot be read; also while the rows are iterated.
     """
-    file = read_csv(stream, has_address)
+    file = read_csv(stream, has_address, charset)
     columns = read_header(file.header)
-    rows = (row if isinstance(row, RowError) else _lead(columns, row) for row in file.records)
+    rows = (row if isinstance(row, RowError) else _lead(columns, row, warn) for row in file.records)
     return LeadFile(list(columns.names), rows)
 
 
-def _lead(columns: LeadColumns, record: Record) -> dict[str, Any] | RowError:
-    values, width = without_apostrophe(record.fields), len(columns.names)
+def _lead(columns: LeadColumns, record: Record, warn: Warn) -> dict[str, Any] | RowError:
+    values, width = cells_as_meant(record.fields), len(columns.names)
     if len(values) < width:
         values = values + [""] * (width - len(values))
     elif any(values[width:]):
-        message = f"The row has {len(values)} fields, the header {width}. Does a field lack its quotation marks?"
-        return RowError(record.row, "row", "too_many_fields", message, values)
-    for index in columns.opt_outs:
-        if values[index].strip().lower() not in _NOT_OPTED_OUT:
-            message = f"This person opted out: {columns.names[index]} is {values[index].strip()[:50]}."
-            return RowError(record.row, columns.names[index], "opted_out", message, values)
-    fields: dict[str, str] = {}
-    custom_fields = {columns.names[index]: values[index] for index in columns.custom}
-    for field, places in columns.fields.items():
-        for index in places:
-            if not values[index]:
-                continue
-            if field in fields:
-                custom_fields[columns.names[index]] = values[index]
-            else:
-                fields[field] = values[index]
+        message = (
+            f"The row has {len(values):,} fields, the header {width}. Put a field with a separator in it into quotation"
+            " marks."
+        )
+        return RowError(record.row, "row", RejectCode.TOO_MANY_FIELDS, message, values[: 2 * width])
+    for index, sign in columns.opt_outs:
+        if values[index] and refuses(sign, values[index]):
+            return _opted_out(columns, record.row, index, values)
+    fields, custom_fields = _sorted_out(columns, values)
+
+    def leave_out(bad: BadValue) -> None:
+        message = f"{bad.message} The lead was imported without it."
+        warn(RowError(record.row, bad.field, bad.code, message, values))
+
     try:
-        return lead_values(fields, custom_fields)
+        lead = lead_values(fields, custom_fields, leave_out)
     except BadValue as error:
         return RowError(record.row, error.field, error.code, error.message, values)
+    if status := _status(columns, values):
+        lead["status"] = status
+    return lead
+
+
+def _sorted_out(columns: LeadColumns, values: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The fields of a lead, each the first of its columns that has one, and the custom fields."""
+    fields: dict[str, str] = {}
+    custom_fields: dict[str, Any] = {columns.names[index]: values[index] for index in columns.custom}
+    for field, places in columns.fields.items():
+        suits = _SUITS.get(field)
+        for index in places:
+            value = values[index]
+            if not value:
+                continue
+            if field in fields:
+                custom_fields[columns.names[index]] = value
+                continue
+            if _GOOGLE_BREAK in value and field != "tags":  # several values in one field
+                custom_fields[columns.names[index]] = value
+                value = value.partition(_GOOGLE_BREAK)[0]
+            if suits is None or (field == "email" and len(places) == 1) or suits(value):
+                fields[field] = value
+            else:
+                custom_fields[columns.names[index]] = value
+    if columns.own_custom_fields is not None and (stored := values[columns.own_custom_fields]):
+        custom_fields |= _custom_fields(stored)
+    if "email" not in fields:  # tell what is wrong with the first that there is
+        places = columns.fields["email"]
+        fields["email"] = next((values[index] for index in places if values[index].strip()), "")
+    return fields, custom_fields
+
+
+def _opted_out(columns: LeadColumns, row: int, index: int, values: list[str]) -> OptedOut:
+    name = columns.names[index]
+    message = (
+        f"This person must not be mailed: {name} is {values[index].strip()[:_SHOWN]}."
+        " The address was suppressed instead of imported."
+    )
+    email = _sorted_out(columns, values)[0]["email"]
+    try:
+        address = normalized_address(email)
+    except InvalidAddress:
+        address = ""
+        message = message.replace(" The address was suppressed instead of imported.", " The row has no valid address.")
+    return OptedOut(row, name, RejectCode.OPTED_OUT, message, values, address)
+
+
+def _status(columns: LeadColumns, values: list[str]) -> LeadStatus | None:
+    """The status that the lead has in this file, where it has one for us."""
+    if columns.own_status is not None:
+        own = values[columns.own_status].strip()
+        return LeadStatus(own) if own in _LEAD_STATUSES else None
+    for index, sign in columns.opt_outs:
+        if sign is Sign.STATUS and values[index] and (status := _foreign_status(values[index])):
+            return status
+    return None
+
+
+@functools.lru_cache(maxsize=1_000)
+def _foreign_status(value: str) -> LeadStatus | None:
+    return _FOREIGN_STATUSES.get(plain(value))
+
+
+def _custom_fields(text: str) -> dict[str, Any]:
+    """The custom fields that an export of leads holds as JSON; where it is none, the text itself."""
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
+        return {CUSTOM_FIELDS: text}
+    if not isinstance(stored, dict):
+        return {CUSTOM_FIELDS: text}
+    return {
+        name[:MAX_NAME]: value if isinstance(value, str | bool | int) or _is_finite(value) else json.dumps(value)
+        for name, value in stored.items()
+        if value is not None and name not in NAME_PARTS and storable(name)
+    }
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _is_address(value: str) -> bool:
+    try:
+        normalized_address(value)
+    except InvalidAddress:
+        return False
+    return True
+
+
+def _is_job(value: str) -> bool:
+    return not is_title(value)
+
+
+_SUITS: dict[str, Callable[[str], bool]] = {
+    "email": _is_address,
+    "contact_name": is_name,
+    "first_name": is_name,
+    "last_name": is_name,
+    "job_title": _is_job,
+}
+"""Field → whether a value can be one: an address is no name, and "Mrs." no job title. What does not suit is kept as a
+custom field, and the next column of this field counts."""
+
+_LEAD_STATUSES = frozenset(LeadStatus)
+_FOREIGN_STATUSES = {
+    "notinterested": LeadStatus.NOT_INTERESTED,
+    "invalid": LeadStatus.INVALID,
+    "undeliverable": LeadStatus.INVALID,
+}

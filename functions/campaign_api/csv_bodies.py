@@ -1,0 +1,44 @@
+"""Request bodies that are CSV files: an event in, the file and the encoding that it is said to have out."""
+
+from __future__ import annotations
+
+import io
+from email.message import Message
+from http import HTTPStatus
+from typing import NamedTuple
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+import api_requests
+from http_errors import Problem, RequestRefused
+from sendledger.files.read_csv import python_encoding
+
+
+class CsvBody(NamedTuple):
+    """`charset` is None where the encoding is to be recognised."""
+
+    stream: io.BytesIO
+    charset: str | None
+
+
+def csv_body(event: APIGatewayProxyEventV2) -> CsvBody:
+    """The file in the body.
+
+    Raises:
+        RequestRefused: 415, nobody knows its charset.
+    """
+    header = Message()
+    header["content-type"] = event.headers.get("content-type", "")
+    charset = header.get_param("charset")
+    encoding = None
+    if isinstance(charset, str):
+        encoding = python_encoding(charset.strip())
+        if encoding is None:
+            message = (
+                f"The charset {charset[:50]!r} is not known. Send the file as UTF-8, or leave the charset out: then"
+                " UTF-8, UTF-16 and Windows-1252 are recognised."
+            )
+            raise RequestRefused(Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
+    # What API Gateway hands over as text has been decoded by it.
+    is_decoded = not event.is_base64_encoded and not (event.body or "").isascii()
+    return CsvBody(io.BytesIO(api_requests.body_bytes(event)), None if is_decoded else encoding)
