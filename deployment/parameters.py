@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, str]:
 
 def write(path: Path, values: Mapping[str, str]) -> None:
     """For its owner's eyes only: it holds a secret. A crash leaves the file before."""
-    new = path.with_suffix(".new")
+    new = path.with_name(f"new-{path.name}")  # git ignores it as well
     new.touch(mode=0o600)
     new.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000))
     new.replace(path)
