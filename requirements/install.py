@@ -16,8 +16,11 @@ NEEDED = (3, 11)
 
 def run(*command):
     """Run a command in a session of its own, which Ctrl-C does not reach but through this process."""
+    # Ctrl-C waits until it is known which process to end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     process = subprocess.Popen(command, start_new_session=True)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         code = process.wait()
     except KeyboardInterrupt:
         os.killpg(process.pid, signal.SIGKILL)
