@@ -104,6 +104,17 @@ def test_bounces_that_came_before_there_were_enough_emails_count_once_there_are(
     assert campaign["failure_reason"].startswith("Paused by a guardrail: 5 of the latest 93 emails bounced")
 
 
+def test_bounces_that_seem_to_come_before_their_emails_count(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = sent_campaign(engine, connection, resources, 50)
+    # SES's answers came late, or its clock is behind ours.
+    connection.execute(sa.text("UPDATE emails SET sent_at = sent_at + interval '20 seconds'"))
+    connection.commit()
+    take_in(engine, ses.accepted()[:5], "Bounce")
+    assert campaign_row(engine, campaign_id)["status"] == "paused"
+
+
 def test_other_campaign_goes_on(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:

@@ -31,7 +31,7 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, SCRIPT, tmp_path / "environment", tmp_path / "no-lock.txt", "a test"]
+    command = [sys.executable, str(SCRIPT), str(tmp_path / "environment"), str(tmp_path / "no-lock.txt"), "a test"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("a test could not be installed: see above.\n")

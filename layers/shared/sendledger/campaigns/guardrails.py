@@ -21,6 +21,10 @@ LATEST = 10_000
 """Emails of a campaign that are looked at, at most; enough to tell 0.1 % from chance."""
 
 
+CLOCKS_APART = "1 hour"
+"""A bounce has the time of SES's clock, an email that of SES's answer by ours: the bounce may seem to come first."""
+
+
 class Limits(BaseModel):
     """When a campaign pauses itself; what is left out or null is as in the settings of the deployment."""
 
@@ -51,8 +55,10 @@ _RATES = sa.text(f"""
         SELECT id, greatest(resumed_at, now() - make_interval(hours => :window_hours)) AS since
         FROM campaigns WHERE id = :campaign_id AND status = 'running'
     ), latest AS (
-        SELECT count(*) AS emails, min(sent_at) AT TIME ZONE 'UTC' AS since FROM (
-            SELECT e.sent_at FROM c JOIN emails e ON e.campaign_id = c.id AND e.sent_at >= c.since AT TIME ZONE 'UTC'
+        SELECT count(*) AS emails,
+               greatest(min(since), min(sent_at) AT TIME ZONE 'UTC' - interval '{CLOCKS_APART}') AS since FROM (
+            SELECT e.sent_at, c.since
+            FROM c JOIN emails e ON e.campaign_id = c.id AND e.sent_at >= c.since AT TIME ZONE 'UTC'
             ORDER BY e.sent_at DESC LIMIT {LATEST}) sent
     )
     SELECT latest.emails,
