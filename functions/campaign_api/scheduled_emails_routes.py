@@ -172,13 +172,15 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
     operation_id="send_scheduled_email",
     summary="Send a scheduled email now",
     description=(
-        "Makes a pending email of a running campaign due now and tells the sender, which holds back a step whose "
-        "earlier step has not been sent."
+        "Makes a pending email of a running campaign due now and tells the sender. A step whose earlier step has not "
+        "been sent, or was sent less than the configured gap ago, is refused: the gap is the least gap."
     ),
     status_code=202,
     response_description="It is due; its status tells when it was sent.",
     tags=["Scheduled emails"],
-    openapi_extensions={"x-conflict": "It is not pending, or its campaign is not running."},
+    openapi_extensions={
+        "x-conflict": "It is not pending, its campaign does not run, or an earlier step or the gap is not over."
+    },
 )
 def send_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:
     with api_resources.transaction() as connection:

@@ -81,7 +81,9 @@ def _report(taken_in: TakenIn, dropped: Counter[str], failures: list[str]) -> No
         "AddressesSuppressed": recorded.suppressed,
         "CampaignsPausedByGuardrail": taken_in.campaigns_paused,
     }.items():
-        metrics.add_metric(name, MetricUnit.Count, value)
+        # What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value.
+        if value:
+            metrics.add_metric(name, MetricUnit.Count, value)
     logger.info(
         "Events taken in",
         extra={

@@ -14,7 +14,7 @@ from local.ses_simulator.account import Account
 from local.ses_simulator.eml import assemble
 from local.ses_simulator.event_feed import EventFeed
 from local.ses_simulator.faults import Fault, Faults
-from local.ses_simulator.http_server import Answer, Request
+from local.ses_simulator.http_server import HttpResponse, Request
 from local.ses_simulator.ledger import AcceptedEmail, Ledger
 from local.ses_simulator.ses_api import SesApi
 
@@ -68,7 +68,7 @@ class ControlApi:
         self._feed = feed
         self._ses_api = ses_api
         self._clear = clear
-        self._routes: dict[tuple[str, str], Callable[[Request], Answer]] = {
+        self._routes: dict[tuple[str, str], Callable[[Request], HttpResponse]] = {
             ("GET", "ledger"): self._read_ledger,
             ("GET", "events"): self._read_events,
             ("POST", "events"): self._add_event,
@@ -82,7 +82,7 @@ class ControlApi:
             ("POST", "clear"): self._clear_all,
         }
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> HttpResponse:
         name = request.path.removeprefix(PREFIX)
         if request.method == "GET" and name.startswith("ledger/") and name.endswith(".eml"):
             return self._read_eml(name.removeprefix("ledger/").removesuffix(".eml"))
@@ -97,29 +97,29 @@ class ControlApi:
         except (ValueError, TypeError) as error:
             return _error(400, str(error))
 
-    def _read_ledger(self, request: Request) -> Answer:
+    def _read_ledger(self, request: Request) -> HttpResponse:
         after, limit = _window(request)
         items = [_describe_email(email) for email, _ in zip(self._ledger.after(after), range(limit), strict=False)]
         next_after = items[-1]["number"] if items else after
         return _json({"items": items, "next_after": next_after, "total": len(self._ledger)})
 
-    def _read_eml(self, message_id: str) -> Answer:
+    def _read_eml(self, message_id: str) -> HttpResponse:
         email = self._ledger.find(message_id)
         if email is None:
             return _error(404, f"there is no message {message_id}")
         disposition = f'attachment; filename="{email.message_id}.eml"'
-        return Answer(
+        return HttpResponse(
             body=assemble(email, region=self._account.region),
             content_type="message/rfc822",
             headers=(("Content-Disposition", disposition), ("X-Content-Type-Options", "nosniff")),
         )
 
-    def _read_events(self, request: Request) -> Answer:
+    def _read_events(self, request: Request) -> HttpResponse:
         after, limit = _window(request)
         items = self._feed.read(after, limit)
         return _json({"items": items, "next_after": items[-1]["number"] if items else after})
 
-    def _add_event(self, request: Request) -> Answer:
+    def _add_event(self, request: Request) -> HttpResponse:
         given = _object(request, _EVENT_FIELDS)
         email = self._ledger.find(str(given.get("message_id")))
         if email is None:
@@ -133,7 +133,7 @@ class ControlApi:
         suppressed = {address: reason for address, (reason, _) in self._account.suppressed.items()}
         return {name: getattr(self._account, name) for name in _ACCOUNT_FIELDS} | {"suppressed": suppressed}
 
-    def _change_account(self, request: Request) -> Answer:
+    def _change_account(self, request: Request) -> HttpResponse:
         changes = _object(request, _ACCOUNT_FIELDS)
         for name in changes.keys() & {"identities", "configuration_sets"}:
             if not all(isinstance(each, dict | None) for each in changes[name].values()):
@@ -142,17 +142,17 @@ class ControlApi:
             setattr(self._account, name, value)
         return _json(self._describe_account())
 
-    def _add_fault(self, request: Request) -> Answer:
+    def _add_fault(self, request: Request) -> HttpResponse:
         fault = self._faults.add(Fault(**_object(request, _FAULT_FIELDS)))
         return _json(asdict(fault), status=201)
 
-    def _clear_faults(self, _request: Request) -> Answer:
+    def _clear_faults(self, _request: Request) -> HttpResponse:
         self._faults.clear()
-        return Answer(status=204)
+        return HttpResponse(status=204)
 
-    def _clear_all(self, _request: Request) -> Answer:
+    def _clear_all(self, _request: Request) -> HttpResponse:
         self._clear()
-        return Answer(status=204)
+        return HttpResponse(status=204)
 
 
 def _describe_email(email: AcceptedEmail) -> dict[str, Any]:
@@ -192,9 +192,9 @@ def _object(request: Request, types: dict[str, type | tuple[type, ...]]) -> dict
     return document
 
 
-def _json(document: dict[str, Any], status: int = 200) -> Answer:
-    return Answer(status=status, body=json.dumps(document).encode())
+def _json(document: dict[str, Any], status: int = 200) -> HttpResponse:
+    return HttpResponse(status=status, body=json.dumps(document).encode())
 
 
-def _error(status: int, message: str) -> Answer:
+def _error(status: int, message: str) -> HttpResponse:
     return _json({"error": message}, status)

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from local.ses_simulator.http_server import Answer
+from local.ses_simulator.http_server import HttpResponse
 from local.ses_simulator.ses_errors import (
     ACCOUNT_PAUSED,
     ACCOUNT_SUSPENDED,
@@ -98,14 +98,14 @@ class Fault:
         self.struck += 1
         return True
 
-    def answer(self, success: Answer) -> Answer:
+    def answer(self, success: HttpResponse) -> HttpResponse:
         """What the client gets in place of `success`. Raises SesError for the kinds that are an error of the API."""
         if self.kind in ("reset", "reset_after_accept"):
-            return Answer(silent=True, ending="reset")
+            return HttpResponse(silent=True, ending="reset")
         if self.kind == "stall":
-            return Answer(silent=True, ending="close", delay=self.seconds)
+            return HttpResponse(silent=True, ending="close", delay=self.seconds)
         if self.kind == "stall_after_accept":
-            return Answer(success.status, success.body, headers=success.headers, delay=self.seconds)
+            return HttpResponse(success.status, success.body, headers=success.headers, delay=self.seconds)
         error_type, message = ERRORS[self.kind]
         raise SesError(error_type, self.message or message)
 

@@ -1,8 +1,8 @@
 """A lean HTTP/1.1 server on asyncio: what comes in is bytes on a socket, what goes to the handler is a Request.
 
-The handler is a plain function that returns an Answer; besides the response an Answer says how long to wait before it
-is sent, and whether the connection then stays open, is closed, or is reset. Requests of one connection are answered
-in order. Written by hand because http.server takes about 0.3 ms per request, which would be most of what a benchmark
+The handler is a plain function that returns an HttpResponse. It also says how long to wait before it is sent, and
+whether the connection then stays open, is closed, or is reset. Requests of one connection are answered in order.
+Written by hand because http.server takes about 0.3 ms per request, which would be most of what a benchmark
 of a sender against this server measures.
 """
 
@@ -59,7 +59,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A response; `silent` sends nothing. `delay` (seconds) passes first, then `ending` decides about the connection.
 
     `reset` closes with a TCP RST, which a client sees as "connection reset by peer".
@@ -83,7 +83,7 @@ class Answer:
         return "".join(lines).encode("latin-1") + self.body
 
 
-Handler = Callable[[Request], Answer]
+Handler = Callable[[Request], HttpResponse]
 
 
 class _Connection(asyncio.Protocol):
@@ -123,9 +123,11 @@ class _Connection(asyncio.Protocol):
                 answer = self._handler(request)
             except Exception:
                 logger.exception("The handler failed")
-                answer = Answer(status=500, body=b'{"message":"Internal failure"}', ending="close")
+                answer = HttpResponse(status=500, body=b'{"message":"Internal failure"}', ending="close")
             if answer.ending == "keep_alive" and _CLOSE.search(request.head):
-                answer = Answer(answer.status, answer.body, answer.content_type, answer.headers, answer.delay, "close")
+                answer = HttpResponse(
+                    answer.status, answer.body, answer.content_type, answer.headers, answer.delay, "close"
+                )
             if answer.delay > 0:
                 self._waiting = asyncio.get_running_loop().call_later(answer.delay, self._finish_waiting, answer)
             else:
@@ -170,16 +172,16 @@ class _Connection(asyncio.Protocol):
         answer: so only our half is closed, and the rest of the input is thrown away for a while."""
         self._buffer = b""
         self._refused = True
-        self.transport.write(Answer(status=status, ending="close").encode())
+        self.transport.write(HttpResponse(status=status, ending="close").encode())
         self.transport.write_eof()
         self._waiting = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)
 
-    def _finish_waiting(self, answer: Answer) -> None:
+    def _finish_waiting(self, answer: HttpResponse) -> None:
         self._waiting = None
         self._finish(answer)
         self._answer_complete_requests()
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: HttpResponse) -> None:
         if answer.ending == "reset":
             self.reset()
             return

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from local.ses_simulator.http_server import Answer, Request
+from local.ses_simulator.http_server import HttpResponse, Request
 from local.ses_simulator.ledger import AcceptedEmail, Ledger
 
 PAGE_SIZE = 50
@@ -42,19 +42,19 @@ class Inbox:
         self._ledger = ledger
         self._style = Path(__file__).with_name("inbox.css").read_bytes()
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> HttpResponse:
         path = request.path
         if request.method != "GET":
             return _page("Not allowed", "<p>This page can only be read.</p>", status=405)
         if path == "/":
             return self._list(request)
         if path == "/inbox.css":
-            return Answer(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
+            return HttpResponse(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
         if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
             return _page(email.subject or "(no subject)", _message(email, self.describe([email])))
         return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
 
-    def _list(self, request: Request) -> Answer:
+    def _list(self, request: Request) -> HttpResponse:
         recipient = request.query.get("to", [""])[0].strip()
         given_page = request.query.get("page", ["1"])[0]
         page = max(int(given_page), 1) if given_page.isdecimal() and len(given_page) < 10 else 1
@@ -152,7 +152,7 @@ def _time(at: datetime) -> str:
     return f'<time datetime="{at.isoformat()}">{at:%Y-%m-%d %H:%M:%S}</time>'
 
 
-def _page(title: str, content: str, *, status: int = 200, search: str = "") -> Answer:
+def _page(title: str, content: str, *, status: int = 200, search: str = "") -> HttpResponse:
     document = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -161,4 +161,4 @@ def _page(title: str, content: str, *, status: int = 200, search: str = "") -> A
         f'<input id="to" name="to" type="search" value="{escape(search)}"><button>Search</button></form></header>'
         f"<main>{content}</main></body></html>"
     )
-    return Answer(status, document.encode("utf-8", "replace"), "text/html; charset=utf-8", _SECURITY_HEADERS)
+    return HttpResponse(status, document.encode("utf-8", "replace"), "text/html; charset=utf-8", _SECURITY_HEADERS)

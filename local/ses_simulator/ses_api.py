@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from local.ses_simulator.account import Account
 from local.ses_simulator.faults import Faults
-from local.ses_simulator.http_server import Answer, Request
+from local.ses_simulator.http_server import HttpResponse, Request
 from local.ses_simulator.ledger import Ledger
 from local.ses_simulator.send_request import bare_address, parse_json_object, read_send_request
 from local.ses_simulator.ses_errors import SesError, bad_request, configuration_set_not_found
@@ -80,19 +80,19 @@ class SesApi:
             )
         ]
 
-    def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> HttpResponse:
         try:
             if request.target == SEND_EMAIL_PATH and request.method == "POST":
                 return self._send_email(request)
             return self._other_operation(request)
         except SesError as error:
-            return Answer(
+            return HttpResponse(
                 status=error.status,
                 body=json.dumps({"message": error.message}).encode(),
                 headers=(("x-amzn-RequestId", _uuid()), ("x-amzn-ErrorType", error.error_type)),
             )
 
-    def _send_email(self, request: Request) -> Answer:
+    def _send_email(self, request: Request) -> HttpResponse:
         counts = self.counts
         counts.send_requests += 1
         counts.count_operation("SendEmail")
@@ -111,10 +111,10 @@ class SesApi:
             raise
         if fault is not None:
             counts.faulted += 1
-            return fault.answer(Answer())
+            return fault.answer(HttpResponse())
         counts.accepted += 1
         self._on_accepted()
-        success = Answer(
+        success = HttpResponse(
             body=b'{"MessageId":"%b"}' % message_id.encode(),
             headers=(("x-amzn-RequestId", _uuid()),),
             delay=self._account.latency_ms / 1000,
@@ -134,16 +134,16 @@ class SesApi:
         if len(window) > self.counts.peak_send_rate:
             self.counts.peak_send_rate = len(window)
 
-    def _other_operation(self, request: Request) -> Answer:
+    def _other_operation(self, request: Request) -> HttpResponse:
         path = request.target.partition("?")[0].rstrip("/")
         for method, pattern, operation, function in self._routes:
             if method == request.method and (matched := pattern.fullmatch(path)):
                 self.counts.count_operation(operation)
                 fault = self._faults.strike(operation, (), {}, accepted=False)
                 if fault is not None:
-                    return fault.answer(Answer())
+                    return fault.answer(HttpResponse())
                 answer = function(request, *(unquote(part) for part in matched.groups()))
-                return Answer(body=json.dumps(answer).encode(), headers=(("x-amzn-RequestId", _uuid()),))
+                return HttpResponse(body=json.dumps(answer).encode(), headers=(("x-amzn-RequestId", _uuid()),))
         self.counts.count_operation("unknown")
         raise SesError("UnknownOperationException", f"{request.method} {path} is no operation of this SES simulator.")
 

@@ -14,7 +14,7 @@ from local.ses_simulator.control_api import PREFIX, ControlApi
 from local.ses_simulator.event_feed import EventFeed
 from local.ses_simulator.events import Event
 from local.ses_simulator.faults import Fault, Faults
-from local.ses_simulator.http_server import Answer, Request, listen, serve
+from local.ses_simulator.http_server import HttpResponse, Request, listen, serve
 from local.ses_simulator.inbox import Inbox
 from local.ses_simulator.ledger import AcceptedEmail, Ledger
 from local.ses_simulator.ses_api import Counts, SesApi
@@ -158,7 +158,7 @@ class SesSimulator:
         self.account.reset()
         self._api.counts = Counts()
 
-    def _handle(self, request: Request) -> Answer:
+    def _handle(self, request: Request) -> HttpResponse:
         if request.target.startswith("/v2/"):
             return self._api.handle(request)
         if request.target.startswith(PREFIX):

@@ -132,7 +132,7 @@ def test_slow_ses_does_not_keep_the_rate_down(
     assert send_due_emails(resources, SECONDS).sent == emails
     # With a connection for each call of a quarter of a second, which is where it begins, it would take 20 s.
     assert time.monotonic() - began < 2 * emails / rate + 4.0
-    assert ses.counts.peak_send_rate <= 1.25 * rate
+    assert ses.counts.rejected == 0
 
 
 # The rate

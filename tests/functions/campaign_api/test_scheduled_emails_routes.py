@@ -90,8 +90,10 @@ def test_unknown_row_is_not_found(api: ApiClient, method: str, action: str) -> N
         assert (answer.status, answer.fields) == (422, ["scheduled_email_id"])
 
 
-def test_email_that_is_due_later_is_made_due_now(api: ApiClient, engine: sa.Engine, path: str) -> None:
-    later = rows(api, path, step=2)[0]
+def test_email_that_is_due_later_is_made_due_now(api: ApiClient, engine: sa.Engine, connection: sa.Connection) -> None:
+    path = f"/v1/campaigns/{make_campaign(connection, 1, [DAY])}"
+    assert api.post(f"{path}/start").status == 200
+    later = rows(api, path, step=1)[0]
     answer = api.post(f"/v1/scheduled-emails/{later['id']}/send")
     assert answer.status == 202
     assert answer.json["status"] == "pending"
@@ -101,6 +103,23 @@ def test_email_that_is_due_later_is_made_due_now(api: ApiClient, engine: sa.Engi
         assert connection.execute(
             sa.select(audit_log.c.action, audit_log.c.entity_id).order_by(audit_log.c.id.desc()).limit(1)
         ).one() == ("scheduled_email.send", str(later["id"]))
+
+
+def test_step_is_not_sent_before_the_one_before_it_nor_within_the_gap(
+    api: ApiClient, engine: sa.Engine, path: str
+) -> None:
+    second = rows(api, path, step=2)[0]
+    answer = api.post(f"/v1/scheduled-emails/{second['id']}/send")
+    assert (answer.status, "Step 1 to this lead has not been sent yet" in answer.json["detail"]) == (409, True)
+    sent = "UPDATE scheduled_emails SET status = 'sent', sent_at = now() - CAST(:ago AS interval) {where}"
+    where = f"WHERE workflow_step_number = 1 AND lead_id = '{second['lead_id']}'"
+    for ago, status in (("23 hours", 409), ("25 hours", 202)):
+        with engine.begin() as connection:
+            connection.execute(sa.text(sent.format(where=where)), {"ago": ago})
+        answer = api.post(f"/v1/scheduled-emails/{second['id']}/send")
+        assert answer.status == status
+        if status == 409:
+            assert "the gap between the steps ends at" in answer.json["detail"]
 
 
 def test_overdue_email_does_not_lose_its_place(api: ApiClient, path: str) -> None:

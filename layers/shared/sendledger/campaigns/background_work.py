@@ -97,18 +97,8 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
     values: dict[str, Any] = {}
     match work["kind"]:
         case "schedule":
-            done = schedule_leads(connection, campaign, campaign["actual_started_at"], work["bucket"], work["buckets"])
-            changed = done.emails
-            finished = work["bucket"] + 1 == work["buckets"]
-            work["bucket"] += 1
-            left_out = {**campaign["leads_left_out"]}
-            for reason, count in done.left_out.items():
-                left_out[reason] = left_out.get(reason, 0) + count
-            values = {
-                "leads_left_out": left_out,
-                "total_leads_targeted": campaigns.c.total_leads_targeted + done.leads,
-                "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
-            }
+            changed, values = _schedule_bucket(connection, campaign, work)
+            finished = work["bucket"] == work["buckets"]
         case "pause":
             changed = cancel_scheduled_emails(connection, campaign_id, Reason.PAUSED)
             finished = changed < ROWS_PER_CHUNK
@@ -151,6 +141,22 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
         .values(background_work=queue[1:] if finished else queue, updated_at=sa.func.now(), **values)
     )
     return changed
+
+
+def _schedule_bucket(
+    connection: sa.Connection, campaign: sa.RowMapping, work: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """Write the next bucket of the audience; returns the rows written and what changes in the campaign."""
+    done = schedule_leads(connection, campaign, campaign["actual_started_at"], work["bucket"], work["buckets"])
+    work["bucket"] += 1
+    left_out = {**campaign["leads_left_out"]}
+    for reason, count in done.left_out.items():
+        left_out[reason] = left_out.get(reason, 0) + count
+    return done.emails, {
+        "leads_left_out": left_out,
+        "total_leads_targeted": campaigns.c.total_leads_targeted + done.leads,
+        "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
+    }
 
 
 def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:

@@ -20,6 +20,7 @@ from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, wri
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import database
 from sendledger.core.errors import Conflict, NobodyToEmail, NotFound
+from sendledger.core.ledger_rules import no_mail_for_lead
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -51,16 +52,12 @@ AUDIENCE = """
 """
 """The leads of a campaign's batches and list, with `audience_parameters`; a further condition on `l` may follow."""
 # A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
-REASON_LEFT_OUT = """
+REASON_LEFT_OUT = f"""
     CASE
         WHEN coalesce(a.address, '') = '' THEN 'no_address'
-        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{2,}$' OR a.address !~ '^[!-~]+$'
+        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR a.address !~ '^[!-~]+$'
             THEN 'invalid_address'
-        WHEN a.status IN ('responded', 'not_interested', 'converted', 'invalid') THEN 'lead_' || a.status::text
-        WHEN EXISTS (
-            SELECT FROM suppressions s
-            WHERE s.value IN (a.address, split_part(a.address, '@', 2)) AND s.removed_at IS NULL
-              AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)) THEN 'suppressed'
+        {no_mail_for_lead("a", "a.address", ":campaign_id")}
     END
 """
 """Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""

@@ -24,6 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.core import audit_log
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.vocabulary import DeliveryStatus, quoted
 from sendledger.feedback import suppressions
 from sendledger.feedback.read_ses_events import Effect, SesEvent
@@ -119,7 +120,7 @@ _REOPEN = sa.text(f"""
         updated_at = now()
     FROM v
     WHERE e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
-      AND CASE e.status WHEN 'pending' THEN true WHEN 'cancelled' THEN e.reason = 'paused' END
+      AND {still_planned("e")}
 """)
 _KEEP_MESSAGE_ID = sa.text(f"""
     WITH v AS MATERIALIZED ({_ITEMS}), row AS (

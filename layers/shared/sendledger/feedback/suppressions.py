@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sendledger.core import audit_log, pagination
 from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, suppressions
 from sendledger.core.vocabulary import AuditAction, SuppressionReason, quoted
@@ -84,9 +85,6 @@ class ImportedSuppressions:
     errors: tuple[InvalidEntry, ...]
 
 
-# A row that is still to be sent, also one that a pause holds back. Rows are found by their leads: CASE keeps a planner
-# that knows of few pending rows from looking for each among all of them.
-_OPEN = "CASE e.status WHEN 'pending' THEN true WHEN 'cancelled' THEN e.reason = 'paused' END"
 _UUIDS = sa.ARRAY(sa.UUID)
 _TEXTS = sa.ARRAY(sa.Text)
 _FIND = sa.text(f"""
@@ -96,7 +94,7 @@ _FIND = sa.text(f"""
         SELECT id FROM leads WHERE cardinality(:domains) > 0 AND split_part(lower(btrim(email)), '@', 2) = ANY(:domains)
     )
     SELECT e.lead_id, e.campaign_id FROM found JOIN scheduled_emails e ON e.lead_id = found.id
-    WHERE {_OPEN} AND (:campaign_id IS NULL OR e.campaign_id = :campaign_id)
+    WHERE {still_planned("e")} AND (:campaign_id IS NULL OR e.campaign_id = :campaign_id)
     LIMIT :limit
 """).bindparams(
     sa.bindparam("addresses", type_=_TEXTS),
@@ -121,7 +119,7 @@ _ADD = sa.text(f"""
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 _SKIP = sa.text(f"""
     UPDATE scheduled_emails e SET status = 'skipped', reason = 'suppressed', updated_at = now()
-    WHERE e.lead_id = ANY(:lead_ids) AND e.campaign_id = ANY(:campaign_ids) AND {_OPEN}
+    WHERE e.lead_id = ANY(:lead_ids) AND e.campaign_id = ANY(:campaign_ids) AND {still_planned("e")}
     RETURNING e.campaign_id
 """).bindparams(sa.bindparam("lead_ids", type_=_UUIDS), sa.bindparam("campaign_ids", type_=_UUIDS))
 

@@ -2,8 +2,7 @@
 
 Writes `scheduled_emails` (guarded by the claim token, so that a replay changes nothing), `emails`, `campaigns`
 (counters) and `leads` (status, last contact). A sent step pushes the lead's next step so that the configured gap is
-the least gap; a step that failed for good skips the lead's later ones. Also the two ways in which an operator settles
-a row whose outcome is unknown.
+the least gap; a step that failed for good skips the lead's later ones.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import sqlalchemy as sa
 from sendledger.content.render_email import (
     RenderedEmail,
 )
+from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status, still_planned
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ses.answers import Answer, SendOutcome
 
@@ -51,9 +51,7 @@ class Recorded:
     campaign_ids: frozenset[uuid.UUID]
 
 
-_LOCK_CAMPAIGNS = sa.text("""
-    SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+_LOCK_CAMPAIGNS = lock_campaigns("NO KEY UPDATE")
 # In the order of their ids: two campaigns may be writing to the same leads.
 _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
@@ -61,7 +59,7 @@ _LOCK_LEADS = sa.text("""
 
 # Rows are found by their ids and their leads. A plain `status = …` or `claim_token = …` would let a planner that
 # believes that few rows have it go through all that do, for each result anew; within CASE it cannot.
-_RECORD = sa.text("""
+_RECORD = sa.text(f"""
 WITH r AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
         id bigint, kind text, message_id text, error_code text, message text, age float8, retry_in float8,
@@ -70,10 +68,10 @@ WITH r AS MATERIALIZED (
     UPDATE scheduled_emails e SET
         status = CASE WHEN r.kind = 'sent' THEN 'sent'
                       WHEN r.kind = 'failed' OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts) THEN 'failed'
-                      WHEN c.status = 'running' THEN 'pending' ELSE 'cancelled' END,
-        reason = CASE WHEN r.kind IN ('sent', 'failed') OR (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
-                        OR c.status = 'running' THEN NULL
-                      WHEN c.status = 'paused' THEN 'paused' ELSE 'campaign_cancelled' END,
+                      ELSE {returned_status("c")} END,
+        reason = CASE WHEN r.kind NOT IN ('sent', 'failed')
+                        AND NOT (r.kind = 'retry' AND e.retry_count + 1 >= :max_attempts)
+                      THEN {returned_reason("c")} END,
         scheduled_for = CASE r.kind WHEN 'retry' THEN now() + make_interval(secs => r.retry_in * 2 ^ e.retry_count)
                                     WHEN 'later' THEN now() + make_interval(secs => r.retry_in)
                                     ELSE e.scheduled_for END,
@@ -144,14 +142,14 @@ WITH r AS MATERIALIZED (
     FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
-      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
+      AND {still_planned("n")}
       AND n.scheduled_for < d.sent_at + s.gap
 ), ended AS (
     UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
     FROM done d
     WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
-      AND CASE n.status WHEN 'pending' THEN true WHEN 'cancelled' THEN n.reason = 'paused' END
+      AND {still_planned("n")}
 ), settled AS MATERIALIZED (
     -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
-from sendledger.core.vocabulary import TERMINAL_STATUSES
+from sendledger.core.vocabulary import TERMINAL_STATUSES, ScheduledEmailStatus
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -129,7 +130,8 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
 
     Raises:
         NotFound: there is no such scheduled email.
-        Conflict: it is not pending, or its campaign is not running.
+        Conflict: it is not pending, its campaign is not running, or an earlier step to the lead is still to be sent or
+            was sent less than the configured gap ago.
     """
     current = get(connection, scheduled_email_id)
     # The campaign first, as everywhere: a pause waits, or has committed.
@@ -140,6 +142,8 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     )
     if status != "running":
         raise Conflict(f"Its campaign is {status}, not running.", status=status)
+    if current["status"] == ScheduledEmailStatus.PENDING:
+        _check_earlier_steps(connection, scheduled_email_id)
     now = sa.func.now()
     changed = connection.execute(
         sa.update(_table)
@@ -153,3 +157,29 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
         raise Conflict(f"The email is {status}, not pending.", status=status)
     audit_log.record(connection, actor, "scheduled_email.send", "scheduled_email", scheduled_email_id)
     return row
+
+
+# The gap is the one that the fence keeps: sent now, the row would be put off by it.
+_EARLIER_STEPS = sa.text(f"""
+    SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until
+    FROM scheduled_emails e
+    JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
+    JOIN scheduled_emails p ON p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
+                           AND p.workflow_step_number < e.workflow_step_number
+    WHERE e.id = :id
+      AND (p.status = 'sending' OR {still_planned("p")} OR p.sent_at + own.delay > now())
+    ORDER BY p.sent_at DESC NULLS FIRST LIMIT 1
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
+
+
+def _check_earlier_steps(connection: sa.Connection, scheduled_email_id: int) -> None:
+    earlier = connection.execute(_EARLIER_STEPS, {"id": scheduled_email_id}).first()
+    if earlier is None:
+        return
+    if earlier.sent_at is None:
+        raise Conflict(f"Step {earlier.step} to this lead has not been sent yet; send that one first.")
+    sent_at, until = (moment.isoformat(timespec="seconds") for moment in (earlier.sent_at, earlier.gap_until))
+    raise Conflict(
+        f"Step {earlier.step} to this lead was sent at {sent_at}; the gap between the steps ends at {until}.",
+        sendable_from=until,
+    )

@@ -19,6 +19,11 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
 from sendledger.core.vocabulary import CampaignStatus
 
+_SENDERS_DIED = (
+    "Senders died {deaths} times while they prepared emails of this campaign. They are now prepared after those of all "
+    "others; at the third death the campaign pauses itself. Look at its template."
+)
+
 NO_TICK_AFTER = dt.timedelta(minutes=5)
 """Without a tick for this long the sender does not run. It ticks every minute."""
 
@@ -149,11 +154,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         _ROWS, {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}
     ).one()
     if rows.due and campaign["prepared_alone"]:
-        message = (
-            f"Senders died {campaign['sender_deaths']} times while they prepared emails of this campaign. They are now "
-            "prepared after those of all others; at the third death the campaign pauses itself. Look at its template."
-        )
         deaths = campaign["sender_deaths"]
+        message = _SENDERS_DIED.format(deaths=deaths)
         return found("senders_died", message, sender["now"], due=rows.due, sending=rows.sending, sender_deaths=deaths)
     if rows.due:
         message = "Emails are due and go out at the SES rate."
