@@ -17,6 +17,7 @@ BENCHMARKS = (
     "fairness",
     "huge",
     "database",
+    "hostile",
 )
 
 if __name__ == "__main__":

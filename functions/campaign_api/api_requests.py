@@ -6,6 +6,7 @@ A payload-2.0 event goes in; what is wrong is raised as `RequestRefused` or `Inv
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -18,7 +19,7 @@ from aws_lambda_powertools.event_handler.api_gateway import ApiGatewayResolver
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from http_errors import Problem, RequestRefused
+from http_errors import MOST_ERRORS, Problem, RequestRefused
 from sendledger.core.errors import FieldError, InvalidInput
 
 METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
@@ -39,8 +40,14 @@ bytes; a larger body may not reach this code, and its sender would not read what
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
+MAX_LINES = 150_000
+"""Of a CSV file in a request: what is done with it has to end before API Gateway gives up."""
 MAX_DEPTH = 32
 """Levels of objects and lists in a body."""
+MAX_VALUES = 300_000
+"""Texts, numbers, objects and lists in a body; the longest list that a route takes has 200,000."""
+MAX_MEMBERS = 1_000
+"""Of one object; the largest that a route takes has 500."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, which PostgreSQL cannot store, and half of a surrogate pair."""
@@ -87,6 +94,15 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 "too_large",
                 f"The body has {len(body):,} bytes; {MAX_BYTES:,} are possible.{_OTHERWISE.get(route_name, '')}",
+            )
+        )
+    lines = max(body.count(b"\n"), body.count(b"\r"))
+    if media_type == CSV and lines > MAX_LINES:
+        raise RequestRefused(
+            Problem(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"The file has {lines:,} lines; {MAX_LINES:,} are possible.{_OTHERWISE.get(route_name, '')}",
             )
         )
     if media_type == JSON:
@@ -163,7 +179,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _refuse_unstorable(value: dict[str, Any]) -> None:
-    found = [FieldError(path, message) for path, message in _unstorable(value)]
+    found = [FieldError(path, message) for path, message in itertools.islice(_unstorable(value), MOST_ERRORS)]
     if found:
         raise InvalidInput("The request is not valid.", found)
 
@@ -171,8 +187,10 @@ def _refuse_unstorable(value: dict[str, Any]) -> None:
 def _unstorable(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Where something cannot be stored, and why. Not recursive: how deep a body is, its sender chooses."""
     left: list[tuple[str, int, Any]] = [("", 0, value)]
+    values = 0
     while left:
         path, depth, item = left.pop()
+        values += 1
         if isinstance(item, str):
             if _UNSTORABLE.search(item):
                 yield path, _UNSTORABLE_MESSAGE
@@ -182,6 +200,12 @@ def _unstorable(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif isinstance(item, dict | list):
             if depth == MAX_DEPTH:
                 raise _too_deep()
+            if isinstance(item, dict) and len(item) > MAX_MEMBERS:
+                yield path or "body", f"must have at most {MAX_MEMBERS:,} members"
+                return
+            if values + len(left) + len(item) > MAX_VALUES:
+                yield path or "body", f"is too much: a request may have {MAX_VALUES:,} values"
+                return
             pairs = item.items() if isinstance(item, dict) else enumerate(item)
             for name, below in pairs:
                 shown = _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", str(name))

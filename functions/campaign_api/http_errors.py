@@ -36,6 +36,11 @@ CONFLICT_OF_STATE: Mapping[str, str] = {
 }
 """Constraints that the database holds against concurrent changes, foreign keys and unique ones, by its error codes."""
 
+MOST_NAMED = 10
+"""Fields in the text of a refusal; the list of its errors has more."""
+MOST_ERRORS = 100
+"""Fields that an answer names: Lambda could not send one that names every field of a large body."""
+
 RETRY_AFTER_SECONDS = 5
 
 _MESSAGES: Mapping[str, str] = {
@@ -93,7 +98,8 @@ class Problem:
             "detail": self.detail,
         }
         if self.errors:
-            document["errors"] = [{"field": error.field, "message": error.message} for error in self.errors]
+            listed = self.errors[:MOST_ERRORS]
+            document["errors"] = [{"field": error.field, "message": error.message} for error in listed]
         # An extension cannot take the place of a standard member; the campaign's status becomes current_status.
         extensions = {("current_status" if name == "status" else name): value for name, value in self.data.items()}
         return json.dumps({**extensions, **document}, default=str, separators=(",", ":"))
@@ -141,10 +147,12 @@ def problem_of(error: Exception, correlation_id: str) -> Problem:
 
 
 def _invalid(found: Sequence[FieldError]) -> Problem:
-    fields = ", ".join(dict.fromkeys(error.field for error in found))
-    return Problem(
-        HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", f"The request is not valid; see errors: {fields}.", found
+    fields = list(dict.fromkeys(error.field for error in found[:MOST_ERRORS]))
+    more = f" The first {MOST_ERRORS} of {len(found):,} are listed." if len(found) > MOST_ERRORS else ""
+    detail = (
+        f"The request is not valid; see errors: {', '.join(fields[:MOST_NAMED])}{', …' * (len(fields) > MOST_NAMED)}."
     )
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", detail + more, found)
 
 
 def _field_error(found: Mapping[str, Any]) -> FieldError:
