@@ -135,7 +135,8 @@ def import_csv(content: bytes) -> int:
     try:
         request = _request(route, "text/csv", base64.b64encode(content).decode(), is_base64=True)
         api_requests.check(request, route)
-        return sum(1 for _ in read_leads(io.BytesIO(api_requests.body_bytes(request))).rows)
+        stream = io.BytesIO(api_requests.body_bytes(request))
+        return sum(1 for _ in read_leads(stream, lambda warning: None).rows)
     except (RequestRefused, InvalidInput):
         return 0
 
