@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+# Nobody reserves minutes ahead. What lies so far ahead was reserved before the database's clock was set back.
 _RESERVE = sa.text("""
     UPDATE sender_state
-    SET rate_reserved_until = greatest(rate_reserved_until, clock_timestamp()) + make_interval(secs => :seconds)
+    SET rate_reserved_until = make_interval(secs => :seconds)
+            + CASE WHEN rate_reserved_until < clock_timestamp() + interval '10 minutes'
+                   THEN greatest(rate_reserved_until, clock_timestamp()) ELSE clock_timestamp() END
     WHERE id = 1
     RETURNING extract(epoch FROM rate_reserved_until - clock_timestamp()) - :seconds
 """).bindparams(sa.bindparam("seconds", type_=sa.Double))
