@@ -6,7 +6,6 @@ import datetime as dt
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
@@ -77,7 +76,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(engine: sa.Engine) -> Iterator[Disk]:
+def disk(engine: sa.Engine) -> Disk:
     return Disk(engine)
 
 
