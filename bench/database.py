@@ -177,7 +177,7 @@ def delivery_events(engine: sa.Engine) -> list[SesEvent]:
     engine.dispose()
     events = []
     for id_, campaign_id, token, message_id, sent_at, address in rows:
-        tags = {"scheduled_email_id": str(id_), "campaign_id": str(campaign_id), "attempt": str(token)}
+        tags = {"scheduled_email_id": str(id_), "campaign_id": str(campaign_id), "claim_token": str(token)}
         email = Sent(message_id, sent_at, (address,), tags)
         event = read_ses_event(json.dumps(event_of(email, "Delivery")), ACCOUNT, CONFIGURATION_SET)
         assert isinstance(event, SesEvent)

@@ -155,7 +155,10 @@ def run_boto3(endpoint: str, emails: int, threads: int) -> dict[str, Any]:
             FromEmailAddress=ENVIRON["SENDER_FROM_ADDRESS"],
             Destination={"ToAddresses": [f"lead{number}@example.com"]},
             Content={"Simple": {"Subject": {"Data": "An idea", "Charset": "UTF-8"}, "Body": body}},
-            EmailTags=[{"Name": "scheduled_email_id", "Value": str(number)}, {"Name": "attempt", "Value": "x" * 36}],
+            EmailTags=[
+                {"Name": "scheduled_email_id", "Value": str(number)},
+                {"Name": "claim_token", "Value": "x" * 36},
+            ],
             ConfigurationSetName="sendledger",
         )
 

@@ -165,7 +165,10 @@ class Campaign(Resource):
     emails_sent_count: int
     emails_failed_count: int
     emails_delivered_count: Annotated[int, Field(description="Emails that a mail server has taken.")]
-    emails_bounced_count: Annotated[int, Field(description="Emails that bounced, for good or for the time being.")]
+    emails_bounced_count: Annotated[int, Field(description="Emails that bounced for good.")]
+    emails_soft_bounced_count: Annotated[
+        int, Field(description="Emails that bounced for the time being (a full mailbox) and were not delivered.")
+    ]
     emails_complained_count: Annotated[int, Field(description="Emails that were reported as spam.")]
     emails_opened_count: Annotated[
         int, Field(description="Emails that were opened, however often; privacy proxies and scanners do not count.")

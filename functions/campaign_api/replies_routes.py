@@ -14,7 +14,7 @@ from pydantic import Field
 import api_resources
 from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.vocabulary import AutomaticKind, ReplyMatch, ReplySource
+from sendledger.core.vocabulary import AuthenticationResult, AutomaticKind, ReplyMatch, ReplySource
 
 router = APIGatewayHttpRouter()
 TAGS = ["Replies"]
@@ -61,6 +61,12 @@ class Reply(Resource):
     body_text: str
     automatic: Annotated[
         AutomaticKind | None, Field(description="Why it is not a person's; null for a person's, which stops the mail.")
+    ]
+    spf: AuthenticationResult | None
+    dkim: AuthenticationResult | None
+    dmarc: Annotated[
+        AuthenticationResult | None,
+        Field(description="What the receiving mail server found about the sender; null where it does not say."),
     ]
     matched_by: Annotated[
         ReplyMatch | None,

@@ -96,7 +96,10 @@ class Email(Resource):
     delivered_at: dt.datetime | None
     opened_at: dt.datetime | None
     clicked_at: dt.datetime | None
-    bounced_at: dt.datetime | None
+    bounced_at: Annotated[dt.datetime | None, Field(description="When it bounced for good.")]
+    soft_bounced_at: Annotated[
+        dt.datetime | None, Field(description="When it bounced for the time being; null once it is delivered.")
+    ]
     created_at: dt.datetime | None
 
 

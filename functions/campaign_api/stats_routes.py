@@ -46,7 +46,8 @@ class Funnel(Resource):
     opened: int
     clicked: int
     replied: int
-    bounced: int
+    bounced: Annotated[int, Field(description="For good.")]
+    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
     complained: int
     unsubscribed: int
 
@@ -59,6 +60,7 @@ class Rates(Resource):
     clicked: float | None
     replied: float | None
     bounced: float | None
+    soft_bounced: float | None
     complained: float | None
     unsubscribed: float | None
 
@@ -104,7 +106,8 @@ class TimelineItem(Resource):
     delivered: int
     opened: int
     clicked: int
-    bounced: int
+    bounced: Annotated[int, Field(description="For good.")]
+    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
     complained: int
     replied: int
 
@@ -126,7 +129,8 @@ class RecentEmails(Resource):
     delivered: int
     opened: int
     clicked: int
-    bounced: int
+    bounced: Annotated[int, Field(description="For good.")]
+    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
 
 
 class Overview(Resource):

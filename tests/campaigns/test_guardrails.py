@@ -69,6 +69,8 @@ def test_one_complaint_is_too_many_for_a_thousand_emails(
     ("type_", "content"),
     [
         ("Bounce", {"bounceType": "Transient"}),
+        ("Bounce", {"bounceType": "Undetermined"}),
+        ("Bounce", {"bounceType": "SomethingNew"}),
         ("Bounce", {"bounceSubType": "OnAccountSuppressionList"}),
         ("Complaint", {"complaintFeedbackType": "not-spam"}),
         ("DeliveryDelay", {}),

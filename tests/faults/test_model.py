@@ -218,7 +218,7 @@ class Campaigns(RuleBasedStateMachine):
             accepted = {
                 id_: Acceptance(email.message_id)
                 for email in self.simulator.accepted()[-how_many:]
-                if tokens[id_ := int(email.tags["scheduled_email_id"])] == email.tags["attempt"]
+                if tokens[id_ := int(email.tags["scheduled_email_id"])] == email.tags["claim_token"]
             }
             settle_unknown.settle_as_sent(connection, accepted)
 

@@ -16,7 +16,7 @@ from sendledger.feedback.read_ses_events import MAX_BYTES, Effect, Ignored, SesE
 from testbed.ses_events import ACCOUNT, FOLDER, PERSON, TYPES, documented, member
 
 CONFIGURATION_SET = "ConfigSet"
-TAGS = {"scheduled_email_id": ["7"], "campaign_id": [str(uuid.UUID(int=1))], "attempt": [str(uuid.UUID(int=2))]}
+TAGS = {"scheduled_email_id": ["7"], "campaign_id": [str(uuid.UUID(int=1))], "claim_token": [str(uuid.UUID(int=2))]}
 
 
 def event(type_: str, **content: Any) -> Any:
@@ -49,7 +49,7 @@ def test_every_documented_event_is_read(type_: str) -> None:
     assert found.type == type_
     assert found.message_id.startswith("EXAMPLE")
     assert "@example.com" in found.recipient
-    assert (found.scheduled_email_id, found.campaign_id, found.attempt) == (7, uuid.UUID(int=1), uuid.UUID(int=2))
+    assert (found.scheduled_email_id, found.campaign_id, found.claim_token) == (7, uuid.UUID(int=1), uuid.UUID(int=2))
 
 
 @pytest.mark.parametrize("type_", TYPES)
@@ -198,8 +198,8 @@ def test_events_of_others_are_ignored(path: tuple[str, ...], value: Any, reason:
 @pytest.mark.parametrize(
     "tags",
     [
-        {"scheduled_email_id": ["9" * 30], "campaign_id": ["c-1"], "attempt": [""]},
-        {"scheduled_email_id": "7", "campaign_id": [1], "attempt": ["a", "b"]},
+        {"scheduled_email_id": ["9" * 30], "campaign_id": ["c-1"], "claim_token": [""]},
+        {"scheduled_email_id": "7", "campaign_id": [1], "claim_token": ["a", "b"]},
         {"scheduled_email_id": ["-7"]},
     ],
 )
@@ -208,7 +208,16 @@ def test_tags_that_are_not_ours_are_no_tags(tags: dict[str, Any]) -> None:
     document["detail"]["mail"]["tags"] = {"ses:configuration-set": [CONFIGURATION_SET], **tags}
     found = read(document)
     assert isinstance(found, SesEvent)
-    assert (found.scheduled_email_id, found.campaign_id, found.attempt) == (None, None, None)
+    assert (found.scheduled_email_id, found.campaign_id, found.claim_token) == (None, None, None)
+
+
+def test_tag_of_emails_from_before_it_was_renamed_is_read() -> None:
+    document = event("Bounce")
+    tags = document["detail"]["mail"]["tags"]
+    tags["attempt"] = tags.pop("claim_token")
+    found = read(document)
+    assert isinstance(found, SesEvent)
+    assert found.claim_token == uuid.UUID(int=2)
 
 
 def test_unknown_fields_are_passed_over() -> None:

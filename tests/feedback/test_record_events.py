@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger.campaigns import completion, lifecycle
+from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import audit_log, email_events, emails, leads, scheduled_emails
 from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.core.tables import suppressions as suppressions_table
-from sendledger.feedback import suppressions
+from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import RecordedEvents, record_events
 from sendledger.ledger import claim_emails, settle_unknown
@@ -159,6 +160,67 @@ def test_permanent_bounce_suppresses_the_address_in_every_campaign(engine: sa.En
     assert done.touched == {campaign_of(ann), campaign_of(other)}
 
 
+OUT_OF_OFFICE: dict[str, Any] = {"bounceType": "Transient", "bounceSubType": "General"}
+UNDETERMINED: dict[str, Any] = {"bounceType": "Undetermined", "bounceSubType": "Undetermined"}
+
+
+@pytest.mark.parametrize("soft", [TRANSIENT, OUT_OF_OFFICE, UNDETERMINED])
+def test_hard_and_soft_bounces_are_counted_apart(engine: sa.Engine, send: Send, soft: dict[str, Any]) -> None:
+    ann, bob = send("ann@example.com", "bob@example.com")
+    record(engine, event_of(ann, "Bounce"), event_of(bob, "Bounce", **soft), event_of(bob, "Bounce", 80, **soft))
+    assert [the_email(engine, email)["delivery_status"] for email in (ann, bob)] == ["bounced", "soft_bounced"]
+    assert [the_email(engine, email)["bounced_at"] is None for email in (ann, bob)] == [False, True]
+    assert [the_email(engine, email)["soft_bounced_at"] is None for email in (ann, bob)] == [True, False]
+    campaign = campaign_row(engine, campaign_of(ann))
+    assert (campaign["emails_bounced_count"], campaign["emails_soft_bounced_count"]) == (1, 1)
+
+
+@pytest.mark.parametrize("soft", [TRANSIENT, OUT_OF_OFFICE, UNDETERMINED])
+@pytest.mark.parametrize("delivery_first", [True, False])
+def test_soft_bounce_of_a_delivered_email_counts_as_no_bounce(
+    engine: sa.Engine, send: Send, soft: dict[str, Any], delivery_first: bool
+) -> None:
+    (ann,) = send("ann@example.com")
+    events = [event_of(ann, "Delivery", 2), event_of(ann, "Bounce", 5, **soft)]
+    for event in events if delivery_first else reversed(events):
+        record(engine, event)
+    email = the_email(engine, ann)
+    assert (email["delivery_status"], email["bounced_at"], email["soft_bounced_at"]) == ("delivered", None, None)
+    campaign = campaign_row(engine, campaign_of(ann))
+    counts = [campaign[f"emails_{name}_count"] for name in ("delivered", "bounced", "soft_bounced")]
+    assert counts == [1, 0, 0]
+
+
+def test_permanent_bounce_after_a_delivery_is_a_bounce(engine: sa.Engine, send: Send) -> None:
+    (ann,) = send("ann@example.com")
+    record(engine, event_of(ann, "Delivery"), event_of(ann, "Bounce", 300))
+    assert the_email(engine, ann)["delivery_status"] == "bounced"
+
+
+@pytest.mark.parametrize(("type_", "reason"), [("Complaint", "complaint"), ("Subscription", "unsubscribe")])
+@pytest.mark.parametrize("with_tags", [True, False])
+def test_who_says_no_at_a_former_address_gets_nothing_at_the_new_one(
+    engine: sa.Engine, connection: sa.Connection, send: Send, type_: str, reason: str, with_tags: bool
+) -> None:
+    ann, _ = send("ann@example.com", "bob@example.com")
+    connection.execute(sa.update(leads).where(leads.c.email == "ann@example.com").values(email="Ann@new.example"))
+    connection.commit()
+    done = record(engine, event_of(ann if with_tags else dataclasses.replace(ann, tags={}), type_))
+    assert (reason_of(engine, "ann@new.example"), reason_of(engine, "ann@example.com")) == (reason, reason)
+    assert done.emails_skipped == 1
+    assert statuses(engine, campaign_of(ann)) == {"sent": 2, "pending": 1, "skipped": 1}
+
+
+def test_bounce_of_a_former_address_leaves_the_new_one_alone(
+    engine: sa.Engine, connection: sa.Connection, send: Send
+) -> None:
+    (ann,) = send("ann@example.com")
+    connection.execute(sa.update(leads).values(email="ann@new.example"))
+    connection.commit()
+    record(engine, event_of(ann, "Bounce"))
+    assert (reason_of(engine, "ann@new.example"), reason_of(engine, "ann@example.com")) == (None, "bounce")
+
+
 def test_complaint_suppresses_unless_it_says_that_it_is_no_spam(engine: sa.Engine, send: Send) -> None:
     ann, bob = send("ann@example.com", "bob@example.com")
     record(engine, event_of(ann, "Complaint"), event_of(bob, "Complaint", complaintFeedbackType="not-spam"))
@@ -170,6 +232,40 @@ def test_complaint_suppresses_unless_it_says_that_it_is_no_spam(engine: sa.Engin
 def test_opt_out_at_ses_is_honoured_and_counted(engine: sa.Engine, send: Send) -> None:
     (ann,) = send("ann@example.com")
     record(engine, event_of(ann, "Subscription"), event_of(ann, "Subscription", 70))
+    assert reason_of(engine, "ann@example.com") == "unsubscribe"
+    assert campaign_row(engine, campaign_of(ann))["emails_unsubscribed_count"] == 1
+
+
+def reference_of(engine: sa.Engine, email: AcceptedEmail) -> EmailReference:
+    return EmailReference(
+        int(email.tags["scheduled_email_id"]), campaign_of(email), the_email(engine, email)["lead_id"]
+    )
+
+
+def test_a_person_who_opts_out_in_several_ways_counts_once(
+    engine: sa.Engine, resources: Resources, ses: SesSimulator, send: Send
+) -> None:
+    (first,) = send("ann@example.com")
+    pass_time(engine, DAY)
+    send_due_emails(resources, SECONDS)
+    second = ses.accepted()[-1]
+    reference = EmailReference(
+        int(first.tags["scheduled_email_id"]), campaign_of(first), the_email(engine, first)["lead_id"]
+    )
+    record(engine, event_of(first, "Subscription"))
+    with engine.begin() as own:
+        unsubscribe.opt_out(own, reference, "everything", "one_click")
+    record(engine, event_of(second, "Subscription", 90))
+    assert campaign_row(engine, campaign_of(first))["emails_unsubscribed_count"] == 1
+
+
+def test_an_opt_out_at_ses_is_not_taken_back_by_the_link(engine: sa.Engine, send: Send) -> None:
+    (ann,) = send("ann@example.com")
+    record(engine, event_of(ann, "Subscription"))
+    reference = reference_of(engine, ann)
+    with engine.begin() as own:
+        assert not unsubscribe.is_opted_out(own, reference)
+        assert not unsubscribe.undo(own, reference)
     assert reason_of(engine, "ann@example.com") == "unsubscribe"
     assert campaign_row(engine, campaign_of(ann))["emails_unsubscribed_count"] == 1
 
@@ -248,7 +344,7 @@ def fenced(engine: sa.Engine, connection: sa.Connection, ses_email: AcceptedEmai
     with engine.begin() as own:
         claimed = claim_emails.claim(own, 10, token)
         claim_emails.fence(own, claimed, token)
-    tags = {"scheduled_email_id": str(claimed[0].id), "campaign_id": str(campaign_id), "attempt": str(token)}
+    tags = {"scheduled_email_id": str(claimed[0].id), "campaign_id": str(campaign_id), "claim_token": str(token)}
     return dataclasses.replace(ses_email, message_id=f"{uuid.uuid4()}-000000", to=("new@example.com",), tags=tags)
 
 
@@ -270,7 +366,7 @@ def test_event_of_an_attempt_before_the_claim_of_now_is_put_on_record(
     engine: sa.Engine, connection: sa.Connection, send: Send
 ) -> None:
     (ann,) = send("ann@example.com")
-    second = dataclasses.replace(ann, message_id="second-000000", tags=ann.tags | {"attempt": str(uuid.uuid4())})
+    second = dataclasses.replace(ann, message_id="second-000000", tags=ann.tags | {"claim_token": str(uuid.uuid4())})
     done = record(engine, event_of(second, "Send", 0), event_of(second, "Delivery", 1))
     assert done.double_sends == 1
     assert record(engine, event_of(second, "Open", 60)).double_sends == 0
@@ -323,7 +419,7 @@ def test_event_without_tags_finds_its_email_by_the_message_id(engine: sa.Engine,
     "changes",
     [
         {"tags": {}, "message_id": "x-000000"},
-        {"tags": {"scheduled_email_id": "1", "campaign_id": str(uuid.uuid4()), "attempt": str(uuid.uuid4())}},
+        {"tags": {"scheduled_email_id": "1", "campaign_id": str(uuid.uuid4()), "claim_token": str(uuid.uuid4())}},
         {"to": ("eve@example.com",)},
     ],
 )
@@ -331,7 +427,7 @@ def test_event_of_no_email_of_ours_is_dropped(
     engine: sa.Engine, connection: sa.Connection, send: Send, changes: dict[str, Any]
 ) -> None:
     (ann,) = send("ann@example.com")
-    tags = ann.tags | {"attempt": str(uuid.uuid4())}
+    tags = ann.tags | {"claim_token": str(uuid.uuid4())}
     stranger = dataclasses.replace(ann, **({"message_id": "x-000000", "tags": tags} | changes))
     done = record(engine, event_of(stranger, "Bounce"))
     assert done.counts == {"unknown_email": 1}
@@ -361,7 +457,7 @@ def test_campaign_completes_when_its_last_emails_are_skipped(
 
 EVENT = st.tuples(
     st.integers(0, 1),
-    st.sampled_from([*TYPES, "Transient", "Machine", "Not spam"]),
+    st.sampled_from([*TYPES, "Transient", "Undetermined", "Machine", "Not spam"]),
     st.integers(0, 3),
 )
 
@@ -369,6 +465,7 @@ EVENT = st.tuples(
 def _document(sent: list[AcceptedEmail], index: int, kind: str, minute: int) -> Any:
     type_, content = {
         "Transient": ("Bounce", TRANSIENT | {"feedbackId": f"t{minute}"}),
+        "Undetermined": ("Bounce", UNDETERMINED | {"feedbackId": f"u{minute}"}),
         "Machine": ("Open", {"userAgent": "Mozilla/5.0"}),
         "Not spam": ("Complaint", {"complaintFeedbackType": "not-spam", "feedbackId": "n"}),
     }.get(kind, (kind, {}))

@@ -159,6 +159,9 @@ def test_a_forged_sender_without_our_token_changes_nothing(
     in_reply_to = f"<{to_ann.message_id}@email.amazonses.com>" if by_message_id else None
     received = receive(engine, reply(headers=FORGED, in_reply_to=in_reply_to))
     assert (received.automatic, received.emails_skipped) == ("forged", 0)
+    with engine.connect() as connection:
+        kept = connection.execute(sa.select(stored)).mappings().one()
+    assert (kept["spf"], kept["dkim"], kept["dmarc"]) == ("pass", "none", "fail")
     assert statuses(engine, campaign_id) == {"sent": 2, "pending": 4}
     assert lead_of(engine, "ann@example.com")["status"] == "contacted"
     assert campaign_row(engine, campaign_id)["responses_received"] == 0

@@ -118,9 +118,9 @@ def test_an_event_of_ses_leads_to_its_tick_in_the_senders_log(
     lifecycle.start_campaign(engine, make_campaign(connection, ["ann@example.com"]))
     sender = start_function("SenderFunction", {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_SESV2": ses.url})
     sender.invoke(_event("tick"))
-    (attempt,) = ses.events()[0]["detail"]["mail"]["tags"]["attempt"]
+    (claim_token,) = ses.events()[0]["detail"]["mail"]["tags"]["claim_token"]
     (done,) = (line for line in sender.log.splitlines() if "Tick done" in line)
-    assert attempt in done
+    assert claim_token in done
     assert "function_request_id" in done
 
 

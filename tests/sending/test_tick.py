@@ -48,7 +48,7 @@ def test_sent_row_is_linked_to_the_email_and_the_lead(
     assert (email["subject"], email["body_text"]) == ("Hello Ann0", "Dear Ann0 Lee of Company 0")
     assert (accepted.subject, accepted.destination) == ("Hello Ann0", ("ann@example.com",))
     assert accepted.tags["scheduled_email_id"] == str(row["id"])
-    assert accepted.tags["attempt"] == str(row["claim_token"])
+    assert accepted.tags["claim_token"] == str(row["claim_token"])
     assert (lead["status"], lead["emails_sent"], lead["last_contacted_at"]) == ("contacted", 1, email["sent_at"])
 
 

@@ -88,7 +88,7 @@ def outgoing(**values: Any) -> OutgoingEmail:
         **{
             "scheduled_email_id": 1,
             "campaign_id": uuid.UUID(int=2),
-            "attempt": uuid.UUID(int=3),
+            "claim_token": uuid.UUID(int=3),
             "from_address": "Jörg Sales <sales@example.com>",
             "to_address": "ann@example.com",
             "reply_to_addresses": ("reply@example.com",),
@@ -114,7 +114,7 @@ def test_requests_are_those_that_boto3_would_make(
     for email in (
         outgoing(),
         outgoing(body_html=None, headers=(), reply_to_addresses=()),
-        outgoing(body_text="x" * 300_000, attempt=uuid.UUID(int=4)),
+        outgoing(body_text="x" * 300_000, claim_token=uuid.UUID(int=4)),
     ):
         outcome = sender.send(signer.signed(email))
         assert (outcome.answer, outcome.message_id) == (Answer.SENT, "0100-abc")
@@ -128,7 +128,7 @@ def test_requests_are_those_that_boto3_would_make(
         assert signed_and_more == {name: value for name, value in theirs.headers.items() if name not in own}
         # Powertools appends its name to what botocore says.
         assert theirs.headers["User-Agent"].startswith(ours.headers["User-Agent"])
-        assert json.loads(ours.body)["EmailTags"][2] == {"Name": "attempt", "Value": str(email.attempt)}
+        assert json.loads(ours.body)["EmailTags"][2] == {"Name": "claim_token", "Value": str(email.claim_token)}
     sender.close()
     reference.close()
 

@@ -24,9 +24,9 @@ LONGEST: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=31), "day"
 """How much time a timeline may span."""
 DEFAULT: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=2), "day": dt.timedelta(days=30)}
 
-FUNNEL = ("delivered", "opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
-TIMELINE = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "complained", "replied")
-OVERVIEW = ("sent", "failed", "delivered", "opened", "clicked", "bounced")
+FUNNEL = ("delivered", "opened", "clicked", "replied", "bounced", "soft_bounced", "complained", "unsubscribed")
+TIMELINE = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "soft_bounced", "complained", "replied")
+OVERVIEW = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "soft_bounced")
 
 _FOLD = sa.text("""
     WITH held AS MATERIALIZED (

@@ -32,7 +32,8 @@ class Limits(BaseModel):
 
     enabled: Annotated[bool | None, Field(description="False switches the guardrails off.")] = None
     max_bounce_rate: Annotated[
-        float | None, Field(gt=0, le=1, description="Share of bounces among the latest emails.", examples=[0.05])
+        float | None,
+        Field(gt=0, le=1, description="Share of permanent bounces among the latest emails.", examples=[0.05]),
     ] = None
     max_complaint_rate: Annotated[
         float | None, Field(gt=0, le=1, description="Share of spam complaints.", examples=[0.001])
@@ -48,8 +49,9 @@ class Limits(BaseModel):
     ] = None
 
 
-# Emails that SES sent nowhere because they are on its own suppression list count neither for SES nor here; transient
-# bounces say nothing about the list. Complaints and bounces count when they happen, emails when they were sent.
+# Emails that SES sent nowhere because they are on its own suppression list count neither for SES nor here. Of bounces
+# only permanent ones count: the others (full mailbox, out of office, undetermined) say nothing about the list.
+# Complaints and bounces count when they happen, emails when they were sent.
 _RATES = sa.text(f"""
     WITH c AS (
         SELECT id, greatest(resumed_at, now() - make_interval(hours => :window_hours)) AS since
@@ -63,7 +65,7 @@ _RATES = sa.text(f"""
     )
     SELECT latest.emails,
            count(DISTINCT v.ses_message_id) FILTER (
-               WHERE v.event_type = 'Bounce' AND v.detail ->> 'bounce_type' <> 'Transient'
+               WHERE v.event_type = 'Bounce' AND v.detail ->> 'bounce_type' = 'Permanent'
                  AND coalesce(v.detail ->> 'bounce_sub_type', '') <> 'OnAccountSuppressionList') AS bounced,
            count(DISTINCT v.ses_message_id) FILTER (
                WHERE v.event_type = 'Complaint' AND coalesce(v.detail ->> 'feedback_type', '') <> 'not-spam'

@@ -183,8 +183,9 @@ class DeliveryStatus(Word):
 
     SENT = "sent", "SES accepted it."
     DELAYED = "delayed", "Delivery is delayed; SES goes on trying."
-    DELIVERED = "delivered", "The recipient's mail server accepted it."
-    BOUNCED = "bounced", "The recipient's mail server refused it."
+    SOFT_BOUNCED = "soft_bounced", "It could not be delivered for the time being; a later delivery goes before."
+    DELIVERED = "delivered", "The recipient's mail server accepted it. An out-of-office answer does not change that."
+    BOUNCED = "bounced", "The recipient's mail server refused it for good."
     COMPLAINED = "complained", "The recipient reported it as spam."
 
 
@@ -215,7 +216,8 @@ class Counted(Word):
     DELIVERED = "delivered", "Emails that the recipient's mail server accepted."
     OPENED = "opened", "Emails that were opened."
     CLICKED = "clicked", "Emails in which a link was clicked."
-    BOUNCED = "bounced", "Emails that bounced."
+    BOUNCED = "bounced", "Emails that bounced for good."
+    SOFT_BOUNCED = "soft_bounced", "Emails that bounced for the time being and were not delivered."
 
 
 class SuppressionReason(Word):
@@ -241,6 +243,7 @@ class UnsubscribeMethod(Word):
 
     ONE_CLICK = "one_click", "By the mail program's own button (RFC 8058)."
     PAGE = "page", "On the unsubscribe page."
+    SES = "ses", "In the list management of SES."
 
 
 class ReplySource(Word):

@@ -71,7 +71,7 @@ class SesEvent:
     """In lower case, to be looked up and not to be stored."""
     scheduled_email_id: int | None
     campaign_id: uuid.UUID | None
-    attempt: uuid.UUID | None
+    claim_token: uuid.UUID | None
     accepted_at: dt.datetime
     """When SES accepted the email."""
     occurred_at: dt.datetime
@@ -146,7 +146,8 @@ def _read(
         recipient=recipient.rpartition("<")[2].rstrip("> ").strip().lower(),
         scheduled_email_id=_id_tag(tags),
         campaign_id=_uuid_tag(tags, "campaign_id"),
-        attempt=_uuid_tag(tags, "attempt"),
+        # Emails that were sent before the tag was renamed say "attempt".
+        claim_token=_uuid_tag(tags, "claim_token") or _uuid_tag(tags, "attempt"),
         accepted_at=accepted_at,
         occurred_at=occurred_at,
         effect=effect,

@@ -3,7 +3,8 @@
 An event belongs to the scheduled email and the attempt that its tags name, else to the email with its message id. What
 belongs to none is counted and dropped. Everything an event does is the same whenever it arrives: it is stored once, by
 its key; states only move forward, times to the earliest, counters by what is new. An email counts once for each kind of
-event (delivered, bounced, complained, opened, clicked), and opens and clicks of machines do not count.
+event (delivered, bounced, complained, opened, clicked), and opens and clicks of machines do not count. A soft bounce
+counts while the email is neither delivered nor bounced for good.
 
 An event proves that SES accepted the email: what a sender left without a result is settled as sent. Bounces,
 complaints and opt-outs suppress the address. Reads `scheduled_emails`, `leads` and `suppressions`; writes
@@ -17,7 +18,7 @@ import datetime as dt
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,23 +26,17 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log
 from sendledger.core.ledger_rules import still_planned
-from sendledger.core.vocabulary import DeliveryStatus, quoted
+from sendledger.core.vocabulary import DeliveryStatus, EventType, quoted
 from sendledger.feedback import suppressions
+from sendledger.feedback.address_effects import ACTOR, count_opt_outs, suppress_addresses
+from sendledger.feedback.match_events import ITEMS, Place, items_of, match_events
 from sendledger.feedback.read_ses_events import Effect, SesEvent
-from sendledger.feedback.suppressions import NewSuppression
 from sendledger.ledger.settle_unknown import Acceptance, settle_as_sent
-
-ACTOR = "ses"
-"""Who the audit log and the suppressions name for what SES reported."""
-
-TRANSIENT_LIMIT = 3
-"""Transient bounces of an address without a delivery in between after which it is suppressed."""
 
 _DELIVERY = {
     "Send": "sent",
     "DeliveryDelay": "delayed",
     "Delivery": "delivered",
-    "Bounce": "bounced",
     "Complaint": "complained",
 }
 # The legacy status of emails; its values are in the order in which they may follow each other.
@@ -50,7 +45,6 @@ _STATUS = {
     "Delivery": "delivered",
     "Open": "opened",
     "Click": "clicked",
-    "Bounce": "bounced",
     "Reject": "failed",
     "Rendering Failure": "failed",
     "Complaint": "spam",
@@ -80,50 +74,19 @@ class RecordedEvents:
         self.doubtful |= other.doubtful
 
 
-@dataclass(frozen=True)
-class _Place:
-    """An event and what it belongs to."""
-
-    event: SesEvent
-    scheduled_email_id: int | None
-    email_id: uuid.UUID | None
-    campaign_id: uuid.UUID | None
-    lead_id: uuid.UUID | None
-    row: sa.RowMapping
-    is_second_message: bool
-    """SES accepted the scheduled email twice, and this is about the other message."""
-
-
-_ITEMS = """
-    SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
-        key text, scheduled_email_id bigint, campaign_id uuid, attempt uuid, message_id text)
-"""
-# Who accepted what: the row that the tags name, and the email that has the message id.
-_MATCH = sa.text(f"""
-    WITH v AS MATERIALIZED ({_ITEMS})
-    SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
-           e.send_started_at IS NOT NULL AS fenced, coalesce(e.claim_token = v.attempt, false) AS same_attempt,
-           lower(btrim(l.email)) AS address,
-           m.id AS known_email_id, m.scheduled_email_id AS known_row_id, m.campaign_id AS known_campaign_id,
-           m.lead_id AS known_lead_id
-    FROM v
-    LEFT JOIN scheduled_emails e ON e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
-    LEFT JOIN leads l ON l.id = e.lead_id
-    LEFT JOIN LATERAL (SELECT * FROM emails WHERE external_id = v.message_id ORDER BY id LIMIT 1) m ON true
-""")
 # A row that is pending again although SES accepted an earlier attempt: an operator queued it once more, or the database
 # was restored from before. The proof keeps it from being sent a second time.
 _REOPEN = sa.text(f"""
-    WITH v AS MATERIALIZED ({_ITEMS})
+    WITH v AS MATERIALIZED ({ITEMS})
     UPDATE scheduled_emails e
-    SET status = 'sending', reason = NULL, claim_token = v.attempt, lease_until = now(), send_started_at = now(),
+    SET status = 'sending', reason = NULL, claim_token = v.claim_token, lease_until = now(), send_started_at = now(),
         updated_at = now()
     FROM v
     WHERE e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
       AND {still_planned("e")}
 """)
 _KEEP_MESSAGE_ID = sa.text(f"""
-    WITH v AS MATERIALIZED ({_ITEMS}), row AS (
+    WITH v AS MATERIALIZED ({ITEMS}), row AS (
         UPDATE scheduled_emails e SET ses_message_id = v.message_id, updated_at = now()
         FROM v WHERE e.id = v.scheduled_email_id AND e.ses_message_id IS NULL
         RETURNING e.email_id, v.message_id
@@ -152,7 +115,8 @@ WITH v AS MATERIALIZED (
            min(v.occurred_at) FILTER (WHERE v.type = 'Delivery') AT TIME ZONE 'UTC' AS delivered_at,
            min(v.occurred_at) FILTER (WHERE v.type = 'Open') AT TIME ZONE 'UTC' AS opened_at,
            min(v.occurred_at) FILTER (WHERE v.type = 'Click') AT TIME ZONE 'UTC' AS clicked_at,
-           min(v.occurred_at) FILTER (WHERE v.type = 'Bounce') AT TIME ZONE 'UTC' AS bounced_at,
+           min(v.occurred_at) FILTER (WHERE v.delivery = 'bounced') AT TIME ZONE 'UTC' AS bounced_at,
+           min(v.occurred_at) FILTER (WHERE v.delivery = 'soft_bounced') AT TIME ZONE 'UTC' AS soft_bounced_at,
            count(*) FILTER (WHERE v.type = 'Open') AS opens,
            count(*) FILTER (WHERE v.type = 'Click') AS clicks
     FROM v JOIN new ON new.event_key = v.key
@@ -166,6 +130,9 @@ WITH v AS MATERIALIZED (
         opened_at = least(m.opened_at, h.opened_at),
         clicked_at = least(m.clicked_at, h.clicked_at),
         bounced_at = least(m.bounced_at, h.bounced_at),
+        soft_bounced_at = CASE
+            WHEN greatest(array_position({_RANKS}, m.delivery_status), h.delivery)
+                 = array_position({_RANKS}, 'soft_bounced') THEN least(m.soft_bounced_at, h.soft_bounced_at) END,
         -- Counts of the application before this one may be as large as their columns allow.
         open_count = least(coalesce(m.open_count, 0)::bigint + h.opens, 2147483647),
         click_count = least(coalesce(m.click_count, 0)::bigint + h.clicks, 2147483647)
@@ -174,6 +141,8 @@ WITH v AS MATERIALIZED (
     RETURNING m.campaign_id, m.lead_id,
               CAST(before.delivered_at IS NULL AND m.delivered_at IS NOT NULL AS integer) AS delivered,
               CAST(before.bounced_at IS NULL AND m.bounced_at IS NOT NULL AS integer) AS bounced,
+              CAST(m.soft_bounced_at IS NOT NULL AS integer) - CAST(before.soft_bounced_at IS NOT NULL AS integer)
+                  AS soft_bounced,
               CAST(before.delivery_status IS DISTINCT FROM 'complained' AND m.delivery_status = 'complained' AS integer)
                   AS complained,
               CAST(coalesce(before.open_count, 0) = 0 AND m.open_count > 0 AS integer) AS opened,
@@ -189,57 +158,23 @@ WITH v AS MATERIALIZED (
     UPDATE campaigns c SET
         emails_delivered_count = c.emails_delivered_count + n.delivered,
         emails_bounced_count = c.emails_bounced_count + n.bounced,
+        emails_soft_bounced_count = c.emails_soft_bounced_count + n.soft_bounced,
         emails_complained_count = c.emails_complained_count + n.complained,
         emails_opened_count = c.emails_opened_count + n.opened,
         emails_clicked_count = c.emails_clicked_count + n.clicked,
         emails_opened = least(coalesce(c.emails_opened, 0)::bigint + n.opened, 2147483647),
         emails_clicked = least(coalesce(c.emails_clicked, 0)::bigint + n.clicked, 2147483647),
         updated_at = now()
-    FROM (SELECT campaign_id, sum(delivered) AS delivered, sum(bounced) AS bounced, sum(complained) AS complained,
-                 sum(opened) AS opened, sum(clicked) AS clicked
+    FROM (SELECT campaign_id, sum(delivered) AS delivered, sum(bounced) AS bounced,
+                 sum(soft_bounced) AS soft_bounced, sum(complained) AS complained, sum(opened) AS opened,
+                 sum(clicked) AS clicked
           FROM changed GROUP BY campaign_id) n
-    WHERE c.id = n.campaign_id AND n.delivered + n.bounced + n.complained + n.opened + n.clicked > 0
+    WHERE c.id = n.campaign_id
+      AND (n.delivered, n.bounced, n.soft_bounced, n.complained, n.opened, n.clicked) <> (0, 0, 0, 0, 0, 0)
 )
 SELECT event_key FROM new
 """)
 
-# Of each address the transient bounces and deliveries in the order in which they happened, cut into runs by the
-# deliveries. What lies before the last removal of its suppression is forgiven.
-_RUNS = sa.text("""
-    WITH history AS (
-        SELECT lower(l.email) AS address, e.event_key, e.occurred_at, e.event_type = 'Delivery' AS delivered
-        FROM leads l JOIN email_events e ON e.lead_id = l.id
-        WHERE lower(l.email) = ANY(:addresses)
-          AND (e.event_type = 'Delivery'
-               OR (e.event_type = 'Bounce' AND e.detail ->> 'bounce_type' = 'Transient'))
-          AND e.occurred_at > coalesce((SELECT max(s.removed_at) FROM suppressions s
-                                        WHERE s.value = lower(l.email) AND s.removed_by <> :actor), '-infinity')
-    ), cut AS (
-        SELECT address, delivered,
-               count(*) FILTER (WHERE delivered) OVER (PARTITION BY address ORDER BY occurred_at, event_key) AS run
-        FROM history
-    )
-    SELECT DISTINCT address FROM cut WHERE NOT delivered GROUP BY address, run HAVING count(*) >= :limit
-""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
-_SUPPRESSED_AS_TRANSIENT = sa.text("""
-    SELECT value FROM suppressions
-    WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
-""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
-_LIFT = sa.text("""
-    UPDATE suppressions
-    SET removed_at = now(), removed_by = :actor, removal_reason = 'an email was delivered in between'
-    WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
-""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
-# An email counts once, however often its recipient changes his mind.
-_COUNT_OPT_OUTS = sa.text("""
-    WITH first AS (
-        SELECT scheduled_email_id, campaign_id FROM email_events
-        WHERE scheduled_email_id = ANY(:ids) AND event_type = 'Subscription' AND (detail ->> 'opted_out')::boolean
-        GROUP BY 1, 2 HAVING every(event_key = ANY(:new))
-    )
-    UPDATE campaigns c SET emails_unsubscribed_count = c.emails_unsubscribed_count + n.count, updated_at = now()
-    FROM (SELECT campaign_id, count(*) AS count FROM first GROUP BY 1) n WHERE c.id = n.campaign_id
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger)), sa.bindparam("new", type_=sa.ARRAY(sa.Text)))
 _FIRST_ALARM = sa.text("""
     SELECT NOT EXISTS (
         SELECT FROM audit_log WHERE entity_type = 'scheduled_email' AND entity_id = :id
@@ -255,11 +190,11 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     if not given:
         return done
     done.counts["duplicate"] = len(given) - len(by_key)
-    _lock(connection, _match(connection, by_key))
+    _lock(connection, match_events(connection, by_key))
     # Again, now that nobody else can change what was found.
-    places = _match(connection, by_key)
+    places = match_events(connection, by_key)
     if _settle(connection, places, done):
-        places = _match(connection, by_key)
+        places = match_events(connection, by_key)
     new = _write(connection, places)
     for place in places:
         done.counts[place.event.type if place.event.key in new else "duplicate"] += 1
@@ -267,7 +202,11 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     done.counts = +done.counts  # without the zeros
     fresh = [place for place in places if place.event.key in new]
     _report_second_messages(connection, fresh, done)
-    _suppress(connection, fresh, done)
+    suppressed = suppress_addresses(connection, fresh)
+    done.suppressed += len(suppressed.created)
+    done.emails_skipped += suppressed.emails_skipped
+    done.touched |= suppressed.campaign_ids
+    count_opt_outs(connection, fresh)
     # Known events too: the first time they were recorded, the process may have died before it looked at the campaign.
     done.doubtful |= {
         place.campaign_id
@@ -277,52 +216,16 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     return done
 
 
-def _match(connection: sa.Connection, by_key: Mapping[str, SesEvent]) -> list[_Place]:
-    rows = connection.execute(_MATCH, {"events": _items(by_key.values())}).mappings()
-    return [place for row in rows if (place := _place(by_key[row["key"]], row)) is not None]
-
-
-def _place(event: SesEvent, row: sa.RowMapping) -> _Place | None:
-    """What the event belongs to; None where that is no email of ours."""
-    of_row = (row["id"], row["campaign_id"], row["lead_id"])
-    if row["same_attempt"]:
-        second = row["ses_message_id"] not in (None, event.message_id)
-        return _Place(event, of_row[0], None if second else row["email_id"], of_row[1], of_row[2], row, second)
-    if row["known_email_id"] is not None:
-        known = (row["known_row_id"], row["known_email_id"], row["known_campaign_id"], row["known_lead_id"])
-        return _Place(event, *known, row, False)
-    # An attempt that the row no longer knows. Its address tells whether the row is the same as when SES accepted it.
-    if row["id"] is not None and event.attempt is not None and row["address"] == event.recipient:
-        second = row["status"] in ("sent", "sending") or row["error_code"] == "outcome_unknown"
-        return _Place(event, of_row[0], None, of_row[1], of_row[2], row, second)
-    return None
-
-
-def _items(events: Iterable[SesEvent]) -> str:
-    return json.dumps(
-        [
-            {
-                "key": event.key,
-                "scheduled_email_id": event.scheduled_email_id,
-                "campaign_id": event.campaign_id and str(event.campaign_id),
-                "attempt": event.attempt and str(event.attempt),
-                "message_id": event.message_id,
-            }
-            for event in events
-        ]
-    )
-
-
-def _lock(connection: sa.Connection, places: Sequence[_Place]) -> None:
+def _lock(connection: sa.Connection, places: Sequence[Place]) -> None:
     """Hold every campaign and lead that the batch may change, in the one order that all who write keep to."""
-    addresses = {place.event.recipient for place in places if place.event.effect is not None}
+    addresses = {address for place in places if place.event.effect is not None for address in place.addresses}
     planned = suppressions.planned_rows(connection, sorted(addresses)) if addresses else set()
     campaign_ids = {place.campaign_id for place in places} | {campaign for _, campaign in planned}
     lead_ids = {place.lead_id for place in places} | {lead for lead, _ in planned}
     suppressions.lock(connection, filter(None, campaign_ids), filter(None, lead_ids))
 
 
-def _settle(connection: sa.Connection, places: Sequence[_Place], done: RecordedEvents) -> bool:
+def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEvents) -> bool:
     """Record as sent what SES has accepted and nobody has recorded; returns whether there was any."""
     lost: dict[int, SesEvent] = {}
     reopened: dict[int, SesEvent] = {}
@@ -331,7 +234,7 @@ def _settle(connection: sa.Connection, places: Sequence[_Place], done: RecordedE
         row, event = place.row, place.event
         if place.scheduled_email_id is None or place.scheduled_email_id != row["id"]:
             continue  # known by its message id alone, so it is recorded
-        if row["same_attempt"]:
+        if row["same_claim"]:
             if (row["status"] == "sending" and row["fenced"]) or row["error_code"] == "outcome_unknown":
                 lost.setdefault(row["id"], event)
             elif row["status"] == "sent" and row["ses_message_id"] is None:
@@ -339,9 +242,9 @@ def _settle(connection: sa.Connection, places: Sequence[_Place], done: RecordedE
         elif row["status"] == "pending" or (row["status"] == "cancelled" and row["reason"] == "paused"):
             reopened.setdefault(row["id"], event)
     if reopened:
-        connection.execute(_REOPEN, {"events": _items(reopened.values())})
+        connection.execute(_REOPEN, {"events": items_of(reopened.values())})
     if without_id:
-        connection.execute(_KEEP_MESSAGE_ID, {"events": _items(without_id.values())})
+        connection.execute(_KEEP_MESSAGE_ID, {"events": items_of(without_id.values())})
     if accepted := lost | reopened:
         now = dt.datetime.now(dt.UTC)
         acceptances = {
@@ -357,7 +260,7 @@ def _settle(connection: sa.Connection, places: Sequence[_Place], done: RecordedE
     return bool(accepted or without_id)
 
 
-def _write(connection: sa.Connection, places: Sequence[_Place]) -> set[str]:
+def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
     """Store the events and move on what they are about; returns the keys of those that are new."""
     rows: list[dict[str, Any]] = [
         {
@@ -371,8 +274,8 @@ def _write(connection: sa.Connection, places: Sequence[_Place]) -> set[str]:
             "occurred_at": place.event.occurred_at.isoformat(),
             "is_machine": place.event.is_machine,
             "counts": place.event.counts,
-            "delivery": _DELIVERY.get(place.event.type),
-            "status": _STATUS.get(place.event.type),
+            "delivery": _delivery(place.event),
+            "status": "bounced" if place.event.effect is Effect.HARD_BOUNCE else _STATUS.get(place.event.type),
             "detail": dict(place.event.detail),
         }
         for place in places
@@ -382,7 +285,14 @@ def _write(connection: sa.Connection, places: Sequence[_Place]) -> set[str]:
     return set(connection.execute(_WRITE, {"events": json.dumps(rows)}).scalars())
 
 
-def _report_second_messages(connection: sa.Connection, fresh: Sequence[_Place], done: RecordedEvents) -> None:
+def _delivery(event: SesEvent) -> str | None:
+    """The delivery status that an event leads to. Only a permanent bounce takes back that an email was delivered."""
+    if event.type == EventType.BOUNCE:
+        return DeliveryStatus.BOUNCED if event.effect is Effect.HARD_BOUNCE else DeliveryStatus.SOFT_BOUNCED
+    return _DELIVERY.get(event.type)
+
+
+def _report_second_messages(connection: sa.Connection, fresh: Sequence[Place], done: RecordedEvents) -> None:
     """Put it on record that a scheduled email went out twice, once for each further message."""
     second = {(place.scheduled_email_id, place.event.message_id): place for place in fresh if place.is_second_message}
     for (row_id, message_id), place in second.items():
@@ -390,32 +300,3 @@ def _report_second_messages(connection: sa.Connection, fresh: Sequence[_Place], 
             done.double_sends += 1
             detail = {"first_message_id": place.row["ses_message_id"], "second_message_id": message_id}
             audit_log.record(connection, ACTOR, "scheduled_email.double_send", "scheduled_email", row_id, detail)
-
-
-def _suppress(connection: sa.Connection, fresh: Sequence[_Place], done: RecordedEvents) -> None:
-    """Suppress the addresses that bounced, complained or opted out, and lift what a late delivery has refuted."""
-    given = [
-        NewSuppression(place.event.recipient, place.event.effect.value)
-        for place in fresh
-        if place.event.effect not in (None, Effect.SOFT_BOUNCE)
-    ]
-    bounced = {place.event.recipient for place in fresh if place.event.effect is Effect.SOFT_BOUNCE}
-    delivered = {place.event.recipient for place in fresh if place.event.type == "Delivery"}
-    if delivered:
-        delivered = set(connection.scalars(_SUPPRESSED_AS_TRANSIENT, {"addresses": sorted(delivered)}))
-    if bounced or delivered:
-        parameters = {"addresses": sorted(bounced | delivered), "limit": TRANSIENT_LIMIT, "actor": ACTOR}
-        with_run = set(connection.scalars(_RUNS, parameters))
-        given += [NewSuppression(address, Effect.SOFT_BOUNCE.value) for address in with_run & bounced]
-        if refuted := delivered - with_run:
-            connection.execute(_LIFT, {"addresses": sorted(refuted), "actor": ACTOR})
-    if not given:
-        return
-    suppressed = suppressions.suppress_all(connection, given, ACTOR)
-    done.suppressed += len(suppressed.created)
-    done.emails_skipped += suppressed.emails_skipped
-    done.touched |= suppressed.campaign_ids
-    opt_outs = [place for place in fresh if place.event.effect is Effect.OPT_OUT]
-    if opt_outs:
-        ids = [place.scheduled_email_id for place in opt_outs if place.scheduled_email_id is not None]
-        connection.execute(_COUNT_OPT_OUTS, {"ids": ids, "new": [place.event.key for place in opt_outs]})

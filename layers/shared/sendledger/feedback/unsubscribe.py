@@ -18,6 +18,7 @@ from sendledger.core import audit_log
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import campaigns, emails, leads, unsubscribes
 from sendledger.core.tables import suppressions as _suppressed
+from sendledger.core.vocabulary import UnsubscribeMethod
 from sendledger.feedback import suppressions
 from sendledger.feedback.suppressions import NewSuppression
 
@@ -113,6 +114,8 @@ def _of_this_email_in_force(email: EmailReference) -> sa.ColumnElement[bool]:
     return sa.and_(
         unsubscribes.c.lead_id == email.lead_id,
         unsubscribes.c.undone_at.is_(None),
+        # What somebody chose in the list management of SES holds until he changes it there.
+        unsubscribes.c.method != UnsubscribeMethod.SES,
         (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == "everything"),
     )
 

@@ -29,6 +29,7 @@ _EMAIL = (
     emails.c.opened_at,
     emails.c.clicked_at,
     emails.c.bounced_at,
+    emails.c.soft_bounced_at,
     emails.c.created_at,
 )
 

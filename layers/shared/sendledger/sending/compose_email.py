@@ -68,7 +68,7 @@ class Composer:
         outgoing = OutgoingEmail(
             scheduled_email_id=email.id,
             campaign_id=email.campaign_id,
-            attempt=attempt,
+            claim_token=attempt,
             from_address=content.from_address,
             to_address=email.lead["email"].strip(),
             reply_to_addresses=self._reply_to(content, email.id),

@@ -24,7 +24,7 @@ class TickSummary:
     campaigns_paused: int = 0
     campaigns_held: int = 0
     senders_started: int = 0
-    # The tag `attempt` of every email that it sent, and of the events of SES about them.
+    # The tag `claim_token` of every email that it sent, and of the events of SES about them.
     claim_token: str | None = None
     rate: float = 0.0
     # SES's sandbox: it takes mail to verified addresses only.

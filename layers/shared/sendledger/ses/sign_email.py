@@ -26,7 +26,7 @@ class OutgoingEmail:
 
     scheduled_email_id: int
     campaign_id: uuid.UUID
-    attempt: uuid.UUID
+    claim_token: uuid.UUID
     from_address: str
     to_address: str
     reply_to_addresses: tuple[str, ...]
@@ -170,7 +170,7 @@ def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -
         "EmailTags": [
             {"Name": "scheduled_email_id", "Value": str(email.scheduled_email_id)},
             {"Name": "campaign_id", "Value": str(email.campaign_id)},
-            {"Name": "attempt", "Value": str(email.attempt)},
+            {"Name": "claim_token", "Value": str(email.claim_token)},
         ],
     }
     if email.headers:

@@ -104,6 +104,8 @@ campaigns = Table(
     # Emails with at least one event of the kind, so that a rate is never above 1; opens and clicks by people only.
     Column("emails_delivered_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_bounced_count", Integer, nullable=False, server_default=text("0")),
+    # Of these it may go down again: an email that is delivered after all counts no more.
+    Column("emails_soft_bounced_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_complained_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_opened_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_clicked_count", Integer, nullable=False, server_default=text("0")),

@@ -20,6 +20,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
 from sendledger.core.vocabulary import (
+    AuthenticationResult,
+    AutomaticKind,
     EventType,
     ReplyMatch,
     ReplySource,
@@ -87,7 +89,7 @@ email_events = Table(
 unsubscribes = Table(
     "unsubscribes",
     metadata,
-    # Who opted out by the link in which email, once per lead and campaign. The proof outlives both: no foreign keys.
+    # Who opted out by which email, once per lead and campaign. The proof outlives both: no foreign keys.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("lead_id", UUID, nullable=False),
     Column("campaign_id", UUID, nullable=False),
@@ -111,8 +113,12 @@ replies = Table(
     Column("from_address", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("body_text", Text, nullable=False),
-    # Why it is no person's mail (auto_submitted, subject, …); NULL: a person wrote it.
+    # Why it is not a person's; NULL: a person wrote it.
     Column("automatic", Text),
+    # What the mail server that received it found about its sender.
+    Column("spf", Text),
+    Column("dkim", Text),
+    Column("dmarc", Text),
     # How the lead was found; NULL: it was not.
     Column("matched_by", Text),
     Column("lead_id", UUID, ForeignKey("leads.id", ondelete="CASCADE")),
@@ -121,6 +127,10 @@ replies = Table(
     # Scheduled emails that will not be sent because of it.
     Column("emails_skipped", Integer, nullable=False, server_default=text("0")),
     required_timestamp("created_at"),
+    CheckConstraint(one_of("automatic", AutomaticKind), name="automatic"),
+    CheckConstraint(one_of("spf", AuthenticationResult), name="spf"),
+    CheckConstraint(one_of("dkim", AuthenticationResult), name="dkim"),
+    CheckConstraint(one_of("dmarc", AuthenticationResult), name="dmarc"),
     CheckConstraint(one_of("matched_by", ReplyMatch), name="matched_by"),
     CheckConstraint("matched_by IS NULL OR lead_id IS NOT NULL", name="matched_has_lead"),
     CheckConstraint(one_of("source", ReplySource), name="source"),

@@ -55,6 +55,8 @@ emails = Table(
     Column("opened_at", UtcTimestamp),
     Column("clicked_at", UtcTimestamp),
     Column("bounced_at", UtcTimestamp),
+    # It bounced for the time being, and nothing was delivered since.
+    Column("soft_bounced_at", UtcTimestamp),
     Column("error_message", Text),
     Column("external_id", String(255)),
     Column("open_count", Integer, server_default=text("0")),

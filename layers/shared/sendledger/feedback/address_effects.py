@@ -1,0 +1,101 @@
+"""What SES events mean for addresses: suppressions, and opt-outs that are counted.
+
+Bounces, complaints and opt-outs suppress. Transient bounces do so when several come without a delivery in between.
+Events with their places in; reads `leads`, `email_events` and `suppressions`; writes `suppressions`, `unsubscribes`,
+`campaigns.emails_unsubscribed_count`, and through suppressions.py what that writes. The caller owns the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sendledger.feedback import suppressions
+from sendledger.feedback.match_events import Place
+from sendledger.feedback.read_ses_events import Effect
+from sendledger.feedback.suppressions import NewSuppression, Suppressed
+
+ACTOR = "ses"
+"""Who the audit log and the suppressions name for what SES reported."""
+
+TRANSIENT_LIMIT = 3
+"""Transient bounces of an address without a delivery in between after which it is suppressed."""
+
+# Of each address the transient bounces and deliveries in the order in which they happened, cut into runs by the
+# deliveries. What lies before the last removal of its suppression is forgiven.
+_RUNS = sa.text("""
+    WITH history AS (
+        SELECT lower(l.email) AS address, e.event_key, e.occurred_at, e.event_type = 'Delivery' AS delivered
+        FROM leads l JOIN email_events e ON e.lead_id = l.id
+        WHERE lower(l.email) = ANY(:addresses)
+          AND (e.event_type = 'Delivery'
+               OR (e.event_type = 'Bounce' AND e.detail ->> 'bounce_type' = 'Transient'))
+          AND e.occurred_at > coalesce((SELECT max(s.removed_at) FROM suppressions s
+                                        WHERE s.value = lower(l.email) AND s.removed_by <> :actor), '-infinity')
+    ), cut AS (
+        SELECT address, delivered,
+               count(*) FILTER (WHERE delivered) OVER (PARTITION BY address ORDER BY occurred_at, event_key) AS run
+        FROM history
+    )
+    SELECT DISTINCT address FROM cut WHERE NOT delivered GROUP BY address, run HAVING count(*) >= :limit
+""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
+_SUPPRESSED_AS_TRANSIENT = sa.text("""
+    SELECT value FROM suppressions
+    WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
+""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
+_LIFT = sa.text("""
+    UPDATE suppressions
+    SET removed_at = now(), removed_by = :actor, removal_reason = 'an email was delivered in between'
+    WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
+""").bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
+_COUNT_OPT_OUTS = sa.text("""
+    WITH given AS (
+        SELECT * FROM json_to_recordset(CAST(:given AS json)) AS v (
+            lead_id uuid, campaign_id uuid, scheduled_email_id bigint)
+    ), new AS (
+        INSERT INTO unsubscribes (lead_id, campaign_id, scheduled_email_id, scope, method)
+        SELECT lead_id, campaign_id, scheduled_email_id, 'everything', 'ses' FROM given
+        ON CONFLICT (lead_id, campaign_id) WHERE undone_at IS NULL DO NOTHING
+        RETURNING campaign_id
+    )
+    UPDATE campaigns c SET emails_unsubscribed_count = c.emails_unsubscribed_count + n.count, updated_at = now()
+    FROM (SELECT campaign_id, count(*) AS count FROM new GROUP BY campaign_id) n WHERE c.id = n.campaign_id
+""")
+
+
+def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Suppressed:
+    """Suppress the addresses that bounced, complained or opted out, and lift what a late delivery has refuted."""
+    given = [
+        NewSuppression(address, place.event.effect.value)
+        for place in fresh
+        if place.event.effect not in (None, Effect.SOFT_BOUNCE)
+        for address in place.addresses
+    ]
+    bounced = {place.event.recipient for place in fresh if place.event.effect is Effect.SOFT_BOUNCE}
+    delivered = {place.event.recipient for place in fresh if place.event.type == "Delivery"}
+    if delivered:
+        delivered = set(connection.scalars(_SUPPRESSED_AS_TRANSIENT, {"addresses": sorted(delivered)}))
+    if bounced or delivered:
+        parameters = {"addresses": sorted(bounced | delivered), "limit": TRANSIENT_LIMIT, "actor": ACTOR}
+        with_run = set(connection.scalars(_RUNS, parameters))
+        given += [NewSuppression(address, Effect.SOFT_BOUNCE.value) for address in with_run & bounced]
+        if refuted := delivered - with_run:
+            connection.execute(_LIFT, {"addresses": sorted(refuted), "actor": ACTOR})
+    return suppressions.suppress_all(connection, given, ACTOR)
+
+
+def count_opt_outs(connection: sa.Connection, fresh: Sequence[Place]) -> None:
+    """Keep who opted out at SES, beside those who used the link; a person counts once for a campaign."""
+    opt_outs = {
+        (str(place.lead_id), str(place.campaign_id)): place.scheduled_email_id
+        for place in fresh
+        if place.event.effect is Effect.OPT_OUT and place.lead_id and place.campaign_id and place.scheduled_email_id
+    }
+    if opt_outs:
+        given = [
+            {"lead_id": lead_id, "campaign_id": campaign_id, "scheduled_email_id": scheduled_email_id}
+            for (lead_id, campaign_id), scheduled_email_id in sorted(opt_outs.items())
+        ]
+        connection.execute(_COUNT_OPT_OUTS, {"given": json.dumps(given)})

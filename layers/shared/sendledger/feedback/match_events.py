@@ -1,0 +1,93 @@
+"""Finding what SES events belong to: the scheduled email and the claim that their tags name, else the email by its id.
+
+Events in, `Place`s out; an event that belongs to no email of ours has none. Reads `scheduled_emails`, `emails` and
+`leads`.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sendledger.feedback.read_ses_events import Effect, SesEvent
+
+
+@dataclass(frozen=True)
+class Place:
+    """An event and what it belongs to."""
+
+    event: SesEvent
+    scheduled_email_id: int | None
+    email_id: uuid.UUID | None
+    campaign_id: uuid.UUID | None
+    lead_id: uuid.UUID | None
+    row: sa.RowMapping
+    is_second_message: bool
+    """SES accepted the scheduled email twice, and this is about the other message."""
+
+    @property
+    def addresses(self) -> set[str]:
+        """Whom the event is about. Who complains or opts out means himself, whatever address he has by now."""
+        now: str | None = self.row["address"]
+        if now and self.event.effect in (Effect.COMPLAINT, Effect.OPT_OUT):
+            return {self.event.recipient, now}
+        return {self.event.recipient}
+
+
+ITEMS = """
+    SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
+        key text, scheduled_email_id bigint, campaign_id uuid, claim_token uuid, message_id text)
+"""
+# Who accepted what: the row that the tags name, and the email that has the message id.
+_MATCH = sa.text(f"""
+    WITH v AS MATERIALIZED ({ITEMS})
+    SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
+           e.send_started_at IS NOT NULL AS fenced, coalesce(e.claim_token = v.claim_token, false) AS same_claim,
+           lower(btrim(l.email)) AS address,
+           m.id AS known_email_id, m.scheduled_email_id AS known_row_id, m.campaign_id AS known_campaign_id,
+           m.lead_id AS known_lead_id
+    FROM v
+    LEFT JOIN scheduled_emails e ON e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
+    LEFT JOIN LATERAL (SELECT * FROM emails WHERE external_id = v.message_id ORDER BY id LIMIT 1) m ON true
+    LEFT JOIN leads l ON l.id = coalesce(e.lead_id, m.lead_id)
+""")
+
+
+def match_events(connection: sa.Connection, by_key: Mapping[str, SesEvent]) -> list[Place]:
+    rows = connection.execute(_MATCH, {"events": items_of(by_key.values())}).mappings()
+    return [place for row in rows if (place := _place(by_key[row["key"]], row)) is not None]
+
+
+def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
+    """What the event belongs to; None where that is no email of ours."""
+    of_row = (row["id"], row["campaign_id"], row["lead_id"])
+    if row["same_claim"]:
+        second = row["ses_message_id"] not in (None, event.message_id)
+        return Place(event, of_row[0], None if second else row["email_id"], of_row[1], of_row[2], row, second)
+    if row["known_email_id"] is not None:
+        known = (row["known_row_id"], row["known_email_id"], row["known_campaign_id"], row["known_lead_id"])
+        return Place(event, *known, row, False)
+    # An attempt that the row no longer knows. Its address tells whether the row is the same as when SES accepted it.
+    if row["id"] is not None and event.claim_token is not None and row["address"] == event.recipient:
+        second = row["status"] in ("sent", "sending") or row["error_code"] == "outcome_unknown"
+        return Place(event, of_row[0], None, of_row[1], of_row[2], row, second)
+    return None
+
+
+def items_of(events: Iterable[SesEvent]) -> str:
+    return json.dumps(
+        [
+            {
+                "key": event.key,
+                "scheduled_email_id": event.scheduled_email_id,
+                "campaign_id": event.campaign_id and str(event.campaign_id),
+                "claim_token": event.claim_token and str(event.claim_token),
+                "message_id": event.message_id,
+            }
+            for event in events
+        ]
+    )
