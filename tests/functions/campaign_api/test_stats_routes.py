@@ -16,7 +16,7 @@ from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
-NO_EMAILS = {"sent": 0, "failed": 0, "delivered": 0, "opened": 0, "clicked": 0, "bounced": 0}
+NO_EMAILS = {"sent": 0, "failed": 0, "delivered": 0, "opened": 0, "clicked": 0, "bounced": 0, "soft_bounced": 0}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def happened(answer: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 def test_stats_show_the_funnel_and_its_rates(api: ApiClient, campaign_id: uuid.UUID) -> None:
     stats = api.get(f"/v1/campaigns/{campaign_id}/stats").json
-    nothing = {"replied": 0, "bounced": 0, "complained": 0, "unsubscribed": 0}
+    nothing = {"replied": 0, "bounced": 0, "soft_bounced": 0, "complained": 0, "unsubscribed": 0}
     assert stats["funnel"] == {"sent": 4, "delivered": 4, "opened": 2, "clicked": 1, **nothing}
     assert stats["rates"] == {"delivered": 1.0, "opened": 0.5, "clicked": 0.25, **dict.fromkeys(nothing, 0.0)}
 
