@@ -20,7 +20,8 @@ from testbed.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
 
 COUNTED = sa.text("""
     SELECT campaign_id, step_number, what, hour, CAST(sum(count) AS bigint) FROM campaign_counts
-    WHERE what NOT IN ('delivered', 'opened', 'clicked', 'bounced', 'soft_bounced') GROUP BY 1, 2, 3, 4 HAVING sum(count) <> 0
+    WHERE what NOT IN ('delivered', 'opened', 'clicked', 'bounced', 'soft_bounced')
+    GROUP BY 1, 2, 3, 4 HAVING sum(count) <> 0
 """)
 LEDGER = sa.text("""
     SELECT campaign_id, workflow_step_number, status, coalesce(date_trunc('hour',
