@@ -1,0 +1,223 @@
+"""The filters and tests of the template language. Each does work that its limits bound, and refuses any other value.
+
+`FILTERS` and `TESTS` say what each costs, in the unit of `template_language.MAX_WORK`: about the work on one short value.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import jinja2
+from jinja2 import filters as jinja_filters
+from jinja2 import tests as jinja_tests
+from markupsafe import Markup, escape
+
+MAX_VALUE = 10_000
+"""Characters in one value."""
+
+MAX_ENTRIES = 100
+"""Entries of a list, and so rounds of a loop."""
+
+MAX_VALUES = 1_000
+"""In all lists and objects of one lead, and so rounds of a loop in a loop."""
+
+MAX_DIGITS = 10
+"""Decimal places for `round`."""
+
+
+class RenderError(Exception):
+    """This lead's email cannot be made from this template.
+
+    `code` says why in one word and `message` for a person; `variable` is the path of what has no value, if that is why.
+    """
+
+    def __init__(self, code: str, message: str, variable: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.variable = variable
+
+
+class NoValue(jinja2.StrictUndefined):
+    """A variable without a value. All but `default` and `is defined` fail on it; its message is its path."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        return self._undefined_name or self._undefined_hint or "a value"
+
+
+class TooLarge:
+    """Stands for a value of the lead beyond the limits: whatever a template does with it fails this email."""
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def fail(self, *_: object) -> NoReturn:
+        raise RenderError("too_long", self._message)
+
+    __str__ = __bool__ = __len__ = __iter__ = __contains__ = __eq__ = __ne__ = __hash__ = fail  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __abs__ = fail
+
+
+def text_of(value: Any) -> str:
+    """The value as a text that a filter may work on; one that is escaped for HTML stays so."""
+    if isinstance(value, (int, float, jinja2.Undefined)):
+        value = str(value)
+    if not isinstance(value, str):
+        refuse(value)
+    if len(value) > MAX_VALUE:
+        raise RenderError("too_long", f"A value has {len(value):,} characters; at most {MAX_VALUE:,} are possible.")
+    return value
+
+
+def refuse(value: object) -> NoReturn:
+    if isinstance(value, TooLarge):
+        value.fail()
+    name = {list: "a list", type(None): "null"}.get(type(value), "an object")
+    raise RenderError("not_text", f"The template uses {name} where only a text or a number is possible.")
+
+
+def entries_of(value: Any) -> list[Any]:
+    """The entries of a list of the lead. An empty text, which `default('')` supplies, is an empty list."""
+    if isinstance(value, (TooLarge, jinja2.Undefined)):
+        iter(value)  # raises
+    if isinstance(value, str) and not value:
+        return []
+    if not isinstance(value, list):
+        raise RenderError("not_a_list", "The template goes over a value that is not a list; a loop needs a list.")
+    return value
+
+
+def _title(value: Any) -> str:
+    return jinja_filters.do_title(text_of(value))
+
+
+def _strip_tags(value: Any) -> str:
+    text = text_of(value)
+    first, *others = (str(text) if isinstance(text, Markup) else text).split("<")
+    rest = (after if end else before for before, end, after in (part.partition(">") for part in others))
+    return html.unescape(" ".join("".join([first, *rest]).split()))
+
+
+def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str = "...") -> str:
+    text = text_of(value)
+    if len(text) <= length:
+        return text
+    cut = text[: max(0, length - len(end))]
+    return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
+
+
+def _url_encode(value: Any) -> str:
+    encoded = str(text_of(value)).encode()
+    if len(encoded) > MAX_VALUE:
+        raise RenderError("too_long", f"A value is too long for a link: more than {MAX_VALUE:,} bytes.")
+    return quote(encoded, safe="/")
+
+
+def _replace(value: Any, old: str, new: str) -> str:
+    text = text_of(value)
+    old, new = text_of(old), text_of(new)
+    if not old or len(text) + text.count(old) * len(new) > MAX_VALUE:
+        raise RenderError("too_long", "The replace filter makes a text that is too long.")
+    return text.replace(old, new)
+
+
+def _join(values: Any, separator: str = "") -> str:
+    parts = [text_of(part) for part in entries_of(values)]
+    separator = text_of(separator)
+    if sum(map(len, parts)) + len(parts) * len(separator) > MAX_VALUE:
+        raise RenderError("too_long", "The join filter makes a text that is too long.")
+    if any(isinstance(part, Markup) for part in (*parts, separator)):
+        return escape(separator).join(parts)
+    return separator.join(parts)
+
+
+def _sort(values: Any, reverse: bool = False) -> list[Any]:
+    entries = [entry if isinstance(entry, (int, float)) else text_of(entry) for entry in entries_of(values)]
+    return sorted(entries, key=lambda entry: entry.casefold() if isinstance(entry, str) else entry, reverse=reverse)
+
+
+def _unique(values: Any) -> list[Any]:
+    return list({text_of(entry).casefold(): entry for entry in reversed(entries_of(values))}.values())[::-1]
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, (int, float)):
+        raise RenderError("not_text", "The length filter is for texts and lists.")
+    return len(value)
+
+
+def _end(position: int) -> Callable[[Any], Any]:
+    def entry(value: Any) -> Any:
+        values = text_of(value) if isinstance(value, str) else entries_of(value)
+        return values[position] if values else NoValue(name="the first or last entry of nothing")
+
+    return entry
+
+
+def _round(value: Any, precision: int = 0, method: str = "common") -> float:
+    if not isinstance(precision, int) or not 0 <= precision <= MAX_DIGITS:
+        raise RenderError("template_error", f"The round filter has 0 to {MAX_DIGITS} decimal places.")
+    number = float(value)
+    if method == "common":
+        return round(number, precision)
+    factor = 10**precision
+    return {"ceil": math.ceil, "floor": math.floor}[method](number * factor) / factor
+
+
+def _number(convert: Callable[..., Any]) -> Callable[..., Any]:
+    def converted(value: Any, default: Any = 0) -> Any:
+        return convert(text_of(value) if isinstance(value, str) else value, default)
+
+    return converted
+
+
+def _on_text(change: Callable[[str], Any]) -> Callable[[Any], Any]:
+    return lambda value: change(text_of(value))
+
+
+FILTERS: dict[str, tuple[Callable[..., Any], int]] = {
+    "abs": (lambda value: abs(float(value)) if not isinstance(value, int) else abs(value), 1),
+    "capitalize": (_on_text(str.capitalize), 10),
+    "count": (_length, 1),
+    "d": (jinja_filters.do_default, 1),
+    "default": (jinja_filters.do_default, 1),
+    "e": (_on_text(escape), 10),
+    "escape": (_on_text(escape), 10),
+    "first": (_end(0), 1),
+    "float": (_number(jinja_filters.do_float), 10),
+    "int": (_number(jinja_filters.do_int), 10),
+    "join": (_join, 20),
+    "last": (_end(-1), 1),
+    "length": (_length, 1),
+    "lower": (_on_text(lambda text: text.lower()), 10),
+    "replace": (_replace, 20),
+    "round": (_round, 1),
+    "sort": (_sort, 200),
+    "striptags": (_strip_tags, 40),
+    "title": (_title, 100),
+    "trim": (_on_text(lambda text: text.strip()), 10),
+    "truncate": (_truncate, 10),
+    "unique": (_unique, 200),
+    "upper": (_on_text(lambda text: text.upper()), 10),
+    "urlencode": (_url_encode, 40),
+    "wordcount": (_on_text(lambda text: len(text.split())), 20),
+}
+"""Name → function, and what one use of it costs."""
+
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "eq", "equalto", "ne", "lt", "lessthan", "le", "gt", "greaterthan", "ge")
+_QUESTIONS = ("defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "odd")
+TESTS: dict[str, tuple[Callable[..., Any], int]] = {
+    **{name: (jinja_tests.TESTS[name], 5) for name in _COMPARISONS},
+    **{name: (jinja_tests.TESTS[name], 1) for name in (*_QUESTIONS, "even", "divisibleby", "mapping", "sequence")},
+    **{name: (jinja_tests.TESTS[name], 10) for name in ("in", "lower", "upper")},
+}
+"""Name → function, and what one use of it costs."""
