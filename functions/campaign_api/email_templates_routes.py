@@ -54,9 +54,9 @@ Subject = Annotated[
     ),
 ]
 BodyText = Annotated[
-    str | None, Field(max_length=200_000, description="If it is missing, it is derived from `body_html`.")
+    str | None, Field(max_length=500_000, description="Missing or blank: it is made from `body_html`, for each lead.")
 ]
-BodyHtml = Annotated[str | None, Field(max_length=200_000, description="Values are escaped for HTML.")]
+BodyHtml = Annotated[str | None, Field(max_length=500_000, description="Values are escaped for HTML.")]
 
 
 class NewEmailTemplate(Input):
@@ -102,7 +102,7 @@ class EmailTemplateSummary(Resource):
 class EmailTemplate(EmailTemplateSummary):
     """An email template."""
 
-    body_text: Annotated[str | None, Field(description="Null: it is derived from `body_html`.")]
+    body_text: Annotated[str | None, Field(description="Null: it is made from `body_html`, for each lead.")]
     body_html: str | None
 
 

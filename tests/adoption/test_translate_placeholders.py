@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sendledger.adoption.translate_placeholders import CustomVariable, Vocabulary, translate
-from sendledger.content.render_email import compile_template, lead_variables
+from sendledger.content.lead_variables import lead_variables
+from sendledger.content.render_email import compile_template
 
 VOCABULARY = Vocabulary(
     variables={

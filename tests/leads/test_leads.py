@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import lifecycle
-from sendledger.content.render_email import lead_variables
+from sendledger.content.lead_variables import lead_variables
 from sendledger.core.errors import Conflict, InvalidInput, NotFound
 from sendledger.core.tables import leads as leads_table
 from sendledger.leads import lead_batches, leads

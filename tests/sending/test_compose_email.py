@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from sendledger.content.render_email import RenderError, compile_template
+from sendledger.content.render_email import compile_template
+from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import EmailReference

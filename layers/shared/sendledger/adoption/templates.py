@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.adoption.report import on_one_line
 from sendledger.adoption.translate_placeholders import Vocabulary, translate
-from sendledger.content.render_email import compile_template, text_from_html
+from sendledger.content.render_email import compile_template
 from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import InvalidInput
 from sendledger.core.tables import email_templates, workflow_steps, workflows
@@ -115,7 +115,7 @@ class Copies:
                 problems = [f"{text.name}: {error.field}: {error.message}" for error in invalid.errors]
         if problems:
             raise Untranslatable(problems)
-        return subject, body_text or text_from_html(body_html), body_html or None
+        return subject, body_text, body_html or None
 
     def copy(self, connection: sa.Connection, text: OldText) -> uuid.UUID:
         """The id of the translated copy, which is made if it is not there.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.content.render_email import LEAD_FIELDS
+from sendledger.content.lead_variables import LEAD_FIELDS
 
 _OTHER_NAMES = {
     "company": "company_name",

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from sendledger.content.render_email import compile_template, text_from_html
+from sendledger.content.render_email import compile_template
 from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
@@ -96,7 +96,7 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         "delay": delay,
         "email_template_id": content["id"],
         "subject": content["subject"],
-        "body_text": content["body_text"] or text_from_html(content["body_html"] or ""),
+        "body_text": content["body_text"] or "",
         "body_html": content["body_html"] or None,
     }
 

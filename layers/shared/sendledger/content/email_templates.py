@@ -144,7 +144,9 @@ def preview(
         NotFound: there is no such template.
         InvalidInput: there is no such lead, or the template cannot be rendered for it.
     """
-    from sendledger.content.render_email import RenderError, compile_template, lead_variables
+    from sendledger.content.lead_variables import lead_variables
+    from sendledger.content.render_email import compile_template
+    from sendledger.content.template_filters import RenderError
 
     template = get(connection, email_template_id)
     if isinstance(lead, UUID):

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sendledger.content.template_filters import MAX_ENTRIES, MAX_VALUE, MAX_VALUES, TooLarge
-from sendledger.core.person_name import name_parts
 
 LEAD_FIELDS = (
     "company_name",
@@ -41,7 +40,7 @@ class Fields(dict[str, Any]):
 
     __slots__ = ("path",)
 
-    def __init__(self, path: str, values: Mapping[str, Any] = {}) -> None:  # noqa: B006 (it is only read)
+    def __init__(self, path: str, values: Mapping[str, Any] = {}) -> None:
         super().__init__(values)
         self.path = path
 
@@ -55,26 +54,21 @@ def lead_variables(
     """
     custom = lead.get("custom_fields")
     custom_fields = _bounded_fields(custom) if isinstance(custom, dict) else Fields("custom_fields")
-    known = {name: lead.get(name) for name in LEAD_FIELDS}
-    known["first_name"], known["last_name"] = lead_names(lead)
-    known["campaign_name"] = campaign_name
-    known["unsubscribe_url"] = unsubscribe_url
+    first, _, last = (lead.get("contact_name") or "").strip().partition(" ")
+    known = {
+        **{name: lead.get(name) for name in LEAD_FIELDS},
+        "first_name": lead.get("first_name") or custom_fields.get("first_name") or first,
+        "last_name": lead.get("last_name") or custom_fields.get("last_name") or last.strip(),
+        "campaign_name": campaign_name,
+        "unsubscribe_url": unsubscribe_url,
+    }
     variables = {
-        name: value if len(value) <= MAX_VALUE else _too_long(name, value) for name, value in known.items() if value
+        name: value if len(value) <= MAX_VALUE else _too_long(name, value)
+        for name, value in known.items()
+        if value is not None and value != ""
     }
     variables["custom_fields"] = custom_fields
     return variables
-
-
-def lead_names(lead: Mapping[str, Any]) -> tuple[str, str]:
-    """First and last name of a lead, which may have them as fields of its own or among its custom fields."""
-    custom = lead.get("custom_fields")
-    stored = custom if isinstance(custom, dict) else {}
-    first, last = (
-        str(lead.get(part) or stored.get(part) or "").strip() if stored or lead.get(part) else ""
-        for part in ("first_name", "last_name")
-    )
-    return name_parts(lead.get("contact_name") or "", first, last)
 
 
 def _bounded_fields(custom: Mapping[str, Any]) -> Fields:

@@ -32,7 +32,7 @@ _TAIL = 300
 
 def check_link(value: Any) -> Any:
     """The value as the beginning of an address; `#` for one whose scheme is neither of mail nor of the web."""
-    if not isinstance(value, str) or value.startswith(("https://", "http://")) and " " not in value:
+    if not isinstance(value, str) or (value.startswith(("https://", "http://")) and " " not in value):
         return value
     found = _SCHEME.match(_IGNORED.sub("", value))
     if found and found.group(1).lower() not in _SCHEMES:
@@ -56,7 +56,8 @@ def _walk(body: Sequence[nodes.Node], inside: bool, mark: bool) -> bool:
                     node.nodes[position] = nodes.Filter(part, FILTER, [], [], None, None, lineno=part.lineno)
         elif isinstance(node, nodes.If):
             branches = [node.body, *(other.body for other in node.elif_), node.else_]
-            inside = any([_walk(branch, inside, mark) for branch in branches])
+            after = [_walk(branch, inside, mark) for branch in branches]
+            inside = any(after)
         elif isinstance(node, nodes.For):
             again = _walk(node.body, inside, False)
             inside = _walk(node.body, inside or again, mark) or inside

@@ -8,7 +8,6 @@ what comes out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,7 @@ class CompiledTemplate:
     """None: the text is made from the HTML, as each recipient gets it."""
     body_html: jinja2.Template | None
 
-    def render(self, variables: Mapping[str, Any]) -> RenderedEmail:
+    def render(self, variables: dict[str, Any]) -> RenderedEmail:
         """Render for one lead.
 
         Raises:
@@ -98,7 +97,7 @@ def compile_template(subject: str, body_text: str, body_html: str | None) -> Com
     return template
 
 
-def _render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
     parts: list[str] = []
     size = 0
     try:
@@ -112,7 +111,9 @@ def _render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
         raise
     except jinja2.UndefinedError as error:
         variable = error.message or "a variable"
-        message = f"{variable} has no value for this lead; give it one, or a fallback: {{{{ {variable} | default('…') }}}}."
+        message = (
+            f"{variable} has no value for this lead; give it one, or a fallback: {{{{ {variable} | default('…') }}}}."
+        )
         raise RenderError("undefined_variable", message, variable) from error
     except Exception as error:
         # Whatever a template can do wrong is the template's error, and fails this lead alone.

@@ -1,12 +1,13 @@
 """The filters and tests of the template language. Each does work that its limits bound, and refuses any other value.
 
-`FILTERS` and `TESTS` say what each costs, in the unit of `template_language.MAX_WORK`: about the work on one short value.
+`FILTERS` and `TESTS` say what one use of each costs, in the unit of `template_language.MAX_WORK`.
 """
 
 from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -27,6 +28,10 @@ MAX_VALUES = 1_000
 
 MAX_DIGITS = 10
 """Decimal places for `round`."""
+
+
+_WORDS = re.compile(r"([-\s({\[<]+)")
+_MARKUP = re.compile(r"<[^<>]*>")
 
 
 class RenderError(Exception):
@@ -63,7 +68,7 @@ class TooLarge:
     def fail(self, *_: object) -> NoReturn:
         raise RenderError("too_long", self._message)
 
-    __str__ = __bool__ = __len__ = __iter__ = __contains__ = __eq__ = __ne__ = __hash__ = fail  # type: ignore[assignment]
+    __str__ = __bool__ = __len__ = __iter__ = __contains__ = __eq__ = __ne__ = __hash__ = fail
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __abs__ = fail
 
 
@@ -97,19 +102,17 @@ def entries_of(value: Any) -> list[Any]:
 
 
 def _title(value: Any) -> str:
-    return jinja_filters.do_title(text_of(value))
+    text = text_of(value)
+    return type(text)("".join(map(str.capitalize, _WORDS.split(text))))
 
 
 def _strip_tags(value: Any) -> str:
-    text = text_of(value)
-    first, *others = (str(text) if isinstance(text, Markup) else text).split("<")
-    rest = (after if end else before for before, end, after in (part.partition(">") for part in others))
-    return html.unescape(" ".join("".join([first, *rest]).split()))
+    return html.unescape(" ".join(_MARKUP.sub("", str(text_of(value))).split()))
 
 
-def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str = "...") -> str:
+def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str = "...", leeway: int = 5) -> str:
     text = text_of(value)
-    if len(text) <= length:
+    if len(text) <= length + leeway:
         return text
     cut = text[: max(0, length - len(end))]
     return (cut if killwords else cut.rsplit(" ", 1)[0]) + end
@@ -170,7 +173,8 @@ def _round(value: Any, precision: int = 0, method: str = "common") -> float:
     if method == "common":
         return round(number, precision)
     factor = 10**precision
-    return {"ceil": math.ceil, "floor": math.floor}[method](number * factor) / factor
+    rounded: int = (math.ceil if method == "ceil" else math.floor)(number * factor)
+    return float(rounded / factor)
 
 
 def _number(convert: Callable[..., Any]) -> Callable[..., Any]:
@@ -202,8 +206,8 @@ FILTERS: dict[str, tuple[Callable[..., Any], int]] = {
     "replace": (_replace, 20),
     "round": (_round, 1),
     "sort": (_sort, 200),
-    "striptags": (_strip_tags, 40),
-    "title": (_title, 100),
+    "striptags": (_strip_tags, 200),
+    "title": (_title, 200),
     "trim": (_on_text(lambda text: text.strip()), 10),
     "truncate": (_truncate, 10),
     "unique": (_unique, 200),
@@ -213,11 +217,28 @@ FILTERS: dict[str, tuple[Callable[..., Any], int]] = {
 }
 """Name → function, and what one use of it costs."""
 
-_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=", "eq", "equalto", "ne", "lt", "lessthan", "le", "gt", "greaterthan", "ge")
+_COMPARISONS = (
+    "==",
+    "!=",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "eq",
+    "equalto",
+    "ne",
+    "lt",
+    "lessthan",
+    "le",
+    "gt",
+    "greaterthan",
+    "ge",
+)
 _QUESTIONS = ("defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "odd")
+_JINJA_TESTS: dict[str, Callable[..., Any]] = jinja_tests.TESTS  # type: ignore[assignment]
 TESTS: dict[str, tuple[Callable[..., Any], int]] = {
-    **{name: (jinja_tests.TESTS[name], 5) for name in _COMPARISONS},
-    **{name: (jinja_tests.TESTS[name], 1) for name in (*_QUESTIONS, "even", "divisibleby", "mapping", "sequence")},
-    **{name: (jinja_tests.TESTS[name], 10) for name in ("in", "lower", "upper")},
+    **{name: (_JINJA_TESTS[name], 5) for name in _COMPARISONS},
+    **{name: (_JINJA_TESTS[name], 1) for name in (*_QUESTIONS, "even", "divisibleby", "mapping", "sequence")},
+    **{name: (_JINJA_TESTS[name], 10) for name in ("in", "lower", "upper")},
 }
 """Name → function, and what one use of it costs."""

@@ -1,8 +1,8 @@
 """The template language: a part of Jinja2 whose work is bounded by the size of the template and of the lead's data.
 
 In: a template's source; out: a compiled template, or an error that names the line, the construct and what to write
-instead. What is permitted stands in `_PERMITTED`, `FILTERS` and `TESTS`; everything else is refused, once, on the syntax
-tree. So rendering needs neither a clock nor a budget: `MAX_WORK` bounds what any template can do, for any lead.
+instead. What is permitted stands in `_PERMITTED`, `FILTERS` and `TESTS`; everything else is refused, once, on the
+syntax tree. So rendering needs neither a clock nor a budget: `MAX_WORK` bounds what any template can do, for any lead.
 The language is described in docs/templates.md.
 """
 
@@ -35,8 +35,9 @@ from sendledger.content.template_filters import (
 MAX_TEMPLATE = 500_000
 """Characters in one part of a template."""
 
-MAX_TOKENS = 20_000
-"""Words and signs within all tags of one part, and `MAX_TAG_TOKENS` within one tag."""
+MAX_TOKENS = 6_000
+"""Words and signs within all tags of one part, which are some 1,000 tags, and `MAX_TAG_TOKENS` within one tag. To
+compile such a template takes a second."""
 
 MAX_TAG_TOKENS = 300
 
@@ -100,7 +101,7 @@ _REFUSED: dict[type[nodes.Node], tuple[str, str]] = {
     nodes.Import: ("an import", _WRITTEN_HERE),
     nodes.FromImport: ("an import", _WRITTEN_HERE),
     nodes.Extends: ("an extends", _WRITTEN_HERE),
-    nodes.ScopedEvalContextModifier: ("autoescape", "leave it out: values in HTML are always escaped"),
+    nodes.Scope: ("autoescape", "leave it out: values in HTML are always escaped"),
     nodes.NSRef: ("a namespace", "use {% set name = value %}"),
     **dict.fromkeys(
         (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow, nodes.Pos),
@@ -127,7 +128,7 @@ class TemplateLanguage(ImmutableSandboxedEnvironment):
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         try:
             self._check_size(source)
-            tree = cast(nodes.Template, super()._parse(source, name, filename))
+            tree = super()._parse(source, name, filename)
             _Check(tree).statements(tree.body, 0)
         except RecursionError:
             raise jinja2.TemplateSyntaxError("the template is nested too deeply", 1) from None
@@ -231,17 +232,21 @@ class _Check:
         if node.recursive:
             _refuse(node, "a recursive loop", "use a loop in a loop")
         if not isinstance(node.target, nodes.Name):
-            _refuse(node, "a loop with several variables", "use one: {% for item in custom_fields.items %}")
+            _refuse(node, "a loop with several variables", "use one: {% for item in custom_fields.products %}")
         target = cast(nodes.Name, node.target).name
         _check_name(node, target)
-        source: nodes.Expr | None = node.iter
+        source: nodes.Node | None = node.iter
         while isinstance(source, nodes.Filter):
             source = source.node
-        root = source
+        root: nodes.Node | None = source
         while isinstance(root, (nodes.Getattr, nodes.Getitem)):
             root = root.node
         if not isinstance(root, nodes.Name):
-            _refuse(node, "a loop over something else than a list of the lead", "use {% for item in custom_fields.items %}")
+            _refuse(
+                node,
+                "a loop over something else than a list of the lead",
+                "use {% for item in custom_fields.products %}",
+            )
         if loops and cast(nodes.Name, root).name != loops[-1]:
             _refuse(
                 node,
@@ -309,7 +314,11 @@ class _Check:
     def _spend(self, work: int, node: nodes.Node, loops: int) -> None:
         self._work += work * _ROUNDS[loops]
         if self._work > MAX_WORK:
-            _refuse(node, "more work than one email may make, up to here", "use fewer tags and filters, first of all in loops")
+            _refuse(
+                node,
+                "more work than one email may make, up to here",
+                "use fewer tags and filters, first of all in loops",
+            )
 
 
 def _names(node: nodes.Node) -> Iterable[str]:
@@ -325,7 +334,10 @@ def _check_name(node: nodes.Node, name: str) -> None:
 
 
 def _refuse(node: nodes.Node | None, what: str, instead: str = "") -> None:
-    line = node.lineno if node is not None else 1
+    line = 1
+    if node is not None:
+        # A node that Jinja2 makes around others has no line of its own.
+        line = node.lineno or next((child.lineno for child in node.iter_child_nodes()), 1)
     message = f"{what} is not possible in a template" + (f"; {instead}" if instead else "")
     raise jinja2.TemplateSyntaxError(message, line)
 

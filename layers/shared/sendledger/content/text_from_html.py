@@ -1,8 +1,8 @@
 """The text part of an email: its HTML as the recipient gets it in, plain text out, in one pass of linear cost.
 
-lxml reads the HTML piece by piece, without a tree. Tables are nearly always layout in emails, so cells are only set apart;
-a link is followed by its address in angle brackets, where no program takes a following sign for a part of it (RFC 3986,
-appendix C). What is hidden in a mail program is left out. docs/decisions/text-from-html.md compares the alternatives.
+lxml reads the HTML piece by piece, without a tree. Tables are nearly always layout in emails, so cells are only set
+apart. A link is followed by its address in angle brackets, where no program takes a following sign for a part of it
+(RFC 3986, appendix C). What a mail program hides is left out. docs/decisions/text-from-html.md has the alternatives.
 """
 
 from __future__ import annotations
@@ -12,15 +12,56 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-_PARAGRAPHS = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl blockquote pre figure".split())
+_PARAGRAPHS = frozenset(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "blockquote", "pre", "figure"])
 _LINES = frozenset(
-    """
-    div table caption thead tbody tfoot tr li dt dd section article header footer main nav aside address center form
-    fieldset legend figcaption body html details summary
-    """.split()
+    [
+        "div",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tfoot",
+        "tr",
+        "li",
+        "dt",
+        "dd",
+        "section",
+        "article",
+        "header",
+        "footer",
+        "main",
+        "nav",
+        "aside",
+        "address",
+        "center",
+        "form",
+        "fieldset",
+        "legend",
+        "figcaption",
+        "body",
+        "html",
+        "details",
+        "summary",
+    ]
 )
 _CELLS = frozenset(("td", "th"))
-_LEFT_OUT = frozenset("head style script title template svg math select textarea xml object video audio".split())
+_LEFT_OUT = frozenset(
+    [
+        "head",
+        "style",
+        "script",
+        "title",
+        "template",
+        "svg",
+        "math",
+        "select",
+        "textarea",
+        "xml",
+        "object",
+        "video",
+        "audio",
+    ]
+)
 _HIDING = re.compile(r"(?:^|;)(?:display:none|visibility:hidden|(?:max-height|opacity):0(?:px|em|%|pt)?(?:[;!]|$))")
 _LINK = re.compile(r"(?:https?|mailto|tel|sms):", re.IGNORECASE)
 # Soft hyphens and other signs without a width, with which preheaders are filled up.
@@ -155,7 +196,7 @@ class _Text:
         if self._breaks or self._at_start:
             prefix = "".join(self._indents[:MAX_INDENTS])
             if self._marker:
-                prefix = "".join(self._indents[: MAX_INDENTS][:-1]) + self._marker
+                prefix = "".join(self._indents[:MAX_INDENTS][:-1]) + self._marker
                 self._marker = ""
             self._parts.append("\n" * (0 if self._at_start else self._breaks) + prefix)
         elif self._space and not keep:
@@ -197,8 +238,8 @@ def _is_hidden(attributes: Mapping[str, str]) -> bool:
         return False
     if "hidden" in attributes:
         return True
-    style = attributes.get("style")
-    return bool(style) and _HIDING.search("".join(style.split()).lower()) is not None
+    style = attributes.get("style") or ""
+    return _HIDING.search("".join(style.split()).lower()) is not None
 
 
 def _is_same(shown: str, address: str) -> bool:

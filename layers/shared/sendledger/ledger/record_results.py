@@ -18,9 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.content.render_email import (
-    RenderedEmail,
-)
+from sendledger.content.render_email import RenderedEmail
 from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status, still_planned
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ses.answers import Answer, SendOutcome

@@ -16,13 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns.transitions import check_transition
-from sendledger.content.render_email import (
-    CompiledTemplate,
-    RenderedEmail,
-    RenderError,
-    compile_template,
-    lead_variables,
-)
+from sendledger.content.lead_variables import lead_variables
+from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
+from sendledger.content.template_filters import RenderError
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails

@@ -6,7 +6,6 @@ templates; writes nothing.
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,17 +15,14 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaign_steps import planned_steps
 from sendledger.campaigns.schedule_emails import leads_left_out, reachable_leads
-from sendledger.content.render_email import (
-    SAMPLE_UNSUBSCRIBE_URL,
-    CompiledTemplate,
-    Effort,
-    RenderError,
-    compile_template,
-    lead_variables,
-)
+from sendledger.content.lead_variables import Fields, lead_variables
+from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
+from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.settings import MailSettings
+from sendledger.core.signed_tokens import EmailReference
 from sendledger.preflight.findings import Findings
+from sendledger.preflight.other_placeholders import other_placeholders
 
 MAX_EXAMPLES = 5
 """Leads that are named for each thing that cannot be rendered."""
@@ -34,13 +30,19 @@ MAX_EXAMPLES = 5
 MAX_PROBLEMS = 50
 """Different things that are told; a template may fail with another text for each lead."""
 
+CLIPPED_BYTES = 102_000
+"""Gmail shows no more of an email's HTML, and hides the rest behind a link."""
+
+SAMPLE_SCHEDULED_EMAIL_ID = 48_150_623
+"""No email has this id in a link that is only tried out, but it looks like one."""
+
 _CHUNK = 2_000
 _MAX_UNDEFINED = 20
-_UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
 @dataclass
 class _Problem:
+    variable: str | None
     count: int = 0
     example_lead_ids: list[str] = field(default_factory=list)
 
@@ -66,6 +68,7 @@ def check_content(
     findings.facts["step_delays_seconds"] = [step["delay"].total_seconds() for step in steps]
     templates: list[tuple[int, CompiledTemplate]] = []
     for number, step in enumerate(steps, 1):
+        _check_placeholders(number, step, findings)
         try:
             templates.append((number, compile_template(step["subject"], step["body_text"], step["body_html"])))
         except InvalidInput as error:
@@ -95,32 +98,33 @@ def _render_all(
     deadline: float,
 ) -> None:
     problems: dict[tuple[int, str, str], _Problem] = {}
+    largest = dict.fromkeys((number for number, _ in templates), 0)
     rendered = 0
-    # Without an address for links the sender has none either.
-    url = SAMPLE_UNSUBSCRIBE_URL if mail.public_url else None
-    efforts = {number: Effort() for number, _ in templates}
-    slow: set[int] = set()
     for lead in chain.from_iterable(reachable_leads(connection, campaign, _CHUNK)):
-        variables = lead_variables(dict(lead), campaign["name"], url)
+        variables = lead_variables(dict(lead), campaign["name"], _unsubscribe_url(mail, campaign, lead))
         for number, template in templates:
-            began = time.thread_time()
-            found = _problems(template, variables)
-            if efforts[number].is_too_much_with(time.thread_time() - began):
-                slow.add(number)
-            for code, message in found:
-                problem = problems.setdefault((number, code, message), _Problem())
+            email, found = _try_out(template, variables)
+            if email is not None and email.body_html is not None:
+                largest[number] = max(largest[number], len(email.body_html.encode()))
+            for error in found:
+                problem = problems.setdefault((number, error.code, error.message), _Problem(error.variable))
                 problem.count += 1
                 if len(problem.example_lead_ids) < MAX_EXAMPLES:
                     problem.example_lead_ids.append(str(lead["id"]))
         rendered += 1
-        if time.monotonic() > deadline or len(problems) > MAX_PROBLEMS or slow:
+        if time.monotonic() > deadline or len(problems) > MAX_PROBLEMS:
             break
     findings.facts |= {"leads_rendered": rendered, "all_leads_rendered": rendered == findings.facts["leads"]}
     if not findings.facts["all_leads_rendered"]:
         message = f"Only {rendered:,} of {findings.facts['leads']:,} leads were tried out."
         findings.warn("templates", message)
-    for number in sorted(slow):
-        findings.error("templates", f"Step {number}: {efforts[number]}", step_number=number, code="too_slow")
+    for number, size in largest.items():
+        if size > CLIPPED_BYTES:
+            message = (
+                f"Step {number}: the HTML has {size // 1000} KB. Gmail shows the first {CLIPPED_BYTES // 1000} KB and "
+                "hides the rest, with the unsubscribe link, behind another one."
+            )
+            findings.warn("html_size", message, step_number=number, bytes=size)
     for (number, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
         findings.error(
             "templates",
@@ -128,27 +132,54 @@ def _render_all(
             f"{message}",
             step_number=number,
             code=code,
-            variable=undefined[1] if (undefined := _UNDEFINED.match(message)) else None,
+            variable=problem.variable,
             count=problem.count,
             example_lead_ids=problem.example_lead_ids,
         )
 
 
-def _problems(template: CompiledTemplate, variables: dict[str, Any]) -> list[tuple[str, str]]:
-    """Why the template cannot be rendered with these variables: each undefined one, or the first other reason."""
-    found: list[tuple[str, str]] = []
+def _unsubscribe_url(mail: MailSettings, campaign: sa.RowMapping, lead: sa.RowMapping) -> str | None:
+    """As the sender makes it for this lead; without an address for links the sender has none either."""
+    if mail.public_url is None or mail.unsubscribe_keys is None:
+        return None
+    reference = EmailReference(SAMPLE_SCHEDULED_EMAIL_ID, campaign["id"], lead["id"])
+    return f"{mail.public_url}/u/{mail.unsubscribe_keys.unsubscribe_token(reference)}"
+
+
+def _try_out(template: CompiledTemplate, variables: dict[str, Any]) -> tuple[RenderedEmail | None, list[RenderError]]:
+    """The email, or why it cannot be rendered: each variable without a value, or the first other reason."""
+    found: dict[str | None, RenderError] = {}
     while True:
         try:
-            template.render(variables)
+            email = template.render(variables)
+            return (email if not found else None), list(found.values())
         except RenderError as error:
-            found.append((error.code, error.message))
-            undefined = _UNDEFINED.match(error.message)
-            if error.code != "undefined_variable" or undefined is None or len(found) == _MAX_UNDEFINED:
-                return found
+            if error.variable is None and found:
+                return None, list(found.values())  # it may be of a value that was put in below
+            if error.variable in found:
+                return None, list(found.values())
+            found[error.variable] = error
+            if error.variable is None or len(found) == _MAX_UNDEFINED:
+                return None, list(found.values())
             # Rendering ends at the first one: with a value for it the next comes to light.
-            variables = {**variables, undefined[1]: "x"}
-        else:
-            return found
+            variables = _with_value(variables, error.variable)
+
+
+def _with_value(variables: dict[str, Any], path: str) -> dict[str, Any]:
+    name, _, field_name = path.partition(".")
+    if name != "custom_fields" or not field_name:
+        return {**variables, path: "Sample"}
+    return {**variables, name: Fields(name, {**variables[name], field_name: "Sample"})}
+
+
+def _check_placeholders(number: int, step: dict[str, Any], findings: Findings) -> None:
+    for part in ("subject", "body_text", "body_html"):
+        if found := other_placeholders(step[part] or ""):
+            message = (
+                f"Step {number}: {', '.join(found)} in {part} looks like a placeholder of another product, and is sent "
+                "as it is. Here a placeholder is written {{ first_name | default('there') }}."
+            )
+            findings.warn("placeholders", message, step_number=number, part=part, placeholders=found)
 
 
 def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:

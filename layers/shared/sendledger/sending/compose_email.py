@@ -15,7 +15,8 @@ from email.utils import formataddr, parseaddr
 
 from markupsafe import escape
 
-from sendledger.content.render_email import CompiledTemplate, RenderedEmail, lead_variables
+from sendledger.content.lead_variables import lead_variables
+from sendledger.content.render_email import CompiledTemplate, RenderedEmail
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
 from sendledger.ledger.claim_emails import ClaimedEmail

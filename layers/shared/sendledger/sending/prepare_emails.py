@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import guardrails
-from sendledger.content.render_email import Effort, RenderError
+from sendledger.content.template_filters import RenderError
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
 from sendledger.ledger.claim_emails import ClaimedEmail
@@ -27,7 +27,7 @@ from sendledger.ledger.senders import LivingSender
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.refusals import RefusalGate
 from sendledger.sending.ses_threads import ReadyEmail
-from sendledger.sending.step_contents import StepContents
+from sendledger.sending.step_contents import InvalidContent, StepContents
 from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.sign_email import CannotSign, EmailSigner
@@ -70,9 +70,6 @@ class Preparer:
         self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
         self._composer = Composer(settings)
         self._contents = StepContents(settings.sender_from_address)
-        self._effort: dict[uuid.UUID, Effort] = {}
-        self.too_slow: dict[uuid.UUID, str] = {}
-        """Campaigns whose emails take too long on the average, with the reason."""
         self.bytes_per_email = 1
 
     def close(self) -> None:
@@ -140,13 +137,7 @@ class Preparer:
     def _compose(self, email: ClaimedEmail) -> ReadyEmail:
         if email.lead is None or not (email.lead["email"] or "").strip():
             return ReadyEmail(email)  # the fence turns it away
-        began = time.thread_time()
-        try:
-            composed = self._composer.compose(self._contents.of(email), email, self._token)
-        finally:
-            effort = self._effort.setdefault(email.campaign_id, Effort())
-            if effort.is_too_much_with(time.thread_time() - began):
-                self.too_slow.setdefault(email.campaign_id, str(effort))
+        composed = self._composer.compose(self._contents.of(email), email, self._token)
         return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
 
 
@@ -171,6 +162,8 @@ def _parts(claimed: deque[ClaimedEmail], most: int, alone: bool) -> Iterator[int
 def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
     if isinstance(error, RenderError):
         return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
+    if isinstance(error, InvalidContent):
+        return SendOutcome(Answer.PAUSE_CAMPAIGN, error_code=ErrorCode.INVALID_CONTENT, message=str(error)[:1000])
     logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
     message = f"The email could not be made ({type(error).__name__})."
     return SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.NOT_COMPOSED, message=message)

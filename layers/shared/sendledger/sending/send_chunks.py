@@ -23,6 +23,7 @@ from sendledger.campaigns import completion, guardrails, lifecycle
 from sendledger.core import database
 from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
+from sendledger.core.vocabulary import ErrorCode
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import Recorded, SendResult
@@ -177,7 +178,6 @@ class ChunkSender:
         for result in prepared.failed:
             self._note(result)
         self._claimed += prepared.waiting
-        self._to_pause = self._preparer.too_slow | self._to_pause
         if prepared.stalled:
             with self._engine.begin() as connection:
                 self._to_pause |= sweep.blame(connection, Counter(prepared.stalled))
@@ -276,7 +276,9 @@ class ChunkSender:
                 if self._stop is None or result.outcome.answer is Answer.STOP_UNTIL_OPERATOR:
                     self._stop = result.outcome
             case Answer.PAUSE_CAMPAIGN:
-                message = f"SES refused this campaign's email ({result.outcome.error_code}): {result.outcome.message}"
+                code, message = result.outcome.error_code, result.outcome.message or ""
+                if code != ErrorCode.INVALID_CONTENT:
+                    message = f"SES refused this campaign's email ({code}): {message}"
                 self._to_pause.setdefault(result.email.campaign_id, message)
 
     def _record_if_full(self) -> None:

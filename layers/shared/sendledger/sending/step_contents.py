@@ -7,10 +7,15 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from sendledger.content.render_email import RenderError, compile_template
+from sendledger.content.render_email import compile_template
+from sendledger.core.errors import InvalidInput
 from sendledger.core.tables import campaign_steps, campaigns
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.sending.compose_email import StepContent
+
+
+class InvalidContent(Exception):
+    """A step's content is not, or no longer, a valid template: this is about the campaign, not about one email."""
 
 
 class StepContents:
@@ -19,7 +24,7 @@ class StepContents:
     def __init__(self, from_address: str) -> None:
         """`from_address` is for campaigns that name none."""
         self._from_address = from_address
-        self._contents: dict[tuple[uuid.UUID, int], StepContent | RenderError] = {}
+        self._contents: dict[tuple[uuid.UUID, int], StepContent | InvalidContent] = {}
 
     def knows(self, claimed: Sequence[ClaimedEmail]) -> bool:
         """Whether nothing about these emails has to be loaded."""
@@ -37,7 +42,7 @@ class StepContents:
             .where(campaign_steps.c.campaign_id.in_(campaign_ids))
         ).mappings()
         for row in rows:
-            content: StepContent | RenderError
+            content: StepContent | InvalidContent
             try:
                 content = StepContent(
                     compile_template(row["subject"], row["body_text"], row["body_html"]),
@@ -45,9 +50,10 @@ class StepContents:
                     row["from_address"] or self._from_address,
                     row["reply_to_address"],
                 )
-            except Exception as error:
-                # The start has compiled it once; whatever is wrong now is wrong for this step alone.
-                content = RenderError("template_error", str(error))
+            except InvalidInput as error:
+                # It was valid at the start: the language has changed since, or somebody changed the row.
+                found = "; ".join(f"{each.field}, {each.message}" for each in error.errors)
+                content = InvalidContent(f"The template of step {row['step_number']} is not valid: {found}")
             self._contents[row["campaign_id"], row["step_number"]] = content
         return campaign_ids
 
@@ -55,9 +61,9 @@ class StepContents:
         """The content of a claimed email's step, which was loaded.
 
         Raises:
-            RenderError: its template does not compile any more.
+            InvalidContent: it cannot be compiled.
         """
         content = self._contents[email.campaign_id, email.step_number]
-        if isinstance(content, RenderError):
+        if isinstance(content, InvalidContent):
             raise content
         return content
