@@ -108,8 +108,8 @@ def test_unknown_placeholder_is_named_and_kept_as_text(name: str) -> None:
 @given(st.text(alphabet="{}%# ab'\\\n", max_size=30))
 def test_text_without_known_names_renders_to_itself(text: str) -> None:
     translated = translate(text, VOCABULARY, lambda name: None)
-    body = compile_template("s", translated or " ", None).render({}).body_text
-    assert body == (text or " ")
+    body = compile_template("s", f"x{translated}", None).render({}).body_text
+    assert body == f"x{text}"
 
 
 @given(st.text(max_size=40))
@@ -117,4 +117,4 @@ def test_default_comes_out_as_it_went_in(value: str) -> None:
     vocabulary = Vocabulary({"word": CustomVariable(value, "")}, frozenset())
     text = translate("{{word}}", vocabulary, refuse)
     if "\x00" not in value and not value.startswith("{{"):
-        assert compile_template("s", text, None).render(lead_variables({}, "c")).body_text == value
+        assert compile_template("s", f"x{text}", None).render(lead_variables({}, "c")).body_text == f"x{value}"

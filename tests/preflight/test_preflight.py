@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.content import render_email
 from sendledger.core.errors import IllegalTransition, NobodyToEmail, NotFound, NotReady
 from sendledger.core.settings import ApiSettings
 from sendledger.core.tables import campaigns, email_templates, leads
@@ -118,22 +117,59 @@ def test_an_audience_of_several_chunks_is_rendered_completely(connection: sa.Con
     assert (found.facts["leads_rendered"], found.errors) == (4_500, [])
 
 
+def test_a_missing_custom_field_is_told_by_its_path(connection: sa.Connection, run: Run) -> None:
+    body = "{{ custom_fields.Plan }} {{ custom_fields.Seats }} {{ pet }}"
+    template_id = make_template(connection, body_text=body)
+    errors = run(make_campaign(connection, 2, email_template_id=template_id)).errors
+    assert [each.detail["variable"] for each in errors] == ["custom_fields.Plan", "custom_fields.Seats", "pet"]
+    assert "custom_fields.Plan has no value" in errors[0].message
+
+
 def test_a_template_that_fails_otherwise_is_an_error(connection: sa.Connection, run: Run) -> None:
-    template_id = make_template(connection, body_text="{{ 1 / 0 }}")
+    template_id = make_template(connection, body_text="{{ custom_fields }}")
     (error,) = run(make_campaign(connection, 2, email_template_id=template_id)).errors
-    assert (error.check, error.detail["code"], error.detail["count"]) == ("templates", "template_error", 2)
+    assert (error.check, error.detail["code"], error.detail["count"]) == ("templates", "not_text", 2)
 
 
-def test_a_template_that_is_slow_is_an_error_and_does_not_keep_the_preflight(
-    connection: sa.Connection, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(render_email, "SLOW_SECONDS", 0.005)
-    body = "{% for i in range(5000) %}{% if 'abc' | upper | lower | title | trim == i %}x{% endif %}{% endfor %}"
-    template = make_template(connection, body_text=body)
-    found = run(make_campaign(connection, 500, email_template_id=template))
-    (error,) = found.errors
-    assert (error.check, error.detail["code"]) == ("templates", "too_slow")
-    assert found.facts["leads_rendered"] < 200
+def test_a_subject_that_is_empty_for_a_lead_is_an_error(connection: sa.Connection, run: Run) -> None:
+    template_id = make_template(connection, subject="{{ job_title | default('') }}")
+    (error,) = run(make_campaign(connection, 2, email_template_id=template_id)).errors
+    assert (error.check, error.detail["code"], error.detail["count"]) == ("templates", "empty_subject", 2)
+
+
+def test_a_template_beyond_the_language_is_an_error_that_names_the_line(connection: sa.Connection, run: Run) -> None:
+    template_id = make_template(connection, body_text="Hi\n{{ range(9) | join }}")
+    (error,) = run(make_campaign(connection, 2, email_template_id=template_id)).errors
+    assert (error.check, error.detail["step_number"]) == ("content", 1)
+    assert error.detail["errors"][0]["message"].startswith("line 2: a call is not possible")
+
+
+def test_links_are_tried_out_as_the_sender_makes_them(connection: sa.Connection, run: Run) -> None:
+    body = (
+        "{% if '/u/k1.' in unsubscribe_url and 'https://mail.example.com' in unsubscribe_url %}{{ gotcha }}{% endif %}x"
+    )
+    template_id = make_template(connection, body_text=body)
+    (error,) = run(make_campaign(connection, 2, email_template_id=template_id)).errors
+    assert error.detail["variable"] == "gotcha"
+
+
+def test_placeholders_of_other_products_are_warned_of(connection: sa.Connection, run: Run) -> None:
+    template_id = make_template(
+        connection, subject="Hi *|FNAME|*", body_text="{FIRST_NAME} {{ first_name }}", body_html="<p>%%x%%</p>"
+    )
+    found = run(make_campaign(connection, 1, email_template_id=template_id))
+    assert found.errors == []
+    assert [(each.check, each.detail["part"], each.detail["placeholders"]) for each in found.warnings] == [
+        ("placeholders", "subject", ["*|FNAME|*"]),
+        ("placeholders", "body_text", ["{FIRST_NAME}"]),
+        ("placeholders", "body_html", ["%%x%%"]),
+    ]
+
+
+@pytest.mark.parametrize(("size", "warned"), [(101_000, []), (104_000, ["html_size"])])
+def test_html_that_gmail_clips_is_warned_of(connection: sa.Connection, run: Run, size: int, warned: list[str]) -> None:
+    template_id = make_template(connection, body_html=f"<p>{{{{ first_name }}}}{'x' * size}</p>")
+    assert checks(run(make_campaign(connection, 1, email_template_id=template_id)).warnings) == warned
 
 
 def test_a_campaign_without_content_or_leads_is_told_so(connection: sa.Connection, run: Run) -> None:
@@ -417,4 +453,4 @@ def test_a_scheduled_start_that_is_not_ready_fails_with_the_reason(
     assert campaign_row(engine, ready)["status"] == "completed"
     failed = campaign_row(engine, broken)
     assert failed["status"] == "failed"
-    assert "'pet' is undefined" in failed["failure_reason"]
+    assert "pet has no value" in failed["failure_reason"]

@@ -345,7 +345,8 @@ def _refuse(node: nodes.Node | None, what: str, instead: str = "") -> None:
 def prepared_html(source: str) -> str:
     """The HTML with what editors and style sheets do to it made good, on the same lines.
 
-    Editors write ``{{ city | default(&quot;there&quot;) }}``. In a style sheet ``{#`` is no comment: ``@media x{#a{…}}``.
+    Editors write ``{{ city | default(&quot;there&quot;) }}``. In a style sheet ``{#`` begins a rule, not a comment:
+    ``@media print{#logo{…}}``.
     """
     parts = _STYLE.split(source)
     in_style = False

@@ -12,55 +12,20 @@ from collections.abc import Mapping
 
 from lxml import etree
 
-_PARAGRAPHS = frozenset(["p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "blockquote", "pre", "figure"])
+_PARAGRAPHS = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "blockquote", "pre", "figure"))
 _LINES = frozenset(
-    [
-        "div",
-        "table",
-        "caption",
-        "thead",
-        "tbody",
-        "tfoot",
-        "tr",
-        "li",
-        "dt",
-        "dd",
-        "section",
-        "article",
-        "header",
-        "footer",
-        "main",
-        "nav",
-        "aside",
-        "address",
-        "center",
-        "form",
-        "fieldset",
-        "legend",
-        "figcaption",
-        "body",
-        "html",
-        "details",
-        "summary",
-    ]
+    (
+        *("div", "table", "caption", "thead", "tbody", "tfoot", "tr", "li", "dt", "dd", "section", "article", "header"),
+        *("footer", "main", "nav", "aside", "address", "center", "form", "fieldset", "legend", "figcaption", "body"),
+        *("html", "details", "summary"),
+    )
 )
 _CELLS = frozenset(("td", "th"))
 _LEFT_OUT = frozenset(
-    [
-        "head",
-        "style",
-        "script",
-        "title",
-        "template",
-        "svg",
-        "math",
-        "select",
-        "textarea",
-        "xml",
-        "object",
-        "video",
-        "audio",
-    ]
+    (
+        *("head", "style", "script", "title", "template", "svg", "math", "select", "textarea", "xml", "object"),
+        *("video", "audio"),
+    )
 )
 _HIDING = re.compile(r"(?:^|;)(?:display:none|visibility:hidden|(?:max-height|opacity):0(?:px|em|%|pt)?(?:[;!]|$))")
 _LINK = re.compile(r"(?:https?|mailto|tel|sms):", re.IGNORECASE)
