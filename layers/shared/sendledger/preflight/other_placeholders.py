@@ -25,7 +25,7 @@ _OTHERS = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _CASE_MATTERS = re.compile(r"[%#][^%#\s]*[a-z][^%#]*[%#]")
-_OURS = re.compile(r"\{\{[^{}]*\}\}|\{%[^{}%]*%\}|\{#[^{}#]*#\}")
+_OURS = re.compile(r"\{\{[^{}]*\}\}|\{%[^{}%]*%\}|\{#[^#]*#\}")
 _STYLE = re.compile(r"(<(?:style|script)\b|</(?:style|script))", re.IGNORECASE)
 
 
