@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sendledger.content.template_filters import MAX_ENTRIES, MAX_VALUE, MAX_VALUES, TooLarge
+from sendledger.core.person_names import person_name
 
 LEAD_FIELDS = (
     "company_name",
@@ -54,11 +55,9 @@ def lead_variables(
     """
     custom = lead.get("custom_fields")
     custom_fields = _bounded_fields(custom) if isinstance(custom, dict) else Fields("custom_fields")
-    first, _, last = (lead.get("contact_name") or "").strip().partition(" ")
     known = {
         **{name: lead.get(name) for name in LEAD_FIELDS},
-        "first_name": lead.get("first_name") or custom_fields.get("first_name") or first,
-        "last_name": lead.get("last_name") or custom_fields.get("last_name") or last.strip(),
+        **person_name(lead)._asdict(),
         "campaign_name": campaign_name,
         "unsubscribe_url": unsubscribe_url,
     }
