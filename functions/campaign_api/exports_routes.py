@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 import api_resources
 from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SortByTime
 from invoke_function import invoke_function
-from sendledger.core.vocabulary import ExportKind, ExportStatus, LeadStatus
+from sendledger.core.vocabulary import ExportKind, ExportReader, ExportStatus, LeadStatus
 from sendledger.exports import exports
 
 router = APIGatewayHttpRouter()
@@ -62,6 +62,7 @@ class Export(Resource):
     kind: ExportKind
     campaign_id: UUID | None
     filters: dict[str, Any]
+    made_for: Annotated[ExportReader | None, Field(description="The program that it is made for.")]
     status: ExportStatus
     rows_written: int
     failure_reason: Annotated[str | None, Field(description="In words, for people.")]
@@ -88,18 +89,25 @@ class ExportPage(Resource):
     summary="Export leads or the ledger of a campaign",
     description=(
         "The file is written in the background. A cell that a spreadsheet would take for a formula (it begins with "
-        "`=`, `+`, `-`, `@`, a tab or a line break) gets an apostrophe in front, which an import takes off again. "
-        "Files are deleted after 7 days."
+        "`=`, `+`, `-`, `@`, a tab or a line break) gets an apostrophe in front, which an import takes off again, and "
+        "every text is quoted. An export of leads can be imported again. Files are deleted after 7 days."
     ),
     status_code=202,
     response_description="The export, which waits to be written.",
     tags=TAGS,
 )
-def create_export(export: Annotated[NewExport, Body()], caller: Acting) -> Export:
+def create_export(
+    export: Annotated[NewExport, Body()],
+    caller: Acting,
+    made_for: Annotated[
+        ExportReader | None,
+        Query(alias="for", description="`excel`: the file begins with a byte order mark, so that Excel knows UTF-8."),
+    ] = None,
+) -> Export:
     filters = {} if export.filters is None else export.filters.model_dump(mode="json", exclude_none=True)
     writer = api_resources.file_settings().export_function_name
     with api_resources.transaction() as connection:
-        created = exports.create(connection, export.kind, export.campaign_id, filters, caller.actor)
+        created = exports.create(connection, export.kind, export.campaign_id, filters, caller.actor, made_for)
     invoke_function(writer, {"export_id": str(created["id"])})
     return _shown(created)
 

@@ -34,6 +34,21 @@ def test_export_waits_until_it_is_written(api: ApiClient) -> None:
     assert api.get(f"/v1/exports/{answer.json['id']}").json == answer.json
 
 
+@pytest.mark.parametrize(("query", "start"), [({"for": "excel"}, b'\xef\xbb\xbf"id",'), ({}, b'"id",')])
+def test_export_for_excel_begins_with_a_byte_order_mark(
+    api: ApiClient, engine: sa.Engine, bucket: FileBucket, query: dict[str, str], start: bytes
+) -> None:
+    created = api.request("POST", "/v1/exports", body={"kind": "leads"}, query=query).json
+    assert created["made_for"] == query.get("for")
+    write_export(engine, bucket, UUID(created["id"]), float("inf"))
+    assert httpx.get(api.get(f"/v1/exports/{created['id']}").json["download_url"]).content.startswith(start)
+
+
+def test_export_for_an_unknown_program_is_refused(api: ApiClient) -> None:
+    answer = api.request("POST", "/v1/exports", body={"kind": "leads"}, query={"for": "lotus"})
+    assert (answer.status, answer.fields) == (422, ["for"])
+
+
 def test_written_export_can_be_downloaded_for_a_week(api: ApiClient, engine: sa.Engine, bucket: FileBucket) -> None:
     api.post("/v1/leads", {"email": "ann@acme.com"})
     export_id = api.post("/v1/exports", {"kind": "leads"}).json["id"]
@@ -43,7 +58,7 @@ def test_written_export_can_be_downloaded_for_a_week(api: ApiClient, engine: sa.
     file = httpx.get(shown["download_url"])
     assert file.headers["content-disposition"].startswith('attachment; filename="leads-')
     assert file.headers["content-type"] == "text/csv; charset=utf-8"
-    assert ",ann@acme.com," in file.text.splitlines()[1]
+    assert ',"ann@acme.com",' in file.text.splitlines()[1]
     with engine.begin() as connection:
         connection.execute(sa.update(exports).values(completed_at=sa.func.now() - sa.text("interval '8 days'")))
     assert api.get(f"/v1/exports/{export_id}").json["download_url"] is None

@@ -327,6 +327,12 @@ class ExportKind(Word):
     CAMPAIGN_LEDGER = "campaign_ledger", "Each scheduled email of a campaign, and each lead that was left out."
 
 
+class ExportReader(Word):
+    """Which program an export is made for, where that matters."""
+
+    EXCEL = "excel", "Microsoft Excel: the file begins with a byte order mark, which tells Excel that it is UTF-8."
+
+
 class ExportStatus(Word):
     """How far an export is."""
 

@@ -19,7 +19,12 @@ _table = exports
 
 
 def create(
-    connection: sa.Connection, kind: str, campaign_id: UUID | None, filters: dict[str, Any], actor: str
+    connection: sa.Connection,
+    kind: str,
+    campaign_id: UUID | None,
+    filters: dict[str, Any],
+    actor: str,
+    made_for: str | None = None,
 ) -> sa.RowMapping:
     """An export that waits to be written.
 
@@ -29,7 +34,7 @@ def create(
     if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
         message = f"there is no campaign with the id {campaign_id}"
         raise InvalidInput("The request is not valid.", [FieldError("campaign_id", message)])
-    values = {"kind": kind, "campaign_id": campaign_id, "filters": filters, "requested_by": actor}
+    values = {"kind": kind, "campaign_id": campaign_id, "filters": filters, "requested_by": actor, "made_for": made_for}
     created = connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
     # Personal data leaves the system.
     detail = {"kind": kind, "campaign_id": campaign_id and str(campaign_id), "filters": filters}

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 
 from sendledger.core.errors import NotFound
+from sendledger.core.vocabulary import ExportReader
 from sendledger.exports import export_rows, exports
 from sendledger.exports.export_rows import Page
 from sendledger.files.file_bucket import FileBucket
-from sendledger.files.write_csv import csv_bytes
+from sendledger.files.write_csv import BYTE_ORDER_MARK, csv_bytes
 
 EXPORTS = "exports/"
 """Where the files are in the bucket."""
@@ -35,6 +36,8 @@ def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadlin
     header, pages = _content(engine, export)
     rows_written = 0
     with bucket.writer(key) as file:
+        if export["made_for"] == ExportReader.EXCEL:
+            file.write(BYTE_ORDER_MARK)
         file.write(csv_bytes([header]))
         try:
             for page in pages:

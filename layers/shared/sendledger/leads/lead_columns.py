@@ -130,6 +130,8 @@ class LeadColumns:
     """The columns that can say that somebody must not be mailed, and how; they are custom fields too."""
     own_status: int | None
     """The status of the lead, in an export of leads that was made here."""
+    tells_status: bool
+    """Whether a column may tell the status that the lead has here."""
     own_custom_fields: int | None
     """All custom fields as JSON, in an export of leads that was made here."""
 
@@ -168,12 +170,13 @@ def read_header(header: list[str]) -> LeadColumns:
         elif name not in passed_over:
             custom.append(index)
         names.append(_unique(name, names))
-    signs = ((index, sign_of(name)) for index, name in enumerate(cleaned))
+    signs = tuple((index, sign) for index, name in enumerate(cleaned) if (sign := sign_of(name)) is not None)
     return LeadColumns(
         fields={field: tuple(index for _, index in sorted(places)) for field, places in found.items()},
         names=tuple(names),
         custom=tuple(custom),
-        opt_outs=tuple((index, sign) for index, sign in signs if sign is not None),
+        opt_outs=signs,
+        tells_status=is_own or any(sign is Sign.STATUS for _, sign in signs),
         own_status=cleaned.index(STATUS) if is_own else None,
         own_custom_fields=cleaned.index(CUSTOM_FIELDS) if is_own else None,
     )

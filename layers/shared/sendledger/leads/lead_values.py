@@ -113,7 +113,7 @@ def address(raw: str) -> str:
     Raises:
         BadValue: SES could not send to it.
     """
-    if _UNSTORABLE.search(raw):
+    if not (raw.isascii() and raw.isprintable()) and _UNSTORABLE.search(raw):
         raise _unstorable("email", raw)
     try:
         return normalized_address(raw)
@@ -128,10 +128,10 @@ def text(field: str, raw: str) -> str:
     Raises:
         BadValue: too long, or with control characters.
     """
-    if not raw.isascii():
+    if not (raw.isascii() and raw.isprintable()):
         raw = _repaired(raw)
-    if _UNSTORABLE.search(raw):
-        raise _unstorable(field, raw)
+        if _UNSTORABLE.search(raw):
+            raise _unstorable(field, raw)
     value = raw.strip() if field in _SEVERAL_LINES else " ".join(raw.split())
     if len(value) > (limit := MAX_LENGTH[field]):
         raise _too_long(field, len(value), limit)
@@ -147,10 +147,10 @@ def custom_values(raw: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in raw.items():
         if isinstance(value, str):
-            if not value.isascii():
+            if not (value.isascii() and value.isprintable()):
                 value = _repaired(value)
-            if _UNSTORABLE.search(value):
-                raise _unstorable(name, value)
+                if _UNSTORABLE.search(value):
+                    raise _unstorable(name, value)
             value = value.strip()
             if len(value) > MAX_TEXT:
                 raise _too_long(name, len(value), MAX_TEXT)

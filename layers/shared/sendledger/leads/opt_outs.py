@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from enum import Enum
+from enum import StrEnum
 
 
-class Sign(Enum):
+class Sign(StrEnum):
     """How a column says that a person must not be mailed."""
 
     FLAG = "flag"

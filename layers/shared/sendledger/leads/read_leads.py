@@ -72,16 +72,15 @@ def _lead(columns: LeadColumns, record: Record, warn: Warn) -> dict[str, Any] | 
         if values[index] and refuses(sign, values[index]):
             return _opted_out(columns, record.row, index, values)
     fields, custom_fields = _sorted_out(columns, values)
-
-    def leave_out(bad: BadValue) -> None:
-        message = f"{bad.message} The lead was imported without it."
-        warn(RowError(record.row, bad.field, bad.code, message, values))
-
+    left_out: list[BadValue] = []
     try:
-        lead = lead_values(fields, custom_fields, leave_out)
+        lead = lead_values(fields, custom_fields, left_out.append)
     except BadValue as error:
         return RowError(record.row, error.field, error.code, error.message, values)
-    if status := _status(columns, values):
+    for bad in left_out:
+        message = f"{bad.message} The lead was imported without it."
+        warn(RowError(record.row, bad.field, bad.code, message, values))
+    if columns.tells_status and (status := _status(columns, values)):
         lead["status"] = status
     return lead
 
@@ -91,7 +90,8 @@ def _sorted_out(columns: LeadColumns, values: list[str]) -> tuple[dict[str, str]
     fields: dict[str, str] = {}
     custom_fields: dict[str, Any] = {columns.names[index]: values[index] for index in columns.custom}
     for field, places in columns.fields.items():
-        suits = _SUITS.get(field)
+        # The only address need not be looked at twice.
+        suits = _SUITS.get(field) if field != "email" or len(places) > 1 else None
         for index in places:
             value = values[index]
             if not value:
@@ -99,10 +99,10 @@ def _sorted_out(columns: LeadColumns, values: list[str]) -> tuple[dict[str, str]
             if field in fields:
                 custom_fields[columns.names[index]] = value
                 continue
-            if _GOOGLE_BREAK in value and field != "tags":  # several values in one field
+            if ":" in value and _GOOGLE_BREAK in value and field != "tags":  # several values in one field
                 custom_fields[columns.names[index]] = value
                 value = value.partition(_GOOGLE_BREAK)[0]
-            if suits is None or (field == "email" and len(places) == 1) or suits(value):
+            if suits is None or suits(value):
                 fields[field] = value
             else:
                 custom_fields[columns.names[index]] = value

@@ -6,7 +6,7 @@ from sqlalchemy import UUID, CheckConstraint, Column, ForeignKey, Index, Integer
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
-from sendledger.core.vocabulary import ExportKind, ExportStatus
+from sendledger.core.vocabulary import ExportKind, ExportReader, ExportStatus
 
 exports = Table(
     "exports",
@@ -25,8 +25,10 @@ exports = Table(
     required_timestamp("created_at"),
     required_timestamp("updated_at"),
     Column("completed_at", TIMESTAMPTZ),
+    Column("made_for", Text),
     CheckConstraint(one_of("kind", ExportKind), name="kind"),
     CheckConstraint(one_of("status", ExportStatus), name="status"),
+    CheckConstraint(one_of("made_for", ExportReader), name="made_for"),
     CheckConstraint("(kind = 'campaign_ledger') = (campaign_id IS NOT NULL)", name="ledger_has_campaign"),
     CheckConstraint("status <> 'completed' OR object_key IS NOT NULL", name="completed_has_object"),
     CheckConstraint("status <> 'failed' OR failure_reason IS NOT NULL", name="failed_has_reason"),
