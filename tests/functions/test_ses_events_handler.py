@@ -165,3 +165,13 @@ def metric(capsys: pytest.CaptureFixture[str], name: str) -> float:
     """A metric of the last invocation, in the format that CloudWatch reads from the log."""
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
     return float(lines[-1][name][0])
+
+
+def test_metrics_of_zero_are_not_written(
+    handle: Handle, sent: list[AcceptedEmail], capsys: pytest.CaptureFixture[str]
+) -> None:
+    handle(event_of(sent[0], "Delivery"))
+    (metrics,) = (json.loads(line) for line in capsys.readouterr().out.splitlines() if "CloudWatchMetrics" in line)
+    (declared,) = metrics["_aws"]["CloudWatchMetrics"]
+    values = {each["Name"]: metrics[each["Name"]] for each in declared["Metrics"]}
+    assert values == {"EventsReceived": [1.0], "EventsRecorded": [1.0]}

@@ -206,7 +206,7 @@ class SenderSettings(MailSettings, GuardrailSettings):
     sender_concurrency: int = Field(1, ge=1, le=100)
     # The part of MaxSendRate that is used: other mail of the account needs some, and SES's clock is not ours.
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
-    # What one sender can be expected to send in a second; with more due, further senders are started.
+    # What one sender is expected to send in a second; bench.sending measures it. With more due, others are started.
     sender_capacity_per_second: int = Field(500, ge=1)
     # Calls under way at once, at most. More are of use only where SES is slow for its rate.
     sender_threads: int = Field(128, ge=1, le=512)

@@ -1,6 +1,6 @@
 """What all senders of a database share: whose database it is, and whether sending is stopped. One row, `sender_state`.
 
-The SES timetable in the same row is claim_emails.reserve_rate's, the last tick late_emails'.
+The same row holds the shared rate limiter (rate_limiter.py) and the time of the last tick (late_emails.py).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def stop(connection: sa.Connection, code: str, reason: str, seconds: float | Non
 
 
 def clear_stop(connection: sa.Connection, actor: str) -> None:
-    """An operator has mended what stopped the sending.
+    """An operator has removed what stopped the sending.
 
     Raises:
         Conflict: sending is not stopped.

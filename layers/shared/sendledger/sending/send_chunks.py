@@ -1,9 +1,9 @@
 """Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
 
 The main thread claims, composes, signs and fences; the threads of `ses_threads` speak with SES; one more thread
-records, a chunk at a time. So while one chunk is on its way the next is made ready and the last one written down, and
-the SES rate is used without gaps. All that is kept in memory belongs to the main thread. Writes `sender_state` (the
-timetable and the stop); the other tables through the modules that it calls.
+records, a chunk at a time. So while SES gets one chunk, the next is prepared and the last one is recorded, and the SES
+rate is used without gaps. Only the main thread changes what is kept in memory. Writes `sender_state` (the shared rate
+limiter and the stop); the other tables through the modules that it calls.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POLL_SECONDS = 0.01
 """How often the main thread looks for results."""
 
 CLAIM_AGAIN_SECONDS = 0.25
-"""How long after a claim in vain the next one comes, while the tick has something left to do."""
+"""How long after a claim that found nothing the next one comes, while the tick has something left to do."""
 
 COMPOSE_SECONDS = 1.0
 """How long a chunk may be composed; what is ready by then is sent."""
@@ -140,8 +140,10 @@ class ChunkSender:
         return max(1, int(most))
 
     def _useful(self) -> int:
-        """How many calls shall be under way when the next chunk is fenced: enough to hide the latency of SES and of the
-        fence, but a crash shall leave few outcomes unknown."""
+        """How many calls are under way when the next chunk is fenced.
+
+        Enough to hide the latency of SES and of the fence, but few: a crash leaves their outcomes unknown.
+        """
         meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
         return min(
             self._threads.useful + math.ceil(meanwhile),
@@ -231,8 +233,8 @@ class ChunkSender:
     def _times(self, begin: float, count: int) -> list[float]:
         """When to send each email of a chunk whose reserved time begins at `begin`.
 
-        What of that time has gone by already is not made up for, as the time after it belongs to others: it is
-        reserved anew. A chunk that lasts no time to speak of is at a rate that nobody can use up.
+        Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A chunk
+        that is too short to matter is at a rate that no sender reaches.
         """
         now = time.monotonic()
         missed = min(count, max(0, int((now - begin) * self._rate)))

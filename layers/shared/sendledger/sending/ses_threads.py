@@ -1,7 +1,6 @@
 """The threads that speak with SES: a fenced email and its time in, one result out for each, whatever happens.
 
-Uses no table. The standard library's pool does the same for any call and pays for it, in locks and futures, with a
-tenth of what a call costs.
+Uses no table. With the thread pool of the standard library a call costs a tenth more, for locks and futures.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ BURST_SECONDS = 0.005
 """How far an email may be ahead of the even pace."""
 
 PATIENCE_SECONDS = 0.25
-"""How long calls may take without keeping the rate down, before it is known how long they do take."""
+"""How long a call is assumed to take before the first one has ended."""
 
 LATE_SECONDS = 0.5
-"""How late a call may begin. The rate of a later moment is reserved by others, or for other emails."""
+"""How late a call may begin. The time after that is reserved for other emails."""
 
 logger = Logger(child=True)
 
@@ -163,12 +162,15 @@ class SesThreads:
         try:
             return ses.send(call.ready.request)
         finally:
-            # Up at once, down by and by. That threads overwrite what others found does no harm.
+            # It rises at once and falls slowly. Threads may overwrite each other: it is an estimate.
             self._call_seconds = max(time.monotonic() - self._began.pop(number), 0.95 * self._call_seconds)
 
     def _turn(self) -> float:
-        """When a call whose time has come may begin. A process that was frozen, as Lambda freezes one that has used up
-        its share of a processor, would else make up for the lost time all at once."""
+        """When a call whose time has come may begin.
+
+        Lambda freezes a process that has used up its share of a processor. Without this, the emails of that time would
+        go out in one burst.
+        """
         with self._pacing:
             turn = max(self._paced_until, time.monotonic())
             self._paced_until = turn + 1 / self._rate

@@ -36,8 +36,7 @@ BACKGROUND_WORK_SECONDS = 30.0
 
 QUOTA_TRIES = 6
 QUOTA_WAIT_SECONDS = 1.0
-"""SES tells the quota once a second, and senders that were started together ask together. The client that sends repeats
-nothing by itself."""
+"""GetAccount allows one call a second, and senders that start together ask together. The client does not retry."""
 
 logger = Logger(child=True)
 
@@ -56,9 +55,9 @@ class Resources:
 
 
 def tune_process() -> None:
-    """For a process that does nothing but send: look for garbage seldom, and not among what it has imported.
+    """For a process that only sends: collect garbage rarely, and never among the imported modules.
 
-    Nearly all that an email leaves behind goes by itself; looking took a tenth of the processor time.
+    Reference counting frees nearly everything. The collector took a tenth of the processor time.
     """
     gc.collect()
     gc.freeze()
@@ -122,8 +121,10 @@ def _sweep(engine: sa.Engine, summary: TickSummary) -> None:
 
 
 def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
-    """What may be sent now, nothing where the daily quota is used up; None, with the reason in the summary, where
-    something else keeps all emails back."""
+    """What may be sent now: nothing where the daily quota is used up.
+
+    None where something else stops all sending; the summary then has the reason.
+    """
     with resources.engine.connect() as connection:
         state = sender_state.read(connection)
     if state.stop_code is not None:

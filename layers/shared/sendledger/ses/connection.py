@@ -57,8 +57,8 @@ class SesConnection:
             ssl.SSLCertVerificationError: the server cannot prove that it is SES.
             OSError: there is no connection.
         """
-        # What is written to a connection that has ended is an email of unknown outcome. So each time, as urllib3 does.
-        if self._socket is not None and _has_something_to_say(self._socket):
+        # An email written to a connection that has ended would be of unknown outcome. urllib3 does the same.
+        if self._socket is not None and _is_readable(self._socket):
             self.close()
         if self._socket is None:
             self._socket = self._connect()
@@ -112,21 +112,21 @@ class SesConnection:
         assert self._socket is not None  # noqa: S101
         response = Response()
         while not response.is_complete:
-            # One byte now and then shall not keep the sender for longer than silence would.
+            # A server that sends a byte now and then gets no more time than a silent one.
             self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
             if received := self._socket.recv(65536):
-                response.take_in(received)
+                response.feed(received)
             else:
-                response.take_in_end()
+                response.feed_end()
             if not response.is_complete and time.monotonic() > self._answer_by:
                 raise TimeoutError
-        response.let_go_of_parser()
+        response.drop_parser()
         if not response.is_reusable:
             self.close()
         return response
 
     def _set_timeout(self, seconds: float) -> None:
-        """Where it makes a difference: each time is a system call, and a chance for the other threads to go first."""
+        """Only where it makes a difference: each time is a system call."""
         assert self._socket is not None  # noqa: S101
         if abs((self._socket.gettimeout() or 0.0) - seconds) > TIMEOUT_TOLERANCE:
             self._socket.settimeout(seconds)
@@ -138,8 +138,8 @@ class SesConnection:
             self._socket = None
 
 
-def _has_something_to_say(connection: socket.socket) -> bool:
-    """Before anything was asked that is its end, or at least nothing that may be taken for an answer."""
+def _is_readable(connection: socket.socket) -> bool:
+    """Whether the server has closed the connection, or has sent something that nobody asked for."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
     return bool(waiting.poll(0))
@@ -161,7 +161,7 @@ class Response:
     def body(self) -> bytes:
         return b"".join(self._body)
 
-    def take_in(self, received: bytes) -> None:
+    def feed(self, received: bytes) -> None:
         try:
             self._parser.feed_data(received)
         except Exception as error:
@@ -170,15 +170,15 @@ class Response:
             if not self.is_complete:
                 raise BadResponse(type(error).__name__) from error
 
-    def take_in_end(self) -> None:
+    def feed_end(self) -> None:
         """The server has closed the connection, which may be its way to end a response."""
         if not 200 <= self.status < 300:
             raise BadResponse("the connection ended before the response")
         # Whatever is missing of the body, SES has accepted the email.
         self.is_complete = True
 
-    def let_go_of_parser(self) -> None:
-        """It refers back to this, and the two of them would be in memory until somebody looks for such circles."""
+    def drop_parser(self) -> None:
+        """The parser and this refer to each other, and only the garbage collector would free them."""
         del self._parser
 
     def on_message_begin(self) -> None:

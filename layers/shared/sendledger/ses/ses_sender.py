@@ -37,7 +37,7 @@ class SesSender:
         """`client` is from `ses_client`.
 
         Raises:
-            OSError: nobody knows where SES is.
+            OSError: the name of the endpoint cannot be resolved.
         """
         self._client = client
         self._shape = client.meta.service_model.operation_model("SendEmail").output_shape
@@ -118,5 +118,5 @@ def _message_id(body: bytes) -> str | None:
 
 @functools.cache
 def _tls(cert_path: str) -> ssl.SSLContext:
-    """Reading the certificate authorities takes longer than all else that a tick has to do before its first email."""
+    """Read once: it takes longer than everything else before the first email of a tick."""
     return ssl.create_default_context(cafile=cert_path)
