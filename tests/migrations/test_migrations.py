@@ -56,3 +56,32 @@ def test_migrated_tables_have_the_storage_settings_of_the_tables_in_code(connect
     for table in metadata.sorted_tables:
         in_code = table.dialect_options["postgresql"]["with"] or {}
         assert stored[table.name] == {name: str(value) for name, value in in_code.items()}, table.name
+
+
+# Alembic compares neither of these: https://alembic.sqlalchemy.org/en/latest/autogenerate.html
+CONDITIONS = {
+    "CHECK constraints": """
+        SELECT conrelid::regclass::text AS of_table, conname AS name, pg_get_constraintdef(oid) AS definition
+        FROM pg_constraint WHERE contype = 'c' AND connamespace = CAST(:schema AS regnamespace)
+    """,
+    "conditions of indexes": """
+        SELECT indrelid::regclass::text, indexrelid::regclass::text, pg_get_expr(indpred, indrelid)
+        FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indpred IS NOT NULL AND relnamespace = CAST(:schema AS regnamespace)
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+def test_migrated_conditions_equal_those_of_the_tables_in_code(connection: sa.Connection, kind: str) -> None:
+    """The tables in code are created in a schema of their own, so that PostgreSQL prints both in the same words."""
+    connection.execute(sa.text("CREATE SCHEMA in_code"))
+    connection.execute(sa.text("SET LOCAL search_path = in_code, public"))
+    metadata.create_all(connection, checkfirst=False)
+    query = sa.text(CONDITIONS[kind])
+    in_code = {*connection.execute(query, {"schema": "in_code"})}
+    connection.execute(sa.text("SET LOCAL search_path = public"))
+    migrated = {*connection.execute(query, {"schema": "public"})}
+    connection.rollback()
+    assert in_code
+    assert migrated == in_code
