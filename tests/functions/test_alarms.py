@@ -209,6 +209,18 @@ def test_what_fails_out_of_sight_has_an_alarm(alarm: str, resource: str) -> None
     assert _text(dimension["Value"]) == resource
 
 
+def test_every_function_with_a_schedule_has_an_alarm_for_its_errors() -> None:
+    scheduled = {
+        name
+        for name, each in RESOURCES.items()
+        if each["Type"] == "AWS::Serverless::Function"
+        and any(event["Type"] == "Schedule" for event in each["Properties"].get("Events", {}).values())
+    }
+    errors = {value for _, name, _, value in _metrics_of_alarms() if name == "Errors"}
+    assert {"SenderFunction", "ExportFunction"} <= scheduled
+    assert {name for name in scheduled if f"${{{name}}}" not in errors} == set()
+
+
 def test_what_eventbridge_cannot_deliver_is_kept() -> None:
     (target,) = RESOURCES["SesEventsRule"]["Properties"]["Targets"]
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["SesRuleFailures", "Arn"]}}
