@@ -1,8 +1,8 @@
-# Everything that is run on this project; `make` lists it. Nothing needs sudo, Docker or a compiler.
+# All commands of this project; `make` lists them. Nothing needs sudo, Docker or a compiler.
 
-# The Python that the environment is made with: 3.11 or newer. After changing it, `make clean`.
+# The Python for the environment: 3.11 or newer. After changing it, run `make clean`.
 PYTHON ?= python3
-# More arguments for the command behind a target: make test ARGS='-k pause'
+# Further arguments of a target's command: make test ARGS='-k pause'
 ARGS ?=
 
 VENV := .venv
@@ -13,7 +13,7 @@ CODE := functions layers/shared migrations local deployment bench testbed tests
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate
 
-# Two for each core: the tests wait for servers, timeouts and killed processes about half of their time.
+# Two for each core, because the tests spend half of their time waiting for servers and timeouts.
 TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
 PYTEST = $(BIN)/pytest --numprocesses $(TEST_WORKERS)
 
@@ -21,11 +21,11 @@ PYTEST = $(BIN)/pytest --numprocesses $(TEST_WORKERS)
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 LAMBDA_PYTHON = $(firstword $(shell for python in python3.13 $(wildcard $(PYENV)/versions/3.13.*/bin/python3.13); \
 	do $$python -c '' 2>/dev/null && command -v $$python; done))
-# The tests were run on another Python by then; in CI this second run is for what depends on the language alone.
+# By then all tests have run on another Python. In CI the second run skips those that do not depend on the version.
 LAMBDA_PYTHON_TESTS := tests $(if $(CI),$(foreach folder,acceptance faults functions local,--ignore=tests/$(folder)))
 
 export SAM_CLI_TELEMETRY := 0
-# Where the SAM CLI remembers things; a home folder may be read-only.
+# The SAM CLI's own files. They are here because a home folder may be read-only.
 export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
 
-# Running needs less than development; where that is installed, it will do.
+# Running needs fewer packages than development. If those of development are installed, they are used.
 TO_RUN := $(or $(wildcard $(VENV)/installed),$(VENV)/installed-to-run)
 
 run: $(TO_RUN) ## Start the local stack with its demo: http://localhost:8000
@@ -51,10 +51,10 @@ check-code: $(VENV)/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(CODE)
 
-# checkov cannot read the short template, so it gets what a deployment makes of it.
+# checkov cannot read SAM's short form, so it reads the template that SAM expands it to.
 EXPANDED := .aws-sam/expanded.json
 check-template: .venv-sam/installed .venv-checkov/installed
-	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/sam validate --lint # wants to be told a region, and calls none
+	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/sam validate --lint # needs a region, but calls none
 	@mkdir -p $(dir $(EXPANDED))
 	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
 	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
@@ -64,7 +64,7 @@ LINTERS := requirements/openapi
 HAS_NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm)
 check-openapi: $(VENV)/installed $(if $(HAS_NODE),lint-openapi)
 	PYTHONPATH=functions/campaign_api $(BIN)/python -m local.openapi --check
-	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not look at docs/openapi.json.")
+	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not check docs/openapi.json.")
 
 lint-openapi: $(LINTERS)/node_modules/.package-lock.json
 	$(LINTERS)/node_modules/.bin/spectral lint --fail-severity=hint --ruleset $(LINTERS)/.spectral.yaml docs/openapi.json
