@@ -11,10 +11,10 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Acting, CampaignId, Input, Resource
-from campaigns_routes import Campaign, CampaignStatus
+from campaigns_routes import Campaign
 from sendledger.campaigns import campaigns
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.vocabulary import ErrorCode
+from sendledger.core.vocabulary import CampaignStatus, ErrorCode
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]

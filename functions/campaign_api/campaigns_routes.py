@@ -31,26 +31,22 @@ from api_fields import (
 from sendledger.campaigns import campaigns, left_out_leads
 from sendledger.campaigns.guardrails import Limits
 from sendledger.core.email_address import normalized_address
+from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, StartType
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
 
-CampaignStatus = Literal[
-    "draft", "scheduled", "running", "paused", "completed", "cancelled", "failed", "archived", "active"
-]
-CampaignType = Literal["outreach", "lead_generation", "fully_automated"]
-# What an older application may have written as well.
-StoredCampaignType = Literal["outreach", "lead_generation", "fully_automated", "automated", "manual"]
-StartType = Literal["manual", "scheduled"]
+NewCampaignType = Literal[CampaignType.OUTREACH, CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED]
+# Why a start leaves a lead out: `vocabulary.LEFT_OUT_REASONS`.
 LeftOutReason = Literal[
-    "no_address",
-    "invalid_address",
-    "lead_responded",
-    "lead_not_interested",
-    "lead_converted",
-    "lead_invalid",
-    "suppressed",
-    "duplicate_address",
+    Reason.NO_ADDRESS,
+    Reason.INVALID_ADDRESS,
+    Reason.LEAD_RESPONDED,
+    Reason.LEAD_NOT_INTERESTED,
+    Reason.LEAD_CONVERTED,
+    Reason.LEAD_INVALID,
+    Reason.SUPPRESSED,
+    Reason.DUPLICATE_ADDRESS,
 ]
 
 
@@ -75,8 +71,8 @@ class NewCampaign(Input):
 
     name: Name
     description: Description | None = None
-    campaign_type: Annotated[CampaignType, Field(description="Only outreach campaigns can be started for now.")] = (
-        "outreach"
+    campaign_type: Annotated[NewCampaignType, Field(description="Only outreach campaigns can be started for now.")] = (
+        CampaignType.OUTREACH
     )
     batch_ids: LeadBatchIds = Field(default_factory=list)
     lead_ids: LeadIds = Field(default_factory=list)
@@ -84,7 +80,7 @@ class NewCampaign(Input):
     workflow_id: UUID | None = None
     start_type: Annotated[
         StartType, Field(description="A scheduled campaign, once started, waits for `scheduled_start_at`.")
-    ] = "manual"
+    ] = StartType.MANUAL
     scheduled_start_at: Instant | None = None
     from_address: Annotated[Mailbox | None, Field(description="Instead of the deployment's own.")] = None
     reply_to_address: Mailbox | None = None
@@ -105,7 +101,7 @@ class CampaignChanges(Input):
 
     name: Name = only_given()
     description: Description | None = None
-    campaign_type: CampaignType = only_given()
+    campaign_type: NewCampaignType = only_given()
     batch_ids: LeadBatchIds = only_given()
     lead_ids: LeadIds = only_given()
     email_template_id: UUID | None = None
@@ -132,7 +128,7 @@ class Campaign(Resource):
     id: UUID
     name: str
     description: str | None
-    status: Annotated[CampaignStatus, Field(description="`active` is only written by an older application.")]
+    status: CampaignStatus
     campaign_type: Annotated[
         str, Field(description="One of those of `type`; an older application may have written others.")
     ]
@@ -240,7 +236,7 @@ def list_campaigns(
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[CampaignStatus | None, Query()] = None,
-    type_: Annotated[StoredCampaignType | None, Query(alias="type")] = None,
+    type_: Annotated[CampaignType | None, Query(alias="type")] = None,
     sort: Annotated[
         Literal["-created_at", "created_at", "-name", "name", "-actual_started_at", "actual_started_at"],
         Query(description="With - before it: downwards. Those that have not started count as older than all others."),

@@ -11,6 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import CampaignId, Resource
+from sendledger.core.vocabulary import CampaignStatus
 from sendledger.preflight import diagnose
 
 router = APIGatewayHttpRouter()
@@ -20,7 +21,7 @@ class Diagnosis(Resource):
     """Why a campaign sends nothing, and when it will."""
 
     campaign_id: uuid.UUID
-    status: Annotated[str, Field(description="The campaign's status.")]
+    status: CampaignStatus
     cause: Annotated[
         str | None,
         Field(

@@ -6,6 +6,7 @@ An exception goes in, a `Problem` comes out. https://www.rfc-editor.org/rfc/rfc9
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ _MESSAGES: Mapping[str, str] = {
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
 }
+
+_NAMED_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 
 logger = Logger(child=True)
 
@@ -160,7 +163,9 @@ def _field_error(found: Mapping[str, Any]) -> FieldError:
     if found["type"] == "value_error":
         message = str(found["ctx"]["error"])
     elif found["type"] in _MESSAGES:
-        message = _MESSAGES[found["type"]].format(**found.get("ctx", {}))
+        # A literal of enum members is shown with their names.
+        context = {name: _NAMED_MEMBER.sub(r"\1", str(value)) for name, value in found.get("ctx", {}).items()}
+        message = _MESSAGES[found["type"]].format(**context)
     else:
         message = found["msg"]
     return FieldError(".".join(str(part) for part in path) or str(where), message)

@@ -23,11 +23,11 @@ from api_fields import (
     ScheduledEmailId,
 )
 from invoke_function import invoke_function
+from sendledger.core.vocabulary import DeliveryStatus, Reason, ScheduledEmailStatus
 from sendledger.ledger import emails, scheduled_emails, settle_unknown
 
 router = APIGatewayHttpRouter()
 
-ScheduledEmailStatus = Literal["pending", "sending", "sent", "failed", "skipped", "cancelled"]
 StatusFilter = Annotated[ScheduledEmailStatus | None, Query()]
 StepFilter = Annotated[int | None, Query(ge=1, le=INT32_MAX, description="Number of the workflow step.")]
 LeadFilter = Annotated[UUID | None, Query()]
@@ -55,7 +55,7 @@ class ScheduledEmail(Resource):
     workflow_step_number: int
     scheduled_for: dt.datetime
     status: ScheduledEmailStatus
-    reason: Annotated[str | None, Field(description="Why it was skipped or cancelled, as a code.")]
+    reason: Annotated[Reason | None, Field(description="Why it was skipped or cancelled.")]
     error_code: Annotated[str | None, Field(description="Why it failed, as a code.")]
     failure_reason: Annotated[str | None, Field(description="Why it failed, in words.")]
     retry_count: int
@@ -87,7 +87,7 @@ class Email(Resource):
     body_text: str
     body_html: str | None
     status: str | None
-    delivery_status: Annotated[str | None, Field(description="Where SES says that it is; only moves forward.")]
+    delivery_status: DeliveryStatus | None
     ses_message_id: str | None
     error_message: str | None
     open_count: int | None

@@ -12,9 +12,9 @@ from pydantic import Field
 
 import api_resources
 from api_fields import CampaignId, Instant, Resource
-from campaigns_routes import CampaignStatus
 from sender_routes import Sender
 from sendledger.campaigns import campaign_counts, campaigns
+from sendledger.core.vocabulary import CampaignStatus
 from sendledger.ledger import sender_state
 
 router = APIGatewayHttpRouter()

@@ -7,8 +7,8 @@ the OpenAPI document and the documentation are made from these enums. SQL text s
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 
 class Word(enum.StrEnum):
@@ -22,6 +22,13 @@ class Word(enum.StrEnum):
         word.meaning = meaning
         return word
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """In OpenAPI each value is described."""
+        derived = handler(schema)
+        meanings = "\n".join(f"- `{word}`: {word.meaning}" for word in cls)
+        return {**derived, "description": f"{(cls.__doc__ or '').strip()}\n\n{meanings}"}
+
 
 def quoted(words: Iterable[str]) -> str:
     """The words as a list of SQL literals. They are our own and contain no quote."""
@@ -29,7 +36,7 @@ def quoted(words: Iterable[str]) -> str:
 
 
 class CampaignStatus(Word):
-    """Where a campaign is in its life; the transitions are in `campaigns.transitions`."""
+    """Where a campaign is in its life."""
 
     DRAFT = "draft", "Being prepared. Nothing is sent."
     SCHEDULED = "scheduled", "Starts by itself at `scheduled_start_at`."
