@@ -68,6 +68,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/campaigns/<campaign_id>/resume": Role.SENDER,
     "POST /v1/campaigns/<campaign_id>/cancel": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/scheduled-emails": Role.VIEWER,
+    "POST /v1/campaigns/<campaign_id>/scheduled-emails": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/left-out-leads": Role.VIEWER,
     "GET /v1/campaigns/<campaign_id>/stats": Role.VIEWER,
     "GET /v1/campaigns/<campaign_id>/timeline": Role.VIEWER,

@@ -6,9 +6,9 @@ import datetime as dt
 from typing import Annotated, Literal
 from uuid import UUID
 
-from aws_lambda_powertools.event_handler.openapi.params import Query
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 import api_resources
 from api_fields import (
@@ -17,12 +17,14 @@ from api_fields import (
     CampaignId,
     Cursor,
     EmailId,
+    Input,
     Limit,
     NextCursor,
     Resource,
     ScheduledEmailId,
 )
 from invoke_function import invoke_function
+from sendledger.content.workflows import MAX_DELAY, MAX_STEPS
 from sendledger.core.vocabulary import DeliveryStatus, Reason, ScheduledEmailStatus
 from sendledger.ledger import emails, scheduled_emails, settle_unknown
 
@@ -133,6 +135,50 @@ def list_campaign_scheduled_emails(
             sort=sort,
         )
     return ScheduledEmailPage.model_validate(page)
+
+
+class NewScheduledEmail(Input):
+    """One more email of a running campaign."""
+
+    lead_id: UUID
+    email_template_id: UUID
+    step_number: Annotated[
+        int,
+        Strict(),
+        Field(ge=1, le=MAX_STEPS, description="A step that sends this template, or one that the campaign has not got."),
+    ] = 1
+    delay_minutes: Annotated[
+        int, Strict(), Field(ge=0, le=MAX_DELAY // dt.timedelta(minutes=1), description="From now on.")
+    ] = 0
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/scheduled-emails",
+    operation_id="schedule_email",
+    summary="Add an email to a running campaign",
+    description=(
+        "One template to one lead, as one step. What holds for every other email holds for this one when it is due: a "
+        "lead that is suppressed or has responded gets nothing."
+    ),
+    status_code=201,
+    response_description="The scheduled email.",
+    tags=["Campaigns"],
+    openapi_extensions={
+        "x-conflict": "The campaign is not running, the lead has this step already, the step sends another template, "
+        "or another lead of the campaign has the same address."
+    },
+)
+def schedule_email(
+    campaign_id: CampaignId, body: Annotated[NewScheduledEmail, Body()], caller: Acting
+) -> ScheduledEmail:
+    from sendledger.campaigns.schedule_emails import schedule_email_for_lead  # for cold starts: it brings Jinja2
+
+    delay = dt.timedelta(minutes=body.delay_minutes)
+    with api_resources.transaction() as connection:
+        row_id = schedule_email_for_lead(
+            connection, campaign_id, body.lead_id, body.email_template_id, delay, body.step_number, caller.actor
+        )
+        return ScheduledEmail.model_validate(scheduled_emails.get(connection, row_id))
 
 
 @router.get(

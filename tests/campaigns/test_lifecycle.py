@@ -540,7 +540,8 @@ def test_email_for_one_lead_is_added_to_a_running_campaign(engine: sa.Engine, co
         row_id = schedule_emails.schedule_email_for_lead(other, campaign_id, lead_id, template_id, DAY)
     (row,) = (row for row in rows_of(engine, campaign_id) if row["id"] == row_id)
     assert (row["lead_id"], row["status"]) == (lead_id, "pending")
-    assert campaign_row(engine, campaign_id)["emails_scheduled_count"] == 2
+    campaign = campaign_row(engine, campaign_id)
+    assert (campaign["emails_scheduled_count"], campaign["total_leads_targeted"]) == (2, 2)
     with pytest.raises(Conflict), engine.begin() as other:
         schedule_emails.schedule_email_for_lead(other, campaign_id, lead_id, template_id, DAY)
 

@@ -128,6 +128,7 @@ vesa  GET    /v1/campaigns/<campaign_id>/diagnose
 ..sa  POST   /v1/campaigns/<campaign_id>/resume
 ..sa  POST   /v1/campaigns/<campaign_id>/cancel
 vesa  GET    /v1/campaigns/<campaign_id>/scheduled-emails
+..sa  POST   /v1/campaigns/<campaign_id>/scheduled-emails
 vesa  GET    /v1/campaigns/<campaign_id>/left-out-leads
 vesa  GET    /v1/campaigns/<campaign_id>/stats
 vesa  GET    /v1/campaigns/<campaign_id>/timeline

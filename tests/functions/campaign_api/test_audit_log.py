@@ -34,6 +34,7 @@ AUDITED_ELSEWHERE = {
     "POST /v1/campaigns/<campaign_id>/cancel": "test_lifecycle",
     "POST /v1/campaigns/<campaign_id>/late-emails": "test_scheduled_emails_routes",
     "POST /v1/campaigns/<campaign_id>/retry-failed": "test_retry_failed",
+    "POST /v1/campaigns/<campaign_id>/scheduled-emails": "test_added_emails",
     "POST /v1/scheduled-emails/<scheduled_email_id>/send": "test_scheduled_emails_routes",
     "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "test_scheduled_emails_routes",
     "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": "test_scheduled_emails_routes",

@@ -18,17 +18,20 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.core import database
-from sendledger.core.errors import Conflict, NobodyToEmail, NotFound
+from sendledger.content.render_email import compile_template
+from sendledger.core import audit_log, database
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NobodyToEmail
 from sendledger.core.ledger_rules import no_mail_for_lead
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
     email_templates,
+    leads,
     left_out_leads,
     scheduled_emails,
 )
-from sendledger.core.vocabulary import CampaignStatus
+from sendledger.core.vocabulary import AuditAction, CampaignStatus
 
 ROWS_PER_BUCKET = 150_000
 """Rows that one transaction writes, at most. The sender writes those of a larger campaign bucket by bucket."""
@@ -240,12 +243,17 @@ def schedule_email_for_lead(
     template: uuid.UUID,
     delay: dt.timedelta,
     step_number: int = 1,
+    actor: str = SYSTEM,
 ) -> int:
     """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
 
+    Whether the lead may get mail is looked at when the email is due, as for every other one.
+
     Raises:
-        Conflict: the lead has this step already, the step sends another template, or the campaign is not running.
-        NotFound: no such campaign, template or lead.
+        NotFound: there is no such campaign.
+        InvalidInput: there is no such template or lead, or the template is not valid.
+        Conflict: the lead has this step already, the step sends another template, another lead with the same address is
+            in the campaign, or the campaign is not running.
     """
     # Locked, so that it cannot complete without this row.
     status = get_campaign(connection, campaign_id, lock=True)["status"]
@@ -253,33 +261,24 @@ def schedule_email_for_lead(
         # A start writes all emails of a campaign: it would meet one that was written before.
         message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
         raise Conflict(message, status=status)
-    content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
-    if content is None:
-        raise NotFound("email template", template)
-    write_steps(connection, campaign_id, [step_values(step_number, delay, content)])
-    used = connection.scalar(
-        sa.select(campaign_steps.c.email_template_id).where(
-            campaign_steps.c.campaign_id == campaign_id, campaign_steps.c.step_number == step_number
-        )
+    _add_step(connection, campaign_id, step_number, template, delay)
+    _refuse_second_lead_with_its_address(connection, campaign_id, lead_id)
+    planned = sa.select(scheduled_emails.c.id).where(
+        scheduled_emails.c.campaign_id == campaign_id, scheduled_emails.c.lead_id == lead_id
     )
-    if used != template:
-        raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
+    is_new = connection.execute(planned.limit(1)).first() is None
+    row = {
+        "campaign_id": campaign_id,
+        "lead_id": lead_id,
+        "template_id": template,
+        "workflow_step_number": step_number,
+        "scheduled_for": sa.func.now() + delay,
+    }
     try:
         with connection.begin_nested():
-            row_id = connection.scalar(
-                sa.insert(scheduled_emails)
-                .values(
-                    campaign_id=campaign_id,
-                    lead_id=lead_id,
-                    template_id=template,
-                    workflow_step_number=step_number,
-                    scheduled_for=sa.func.now() + delay,
-                )
-                .returning(scheduled_emails.c.id)
-            )
+            inserted = sa.insert(scheduled_emails).values(row).returning(scheduled_emails.c.id)
+            row_id = int(connection.execute(inserted).scalar_one())
     except sa.exc.DBAPIError as error:
-        if database.constraint(error) == "scheduled_emails_lead_id_fkey":
-            raise NotFound("lead", lead_id) from error
         if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
@@ -291,6 +290,47 @@ def schedule_email_for_lead(
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
-        .values(emails_scheduled_count=campaigns.c.emails_scheduled_count + 1)
+        .values(
+            emails_scheduled_count=campaigns.c.emails_scheduled_count + 1,
+            total_leads_targeted=campaigns.c.total_leads_targeted + int(is_new),
+        )
     )
-    return int(row_id or 0)
+    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
+    return row_id
+
+
+def _add_step(
+    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, template: uuid.UUID, delay: dt.timedelta
+) -> None:
+    """Make the template the content of a step that the campaign does not have yet."""
+    content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
+    if content is None:
+        raise _unknown("email_template_id", "email template", template)
+    step = step_values(step_number, delay, content)
+    compile_template(step["subject"], step["body_text"], step["body_html"])
+    write_steps(connection, campaign_id, [step])
+    kept = campaign_steps.c
+    used = connection.scalar(
+        sa.select(kept.email_template_id).where(kept.campaign_id == campaign_id, kept.step_number == step_number)
+    )
+    if used != template:
+        raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
+
+
+def _refuse_second_lead_with_its_address(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID) -> None:
+    # Held, so that it is not deleted meanwhile.
+    held = sa.select(leads.c.email).where(leads.c.id == lead_id).with_for_update(read=True, key_share=True)
+    lead = connection.execute(held).one_or_none()
+    if lead is None:
+        raise _unknown("lead_id", "lead", lead_id)
+    other = sa.select(leads.c.id).where(
+        sa.func.lower(leads.c.email) == (lead.email or "").lower(),
+        leads.c.id != lead_id,
+        sa.exists().where(scheduled_emails.c.lead_id == leads.c.id, scheduled_emails.c.campaign_id == campaign_id),
+    )
+    if lead.email and (twin := connection.scalar(other.limit(1))) is not None:
+        raise Conflict(f"Lead {twin} has the same address and is in campaign {campaign_id}.", lead_id=str(twin))
+
+
+def _unknown(field: str, kind: str, id_: uuid.UUID) -> InvalidInput:
+    return InvalidInput("The email is not valid.", [FieldError(field, f"there is no {kind} with the id {id_}")])

@@ -402,6 +402,7 @@ class AuditAction(Word):
     LEAD_UNSUBSCRIBE = "lead.unsubscribe", "A lead opted out."
     LEAD_UNSUBSCRIBE_UNDO = "lead.unsubscribe_undo", "A lead took an opt-out back."
     LEAD_BATCH_DELETE = "lead_batch.delete", "A lead batch was deleted with its leads."
+    SCHEDULED_EMAIL_CREATE = "scheduled_email.create", "An email was added to a running campaign."
     SCHEDULED_EMAIL_DOUBLE_SEND = "scheduled_email.double_send", "SES reported two messages for one scheduled email."
     SCHEDULED_EMAIL_MARK_SENT = "scheduled_email.mark_sent", "An email of unknown outcome was marked as sent."
     SCHEDULED_EMAIL_REQUEUE = "scheduled_email.requeue", "An email of unknown outcome was put back."
