@@ -39,7 +39,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "idempotency_keys": "SELECT, INSERT, UPDATE, DELETE",
         "lead_batches": "SELECT, INSERT, UPDATE, DELETE",
         "leads": "SELECT, INSERT, UPDATE, DELETE",
-        "left_out_leads": "SELECT, INSERT, UPDATE (lead_id)",
+        "left_out_leads": "SELECT, INSERT, UPDATE (lead_id), DELETE",
         "replies": "SELECT, INSERT, UPDATE (emails_skipped), DELETE",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         # Not whose database it is: a copy that must not send could make itself the sender.

@@ -177,5 +177,6 @@ def test_generated_client_runs_a_campaign(call: Call, models: Any, stack: LocalS
     assert sum(item.sent for item in timeline.items) == 3
     assert call("get_overview").campaigns_by_status["completed"] == 1
     actions = [entry.action for entry in call("list_audit_log").items]
-    assert actions[:3] == ["campaign.start", "campaign.pause", "campaign.resume"]
+    lifecycle = ["campaign.start", "campaign.pause", "campaign.resume"]
+    assert [action for action in actions if action in lifecycle] == lifecycle
     assert {"lead.reply", "lead.erase"} <= set(actions)
