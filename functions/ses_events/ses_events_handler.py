@@ -49,10 +49,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     for message in event["Records"]:
         try:
             read = read_ses_event(message["body"], settings().ses_account_id, settings().ses_configuration_set)
-        except UnreadableEvent as error:
-            logger.error(
-                "A message is no event of SES", extra={"sqs_message_id": message["messageId"], "why": str(error)}
-            )
+        except Exception as error:
+            # Whatever is wrong with one event, the others are recorded. Other errors' texts may quote it.
+            why = str(error) if isinstance(error, UnreadableEvent) else type(error).__qualname__
+            logger.error("A message is no event of SES", extra={"sqs_message_id": message["messageId"], "why": why})
             failures.append(message["messageId"])
             continue
         if isinstance(read, Ignored):

@@ -115,7 +115,9 @@ def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailRefe
     try:
         if action == "undo":
             _in_transaction(lambda connection: unsubscribe.undo(connection, email))
-            return _answer(200, pages.message(language, "undone"))
+            with _engine().connect() as connection:
+                is_suppressed = unsubscribe.is_suppressed(connection, email)
+            return _answer(200, pages.message(language, "undone_without_mail" if is_suppressed else "undone"))
         scope: unsubscribe.Scope = "campaign" if action == "campaign" else "everything"
         way: unsubscribe.Method = "one_click" if action == "one_click" else "page"
         _in_transaction(lambda connection: unsubscribe.opt_out(connection, email, scope, way))

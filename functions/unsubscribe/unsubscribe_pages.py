@@ -25,6 +25,9 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "done_campaign": "You will get no more emails of this series.",
         "undone_title": "Your unsubscription is undone",
         "undone": "You may get emails from this sender again.",
+        "undone_without_mail_title": "You will get no emails",
+        "undone_without_mail": "This sender sends nothing to your address, for example because an email bounced "
+        "or was reported as spam. Please write to the sender if you want emails again.",
         "not_found_title": "This link does not work",
         "not_found": "Please use the complete link from the email that you got.",
         "not_understood_title": "Nothing was changed",
@@ -46,6 +49,10 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "done_campaign": "Sie erhalten keine E-Mails dieser Reihe mehr.",
         "undone_title": "Ihre Abmeldung ist rückgängig gemacht",
         "undone": "Sie können wieder E-Mails dieses Absenders erhalten.",
+        "undone_without_mail_title": "Sie erhalten keine E-Mails",
+        "undone_without_mail": "Dieser Absender schickt nichts an Ihre Adresse, zum Beispiel weil eine E-Mail nicht "
+        "zugestellt werden konnte oder als Spam gemeldet wurde. Bitte schreiben Sie dem Absender, wenn Sie wieder "
+        "E-Mails erhalten möchten.",
         "not_found_title": "Dieser Link funktioniert nicht",
         "not_found": "Bitte verwenden Sie den vollständigen Link aus der E-Mail, die Sie erhalten haben.",
         "not_understood_title": "Es wurde nichts geändert",
@@ -67,6 +74,9 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "done_campaign": "Vous ne recevrez plus d’e-mails de cette série.",
         "undone_title": "Votre désabonnement est annulé",
         "undone": "Vous pourrez de nouveau recevoir des e-mails de cet expéditeur.",
+        "undone_without_mail_title": "Vous ne recevrez pas d’e-mails",
+        "undone_without_mail": "Cet expéditeur n’envoie rien à votre adresse, par exemple parce qu’un e-mail n’a pas "
+        "été remis ou a été signalé comme spam. Écrivez à l’expéditeur si vous souhaitez recevoir ses e-mails.",
         "not_found_title": "Ce lien ne fonctionne pas",
         "not_found": "Veuillez utiliser le lien complet de l’e-mail que vous avez reçu.",
         "not_understood_title": "Rien n’a été modifié",
@@ -149,7 +159,7 @@ def done(language: str, scope: str) -> str:
 
 
 def message(language: str, name: str) -> str:
-    """One of undone, not_found, not_understood, try_again."""
+    """One of undone, undone_without_mail, not_found, not_understood, try_again."""
     return _page(language, f"{name}_title", _paragraph(language, name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from email import message_from_bytes
@@ -154,6 +155,35 @@ def test_undo_does_not_lift_what_was_suppressed_for_another_reason(
         connection.execute(sa.insert(suppressions).values(values))
     httpx.post(link, data=ONE_CLICK)
     httpx.post(link, data={"action": "undo"})
+    assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("language", "promise", "truth"),
+    [
+        ("en", "may get emails", "reported as spam"),
+        ("de", "wieder E-Mails dieses Absenders", "als Spam gemeldet"),
+        ("fr", "Vous pourrez", "signalé comme spam"),
+    ],
+)
+def test_page_after_a_complaint_promises_no_mail(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str, language: str, promise: str, truth: str
+) -> None:
+    with engine.begin() as connection:
+        values = {"value": "ann@example.com", "reason": "complaint", "created_by": "ses"}
+        connection.execute(sa.insert(suppressions).values(values))
+    httpx.post(link, data=ONE_CLICK)
+    page = httpx.post(link, data={"action": "undo"}, headers={"Accept-Language": language}).text
+    assert promise not in page
+    assert truth in html.unescape(page)
+
+
+@pytest.mark.parametrize("more", [".", ")", "%3E", "/", "),"])
+def test_link_works_with_what_a_text_has_behind_it(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str, more: str
+) -> None:
+    assert httpx.get(link + more).status_code == 200
+    assert httpx.post(link + more, data=ONE_CLICK).status_code == 200
     assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com"]
 
 

@@ -53,10 +53,43 @@ def test_text_that_is_no_token_is_refused(text: str) -> None:
 
 def test_truncated_and_extended_tokens_are_refused() -> None:
     token = KEYS.unsubscribe_token(EMAIL)
-    for length in range(len(token)):
+    for length in range(len(token) - 2):
         assert KEYS.read_unsubscribe_token(token[:length]) is None
-    for more in ("A", "AAAA", "=", "\n", " ", "A" * 1_000_000):
+    for more in ("A", "e", "AAAA", "=", "\n", "A" * 1_000_000, "." + "A" * 1_000_000, ".x"):
         assert KEYS.read_unsubscribe_token(token + more) is None
+
+
+@given(st.integers(1, 2**63 - 1), st.uuids(), st.uuids())
+def test_unsubscribe_token_ends_in_a_letter(scheduled_email_id: int, campaign: uuid.UUID, lead: uuid.UUID) -> None:
+    assert KEYS.unsubscribe_token(EmailReference(scheduled_email_id, campaign, lead))[-1].isalnum()
+
+
+def old_tokens(*ends: str) -> list[tuple[str, EmailReference]]:
+    """Tokens as they were before they got a last letter, one for each of the characters at the end."""
+    found: dict[str, tuple[str, EmailReference]] = {}
+    for number in range(10_000):
+        email = EmailReference(number, uuid.UUID(int=1), uuid.UUID(int=2))
+        token = KEYS.unsubscribe_token(email).removesuffix("e")
+        found.setdefault(token[-1], (token, email))
+        if found.keys() >= set(ends):
+            break
+    return [found[end] for end in ends]
+
+
+def test_old_tokens_stay_valid_also_without_the_last_character_that_programs_cut_off() -> None:
+    for token, email in old_tokens("-", "_", "e", "A"):
+        assert KEYS.read_unsubscribe_token(token) == email
+    for token, email in old_tokens("-", "_"):
+        assert KEYS.read_unsubscribe_token(token[:-1]) == email
+    ((token, _),) = old_tokens("A")
+    assert KEYS.read_unsubscribe_token(token[:-1]) is None
+
+
+@pytest.mark.parametrize(
+    "more", [".", ")", ">", "/", "),", ".)", "*", '"', "\N{RIGHT DOUBLE QUOTATION MARK}.", " ", "?", "/."]
+)
+def test_punctuation_behind_a_token_does_not_matter(more: str) -> None:
+    assert KEYS.read_unsubscribe_token(KEYS.unsubscribe_token(EMAIL) + more) == EMAIL
 
 
 def test_reply_token_survives_a_change_of_case_and_fits_into_a_local_part() -> None:

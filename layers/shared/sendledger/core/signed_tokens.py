@@ -4,7 +4,7 @@ A token names the email and nothing about the person. It is signed with HMAC-SHA
 keys can be replaced while links that were sent long ago go on working. A token that does not verify says nothing about
 why: whatever is wrong with it, the same work is done and the same None comes back.
 
-    unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>
+    unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>e
     reply         <key id>.<hexadecimal of: scheduled email, signature>: mail systems may change the case of letters
 """
 
@@ -23,7 +23,13 @@ REPLY_PREFIX = "reply+"
 
 _UNSUBSCRIBE_BYTES = 1 + 8 + 16 + 16
 _SIGNATURE_BYTES = 16
-_UNSUBSCRIBE_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([A-Za-z0-9_-]{76})", re.ASCII)
+_END = "e"
+"""The last letter of an unsubscribe token. Programs that make links out of text leave a final - or _ out."""
+
+# Tokens from before `_END` have 76 characters, or 75 where such a program has cut the last one off.
+_UNSUBSCRIBE_TOKEN = re.compile(rf"([a-z0-9]{{1,8}})\.([A-Za-z0-9_-]{{75}})([A-Za-z0-9_-]?){_END}?", re.ASCII)
+# What may follow a link in a text, and be taken for a part of it.
+_AFTER_LINKS = " .,;:!?)>]}/*\"'\u201c\u201d\u2019\u00bb"
 # With its prefix at most the 64 characters that a local part may have.
 _REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([0-9a-f]{48})", re.ASCII)
 
@@ -61,21 +67,22 @@ class TokenKeys:
             VERSION.to_bytes(1) + email.scheduled_email_id.to_bytes(8) + email.campaign_id.bytes + email.lead_id.bytes
         )
         signature = _sign(key.secret, b"unsubscribe", key.id, payload)[:_SIGNATURE_BYTES]
-        return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode().rstrip('=')}"
+        return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode()}{_END}"
 
     def read_unsubscribe_token(self, token: str) -> EmailReference | None:
-        """The email that the token was made for, or None."""
-        found = _UNSUBSCRIBE_TOKEN.fullmatch(token)
-        key_id, encoded = found.groups() if found else ("", "A" * 76)
-        decoded = base64.urlsafe_b64decode(encoded)
-        payload, signature = decoded[:_UNSUBSCRIBE_BYTES], decoded[_UNSUBSCRIBE_BYTES:]
-        if not self._verified(b"unsubscribe", key_id, payload, signature) or payload[0] != VERSION:
-            return None
-        return EmailReference(
-            scheduled_email_id=int.from_bytes(payload[1:9]),
-            campaign_id=uuid.UUID(bytes=payload[9:25]),
-            lead_id=uuid.UUID(bytes=payload[25:41]),
-        )
+        """The email that the token was made for, or None. Punctuation behind it does not matter."""
+        found = _UNSUBSCRIBE_TOKEN.fullmatch(token[:200].rstrip(_AFTER_LINKS))
+        key_id, encoded, last = found.groups() if found else ("", "A" * 75, "A")
+        for end in (last, last) if last else ("-", "_"):
+            decoded = base64.urlsafe_b64decode(encoded + end)
+            payload, signature = decoded[:_UNSUBSCRIBE_BYTES], decoded[_UNSUBSCRIBE_BYTES:]
+            if self._verified(b"unsubscribe", key_id, payload, signature) and payload[0] == VERSION:
+                return EmailReference(
+                    scheduled_email_id=int.from_bytes(payload[1:9]),
+                    campaign_id=uuid.UUID(bytes=payload[9:25]),
+                    lead_id=uuid.UUID(bytes=payload[25:41]),
+                )
+        return None
 
     def reply_token(self, scheduled_email_id: int) -> str:
         key = self._signing

@@ -70,6 +70,17 @@ def is_opted_out(connection: sa.Connection, email: EmailReference) -> bool:
     return bool(connection.scalar(sa.select(sa.exists().where(_of_this_email_in_force(email)))))
 
 
+def is_suppressed(connection: sa.Connection, email: EmailReference) -> bool:
+    """Whether the person gets nothing all the same: the address bounced, or somebody complained about an email."""
+    _limit_to(connection, email.lead_id)
+    suppressed = sa.exists().where(
+        _suppressed.c.value.in_(_addresses(connection, email)),
+        _suppressed.c.removed_at.is_(None),
+        _suppressed.c.campaign_id.is_(None) | (_suppressed.c.campaign_id == email.campaign_id),
+    )
+    return bool(connection.scalar(sa.select(suppressed)))
+
+
 def undo(connection: sa.Connection, email: EmailReference) -> bool:
     """Take back opting out of this email's campaign and of everything; returns whether there was anything to take back.
 
