@@ -1,12 +1,12 @@
 """The Lambda that imports uploaded files and finishes the deletion of large lead batches, in the background.
 
     {"Records": […]}                              files have arrived in the bucket
-    {"bucket": "…", "lead_batch_id": "…"}         go on with this lead batch
-    {"bucket": "…"}                               go on with those that were left behind (every five minutes)
+    {"bucket": "…", "lead_batch_id": "…"}         continue with this lead batch
+    {"bucket": "…"}                               continue with those that were left behind (every five minutes)
 
-The bucket is not among the settings: it notifies the function, and could not be made if it needed it to be there first.
-An invocation ends before its time is up and invokes the next one. One that crashes is repeated by Lambda and goes on;
-what still is not finished then, or where the Lambda API cannot be reached, is found by the schedule.
+The bucket is not among the settings: it notifies the function, so the function must exist before the bucket.
+An invocation ends before its timeout and invokes the next one. Lambda retries one that crashes, and the retry
+continues. The schedule finds what is still unfinished then, and what could not be invoked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
 
 SPARE_SECONDS = 90.0
-"""Kept free before the Lambda's own timeout: the last chunk may wait for others, up to a statement's longest time."""
+"""Kept free before the Lambda's own timeout: the last chunk may wait for locks, up to the statement timeout."""
 
 logger = Logger()
 
@@ -65,14 +65,16 @@ def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
         with _engine().begin() as connection:
             left_behind = import_files.unfinished(connection)
         for lead_batch_id in left_behind:
-            logger.warning("Goes on with what was left behind", extra={"lead_batch_id": str(lead_batch_id)})
+            logger.warning(
+                "Continues with a lead batch that was left behind", extra={"lead_batch_id": str(lead_batch_id)}
+            )
             yield event["bucket"], lead_batch_id
     for record in event.get("Records", []):
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
         key = unquote_plus(record["s3"]["object"]["key"])
         uploaded = import_files.lead_batch_of(key)
         if uploaded is None:
-            logger.warning("A file that no lead batch waits for", extra={"object_key": key})
+            logger.warning("No lead batch waits for this file", extra={"object_key": key})
         else:
             yield record["s3"]["bucket"]["name"], uploaded
 
@@ -84,4 +86,4 @@ def _go_on(context: LambdaContext, bucket: str, lead_batch_id: UUID) -> None:
     try:
         client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload=payload)
     except (BotoCoreError, ClientError) as error:
-        logger.warning("Left for the schedule to go on with", extra={"error": type(error).__name__})
+        logger.warning("Left for the schedule to continue", extra={"error": type(error).__name__})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import time
 import unicodedata
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendledger.files.read_csv import RowError
+from sendledger.files.read_csv import RowError, UnreadableFile
 from sendledger.leads.lead_columns import COLUMN_NAMES, read_header
 from sendledger.leads.lead_values import MAX_LENGTH
 from sendledger.leads.read_leads import read_leads
@@ -438,3 +440,30 @@ def test_any_text_is_stored_within_its_limits_or_an_error(values: dict[str, str]
         assert found.field in {*values, "row"}
         return
     assert all(len(value) <= MAX_LENGTH[field] for field, value in found.items() if isinstance(value, str) and value)
+
+
+MEGABYTE = 1_000_000
+HOSTILE: dict[str, bytes] = {
+    "ten million columns": b"email" + b",a" * 10 * MEGABYTE,
+    "rows of 300,000 fields": b"email,x\n" + (b"ab," * 330_000 + b"\n") * 8,
+    "NULs": b"email\n" + bytes(3 * MEGABYTE),
+    "quotation marks": b"email,x\n" + b'"' * 3 * MEGABYTE,
+    "marks that are never closed": b"email,x\n" + b'a,"b\n' * 700_000,
+    "long fields that are never closed": b"email,x\n" + (b'a,"' + b"y" * 130_000 + b"\n") * 25,
+    "blanks behind marks": b"email,x\n" + (b'"a" ,' * 190_000 + b'"b\n') * 3,
+    "JSON in JSON": b'email,status,custom_fields\na@x.com,new,"' + b"[" * 120_000 + b'"\n',
+    "domains of a domain": b"email\n" + (b"a@" + b"x." * 60_000 + b"\n") * 20,
+    "angle brackets": b"email\n" + (b"<" * 120_000 + b"\n") * 20,
+    "titles": b"email,name\n" + (b"a@x.com," + b"Dr. " * 30_000 + b"\n") * 20,
+    "a status": b"email,status\n" + (b"a@x.com," + b"un" * 60_000 + b"\n") * 20,
+    "tags": b"email,tags\n" + (b"a@x.com," + b"a;" * 60_000 + b"\n") * 20,
+}
+
+
+@pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_file_takes_less_than_two_seconds(content: bytes) -> None:
+    before = time.process_time()
+    with contextlib.suppress(UnreadableFile):
+        for _ in read_leads(io.BytesIO(content), ignore).rows:
+            pass
+    assert time.process_time() - before < 2

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 PART_BYTES = 8 * 1024 * 1024
-"""Of a file that is read or written. S3 wants at least 5 MiB, and at most 10,000 parts: 80 GB.
+"""Size of a part that is read or written. S3 requires at least 5 MiB and at most 10,000 parts, so files end at 80 GB.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 CSV = "text/csv"
@@ -45,11 +45,11 @@ class FileBucket:
         self.name = name
         config = Config(
             signature_version="s3v4",
-            # The host of a link that is signed then names the region: without, it is s3.amazonaws.com, which redirects
-            # requests for new buckets, what no link survives, and knows nothing of regions that opened since 2019.
+            # The host of a presigned URL then names the region. Otherwise it is s3.amazonaws.com, which redirects
+            # requests for new buckets (this breaks presigned URLs) and does not serve regions opened since 2019.
             # https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html
             s3={"addressing_style": "virtual"},
-            # A multipart upload that has checksums must repeat those of all its parts; TLS protects them too.
+            # With checksums, a multipart upload must repeat those of all its parts. TLS protects the parts as well.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             retries={"mode": "standard", "total_max_attempts": 4},
@@ -87,7 +87,7 @@ class FileBucket:
 
 
 class FileReader(io.RawIOBase):
-    """Reads a file from its beginning, a request per part: no connection has to stay open while the reader works.
+    """Reads a file from its beginning, one request for each part, so no connection stays open between parts.
 
     Raises, when read from:
         NoSuchFile: it was deleted meanwhile.
@@ -132,16 +132,16 @@ class FileReader(io.RawIOBase):
                         raise FileReplaced(self._file.key) from error
                 raise
             except (HTTPClientError, IncompleteReadError):
-                # botocore repeats requests, but not the reading of an answer that breaks off.
+                # botocore retries requests, but not reading a response body that breaks off.
                 if attempt == _TRIES:
                     raise
         raise AssertionError("unreachable")
 
 
 class FileWriter:
-    """Writes a file in parts; it is there, as a whole, once `complete` has returned. Without it nothing is left.
+    """Writes a file in parts. It exists, as a whole, once `complete` has returned, and not at all without it.
 
-    What a crash leaves of the parts is deleted by the bucket's lifecycle rule.
+    Parts that a crash leaves behind are deleted by the bucket's lifecycle rule.
     """
 
     def __init__(self, client: Any, bucket: str, key: str) -> None:

@@ -20,6 +20,7 @@ from aws_lambda_powertools.logging import Logger
 
 from sendledger.core.errors import Conflict, NotFound, SendledgerError
 from sendledger.core.tables import lead_batches as _table
+from sendledger.core.vocabulary import LeadBatchStatus
 from sendledger.files.file_bucket import FileBucket, FileReplaced, FileWriter, NoSuchFile, StoredFile
 from sendledger.files.read_csv import RowError, UnreadableFile
 from sendledger.files.write_csv import csv_bytes
@@ -34,10 +35,13 @@ IMPORT = "import"
 """Who suppresses in the background, for the record."""
 
 MAX_ROWS = 10_000_000
-"""Of one file. Skipping as many after an interruption takes minutes, and a run has fifteen."""
+"""Rows of one file. Skipping this many after an interruption takes minutes, and a run has fifteen."""
 
 MOST_RUNS_WITHOUT_PROGRESS = 5
-"""After as many runs in a row that ended before their first chunk, the import is given up: something crashes them."""
+"""After this many runs in a row that ended before their first chunk, the import fails: something crashes them."""
+
+_OPEN = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING)
+_UNFINISHED = (*_OPEN, LeadBatchStatus.DELETING)
 
 Row = dict[str, Any] | RowError
 
@@ -59,27 +63,30 @@ def lead_batch_of(key: str) -> UUID | None:
 
 
 def unfinished(connection: sa.Connection) -> list[UUID]:
-    """The lead batches that nobody seems to work on although there is work, or whose file is overdue."""
+    """The lead batches with work that no run seems to do, and those whose file is overdue."""
     age = sa.func.now() - _table.c.updated_at
     overdue = sa.case(
-        (_table.c.status == "pending", age > sa.text(f"interval '{lead_batches.UPLOAD_SECONDS + 600} s'")),
-        (_table.c.status == "deleting", age > sa.text("interval '1 min'")),
+        (
+            _table.c.status == LeadBatchStatus.PENDING,
+            age > sa.text(f"interval '{lead_batches.UPLOAD_SECONDS + 600} s'"),
+        ),
+        (_table.c.status == LeadBatchStatus.DELETING, age > sa.text("interval '1 min'")),
         else_=age > sa.text("interval '10 min'"),
     )
-    unfinished = _table.c.status.in_(("pending", "importing", "deleting"))
+    unfinished = _table.c.status.in_(_UNFINISHED)
     return list(connection.scalars(sa.select(_table.c.id).where(unfinished, overdue).order_by(_table.c.updated_at)))
 
 
 def work(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
-    """Do what there is to do for a lead batch until `time.monotonic()` passes the deadline; whether there is more.
+    """Import or delete a lead batch until `time.monotonic()` passes the deadline; returns whether there is more to do.
 
-    A batch that is complete, or that somebody else works on, is left alone.
+    A batch that is complete, or that another run works on, is left alone.
     """
     with engine.begin() as connection:
         status = connection.scalar(sa.select(_table.c.status).where(_table.c.id == lead_batch_id))
-    if status == "deleting":
+    if status == LeadBatchStatus.DELETING:
         return lead_batches.delete_until(engine, lead_batch_id, deadline)
-    if status in ("pending", "importing"):
+    if status in _OPEN:
         return _import(engine, bucket, lead_batch_id, deadline)
     return False
 
@@ -107,10 +114,13 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
                     _note_progress(connection, lead_batch_id)
                 position += len(chunk)
                 if time.monotonic() >= deadline:
-                    logger.info("To be continued", extra={"lead_batch_id": str(lead_batch_id), "rows_read": position})
+                    logger.info(
+                        "Stopped at the deadline; the next run continues",
+                        extra={"lead_batch_id": str(lead_batch_id), "rows_read": position},
+                    )
                     return True
         except (Conflict, NotFound):
-            logger.info("Nothing to do, or somebody else does it", extra={"lead_batch_id": str(lead_batch_id)})
+            logger.info("Nothing to do, or another run does it", extra={"lead_batch_id": str(lead_batch_id)})
             return False
         except UnreadableFile as error:
             place = error.errors[0].field
@@ -132,24 +142,24 @@ def _find(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> StoredF
     try:
         return bucket.find(batch["source_object"])
     except NoSuchFile as error:
-        if batch["status"] == "pending":
+        if batch["status"] == LeadBatchStatus.PENDING:
             raise FileGivenUp("No file was uploaded while the upload URL was valid.") from error
         raise
 
 
 def _begin(engine: sa.Engine, lead_batch_id: UUID, file: StoredFile) -> int:
-    """Count a run; returns how many rows of the file are imported already.
+    """Count a run; returns how many rows of the file are already imported.
 
     Raises:
-        Conflict: it was finished or deleted meanwhile.
+        Conflict: the import has ended, or the batch was deleted.
         FileGivenUp: too many runs without progress.
         FileReplaced
     """
     begun = (
         sa.update(_table)
-        .where(_table.c.id == lead_batch_id, _table.c.status.in_(("pending", "importing")))
+        .where(_table.c.id == lead_batch_id, _table.c.status.in_(_OPEN))
         .values(
-            status="importing",
+            status=LeadBatchStatus.IMPORTING,
             source_etag=sa.func.coalesce(_table.c.source_etag, file.etag),
             runs_without_progress=_table.c.runs_without_progress + 1,
             updated_at=sa.func.now(),
@@ -174,7 +184,7 @@ def _note_progress(connection: sa.Connection, lead_batch_id: UUID) -> None:
     """
     noted = (
         sa.update(_table)
-        .where(_table.c.id == lead_batch_id, _table.c.status == "importing")
+        .where(_table.c.id == lead_batch_id, _table.c.status == LeadBatchStatus.IMPORTING)
         .values(runs_without_progress=0)
     )
     if connection.execute(noted).rowcount != 1:
@@ -182,12 +192,12 @@ def _note_progress(connection: sa.Connection, lead_batch_id: UUID) -> None:
 
 
 def _end(engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_object: str | None) -> None:
-    values: dict[str, Any] = {"status": "failed", "failure_reason": failure}
+    values: dict[str, Any] = {"status": LeadBatchStatus.FAILED, "failure_reason": failure}
     if failure is None:
-        values = {"status": "completed", "completed_at": sa.func.now()}
+        values = {"status": LeadBatchStatus.COMPLETED, "completed_at": sa.func.now()}
     ended = (
         sa.update(_table)
-        .where(_table.c.id == lead_batch_id, _table.c.status.in_(("pending", "importing")))
+        .where(_table.c.id == lead_batch_id, _table.c.status.in_(_OPEN))
         .values(**values, rejects_object=rejects_object, updated_at=sa.func.now())
         .returning(_table.c.status, _table.c.total_leads, _table.c.successful_imports, _table.c.failed_imports)
     )

@@ -14,10 +14,10 @@ from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaign_leads, campaigns, emails, lead_batches, leads, scheduled_emails
-from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, LeadBatchStatus
 
 LEADS_PER_DELETION = 20_000
-"""Deleting one takes some 40 µs: five tables refer to it."""
+"""Deleting one lead takes about 40 µs, because five tables refer to it."""
 
 MOST_NAMED = 20
 """How many users of a lead batch an error names."""
@@ -26,7 +26,7 @@ UPLOADS = "imports/"
 """Where uploaded files are in the bucket, each under the id of its lead batch. Its arrival starts the import."""
 
 UPLOAD_SECONDS = 3600
-"""How long the upload of a file can be begun after its lead batch was made."""
+"""How long after its creation a lead batch accepts the upload of its file."""
 
 _table = lead_batches
 
@@ -34,7 +34,7 @@ _table = lead_batches
 def create_pending(connection: sa.Connection, batch: Mapping[str, Any]) -> sa.RowMapping:
     """A lead batch that waits for the file `source_object`; `batch` holds its name and the like."""
     id_ = uuid4()
-    values = {**batch, "id": id_, "status": "pending", "source_object": f"{UPLOADS}{id_}.csv"}
+    values = {**batch, "id": id_, "status": LeadBatchStatus.PENDING, "source_object": f"{UPLOADS}{id_}.csv"}
     return connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
 
 
@@ -70,7 +70,7 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
         Conflict: a campaign that has not ended uses it (`data["campaigns"]`), or a campaign has used one of its leads:
             what they were sent would be lost.
     """
-    # Locked first, looked second: a campaign that is about to start with it waits for this lock or has committed.
+    # The lock comes before the look: a campaign that is about to start with it has committed, or waits for this lock.
     batch = _get(connection, sa.select(_table).with_for_update(), lead_batch_id)
     used_by = sa.select(campaigns.c.id, campaigns.c.name).where(
         sa.or_(
@@ -90,14 +90,18 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
         used = sa.select(leads.c.id).join(table, table.c.lead_id == leads.c.id).where(leads.c.batch_id == lead_batch_id)
         if connection.execute(used.limit(1)).first() is not None:
             raise Conflict("Leads of this batch belong to a campaign; delete single leads instead.")
-    marked = sa.update(_table).where(_table.c.id == lead_batch_id).values(status="deleting", updated_at=sa.func.now())
+    marked = (
+        sa.update(_table)
+        .where(_table.c.id == lead_batch_id)
+        .values(status=LeadBatchStatus.DELETING, updated_at=sa.func.now())
+    )
     connection.execute(marked)
     audit_log.record(connection, actor, AuditAction.LEAD_BATCH_DELETE, "lead_batch", lead_batch_id)
     return _delete_some(connection, lead_batch_id)
 
 
 def delete_until(engine: sa.Engine, lead_batch_id: UUID, deadline: float) -> bool:
-    """Go on with a deletion, a transaction for each part, until `time.monotonic()` passes the deadline.
+    """Continue a deletion, one transaction for each part, until `time.monotonic()` passes the deadline.
 
     Returns whether there is more to do.
     """
@@ -113,7 +117,9 @@ def _delete_some(connection: sa.Connection, lead_batch_id: UUID) -> bool:
     """Delete leads of a batch that is marked, and with the last one the batch; whether that was so."""
     some = sa.select(leads.c.id).where(leads.c.batch_id == lead_batch_id).limit(LEADS_PER_DELETION)
     if connection.execute(sa.delete(leads).where(leads.c.id.in_(some))).rowcount < LEADS_PER_DELETION:
-        connection.execute(sa.delete(_table).where(_table.c.id == lead_batch_id, _table.c.status == "deleting"))
+        connection.execute(
+            sa.delete(_table).where(_table.c.id == lead_batch_id, _table.c.status == LeadBatchStatus.DELETING)
+        )
         return True
     touched = sa.update(_table).where(_table.c.id == lead_batch_id).values(updated_at=sa.func.now())
     connection.execute(touched)
