@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -29,27 +29,18 @@ from api_fields import (
 )
 from sendledger.content import email_templates
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.core.vocabulary import TemplateCategory
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
 
-Category = Literal[
-    "initial_outreach",
-    "follow_up",
-    "meeting_request",
-    "introduction",
-    "product_demo",
-    "partnership",
-    "general",
-    "other",
-]
 Subject = Annotated[
     str,
     Field(
         min_length=1,
         max_length=500,
         pattern=r"\S",
-        description="Jinja2, as the bodies: `{{ first_name | default('there') }}`.",
+        description="A template, as the bodies: `{{ first_name | default('there') }}`.",
         examples=["{{ company_name }} and Acme"],
     ),
 ]
@@ -65,7 +56,7 @@ class NewEmailTemplate(Input):
     name: Name
     description: Description | None = None
     industry: Annotated[str, Field(max_length=100)] | None = None
-    category: Category = "general"
+    category: TemplateCategory = TemplateCategory.GENERAL
     subject: Subject
     body_text: BodyText = None
     body_html: BodyHtml = None
@@ -78,7 +69,7 @@ class EmailTemplateChanges(Input):
     name: Name = only_given()
     description: Description | None = None
     industry: Annotated[str, Field(max_length=100)] | None = None
-    category: Category = only_given()
+    category: TemplateCategory = only_given()
     subject: Subject = only_given()
     body_text: BodyText = None
     body_html: BodyHtml = None
@@ -92,7 +83,7 @@ class EmailTemplateSummary(Resource):
     name: str
     description: str | None
     industry: str | None
-    category: Category | None
+    category: TemplateCategory | None
     subject: str
     is_active: bool | None
     created_at: dt.datetime | None
@@ -166,7 +157,7 @@ class Preview(Resource):
     "/v1/email-templates",
     operation_id="create_email_template",
     summary="Create an email template",
-    description="A template with a syntax error is refused; the error names the part and the line.",
+    description="A template that is not valid is refused; the error names the part, the line and what to write instead.",
     status_code=201,
     response_description="The new email template.",
     tags=TAGS,
@@ -186,7 +177,7 @@ def create_email_template(body: Annotated[NewEmailTemplate, Body()], caller: Act
 def list_email_templates(
     limit: Limit = 50,
     cursor: Cursor = None,
-    category: Annotated[Category | None, Query()] = None,
+    category: Annotated[TemplateCategory | None, Query()] = None,
     sort: Sort = "-created_at",
 ) -> EmailTemplatePage:
     with api_resources.transaction() as connection:

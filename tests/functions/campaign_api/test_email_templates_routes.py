@@ -120,3 +120,58 @@ def test_list_is_filtered_by_category(api: ApiClient) -> None:
         api.post("/v1/email-templates", TEMPLATE | {"category": category})
     found = api.get("/v1/email-templates", category="follow_up").json["items"]
     assert [item["category"] for item in found] == ["follow_up"]
+
+
+@pytest.mark.parametrize(
+    "body_html",
+    [
+        *("<div>" * 1_000, "JINJATAG5X", "<head " * 10_000, "<!--" * 40_000, "{{ " * 100_000, "{#" * 100_000),
+        *("{{a}}" * 90_000, "{% if a %}" * 40_000, "<style>{#" * 50_000),
+    ],
+    ids=lambda body: body[:12],
+)
+def test_hostile_html_is_accepted_or_refused_naming_the_part(api: ApiClient, body_html: str) -> None:
+    answer = api.post("/v1/email-templates", TEMPLATE | {"body_html": body_html})
+    if answer.status != 201:
+        assert (answer.status, answer.fields) == (422, ["body_html"])
+
+
+def test_body_has_at_most_500_000_characters(api: ApiClient) -> None:
+    assert api.post("/v1/email-templates", TEMPLATE | {"body_html": "x" * 500_000}).status == 201
+    refused = api.post("/v1/email-templates", TEMPLATE | {"body_html": "x" * 500_001})
+    assert (refused.status, refused.fields) == (422, ["body_html"])
+
+
+def test_error_says_where_what_and_what_to_use_instead(api: ApiClient) -> None:
+    refused = api.post("/v1/email-templates", TEMPLATE | {"body_text": "Hi\n{{ company_name.upper() }}"})
+    (error,) = refused.json["errors"]
+    assert error["message"].startswith("line 2: a call is not possible in a template; use a filter")
+
+
+@pytest.mark.parametrize(
+    ("name", "greeting"),
+    [
+        ({"last_name": "Smith"}, "there"),
+        ({"contact_name": "Smith, Jane"}, "Jane"),
+        ({"contact_name": "Dr. Smith"}, "there"),
+        ({"contact_name": "Dr. Jane Smith"}, "Jane"),
+        ({"contact_name": "jane@example.com"}, "there"),
+        ({"first_name": "Jane", "last_name": "Smith"}, "Jane"),
+    ],
+)
+def test_preview_of_a_lead_and_of_its_fields_and_the_lead_itself_agree(
+    api: ApiClient, name: dict[str, str], greeting: str
+) -> None:
+    body = TEMPLATE | {"subject": "Hi {{ first_name | default('there') }}", "body_html": "x"}
+    path = f"/v1/email-templates/{api.post('/v1/email-templates', body).json['id']}/preview"
+    lead = api.post("/v1/leads", {"email": "jane@example.com", **name}).json
+    assert (lead["first_name"] or "there") == greeting
+    assert api.post(path, {"lead_id": lead["id"]}).json["subject"] == f"Hi {greeting}"
+    assert api.post(path, {"lead": name}).json["subject"] == f"Hi {greeting}"
+
+
+def test_preview_names_the_custom_field_that_is_missing(api: ApiClient) -> None:
+    created = api.post("/v1/email-templates", TEMPLATE | {"subject": "{{ custom_fields.Plan }}"}).json
+    answer = api.post(f"/v1/email-templates/{created['id']}/preview", {"lead": {"custom_fields": {"plan": "x"}}})
+    assert answer.status == 422
+    assert "custom_fields.Plan has no value" in answer.json["detail"]

@@ -21,7 +21,6 @@ from sendledger.core.vocabulary import WORKFLOW_STATUSES, AuditAction
 
 MAX_STEPS = 50
 MAX_DELAY = dt.timedelta(days=3650)
-"""A campaign in one of these still needs its workflow; the old application's `active` has no copy of the steps."""
 MOST_NAMED = 20
 """How many users of a workflow an error names."""
 
