@@ -157,7 +157,7 @@ class Preview(Resource):
     "/v1/email-templates",
     operation_id="create_email_template",
     summary="Create an email template",
-    description="A template that is not valid is refused; the error names the part, the line and what to write instead.",
+    description="A template that is not valid is refused. The error names the line and what to write instead.",
     status_code=201,
     response_description="The new email template.",
     tags=TAGS,
