@@ -34,7 +34,7 @@ from local.postgres import Postgres
 from sendledger.campaigns import background_work, lifecycle
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, GuardrailSettings
-from sendledger.feedback.ingest_events import take_in_events
+from sendledger.feedback.ingest_events import ingest_events
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from testbed.campaigns import make_campaign
 from testbed.databases import migrate, plain_engine
@@ -156,7 +156,7 @@ def measure(emails: int, endpoint: str) -> dict[str, list[float]]:
 
         def ingest() -> None:
             for first in range(0, emails, EVENTS_AT_ONCE):
-                take_in_events(engine, events[first : first + EVENTS_AT_ONCE], GuardrailSettings.read({}))
+                ingest_events(engine, events[first : first + EVENTS_AT_ONCE], GuardrailSettings.read({}))
             engine.dispose()
 
         phase("SES event", ingest)

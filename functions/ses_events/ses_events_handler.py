@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, SesEventsSettings, at_cold_start
-from sendledger.feedback.ingest_events import TakenIn, take_in_events
+from sendledger.feedback.ingest_events import Ingested, ingest_events
 from sendledger.feedback.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
 
 logger = Logger()
@@ -41,7 +41,7 @@ at_cold_start(engine, settings)
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take in one batch; a database that cannot be reached raises, and SQS delivers the whole batch again."""
+    """Ingest one batch; a database that cannot be reached raises, and SQS delivers the whole batch again."""
     found: list[tuple[str, SesEvent]] = []
     failures: list[str] = []
     dropped: Counter[str] = Counter()
@@ -59,14 +59,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             dropped[read.reason] += 1
         else:
             found.append((message["messageId"], read))
-    taken_in = take_in_events(engine(), [read for _, read in found], settings())
-    failures += [message_id for message_id, read in found if read.key in taken_in.failed_keys]
-    _report(taken_in, dropped, failures)
+    ingested = ingest_events(engine(), [read for _, read in found], settings())
+    failures += [message_id for message_id, read in found if read.key in ingested.failed_keys]
+    _report(ingested, dropped, failures)
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failures]}
 
 
-def _report(taken_in: TakenIn, dropped: Counter[str], failures: list[str]) -> None:
-    recorded = taken_in.recorded
+def _report(ingested: Ingested, dropped: Counter[str], failures: list[str]) -> None:
+    recorded = ingested.recorded
     counts = recorded.counts.copy()
     dropped["unknown_email"] += counts.pop("unknown_email", 0)
     duplicates = counts.pop("duplicate", 0)
@@ -79,13 +79,13 @@ def _report(taken_in: TakenIn, dropped: Counter[str], failures: list[str]) -> No
         "Bounces": counts["Bounce"],
         "Complaints": counts["Complaint"],
         "AddressesSuppressed": recorded.suppressed,
-        "CampaignsPausedByGuardrail": taken_in.campaigns_paused,
+        "CampaignsPausedByGuardrail": ingested.campaigns_paused,
     }.items():
         # What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value.
         if value:
             metrics.add_metric(name, MetricUnit.Count, value)
     logger.info(
-        "Events taken in",
+        "Events ingested",
         extra={
             "recorded": dict(counts),
             "duplicates": duplicates,
@@ -95,7 +95,7 @@ def _report(taken_in: TakenIn, dropped: Counter[str], failures: list[str]) -> No
             "double_sends": recorded.double_sends,
             "addresses_suppressed": recorded.suppressed,
             "emails_skipped": recorded.emails_skipped,
-            "campaigns_completed": taken_in.campaigns_completed,
-            "campaigns_paused": taken_in.campaigns_paused,
+            "campaigns_completed": ingested.campaigns_completed,
+            "campaigns_paused": ingested.campaigns_paused,
         },
     )

@@ -14,7 +14,7 @@ from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger.campaigns import lifecycle
 from sendledger.campaigns.guardrails import Limits
 from sendledger.core.settings import SesEventsSettings
-from sendledger.feedback.ingest_events import TakenIn, take_in_events
+from sendledger.feedback.ingest_events import Ingested, ingest_events
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, statuses
@@ -37,9 +37,9 @@ def sent_campaign(
     return campaign_id
 
 
-def take_in(engine: sa.Engine, sent: Sequence[AcceptedEmail], type_: str, **content: Any) -> TakenIn:
+def take_in(engine: sa.Engine, sent: Sequence[AcceptedEmail], type_: str, **content: Any) -> Ingested:
     with working_as("events", engine) as as_function:
-        return take_in_events(as_function, read(*(event_of(email, type_, **content) for email in sent)), SETTINGS)
+        return ingest_events(as_function, read(*(event_of(email, type_, **content) for email in sent)), SETTINGS)
 
 
 def test_campaign_pauses_at_five_percent_of_bounces_with_the_numbers(

@@ -1,4 +1,4 @@
-"""Taking in a batch of events: recording it, and what follows once it is committed: completion and guardrails.
+"""Ingesting a batch of events: recording it, and what follows once it is committed: completion and guardrails.
 
 A batch is one transaction. Where it cannot be written it is halved until only the events that are at fault are left
 over; these are named to the caller and the others are recorded.
@@ -24,7 +24,7 @@ logger = Logger(child=True)
 
 
 @dataclass
-class TakenIn:
+class Ingested:
     """What became of a batch."""
 
     recorded: RecordedEvents = field(default_factory=RecordedEvents)
@@ -34,27 +34,27 @@ class TakenIn:
     campaigns_paused: int = 0
 
 
-def take_in_events(engine: sa.Engine, events: Sequence[SesEvent], settings: GuardrailSettings) -> TakenIn:
+def ingest_events(engine: sa.Engine, events: Sequence[SesEvent], settings: GuardrailSettings) -> Ingested:
     """Record the events; may be repeated after a crash at any point.
 
     Raises:
         sa.exc.DBAPIError: the database cannot be reached or was too busy; the same batch may go through later.
     """
-    taken_in = TakenIn()
-    _record(engine, events, taken_in)
-    for campaign_id in taken_in.recorded.touched:
-        taken_in.campaigns_completed += completion.mark_campaign_complete(engine, campaign_id)
-    for campaign_id in taken_in.recorded.doubtful:
+    ingested = Ingested()
+    _record(engine, events, ingested)
+    for campaign_id in ingested.recorded.touched:
+        ingested.campaigns_completed += completion.mark_campaign_complete(engine, campaign_id)
+    for campaign_id in ingested.recorded.doubtful:
         reason = guardrails.excessive_rates(engine, campaign_id, settings)
         if reason is not None:
             # Somebody may have paused or cancelled it meanwhile.
             with contextlib.suppress(IllegalTransition):
                 lifecycle.pause_campaign(engine, campaign_id, reason=reason)
-                taken_in.campaigns_paused += 1
-    return taken_in
+                ingested.campaigns_paused += 1
+    return ingested
 
 
-def _record(engine: sa.Engine, events: Sequence[SesEvent], taken_in: TakenIn) -> None:
+def _record(engine: sa.Engine, events: Sequence[SesEvent], ingested: Ingested) -> None:
     try:
         with engine.begin() as connection:
             recorded = record_events(connection, events)
@@ -67,10 +67,10 @@ def _record(engine: sa.Engine, events: Sequence[SesEvent], taken_in: TakenIn) ->
                 "An event cannot be recorded",
                 extra={"ses_message_id": events[0].message_id, "error": type(error).__qualname__},
             )
-            taken_in.failed_keys.add(events[0].key)
+            ingested.failed_keys.add(events[0].key)
             return
         middle = len(events) // 2
-        _record(engine, events[:middle], taken_in)
-        _record(engine, events[middle:], taken_in)
+        _record(engine, events[:middle], ingested)
+        _record(engine, events[middle:], ingested)
     else:
-        taken_in.recorded.add(recorded)
+        ingested.recorded.add(recorded)
