@@ -115,7 +115,7 @@ def test_a_role_has_the_policies_of_vpc_and_traces_only_where_they_are_used(name
 
 def _database_user(name: str) -> Any:
     """Of the environment, as the template says it."""
-    return RESOURCES[name]["Properties"]["Environment"]["Variables"].get("DATABASE_USER")
+    return RESOURCES[name]["Properties"].get("Environment", {}).get("Variables", {}).get("DATABASE_USER")
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if _database_user(name)])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from campaigns_routes import Campaign, CampaignChanges, NewCampaign
 from sendledger.core.tables import audit_log, campaigns, leads
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
@@ -38,6 +39,12 @@ def draft(api: ApiClient, things: dict[str, Any]) -> dict[str, Any]:
     assert created.status == 201, created.body
     campaign: dict[str, Any] = created.json
     return campaign
+
+
+def test_every_field_that_a_client_sets_can_be_changed_and_read() -> None:
+    fields = NewCampaign.model_fields.keys()
+    assert CampaignChanges.model_fields.keys() == fields
+    assert fields - {"lead_ids"} <= Campaign.model_fields.keys() & campaigns.c.keys()
 
 
 def test_new_campaign_is_a_draft(api: ApiClient, draft: dict[str, Any], things: dict[str, Any]) -> None:

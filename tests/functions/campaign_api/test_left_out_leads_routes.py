@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import sqlalchemy as sa
 
+from campaigns_routes import LeftOutReason
 from sendledger.campaigns import lifecycle
+from sendledger.core.vocabulary import LEFT_OUT_REASONS
 from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -51,6 +53,10 @@ def test_list_agrees_with_the_counts_of_the_campaign(api: ApiClient, campaign: s
     for reason, count in api.get(campaign).json["leads_left_out"].items():
         found = pages(api, f"{campaign}/left-out-leads", reason=reason)
         assert ({item["reason"] for item in found}, len(found)) == ({reason}, count)
+
+
+def test_every_reason_of_the_vocabulary_can_be_asked_for() -> None:
+    assert set(get_args(LeftOutReason)) == set(LEFT_OUT_REASONS)
 
 
 def test_reason_without_leads_is_an_empty_page(api: ApiClient, campaign: str) -> None:
