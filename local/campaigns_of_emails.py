@@ -1,4 +1,4 @@
-"""Of which campaign and step the emails in the simulator's inbox are: read from the ledger, for the inbox to show."""
+"""The campaign and step of each email in the simulator's inbox, read from the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the schedules of the template as EventBridge does: on time, whether or not the last invocation ended."""
+"""Invokes the template's schedules like EventBridge: on time, even if the last invocation has not ended."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ class Clock:
         due = time.monotonic()
         while not self._stopped.is_set():
             self._invoke(schedule, json.dumps(scheduled_event(schedule, self._region)).encode())
-            # After a machine has slept, the invocations that it missed are not made up for.
+            # Invocations that were missed while the machine slept are not repeated.
             due = max(due + interval, time.monotonic())
             self._stopped.wait(due - time.monotonic())

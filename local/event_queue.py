@@ -1,8 +1,8 @@
 """What lies on AWS between SES and the SES events function: EventBridge's rule and an SQS queue with dead letters.
 
 Events of the SES simulator go in, as EventBridge JSON; batches in the form of SQS go to the function, in the order of
-their arrival. What the function gives back, and batches on which it fails, come again a little later, and after five
-times are put aside. https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
+their arrival. Messages that the function returns, and batches on which it fails, are delivered again a little later.
+After five attempts they are dead letters. https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class EventQueue:
         self.dead_letters: list[Message] = []
 
     def put(self, event: Any) -> None:
-        """Take an event, or a text that shall stand for one; others than those of the rule are not for this queue."""
+        """Accept an event, or a text in its place. Events that the rule does not match are ignored."""
         if isinstance(event, dict) and event.get("detail-type") not in DETAIL_TYPES:
             return
         with self._changed:

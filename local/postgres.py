@@ -302,7 +302,7 @@ def _end_leftover(folder: Path) -> None:
             process.send_signal(signal.SIGINT if server else signal.SIGQUIT)
     if psutil.wait_procs(running, LONGEST_STOP)[1]:
         raise PostgresError(f"Process {lines[0]}, an earlier PostgreSQL on {folder}, does not end; stop it first.")
-    # PostgreSQL would take whatever has the number of its process today for a server.
+    # PostgreSQL would mistake any process that has this id today for a running server.
     (folder / "postmaster.pid").unlink(missing_ok=True)
     if Path(lines[4]).name.startswith(_RUNTIME_PREFIX):
         shutil.rmtree(lines[4], ignore_errors=True)
@@ -324,7 +324,7 @@ def _read_lines(file: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Ctrl-C waits: between the start of a process and its assignment it would leave one that nobody stops."""
+    """Delay Ctrl-C. Between the start of a process and its assignment it would leave a process that nothing stops."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

@@ -305,7 +305,7 @@ def _tick_and_watch(
     stack.tick_every(tick_seconds)
     print(f"{_ticks(tick_seconds)} TICK_SECONDS changes that. Ctrl-C stops everything.\n\n{campaign['name']}")
     try:
-        # Due emails move with a tick; where two have moved none, there is a reason to tell.
+        # Each tick sends due emails. If two ticks have sent none, the reason is shown.
         patience = max(2 * tick_seconds, FIRST_TICK_SECONDS) if tick_seconds else math.inf
         watch(api, campaign, sys.stdout, stopping, patience)
     except ApiError as error:

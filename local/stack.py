@@ -69,7 +69,8 @@ class LocalStack:
     `variables` win over the template's values of environment variables, in the functions that declare them. `aws` are
     the AWS_* variables that functions get for credentials; without it they get dummies. `log` (a real file) gets what
     the functions print. Schedules are kept once `tick_every` says how fast. `ses_events` is where the SES simulator
-    puts its events; from `start` on the function that takes them in gets them. With `separate_users` each function but
+    puts its events; from `start` on they are delivered to the function that ingests them. With `separate_users` each
+    function but
     MigrateFunction logs in to the database as the user that the template gives it, without a password. `parameters` are
     values of the template's parameters that win over PARAMETERS; an API that they give an authorizer answers at
     `token_url`, which is None without one, and all others at `url`. `fixed_api_key` need not look like a key.
@@ -154,7 +155,7 @@ class LocalStack:
             self._clock.start()
 
     def finish(self) -> None:
-        """Begin nothing more and wait for the invocations that run, so that no sender is killed while it sends.
+        """Start nothing more and wait for running invocations, so that no sender is killed while it sends.
 
         Schedules that wait for their turn, as they do where a minute is shorter than a tick, are dropped.
         """

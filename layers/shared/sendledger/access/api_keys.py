@@ -97,7 +97,7 @@ def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force
     valid_administrators = (
         sa.select(api_keys.c.id, api_keys.c.expires_at)
         .where(api_keys.c.role == Role.ADMIN, *_valid())
-        # Of two administrators who revoke each other's key, the second shall see what the first has done.
+        # A lock: if two administrators revoke each other's key, the second one sees the first revocation.
         .order_by(api_keys.c.id)
         .with_for_update()
     )

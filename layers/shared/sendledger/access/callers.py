@@ -14,7 +14,7 @@ from sendledger.core.vocabulary import Role
 
 @dataclass(frozen=True)
 class Caller:
-    """`id` is what its idempotency keys belong to, and what logs name; `actor` is how the audit log names it."""
+    """`id` owns its idempotency keys and is in the logs. `actor` is its name in the audit log."""
 
     id: UUID
     name: str

@@ -93,7 +93,7 @@ def keep(connection: sa.Connection, caller_id: UUID, key: str, status: int, answ
 
 
 def forget(connection: sa.Connection, caller_id: UUID, key: str) -> None:
-    """The request came to nothing that should be repeated as an answer: let it be tried again."""
+    """Forget the request: its answer must not be repeated, and the client may try again."""
     connection.execute(
         sa.delete(idempotency_keys).where(idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
     )

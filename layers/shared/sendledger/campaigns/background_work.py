@@ -31,11 +31,11 @@ from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
 
 ROWS_PER_CHUNK = 10_000
-"""A chunk holds its campaign for a part of a second. Results of its emails are not written meanwhile, nor those that
-came together with them."""
+"""A chunk locks its campaign for a fraction of a second. Meanwhile no chunk with emails of this campaign can be
+recorded."""
 
-# The rows of a chunk are locked where they are picked and not looked at again in the update: a planner that has not
-# heard of their status yet would compare each of the chunk with all that have it.
+# The rows of a chunk are locked when they are selected, and the update does not check their status again. With old
+# statistics the planner would compare each row of the chunk with all rows of that status.
 _CANCEL = sa.text("""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
@@ -160,7 +160,7 @@ def _schedule_bucket(
 
 
 def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:
-    """Work the queue off, a transaction per chunk, until it is empty or `time.monotonic()` passes the deadline.
+    """Do the queued work, a transaction for each chunk, until none is left or `time.monotonic()` passes the deadline.
 
     Returns the rows changed. Several callers at once take turns and repeat nothing.
     """

@@ -99,7 +99,7 @@ def fold(connection: sa.Connection) -> None:
 
 
 def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
-    """How far a campaign is, what came back, and when it will be through if that can be said."""
+    """The progress of a campaign, what came back, and when it is expected to end, if that is known."""
     campaign_id = {"campaign_id": campaign["id"]}
     nothing: dict[str, int] = dict.fromkeys(ScheduledEmailStatus, 0)
     by_status, by_step = dict(nothing), dict[int, dict[str, int]]()

@@ -27,8 +27,8 @@ _COMPLETE = sa.text("""
 def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
     """Complete the campaign if every one of its scheduled emails is terminal; returns whether this call did it.
 
-    Called after the results are committed, in a transaction of its own. The lock is one statement and the look another:
-    a statement that waited for the lock would look with the snapshot from before it waited.
+    Called after the results are committed, in a transaction of its own. Lock and check are two statements: one that
+    waited for a lock would still see the snapshot from before.
     """
     with engine.begin() as connection:
         status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
@@ -41,8 +41,8 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
         return completed
 
 
-# OFFSET 0 lets each campaign be looked at by itself. Without, this becomes a join, and a planner whose statistics are
-# from before the emails were scheduled passes over those of all campaigns for each one.
+# OFFSET 0 makes PostgreSQL check each campaign by itself. Without it this becomes a join, and with old statistics the
+# planner would scan the emails of all campaigns for each one.
 _FINISHED = sa.text("""
     SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.background_work = '[]'
     AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending' OFFSET 0)

@@ -72,7 +72,7 @@ def count_failed(connection: sa.Connection, campaign_id: uuid.UUID, codes: Seque
 def put_back(connection: sa.Connection, campaign_id: uuid.UUID, codes: Sequence[str] | None, limit: int) -> int:
     """Put up to `limit` failed emails back, and their leads' later steps; returns how many emails had failed.
 
-    The caller has locked the campaign, and takes them from its counter of failed emails.
+    The caller has locked the campaign, and subtracts them from its counter of failed emails.
     """
     parameters = {"campaign_id": campaign_id, "codes": codes, "limit": limit}
     return int(connection.execute(_typed(_PUT_BACK), parameters).scalar_one())

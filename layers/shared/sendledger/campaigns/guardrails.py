@@ -1,8 +1,8 @@
 """Guardrails: a campaign whose mail bounces, is complained about or is refused too often pauses itself.
 
-Limits come from the settings; a campaign may have its own. They are looked at when something bad has been recorded, and
-at the end of a tick for the campaigns of which something bad is known: a bounce may come before there are enough emails
-to judge it by. Looked at are the campaign's latest emails, by bounded look-ups. A paused campaign waits for a person;
+Limits come from the settings; a campaign may have its own. They are checked when a bounce, complaint or refusal was
+recorded, and at the end of a tick for campaigns that had one: a bounce may come before there are enough emails to
+judge. Looked at are the campaign's latest emails, by bounded look-ups. A paused campaign waits for a person;
 after a resume only what was sent since then counts. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
 """
 
@@ -22,7 +22,7 @@ LATEST = 10_000
 
 
 CLOCKS_APART = "1 hour"
-"""A bounce has the time of SES's clock, an email that of SES's answer by ours: the bounce may seem to come first."""
+"""A bounce has the time of SES's clock, an email that of ours. So a bounce may seem to precede its email."""
 
 
 class Limits(BaseModel):
@@ -122,8 +122,8 @@ def excessive_rates_after_sending(
 ) -> dict[uuid.UUID, str]:
     """Those of the campaigns to be paused for their bounces or complaints, with the reason.
 
-    Who records emails calls this once they are committed, and who records events calls `excessive_rates` likewise. So
-    the later of the two sees what both have recorded.
+    Called after emails are committed; `excessive_rates` is called after events are committed. So the later of the two
+    sees both.
     """
     ids = list(campaign_ids)
     if not ids:

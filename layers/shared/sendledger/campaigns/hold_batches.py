@@ -20,7 +20,7 @@ def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     Raises:
         Conflict: as `batch_in_the_way` finds it.
     """
-    # Locked before the look: of two campaigns that start at once the second shall see the first.
+    # The lock comes before the check: if two campaigns start at once, the second one sees the first.
     connection.execute(
         sa.select(lead_batches.c.id)
         .where(lead_batches.c.id.in_(_batch_ids(campaign)))

@@ -20,7 +20,7 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
 
-# OFFSET 0: as in campaign_lifecycle's look for finished campaigns.
+# OFFSET 0: as in completion.py.
 _CHECK = sa.text("""
 WITH tick AS (
     SELECT id, last_tick_at FROM sender_state FOR UPDATE
@@ -41,7 +41,7 @@ def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> in
 
 
 def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:
-    """Release (`send`) or `skip` the held rows of a campaign; they are worked off as background work.
+    """Release (`send`) or `skip` the held rows of a campaign, as background work.
 
     Released rows are due now and go out at the SES rate; later steps keep at least their gap.
 

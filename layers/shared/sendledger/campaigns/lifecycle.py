@@ -229,7 +229,7 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             failure_reason=None,
             sender_deaths=0,
             background_work=work,
-            # What is held moves with its rows, or the pause would have released it.
+            # The hold moves together with its rows. Otherwise the resume would release them.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id)
@@ -336,7 +336,7 @@ def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> Non
 
 
 def _note_waiting(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
-    """Say why a scheduled campaign does not start; not where somebody has started or cancelled it meanwhile."""
+    """Note why a scheduled campaign does not start, unless somebody has started or cancelled it meanwhile."""
     with engine.begin() as connection:
         waiting = sa.and_(campaigns.c.id == campaign_id, campaigns.c.status == CampaignStatus.SCHEDULED)
         connection.execute(sa.update(campaigns).where(waiting).values(failure_reason=reason, updated_at=sa.func.now()))
@@ -363,7 +363,7 @@ def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
 
 
 def _work_in_same_transaction(connection: sa.Connection, campaign_id: uuid.UUID, work: list[dict[str, Any]]) -> int:
-    """The first chunk, so that status and rows of an ordinary campaign change together; none behind older work."""
+    """Do the first chunk, so that status and rows of a small campaign change together. Older work goes first."""
     return background_work.work_once(connection, campaign_id) if len(work) == 1 else 0
 
 

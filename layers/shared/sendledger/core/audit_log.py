@@ -1,4 +1,4 @@
-"""The audit log: who did what to which thing, written in the transaction of the deed itself. Uses `audit_log`."""
+"""The audit log: who did what to which thing, written in the transaction of the change. Uses `audit_log`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def record(
     entity_id: object,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Append one entry; it stands or falls with the caller's transaction and can never be changed afterwards."""
+    """Append one entry in the caller's transaction. It can never be changed afterwards."""
     connection.execute(
         sa.insert(audit_log).values(
             actor=actor,

@@ -31,9 +31,8 @@ LONGEST_STATEMENT = 50.0
 """Seconds after which the server ends a statement."""
 
 IDLE_SESSION = 90.0
-"""Seconds after which the server ends a session that nobody uses. Lambda keeps an environment that has nothing to do
-for as long as it likes, frozen and with its connections open; the next request opens another one. Longer than the
-minute between two ticks, so that the sender keeps its own."""
+"""Seconds after which the server ends an idle session. Lambda freezes an idle environment with its connections open,
+for an unknown time. It is longer than the minute between two ticks, so that the sender keeps its connections."""
 
 LONGEST_PAUSE = 10.0
 """Seconds after which the server ends a transaction in which nothing happens: its client is gone, and its locks keep
@@ -78,7 +77,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
             "statement_timeout": str(int(longest_statement * 1000)),
             "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
             "idle_session_timeout": str(int(IDLE_SESSION * 1000)),
-            # A fence that a crash of the server takes back after SES was called would be an email sent twice.
+            # If a crash of the server lost a fence after SES was called, the email would be sent twice.
             "synchronous_commit": "on",
         }
         options["application_name"] = "sendledger"
@@ -104,9 +103,9 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
 
 
 def _give_up_if_unusable(context: sa.ExceptionContext) -> None:
-    """A statement that ended in the middle, at a value that cannot be encoded for example, leaves half a conversation:
-    the next one on that connection would read the answer to this one. And a session that the server has ended, for
-    idling too long for example, answers nothing any more; SQLAlchemy knows neither of them by pg8000's errors."""
+    """A statement that failed halfway, for example at a value that cannot be encoded, leaves its answer unread: the
+    next statement on that connection would read it. A session that the server has ended, for example for idling, does
+    not answer at all. SQLAlchemy does not recognise either case by pg8000's errors."""
     error = context.original_exception
     if not isinstance(error, pg8000.Error) or _said(error).get("C", "") in _SESSION_ENDED:
         context.is_disconnect = True

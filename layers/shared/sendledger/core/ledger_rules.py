@@ -16,9 +16,9 @@ from sendledger.core.vocabulary import LEAD_STATUSES_WITHOUT_MAIL, quoted
 
 
 def still_planned(row: str) -> str:
-    """Whether an email may still go out and is in nobody's hands; a resume makes those of a pause pending again.
-
-    CASE, as a planner that believes few rows to be `pending` would otherwise go through all that are, for each lead.
+    """Whether an email may still go out and no sender has claimed it. Those of a pause count: a resume makes them
+    pending again. It is a CASE because of the planner. If it expected few `pending` rows, it would scan all of them for
+    each lead.
     """
     return f"CASE {row}.status WHEN 'pending' THEN true WHEN 'cancelled' THEN {row}.reason = 'paused' END"
 

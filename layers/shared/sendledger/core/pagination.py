@@ -38,14 +38,13 @@ class Page:
 
 @dataclass(frozen=True)
 class Order:
-    """The order of a list: a column of `table`, with - before it downwards; rows that are equal in it go by `id`.
-
-    Rows without a time are older than all others. The column should not change while people turn pages: a row that
-    moves may be seen twice or not at all.
+    """The order of a list: by a column of `table`, descending with a - before it, then by `id`. Rows without a time
+    count as the oldest. The column should not change while somebody pages through the list: a row that moves may be
+    seen twice or not at all.
 
     `within` is a column that has one `value` in the whole list, and an index that has it before the others. It is
-    compared as a range and becomes part of the order, which then only that index has. Compared with = it would not
-    matter to the order, and of a large table the planner may take the index of the id and pass over all other rows.
+    compared as a range and is part of the order, so only that index fits. With an equality the planner could scan a
+    large table by id instead.
     """
 
     table: sa.Table
@@ -81,7 +80,7 @@ class Order:
         if self.within is None:
             row, end = sa.tuple_(*here), sa.tuple_(*last)
             return [row < end if self._is_downwards else row > end]
-        # Not < or >: the planner guesses from the first column how many rows are left, and there that would be none.
+        # No < or >: from the first column alone the planner would estimate that no rows are left.
         row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
 
@@ -144,7 +143,7 @@ def _is_nullable(column: sa.ColumnElement[Any]) -> bool:
 
 
 def _no_time(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    # As in the indexes, word for word; the old application's times have no zone.
+    # Exactly as in the indexes, so that these are used. The old application's times have no zone.
     zoned = getattr(column.type, "timezone", False)
     return sa.literal_column("'-infinity'::timestamptz" if zoned else "'-infinity'::timestamp", column.type)
 

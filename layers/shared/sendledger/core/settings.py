@@ -49,7 +49,7 @@ def _public_url(value: str) -> str:
 
 
 def _issuer(value: str) -> str:
-    # As it is: tokens must say exactly this, and whether it ends with a slash is the issuer's choice.
+    # Unchanged: tokens must contain exactly this text, with or without a final slash.
     _public_url(value)
     return value
 
@@ -60,7 +60,8 @@ def _token_keys(value: Any) -> TokenKeys:
         try:
             text = _stored_keys(text)
         except Exception as error:
-            # Whatever it is, the function cannot start; the type says enough, and the text may hold too much.
+            # Whatever the error is, the function cannot start. Only its type is shown, because its text may contain
+            # secrets.
             reason = getattr(error, "response", {}).get("Error", {}).get("Code") or type(error).__name__
             raise ValueError(f"cannot be read from Secrets Manager ({reason})") from None
     keys = []
@@ -84,7 +85,7 @@ def _token_keys(value: Any) -> TokenKeys:
 
 @functools.cache
 def _stored_keys(arn: str) -> str:
-    """Read once: a function asks for its settings more than once. Other keys come with a new execution environment."""
+    """Cached, because a function reads its settings more than once. A new execution environment reads new keys."""
     return stored_secrets.read_secret(arn)
 
 
@@ -297,7 +298,7 @@ class MigrationTriggerSettings(_Settings):
 
 
 class SesEventsSettings(GuardrailSettings):
-    """Whose events are taken in: those of this account's emails with this configuration set."""
+    """Whose events are ingested: those of this account's emails with this configuration set."""
 
     ses_account_id: str = Field(pattern=r"^[0-9]{12}$")
     ses_configuration_set: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")

@@ -1,8 +1,8 @@
 """Signed tokens: which email an unsubscribe link or a reply address belongs to. Reads and writes no table.
 
 A token names the email and nothing about the person. It is signed with HMAC-SHA256; the key's id goes with it, so that
-keys can be replaced while links that were sent long ago go on working. A token that does not verify says nothing about
-why: whatever is wrong with it, the same work is done and the same None comes back.
+keys can be replaced while links that were sent long ago go on working. A token that does not verify gives None, after
+the same amount of work. So nobody learns what is wrong with it.
 
     unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>e
     reply         <key id>.<hexadecimal of: scheduled email, signature>: mail systems may change the case of letters
@@ -101,7 +101,7 @@ class TokenKeys:
         return int.from_bytes(payload)
 
     def _verified(self, purpose: bytes, key_id: str, payload: bytes, signature: bytes) -> bool:
-        # With an unknown key the same is computed as with a known one, so that key ids cannot be found by the clock.
+        # An unknown key takes the same time as a known one, so that response times do not reveal key ids.
         secret = self._secrets.get(key_id, bytes(32))
         expected = _sign(secret, purpose, key_id, payload)[: len(signature)]
         return hmac.compare_digest(expected, signature) and key_id in self._secrets

@@ -23,7 +23,7 @@ from sendledger.leads.leads import FIELDS, LEAD, shown
 
 ROWS_PER_PAGE = 5_000
 LEADS_PER_LOOK = 20_000
-"""Of a campaign's audience, among which those without a row in the ledger are looked for at once."""
+"""How many leads of a campaign's audience one statement checks for a row in the ledger."""
 
 Page = Sequence[Sequence[object]]
 

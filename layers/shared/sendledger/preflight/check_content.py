@@ -50,7 +50,7 @@ class _Problem:
 def check_content(
     connection: sa.Connection, campaign: sa.RowMapping, mail: MailSettings, findings: Findings, seconds: float
 ) -> None:
-    """Look at everything; after `seconds` of rendering the rest of the leads is left and the facts say so.
+    """Check everything. After `seconds` of rendering the remaining leads are not checked, and the facts say so.
 
     Used once in a transaction, as it reads the audience with a cursor.
     """
@@ -161,7 +161,7 @@ def _try_out(template: CompiledTemplate, variables: dict[str, Any]) -> tuple[Ren
             found[error.variable] = error
             if error.variable is None or len(found) == _MAX_UNDEFINED:
                 return None, list(found.values())
-            # Rendering ends at the first one: with a value for it the next comes to light.
+            # Rendering stops at the first missing variable. With a value for it the next one is found.
             variables = _with_value(variables, error.variable)
 
 

@@ -1,6 +1,7 @@
 """The part of the preflight that asks SES and the DNS: whether what is sent will be accepted, signed and reported on.
 
-What cannot be asked is a warning: a start must not depend on a name server. Reads and writes no table.
+If SES or the DNS does not answer, that is a warning: a start must not depend on a name server. Reads and writes no
+table.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Why is nothing being sent? A campaign's id goes in, the one thing that holds its emails back comes out.
 
-The checks stand in the order in which they stop an email; the first that applies is the cause, as what comes after it
-does not matter before it is mended. Reads `campaigns`, `scheduled_emails` and `sender_state` by index; a campaign of
-millions costs no more than a small one. `note_tick` is how a sender leaves word of what kept it from sending.
+The checks have the order in which they stop an email. The first that applies is the cause; the later ones matter only
+once it is removed. Reads `campaigns`, `scheduled_emails` and `sender_state` by index; a campaign of
+millions costs no more than a small one. With `note_tick` a sender stores what kept it from sending.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _STATUS_SAYS = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """`cause` is a code that stays the same for programs; without one, emails are on their way.
+    """`cause` is a stable code. If it is None, emails are going out.
 
     `next_send_at` is when the next email goes out if nobody does anything; None where somebody has to act, or where
     nothing is left.
