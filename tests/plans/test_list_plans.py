@@ -193,22 +193,32 @@ def test_pages_by_error_read_failed_rows_only(connection: sa.Connection) -> None
     for campaign in ("old", "young", None):
         campaign_id = named(connection, campaign)
         for code in ("bad_request", "outcome_unknown"):
-            rows_read(
-                connection,
-                lambda connection, campaign_id=campaign_id, code=code: scheduled_emails.list_page(  # type: ignore[misc]
-                    connection, 50, None, campaign_id=campaign_id, error_code=code
-                ),
-            )
+            found: list[int] = []
+
+            def read(
+                connection: sa.Connection,
+                campaign_id: uuid.UUID | None = campaign_id,
+                code: str = code,
+                found: list[int] = found,
+            ) -> None:
+                page = scheduled_emails.list_page(connection, 50, None, campaign_id=campaign_id, error_code=code)
+                found.append(len(page.items))
+
+            rows_read(connection, read)
+            assert found == [min(50, FEW) if code == "bad_request" and campaign != "old" else 0]
 
 
 def test_pages_of_left_out_leads_read_what_they_show(connection: sa.Connection) -> None:
     campaign_id = named(connection, "old")
     assert campaign_id is not None
-    for reason in (None, "suppressed", "lead_invalid"):
-        read = lambda connection, reason=reason: left_out_leads.list_page(  # noqa: E731
-            connection, campaign_id, 20, None, reason=reason
-        )
+    for reason, count in ((None, 20), ("suppressed", 20), ("lead_invalid", 0)):
+        found: list[int] = []
+
+        def read(connection: sa.Connection, reason: str | None = reason, found: list[int] = found) -> None:
+            found.append(len(left_out_leads.list_page(connection, campaign_id, 20, None, reason=reason).items))
+
         assert rows_read(connection, read) <= 21
+        assert found == [count]
 
 
 @pytest.mark.parametrize("direction", ["", "-"])
