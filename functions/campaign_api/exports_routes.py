@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 import api_resources
 from api_fields import Acting, Cursor, Input, Limit, NextCursor, Resource, SortByTime
-from invoke_function import invoke_function
+from sendledger.core.invoke_function import tell_function
 from sendledger.core.vocabulary import ExportKind, ExportReader, ExportStatus, LeadStatus
 from sendledger.exports import exports
 
@@ -108,7 +108,7 @@ def create_export(
     writer = api_resources.file_settings().export_function_name
     with api_resources.transaction() as connection:
         created = exports.create(connection, export.kind, export.campaign_id, filters, caller.actor, made_for)
-    invoke_function(writer, {"export_id": str(created["id"])})
+    tell_function(writer, {"export_id": str(created["id"])})
     return _shown(created)
 
 

@@ -15,8 +15,8 @@ import api_requests
 import api_resources
 from api_fields import Acting, Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
 from csv_bodies import csv_body
-from invoke_function import invoke_function
 from sendledger.campaigns import completion
+from sendledger.core.invoke_function import tell_function
 from sendledger.core.vocabulary import LeadBatchStatus, RejectCode
 from sendledger.leads import import_leads, lead_batches
 
@@ -203,5 +203,5 @@ def delete_lead_batch(lead_batch_id: LeadBatchId, caller: Acting) -> Response[No
         return no_content()
     files = api_resources.file_settings()
     event = {"bucket": files.file_bucket, "lead_batch_id": str(lead_batch_id)}
-    invoke_function(files.lead_import_function_name, event)
+    tell_function(files.lead_import_function_name, event)
     return Response(202)

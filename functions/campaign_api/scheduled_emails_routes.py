@@ -23,8 +23,8 @@ from api_fields import (
     Resource,
     ScheduledEmailId,
 )
-from invoke_function import invoke_function
 from sendledger.content.workflows import MAX_DELAY, MAX_STEPS
+from sendledger.core.invoke_function import tell_function
 from sendledger.core.vocabulary import DeliveryStatus, Reason, ScheduledEmailStatus
 from sendledger.ledger import emails, scheduled_emails, settle_unknown
 
@@ -235,7 +235,7 @@ def send_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -
     with api_resources.transaction() as connection:
         due = scheduled_emails.make_due_now(connection, scheduled_email_id, caller.actor)
     event = {"scheduled_email_id": scheduled_email_id, "request_id": router.current_event.request_context.request_id}
-    invoke_function(api_resources.settings().sender_function_name, event)
+    tell_function(api_resources.settings().sender_function_name, event)
     return ScheduledEmail.model_validate(due)
 
 

@@ -12,21 +12,18 @@ continues. The schedule finds what is still unfinished then, and what could not 
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 from uuid import UUID
 
-import botocore.session
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.core import database
+from sendledger.core.invoke_function import tell_function
 from sendledger.core.settings import DatabaseSettings, at_cold_start
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
@@ -55,7 +52,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     for bucket, lead_batch_id in _work(event):
         if import_files.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
-            _go_on(context, bucket, lead_batch_id)
+            tell_function(context.function_name, {"bucket": bucket, "lead_batch_id": str(lead_batch_id)})
 
 
 def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
@@ -77,13 +74,3 @@ def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
             logger.warning("No lead batch waits for this file", extra={"object_key": key})
         else:
             yield record["s3"]["bucket"]["name"], uploaded
-
-
-def _go_on(context: LambdaContext, bucket: str, lead_batch_id: UUID) -> None:
-    payload = json.dumps({"bucket": bucket, "lead_batch_id": str(lead_batch_id)})
-    patience = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
-    client = botocore.session.get_session().create_client("lambda", config=patience)
-    try:
-        client.invoke(FunctionName=context.function_name, InvocationType="Event", Payload=payload)
-    except (BotoCoreError, ClientError) as error:
-        logger.warning("Left for the schedule to continue", extra={"error": type(error).__name__})

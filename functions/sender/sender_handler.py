@@ -10,15 +10,14 @@ Answers with the tick's summary.
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
 from sendledger.core import database
+from sendledger.core.invoke_function import invoke_function
 from sendledger.core.settings import DatabaseSettings, SenderSettings, at_cold_start
 from sendledger.preflight import diagnose
 from sendledger.sending import tick
@@ -53,12 +52,7 @@ at_cold_start(DatabaseSettings.read, SenderSettings.read)
 
 
 def _start_sender(function_name: str) -> None:
-    import botocore.session  # with one sender, which is most installations, the Lambda API is never called
-
-    # This one has emails to send as well: in a network without a way to the Lambda API it must not wait for minutes.
-    impatient = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 1})
-    client = botocore.session.get_session().create_client("lambda", config=impatient)
-    client.invoke(FunctionName=function_name, InvocationType="Event", Payload=json.dumps({"further": True}))
+    invoke_function(function_name, {"further": True})
 
 
 @logger.inject_lambda_context

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 
 from local.postgres import as_user
 from local.template import Template, read_template
+from sendledger.core import invoke_function
 from testbed.build_functions import build_functions
 from testbed.databases import OWNER
 from testbed.lambda_runtime import LambdaRuntime
@@ -30,6 +31,12 @@ ENVIRONMENT = {
     "SES_IDENTITY": "example.com",
     "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
+
+
+@pytest.fixture(autouse=True)
+def new_lambda_client() -> None:
+    """A client remembers the endpoint of the test that made it."""
+    invoke_function._client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
-import invoke_function
 from local.threaded_server import RequestHandler, ThreadedServer
+from sendledger.core import invoke_function
 from sendledger.core.tables import audit_log, emails, scheduled_emails
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
