@@ -12,6 +12,7 @@ from pydantic import Field
 import api_resources
 from api_fields import Cursor, Limit, NextCursor, Resource, SortById
 from sendledger.core import audit_log
+from sendledger.core.vocabulary import AuditAction
 
 router = APIGatewayHttpRouter()
 
@@ -26,7 +27,7 @@ class AuditLogEntry(Resource):
     id: int
     occurred_at: dt.datetime
     actor: Annotated[str, Field(description="api_key:<id>, jwt:<issuer>#<subject>, recipient, or sendledger itself.")]
-    action: Annotated[str, Field(examples=["campaign.start"])]
+    action: Annotated[str, Field(examples=[AuditAction.CAMPAIGN_START])]
     entity_type: str
     entity_id: str
     detail: dict[str, Any]

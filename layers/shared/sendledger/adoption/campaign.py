@@ -22,7 +22,7 @@ from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, f
 from sendledger.core import audit_log
 from sendledger.core.postgres_values import is_infinite
 from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
-from sendledger.core.vocabulary import CampaignType
+from sendledger.core.vocabulary import AuditAction, CampaignType
 
 ACTOR = "migrate-existing-campaigns"
 OLD_TYPES = (None, "automated", "manual")
@@ -288,7 +288,12 @@ def _store(
     )
     detail = {"from": campaign["status"], "to": result.status_after, "rows": dict(result.rows)}
     audit_log.record(
-        connection, ACTOR, "campaign.adopt", "campaign", campaign["id"], {**detail, "backup": run.options.backup}
+        connection,
+        ACTOR,
+        AuditAction.CAMPAIGN_ADOPT,
+        "campaign",
+        campaign["id"],
+        {**detail, "backup": run.options.backup},
     )
     run.copies.added.add(("campaigns", campaign["id"]))
     result.changed = True

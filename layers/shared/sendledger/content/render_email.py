@@ -16,6 +16,7 @@ import jinja2
 from sendledger.content.template_filters import RenderError
 from sendledger.content.template_language import TemplateLanguage, prepared_html
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.vocabulary import ErrorCode
 
 MAX_CHARACTERS = 1_000_000
 """Of one part that is rendered; SES takes 40 MB, mailbox providers clip mail long before this."""
@@ -55,9 +56,11 @@ class CompiledTemplate:
         """
         subject = " ".join(_CONTROL_CHARACTERS.sub(" ", _render(self.subject, variables)).split())
         if not subject:
-            raise RenderError("empty_subject", "The subject is empty for this lead.")
+            raise RenderError(ErrorCode.EMPTY_SUBJECT, "The subject is empty for this lead.")
         if len(subject) > MAX_SUBJECT:
-            raise RenderError("subject_too_long", f"The subject has {len(subject)} characters; at most {MAX_SUBJECT}.")
+            raise RenderError(
+                ErrorCode.SUBJECT_TOO_LONG, f"The subject has {len(subject)} characters; at most {MAX_SUBJECT}."
+            )
         html = _render(self.body_html, variables) if self.body_html is not None else None
         text = _render(self.body_text, variables) if self.body_text is not None else ""
         if html is not None and not text.strip():
@@ -65,7 +68,7 @@ class CompiledTemplate:
 
             text = text_from_html(html)
         if not text.strip() and not (html or "").strip():
-            raise RenderError("empty_body", "The email has no text for this lead.")
+            raise RenderError(ErrorCode.EMPTY_BODY, "The email has no text for this lead.")
         return RenderedEmail(subject, text, html)
 
 
@@ -114,13 +117,13 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
         message = (
             f"{variable} has no value for this lead; give it one, or a fallback: {{{{ {variable} | default('…') }}}}."
         )
-        raise RenderError("undefined_variable", message, variable) from error
+        raise RenderError(ErrorCode.UNDEFINED_VARIABLE, message, variable) from error
     except Exception as error:
         # Whatever a template can do wrong is the template's error, and fails this lead alone.
-        raise RenderError("template_error", f"{type(error).__name__}: {error}"[:500]) from error
+        raise RenderError(ErrorCode.TEMPLATE_ERROR, f"{type(error).__name__}: {error}"[:500]) from error
     rendered = "".join(parts)
     if "\x00" in rendered or not _is_encodable(rendered):
-        raise RenderError("control_character", "The email contains a NUL or half a surrogate pair.")
+        raise RenderError(ErrorCode.CONTROL_CHARACTER, "The email contains a NUL or half a surrogate pair.")
     return rendered
 
 

@@ -17,6 +17,8 @@ from jinja2 import filters as jinja_filters
 from jinja2 import tests as jinja_tests
 from markupsafe import Markup, escape
 
+from sendledger.core.vocabulary import ErrorCode
+
 MAX_VALUE = 10_000
 """Characters in one value."""
 
@@ -87,7 +89,7 @@ def refuse(value: object) -> NoReturn:
     if isinstance(value, TooLarge):
         value.fail()
     name = {list: "a list", type(None): "null"}.get(type(value), "an object")
-    raise RenderError("not_text", f"The template uses {name} where only a text or a number is possible.")
+    raise RenderError(ErrorCode.NOT_TEXT, f"The template uses {name} where only a text or a number is possible.")
 
 
 def entries_of(value: Any) -> list[Any]:
@@ -97,7 +99,9 @@ def entries_of(value: Any) -> list[Any]:
     if isinstance(value, str) and not value:
         return []
     if not isinstance(value, list):
-        raise RenderError("not_a_list", "The template goes over a value that is not a list; a loop needs a list.")
+        raise RenderError(
+            ErrorCode.NOT_A_LIST, "The template goes over a value that is not a list; a loop needs a list."
+        )
     return value
 
 
@@ -154,7 +158,7 @@ def _unique(values: Any) -> list[Any]:
 
 def _length(value: Any) -> int:
     if isinstance(value, (int, float)):
-        raise RenderError("not_text", "The length filter is for texts and lists.")
+        raise RenderError(ErrorCode.NOT_TEXT, "The length filter is for texts and lists.")
     return len(value)
 
 
@@ -168,7 +172,7 @@ def _end(position: int) -> Callable[[Any], Any]:
 
 def _round(value: Any, precision: int = 0, method: str = "common") -> float:
     if not isinstance(precision, int) or not 0 <= precision <= MAX_DIGITS:
-        raise RenderError("template_error", f"The round filter has 0 to {MAX_DIGITS} decimal places.")
+        raise RenderError(ErrorCode.TEMPLATE_ERROR, f"The round filter has 0 to {MAX_DIGITS} decimal places.")
     number = float(value)
     if method == "common":
         return round(number, precision)

@@ -11,6 +11,7 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, exports
+from sendledger.core.vocabulary import AuditAction
 
 MOST_ATTEMPTS = 3
 """After as many that were interrupted, an export is given up."""
@@ -38,7 +39,7 @@ def create(
     created = connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
     # Personal data leaves the system.
     detail = {"kind": kind, "campaign_id": campaign_id and str(campaign_id), "filters": filters}
-    audit_log.record(connection, actor, "export.create", "export", created["id"], detail)
+    audit_log.record(connection, actor, AuditAction.EXPORT_CREATE, "export", created["id"], detail)
     return created
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sendledger.core.vocabulary import ErrorCode
 from sendledger.feedback.read_ses_events import Effect, SesEvent
 
 
@@ -73,7 +74,7 @@ def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
         return Place(event, *known, row, False)
     # An attempt that the row no longer knows. Its address tells whether the row is the same as when SES accepted it.
     if row["id"] is not None and event.claim_token is not None and row["address"] == event.recipient:
-        second = row["status"] in ("sent", "sending") or row["error_code"] == "outcome_unknown"
+        second = row["status"] in ("sent", "sending") or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN
         return Place(event, of_row[0], None, of_row[1], of_row[2], row, second)
     return None
 

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log
 from sendledger.core.ledger_rules import still_planned
-from sendledger.core.vocabulary import DeliveryStatus, EventType, quoted
+from sendledger.core.vocabulary import AuditAction, DeliveryStatus, ErrorCode, EventType, quoted
 from sendledger.feedback import suppressions
 from sendledger.feedback.address_effects import ACTOR, count_opt_outs, suppress_addresses
 from sendledger.feedback.match_events import ITEMS, Place, items_of, match_events
@@ -235,7 +235,7 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
         if place.scheduled_email_id is None or place.scheduled_email_id != row["id"]:
             continue  # known by its message id alone, so it is recorded
         if row["same_claim"]:
-            if (row["status"] == "sending" and row["fenced"]) or row["error_code"] == "outcome_unknown":
+            if (row["status"] == "sending" and row["fenced"]) or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN:
                 lost.setdefault(row["id"], event)
             elif row["status"] == "sent" and row["ses_message_id"] is None:
                 without_id.setdefault(row["id"], event)
@@ -299,4 +299,6 @@ def _report_second_messages(connection: sa.Connection, fresh: Sequence[Place], d
         if connection.scalar(_FIRST_ALARM, {"id": str(row_id), "message_id": message_id}):
             done.double_sends += 1
             detail = {"first_message_id": place.row["ses_message_id"], "second_message_id": message_id}
-            audit_log.record(connection, ACTOR, "scheduled_email.double_send", "scheduled_email", row_id, detail)
+            audit_log.record(
+                connection, ACTOR, AuditAction.SCHEDULED_EMAIL_DOUBLE_SEND, "scheduled_email", row_id, detail
+            )

@@ -22,7 +22,14 @@ from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
 from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
-from sendledger.core.vocabulary import AuthenticationResult, AutomaticKind, LeadStatus, ReplyMatch, ReplySource
+from sendledger.core.vocabulary import (
+    AuditAction,
+    AuthenticationResult,
+    AutomaticKind,
+    LeadStatus,
+    ReplyMatch,
+    ReplySource,
+)
 from sendledger.feedback.read_reply import ReadReply
 
 RECENT = dt.timedelta(days=90)
@@ -156,7 +163,7 @@ def _receive(
             "matched_by": match.by,
             "emails_skipped": skipped,
         }
-        audit_log.record(connection, RECIPIENT, "lead.reply", "lead", match.lead_id, detail)
+        audit_log.record(connection, RECIPIENT, AuditAction.LEAD_REPLY, "lead", match.lead_id, detail)
     return _received(get(connection, reply_id), is_new=True), touched
 
 

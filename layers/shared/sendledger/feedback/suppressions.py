@@ -226,7 +226,7 @@ def import_suppressions(
             errors.append(InvalidEntry(entry.row, entry.field, str(error)))
     suppressed = suppress_all(connection, found, actor)
     audit_log.record(
-        connection, actor, "suppression.import", "suppression", "import", {"added": len(suppressed.created)}
+        connection, actor, AuditAction.SUPPRESSION_IMPORT, "suppression", "import", {"added": len(suppressed.created)}
     )
     return ImportedSuppressions(len(found) + len(errors), suppressed, tuple(errors))
 
@@ -300,5 +300,5 @@ def remove(connection: sa.Connection, suppression_id: uuid.UUID, reason: str, ac
         found = get(connection, suppression_id)
         raise Conflict("This suppression was removed already.", removed_at=found["removed_at"].isoformat())
     detail = {"reason": reason, "suppressed_for": removed["reason"]}
-    audit_log.record(connection, actor, "suppression.remove", "suppression", suppression_id, detail)
+    audit_log.record(connection, actor, AuditAction.SUPPRESSION_REMOVE, "suppression", suppression_id, detail)
     return removed

@@ -18,7 +18,7 @@ from sendledger.core import audit_log
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import campaigns, emails, leads, unsubscribes
 from sendledger.core.tables import suppressions as _suppressed
-from sendledger.core.vocabulary import UnsubscribeMethod
+from sendledger.core.vocabulary import AuditAction, UnsubscribeMethod
 from sendledger.feedback import suppressions
 from sendledger.feedback.suppressions import NewSuppression
 
@@ -55,7 +55,7 @@ def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, meth
         if changed.is_new:
             _count(connection, [email.campaign_id], 1)
         detail = {"campaign_id": str(email.campaign_id), "scope": scope, "method": method}
-        audit_log.record(connection, RECIPIENT, "lead.unsubscribe", "lead", email.lead_id, detail)
+        audit_log.record(connection, RECIPIENT, AuditAction.LEAD_UNSUBSCRIBE, "lead", email.lead_id, detail)
     # Also when it is no news: the suppression may have been removed since.
     campaign_id = email.campaign_id if scope == "campaign" else None
     if campaign_id is None or _campaign_exists(connection, campaign_id):
@@ -117,7 +117,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
     ).rowcount
     if undone or removed:
         detail = {"campaign_id": str(email.campaign_id)}
-        audit_log.record(connection, RECIPIENT, "lead.unsubscribe_undo", "lead", email.lead_id, detail)
+        audit_log.record(connection, RECIPIENT, AuditAction.LEAD_UNSUBSCRIBE_UNDO, "lead", email.lead_id, detail)
     return bool(undone or removed)
 
 

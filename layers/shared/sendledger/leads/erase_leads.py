@@ -28,6 +28,7 @@ from sendledger.core.tables import (
     scheduled_emails,
     suppressions,
 )
+from sendledger.core.vocabulary import AuditAction, ErrorCode, Reason
 from sendledger.leads.import_leads import lock_addresses
 
 KEPT_COLUMNS = frozenset({"id", "source", "source_type", "batch_id", "created_at"})
@@ -89,7 +90,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     done = ErasedLead(lead_id, erased_at, len(lead_ids), emails_erased, replies_erased, skipped, is_suppressed)
     for id_ in lead_ids:
         detail = {"emails_skipped": skipped, "keep_suppressed": keep_suppressed}
-        audit_log.record(connection, actor, "lead.erase", "lead", id_, detail)
+        audit_log.record(connection, actor, AuditAction.LEAD_ERASE, "lead", id_, detail)
     return done
 
 
@@ -114,7 +115,7 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
     skipped = connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)
-        .values(status="skipped", reason="lead_erased", updated_at=sa.func.now())
+        .values(status="skipped", reason=Reason.LEAD_ERASED, updated_at=sa.func.now())
     ).rowcount
     on_its_way = sa.select(rows.id).where(rows.lead_id.in_(lead_ids), rows.status == "sending").limit(1)
     if connection.execute(on_its_way).first() is not None:
@@ -128,7 +129,7 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
             failure_reason=None,
             # With another token no later event finds the row, one of unknown outcome either: a bounce would bring the
             # address back, as a suppression. An operator can still settle it.
-            claim_token=sa.case((rows.error_code == "outcome_unknown", sa.func.gen_random_uuid())),
+            claim_token=sa.case((rows.error_code == ErrorCode.OUTCOME_UNKNOWN, sa.func.gen_random_uuid())),
             updated_at=sa.func.now(),
         )
     )

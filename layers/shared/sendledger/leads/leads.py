@@ -18,7 +18,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.person_names import NAME_PARTS, person_name
 from sendledger.core.tables import campaigns, leads, scheduled_emails
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.vocabulary import AuditAction, Reason
 from sendledger.leads import lead_values
 from sendledger.leads.import_leads import lock_addresses
 from sendledger.leads.lead_values import BadValue
@@ -185,7 +185,7 @@ def delete(connection: sa.Connection, lead_id: UUID, actor: str = SYSTEM) -> Non
     connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)
-        .values(status="skipped", reason="lead_deleted", updated_at=sa.func.now())
+        .values(status="skipped", reason=Reason.LEAD_DELETED, updated_at=sa.func.now())
     )
     on_its_way = sa.select(rows.id).where(rows.lead_id == lead_id, rows.status == "sending").limit(1)
     if connection.execute(on_its_way).first() is not None:

@@ -17,7 +17,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
-from sendledger.core.vocabulary import TERMINAL_STATUSES, ScheduledEmailStatus
+from sendledger.core.vocabulary import TERMINAL_STATUSES, AuditAction, ErrorCode, ScheduledEmailStatus
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -76,7 +76,7 @@ def list_page(
         _table.c.error_code: error_code,
     }
     equal = {column: value for column, value in filters.items() if value is not None}
-    if lead_id is not None or status == "sending" or error_code == "outcome_unknown":
+    if lead_id is not None or status == "sending" or error_code == ErrorCode.OUTCOME_UNKNOWN:
         # Few. They are looked up, then sorted: the order of the ids would lead past the whole ledger to them.
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
@@ -155,7 +155,7 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     if row is None:
         status = get(connection, scheduled_email_id)["status"]
         raise Conflict(f"The email is {status}, not pending.", status=status)
-    audit_log.record(connection, actor, "scheduled_email.send", "scheduled_email", scheduled_email_id)
+    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_SEND, "scheduled_email", scheduled_email_id)
     return row
 
 

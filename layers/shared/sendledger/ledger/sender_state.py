@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotThisDeployment
 from sendledger.core.tables import sender_state
+from sendledger.core.vocabulary import AuditAction
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def take_over(connection: sa.Connection, deployment_id: str, actor: str) -> str 
     former: str | None = connection.scalar(sa.select(sender_state.c.deployment_id).with_for_update())
     connection.execute(sa.update(sender_state).values(deployment_id=deployment_id))
     detail = {"from": former, "to": deployment_id}
-    audit_log.record(connection, actor, "sender.take_over", "sender", deployment_id, detail)
+    audit_log.record(connection, actor, AuditAction.SENDER_TAKE_OVER, "sender", deployment_id, detail)
     return former
 
 
@@ -94,4 +95,4 @@ def clear_stop(connection: sa.Connection, actor: str) -> None:
     if state.stop_code is None:
         raise Conflict("Sending is not stopped.")
     connection.execute(sa.update(sender_state).values(stop_code=None, stop_reason=None, stopped_until=None))
-    audit_log.record(connection, actor, "sender.resume", "sender", "sender", {"stop_code": state.stop_code})
+    audit_log.record(connection, actor, AuditAction.SENDER_RESUME, "sender", "sender", {"stop_code": state.stop_code})

@@ -22,6 +22,7 @@ from sendledger.content.template_filters import RenderError
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
+from sendledger.core.vocabulary import AuditAction, ErrorCode
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import SendResult, record
 from sendledger.ses.answers import Answer, SendOutcome
@@ -104,7 +105,7 @@ def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) ->
     _check_unknown(connection, scheduled_email_id)
     if not settle_as_sent(connection, {scheduled_email_id: Acceptance(None)}):
         raise Conflict(f"Scheduled email {scheduled_email_id} has just been settled in another way; look at it again.")
-    audit_log.record(connection, actor, "scheduled_email.mark_sent", "scheduled_email", scheduled_email_id)
+    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_MARK_SENT, "scheduled_email", scheduled_email_id)
 
 
 def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
@@ -147,7 +148,7 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
             updated_at=sa.func.now(),
         )
     )
-    audit_log.record(connection, actor, "scheduled_email.requeue", "scheduled_email", scheduled_email_id)
+    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_REQUEUE, "scheduled_email", scheduled_email_id)
 
 
 def _check_unknown(connection: sa.Connection, scheduled_email_id: int) -> uuid.UUID:
@@ -159,7 +160,7 @@ def _check_unknown(connection: sa.Connection, scheduled_email_id: int) -> uuid.U
     if row is None:
         raise NotFound("scheduled email", scheduled_email_id)
     campaign_id, status, error_code = row
-    if error_code != "outcome_unknown":
+    if error_code != ErrorCode.OUTCOME_UNKNOWN:
         raise Conflict(
             f"Scheduled email {scheduled_email_id} is {status}; only one whose outcome is unknown can be settled.",
             status=status,

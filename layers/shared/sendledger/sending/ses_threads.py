@@ -17,6 +17,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
+from sendledger.core.vocabulary import ErrorCode
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import SendResult
 from sendledger.sending.compose_email import ComposedEmail
@@ -139,7 +140,7 @@ class SesThreads:
             except Exception:
                 logger.exception("A call to SES failed", extra={"scheduled_email_id": call.ready.email.id})
                 message = "The sender failed in its call."
-                outcome = SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
+                outcome = SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
             self._answer(call, outcome)
             if outcome.answer is not Answer.NOT_CALLED:
                 # After its result is there: who finds the campaign quiet has all results.

@@ -16,6 +16,7 @@ from botocore import exceptions
 from botocore.awsrequest import HeadersDict
 from botocore.httpsession import get_cert_path
 
+from sendledger.core.vocabulary import ErrorCode
 from sendledger.ses.answers import Answer, SendOutcome, classify, error_name
 from sendledger.ses.connection import (
     CONNECT_TIMEOUT,
@@ -58,22 +59,24 @@ class SesSender:
         try:
             connection.open()
         except ssl.SSLCertVerificationError as error:
-            return SendOutcome(Answer.STOP_UNTIL_OPERATOR, error_code="bad_certificate", message=error.verify_message)
+            return SendOutcome(
+                Answer.STOP_UNTIL_OPERATOR, error_code=ErrorCode.BAD_CERTIFICATE, message=error.verify_message
+            )
         except OSError as error:
             connection.close()
             message = f"SES could not be reached ({type(error).__name__})."
-            return SendOutcome(Answer.NOT_REACHED, error_code="cannot_connect", message=message)
+            return SendOutcome(Answer.NOT_REACHED, error_code=ErrorCode.CANNOT_CONNECT, message=message)
         try:
             connection.write(request)
             response = connection.read()
         except TimeoutError:
             connection.close()
             message = f"SES did not answer within {READ_TIMEOUT:.0f} s."
-            return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
+            return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
         except (OSError, BadResponse) as error:
             connection.close()
             message = f"The connection to SES broke ({type(error).__name__})."
-            return SendOutcome(Answer.UNKNOWN, error_code="outcome_unknown", message=message)
+            return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
         except BaseException:
             # The next email must not read this one's answer.
             connection.close()
@@ -105,7 +108,7 @@ class SesSender:
         code = str(error.get("Code") or response.status)
         message = str(error.get("Message") or f"HTTP status {response.status}")
         answer = classify(code, message, response.status)
-        name = "outcome_unknown" if answer is Answer.UNKNOWN else error_name(code)
+        name = ErrorCode.OUTCOME_UNKNOWN if answer is Answer.UNKNOWN else error_name(code)
         return SendOutcome(answer, error_code=name, message=message[:1000])
 
 
