@@ -3,8 +3,8 @@
     python -m bench.fairness [--large 300000] [--small 300] [--rate 1000]
 
 All are due at once; one sender works at the given SES rate. A small campaign is served with its first email and done
-with its last. The issue of fairness is the share, not the speed: with equal shares the small ones together need about
-twice as long as if they were alone, however large the other is.
+with its last. It measures shares, not speed. With equal shares the small ones together need about twice as long as
+alone, however large the other is.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Ledger:
         completion.mark_campaign_complete(self._engine, self._campaign_id)
 
     def write_down(self) -> None:
-        """What was written before shall not be written to the disk while it is measured."""
+        """Write earlier changes to disk now, not while it is measured."""
         autocommit = plain_engine(self._engine.url, isolation_level="AUTOCOMMIT")
         with autocommit.connect() as connection:
             connection.execute(sa.text("CHECKPOINT"))

@@ -4,7 +4,7 @@
 
 pg-boss with the AWS SDK for JavaScript, and django-post_office with django-ses, each in its best configuration of those
 tried here, queue the same 10,000 personalised emails and send them from one process on one core. They are installed
-from their registries into a temporary folder (this needs node and npm); neither keeps the promises of the ledger.
+from their registries into a temporary folder (this needs node and npm); neither guarantees what the ledger guarantees.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python -m bench.sink --latency-ms 20
 
-For benchmarks in which senders, PostgreSQL and SES share two cores, where the simulator's care would count as theirs.
+For benchmarks in which senders, PostgreSQL and SES share two cores. There the simulator's own CPU time would distort
+the result.
 Prints the URL it listens at.
 """
 

@@ -2,8 +2,8 @@
 
     python -m bench.soak        SOAK_SECONDS (120), SOAK_EMAILS (20000), SOAK_SENDERS (4) from the environment
 
-Each sender is a process of its own; whenever one ends or is killed another takes its place. After the time is up the
-rest is sent in peace, and the ledger is compared with what SES accepted. Ends with 0 where no email was sent twice and
+Each sender is a process of its own; whenever one ends or is killed another takes its place. Then the rest is sent
+without kills, and the ledger is compared with what SES accepted. Ends with 0 where no email was sent twice and
 none was lost, else with 1.
 """
 
@@ -65,7 +65,7 @@ class Soak:
             lifecycle.start_campaign(self.engine, campaign_id)
 
     def run(self) -> None:
-        """Keep so many senders at work, and kill one every now and then, until the time is up."""
+        """Keep this number of senders at work, and kill one now and then, until the time is up."""
         pausers = [threading.Thread(target=self._pause_and_resume, args=(number,)) for number in range(2)]
         for thread in pausers:
             thread.start()
@@ -80,7 +80,7 @@ class Soak:
             senders[position].end()
             senders[position] = self._new_sender()
             if time.monotonic() > next_jump:
-                # What the dead had in hand comes back, or is given up, after minutes; here they pass in a moment.
+                # Rows of dead senders go back, or fail, after minutes. Here that time is skipped.
                 pass_time(self.engine, LONGER_THAN_ANY_GRACE)
                 next_jump = time.monotonic() + 5.0
         self._stop.set()

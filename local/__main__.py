@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    # While the modules load, Ctrl-C just ends the process: there is nothing to stop, and nothing worth a stack trace.
+    # While the modules load, Ctrl-C ends the process without a stack trace: nothing has started yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     from local import run
 

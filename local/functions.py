@@ -59,7 +59,7 @@ class Functions:
         raise FunctionNotFoundError(name)
 
     def invoke(self, function: Function, event: bytes, wanted: Callable[[], bool] = lambda: True) -> Outcome:
-        """Run the function and wait for its result; not at all if it is not `wanted` any more when its turn has come.
+        """Run the function and wait for its result. It does not run if it is no longer `wanted` when its turn comes.
 
         Raises:
             PayloadTooLargeError: the function did not run.
@@ -104,7 +104,7 @@ class Functions:
         self._background.submit(run)
 
     def refuse_more(self) -> None:
-        """Begin no further invocation; those in the background that wait for their turn are dropped."""
+        """Start no further invocation, and drop background invocations that have not started."""
         with self._changed:
             self._stopping = True
 

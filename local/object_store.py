@@ -59,7 +59,7 @@ class ObjectStore:
         self._server.server_close()
 
     def _answering(self, moto: WSGIApplication) -> WSGIApplication:
-        """The same application, which tells of what it has stored before its client knows."""
+        """moto's application, which reports a new object before it answers the client."""
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
             answered: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The wish of a person or of the system that this process ends, as a signal brings it."""
+"""A stop flag that is safe to set in a signal handler."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ POLL_SECONDS = 0.1
 class StopRequest:
     """Like a `threading.Event`, to be set by a signal handler while the main thread waits for it.
 
-    A handler runs within the main thread, wherever that is: in an event's `wait`, say, with the lock in hand that the
-    event's `set` then waits for, for ever. And a signal that comes just before the thread begins to wait wakes nobody.
-    So this has no lock, and looks now and then.
+    A handler interrupts the main thread anywhere: for example in an event's `wait`, which holds the lock that the
+    event's `set` needs. That is a deadlock. And a signal just before the wait would wake nobody. So this flag has no
+    lock, and the wait polls it.
     """
 
     def __init__(self) -> None:

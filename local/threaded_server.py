@@ -50,7 +50,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests may carry addresses, in paths and queries; the functions log what is worth logging."""
+        """Nothing is logged here: paths and queries may contain addresses, and the functions have their own logs."""
 
 
 class ThreadedServer(ThreadingHTTPServer):

@@ -95,7 +95,7 @@ class Account:
         domain = address.rpartition("@")[2].lower()
         if domain == MAILBOX_SIMULATOR_DOMAIN:
             return True
-        # In the sandbox nothing is verified unless it is named: else it would differ from production in nothing.
+        # In the sandbox only named identities are verified. Otherwise it would not differ from production.
         verified = {each["IdentityName"].lower() for each in self.list_identities() if each["SendingEnabled"]}
         return not verified.isdisjoint((address.lower(), domain))
 
