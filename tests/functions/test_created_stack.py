@@ -237,6 +237,22 @@ def test_the_database_can_be_upgraded_writes_its_logs_and_has_memory_for_its_log
     assert expanded["Parameters"]["DatabaseInstanceClass"]["Default"] == "db.t4g.small"
 
 
+def test_descriptions_of_security_groups_have_only_characters_that_ec2_takes() -> None:
+    """No apostrophe: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_IpRange.html"""
+    found = []
+    for each in load(ROOT / "template.yaml")["Resources"].values():
+        if each["Type"].startswith("AWS::EC2::SecurityGroup"):
+            properties = each["Properties"]
+            rules = [
+                properties,
+                *properties.get("SecurityGroupIngress", []),
+                *properties.get("SecurityGroupEgress", []),
+            ]
+            found += [rule[key] for rule in rules for key in ("Description", "GroupDescription") if key in rule]
+    assert len(found) >= 9
+    assert [text for text in found if not re.fullmatch(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}", text)] == []
+
+
 def test_fewer_requests_at_once_than_the_api_has_connections(expanded: Any) -> None:
     assert expanded["Parameters"]["ApiBurstLimit"]["Default"] <= MAX_CONNECTIONS["api"]
 
