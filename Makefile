@@ -121,15 +121,13 @@ clean: ## Remove environments, builds and caches (the local stack's data stays)
 		$(LINTERS)/node_modules
 	find $(CODE) -name __pycache__ -prune -exec rm -rf {} +
 
-INSTALL = @$(PYTHON) requirements/install.py $(@D)
+INSTALL = @$(PYTHON) requirements/install.py $@
 
 $(VENV)/installed: requirements/dev.txt
 	$(INSTALL) $< "the development environment" .
-	@touch $@
 
 $(VENV)/installed-to-run: requirements/run.txt
 	$(INSTALL) $< "what running needs" .
-	@touch $@
 
 $(LINTERS)/node_modules/.package-lock.json: $(LINTERS)/package-lock.json
 	npm ci --prefix $(LINTERS) --ignore-scripts --no-audit --no-fund --silent
@@ -137,8 +135,6 @@ $(LINTERS)/node_modules/.package-lock.json: $(LINTERS)/package-lock.json
 
 .venv-sam/installed: requirements/sam.txt
 	$(INSTALL) $< "the SAM CLI"
-	@touch $@
 
 .venv-checkov/installed: requirements/checkov.txt
 	$(INSTALL) $< checkov
-	@touch $@

@@ -1,11 +1,15 @@
-"""Makes a virtual environment: python3 requirements/install.py FOLDER LOCK-FILE WHAT-TO-CALL-IT [PROJECT]
+"""Makes a virtual environment: python3 requirements/install.py FOLDER/MARKER LOCK-FILE WHAT-TO-CALL-IT [PROJECT]
+
+The empty file MARKER says that the environment is complete. Of two installations at once the second one waits. What was
+installed only to run is kept when development is added to it: the same versions, and a stack may be running from it.
 
 The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
-compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so anew. A file for another
+compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so again. A file for another
 Python that a package brings does not compile, which does no harm. Ctrl-C ends it in one line. Any Python 3 can read
 this file, so that one that is too old can say so.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -29,31 +33,42 @@ def run(*command):
     return code
 
 
-def install(folder, lock, what, project=None):
+def is_newer(marker, lock):
+    return os.path.exists(marker) and os.path.getmtime(marker) >= os.path.getmtime(lock)
+
+
+def install(marker, lock, what, project=None):
+    folder = os.path.dirname(marker)
     if sys.version_info < NEEDED:
         return (
             "Python {}.{} or newer is needed; this is {}. If this machine has one under another name: "
             "make PYTHON=python3.13 …".format(*NEEDED, sys.version.split()[0])
         )
+    # Held until this process ends. The file is this one, as the environment's folder may not exist yet.
+    alone = os.open(__file__, os.O_RDONLY)
+    fcntl.flock(alone, fcntl.LOCK_EX)
+    if os.path.exists(lock) and is_newer(marker, lock):
+        return None  # by the installation that was waited for
     print(f"Installing {what} into {folder} (once)", flush=True)
     python = os.path.join(folder, "bin", "python")
     pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     only_what_is_locked = ("--no-deps", "--no-compile", "--require-hashes", "--only-binary=:all:")
-    commands = [
-        (sys.executable, "-m", "venv", "--clear", folder),
-        (*pip, *only_what_is_locked, "--requirement", lock),
-    ]
+    to_run = os.path.join(os.path.dirname(__file__), "run.txt")
+    commands = [(*pip, *only_what_is_locked, "--requirement", lock)]
+    if not is_newer(os.path.join(folder, "installed-to-run"), to_run):
+        commands.insert(0, (sys.executable, "-m", "venv", "--clear", folder))
     if project:
         commands.append((*pip, "--no-deps", "--no-build-isolation", "--editable", project))
     for command in commands:
         if run(*command) != 0:
             return f"{what} could not be installed: see above."
     run(python, "-m", "compileall", "-q", "-j", "0", os.path.join(folder, "lib"))
-    return None
+    with open(marker, "w"):
+        return None
 
 
 if __name__ == "__main__":
     try:
         sys.exit(install(*sys.argv[1:]))
     except KeyboardInterrupt:
-        sys.exit("Stopped. The next try starts anew.")
+        sys.exit("Stopped. The next try starts again.")

@@ -15,7 +15,7 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("")
     with subprocess.Popen(
-        [sys.executable, SCRIPT, tmp_path / "environment", lock, "a test"],
+        [sys.executable, SCRIPT, tmp_path / "environment" / "installed", lock, "a test"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -27,12 +27,41 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
         # As a terminal does: to every process of its group.
         os.killpg(installing.pid, signal.SIGINT)
         assert installing.wait(60) != 0
-        assert installing.stderr.read() == "Stopped. The next try starts anew.\n"
+        assert installing.stderr.read() == "Stopped. The next try starts again.\n"
 
 
 def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "environment"), str(tmp_path / "no-lock.txt"), "a test"]
+    marker, lock = tmp_path / "environment" / "installed", tmp_path / "no-lock.txt"
+    command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
+        sys.executable,
+        str(SCRIPT),
+        str(tmp_path / "environment" / "installed"),
+        str(tmp_path / "no-lock.txt"),
+        "a test",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("a test could not be installed: see above.\n")
     assert "Traceback" not in done.stderr
+
+
+def test_second_of_two_installations_waits_and_leaves_what_the_first_one_made(tmp_path: Path) -> None:
+    lock, marker = tmp_path / "lock.txt", tmp_path / "environment" / "installed"
+    lock.write_text("")
+    command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(said) == ["", f"Installing a test into {marker.parent} (once)\n"]
+    assert marker.exists()
+
+
+def test_what_was_installed_to_run_is_kept_when_more_is_added(tmp_path: Path) -> None:
+    lock, folder = tmp_path / "lock.txt", tmp_path / "environment"
+    lock.write_text("")
+    for marker in ("installed-to-run", "installed"):
+        command = [sys.executable, str(SCRIPT), str(folder / marker), str(lock), "a test"]
+        subprocess.run(command, check=True, capture_output=True)
+        (folder / "in-use").touch()
+    assert (folder / "in-use").exists()
+    assert (folder / "installed-to-run").exists()
