@@ -33,12 +33,6 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
 def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
     marker, lock = tmp_path / "environment" / "installed", tmp_path / "no-lock.txt"
     command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
-        sys.executable,
-        str(SCRIPT),
-        str(tmp_path / "environment" / "installed"),
-        str(tmp_path / "no-lock.txt"),
-        "a test",
-    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("a test could not be installed: see above.\n")
