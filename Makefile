@@ -78,7 +78,7 @@ check-lambda-python:
 	else $(MAKE) --no-print-directory VENV=.venv-3.13 PYTHON="$$python" ARGS="$(LAMBDA_PYTHON_TESTS)" test; fi
 
 migrate: $(TO_RUN) ## Upgrade the database at DATABASE_URL
-	$(BIN)/alembic --config migrations/alembic.ini upgrade head
+	$(BIN)/alembic --config migrations/alembic.ini $(patsubst --%,-x %,$(ARGS)) upgrade head
 
 migrate-existing-campaigns: $(TO_RUN) ## Adopt the campaigns of an existing installation; ARGS='--dry-run'
 	@$(BIN)/python -m local.migrate_existing_campaigns $(ARGS)

@@ -8,6 +8,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import SchemaItem
 
+from sendledger.adoption.overhaul import PREFIX
 from sendledger.core import database, settings, tables
 
 # Alembic says why it gives up in its log and on standard output. Once is enough.
@@ -63,7 +64,11 @@ def refuse_unknown_state(connection: Connection) -> None:
 
 def ours(item: SchemaItem, name: str | None, type_: str, reflected: bool, compare_to: SchemaItem | None) -> bool:
     """Leave alone what an existing installation has and this system does not use."""
-    return not (reflected and type_ == "table" and name not in tables.metadata.tables)
+    if not reflected or name is None:
+        return True
+    if type_ == "table":
+        return name in tables.metadata.tables
+    return not (type_ == "column" and name.startswith(PREFIX))
 
 
 def run(connection: Connection) -> None:

@@ -46,6 +46,8 @@ class _Upgrade(_Event):
     action: Literal["upgrade", "current"] = "upgrade"
     # An older version that comes back works with the schema of the newer one; see docs/operations/upgrade.md.
     newer_is_fine: bool = False
+    # The old application is stopped; asked for where its campaign overhaul's tables are moved aside.
+    overhaul_stopped: bool = False
 
 
 class _CreateRoles(_Event):
@@ -118,13 +120,13 @@ def _answer(wanted: _Wanted, settings: DatabaseSettings, context: LambdaContext)
             known = {script.revision for script in ScriptDirectory(HERE).walk_revisions()}
             if wanted.newer_is_fine and revision is not None and revision not in known:
                 return {"revision": revision, "newer": True}
-            return _upgrade(connection)
+            return _upgrade(connection, overhaul_stopped=wanted.overhaul_stopped)
     finally:
         engine.dispose()
 
 
-def _upgrade(connection: sa.Connection) -> dict[str, Any]:
-    config = Config(attributes={"connection": connection})
+def _upgrade(connection: sa.Connection, *, overhaul_stopped: bool) -> dict[str, Any]:
+    config = Config(attributes={"connection": connection, "overhaul-stopped": overhaul_stopped})
     config.set_main_option("script_location", HERE)
     command.upgrade(config, "head")
     prefix = MigrateSettings.read().database_user_prefix

@@ -74,9 +74,11 @@ def alembic_config(connection: sa.Connection) -> Config:
     return config
 
 
-def upgrade(engine: sa.Engine, revision: str = "head") -> None:
+def upgrade(engine: sa.Engine, revision: str = "head", *, overhaul_stopped: bool = False) -> None:
     with engine.connect() as connection:
-        command.upgrade(alembic_config(connection), revision)
+        config = alembic_config(connection)
+        config.attributes["overhaul-stopped"] = overhaul_stopped
+        command.upgrade(config, revision)
 
 
 def downgrade(engine: sa.Engine, revision: str = "base") -> None:
@@ -107,7 +109,7 @@ class OldApplication:
 
     def insert(self, table: str, **values: Any) -> uuid.UUID:
         id_ = values.setdefault("id", uuid.uuid4())
-        columns = {column["name"]: column["type"] for column in SCHEMA["tables"][table]}
+        columns = self.column_types(table)
         names = ", ".join(values)
         # Old timestamps are UTC without saying so.
         places = ", ".join(f"CAST(:{name} AS {columns[name]})" for name in values)
@@ -117,6 +119,9 @@ class OldApplication:
         }
         self.connection.execute(sa.text(f"INSERT INTO {table} ({names}) VALUES ({places})"), stored)
         return uuid.UUID(str(id_))
+
+    def column_types(self, table: str) -> dict[str, str]:
+        return {column["name"]: column["type"] for column in SCHEMA["tables"][table]}
 
     def batch(self, name: str = "batch") -> uuid.UUID:
         return self.insert("lead_batches", name=name)

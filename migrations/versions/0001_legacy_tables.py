@@ -3,14 +3,17 @@
 Sendledger grew out of LeadNexConnect and takes over its databases in place. Starting every database from the same
 tables means that there is one schema and one path to it. A database with tables must have exactly these, with these
 columns, types, defaults and constraints; tables besides them are none of our business. They are what LeadNexConnect's
-migrations 0000 to 0004 make; those of its later campaign overhaul are refused.
+migrations 0000 to 0004 make. What its later campaign overhaul added is put aside first, once it is said that the old
+application is stopped.
 """
 
 from collections.abc import Iterator
 
 import sqlalchemy as sa
-from alembic import op
+from alembic import context, op
 from alembic.util import CommandError
+
+from sendledger.adoption import overhaul
 
 revision = "0001"
 down_revision = None
@@ -376,10 +379,13 @@ REFERENCE = "sendledger_reference"
 """A schema with the expected tables, there for as long as it takes to compare the two."""
 
 NEWEST_SUPPORTED = "0004_deep_changeling"
-"""The last migration of LeadNexConnect whose databases are recognised."""
+"""The last migration of LeadNexConnect before its campaign overhaul."""
 
-OVERHAUL = "0001_campaign_system_overhaul"
-"""The migration that came after it. It has tables and columns of the same names as Sendledger's, of other types."""
+NEWEST_OVERHAUL = "0010_sender_profiles_and_company_profile"
+"""The last migration after it whose databases are recognised."""
+
+OVERHAUL_STOPPED = "overhaul-stopped"
+"""Says that the application of the overhaul is stopped: `alembic -x overhaul-stopped …`, or an attribute."""
 
 IS_OVERHAULED = """
 SELECT EXISTS (SELECT FROM pg_attribute
@@ -400,6 +406,7 @@ JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdroppe
 JOIN pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = CAST(:schema AS regnamespace) AND c.relname = ANY(:tables)
+  AND NOT starts_with(a.attname, :aside)
 UNION ALL
 SELECT 'constraint ' || c.relname || '.' || k.conname || ' ' ||
        replace(pg_get_constraintdef(k.oid), :schema || '.', '')
@@ -421,17 +428,31 @@ def upgrade() -> None:
     if not present:
         connection.exec_driver_sql(LEGACY_SCHEMA)
     elif connection.scalar(sa.text(IS_OVERHAULED), {"schema": schema}):
-        raise CommandError(
-            "This database has been through LeadNexConnect's campaign overhaul: it has scheduled_emails of its own. "
-            "Nothing was changed.\n"
-            f"Sendledger takes over databases of LeadNexConnect's migrations 0000 to {NEWEST_SUPPORTED}.\n"
-            f"Take over a backup from before {OVERHAUL}; what was sent since then is not in it."
-        )
+        _put_aside_overhaul(connection, schema, present)
     elif differences := list(_differences(connection, schema, present)):
         raise CommandError(
             "This database is neither empty nor a LeadNexConnect database as Sendledger knows it. Nothing was changed. "
             f"It has {len(present)} tables; supported are LeadNexConnect's migrations 0000 to {NEWEST_SUPPORTED}. "
             "Found:\n  " + "\n  ".join(_first(differences))
+        )
+
+
+def _put_aside_overhaul(connection: sa.Connection, schema: str, present: set[str]) -> None:
+    if differences := [*overhaul.put_aside(connection), *_differences(connection, schema, present)]:
+        raise CommandError(
+            "This database has been through LeadNexConnect's campaign overhaul, but is not as Sendledger knows it. "
+            f"Nothing was changed.\nKnown are the overhaul's migrations up to {NEWEST_OVERHAUL}. "
+            f"{len(differences)} differences, the first: {differences[0]}\n"
+            f"Take over a backup from before the overhaul ({NEWEST_SUPPORTED}); what was sent since then is not in it."
+        )
+    arguments = context.get_x_argument(as_dictionary=True)
+    if OVERHAUL_STOPPED not in arguments and not context.config.attributes.get(OVERHAUL_STOPPED):
+        raise CommandError(
+            "This database has been through LeadNexConnect's campaign overhaul: it has scheduled_emails of its own. "
+            "Nothing was changed.\n"
+            "Sendledger moves that table aside, so the old application must be stopped, and stay so.\n"
+            "Stop it, take a backup, and say so: make migrate ARGS='--overhaul-stopped', or "
+            '{"overhaul_stopped": true} for the function.'
         )
 
 
@@ -460,8 +481,10 @@ def _first(differences: list[str]) -> list[str]:
 
 
 def _parts(connection: sa.Connection, schema: str, tables: list[str], types: list[str]) -> set[str]:
-    return set(connection.scalars(sa.text(PARTS), {"schema": schema, "tables": tables, "types": types}))
+    names = {"schema": schema, "tables": tables, "types": types, "aside": overhaul.PREFIX}
+    return set(connection.scalars(sa.text(PARTS), names))
 
 
 def downgrade() -> None:
     """Leave the tables: whether they were there before cannot be known any more, and they hold the leads."""
+    overhaul.put_back(op.get_bind())

@@ -57,6 +57,8 @@ class AdoptionRun:
 
     options: AdoptionOptions
     copies: Copies
+    overhauled: bool = False
+    """The old application has a ledger of its own, put aside by the first migration."""
     holders: dict[uuid.UUID, str] = field(default_factory=dict)
     """Lead batch → name of the campaign that this run has given it to; a dry run may have taken that back already."""
 
@@ -130,7 +132,7 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
     if not adopted:
         for old, new in (("emails_sent", "emails_sent_count"), ("leads_generated", "total_leads_targeted")):
             if campaign[old]:
-                values[new] = _count(campaign[old])
+                values[new] = max(_count(campaign[old]), campaign[new])
     return {name: value for name, value in values.items() if value != campaign[name]}
 
 
@@ -161,12 +163,15 @@ def _emails(
             result.notes += _odd_delays(steps)
             return {}
     elif status != "draft" or campaign["email_template_id"] is not None:
-        workflow_id, steps = follow_ups_as_steps(connection, run.copies, campaign)
+        # The overhaul sent one email to each lead of a campaign without a workflow.
+        single = run.overhauled and adopt_ledger.is_in_old_ledger(connection, campaign["id"])
+        follow_ups = {"follow_up_enabled": False} if single else {}
+        workflow_id, steps = follow_ups_as_steps(connection, run.copies, {**campaign, **follow_ups})
     values = {"workflow_id": workflow_id, "use_workflow": True} if workflow_id != campaign["workflow_id"] else {}
     if status == "draft":
         return values
     if status == "completed":
-        missing = adopt_ledger.count(connection, campaign, steps)
+        missing = adopt_ledger.count(connection, campaign, steps, overhauled=run.overhauled)
         if not missing.rows["pending"]:
             return {}
         if not run.options.reopens(campaign["id"]):
@@ -188,7 +193,7 @@ def _open(
     now = connection.execute(sa.select(sa.func.now())).scalar_one()
     over = campaign["end_date"] is not None and campaign["end_date"] <= now
     paused = campaign["status"] == "paused" or over
-    ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused)
+    ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused, overhauled=run.overhauled)
     if not ledger.rows:
         raise NothingToSend(["it has no leads that an email could go to"])
     result.take(ledger, "paused" if paused else "running", len(steps))
@@ -206,6 +211,7 @@ def _open(
         "total_leads_targeted": max(_count(campaign["leads_generated"]), ledger.leads),
         "emails_scheduled_count": ledger.rows.total(),
         "emails_sent_count": max(_count(campaign["emails_sent"]), ledger.rows["sent"]),
+        "emails_failed_count": ledger.rows["failed"],
         "current_workflow_step": min(ledger.reached, len(steps)),
         "leads_left_out": dict(ledger.left_out),
     }
@@ -231,8 +237,11 @@ def _repeated_numbers(steps: Sequence[AdoptedStep]) -> Iterator[str]:
 
 
 def _notes(campaign: sa.RowMapping, ledger: Ledger) -> Iterator[str]:
-    if ledger.rows["sent"] != (campaign["emails_sent"] or 0):
-        yield f"emails_sent says {campaign['emails_sent'] or 0}; {ledger.rows['sent']} emails were found"
+    said = max(campaign["emails_sent"] or 0, campaign["emails_sent_count"])
+    if ledger.rows["sent"] != said:
+        yield f"emails_sent says {said}; {ledger.rows['sent']} emails were found"
+    if ledger.rows["failed"]:
+        yield f"{ledger.rows['failed']} emails may have been sent, nobody knows; they are not sent again by themselves"
     if ledger.without_step:
         yield f"{ledger.without_step} emails were sent twice or beyond the last step"
     if ledger.queued:

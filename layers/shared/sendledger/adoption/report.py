@@ -32,6 +32,8 @@ class Ledger:
     """Leads that get at least one more email."""
     reached: int = 0
     """The highest step that a lead has had."""
+    without_email: int = 0
+    """Rows that were sent, of which the old application has kept no email."""
     without_step: int = 0
     """Emails that were sent, but twice or beyond the last step."""
     queued: int = 0
@@ -50,6 +52,8 @@ class CampaignReport:
     rows: Counter[str] = field(default_factory=Counter)
     """Of the ledger, by the status that is stored; `cancelled` are those that a resume makes pending."""
     leads_left_out: Counter[str] = field(default_factory=Counter)
+    without_email: int = 0
+    """Rows that were sent, of which the old application has kept no email."""
     steps: int = 0
     waiting: int = 0
     """Leads that get at least one more email."""
@@ -67,6 +71,7 @@ class CampaignReport:
     def take(self, ledger: Ledger, status: str, steps: int) -> None:
         self.status_after, self.steps = status, steps
         self.rows, self.leads_left_out, self.waiting = ledger.rows, ledger.left_out, ledger.waiting
+        self.without_email = ledger.without_email
 
     def explain(self, problems: Sequence[str], *, blocks: bool) -> None:
         if blocks:
@@ -80,10 +85,8 @@ class CampaignReport:
             if self.status_after != self.status_before
             else (f"{self.status_before}")
         )
-        parts = [
-            f"{count} {name}{' until it is resumed' if name == 'cancelled' else ''}"
-            for name, count in sorted(self.rows.items())
-        ]
+        names = {"cancelled": "cancelled until it is resumed"} if self.status_after == "paused" else {}
+        parts = [f"{count} {names.get(name, name)}" for name, count in sorted(self.rows.items())]
         parts += [f"{count} leads left out ({reason})" for reason, count in sorted(self.leads_left_out.items())]
         name = on_one_line(self.name) or "campaign without a name"
         yield f"{name} ({self.id}): {'; '.join(filter(None, [status, ', '.join(parts)]))}"
@@ -99,6 +102,8 @@ class AdoptionReport:
 
     dry_run: bool
     finished: bool = True
+    overhauled: bool = False
+    """The database has been through the old application's campaign overhaul, whose ledger is evidence."""
     tables: Counter[str] = field(default_factory=Counter)
     """Rows added or changed."""
     campaigns: list[CampaignReport] = field(default_factory=list)
@@ -124,7 +129,7 @@ class AdoptionReport:
         self.campaigns.append(campaign)
         self.tables["campaign_steps"] += campaign.steps
         self.tables["scheduled_emails"] += campaign.rows.total()
-        self.tables["emails"] += campaign.rows["sent"]
+        self.tables["emails"] += campaign.rows["sent"] - campaign.without_email
         self.tables["left_out_leads"] += campaign.leads_left_out.total()
         for table in ("adopted_campaigns", "audit_log"):
             self.tables[table] += campaign.changed
@@ -135,6 +140,7 @@ class AdoptionReport:
         return {
             "dry_run": self.dry_run,
             "finished": self.finished,
+            "old_application_must_stay_stopped": self.overhauled,
             "needs_a_person": self.needs_a_person,
             "tables": {table: count for table, count in sorted(self.tables.items()) if count},
             "campaigns": [
@@ -147,6 +153,8 @@ class AdoptionReport:
 
     def lines(self) -> Iterator[str]:
         """The report for a person, without the campaigns."""
+        if self.overhauled:
+            yield "The old application's scheduled_emails was moved aside: the old application must stay stopped."
         yield "Nothing was changed; this is what would be:" if self.dry_run else "Changed:"
         tables = {table: count for table, count in sorted(self.tables.items()) if count}
         yield from (f"  {table}: {count} rows" for table, count in tables.items())

@@ -27,6 +27,7 @@ from alembic.runtime.migration import MigrationContext
 
 from sendledger.adoption.campaign import ACTOR, AdoptionOptions, AdoptionRun, adopt_campaign
 from sendledger.adoption.ledger import WAS_REFUSED
+from sendledger.adoption.overhaul import PREFIX, is_put_aside
 from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.adoption.templates import Copies, Untranslatable, workflow_as_steps
 from sendledger.adoption.translate_placeholders import read_vocabulary
@@ -123,7 +124,8 @@ def adopt_existing_campaigns(
         )
     report = AdoptionReport(dry_run=options.dry_run)
     with engine.connect() as connection:
-        run = AdoptionRun(options, Copies(read_vocabulary(connection)))
+        report.overhauled = is_put_aside(connection)
+        run = AdoptionRun(options, Copies(read_vocabulary(connection)), overhauled=report.overhauled)
         workflow_ids = list(connection.scalars(_WORKFLOWS))
         campaign_ids = list(connection.scalars(_CANDIDATES))
     if not isinstance(options.reopen, bool):
@@ -185,7 +187,11 @@ def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:
     """
     context = MigrationContext.configure(
         connection,
-        opts={"include_name": lambda name, kind, parents: kind != "table" or name in metadata.tables},
+        opts={
+            "include_name": lambda name, kind, parents: (
+                name in metadata.tables if kind == "table" else kind != "column" or not name.startswith(PREFIX)
+            )
+        },
     )
     revision = context.get_current_revision()
     if revision is None:

@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,10 +149,13 @@ class Copies:
 _STEPS = sa.text("""
     SELECT s.id, row_number() OVER (ORDER BY s.step_number, s.created_at, s.id) AS number, w.name, s.step_number,
            s.delay, s.days_after_previous,
-           s.subject AS own_subject, s.body AS own_body,
+           coalesce(o.subject, s.subject) AS own_subject, coalesce(o.body_text, s.body) AS own_body,
+           o.body_html AS own_html,
            t.id AS email_template_id, t.subject, t.body_text, t.body_html
     FROM workflow_steps s JOIN workflows w ON w.id = s.workflow_id
     LEFT JOIN email_templates t ON t.id = s.email_template_id
+    -- The template that a step had after the overhaul; the column is there only in such a database.
+    LEFT JOIN email_templates o ON o.id = CAST(to_jsonb(s) ->> 'leadnex_email_template_id' AS uuid)
     WHERE s.workflow_id = :workflow_id
     ORDER BY number
 """).bindparams(sa.bindparam("workflow_id", type_=sa.UUID))
@@ -171,7 +174,8 @@ def workflow_as_steps(connection: sa.Connection, copies: Copies, workflow_id: uu
         template_id = row["email_template_id"]
         if template_id is None:
             name = f"{on_one_line(row['name']) or f'workflow {workflow_id}'}, step {row['number']}"
-            text = OldText(name, f"workflow step {row['id']}", row["number"], row["own_subject"], row["own_body"])
+            own = row["own_subject"], row["own_body"], row["own_html"]
+            text = OldText(name, f"workflow step {row['id']}", row["number"], *own)
             try:
                 subject, body_text, body_html = copies.translated(text)
                 template_id = copies.copy(connection, text)
@@ -197,7 +201,7 @@ def workflow_as_steps(connection: sa.Connection, copies: Copies, workflow_id: uu
 
 
 def follow_ups_as_steps(
-    connection: sa.Connection, copies: Copies, campaign: sa.RowMapping
+    connection: sa.Connection, copies: Copies, campaign: Mapping[str, Any]
 ) -> tuple[uuid.UUID | None, list[AdoptedStep]]:
     """The steps of a campaign without a workflow: its template and, where follow-ups are enabled, theirs.
 
@@ -239,7 +243,7 @@ def follow_ups_as_steps(
     return _make_workflow(connection, copies, campaign, texts, steps), steps
 
 
-def _campaign_template(connection: sa.Connection, campaign: sa.RowMapping) -> OldText:
+def _campaign_template(connection: sa.Connection, campaign: Mapping[str, Any]) -> OldText:
     if campaign["email_template_id"] is None:
         raise Untranslatable(["the campaign has neither an email template nor a workflow"])
     row = (
@@ -252,7 +256,7 @@ def _campaign_template(connection: sa.Connection, campaign: sa.RowMapping) -> Ol
     return _old_template(row, 1)
 
 
-def _stage_template(connection: sa.Connection, campaign: sa.RowMapping, stage: int, name: str) -> OldText:
+def _stage_template(connection: sa.Connection, campaign: Mapping[str, Any], stage: int, name: str) -> OldText:
     table = email_templates
     same_industry = sa.func.coalesce(table.c.industry == campaign["industry"], False)
     query = (
@@ -281,7 +285,7 @@ def _old_template(row: sa.RowMapping, stage: int) -> OldText:
 def _make_workflow(
     connection: sa.Connection,
     copies: Copies,
-    campaign: sa.RowMapping,
+    campaign: Mapping[str, Any],
     texts: list[OldText],
     steps: list[AdoptedStep],
 ) -> uuid.UUID:

@@ -117,6 +117,7 @@ class Reason(Word):
     REPLIED = "replied", "The lead replied to an earlier email."
     PREVIOUS_STEP_FAILED = "previous_step_failed", "An earlier step to this lead failed for good."
     LATER_STEP_SENT = "later_step_sent", "The application before this one had sent the lead a later step already."
+    SKIPPED_BEFORE = "skipped_before", "The application before this one had skipped or cancelled it."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
 
 
