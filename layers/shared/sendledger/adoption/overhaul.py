@@ -112,25 +112,26 @@ class _Changes:
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
+        self.count = 0
         connection.exec_driver_sql(f"CREATE SCHEMA {SCHEMA}")
-        connection.exec_driver_sql(
-            f"CREATE TABLE {SCHEMA}.undo (number integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, statement text)"
-        )
+        connection.exec_driver_sql(f"CREATE TABLE {SCHEMA}.undo (number integer PRIMARY KEY, statement text NOT NULL)")
 
     def make(self, statement: str, *undo: str) -> None:
         """`undo` in the order in which its statements are to run."""
         self.connection.exec_driver_sql(statement)
         for undoing in reversed(undo):
-            self.connection.execute(sa.text(f"INSERT INTO {SCHEMA}.undo (statement) VALUES (:undo)"), {"undo": undoing})
+            self.count += 1
+            row = {"number": self.count, "undo": undoing}
+            self.connection.execute(sa.text(f"INSERT INTO {SCHEMA}.undo VALUES (:number, :undo)"), row)
 
     def rename(self, table: str, column: str, *, required: bool) -> None:
         """Put a column aside; rows without a value become possible, as Sendledger does not know the column."""
         aside = PREFIX + column
         back = [f"ALTER TABLE {table} RENAME {aside} TO {column}"]
+        if required and column == "user_id":
+            back.append(f"UPDATE {table} SET {column} = {_FIRST_USER} WHERE {column} IS NULL")
         if required:
-            back.insert(0, _unless_null(f"ALTER TABLE {table} ALTER {aside} SET NOT NULL"))
-            if column == "user_id":
-                back.insert(0, f"UPDATE {table} SET {aside} = {_FIRST_USER} WHERE {aside} IS NULL")
+            back.append(_unless_null(f"ALTER TABLE {table} ALTER {column} SET NOT NULL"))
         self.make(f"ALTER TABLE {table} RENAME {column} TO {aside}", *back)
         if required:
             self.connection.exec_driver_sql(f"ALTER TABLE {table} ALTER {aside} DROP NOT NULL")
