@@ -76,10 +76,12 @@ _PLANNED = f"""
            -- A time that cannot be true becomes one that can be counted with.
            greatest(least(coalesce(e.sent_at, e.delivered_at, e.opened_at, e.clicked_at, e.bounced_at, e.created_at)
                           AT TIME ZONE 'UTC', now()), '1970-01-01Z') AS at,
-           coalesce((SELECT min(o.number) FROM old_ledger o WHERE o.email_id = e.id AND o.lead_id = e.lead_id),
-                    CASE WHEN e.follow_up_stage ~ '^follow_up_[0-9]{{1,3}}$'
-                         THEN substr(e.follow_up_stage, 11)::integer + 1 END) AS stage
-    FROM emails e WHERE e.campaign_id = :campaign_id AND {WAS_SENT}
+           coalesce(o.number, CASE WHEN e.follow_up_stage ~ '^follow_up_[0-9]{{1,3}}$'
+                                   THEN substr(e.follow_up_stage, 11)::integer + 1 END) AS stage
+    FROM emails e
+    LEFT JOIN (SELECT email_id, lead_id, min(number) AS number FROM old_ledger GROUP BY email_id, lead_id) o
+           ON o.email_id = e.id AND o.lead_id = e.lead_id
+    WHERE e.campaign_id = :campaign_id AND {WAS_SENT}
 ), staged AS (
     SELECT DISTINCT ON (lead_id, stage) * FROM mails WHERE stage IS NOT NULL ORDER BY lead_id, stage, at DESC, id
 ), unstaged AS (
