@@ -275,6 +275,8 @@ def _run(
     **values: object,
 ) -> Ledger:
     sql = f"WITH old_rows AS MATERIALIZED ({_OLD_LEDGER if overhauled else _NO_OLD_LEDGER}{_PLANNED}{then}"
+    # Nothing is known of the sizes of the parts. Nested loops over them would be quadratic.
+    connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
     if overhauled:
         values["was_paused"] = campaign["status"] == "paused"
     per_day = campaign["leads_per_day"]
@@ -291,7 +293,9 @@ def _run(
     }
     types: list[Any] = [sa.bindparam(name, type_=type_) for name, type_ in _TYPES.items() if name in parameters]
     ledger = Ledger()
-    for what, name, number in connection.execute(sa.text(sql).bindparams(*types), parameters):
+    rows = connection.execute(sa.text(sql).bindparams(*types), parameters).all()
+    connection.execute(sa.text("SET LOCAL enable_nestloop = on"))
+    for what, name, number in rows:
         match what:
             case "rows":
                 ledger.rows[name] = number
