@@ -85,7 +85,7 @@ DENIED = {
         "SELECT * FROM api_keys",
         "SELECT * FROM idempotency_keys",
         "SELECT * FROM sender_state",
-        "SELECT * FROM unsubscribes",
+        "UPDATE unsubscribes SET undone_at = now()",
         "SELECT * FROM workflows",
         "SELECT actor FROM audit_log",
         ADDS_EMAIL,

@@ -40,7 +40,7 @@ _FIELDS = {*LEAD_FIELDS, "campaign_name", "unsubscribe_url"}
 _PLACEHOLDER = re.compile(r"\{\{\{([^{}]*)\}\}\}|\{\{([^{}]*)\}\}|\{([A-Za-z][A-Za-z0-9_]*)\}")
 _REFERENCE = re.compile(r"\{\{?\s*([A-Za-z][A-Za-z0-9_.-]*)\s*\}?\}")
 # What a text that was translated before, or written for us, says already.
-_OURS = re.compile(r"([a-z_]+)\s*\|\s*default\('(?:[^'\\{}]|\\.)*'\)")
+_OURS = re.compile(r"(?<![a-z_])([a-z_]++)\s*+\|\s*default\('(?:[^'\\{}]|\\.)*'\)")
 # Wherever the template engine would see the beginning of a tag, or together with the tag that follows.
 _LOOKS_LIKE_TAG = re.compile(r"\{(?=[{%#]|\Z)")
 

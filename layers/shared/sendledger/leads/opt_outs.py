@@ -117,7 +117,7 @@ def sign_of(name: str) -> Sign | None:
         return None if counts or words & _NOT_ABOUT_THE_PERSON else Sign.FLAG
     if _CONSENT_NAME.search(key):
         return Sign.CONSENT
-    return Sign.STATUS if _STATUS_NAME.search(key) else None
+    return Sign.STATUS if _STATUS_NAME.match(key) else None
 
 
 @functools.lru_cache(maxsize=10_000)
