@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment import checks, deploy, parameters
 from deployment.aws import Aws
-from deployment.parameters import REGION, Ask, ParametersError, Template
+from deployment.parameters import KEYS, REGION, Ask, ParametersError, Template
 
 SIGNS = {"ok": "  ok   ", "warning": "  !    ", "error": "  WRONG"}
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None, ask: Ask | None = None, run: de
     parser.add_argument("action", nargs="?", choices=["deploy", "check"], default="deploy")
     parser.add_argument("checks", nargs="*", metavar="check", help=f"only these: {', '.join(checks.CHECKS)}")
     parser.add_argument("--stage", default="prod", choices=["dev", "prod"], help="default: %(default)s")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if unknown := set(options.checks) - set(checks.CHECKS):
         parser.error(f"there is no check {', '.join(sorted(unknown))}; there are {', '.join(checks.CHECKS)}")
     try:
@@ -45,9 +45,9 @@ def _check(stage: str, names: Sequence[str]) -> int:
     path = parameters.file_of(stage)
     given = parameters.read(path)
     region = given.get(REGION) or boto3.Session().region_name
-    if region is None:
+    if region is None and not set(names or checks.CHECKS) <= checks.LOCAL:
         raise ParametersError(f"No region: write {REGION}: us-east-1 into {path.name}, or set AWS_DEFAULT_REGION.")
-    return 0 if _passed(_aws(stage, region), given, Template(), names or list(checks.CHECKS)) else 1
+    return 0 if _passed(_aws(stage, region or ""), given, Template(), names or list(checks.CHECKS)) else 1
 
 
 def _aws(stage: str, region: str) -> Aws:
@@ -68,7 +68,14 @@ def _passed(aws: Aws, given: dict[str, str], template: Template, names: Sequence
 
 def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     template, path = Template(), parameters.file_of(stage)
-    given = parameters.complete(parameters.read(path), stage, boto3.Session().region_name, template, ask)
+    given = parameters.read(path)
+    region = given.get(REGION) or boto3.Session().region_name
+    if region and KEYS not in given and KEYS in _aws(stage, region).parameters():
+        raise ParametersError(
+            f"{KEYS} is missing in {path.name}, but the stack has keys. Write those into the file again: with new keys "
+            "the unsubscribe links in mail that was sent stop working."
+        )
+    given = parameters.complete(given, stage, region, template, ask)
     parameters.write(path, given)  # whatever happens now, nobody has to answer again
     aws = _aws(stage, given[REGION])
     if template.value(given, "Network") == "create" and not given.get("AvailabilityZones") and aws.stack() is None:
@@ -80,15 +87,16 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     if not _passed(aws, given, template, list(checks.CHECKS)):
         print("\nNothing was deployed.")
         return 1
-    is_first = not aws.is_complete()
-    records = deploy.prepare(aws, given, template)
+    records = deploy.prepare(aws, template.in_effect(given, aws.parameters()), template)
     wanted = "\n  ".join(["\nThe DNS needs these records:", *records])
     print(wanted)
     deploy.deploy_stack(aws, stage, run)
-    deploy.finish(aws, given, template)
+    try:
+        if key := deploy.make_first_key(aws):
+            print(f"\nThe first API key, shown this once:  {key}")
+    finally:
+        deploy.finish(aws, template.in_effect(given, aws.parameters()), template)
     outputs = aws.outputs()
-    if is_first:
-        print(f"\nThe first API key, shown this once:  {deploy.make_first_key(aws)}")
     print(
         f"\nAPI and its console   {outputs['ApiUrl']}/v1/docs (any user name, the key as the password)\n"
         f"Unsubscribe page      {outputs['UnsubscribeUrl']}\n"

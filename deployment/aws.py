@@ -10,8 +10,17 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# A state in which the stack has been complete once: what it has made is in use.
-_NEVER_COMPLETE = {"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "DELETE_FAILED"}
+_COMPLETE = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
+_NEVER_COMPLETE = {
+    "CREATE_FAILED",
+    "CREATE_IN_PROGRESS",
+    "DELETE_FAILED",
+    "REVIEW_IN_PROGRESS",
+    "ROLLBACK_COMPLETE",
+    "ROLLBACK_FAILED",
+    "ROLLBACK_IN_PROGRESS",
+}
+"""In any other state the stack's events tell: an update can fail before and after the first success."""
 
 
 class Aws:
@@ -23,8 +32,10 @@ class Aws:
         self._session = session or boto3.Session()
 
     @functools.cache  # noqa: B019 (one object for each run of the command)
-    def client(self, service: str) -> Any:
-        config = Config(connect_timeout=5, read_timeout=60, retries={"total_max_attempts": 4, "mode": "standard"})
+    def client(self, service: str, attempts: int = 4, read_timeout: int = 60) -> Any:
+        config = Config(
+            connect_timeout=5, read_timeout=read_timeout, retries={"total_max_attempts": attempts, "mode": "standard"}
+        )
         return self._session.client(service, region_name=self.region, config=config)
 
     def stack(self) -> Mapping[str, Any] | None:
@@ -44,9 +55,21 @@ class Aws:
         return {each["ParameterKey"]: each["ParameterValue"] for each in stack.get("Parameters", [])}
 
     def is_complete(self) -> bool:
-        """Whether the stack has been deployed once."""
+        """Whether the stack has been deployed with success once, so that what it has made may be in use."""
         stack = self.stack()
-        return stack is not None and stack["StackStatus"] not in _NEVER_COMPLETE
+        if stack is None or stack["StackStatus"] in _NEVER_COMPLETE:
+            return False
+        if stack["StackStatus"] in _COMPLETE:
+            return True
+        # CloudFormation forgets events after 90 days. A stack whose creation is not among them counts as complete.
+        pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.stack_name)
+        own = {
+            event["ResourceStatus"]
+            for page in pages
+            for event in page["StackEvents"]
+            if event.get("PhysicalResourceId") == stack["StackId"]
+        }
+        return "CREATE_FAILED" not in own or "UPDATE_COMPLETE" in own
 
     def outputs(self) -> dict[str, str]:
         stack = self.stack() or {}

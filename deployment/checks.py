@@ -148,7 +148,7 @@ def _exists(ask: Callable[[], object], missing: str) -> bool:
 
 
 def check_identity(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    name = given["SesIdentity"]
+    name = template.in_effect(given, aws.parameters())["SesIdentity"]
     try:
         identity = aws.client("sesv2").get_email_identity(EmailIdentity=name)
     except ClientError as error:
@@ -176,6 +176,7 @@ def check_sandbox(aws: Aws, given: Mapping[str, str], template: Template) -> Ite
 
 def check_network(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """Whether AWS's services can be reached from where the functions will run."""
+    given = template.in_effect(given, aws.parameters())
     network = template.value(given, "Network")
     if network == "create":
         yield from _check_endpoints(aws, given, template)
@@ -235,6 +236,7 @@ def _check_endpoints(aws: Aws, given: Mapping[str, str], template: Template) -> 
 
 
 def check_quotas(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
+    given = template.in_effect(given, aws.parameters())
     if aws.stack() is None and template.value(given, "Network") in OWN_NETWORKS:
         ec2 = aws.client("ec2")
         used = len(ec2.describe_vpcs()["Vpcs"])
@@ -270,6 +272,7 @@ def _quota(aws: Aws, quota: tuple[str, str], used: int, what: str) -> Finding:
 
 
 def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
+    given = template.in_effect(given, aws.parameters())
     if template.value(given, "Database") != "create":
         yield Finding("ok", "The database is there already.")
         return
@@ -305,6 +308,8 @@ CHECKS: Mapping[str, Check] = {
     "quotas": check_quotas,
     "database": check_database,
 }
+LOCAL = {"python"}
+"""Checks of this machine, which ask AWS nothing."""
 
 
 def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) -> list[Finding]:

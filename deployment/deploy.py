@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
 from deployment.checks import RDS_ROLE
@@ -30,6 +30,11 @@ STACK_POLICY = {
     ]
 }
 """So that no deployment, by whatever tool, puts a new, empty database in the place of the one that is there."""
+
+LONGEST_INVOCATION = 900
+"""Seconds that a Lambda function may run, at most."""
+
+_ANOTHER_KEY = "docs/operations/deploy.md, step 5, says how to make a key by hand."
 
 Run = Callable[[Sequence[str]], None]
 
@@ -134,15 +139,22 @@ def finish(aws: Aws, given: Mapping[str, str], template: Template) -> None:
         logs.put_retention_policy(logGroupName=group, retentionInDays=days)
 
 
-def make_first_key(aws: Aws) -> str:
-    """The key of the first person; it is shown once and stored nowhere.
+def make_first_key(aws: Aws) -> str | None:
+    """The key of the first person, which is shown once and stored nowhere; None if the database has a key already.
 
     Raises:
         DeploymentFailed
     """
-    event = {"action": "create_api_key", "name": "first key", "role": "admin"}
-    answer = aws.client("lambda").invoke(FunctionName=aws.outputs()["MigrateFunctionName"], Payload=json.dumps(event))
+    event = {"action": "create_api_key", "name": "first key", "role": "admin", "only_first": True}
+    # One attempt: the answer to a lost one may have been a key.
+    once = aws.client("lambda", attempts=1, read_timeout=LONGEST_INVOCATION)
+    try:
+        answer = once.invoke(FunctionName=aws.outputs()["MigrateFunctionName"], Payload=json.dumps(event))
+    except (BotoCoreError, ClientError) as error:
+        raise DeploymentFailed(f"The first key was not made, or is lost: {error}\n{_ANOTHER_KEY}") from error
     made = json.loads(answer["Payload"].read())
     if "FunctionError" in answer:
-        raise DeploymentFailed(f"The first key was not made: {made.get('errorType')}: {made.get('errorMessage')}")
-    return str(made["key"])
+        reason = f"{made.get('errorType')}: {made.get('errorMessage')}"
+        raise DeploymentFailed(f"The first key was not made: {reason}\n{_ANOTHER_KEY}")
+    key: str | None = made["key"]
+    return key

@@ -19,6 +19,7 @@ from local.cloudformation import TemplateError, Values, load
 
 ROOT = Path(__file__).parents[1]
 REGION = "Region"
+KEYS = "UnsubscribeKeys"
 
 Ask = Callable[[str, str | None], str]
 """Puts a question to a person, with the answer that Enter gives; raises EOFError where there is nobody."""
@@ -73,6 +74,11 @@ class Template:
         """The value of a parameter, given or by default; empty where it has neither."""
         return given.get(name, str(self.parameters[name].get("Default", "")))
 
+    def in_effect(self, given: Mapping[str, str], deployed: Mapping[str, str]) -> dict[str, str]:
+        """What is given, and for the rest what a stack was `deployed` with, which it keeps."""
+        kept = {name: value for name, value in deployed.items() if name in self.parameters}
+        return {**kept, **given}
+
     def problems(self, given: Mapping[str, str], deployed: Mapping[str, str]) -> list[str]:
         """Everything that CloudFormation would refuse; `deployed` are the values that a stack has, and keeps."""
         found = [
@@ -120,7 +126,7 @@ class Template:
 
 
 def complete(given: Mapping[str, str], stage: str, region: str | None, template: Template, ask: Ask) -> dict[str, str]:
-    """The parameters with what a first deployment needs besides; what the file has is asked for no more.
+    """The parameters with what a first deployment needs besides; what the file has is not asked for again.
 
     Raises:
         ParametersError: something is missing, and nobody answers.
@@ -149,8 +155,8 @@ def complete(given: Mapping[str, str], stage: str, region: str | None, template:
     want("Network", "Network: create (private, with endpoints) or dual-stack (cheaper, a way out by IPv6)", "create")
     values.setdefault("SesConfigurationSet", values["DeploymentId"])
     values.setdefault("TestSendAddresses", values["AlarmEmail"].lower())
-    if "UnsubscribeKeys" not in values:
-        values["UnsubscribeKeys"] = f"k1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
-    # With other keys the functions start anew.
-    values["UnsubscribeKeysVersion"] = hashlib.sha256(values["UnsubscribeKeys"].encode()).hexdigest()[:12]
+    if KEYS not in values:
+        values[KEYS] = f"k1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    # With other keys the functions restart.
+    values["UnsubscribeKeysVersion"] = hashlib.sha256(values[KEYS].encode()).hexdigest()[:12]
     return values

@@ -159,12 +159,12 @@ def missing_users(connection: sa.Connection, prefix: str) -> list[str]:
 
 
 def create_roles(connection: sa.Connection, owner: str, password: str | None, prefix: str | None = None) -> None:
-    """As the administrator: make the users that are missing and give the database to its owner; set his password anew.
+    """As the administrator: create the missing users, make `owner` the database's owner and set the owner's password.
 
     Without a password the owner logs in by IAM authentication, as the functions' users (those of `prefix`) always do.
-    Once this is done, RDS takes the administrator's own password no more: who creates a role is a member of it, since
-    PostgreSQL 16 without a way out of it, and RDS asks every member of rds_iam, be it by way of another role, for a
-    token. So nothing that is there is made again, and the owner may call this to change its own password.
+    After this, RDS no longer accepts the administrator's own password. Since PostgreSQL 16 the creator of a role is a
+    member of that role and cannot leave it, and RDS requires a token of every direct or indirect member of rds_iam. So
+    users that exist are not created again, and the owner may call this to change its own password.
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
     by_iam = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"))

@@ -2,9 +2,9 @@
 
 In: {"action": "upgrade", "newer_is_fine": …}, which is also what an empty event means, {"action": "current"},
 {"action": "create_roles", "admin_user": …, "admin_password": …},
-{"action": "create_api_key", "name": …, "role": …} or {"action": "migrate_existing_campaigns", "dry_run": …,
-"backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema (and with "current" the
-users that are missing), the key, which is shown once, or the report of what was taken over.
+{"action": "create_api_key", "name": …, "role": …, "only_first": …} or {"action": "migrate_existing_campaigns",
+"dry_run": …, "backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema (and with
+"current" the users that are missing), the key, which is shown once, or the report of what was taken over.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class _CreateApiKey(_Event):
     name: Annotated[str, Field(min_length=1, max_length=255)]
     role: Literal["viewer", "editor", "sender", "admin"]
     expires_at: AwareDatetime | None = None
+    # True makes no key, and answers null, where the database has one, revoked or not.
+    only_first: bool = False
 
 
 class _MigrateExistingCampaigns(_Event):
@@ -169,6 +171,8 @@ def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSe
 
 def _create_api_key(engine: sa.Engine, wanted: _CreateApiKey) -> dict[str, Any]:
     with engine.begin() as connection:
+        if wanted.only_first and api_keys.exist(connection):
+            return {"key": None}
         created = api_keys.create(connection, wanted.name, wanted.role, wanted.expires_at, actor=ACTOR)
     return {"id": str(created.id), "name": created.name, "role": created.role, "key": created.key}
 

@@ -19,7 +19,7 @@ import urllib3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.core.settings import MigrationTriggerSettings
 
@@ -38,8 +38,8 @@ PAUSE = 3.0
 TIME_TO_ANSWER = 20.0
 """Seconds that are kept free for the answer to CloudFormation."""
 
-LONGEST_POLL = 20
-"""Seconds that SQS waits for a message, at most."""
+LONGEST_POLL = 10
+"""Seconds that SQS waits for a message; a poll that hangs then still ends before `TIME_TO_ANSWER` is over."""
 
 LONGEST_CALL = 120.0
 """Seconds for the short calls of MigrateFunction: its start in a new VPC, and a login."""
@@ -95,10 +95,12 @@ class _Migration:
     def __init__(self, settings: MigrationTriggerSettings, end: float) -> None:
         self._settings = settings
         self._end = end
-        # Each call is made once: what may be tried again is decided here.
-        once = Config(read_timeout=LONGEST_CALL, connect_timeout=10, retries={"total_max_attempts": 1})
-        self._lambda = boto3.client("lambda", config=once)
-        self._queue = boto3.client("sqs", config=once)
+        # Each call is made once: this class decides what is tried again, and until when.
+        once = {"total_max_attempts": 1}
+        self._lambda = boto3.client(
+            "lambda", config=Config(read_timeout=LONGEST_CALL, connect_timeout=10, retries=once)
+        )
+        self._queue = boto3.client("sqs", config=Config(read_timeout=LONGEST_POLL + 2, connect_timeout=3, retries=once))
 
     def run(self) -> dict[str, Any]:
         self._make_sure_of_users()
@@ -107,8 +109,8 @@ class _Migration:
         return upgraded
 
     def _make_sure_of_users(self) -> None:
-        """The administrator is asked only where there is no other way: RDS takes his password no more once the users
-        are there (see `database_roles.create_roles`)."""
+        """The administrator logs in only if nobody else can: RDS no longer accepts the administrator's password once
+        the users exist (see `database_roles.create_roles`)."""
         admin_secret = self._settings.database_admin_secret_arn
         try:
             missing = self._patiently(self._missing_users, logins=admin_secret is None)
@@ -164,9 +166,7 @@ class _Migration:
         logger.info("The upgrade is started", extra={"migrate_request_id": request_id})
         while True:
             for message in self._patiently(self._receive):
-                self._queue.delete_message(
-                    QueueUrl=self._settings.migration_results_url, ReceiptHandle=message["ReceiptHandle"]
-                )
+                self._forget(message["ReceiptHandle"])
                 record = json.loads(message["Body"])
                 # Others are of a deployment whose trigger has not waited for them.
                 if record["requestContext"]["requestId"] == request_id:
@@ -179,12 +179,27 @@ class _Migration:
                 )
 
     def _receive(self) -> list[dict[str, Any]]:
+        """The migration goes on while SQS has an outage, so a poll that finds SQS unavailable finds no message."""
         seconds = int(max(0, min(LONGEST_POLL, self._end - time.monotonic())))
-        answer = self._queue.receive_message(
-            QueueUrl=self._settings.migration_results_url, MaxNumberOfMessages=10, WaitTimeSeconds=seconds
-        )
+        try:
+            answer = self._queue.receive_message(
+                QueueUrl=self._settings.migration_results_url, MaxNumberOfMessages=10, WaitTimeSeconds=seconds
+            )
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, ClientError) and not _is_outage(error):
+                raise
+            logger.info("The queue did not answer", extra={"reason": str(error)})
+            time.sleep(PAUSE)
+            return []
         found: list[dict[str, Any]] = answer.get("Messages", [])
         return found
+
+    def _forget(self, receipt_handle: str) -> None:
+        try:
+            self._queue.delete_message(QueueUrl=self._settings.migration_results_url, ReceiptHandle=receipt_handle)
+        except (BotoCoreError, ClientError) as error:
+            # The next deployment passes over a result that is not its own.
+            logger.info("A result stays in the queue", extra={"reason": str(error)})
 
     def _patiently(self, call: Callable[[], _Result], logins: bool = True) -> _Result:
         """Try again, for a while, what fails only because something is new; without `logins` not for a login."""
@@ -199,6 +214,11 @@ class _Migration:
                     raise
                 logger.info("Trying again", extra={"reason": str(error)})
                 time.sleep(PAUSE)
+
+
+def _is_outage(error: ClientError) -> bool:
+    code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status >= 500 or status == 429 or "Throttl" in code or code == "OverLimit"
 
 
 def _result(payload: dict[str, Any], failed: bool) -> dict[str, Any]:

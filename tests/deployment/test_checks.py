@@ -143,6 +143,37 @@ def test_before_the_first_deployment_everything_may_change(found: Any) -> None:
     assert levels(found("unchanged", DatabaseName="other")) == {"ok"}
 
 
+@pytest.mark.parametrize(
+    ("status", "events", "is_complete"),
+    [
+        ("CREATE_IN_PROGRESS", [], False),
+        ("CREATE_FAILED", [], False),
+        ("CREATE_COMPLETE", [], True),
+        ("UPDATE_COMPLETE", ["CREATE_FAILED"], True),
+        # The second failed try of a first deployment, and one that was interrupted.
+        ("UPDATE_FAILED", ["UPDATE_FAILED", "UPDATE_IN_PROGRESS", "CREATE_FAILED", "CREATE_IN_PROGRESS"], False),
+        ("UPDATE_IN_PROGRESS", ["UPDATE_IN_PROGRESS", "CREATE_FAILED", "CREATE_IN_PROGRESS"], False),
+        # A failed update of a stack in use.
+        ("UPDATE_FAILED", ["UPDATE_FAILED", "UPDATE_IN_PROGRESS", "CREATE_COMPLETE"], True),
+        ("UPDATE_FAILED", ["UPDATE_FAILED", "UPDATE_COMPLETE", "UPDATE_FAILED", "CREATE_FAILED"], True),
+        ("UPDATE_ROLLBACK_COMPLETE", ["UPDATE_ROLLBACK_COMPLETE", "CREATE_COMPLETE"], True),
+        # The events of its creation are forgotten.
+        ("UPDATE_FAILED", ["UPDATE_FAILED"], True),
+    ],
+)
+def test_a_stack_is_complete_once_a_deployment_has_succeeded(
+    aws: Aws, recorded: Recorded, status: str, events: list[str], is_complete: bool
+) -> None:
+    stack_id = "arn:aws:cloudformation:us-east-1:123456789012:stack/sendledger-prod/1"
+    stack = {"StackName": "sendledger-prod", "StackId": stack_id, "StackStatus": status}
+    recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
+    own = [{"PhysicalResourceId": stack_id, "ResourceStatus": each} for each in events]
+    # What becomes of single resources says nothing.
+    others = [{"PhysicalResourceId": "topic", "ResourceStatus": each} for each in ("CREATE_FAILED", "UPDATE_COMPLETE")]
+    recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": own + others})
+    assert aws.is_complete() is is_complete
+
+
 # Names
 
 
@@ -283,6 +314,20 @@ def test_a_class_or_version_that_rds_does_not_have_is_named(found: Any, recorded
 def test_the_role_that_rds_needs_is_a_warning_as_the_deployment_makes_it(found: Any, recorded: Recorded) -> None:
     recorded.answer("iam.GetRole", MISSING, 404)
     assert levels(found("database")) == {"ok", "warning"}
+
+
+# What the file leaves out
+
+
+def test_a_parameter_that_the_file_leaves_out_keeps_the_stacks_value(
+    found: Any, aws: Aws, template: Template, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(aws, template, Database="existing", Network="dual-stack", SenderReservedConcurrency="950")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
+    assert found("database") == [("ok", "The database is there already.")]
+    assert "IPv6" in str(found("network"))
+    assert "SenderReservedConcurrency" in str(found("quotas"))
+    assert "endpoints" in str(found("network", Network="create"))
 
 
 # What cannot be asked

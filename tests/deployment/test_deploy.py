@@ -235,8 +235,52 @@ def test_the_guided_path_deploys_and_shows_the_first_key_once(
     printed = capsys.readouterr().out
     for text in ("sl_first", "https://apiurl.example.com/v1/docs", "_dmarc.example.com TXT", "_domainkey.example.com"):
         assert text in printed
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
     assert command.main([], nobody, sam) == 0
-    assert "sl_first" not in capsys.readouterr().out
+    assert "first API key" not in capsys.readouterr().out
+
+
+def test_a_first_key_is_shown_although_an_earlier_try_left_the_stack_and_a_later_step_fails(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    sam = Sam(session)
+    sam(["sam", "deploy"])
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": "sl_first"}')})
+    denied = {"Error": {"Code": "AccessDenied", "Message": "cloudformation:SetStackPolicy"}}
+    recorded.answer("cloudformation.SetStackPolicy", denied, 403)
+    assert command.main([], Person(), sam) == 1
+    assert "sl_first" in capsys.readouterr().out
+
+
+def test_the_database_is_protected_although_no_key_could_be_made(
+    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    recorded.answer("lambda.Invoke", {"FunctionError": "Unhandled", "Payload": io.BytesIO(b"{}")})
+    assert command.main([], Person(), Sam(session)) == 1
+    assert "cloudformation.SetStackPolicy" in [name for name, _ in recorded.calls]
+
+
+def test_an_existing_database_that_the_file_leaves_out_is_not_looked_for_in_the_stack(
+    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    kept = {"Database": "existing", "DatabaseHost": "db.example.com", "DatabaseIamAuth": "false"}
+    kept |= {"DatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db", "DatabaseUsers": "one"}
+    stack = {
+        "Parameters": {name: {"Type": "String", "Default": value} for name, value in kept.items()},
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {name: {"Value": "https://example.com"} for name in OUTPUTS},
+    }
+    session.client("cloudformation").create_stack(StackName="sendledger-prod", TemplateBody=json.dumps(stack))
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
+    assert command.main([], Person(Network="none"), Sam(session)) == 0
+    assert "cloudformation.DescribeStackResource" not in [name for name, _ in recorded.calls]
 
 
 def test_a_check_that_fails_ends_it_before_anything_is_made(
@@ -264,9 +308,11 @@ def test_each_check_can_be_made_alone(
 ) -> None:
     monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     parameters.write(parameters.file_of("dev"), GIVEN)
-    assert command.main(["check", "sandbox", "--stage", "dev"]) == 0
-    assert [name for name, _ in recorded.calls] == ["sesv2.GetAccount"]
-    assert "14 emails a second" in capsys.readouterr().out
+    for arguments in (["check", "sandbox", "--stage", "dev"], ["check", "--stage", "dev", "sandbox"]):
+        recorded.calls.clear()
+        assert command.main(arguments) == 0
+        assert [name for name, _ in recorded.calls] == ["sesv2.GetAccount"]
+        assert "14 emails a second" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         command.main(["check", "weather"])
 
@@ -287,3 +333,52 @@ def test_a_first_key_that_was_not_made_is_told(aws: Aws, session: boto3.Session,
     recorded.answer("lambda.Invoke", {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(failed).encode())})
     with pytest.raises(deploy.DeploymentFailed, match="LoginRefused: no"):
         deploy.make_first_key(aws)
+
+
+def test_a_first_key_is_asked_for_once(aws: Aws, session: boto3.Session, recorded: Recorded) -> None:
+    Sam(session)(["sam", "deploy"])
+    recorded.answer("lambda.Invoke", {"Error": {"Code": "ServiceException", "Message": "busy"}}, 500)
+    with pytest.raises(deploy.DeploymentFailed, match=r"is lost: .*busy\)?[^$]*step 5"):
+        deploy.make_first_key(aws)
+    (asked,) = [params for name, params in recorded.calls if name == "lambda.Invoke"]
+    assert json.loads(asked["body"])["only_first"] is True
+
+
+def test_a_first_key_is_waited_for_as_long_as_its_function_may_run(aws: Aws, template: Template) -> None:
+    limit = template.document["Resources"]["MigrateFunction"]["Properties"]["Timeout"]
+    assert limit <= deploy.LONGEST_INVOCATION
+    client = aws.client("lambda", attempts=1, read_timeout=deploy.LONGEST_INVOCATION)
+    assert client.meta.config.read_timeout == deploy.LONGEST_INVOCATION
+
+
+def test_only_the_checks_that_ask_aws_want_a_region(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setattr(boto3, "Session", lambda: session)
+    monkeypatch.setattr(type(session), "region_name", None)
+    command.main(["check", "python"])
+    assert "Python 3.13" in capsys.readouterr().out
+    for arguments in (["check"], ["check", "python", "names"]):
+        assert command.main(arguments) == 1
+        assert "No region" in capsys.readouterr().err
+
+
+def test_keys_of_a_stack_that_the_file_has_lost_are_not_replaced(
+    folder: Path,
+    session: boto3.Session,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+    keys = {"Type": "String", "NoEcho": True, "Default": "k1:c2VjcmV0"}
+    stack = {"Parameters": {"UnsubscribeKeys": keys}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    session.client("cloudformation").create_stack(StackName="sendledger-prod", TemplateBody=json.dumps(stack))
+    assert command.main([], Person(), Sam(session)) == 1
+    assert "UnsubscribeKeys is missing in prod.parameters.yaml" in capsys.readouterr().err
+    assert not (folder / "prod.parameters.yaml").exists()

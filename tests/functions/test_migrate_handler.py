@@ -58,6 +58,20 @@ def test_created_key_opens_the_api_and_is_audited(
         )
 
 
+def test_first_key_is_made_only_where_the_database_has_none(
+    engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    event = {"action": "create_api_key", "name": "first key", "role": "admin", "only_first": True}
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM api_keys"))
+    assert invoke(event)["key"].startswith("sl_")
+    assert invoke(event) == {"key": None}
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE api_keys SET revoked_at = now()"))
+    assert invoke(event) == {"key": None}
+
+
 @pytest.mark.parametrize(
     "event",
     [{"action": "downgrade"}, {"action": "create_api_key", "name": "x"}, {"action": "create_api_key", "role": "king"}],

@@ -16,7 +16,7 @@ import migration_trigger_handler
 from local.postgres import Postgres, as_user
 from local.threaded_server import RequestHandler, ThreadedServer
 from sendledger.core import database
-from sendledger.core.settings import DatabaseSettings
+from sendledger.core.settings import DatabaseSettings, MigrationTriggerSettings
 from sendledger.core.tables import SCHEMA_REVISION
 from testbed.databases import admin, plain_engine
 
@@ -34,6 +34,8 @@ class Aws(RequestHandler):
     results: ClassVar[list[dict[str, Any]]]
     admin: ClassVar[dict[str, str]]
     loses_results: ClassVar[bool]
+    # What the next calls of the queue are answered with; None cuts the connection.
+    queue_fails: ClassVar[list[tuple[int, str] | None]]
 
     def do_PUT(self) -> None:  # noqa: N802 (named by http.server)
         assert self.headers["content-type"] == ""
@@ -43,7 +45,9 @@ class Aws(RequestHandler):
     def do_POST(self) -> None:  # noqa: N802
         event = self._body()
         target = self.headers.get("x-amz-target", "")
-        if target == "AmazonSQS.ReceiveMessage":
+        if target.startswith("AmazonSQS.") and self.queue_fails:
+            self._fail_queue(self.queue_fails.pop(0))
+        elif target == "AmazonSQS.ReceiveMessage":
             messages = [{"Body": json.dumps(each), "ReceiptHandle": "1"} for each in self.results]
             self.results.clear()
             self._reply({"Messages": messages})
@@ -55,6 +59,13 @@ class Aws(RequestHandler):
             self._invoke_async(event)
         else:
             self._invoke(event)
+
+    def _fail_queue(self, failure: tuple[int, str] | None) -> None:
+        if failure is None:
+            self.close_connection = True
+        else:
+            status, code = failure
+            self._reply({"__type": code, "message": "fails"}, status=status)
 
     def _invoke(self, event: dict[str, Any]) -> None:
         if self.instead and isinstance(self.instead[0], str):
@@ -102,6 +113,7 @@ class Aws(RequestHandler):
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Aws.answers, Aws.invoked, Aws.instead, Aws.results = [], [], [], []
     Aws.admin, Aws.loses_results = {"username": "postgres", "password": "secret"}, False
+    Aws.queue_fails = []
     server = ThreadedServer(0, Aws)
     server.start()
     url = f"http://127.0.0.1:{server.port}"
@@ -284,6 +296,47 @@ def test_a_migration_that_takes_longer_than_there_is_time_is_answered_before_the
     Aws.loses_results = True
     answer = ask(aws, time_left=int(migration_trigger_handler.TIME_TO_ANSWER * 1000) + 300)
     assert (answer["Status"], answer["Reason"][:12]) == ("FAILED", "StillRunning")
+
+
+QUEUE_OUTAGES = [(500, "InternalFailure"), (503, "ServiceUnavailable"), (400, "ThrottlingException"), None]
+
+
+@pytest.mark.parametrize("failure", QUEUE_OUTAGES)
+def test_an_outage_of_the_queue_does_not_fail_the_migration(
+    aws: str, empty_database: str, failure: tuple[int, str] | None
+) -> None:
+    Aws.queue_fails = [failure] * 6
+    answer = ask(aws)
+    assert (answer["Status"], Aws.queue_fails) == ("SUCCESS", []), answer["Reason"]
+
+
+def test_a_result_that_cannot_be_deleted_is_used(
+    aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = migration_trigger_handler._Migration._receive
+
+    def receive_and_fail_next(self: migration_trigger_handler._Migration) -> list[dict[str, Any]]:
+        found = receive(self)
+        Aws.queue_fails = [(500, "InternalFailure"), None]
+        return found
+
+    monkeypatch.setattr(migration_trigger_handler._Migration, "_receive", receive_and_fail_next)
+    assert ask(aws)["Status"] == "SUCCESS"
+    assert Aws.queue_fails == []
+
+
+def test_a_queue_that_does_not_exist_fails_the_deployment(aws: str, empty_database: str) -> None:
+    Aws.queue_fails = [(400, "QueueDoesNotExist")]
+    answer = ask(aws)
+    assert (answer["Status"], "QueueDoesNotExist" in answer["Reason"]) == ("FAILED", True)
+
+
+def test_a_hanging_poll_ends_before_cloudformation_is_answered(aws: str) -> None:
+    migration = migration_trigger_handler._Migration(MigrationTriggerSettings.read(), 0.0)
+    config = migration._queue.meta.config
+    longest = config.connect_timeout + config.read_timeout
+    assert config.read_timeout > migration_trigger_handler.LONGEST_POLL
+    assert longest < migration_trigger_handler.TIME_TO_ANSWER
 
 
 def test_a_migration_that_lambda_ended_is_told(aws: str, empty_database: str) -> None:

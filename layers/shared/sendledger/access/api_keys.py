@@ -76,6 +76,11 @@ def create(
     return CreatedApiKey(row.id, name, role, key, expires_at, row.created_at)
 
 
+def exist(connection: sa.Connection) -> bool:
+    """Whether any key has ever been made, revoked and expired ones included."""
+    return bool(connection.scalar(sa.select(sa.exists().where(api_keys.c.id.is_not(None)))))
+
+
 def has_form(key: str) -> bool:
     """Whether this can be a key that `create` has made; what cannot is refused without asking the database."""
     return _FORM.fullmatch(key) is not None
