@@ -2,7 +2,7 @@
 
     python -m bench.importing [--rows 100000 1000000]
 
-The file has duplicates and every kind of broken row (tests/lead_files.py); it lies in moto's S3, and each import and
+The file has duplicates and every kind of broken row (testbed/lead_files.py); it lies in moto's S3, and each import and
 each export runs in a process of its own, as in Lambda. Their memory must not grow with the file.
 """
 

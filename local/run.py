@@ -177,15 +177,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     key = _api_key(options.api_key, folder / "api-key", database_url)
     stack.start()
     signals.running = True
-    tokens = f"  Tokens    {stack.token_url}\n" if stack.token_url else ""
-    print(
-        f"Sendledger runs on http://localhost:{options.port}\n\n"
-        f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
-        f"  API key   {key}\n"
-        f"{tokens}"
-        f"  Inbox     {inbox}\n"
-        f"  Log       {'this terminal' if options.verbose else _relative(folder / 'functions.log')}\n"
-    )
+    _say_where_things_are(options, key, stack.token_url, inbox)
     api = ApiClient(stack.url, key)
     demo = options.demo and _is_local(ses_url)
     if options.demo and not demo:
@@ -203,6 +195,18 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     signals.stopping.wait()
     print("Stopping when the functions that run have ended; Ctrl-C again stops at once.")
     stack.finish()
+
+
+def _say_where_things_are(options: Options, key: str, token_url: str | None, inbox: str) -> None:
+    tokens = f"  Tokens    {token_url}\n" if token_url else ""
+    print(
+        f"Sendledger runs on http://localhost:{options.port}\n\n"
+        f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
+        f"  API key   {key}\n"
+        f"{tokens}"
+        f"  Inbox     {inbox}\n"
+        f"  Log       {'this terminal' if options.verbose else _relative(options.folder / 'functions.log')}\n"
+    )
 
 
 def _jwt_parameters(environ: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -133,12 +133,7 @@ def read_template(
     for logical_id, properties in found.items():
         name = values.resolve(properties.get("FunctionName", logical_id), f"{logical_id}.FunctionName")
         names[logical_id] = as_text(name, f"{logical_id}.FunctionName")
-    for logical_id, resource in resources.items():
-        if resource.get("Type") == "AWS::SecretsManager::Secret" and values.is_made(resource, logical_id):
-            # Here its reference is the secret itself; one that is generated, or whose parameter has no value, has none.
-            with contextlib.suppress(KeyError, TemplateError):
-                secret = values.resolve(resource["Properties"]["SecretString"], f"{logical_id}.SecretString")
-                references[logical_id] = as_text(secret, f"{logical_id}.SecretString")
+    references.update(_secrets(resources, values))
     reader = _Reader(path.parent, values, given or {})
     routes: list[Route] = []
     for logical_id in apis:
@@ -160,6 +155,15 @@ def read_template(
         for logical_id, properties in found.items()
     }
     return Template(functions, tuple(routes), tuple(schedules), tuple(buckets), tuple(notifications), region)
+
+
+def _secrets(resources: Mapping[str, Any], values: Values) -> Iterator[tuple[str, str]]:
+    """Here a secret's reference is the secret itself. One that is generated, or has no value, has none."""
+    for logical_id, resource in resources.items():
+        if resource.get("Type") == "AWS::SecretsManager::Secret" and values.is_made(resource, logical_id):
+            with contextlib.suppress(KeyError, TemplateError):
+                secret = values.resolve(resource["Properties"]["SecretString"], f"{logical_id}.SecretString")
+                yield logical_id, as_text(secret, f"{logical_id}.SecretString")
 
 
 def _with_globals(own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_requests
 from http_errors import Problem, RequestRefused
-from sendledger.files.read_csv import python_encoding
+from sendledger.files.read_text import python_encoding
 
 
 class CsvBody(NamedTuple):

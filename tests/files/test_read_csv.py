@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendledger.files import read_csv as module
-from sendledger.files.read_csv import CsvFile, Record, RowError, UnreadableFile, read_csv
+from sendledger.files import read_text as module
+from sendledger.files.read_csv import CsvFile, Record, RowError, read_csv
+from sendledger.files.read_text import UnreadableFile
 
 
 def is_header(fields: list[str]) -> bool:

@@ -16,7 +16,8 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches
 from sendledger.core.tables import leads as leads_table
 from sendledger.core.tables import suppressions as suppressions_table
-from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.files.read_csv import RowError
+from sendledger.files.read_text import UnreadableFile
 from sendledger.leads import import_leads, leads
 from sendledger.leads.import_leads import ImportedFile, chunks, import_chunk, import_file
 from sendledger.leads.read_leads import read_leads

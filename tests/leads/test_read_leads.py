@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.files.read_csv import RowError
+from sendledger.files.read_text import UnreadableFile
 from sendledger.leads.lead_columns import COLUMN_NAMES, read_header
 from sendledger.leads.lead_values import MAX_LENGTH
 from sendledger.leads.read_leads import read_leads

@@ -282,7 +282,13 @@ def schedule_email_for_lead(
         if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
-    # It gets something after all.
+    _count_added(connection, campaign_id, lead_id, is_new=is_new)
+    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
+    return row_id
+
+
+def _count_added(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID, *, is_new: bool) -> None:
+    """Count one more email, and a lead that is new in the campaign. It is no longer left out."""
     left_out = left_out_leads.c
     connection.execute(
         sa.delete(left_out_leads).where(left_out.lead_id == lead_id, left_out.campaign_id == campaign_id)
@@ -295,8 +301,6 @@ def schedule_email_for_lead(
             total_leads_targeted=campaigns.c.total_leads_targeted + int(is_new),
         )
     )
-    audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
-    return row_id
 
 
 def _add_step(

@@ -22,7 +22,8 @@ from sendledger.core.errors import Conflict, NotFound, SendledgerError
 from sendledger.core.tables import lead_batches as _table
 from sendledger.core.vocabulary import LeadBatchStatus
 from sendledger.files.file_bucket import FileBucket, FileReplaced, FileWriter, NoSuchFile, StoredFile
-from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.files.read_csv import RowError
+from sendledger.files.read_text import UnreadableFile
 from sendledger.files.write_csv import csv_bytes
 from sendledger.leads import lead_batches
 from sendledger.leads.import_leads import chunks, import_chunk, suppress_opted_out

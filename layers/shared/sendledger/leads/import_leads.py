@@ -22,7 +22,8 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches
 from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback.suppressions import NewSuppression, Suppressed, suppress_all
-from sendledger.files.read_csv import RowError, UnreadableFile
+from sendledger.files.read_csv import RowError
+from sendledger.files.read_text import UnreadableFile
 from sendledger.leads.read_leads import OptedOut, read_leads
 
 ROWS_PER_CHUNK = 5_000
