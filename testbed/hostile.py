@@ -89,6 +89,12 @@ def _api_json() -> Entrance:
     return Entrance(hostile_requests.answer, hostile_requests.JSON_BODIES)
 
 
+def _template() -> Entrance:
+    from testbed import hostile_templates
+
+    return Entrance(hostile_templates.render, hostile_templates.TEMPLATES)
+
+
 def _unsubscribe() -> Entrance:
     from testbed import hostile_requests
 
@@ -125,6 +131,7 @@ def _ses_event() -> Entrance:
 ENTRANCES: Mapping[str, Callable[[], Entrance]] = {
     "api_json": _api_json,
     "csv_import": _csv_import,
+    "template": _template,
     "unsubscribe": _unsubscribe,
     "reply": _reply,
     "ses_event": _ses_event,
