@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 from sendledger.content.lead_variables import lead_variables
-from sendledger.content.render_email import RenderError, compile_template
+from sendledger.content.render_email import compile_template
+from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import InvalidInput
 
 LARGEST = 499_000
