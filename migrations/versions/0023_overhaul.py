@@ -15,7 +15,7 @@ down_revision = "0022"
 REASONS = (
     *("paused", "campaign_cancelled", "no_address", "invalid_address", "duplicate_address", "lead_deleted"),
     *("lead_erased", "lead_responded", "lead_not_interested", "lead_converted", "lead_invalid", "suppressed"),
-    *("replied", "previous_step_failed", "later_step_sent", "late"),
+    *("replied", "previous_step_failed", "later_step_sent", "skipped_before", "late"),
 )
 # What is not a list, or in a list not an id, is left out.
 COPY = """
@@ -46,7 +46,7 @@ WHERE NOT EXISTS (SELECT FROM campaign_steps s WHERE s.campaign_id = campaigns.i
 
 
 def upgrade() -> None:
-    _allow(*REASONS, "skipped_before")
+    _allow(*REASONS)
     columns = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("campaigns")}
     if "leadnex_batch_ids" in columns:
         op.get_bind().exec_driver_sql(COPY)
@@ -54,7 +54,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("UPDATE scheduled_emails SET reason = 'campaign_cancelled' WHERE reason = 'skipped_before'")
-    _allow(*REASONS)
+    _allow(*(reason for reason in REASONS if reason != "skipped_before"))
 
 
 def _allow(*reasons: str) -> None:
