@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work
-from sendledger.campaigns.campaigns import TYPES_WITHOUT_AUDIENCE, get_campaign
+from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
@@ -138,7 +138,7 @@ def check_startable(campaign: sa.RowMapping) -> None:
     if not is_startable(campaign):
         message = "This campaign failed after it had started; make a new one."
         raise IllegalTransition(message, status=campaign["status"])
-    if campaign["campaign_type"] in TYPES_WITHOUT_AUDIENCE:
+    if campaign["campaign_type"] not in OUTREACH_TYPES:
         message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
         raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
 
