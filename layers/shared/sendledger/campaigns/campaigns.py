@@ -21,8 +21,9 @@ from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, Campaign
 
 ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
 TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
+"""These find their own leads."""
 OUTREACH_TYPES = (None, *(each for each in CampaignType if each not in TYPES_WITHOUT_AUDIENCE))
-"""These find their own leads; every other type, those of the old application included, is outreach."""
+"""These send emails; those of the old application are among them."""
 MOST_ERRORS = 100
 """How many unknown ids an error names."""
 
