@@ -262,12 +262,12 @@ def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "head", "status"),
+    ("odd", "head", "status"),
     [
         ("; boundary=b", 'Content-Disposition: form-data; name="List-Unsubscribe"', 200),
         ('; charset=x; BOUNDARY="b"', "content-disposition: form-data; name=List-Unsubscribe", 200),
         ("; boundary*0*=x'x'b", 'Content-Disposition: form-data; name="List-Unsubscribe"', 400),
-        (f"; boundary*{'9' * 5_000}=b; boundary=b", 'Content-Disposition: form-data; name="List-Unsubscribe"', 200),
+        (f"; boundary*{'9' * 4_000}=b; boundary=b", 'Content-Disposition: form-data; name="List-Unsubscribe"', 200),
         ("; boundary=b", f"Content-Disposition: form-data; name*{'9' * 5_000}*=x'x'List-Unsubscribe", 400),
         ("; boundary=b", "Content-Disposition: form-data; name*=nonsense'x'%ff", 400),
         ("; boundary=b", "Content-Type: multipart/mixed; boundary=b", 400),
@@ -276,9 +276,9 @@ def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link:
         ("", "x", 400),
     ],
 )
-def test_form_with_odd_parameters_is_read_or_refused(link: str, parameters: str, head: str, status: int) -> None:
+def test_form_with_odd_parameters_is_read_or_refused(link: str, odd: str, head: str, status: int) -> None:
     body = f"--b\r\n{head}\r\n\r\nOne-Click\r\n--b--\r\n"
-    answer = httpx.post(link, content=body.encode(), headers={"Content-Type": f"multipart/form-data{parameters}"})
+    answer = httpx.post(link, content=body.encode(), headers={"Content-Type": f"multipart/form-data{odd}"})
     assert answer.status_code == status
 
 

@@ -139,6 +139,9 @@ def written(
     reported = [event_of(email, name) for name in ("Send", "Bounce", "Complaint")]
     answer = events.invoke(queued(*reported, event_of(again, "Delivery"), "no event of SES"))
     assert answer == {"batchItemFailures": [{"itemIdentifier": "4"}]}
+    # Known already, and of another account: what did not happen is not written.
+    of_others = {**event_of(email, "Delivery"), "account": "999999999999"}
+    assert events.invoke(queued(reported[0], of_others)) == {"batchItemFailures": []}
     _let_an_email_wait(sender, engine, connection, ses)
     found: dict[Metric, float] = {}
     for metric, value in chain.from_iterable(map(_written, (sender, events, unsubscribe))):

@@ -214,11 +214,11 @@ def receive(connection: socket.socket, until: bytes | None = None, count: int = 
     return received
 
 
-GET_ACCOUNT = b"GET /v2/email/account HTTP/1.1\r\nHost: ses\r\n\r\n"
+GET_ACCOUNT = b"GET /v2/email/account HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_requests_on_one_connection_are_answered_in_order(simulator: SesSimulator) -> None:
-    unknown = b"GET /v2/nothing HTTP/1.1\r\nHost: ses\r\n\r\n"
+    unknown = b"GET /v2/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connection_to(simulator) as connection:
         connection.sendall(GET_ACCOUNT + unknown + GET_ACCOUNT)
         received = receive(connection, until=b"HTTP/1.1 ", count=3)
@@ -227,7 +227,8 @@ def test_requests_on_one_connection_are_answered_in_order(simulator: SesSimulato
 
 def test_request_may_come_in_pieces_and_wait_for_continue(simulator: SesSimulator) -> None:
     body = json.dumps(request_to("ann@example.org")).encode()
-    head = b"POST /v2/email/outbound-emails HTTP/1.1\r\nhost: ses\r\nexpect: 100-continue\r\nCONTENT-LENGTH:%d\r\n\r\n"
+    head = b"POST /v2/email/outbound-emails HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\n"
+    head += b"CONTENT-LENGTH:%d\r\n\r\n"
     with connection_to(simulator) as connection:
         connection.sendall(head[:30])
         connection.sendall(head[30:] % len(body))

@@ -139,6 +139,8 @@ vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/mark-sent
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/requeue
 ..sa  POST   /v1/campaigns/<campaign_id>/late-emails
+vesa  GET    /v1/campaigns/<campaign_id>/retry-failed
+..sa  POST   /v1/campaigns/<campaign_id>/retry-failed
 vesa  GET    /v1/sender
 ..sa  POST   /v1/sender/resume
 vesa  GET    /v1/emails/<email_id>
