@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from typing import Any
 
 import pg8000
@@ -44,12 +45,28 @@ def register(connection: pg8000.Connection) -> None:
     connection.register_out_adapter(dt.datetime, _write_time)
 
 
+MAX_DEPTH = 200
+"""Levels of a JSON document that is read; what is written in an answer may not have many more."""
+
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[{\]}]')
+
+
 def read_json(text: str) -> Any:
     """JSON as Python has it, with numbers that are too large, and documents that are too deep, as text."""
-    try:
-        return json.loads(text, parse_int=_read_integer, parse_float=_read_number)
-    except RecursionError:
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
         return text
+    return json.loads(text, parse_int=_read_integer, parse_float=_read_number)
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for found in _STRING_OR_BRACKET.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif found[0] in "]}":
+            depth -= 1
+    return deepest
 
 
 def _read_time(text: str) -> dt.datetime:
