@@ -85,6 +85,9 @@ def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
         return real_send(self, *args)
 
     SesSender.send = send  # type: ignore[assignment, method-assign]
+    # The kernel closes a dead process's connections; here nobody would, and the garbage collector stumbles over them.
+    checked_out: list[sa.PoolProxiedConnection] = []
+    sa.event.listen(engine, "checkout", lambda _connection, _record, proxy: checked_out.append(proxy))
     uninstall = install(engine, failpoint, die)
     sa.event.listen(engine, "before_cursor_execute", refuse)
     sa.event.listen(engine, "commit", refuse)
@@ -93,6 +96,9 @@ def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
     finally:
         uninstall()
         SesSender.send = real_send  # type: ignore[method-assign]
+        for proxy in checked_out:
+            if proxy.is_valid:
+                proxy.invalidate()
         engine.dispose()
 
 

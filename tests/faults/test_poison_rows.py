@@ -50,8 +50,8 @@ def no_dead_sender_is_connected(engine: sa.Engine) -> None:
 
 def dies(sender: LivingSender) -> None:
     """Its process is killed."""
-    sender._connection.invalidate()
-    sender._connection.close()
+    assert sender._connection is not None
+    sender._drop(sender._connection)
 
 
 @pytest.mark.parametrize("rate", [None, 50])

@@ -6,7 +6,6 @@ sweep knows at once that it is dead, and over what. Reads and writes `senders`.
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from collections.abc import Iterable
 
@@ -42,7 +41,7 @@ class LivingSender:
         self._engine = engine
         self._token = token
         self._marked: tuple[frozenset[uuid.UUID], int | None] = (frozenset(), None)
-        self._connection = self._enter()
+        self._connection: sa.Connection | None = self._enter()
 
     def _enter(self) -> sa.Connection:
         connection = self._engine.connect()
@@ -65,23 +64,35 @@ class LivingSender:
         if mark == self._marked:
             return
         parameters = {"token": self._token, "campaign_ids": sorted(mark[0]), "row_id": row_id}
-        try:
-            self._connection.execute(_MARK, parameters)
-        except sa.exc.DBAPIError:
-            logger.warning("The connection of this sender's lock was lost", exc_info=True)
-            self._connection.close()
-            self._connection = self._enter()
-            self._connection.execute(_MARK, parameters)
+        if self._connection is not None:
+            try:
+                self._connection.execute(_MARK, parameters)
+            except sa.exc.DBAPIError:
+                logger.warning("The connection of this sender's lock was lost", exc_info=True)
+                self._drop(self._connection)
+            else:
+                self._marked = mark
+                return
+        self._connection = self._enter()
+        self._connection.execute(_MARK, parameters)
         self._marked = mark
 
     def leave(self) -> None:
-        """The sender has ended in good order."""
+        """The sender has ended in good order. Where its connection is lost, the sweep removes its row."""
+        connection = self._connection
+        if connection is None:
+            return
         try:
-            with contextlib.suppress(sa.exc.DBAPIError):
-                self._connection.execute(_LEAVE, {"token": self._token})
-                self._connection.execute(_UNLOCK, {"token": self._token})
-                return
-            # Closed for good, the connection cannot keep the lock.
-            self._connection.invalidate()
-        finally:
-            self._connection.close()
+            connection.execute(_LEAVE, {"token": self._token})
+            connection.execute(_UNLOCK, {"token": self._token})
+        except sa.exc.DBAPIError:
+            self._drop(connection)
+        else:
+            self._connection = None
+            connection.close()
+
+    def _drop(self, connection: sa.Connection) -> None:
+        # Closed for good, so that no later user of the pool holds this sender's lock.
+        self._connection = None
+        connection.invalidate()
+        connection.close()
