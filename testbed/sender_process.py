@@ -115,11 +115,11 @@ def poison(kind: Literal["kill", "stall"]) -> None:
     compose = Composer.compose
     prepare_emails.LONGEST_PREPARATION = 0.3
 
-    def poisoned(self: Composer, content: Any, email: Any, attempt: Any) -> Any:
+    def poisoned(self: Composer, content: Any, email: Any, attempt: Any, thread: Any = None) -> Any:
         while email.lead["company_name"].startswith("Poison"):
             if kind == "kill":
                 kill_this_process()
-        return compose(self, content, email, attempt)
+        return compose(self, content, email, attempt, thread)
 
     Composer.compose = poisoned  # type: ignore[method-assign]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 import api_resources
 from api_fields import (
@@ -30,6 +30,9 @@ from api_fields import (
 from sendledger.content import email_templates
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.vocabulary import TemplateCategory
+
+if TYPE_CHECKING:
+    from sendledger.content.preview_step import StepPreview
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
@@ -122,11 +125,16 @@ class PreviewLead(Input):
 
 
 class PreviewRequest(Input):
-    """Exactly one of `lead_id` and `lead`."""
+    """Exactly one of `lead_id` and `lead`; both or none of `workflow_id` and `step_number`."""
 
     lead_id: UUID | None = None
     lead: PreviewLead | None = None
     campaign_name: Annotated[str, Field(max_length=255, description="The template's name if missing.")] | None = None
+    workflow_id: Annotated[
+        UUID | None,
+        Field(description="With it the template is shown as this workflow sends it: as an answer, if the step is one."),
+    ] = None
+    step_number: Annotated[int | None, Strict(), Field(ge=1)] = None
 
 
 class TestSendRequest(PreviewRequest):
@@ -136,6 +144,13 @@ class TestSendRequest(PreviewRequest):
         list[Annotated[str, Field(min_length=1, max_length=320, examples=["me@example.com"])]],
         Field(min_length=1, max_length=5),
     ]
+    in_reply_to: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9_-]{1,200}$",
+            description="The `ses_message_id` of a test email; this one is sent as an answer to it, in its thread.",
+        ),
+    ] = None
 
 
 class TestEmail(Resource):
@@ -151,6 +166,18 @@ class Preview(Resource):
     subject: str
     body_text: str
     body_html: str | None
+    subject_of_step: Annotated[
+        int | None,
+        Field(
+            description=(
+                "The step whose subject it takes over; null where it begins a thread. The template's own subject is "
+                "used only for a lead that no earlier email has gone out to."
+            )
+        ),
+    ]
+    answers_step: Annotated[
+        int | None, Field(description="The step that it answers, and quotes where the step says so.")
+    ]
 
 
 @router.post(
@@ -237,11 +264,14 @@ def delete_email_template(email_template_id: EmailTemplateId, caller: Acting) ->
     tags=TAGS,
 )
 def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[PreviewRequest, Body()]) -> Preview:
-    lead = _lead_of(body)
-    with api_resources.transaction() as connection:
-        return Preview.model_validate(
-            email_templates.preview(connection, email_template_id, lead, body.campaign_name), from_attributes=True
-        )
+    preview = _preview(email_template_id, body)
+    return Preview(
+        subject=preview.email.subject,
+        body_text=preview.email.body_text,
+        body_html=preview.email.body_html,
+        subject_of_step=preview.subject_of_step,
+        answers_step=preview.answers_step,
+    )
 
 
 @router.post(
@@ -265,19 +295,33 @@ def send_test_email(
     from sendledger.sending import send_test_email as sending
 
     settings = api_resources.settings()
-    lead = _lead_of(body)
     to = sending.allowed_recipients(body.to, settings.test_send_addresses)
     if settings.sender_from_address is None:
         raise Conflict("Test emails cannot be sent: the setting SENDER_FROM_ADDRESS is empty.")
-    with api_resources.transaction() as connection:
-        rendered = email_templates.preview(connection, email_template_id, lead, body.campaign_name)
+    rendered = _preview(email_template_id, body).email
     client = api_resources.sending_ses_client()
-    message_id = sending.send_test_email(
-        client, rendered, settings.sender_from_address, to, settings.ses_configuration_set
-    )
+    message_id = sending.send_test_email(client, rendered, to, settings, body.in_reply_to)
     with api_resources.transaction() as connection:
         sending.record_test_email(connection, email_template_id, len(to), message_id, caller.actor)
     return TestEmail(ses_message_id=message_id, to=to)
+
+
+def _preview(email_template_id: UUID, body: PreviewRequest) -> StepPreview:
+    from sendledger.content.preview_step import StepPreview, preview_step
+
+    lead = _lead_of(body)
+    if (body.workflow_id is None) != (body.step_number is None):
+        message = "both or none of workflow_id and step_number are needed"
+        missing = "step_number" if body.step_number is None else "workflow_id"
+        raise InvalidInput("The request is not valid.", [FieldError(missing, message)])
+    with api_resources.transaction() as connection:
+        if body.workflow_id is None or body.step_number is None:
+            rendered = email_templates.preview(connection, email_template_id, lead, body.campaign_name)
+            return StepPreview(rendered, None, None)
+        sender = api_resources.settings().sender_from_address or ""
+        return preview_step(
+            connection, email_template_id, body.workflow_id, body.step_number, lead, body.campaign_name, sender
+        )
 
 
 def _lead_of(body: PreviewRequest) -> UUID | dict[str, Any]:

@@ -33,6 +33,22 @@ class Finding(Resource):
     ]
 
 
+class ThreadFact(Resource):
+    """A step that goes out as an answer to the lead's email before it."""
+
+    step_number: int
+    subject_of_step: Annotated[
+        int,
+        Field(
+            description=(
+                'The step whose subject it takes over, "Re: " before it. The subject of its own template is used only '
+                "for a lead that no earlier email has gone out to."
+            )
+        ),
+    ]
+    quote: Annotated[bool, Field(description="Whether the text of the email before is shown below.")]
+
+
 class PreflightFacts(Resource):
     """What to decide by. What could not be found out is missing or null."""
 
@@ -42,6 +58,7 @@ class PreflightFacts(Resource):
     all_leads_rendered: bool = False
     steps: int = 0
     emails: Annotated[int, Field(description="Leads times steps.")] = 0
+    threads: list[ThreadFact] = Field(default_factory=list)
     first_send_at: Annotated[dt.datetime | None, Field(description="If it were started now.")]
     last_send_at: Annotated[dt.datetime | None, Field(description="With the account's whole rate and quota.")]
     from_address: str | None = None

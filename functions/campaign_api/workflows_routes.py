@@ -53,6 +53,18 @@ class NewStep(Input):
     email_template_id: UUID
     days_after_previous: Days | None = None
     delay: Delay | None = None
+    in_thread: Annotated[
+        Flag,
+        Field(
+            description=(
+                'Sent as an answer to the lead\'s last email of this campaign: with its subject, "Re: " before it. The '
+                "template's own subject is used where there is no such email. Not for step 1."
+            )
+        ),
+    ] = False
+    quote: Annotated[
+        Flag, Field(description="Show the text of the email that is answered below. Needs `in_thread`.")
+    ] = False
 
 
 Steps = Annotated[
@@ -107,6 +119,8 @@ class Step(Resource):
     email_template_id: UUID | None
     days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`.")]
     delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
+    in_thread: bool
+    quote: bool
     subject: str | None
     body: str | None
 
@@ -224,4 +238,6 @@ def _column_values(step: NewStep) -> dict[str, Any]:
         # What an older application reads.
         "days_after_previous": (step.days_after_previous or 0) if delay is None else delay.days,
         "delay": delay,
+        "in_thread": step.in_thread,
+        "quote": step.quote,
     }

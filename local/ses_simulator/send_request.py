@@ -26,6 +26,8 @@ _TAG_PART = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{2,63}")
 _OWN_HEADERS = {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "return-path", "mime-version"}
 
+_ONCE = ("in-reply-to", "references")
+
 _T = TypeVar("_T")
 
 
@@ -159,6 +161,9 @@ def _check_simple(simple: dict[str, Any]) -> None:
             raise bad_request(f"The header {name} is longer than {MAX_HEADER_CHARACTERS} characters.")
         if name.lower() in _OWN_HEADERS:
             raise bad_request(f"The header {name} is set by SES and cannot be given.")
+    names = [str(header["Name"]).lower() for header in headers]
+    if twice := next((name for name in _ONCE if names.count(name) > 1), None):
+        raise bad_request(f"The header {twice} can be given once only.")
 
 
 def _check_raw(raw: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/api-walk.md, typed as they stand, each of them twice."""
+"""The commands of docs/api-walk.md and docs/conversations.md, typed as they stand, each of them twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from local.stack import LocalStack
 from sendledger.access import api_keys
 
-WALK = (Path(__file__).parents[2] / "docs" / "api-walk.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def commands(script: str) -> Iterator[str]:
@@ -30,12 +30,17 @@ def commands(script: str) -> Iterator[str]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl here.")
-def test_every_command_of_the_walk_can_be_typed_again(stack: LocalStack, engine: sa.Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["api-walk.md", "conversations.md"])
+def test_every_command_of_the_walk_can_be_typed_again(
+    page: str, stack: LocalStack, engine: sa.Engine, tmp_path: Path
+) -> None:
     with engine.begin() as connection:
         key = api_keys.create(connection, "walk", "admin").key
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "api-key").write_text(f"{key}\n")
-    (script,) = (block for block in re.findall(r"```sh\n(.*?)```", WALK, re.DOTALL) if "KEY=$(" in block)
+    (script,) = (
+        block for block in re.findall(r"```sh\n(.*?)```", (DOCS / page).read_text(), re.DOTALL) if "KEY=$(" in block
+    )
     twice = "".join(command * 2 for command in commands(script))
     assert twice.count("curl") > 3
     told = twice.replace("http://localhost:8000", stack.url).replace("curl -s", "curl -sS --fail-with-body")

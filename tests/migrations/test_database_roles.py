@@ -68,7 +68,7 @@ DENIED = {
         "SELECT * FROM api_keys",
         "SELECT * FROM idempotency_keys",
         "SELECT actor FROM audit_log",
-        "SELECT body_text FROM emails",
+        "SELECT body_html FROM emails",
         "SELECT * FROM replies",
         "SELECT * FROM unsubscribes",
         "UPDATE leads SET email = 'x@example.com'",

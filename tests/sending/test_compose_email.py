@@ -32,7 +32,7 @@ def compose(
     reply_to: str | None = None,
 ) -> ComposedEmail:
     content = StepContent(compile_template("Hi", text, html), "Launch", "Sales <sales@example.com>", reply_to)
-    return Composer(MailSettings.read(settings)).compose(content, EMAIL, uuid.uuid4())
+    return Composer(MailSettings.read(settings), "email.amazonses.com").compose(content, EMAIL, uuid.uuid4())
 
 
 def link() -> str:

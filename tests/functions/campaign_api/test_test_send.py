@@ -107,3 +107,53 @@ def test_template_that_cannot_be_rendered_is_not_sent(api: ApiClient, ses: SesSi
 def test_setting_takes_addresses_and_whole_domains_only(value: str) -> None:
     with pytest.raises(Exception, match="TEST_SEND_ADDRESSES"):
         ApiSettings.read({"TEST_SEND_ADDRESSES": value})
+
+
+def thread_of_two(api: ApiClient) -> tuple[str, str]:
+    """A workflow whose second step quotes the first, and the template of both."""
+    template_id = api.post("/v1/email-templates", TEMPLATE).json["id"]
+    first = {"step_number": 1, "email_template_id": template_id}
+    steps = [first, {**first, "step_number": 2, "in_thread": True, "quote": True}]
+    return api.post("/v1/workflows", {"name": "Thread", "steps": steps}).json["id"], template_id
+
+
+def test_test_email_of_an_answer_is_in_the_thread_of_the_one_before(api: ApiClient, ses: SesSimulator) -> None:
+    workflow_id, template_id = thread_of_two(api)
+    body = {"to": ["me@example.com"], "lead": LEAD, "workflow_id": workflow_id}
+    path = f"/v1/email-templates/{template_id}/test-send"
+    first = api.post(path, {**body, "step_number": 1}).json["ses_message_id"]
+    assert api.post(path, {**body, "step_number": 2, "in_reply_to": first}).status == 200
+    answered, answer = ses.accepted()
+    assert (answered.header("References"), answered.subject) == (None, "[Test] Hi Ann")
+    assert answer.header("In-Reply-To") == answer.header("References") == f"<{first}@email.amazonses.com>"
+    assert answer.subject == "[Test] Re: Hi Ann"
+    assert answer.text is not None
+    assert answer.text.endswith("Sales <sales@example.com> wrote:\n> Dear Ann\n")
+
+
+def test_preview_shows_the_step_as_it_is_sent(api: ApiClient) -> None:
+    workflow_id, template_id = thread_of_two(api)
+    body = {"lead": LEAD, "workflow_id": workflow_id}
+    path = f"/v1/email-templates/{template_id}/preview"
+    first, second = (api.post(path, {**body, "step_number": number}).json for number in (1, 2))
+    assert (first["subject"], first["subject_of_step"], first["answers_step"]) == ("Hi Ann", None, None)
+    assert (second["subject"], second["subject_of_step"], second["answers_step"]) == ("Re: Hi Ann", 1, 1)
+    assert second["body_text"].endswith("> Dear Ann\n")
+
+
+def test_preview_of_a_step_that_the_workflow_does_not_send_names_the_field(api: ApiClient) -> None:
+    workflow_id, template_id = thread_of_two(api)
+    path = f"/v1/email-templates/{template_id}/preview"
+    other = api.post("/v1/email-templates", TEMPLATE).json["id"]
+    assert api.post(path, {"lead": LEAD, "workflow_id": workflow_id}).fields == ["step_number"]
+    assert api.post(path, {"lead": LEAD, "step_number": 1}).fields == ["workflow_id"]
+    assert api.post(path, {"lead": LEAD, "workflow_id": workflow_id, "step_number": 3}).fields == ["step_number"]
+    assert api.post(path, {"lead": LEAD, "workflow_id": str(uuid.uuid4()), "step_number": 1}).fields == ["workflow_id"]
+    path = f"/v1/email-templates/{other}/preview"
+    assert api.post(path, {"lead": LEAD, "workflow_id": workflow_id, "step_number": 1}).fields == ["step_number"]
+
+
+@pytest.mark.parametrize("given", ["<1@example.com>", "a b", ""])
+def test_id_that_is_not_of_ses_is_refused(api: ApiClient, ses: SesSimulator, given: str) -> None:
+    assert send(api, "me@example.com", in_reply_to=given).fields == ["in_reply_to"]
+    assert ses.accepted() == []

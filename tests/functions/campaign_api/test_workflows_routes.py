@@ -54,6 +54,20 @@ def test_delay_is_stored_as_an_interval_and_its_whole_days(
     assert stored == (dt.timedelta(hours=36), 1)
 
 
+def test_step_in_a_thread_is_kept_with_the_started_campaign(
+    api: ApiClient, template_id: str, connection: sa.Connection
+) -> None:
+    steps = [step(email_template_id=template_id), step(email_template_id=template_id, step_number=2, in_thread=True)]
+    created = api.post("/v1/workflows", {"name": "Thread", "steps": steps}).json
+    assert [(each["in_thread"], each["quote"]) for each in created["steps"]] == [(False, False), (True, False)]
+    campaign_id = make_campaign(connection, 1, workflow_id=created["id"])
+    assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    kept = sa.text("SELECT in_thread, quote FROM campaign_steps ORDER BY step_number")
+    assert connection.execute(kept).all() == [(False, False), (True, False)]
+    facts = api.get(f"/v1/campaigns/{campaign_id}/preflight").json["facts"]
+    assert facts["threads"] == [{"step_number": 2, "subject_of_step": 1, "quote": False}]
+
+
 def step(**changes: object) -> dict[str, object]:
     return {"step_number": 1, "email_template_id": "TEMPLATE", **changes}
 
@@ -74,6 +88,9 @@ BAD_STEPS: dict[str, tuple[object, list[str]]] = {
     "too long": ([step(delay={"value": 3651, "unit": "days"})], ["steps.0.delay"]),
     "both delays": ([step(days_after_previous=1, delay={"value": 1, "unit": "days"})], ["steps.0.delay"]),
     "huge number": ([step(days_after_previous=2**70)], ["steps.0.days_after_previous"]),
+    "first step in a thread": ([step(in_thread=True)], ["steps.0.in_thread"]),
+    "quote outside of a thread": ([step(), step(step_number=2, quote=True)], ["steps.1.quote"]),
+    "thread in words": ([step(), step(step_number=2, in_thread="yes")], ["steps.1.in_thread"]),
     "extra field": ([step(subject="Hi")], ["steps.0.subject"]),
 }
 
@@ -123,6 +140,8 @@ def test_inline_step_of_the_old_application_is_shown(api: ApiClient, connection:
             "email_template_id": None,
             "days_after_previous": 2,
             "delay": {"value": 2, "unit": "days"},
+            "in_thread": False,
+            "quote": False,
             "subject": "Hi",
             "body": "Text",
         }

@@ -70,6 +70,8 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             sa.func.coalesce(email_templates.c.body_text, own.c.body).label("body_text"),
             email_templates.c.body_html,
             email_templates.c.id,
+            own.c.in_thread,
+            own.c.quote,
         )
         .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
         .where(own.c.workflow_id == campaign["workflow_id"])
@@ -98,6 +100,9 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         "subject": content["subject"],
         "body_text": content["body_text"] or "",
         "body_html": content["body_html"] or None,
+        # A workflow of the old application may lose its first step, whose thread the second one would go on.
+        "in_thread": number > 1 and content.get("in_thread", False),
+        "quote": number > 1 and content.get("quote", False),
     }
 
 

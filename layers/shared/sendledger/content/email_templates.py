@@ -136,9 +136,13 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
 
 
 def preview(
-    connection: sa.Connection, email_template_id: UUID, lead: UUID | dict[str, Any], campaign_name: str | None
+    connection: sa.Connection,
+    email_template_id: UUID,
+    lead: UUID | dict[str, Any],
+    campaign_name: str | None,
+    given_subject: str | None = None,
 ) -> RenderedEmail:
-    """What a stored lead, or one with the given fields, would be sent.
+    """What a stored lead, or one with the given fields, would be sent; `given_subject` in place of the template's own.
 
     Raises:
         NotFound: there is no such template.
@@ -157,7 +161,7 @@ def preview(
         lead = dict(found)
     compiled = compile_template(template["subject"], template["body_text"] or "", template["body_html"])
     try:
-        return compiled.render(lead_variables(lead, campaign_name or template["name"]))
+        return compiled.render(lead_variables(lead, campaign_name or template["name"]), given_subject)
     except RenderError as error:
         raise InvalidInput(f"The template cannot be rendered: {error.message}", reason=error.code) from error
 

@@ -48,13 +48,13 @@ class CompiledTemplate:
     """None: the text is made from the HTML, as each recipient gets it."""
     body_html: jinja2.Template | None
 
-    def render(self, variables: dict[str, Any]) -> RenderedEmail:
-        """Render for one lead.
+    def render(self, variables: dict[str, Any], given_subject: str | None = None) -> RenderedEmail:
+        """Render for one lead; with `given_subject` the subject's own template is not used.
 
         Raises:
             RenderError: a variable has no value and no default, or what comes out is empty or too long.
         """
-        subject = " ".join(_CONTROL_CHARACTERS.sub(" ", _render(self.subject, variables)).split())
+        subject = given_subject or " ".join(_CONTROL_CHARACTERS.sub(" ", _render(self.subject, variables)).split())
         if not subject:
             raise RenderError(ErrorCode.EMPTY_SUBJECT, "The subject is empty for this lead.")
         if len(subject) > MAX_SUBJECT:

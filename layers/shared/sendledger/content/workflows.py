@@ -43,6 +43,8 @@ _STEP = (
         workflow_steps.c.delay,
         sa.func.make_interval(0, 0, 0, sa.func.coalesce(workflow_steps.c.days_after_previous, 0)),
     ).label("delay"),
+    workflow_steps.c.in_thread,
+    workflow_steps.c.quote,
     workflow_steps.c.subject,
     workflow_steps.c.body,
 )
@@ -180,3 +182,7 @@ def _wrong_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[FieldError]:
     for index, step in enumerate(steps):
         if step["delay"] is not None and step["delay"] > MAX_DELAY:
             yield FieldError(f"steps.{index}.delay", f"must not be longer than {MAX_DELAY.days} days")
+        if step.get("in_thread") and step["step_number"] == 1:
+            yield FieldError(f"steps.{index}.in_thread", "must be false for step 1: there is no email to answer yet")
+        if step.get("quote") and not step.get("in_thread"):
+            yield FieldError(f"steps.{index}.quote", "needs in_thread: only an answer quotes the email before it")

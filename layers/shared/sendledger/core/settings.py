@@ -203,6 +203,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
     deployment_id: str
     sender_from_address: Mailbox
     ses_configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    # The domain of the Message-IDs that SES gives to emails, where it is another one than ses/message_ids.py says.
+    ses_message_id_domain: Domain | None = None
     # Senders that may run at once; they share the SES rate through the database.
     sender_concurrency: int = Field(1, ge=1, le=100)
     # The part of MaxSendRate that is used: other mail of the account needs some, and SES's clock is not ours.
@@ -228,6 +230,8 @@ class ApiSettings(MailSettings):
     # The domain or address that the sender's role lets it send for.
     ses_identity: str | None = None
     ses_configuration_set: str | None = None
+    # As the sender has it, for test emails.
+    ses_message_id_domain: Domain | None = None
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
     stop_on_reply: StopOnReply = "all"
     # Told to send at once when a caller asks for it; without it the email goes out with the next tick.

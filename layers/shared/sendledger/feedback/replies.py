@@ -39,9 +39,9 @@ RECIPIENT = "recipient"
 """The actor of what a recipient did."""
 
 _STATUSES_BEFORE_REPLY = (LeadStatus.NEW, LeadStatus.CONTACTED, LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
-# How SES makes the Message-ID of the id that it answers with; in us-east-1 the domain is email.amazonses.com.
-# https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
-_SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9-]+\.amazonses\.com>", re.IGNORECASE)
+# SES makes the Message-ID of the id that it answers with and of a domain that it promises nothing about. The id is
+# unique without it. https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
+_SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9.-]+>", re.IGNORECASE)
 
 _stored = replies
 _KEPT = (

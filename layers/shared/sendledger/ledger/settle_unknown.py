@@ -24,6 +24,7 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, ErrorCode
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult, record
 from sendledger.ses.answers import Answer, SendOutcome
 
@@ -68,10 +69,14 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
     lead_ids = {row["lead_id"] for token in by_token.values() for row in token}
     found = connection.execute(sa.select(leads).where(leads.c.id.in_(lead_ids))).mappings()
     known_leads = {lead["id"]: {**lead, "lead_id": lead["id"]} for lead in found}
+    threads = find_threads(connection, [row["id"] for token in by_token.values() for row in token])
     settled = 0
     compiled = functools.cache(compile_template)
     for token, same_token in by_token.items():
-        results = [_settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled) for row in same_token]
+        results = [
+            _settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled, threads.get(row["id"]))
+            for row in same_token
+        ]
         settled += record(connection, results, token, first_hand=False).counts["sent"]
     return settled
 
@@ -81,15 +86,17 @@ def _settled(
     lead: dict[str, Any] | None,
     acceptance: Acceptance,
     compiled: Callable[[str, str, str | None], CompiledTemplate],
+    thread: EmailThread | NotYet | None,
 ) -> SendResult:
     rendered = None
+    subject = thread.subject if isinstance(thread, EmailThread) else None
     if lead is not None:
         try:
             template = compiled(row["subject"], row["body_text"], row["body_html"])
-            rendered = template.render(lead_variables(lead, row["campaign_name"]))
+            rendered = template.render(lead_variables(lead, row["campaign_name"]), subject)
         except RenderError:
             # The lead has lost a value since; that the email went out matters more than its wording.
-            rendered = RenderedEmail(row["subject"][:500], row["body_text"], row["body_html"])
+            rendered = RenderedEmail(subject or row["subject"][:500], row["body_text"], row["body_html"])
     email = ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], lead)
     outcome = SendOutcome(Answer.SENT, acceptance.message_id)
     return SendResult(email, outcome, rendered, time.monotonic() - acceptance.seconds_ago)

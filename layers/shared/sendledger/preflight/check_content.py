@@ -66,6 +66,7 @@ def check_content(
         return
     findings.facts |= {"steps": len(steps), "emails": reachable * len(steps)}
     findings.facts["step_delays_seconds"] = [step["delay"].total_seconds() for step in steps]
+    findings.facts["threads"] = _threads(steps)
     templates: list[tuple[int, CompiledTemplate]] = []
     for number, step in enumerate(steps, 1):
         _check_placeholders(number, step, findings)
@@ -76,6 +77,17 @@ def check_content(
             findings.error("content", message, step_number=number, errors=_as_dicts(error.errors))
     if reachable:
         _render_all(connection, campaign, templates, mail, findings, time.monotonic() + seconds)
+
+
+def _threads(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps that go out as answers, with the step whose subject they take over."""
+    found, root = list[dict[str, Any]](), 1
+    for number, step in enumerate(steps, 1):
+        if step["in_thread"]:
+            found.append({"step_number": number, "subject_of_step": root, "quote": step["quote"]})
+        else:
+            root = number
+    return found
 
 
 def _check_settings(campaign: sa.RowMapping, mail: MailSettings, findings: Findings) -> None:

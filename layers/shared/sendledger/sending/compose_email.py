@@ -8,22 +8,23 @@ for each link and reply address is all that is computed per email; the rest is p
 from __future__ import annotations
 
 import functools
-import re
 import uuid
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
 
 from markupsafe import escape
 
+from sendledger.content.email_thread import QuotedEmail, insert_at_end, with_quote
 from sendledger.content.lead_variables import lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.email_threads import EmailThread
+from sendledger.ses.message_ids import thread_headers
 from sendledger.ses.sign_email import OutgoingEmail
 
 _ONE_CLICK = ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click")
-_END_OF_BODY = re.compile(r"</body\s*>", re.IGNORECASE)
 _FOOTER_STYLE = "margin:24px 0 0;font-size:12px;line-height:1.5;color:#595959"
 
 
@@ -35,6 +36,7 @@ class StepContent:
     campaign_name: str
     from_address: str
     reply_to_address: str | None
+    in_thread: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class ComposedEmail:
 class Composer:
     """Composes emails for one deployment; made once, usable from any thread."""
 
-    def __init__(self, settings: MailSettings) -> None:
+    def __init__(self, settings: MailSettings, message_id_domain: str) -> None:
+        self._message_id_domain = message_id_domain
         self._keys = settings.unsubscribe_keys
         self._link = f"{settings.public_url}/u/" if settings.public_url else None
         self._reply_domain = settings.reply_domain
@@ -56,16 +59,25 @@ class Composer:
         self._postal_address = postal_address
         self._postal_address_html = str(escape(postal_address))
 
-    def compose(self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID) -> ComposedEmail:
-        """Make the email of a lead that exists.
+    def compose(
+        self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID, thread: EmailThread | None = None
+    ) -> ComposedEmail:
+        """Make the email of a lead that exists; as an answer in the thread, if there is one.
 
         Raises:
             RenderError: the template cannot be rendered for this lead.
         """
         assert email.lead is not None  # noqa: S101 (for the type checker; the sender composes nothing for no one)
         url = self._unsubscribe_url(email, email.lead["lead_id"])
-        rendered = content.template.render(lead_variables(email.lead, content.campaign_name, url))
+        variables = lead_variables(email.lead, content.campaign_name, url)
+        rendered = content.template.render(variables, thread.subject if thread else None)
         rendered = self._with_footer(rendered, url)
+        headers: tuple[tuple[str, str], ...] = (("List-Unsubscribe", f"<{url}>"), _ONE_CLICK) if url else ()
+        if thread is not None:
+            headers += thread_headers(thread.root_id, thread.parent_id, self._message_id_domain)
+            if thread.parent_text:
+                quoted = QuotedEmail(thread.parent_sent_at, content.from_address, thread.parent_text)
+                rendered = with_quote(rendered, quoted)
         outgoing = OutgoingEmail(
             scheduled_email_id=email.id,
             campaign_id=email.campaign_id,
@@ -76,7 +88,7 @@ class Composer:
             subject=rendered.subject,
             body_text=rendered.body_text,
             body_html=rendered.body_html,
-            headers=(("List-Unsubscribe", f"<{url}>"), _ONE_CLICK) if url else (),
+            headers=headers,
         )
         return ComposedEmail(rendered, outgoing)
 
@@ -108,17 +120,8 @@ class Composer:
                 lines.append(f'<a href="{url}" style="color:#595959">Unsubscribe</a>')
             if lines:
                 footer = f'<p style="{_FOOTER_STYLE}">{"<br>".join(lines)}</p>\n'
-                end = _end_of_body(html)
-                html = f"{html[:end]}{footer}{html[end:]}" if end >= 0 else f"{html}\n{footer}"
+                html = insert_at_end(html, footer)
         return RenderedEmail(rendered.subject, text, html)
-
-
-def _end_of_body(html: str) -> int:
-    """Where the body element ends, or -1. Nearly all HTML spells it like this, and finding that takes a tenth."""
-    if (end := html.rfind("</body>")) >= 0:
-        return end
-    found = _END_OF_BODY.search(html)
-    return found.start() if found else -1
 
 
 @functools.lru_cache(maxsize=1024)

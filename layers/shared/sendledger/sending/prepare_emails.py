@@ -22,6 +22,7 @@ from sendledger.content.template_filters import RenderError
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult
 from sendledger.ledger.senders import LivingSender
 from sendledger.sending.compose_email import Composer
@@ -30,6 +31,7 @@ from sendledger.sending.ses_threads import ReadyEmail
 from sendledger.sending.step_contents import InvalidContent, StepContents
 from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
 from sendledger.ses.answers import Answer, SendOutcome
+from sendledger.ses.message_ids import message_id_domain
 from sendledger.ses.sign_email import CannotSign, EmailSigner
 
 MAX_CHUNK_BYTES = 16_000_000
@@ -68,8 +70,10 @@ class Preparer:
         self._gate = gate
         self._living = LivingSender(engine, token)
         self._signer = functools.cache(lambda: EmailSigner(ses_client, settings.ses_configuration_set))
-        self._composer = Composer(settings)
+        domain = message_id_domain(ses_client.meta.region_name, settings.ses_message_id_domain)
+        self._composer = Composer(settings, domain)
         self._contents = StepContents(settings.sender_from_address)
+        self._threads: dict[int, EmailThread | NotYet] = {}
         self.bytes_per_email = 1
 
     def close(self) -> None:
@@ -99,11 +103,15 @@ class Preparer:
         return prepared
 
     def _load(self, emails: Sequence[ClaimedEmail]) -> None:
-        if self._contents.knows(emails):
-            return
-        with self._engine.connect() as connection:
-            read = self._contents.load(connection, emails)
-            self._gate.set_limits(guardrails.most_refusals(connection, read, self._settings))
+        if not self._contents.knows(emails):
+            with self._engine.connect() as connection:
+                read = self._contents.load(connection, emails)
+                self._gate.set_limits(guardrails.most_refusals(connection, read, self._settings))
+        answers = [email.id for email in emails if self._contents.is_in_thread(email)]
+        self._threads = {}
+        if answers:
+            with self._engine.connect() as connection:
+                self._threads = find_threads(connection, answers)
 
     def _prepare_one(self, email: ClaimedEmail, prepared: Prepared, limit: TimeLimit | None) -> bool:
         """Add the email to what is prepared; returns whether more may follow."""
@@ -137,7 +145,10 @@ class Preparer:
     def _compose(self, email: ClaimedEmail) -> ReadyEmail:
         if email.lead is None or not (email.lead["email"] or "").strip():
             return ReadyEmail(email)  # the fence turns it away
-        composed = self._composer.compose(self._contents.of(email), email, self._token)
+        thread = self._threads.get(email.id)
+        if isinstance(thread, NotYet):
+            return ReadyEmail(email)  # the fence turns it away; if the earlier step has just ended, it is not called
+        composed = self._composer.compose(self._contents.of(email), email, self._token, thread)
         return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
 
 

@@ -18,7 +18,9 @@ from sendledger.content.render_email import RenderedEmail
 from sendledger.core import audit_log
 from sendledger.core.email_address import normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.core.settings import ApiSettings
 from sendledger.core.vocabulary import AuditAction
+from sendledger.ses.message_ids import message_id_domain, thread_headers
 from sendledger.ses.sign_email import mailbox
 
 SUBJECT_MARK = "[Test] "
@@ -56,9 +58,10 @@ def allowed_recipients(addresses: Sequence[str], allowed: Sequence[str]) -> list
 
 
 def send_test_email(
-    client: Any, rendered: RenderedEmail, from_address: str, to: Sequence[str], configuration_set: str | None
+    client: Any, rendered: RenderedEmail, to: Sequence[str], settings: ApiSettings, in_reply_to: str | None = None
 ) -> str:
-    """Send one message to all of `to`, which were checked before; returns SES's id of it. `client` is of `ses_client`.
+    """Send one message to all of `to`, which were checked before; returns SES's id of it. `client` is of `ses_client`,
+    and the settings name a sender. `in_reply_to` is SES's id of the email that it answers.
 
     Raises:
         NotSent: SES refused it, or cannot be reached; where it did not answer, the message may have gone out.
@@ -68,13 +71,17 @@ def send_test_email(
         body["Html"] = {"Data": rendered.body_html, "Charset": "UTF-8"}
     subject = {"Data": SUBJECT_MARK + rendered.subject, "Charset": "UTF-8"}
     parameters: dict[str, Any] = {
-        "FromEmailAddress": mailbox(from_address),
+        "FromEmailAddress": mailbox(settings.sender_from_address or ""),
         "Destination": {"ToAddresses": list(to)},
         "Content": {"Simple": {"Subject": subject, "Body": body}},
         "EmailTags": [TAG],
     }
-    if configuration_set:
-        parameters["ConfigurationSetName"] = configuration_set
+    if in_reply_to:
+        domain = message_id_domain(client.meta.region_name, settings.ses_message_id_domain)
+        headers = thread_headers(in_reply_to, in_reply_to, domain)
+        parameters["Content"]["Simple"]["Headers"] = [{"Name": name, "Value": value} for name, value in headers]
+    if settings.ses_configuration_set:
+        parameters["ConfigurationSetName"] = settings.ses_configuration_set
     try:
         return str(client.send_email(**parameters)["MessageId"])
     except ClientError as error:

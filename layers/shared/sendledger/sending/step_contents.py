@@ -30,6 +30,11 @@ class StepContents:
         """Whether nothing about these emails has to be loaded."""
         return all((email.campaign_id, email.step_number) in self._contents for email in claimed)
 
+    def is_in_thread(self, email: ClaimedEmail) -> bool:
+        """Whether a claimed email's step, which was loaded, goes out as an answer."""
+        content = self._contents[email.campaign_id, email.step_number]
+        return isinstance(content, StepContent) and content.in_thread
+
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
         """Read what is not known yet, in one statement; returns the campaigns that were read."""
         missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
@@ -49,6 +54,7 @@ class StepContents:
                     row["name"],
                     row["from_address"] or self._from_address,
                     row["reply_to_address"],
+                    row["in_thread"],
                 )
             except InvalidInput as error:
                 # It was valid at the start: the language has changed since, or somebody changed the row.

@@ -182,8 +182,13 @@ campaign_steps = Table(
     Column("subject", Text, nullable=False),
     Column("body_text", Text, nullable=False),
     Column("body_html", Text),
+    # Whether it is an answer to the lead's email before it, and shows that email's text; see ledger/email_threads.py.
+    Column("in_thread", Boolean, nullable=False, server_default=text("false")),
+    Column("quote", Boolean, nullable=False, server_default=text("false")),
     required_timestamp("created_at"),
     CheckConstraint("step_number > 0", name="step_number_positive"),
+    CheckConstraint("NOT in_thread OR step_number > 1", name="first_step_in_no_thread"),
+    CheckConstraint("in_thread OR NOT quote", name="quote_in_thread"),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
 )
 

@@ -74,8 +74,11 @@ workflow_steps = Table(
     Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="RESTRICT")),
     # A delay in other units than days. Without it days_after_previous counts.
     Column("delay", Interval),
+    Column("in_thread", Boolean, nullable=False, server_default=text("false")),
+    Column("quote", Boolean, nullable=False, server_default=text("false")),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
+    CheckConstraint("in_thread OR NOT quote", name="quote_in_thread"),
     CheckConstraint("email_template_id IS NOT NULL OR (subject IS NOT NULL AND body IS NOT NULL)", name="has_content"),
     Index("workflow_steps_workflow_id_idx", "workflow_id"),
 )

@@ -1,0 +1,79 @@
+"""Threads: scheduled emails that go out as answers in, the emails that they answer out.
+
+The parent is the lead's newest email of the campaign that SES has given an id to: one of unknown outcome has none and
+is passed over. The root is the email that began the thread of the parent. Reads `scheduled_emails`, `campaign_steps`
+and `emails`, whose subject is as it was sent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from sendledger.content.email_thread import answer_subject
+from sendledger.core.ledger_rules import still_planned
+
+
+@dataclass(frozen=True)
+class EmailThread:
+    """What an answer needs of the emails before it. `parent_text` is empty where it is not quoted."""
+
+    root_id: str
+    parent_id: str
+    subject: str
+    parent_text: str
+    parent_sent_at: dt.datetime
+
+
+class NotYet:
+    """An earlier step may still go out: nobody knows yet what the email answers."""
+
+
+NOT_YET = NotYet()
+
+# An email that began a thread is of a step that is in none, or the first of its lead that went out.
+_THREADS = sa.text(f"""
+SELECT e.id, earlier.is_open, parent.ses_message_id AS parent_id, parent.sent_at, parent.subject,
+       CASE WHEN own.quote THEN parent.body_text ELSE '' END AS parent_text,
+       coalesce(root.ses_message_id, parent.ses_message_id) AS root_id
+FROM scheduled_emails e
+JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
+CROSS JOIN LATERAL (
+    SELECT coalesce(bool_or(p.status = 'sending' OR {still_planned("p")}), false) AS is_open
+    FROM scheduled_emails p
+    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number < e.workflow_step_number
+) earlier
+LEFT JOIN LATERAL (
+    SELECT p.workflow_step_number, p.ses_message_id, p.sent_at, m.subject, m.body_text
+    FROM scheduled_emails p JOIN emails m ON m.id = p.email_id
+    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number < e.workflow_step_number
+      AND p.status = 'sent' AND p.ses_message_id IS NOT NULL
+    ORDER BY p.workflow_step_number DESC LIMIT 1
+) parent ON true
+LEFT JOIN LATERAL (
+    SELECT p.ses_message_id
+    FROM scheduled_emails p
+    JOIN campaign_steps s ON s.campaign_id = p.campaign_id AND s.step_number = p.workflow_step_number
+    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
+      AND p.workflow_step_number <= parent.workflow_step_number
+      AND p.status = 'sent' AND p.ses_message_id IS NOT NULL
+    ORDER BY s.in_thread, CASE WHEN s.in_thread THEN -p.workflow_step_number ELSE p.workflow_step_number END DESC
+    LIMIT 1
+) root ON true
+WHERE e.id = ANY(:ids) AND own.in_thread
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger)))
+
+
+def find_threads(connection: sa.Connection, scheduled_email_ids: Collection[int]) -> dict[int, EmailThread | NotYet]:
+    """The thread of each of these that continues one, in one statement; what is missing begins a new one."""
+    found: dict[int, EmailThread | NotYet] = {}
+    for row in connection.execute(_THREADS, {"ids": list(scheduled_email_ids)}):
+        if row.is_open:
+            found[row.id] = NOT_YET
+        elif row.parent_id is not None:
+            subject = answer_subject(row.subject)
+            found[row.id] = EmailThread(row.root_id, row.parent_id, subject, row.parent_text or "", row.sent_at)
+    return found
