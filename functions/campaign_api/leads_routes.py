@@ -26,7 +26,7 @@ from api_fields import (
     only_given,
 )
 from sendledger.core.person_names import NAME_PARTS
-from sendledger.core.vocabulary import LeadStatus
+from sendledger.core.vocabulary import LeadStatus, TimeZoneSource
 from sendledger.leads import erase_leads, leads
 from sendledger.leads.lead_values import MAX_LENGTH, MAX_TAG, MAX_TAGS
 
@@ -64,6 +64,16 @@ CustomFields = Annotated[
 ]
 
 
+TimeZone = Annotated[
+    str | None,
+    Field(
+        max_length=MAX_LENGTH["time_zone"],
+        description="A name of the IANA time zone database. Missing: the country counts, if it has one zone only.",
+        examples=["Europe/Berlin"],
+    ),
+]
+
+
 class _LeadFields(Input):
     company_name: Text = None
     contact_name: Annotated[Text, Field(description="Missing: made of `first_name` and `last_name`.")] = None
@@ -79,6 +89,7 @@ class _LeadFields(Input):
     address: LongText = None
     city: ShortText = None
     country: ShortText = None
+    time_zone: TimeZone = None
     notes: LongText = None
 
     @field_validator("custom_fields", check_fields=False)
@@ -125,6 +136,11 @@ class Lead(Resource):
     address: str | None
     city: str | None
     country: str | None
+    time_zone: str | None
+    local_time_zone: Annotated[
+        str | None, Field(description="What sending schedules go by: `time_zone`, or the only one of the country.")
+    ]
+    time_zone_source: Annotated[TimeZoneSource, Field(description="What `local_time_zone` is known from.")]
     notes: str | None
     tags: list[str]
     custom_fields: dict[str, Any]

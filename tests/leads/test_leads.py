@@ -218,3 +218,24 @@ def test_batch_that_a_campaign_has_used_is_not_deleted(engine: sa.Engine, connec
     lifecycle.cancel_campaign(engine, campaign_id)
     with pytest.raises(Conflict, match="belong to a campaign"):
         lead_batches.delete(connection, batch_id)
+
+
+def test_lead_shows_its_local_time_zone_and_what_it_is_known_from(connection: sa.Connection) -> None:
+    lead = leads.create(connection, {"email": "bob@acme.com", "country": "Japan"}, {})
+    shown = ("time_zone", "local_time_zone", "time_zone_source")
+    assert [lead[name] for name in shown] == [None, "Asia/Tokyo", "country"]
+    lead = leads.update(connection, lead["id"], {"time_zone": "europe/berlin"})
+    assert [lead[name] for name in shown] == ["Europe/Berlin", "Europe/Berlin", "lead"]
+    lead = leads.update(connection, lead["id"], {"time_zone": None, "country": "US"})
+    assert [lead[name] for name in shown] == [None, None, "schedule"]
+
+
+def test_unknown_time_zone_is_refused_by_field(connection: sa.Connection, lead: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        leads.update(connection, lead["id"], {"time_zone": "Mars/Olympus"})
+    (error,) = refused.value.errors
+    assert error.field == "time_zone"
+    assert "'Mars/Olympus'" in error.message
+    assert "Europe/Berlin" in error.message
+    with pytest.raises(InvalidInput):
+        leads.create(connection, {"email": "bob@acme.com", "time_zone": "Mars/Olympus"}, {})

@@ -468,3 +468,17 @@ def test_hostile_file_takes_less_than_two_seconds(content: bytes) -> None:
         for _ in read_leads(io.BytesIO(content), ignore).rows:
             pass
     assert time.process_time() - before < 2
+
+
+@pytest.mark.parametrize("name", ["Time Zone", "Timezone", "TIMEZONE", "time_zone", "Demographic.Timezone", "Zeitzone"])
+def test_time_zone_is_recognised(name: str) -> None:
+    assert lead(f"email,{name}\nann@acme.com,europe/berlin\n")["time_zone"] == "Europe/Berlin"
+
+
+def test_row_with_an_unknown_time_zone_is_an_error_of_its_field_and_the_others_are_kept() -> None:
+    first, second = read("email,Time Zone\nann@acme.com,Mars/Olympus\nbob@acme.com,Asia/Tokyo\n")
+    assert isinstance(first, RowError)
+    assert (first.row, first.field, first.code) == (2, "time_zone", "unknown_time_zone")
+    assert "'Mars/Olympus'" in first.message
+    assert isinstance(second, dict)
+    assert second["time_zone"] == "Asia/Tokyo"

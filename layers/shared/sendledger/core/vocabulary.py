@@ -302,6 +302,14 @@ class AuthenticationResult(Word):
     PERMERROR = "permerror", "The domain has set the check up wrongly."
 
 
+class TimeZoneSource(Word):
+    """Where it is known from what time it is for a lead."""
+
+    LEAD = "lead", "From the lead's own `time_zone`."
+    COUNTRY = "country", "From its country, which has exactly one."
+    SCHEDULE = "schedule", "From neither: the time zone of the sending schedule counts."
+
+
 class LeadBatchStatus(Word):
     """How far an import is."""
 
@@ -326,6 +334,7 @@ class RejectCode(Word):
     TOO_MANY = "too_many", "The lead has too many tags; it is imported without them."
     CONTROL_CHARACTER = "control_character", "The value contains a control character; the lead is imported without it."
     DAMAGED_TEXT = "damaged_text", "A character of the value was lost; the lead is imported without it."
+    UNKNOWN_TIME_ZONE = "unknown_time_zone", "The row has a time zone that the IANA database does not have."
 
 
 class ExportKind(Word):

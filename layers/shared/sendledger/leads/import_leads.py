@@ -39,7 +39,7 @@ SOURCE = "csv_import"
 _LOCK = 0x6C65616473  # "leads"; advisory locks are known by a number
 _COLUMNS = (
     *("email", "company_name", "contact_name", "job_title", "industry", "business_type", "city", "country", "address"),
-    *("website", "phone", "linkedin_url", "company_size", "notes", "tags", "custom_fields"),
+    *("website", "phone", "linkedin_url", "company_size", "time_zone", "notes", "tags", "custom_fields"),
 )
 _TYPES = {"tags": "text[]", "custom_fields": "jsonb", "status": "lead_status"}
 _INSERT = sa.text(f"""

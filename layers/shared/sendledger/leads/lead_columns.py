@@ -80,6 +80,8 @@ COLUMN_NAMES: dict[str, str] = {
     " linkedinbio profileurl",
     "company_size": "companysize employees numberofemployees noofemployees numemployees employeecount"
     " companyheadcount headcount",
+    "time_zone": "timezone timezonename tz persontimezone contacttimezone"
+    " zeitzone fuseauhoraire zonahoraria husohorario fusoorario fusohorário tijdzone",
     "notes": "notes note comments notizen bemerkungen remarques notas anotações opmerkingen notities"
     " notatki anteckningar noter notater muistiinpanot poznámky заметки примечания メモ 备注",
     "tags": "tags tag labels categories kategorien catégories categorías categorie categorias categorieën"
@@ -97,7 +99,7 @@ CUSTOM_FIELDS = "custom_fields"
 STATUS = "status"
 OWN_COLUMNS = frozenset(
     ("id", "source", "batch_id", "emails_sent", "last_contacted_at", "last_responded_at", "created_at", "updated_at")
-) | {"erased_at"}
+) | {"erased_at", "local_time_zone", "time_zone_source"}
 """What an export of leads tells of each lead that a new lead has of its own. It is passed over."""
 
 _FIELD_AND_RANK = {

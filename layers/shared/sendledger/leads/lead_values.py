@@ -1,7 +1,7 @@
 """What may be stored of a lead: raw texts in, values of the columns of `leads` out, or what is wrong. No database.
 
 The import of a file and the API check leads with the same rules. What cannot be stored is refused by the API; an import
-leaves the value out, tells so, and keeps the lead: only the address can cost it.
+leaves the value out, tells so, and keeps the lead: only the address and the time zone can cost it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.person_names import NAME_PARTS
 from sendledger.core.tables import leads
+from sendledger.core.time_zones import UnknownTimeZone, zone_name
 from sendledger.core.vocabulary import RejectCode
 from sendledger.leads.lead_columns import COLUMN_NAMES
 
@@ -66,7 +67,7 @@ def lead_values(
     `leave_out` is told of each value that cannot be stored and is left out; without it such a value is refused.
 
     Raises:
-        BadValue: the address cannot be stored; without `leave_out`, another field cannot.
+        BadValue: the address or the time zone cannot be stored; without `leave_out`, another field cannot.
     """
     values: dict[str, Any] = dict(_NOT_NULL)
     values["email"] = address(fields.get("email", ""))
@@ -83,7 +84,8 @@ def lead_values(
             elif value := text(field, raw):
                 (custom if field in NAME_PARTS else values)[field] = value
         except BadValue as error:
-            if leave_out is None:
+            # Without its time zone a lead would get mail in the middle of the night.
+            if leave_out is None or field == "time_zone":
                 raise
             leave_out(error)
     if "contact_name" not in values and (name := contact_name(custom)):
@@ -135,7 +137,14 @@ def text(field: str, raw: str) -> str:
     value = raw.strip() if field in _SEVERAL_LINES else " ".join(raw.split())
     if len(value) > (limit := MAX_LENGTH[field]):
         raise _too_long(field, len(value), limit)
-    return value
+    return _time_zone(value) if field == "time_zone" and value else value
+
+
+def _time_zone(text: str) -> str:
+    try:
+        return zone_name(text)
+    except UnknownTimeZone as error:
+        raise BadValue("time_zone", RejectCode.UNKNOWN_TIME_ZONE, str(error)) from error
 
 
 def custom_values(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.person_names import NAME_PARTS, person_name
 from sendledger.core.tables import campaigns, leads, scheduled_emails
+from sendledger.core.time_zones import zone_of_lead
 from sendledger.core.vocabulary import AuditAction, Reason
 from sendledger.leads import lead_values
 from sendledger.leads.import_leads import lock_addresses
@@ -43,6 +44,7 @@ LEAD = (
     _table.c.address,
     _table.c.city,
     _table.c.country,
+    _table.c.time_zone,
     _table.c.notes,
     # The old application's may hold NULLs, and lists of lists.
     sa.func.array(_tags.correlate(_table).scalar_subquery(), type_=_table.c.tags.type).label("tags"),
@@ -59,16 +61,21 @@ LEAD = (
 )
 """What is read of a lead to show it; see `shown`."""
 
-_AFTER = "contact_name"
-FIELDS = tuple(
-    name for column in LEAD for name in ((column.name, *NAME_PARTS) if column.name == _AFTER else (column.name,))
-)
+_DERIVED = {"contact_name": NAME_PARTS, "time_zone": ("local_time_zone", "time_zone_source")}
+"""After which columns fields follow that are made of them and others."""
+
+FIELDS = tuple(name for column in LEAD for name in (column.name, *_DERIVED.get(column.name, ())))
 """The fields that are shown of a lead, in their order."""
 
 
 def shown(row: sa.RowMapping | dict[str, Any]) -> dict[str, Any]:
-    """The fields of a lead. First and last name are what a template gets; None where they are not clear."""
+    """The fields of a lead. First and last name are what a template gets; None where they are not clear.
+
+    The local time zone is what a sending schedule goes by.
+    """
     values = dict(row)
+    zone = zone_of_lead(row["time_zone"], row["country"])
+    values |= {"local_time_zone": zone.name, "time_zone_source": zone.source}
     stored = row["custom_fields"] if isinstance(row["custom_fields"], dict) else {}
     values |= {part: name or None for part, name in person_name(values)._asdict().items()}
     values["custom_fields"] = {name: value for name, value in stored.items() if name not in NAME_PARTS}

@@ -84,6 +84,8 @@ leads = Table(
     Column("source_type", String(50), server_default=text("'automated'")),
     Column("batch_id", UUID),
     Column("erased_at", TIMESTAMPTZ),
+    # An IANA name; NULL where only the country may tell it, see core/time_zones.py.
+    Column("time_zone", String(64)),
     Index("leads_lower_email_idx", text("lower(email)")),
     # The order of lists, see pagination.py: of all leads, and of those of a batch.
     Index("leads_newest_idx", NEWEST, "id"),

@@ -1,0 +1,16 @@
+"""Time zones of leads."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0024"
+down_revision = "0023"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE leads ADD COLUMN time_zone VARCHAR(64)")
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE leads DROP COLUMN time_zone")
