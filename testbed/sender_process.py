@@ -113,7 +113,8 @@ def install(engine: sa.Engine, failpoint: str, act: Callable[[], None] = kill_th
 def poison(kind: Literal["kill", "stall"]) -> None:
     """Let emails to leads of a company "Poison…" kill this process, or never be composed."""
     compose = Composer.compose
-    prepare_emails.LONGEST_PREPARATION = 0.3
+    if kind == "stall":
+        prepare_emails.LONGEST_PREPARATION = 1.0
 
     def poisoned(self: Composer, content: Any, email: Any, attempt: Any, thread: Any = None) -> Any:
         while email.lead["company_name"].startswith("Poison"):

@@ -45,6 +45,11 @@ class ClaimedEmail:
     step_number: int
     lead: dict[str, Any] | None
 
+    @property
+    def has_address(self) -> bool:
+        """Whether there is anybody to render it for; otherwise the fence turns it away."""
+        return self.lead is not None and bool((self.lead["email"] or "").strip())
+
 
 @dataclass(frozen=True)
 class Fenced:
@@ -92,6 +97,16 @@ WITH run AS MATERIALIZED (
     sa.bindparam("batch", type_=sa.Integer),
     sa.bindparam("alone", type_=sa.Boolean),
 )
+
+_FIRST_DUE = sa.text(f"""
+WITH claimed AS MATERIALIZED (
+    SELECT first.* FROM campaigns c CROSS JOIN LATERAL (
+        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id FROM scheduled_emails e
+        WHERE e.campaign_id = c.id AND {due("e", "c")} ORDER BY e.scheduled_for, e.id LIMIT 1) first
+    WHERE {may_send("c")} AND NOT c.prepared_alone LIMIT 1000
+)
+{_CLAIMED}
+""")
 
 _COUNT_DUE = sa.text(f"""
     SELECT count(*) FROM (
@@ -197,6 +212,11 @@ def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: boo
     """
     parameters = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
     return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
+
+
+def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
+    """The first due email of each campaign that `claim` claims from. They are not claimed: to look at, not to send."""
+    return [_claimed(row) for row in connection.execute(_FIRST_DUE).mappings()]
 
 
 def count_due(connection: sa.Connection, limit: int) -> int:

@@ -1,11 +1,14 @@
 """Preparing: claimed emails in, emails that are composed and signed out, or the reason why one cannot be.
 
 Rendering is the only foreign code that a sender runs. So it is announced before (`LivingSender.prepares`): who finds
-this sender dead knows over what. And it is stopped when it takes too long. Reads `campaign_steps` and `campaigns`.
+this sender dead knows over what. It is stopped when it takes too long. And each campaign's content is tried (`prove`)
+before calls of others are under way. Reads `campaign_steps` and `campaigns`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import time
 import uuid
@@ -43,6 +46,9 @@ LONGEST_PREPARATION = 5.0
 MOST_ANNOUNCEMENTS = 4
 """A chunk is announced in as many parts, at most: the campaigns of one part share the blame for a death."""
 
+MOST_PROOFS = 100
+"""All contents are proven in as many parts, at most, so that a death is blamed on few campaigns."""
+
 logger = Logger(child=True)
 
 
@@ -62,8 +68,16 @@ class Preparer:
     """Prepares emails for one tick, under one claim token."""
 
     def __init__(
-        self, engine: sa.Engine, ses_client: Any, settings: SenderSettings, token: uuid.UUID, gate: RefusalGate
+        self,
+        engine: sa.Engine,
+        ses_client: Any,
+        settings: SenderSettings,
+        token: uuid.UUID,
+        gate: RefusalGate,
+        proven: set[uuid.UUID] | None = None,
     ) -> None:
+        self.proven = proven if proven is not None else set()
+        """Campaigns of which an email was rendered, in each step; for them that is not done again."""
         self._engine = engine
         self._settings = settings
         self._token = token
@@ -79,6 +93,45 @@ class Preparer:
     def close(self) -> None:
         """The tick has ended in good order."""
         self._living.leave()
+
+    def prove(self, emails: Sequence[ClaimedEmail], until: float) -> list[uuid.UUID]:
+        """Compose one email of each campaign that is not proven yet, with the content of each of its steps, until
+        `time.monotonic()` passes `until`. To be called while no call is under way.
+
+        Returns the campaign of an email that took too long, with which it ends. What else goes wrong is found again
+        when the email is prepared.
+        """
+        new = list({e.campaign_id: e for e in emails if e.has_address and e.campaign_id not in self.proven}.values())
+        each = max(1, -(-len(new) // MOST_PROOFS))
+        try:
+            with stopping_slow_work() as limit:
+                for position, email in enumerate(new):
+                    if time.monotonic() >= until:
+                        break
+                    if position % each == 0:
+                        part = new[position : position + each]
+                        self._living.prepares({email.campaign_id for email in part})
+                        self._load(part)
+                    if not self._is_harmless(email, limit):
+                        return [email.campaign_id]
+                    self.proven.add(email.campaign_id)
+        finally:
+            self._living.prepares(())
+        return []
+
+    def _is_harmless(self, email: ClaimedEmail, limit: TimeLimit | None) -> bool:
+        for step_number in self._contents.steps_of(email.campaign_id):
+            try:
+                if limit is not None:
+                    limit.begin(LONGEST_PREPARATION)
+                with contextlib.suppress(Exception):
+                    self._compose(dataclasses.replace(email, step_number=step_number))
+            except TookTooLong:
+                return False
+            finally:
+                if limit is not None:
+                    limit.end()
+        return True
 
     def prepare(self, claimed: deque[ClaimedEmail], most: int, until: float, *, alone: bool = False) -> Prepared:
         """Take up to `most` emails from `claimed` and prepare them, until `time.monotonic()` passes `until`.
@@ -143,7 +196,7 @@ class Preparer:
         return outcome.answer is Answer.FAIL_ROW and not prepared.stalled
 
     def _compose(self, email: ClaimedEmail) -> ReadyEmail:
-        if email.lead is None or not (email.lead["email"] or "").strip():
+        if not email.has_address:
             return ReadyEmail(email)  # the fence turns it away
         thread = self._threads.get(email.id)
         if isinstance(thread, NotYet):

@@ -12,7 +12,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -25,9 +25,9 @@ from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
-from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.record_results import Recorded, SendResult
 from sendledger.sending import prepare_emails
+from sendledger.sending.claimed_emails import ClaimedEmails
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
@@ -51,8 +51,8 @@ CLAIM_AGAIN_SECONDS = 0.25
 COMPOSE_SECONDS = 1.0
 """How long a chunk may be composed; what is ready by then is sent."""
 
-MOST_ALONE = 50
-"""Emails of a campaign over which senders have died that are claimed at once."""
+QUIET_SECONDS = 2.0
+"""How long new content waits for the calls under way. They take a second and the latency of SES."""
 
 FENCE_SECONDS = 0.1
 """How long before its reserved time a chunk is fenced."""
@@ -80,7 +80,9 @@ class ChunkSender:
         limits: SendingLimits,
         summary: TickSummary,
         deadline: float,
+        proven: set[uuid.UUID] | None = None,
     ) -> None:
+        """`proven` is kept by the process: the campaigns of which it has rendered an email."""
         self._engine = engine
         self._settings = settings
         self._summary = summary
@@ -96,22 +98,21 @@ class ChunkSender:
         self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at, self._gate)
         self._in_flight = 0
         self._recorder = ChunkRecorder(engine, self._token, deadline, self._on_recorded)
-        self._preparer = Preparer(engine, ses_client, settings, self._token, self._gate)
-        self._claimed: deque[ClaimedEmail] = deque()
-        self._alone = False
-        self._suspected: uuid.UUID | None = None
+        self._preparer = Preparer(engine, ses_client, settings, self._token, self._gate, proven)
+        self._in_hand = ClaimedEmails(engine, self._token, summary, self._stop_sending_at)
         self._touched: set[uuid.UUID] = set()
         self._refused: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
         self._stop: SendOutcome | None = None
+        self._preparing_seconds = 0.0
 
     def run(self, only: int | None = None) -> None:
         """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
         try:
             if only is not None:
-                self._claim_one(only)
+                self._in_hand.claim_one(only)
             while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
-                if self._claimed or (only is None and self._claim()):
+                if self._in_hand.emails or (only is None and self._claim()):
                     self._send_chunk()
                     self._record_if_full()
                 elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
@@ -128,7 +129,7 @@ class ChunkSender:
             self._finish()
 
     def _has_something_in_hand(self) -> bool:
-        return bool(self._claimed or self._in_flight or self._recorder.is_busy)
+        return bool(self._in_hand.emails or self._in_flight or self._recorder.is_busy)
 
     def _is_anything_due(self) -> bool:
         with self._engine.connect() as connection:
@@ -150,50 +151,65 @@ class ChunkSender:
             prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
         )
 
+    def _useful_meanwhile(self) -> int:
+        """How many calls are under way when the next chunk is prepared: those that begin meanwhile come on top."""
+        rate = min(self._rate, self._threads.most_per_second)
+        return self._useful() + math.ceil(2 * rate * self._preparing_seconds)
+
     def _claim(self) -> bool:
         most = min(MAX_CHUNK, 2 * self._chunk_size())
-        with self._engine.begin() as connection:
-            claimed = claim_emails.claim(connection, most, self._token)
-            self._alone = not claimed and not self._has_something_in_hand()
-            if self._alone:
-                # Nothing else is left to do, so a death would delay nobody else.
-                claimed = claim_emails.claim(connection, min(most, MOST_ALONE), self._token, alone=True)
-                self._suspected = claimed[0].campaign_id if claimed else None
-        self._claimed += claimed
-        self._summary.claimed += len(claimed)
-        return bool(claimed)
+        return self._in_hand.claim(most, nothing_in_hand=not self._has_something_in_hand())
 
-    def _claim_one(self, scheduled_email_id: int) -> None:
+    def _prove_contents(self) -> None:
+        """Render one email of each campaign that is new to this process, while no call is under way.
+
+        Content that kills the process then kills it with nothing fenced, so that no outcome is unknown.
+        """
+        claimed = self._in_hand.unproven(self._preparer.proven)
+        if not claimed:
+            return
+        # A call that stalls is not waited for: all sending would wait.
+        self._wait(min(time.monotonic() + QUIET_SECONDS, self._stop_sending_at), at_most=_none)
+        self._recorder.record_all()
+        if time.monotonic() < self._stop_sending_at and not self._threads.halt.is_set():
+            with self._engine.connect() as connection:
+                due = claim_emails.first_due(connection)
+            self._blame(self._preparer.prove([*claimed, *due], time.monotonic() + COMPOSE_SECONDS))
+
+    def _blame(self, stalled: list[uuid.UUID]) -> None:
+        """An email of each of these campaigns took too long to prepare."""
+        if not stalled:
+            return
         with self._engine.begin() as connection:
-            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
-            self._alone = True
-            if email is not None:
-                self._claimed.append(email)
-                self._summary.claimed += 1
-            else:
-                self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+            self._to_pause |= sweep.blame(connection, Counter(stalled))
+        self._in_hand.give_back(stalled)
 
     def _prepare_chunk(self) -> list[ReadyEmail]:
         """Prepare a chunk of what was claimed; what cannot be prepared has its result at once."""
-        until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
-        prepared = self._preparer.prepare(self._claimed, self._chunk_size(), until, alone=self._alone)
+        self._prove_contents()
+        most = min(self._chunk_size(), self._in_hand.bring_forward(self._preparer.proven))
+        began = time.monotonic()
+        until = min(began + COMPOSE_SECONDS, self._stop_sending_at)
+        prepared = self._preparer.prepare(self._in_hand.emails, most, until, alone=self._in_hand.alone)
+        self._preparing_seconds = time.monotonic() - began
         for result in prepared.failed:
             self._note(result)
-        self._claimed += prepared.waiting
-        if prepared.stalled:
-            with self._engine.begin() as connection:
-                self._to_pause |= sweep.blame(connection, Counter(prepared.stalled))
-            self._give_back([email for email in self._claimed if email.campaign_id in prepared.stalled])
-        elif self._suspected is not None and not self._claimed:
-            with self._engine.begin() as connection:
-                sweep.trust_again(connection, self._suspected)
-            self._suspected = None
+        self._in_hand.emails += prepared.waiting
+        self._blame(prepared.stalled)
+        if not prepared.stalled:
+            self._in_hand.did_no_harm()
         if prepared.waiting and not prepared.ready:
             self._wait(time.monotonic() + POLL_SECONDS)
         return prepared.ready
 
     def _send_chunk(self) -> None:
         """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
+        # As late as it can be: if the process dies over an email, the calls under way become unknown.
+        self._wait(self._stop_sending_at, at_most=_none if self._in_hand.alone else self._useful_meanwhile)
+        if self._in_hand.alone:
+            self._recorder.record_all()
+        else:
+            self._recorder.begin_if_idle()
         chunk = self._prepare_chunk()
         if not chunk:
             return
@@ -206,7 +222,7 @@ class ChunkSender:
             begin = time.monotonic() + wait
             self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
             if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
-                self._claimed.extendleft(reversed(emails))
+                self._in_hand.emails.extendleft(reversed(emails))
                 return
             with self._engine.begin() as connection:
                 fenced = claim_emails.fence(connection, emails, self._token)
@@ -296,7 +312,12 @@ class ChunkSender:
         summary.retried += counts["retry"]
         summary.released += counts["pending"] + counts["cancelled"]
         self._touched |= recorded.campaign_ids
-        if not any(result.outcome.answer in (Answer.SLOW_DOWN, Answer.NOT_REACHED) for result in results):
+        # Calls that were under way when SES asked to slow down say nothing about the lower rate.
+        if all(
+            result.ended_at > self._slowed_at + 1.0
+            and result.outcome.answer not in (Answer.SLOW_DOWN, Answer.NOT_REACHED)
+            for result in results
+        ):
             self._rate = min(self._full_rate, self._rate * 1.1)
 
     def _act(self) -> None:
@@ -323,7 +344,7 @@ class ChunkSender:
                 logger.warning("A campaign could not be paused yet", extra={"campaign_id": str(campaign_id)})
                 continue
             del self._to_pause[campaign_id]
-            self._give_back([email for email in self._claimed if email.campaign_id == campaign_id])
+            self._in_hand.give_back([campaign_id])
 
     def _judge_refusals(self) -> None:
         """Find the campaigns to pause because SES refuses their emails, once all that SES said of them is recorded."""
@@ -348,7 +369,7 @@ class ChunkSender:
         self._threads.close()
         failure: Exception | None = None
         # What must not be lost comes first, and none of it keeps the others from being done.
-        for step in (self._record_the_rest, self._give_back_the_rest, self._act, self._complete, self._preparer.close):
+        for step in (self._record_the_rest, self._in_hand.give_back, self._act, self._complete, self._preparer.close):
             try:
                 step()
             except Exception as error:
@@ -362,16 +383,6 @@ class ChunkSender:
         self._recorder.close()
         rates = guardrails.excessive_rates_after_sending(self._engine, self._touched, self._settings)
         self._to_pause = rates | self._to_pause
-
-    def _give_back_the_rest(self) -> None:
-        self._give_back(list(self._claimed))
-
-    def _give_back(self, emails: list[ClaimedEmail]) -> None:
-        if emails:
-            with self._engine.begin() as connection:
-                self._summary.released += claim_emails.release(connection, emails, self._token)
-            given_back = {email.id for email in emails}
-            self._claimed = deque(email for email in self._claimed if email.id not in given_back)
 
     def _complete(self) -> None:
         for campaign_id in self._touched:

@@ -24,11 +24,11 @@ class StepContents:
     def __init__(self, from_address: str) -> None:
         """`from_address` is for campaigns that name none."""
         self._from_address = from_address
-        self._contents: dict[tuple[uuid.UUID, int], StepContent | InvalidContent] = {}
+        self._contents: dict[uuid.UUID, dict[int, StepContent | InvalidContent]] = {}
 
     def knows(self, claimed: Sequence[ClaimedEmail]) -> bool:
         """Whether nothing about these emails has to be loaded."""
-        return all((email.campaign_id, email.step_number) in self._contents for email in claimed)
+        return all(email.step_number in self._contents.get(email.campaign_id, ()) for email in claimed)
 
     def is_in_thread(self, email: ClaimedEmail) -> bool:
         """Whether a claimed email's step, which was loaded, goes out as an answer."""
@@ -37,10 +37,9 @@ class StepContents:
 
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
         """Read what is not known yet, in one statement; returns the campaigns that were read."""
-        missing = {(email.campaign_id, email.step_number) for email in claimed} - self._contents.keys()
-        if not missing:
+        campaign_ids = {email.campaign_id for email in claimed if not self.knows([email])}
+        if not campaign_ids:
             return set()
-        campaign_ids = {campaign_id for campaign_id, _ in missing}
         rows = connection.execute(
             sa.select(campaign_steps, campaigns.c.name, campaigns.c.from_address, campaigns.c.reply_to_address)
             .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
@@ -60,8 +59,12 @@ class StepContents:
                 # It was valid at the start: the language has changed since, or somebody changed the row.
                 found = "; ".join(f"{each.field}, {each.message}" for each in error.errors)
                 content = InvalidContent(f"The template of step {row['step_number']} is not valid: {found}")
-            self._contents[row["campaign_id"], row["step_number"]] = content
+            self._contents.setdefault(row["campaign_id"], {})[row["step_number"]] = content
         return campaign_ids
+
+    def steps_of(self, campaign_id: uuid.UUID) -> list[int]:
+        """The steps of a campaign that was loaded."""
+        return list(self._contents.get(campaign_id, ()))
 
     def of(self, email: ClaimedEmail) -> StepContent:
         """The content of a claimed email's step, which was loaded.
@@ -69,7 +72,7 @@ class StepContents:
         Raises:
             InvalidContent: it cannot be compiled.
         """
-        content = self._contents[email.campaign_id, email.step_number]
+        content = self._contents[email.campaign_id][email.step_number]
         if isinstance(content, InvalidContent):
             raise content
         return content

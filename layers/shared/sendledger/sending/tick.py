@@ -13,8 +13,9 @@ import gc
 import math
 import random
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -52,6 +53,8 @@ class Resources:
     """For background work and starts, whose statements may take longer than a tick can wait while it sends."""
     start_sender: Callable[[], None] | None = None
     """Starts one further sender and does not wait for it; None where there is no way to."""
+    proven: set[uuid.UUID] = field(default_factory=set)
+    """The campaigns of which this process has rendered an email; see `prepare_emails`."""
 
 
 def tune_process() -> None:
@@ -90,7 +93,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     if limits is not None and limits.remaining >= 1:
         if not further:
             _start_further_senders(resources, summary, last_call(deadline) - time.monotonic())
-        ChunkSender(engine, resources.ses_client, settings, limits, summary, deadline).run()
+        ChunkSender(engine, resources.ses_client, settings, limits, summary, deadline, resources.proven).run()
     if not further:
         summary.campaigns_completed += len(completion.complete_finished_campaigns(engine))
     return summary

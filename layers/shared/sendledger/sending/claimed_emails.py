@@ -1,0 +1,109 @@
+"""What one sender has claimed and not yet fenced: claiming more, what may be prepared next, and giving back.
+
+Campaigns over which senders have died are claimed alone: when nothing else is left to do, and in the last seconds of
+each tick, so that a backlog of others does not keep them waiting. Writes `scheduled_emails` through `claim_emails` and
+`campaigns` through `sweep`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from sendledger.ledger import claim_emails, sweep
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.sending.tick_summary import TickSummary
+
+MOST_ALONE = 50
+"""Emails of a campaign over which senders have died that are claimed at once."""
+
+ALONE_SECONDS = 5.0
+"""How long before the end of a tick these campaigns come first."""
+
+
+class ClaimedEmails:
+    """The emails in hand of one sender, in the order in which they will be prepared."""
+
+    def __init__(self, engine: sa.Engine, token: uuid.UUID, summary: TickSummary, stop_at: float) -> None:
+        """`stop_at` (`time.monotonic()`) is when the tick's last call may begin."""
+        self.emails: deque[ClaimedEmail] = deque()
+        self.alone = False
+        """Whether they are of a campaign that is prepared alone, or one email that was asked for by name."""
+        self._engine = engine
+        self._token = token
+        self._summary = summary
+        self._alone_first_from = stop_at - ALONE_SECONDS
+        self._suspected: uuid.UUID | None = None
+
+    def claim(self, most: int, *, nothing_in_hand: bool) -> bool:
+        """Claim up to `most` emails that are due; returns whether there were any."""
+        with self._engine.begin() as connection:
+            claimed = self._claim_alone(connection, most) if time.monotonic() >= self._alone_first_from else []
+            self.alone = bool(claimed)
+            if not claimed:
+                claimed = claim_emails.claim(connection, most, self._token)
+            if not claimed and nothing_in_hand:
+                # A death would delay nobody else.
+                self.alone = True
+                claimed = self._claim_alone(connection, most)
+        self._add(claimed)
+        return bool(claimed)
+
+    def _claim_alone(self, connection: sa.Connection, most: int) -> list[ClaimedEmail]:
+        claimed = claim_emails.claim(connection, min(most, MOST_ALONE), self._token, alone=True)
+        self._suspected = claimed[0].campaign_id if claimed else None
+        return claimed
+
+    def claim_one(self, scheduled_email_id: int) -> None:
+        """Claim this email, due or not."""
+        self.alone = True
+        with self._engine.begin() as connection:
+            email = claim_emails.claim_one(connection, scheduled_email_id, self._token)
+        if email is not None:
+            self._add([email])
+        else:
+            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+
+    def _add(self, claimed: list[ClaimedEmail]) -> None:
+        self.emails += claimed
+        self._summary.claimed += len(claimed)
+
+    def unproven(self, proven: Collection[uuid.UUID]) -> list[ClaimedEmail]:
+        """One email of each campaign whose content has to be proven before calls of others are under way."""
+        if self.alone:
+            return []
+        return list({email.campaign_id: email for email in self.emails if _needs_proof(email, proven)}.values())
+
+    def bring_forward(self, proven: Collection[uuid.UUID]) -> int:
+        """Put what may be prepared now before the rest; returns how many emails that is."""
+        if self.alone:
+            return len(self.emails)
+        waiting = [email for email in self.emails if _needs_proof(email, proven)]
+        if waiting:
+            self.emails = deque(email for email in self.emails if not _needs_proof(email, proven))
+            self.emails += waiting
+        return len(self.emails) - len(waiting)
+
+    def did_no_harm(self) -> None:
+        """Emails were prepared; once all those of a suspected campaign are, it is trusted again."""
+        if self._suspected is not None and not self.emails:
+            with self._engine.begin() as connection:
+                sweep.trust_again(connection, self._suspected)
+            self._suspected = None
+
+    def give_back(self, campaign_ids: Collection[uuid.UUID] | None = None) -> None:
+        """Give back what is in hand of these campaigns, or everything."""
+        emails = [email for email in self.emails if campaign_ids is None or email.campaign_id in campaign_ids]
+        if emails:
+            with self._engine.begin() as connection:
+                self._summary.released += claim_emails.release(connection, emails, self._token)
+            given_back = {email.id for email in emails}
+            self.emails = deque(email for email in self.emails if email.id not in given_back)
+
+
+def _needs_proof(email: ClaimedEmail, proven: Collection[uuid.UUID]) -> bool:
+    return email.has_address and email.campaign_id not in proven
