@@ -198,9 +198,9 @@ def test_content_is_tried_once_and_no_more_in_the_next_tick(
     composed: list[int] = []
     compose = Composer.compose
 
-    def counted(self: Composer, content: Any, email: Any, attempt: Any) -> Any:
+    def counted(self: Composer, content: Any, email: Any, *rest: Any) -> Any:
         composed.append(email.id)
-        return compose(self, content, email, attempt)
+        return compose(self, content, email, *rest)
 
     monkeypatch.setattr(Composer, "compose", counted)
     started(engine, connection, 3)

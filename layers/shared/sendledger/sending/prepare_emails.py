@@ -13,7 +13,7 @@ import functools
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,7 +125,7 @@ class Preparer:
                 if limit is not None:
                     limit.begin(LONGEST_PREPARATION)
                 with contextlib.suppress(Exception):
-                    self._compose(dataclasses.replace(email, step_number=step_number))
+                    self._compose(dataclasses.replace(email, step_number=step_number), {})
             except TookTooLong:
                 return False
             finally:
@@ -174,7 +174,7 @@ class Preparer:
         try:
             if limit is not None:
                 limit.begin(LONGEST_PREPARATION)
-            ready = self._compose(email)
+            ready = self._compose(email, self._threads)
         except TookTooLong:
             message = f"Preparing this email took longer than {LONGEST_PREPARATION:.0f} s."
             outcome = SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.SENDER_DIED, message=message)
@@ -195,10 +195,10 @@ class Preparer:
         prepared.failed.append(SendResult(email, outcome, None, time.monotonic()))
         return outcome.answer is Answer.FAIL_ROW and not prepared.stalled
 
-    def _compose(self, email: ClaimedEmail) -> ReadyEmail:
+    def _compose(self, email: ClaimedEmail, threads: Mapping[int, EmailThread | NotYet]) -> ReadyEmail:
         if not email.has_address:
             return ReadyEmail(email)  # the fence turns it away
-        thread = self._threads.get(email.id)
+        thread = threads.get(email.id)
         if isinstance(thread, NotYet):
             return ReadyEmail(email)  # the fence turns it away; if the earlier step has just ended, it is not called
         composed = self._composer.compose(self._contents.of(email), email, self._token, thread)

@@ -32,7 +32,7 @@ class StepContents:
 
     def is_in_thread(self, email: ClaimedEmail) -> bool:
         """Whether a claimed email's step, which was loaded, goes out as an answer."""
-        content = self._contents[email.campaign_id, email.step_number]
+        content = self._contents[email.campaign_id][email.step_number]
         return isinstance(content, StepContent) and content.in_thread
 
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
