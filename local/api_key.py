@@ -18,7 +18,7 @@ from sendledger.core.vocabulary import Role
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make api-key", description=__doc__)
     parser.add_argument("--name", default="first key", help="what the key is for (default: %(default)s)")
-    parser.add_argument("--role", default="admin", choices=list(Role), help="default: %(default)s")
+    parser.add_argument("--role", default=Role.ADMIN, choices=list(Role), help="default: %(default)s")
     parser.add_argument("--days", type=int, help="days that it is valid for; without it, until it is revoked")
     options = parser.parse_args()
     expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(days=options.days) if options.days else None

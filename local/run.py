@@ -45,6 +45,7 @@ from sendledger.access import api_keys
 from sendledger.core import database
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import DatabaseSettings
+from sendledger.core.vocabulary import CampaignStatus, Role
 
 ROOT = Path(__file__).parent.parent
 DEMO_TICK_SECONDS = 5.0
@@ -285,7 +286,7 @@ def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
     known = fixed or (file.read_text().strip() if file.exists() else None)
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
     with engine.begin() as connection:
-        key = api_keys.create(connection, "make run", "admin", key=known).key
+        key = api_keys.create(connection, "make run", Role.ADMIN, key=known).key
     engine.dispose()
     if fixed is None:
         file.touch(mode=0o600)
@@ -295,7 +296,7 @@ def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
 
 def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
     """The newest campaign that an earlier run left running, else the demo's where the database is empty."""
-    running = next(api.list("/v1/campaigns", status="running", limit=1), None)
+    running = next(api.list("/v1/campaigns", status=CampaignStatus.RUNNING, limit=1), None)
     if running is None and demo and load_demo.may_load(api):
         return load_demo.load(api)
     return running

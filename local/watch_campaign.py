@@ -16,9 +16,10 @@ from typing import Any, TextIO
 
 from local.api_client import ApiClient
 from local.stop_request import StopRequest
+from sendledger.core.vocabulary import CampaignStatus, ScheduledEmailStatus
 
-_SHOWN = ("pending", "sending", "sent", "failed", "skipped", "cancelled")
-_UNDER_WAY = ("scheduled", "running", "paused")
+_SHOWN = tuple(ScheduledEmailStatus)
+_UNDER_WAY = (CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED)
 _LINE_UP_AND_CLEAR = "\x1b[1A\x1b[2K"
 
 

@@ -28,6 +28,7 @@ from sendledger.adoption.campaign import AdoptionOptions
 from sendledger.adoption.run import adopt_existing_campaigns, refuse_other_schema
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, MigrateSettings, at_cold_start
+from sendledger.core.vocabulary import Role
 
 ACTOR = "migrate_function"
 """Whoever may invoke the function; CloudTrail knows who that was."""
@@ -59,7 +60,7 @@ class _CreateRoles(_Event):
 class _CreateApiKey(_Event):
     action: Literal["create_api_key"]
     name: Annotated[str, Field(min_length=1, max_length=255)]
-    role: Literal["viewer", "editor", "sender", "admin"]
+    role: Role
     expires_at: AwareDatetime | None = None
     # True makes no key, and answers null, where the database has one, revoked or not.
     only_first: bool = False

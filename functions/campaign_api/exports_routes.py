@@ -38,7 +38,7 @@ class NewExport(Input):
         Field(
             description="`campaign_ledger`: each scheduled email of a campaign with what became of it, and each lead "
             "of its audience that got none, with the reason. What is scheduled once writing has begun is not in it.",
-            examples=["campaign_ledger"],
+            examples=[ExportKind.CAMPAIGN_LEDGER],
         ),
     ]
     campaign_id: Annotated[UUID | None, Field(description="Needed for `campaign_ledger`, and only there.")] = None
@@ -46,11 +46,11 @@ class NewExport(Input):
 
     @model_validator(mode="after")
     def _campaign_for_its_ledger(self) -> Self:
-        if self.kind == "campaign_ledger" and self.campaign_id is None:
+        if self.kind == ExportKind.CAMPAIGN_LEDGER and self.campaign_id is None:
             raise ValueError("campaign_ledger needs a campaign_id")
-        if self.kind == "leads" and self.campaign_id is not None:
+        if self.kind == ExportKind.LEADS and self.campaign_id is not None:
             raise ValueError("leads are not exported by campaign_id; filter by batch_id")
-        if self.kind == "campaign_ledger" and self.filters is not None:
+        if self.kind == ExportKind.CAMPAIGN_LEDGER and self.filters is not None:
             raise ValueError("campaign_ledger has no filters")
         return self
 

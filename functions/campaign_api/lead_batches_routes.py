@@ -73,7 +73,7 @@ class RowError(Resource):
 
     row: Annotated[int, Field(description="The line of the file on which it begins; the first one is 1.")]
     field: Annotated[str, Field(description="The field of the lead, the name of a custom field, or `row`.")]
-    code: Annotated[RejectCode, Field(examples=["invalid_email"])]
+    code: Annotated[RejectCode, Field(examples=[RejectCode.INVALID_EMAIL])]
     message: str
 
 

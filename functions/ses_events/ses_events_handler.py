@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, SesEventsSettings, at_cold_start
+from sendledger.core.vocabulary import EventType
 from sendledger.feedback.ingest_events import Ingested, ingest_events
 from sendledger.feedback.read_ses_events import Ignored, SesEvent, UnreadableEvent, read_ses_event
 
@@ -76,8 +77,8 @@ def _report(ingested: Ingested, dropped: Counter[str], failures: list[str]) -> N
         "EventsDropped": dropped.total(),
         "EventsFailed": len(failures),
         "DoubleSend": recorded.double_sends,
-        "Bounces": counts["Bounce"],
-        "Complaints": counts["Complaint"],
+        "Bounces": counts[EventType.BOUNCE],
+        "Complaints": counts[EventType.COMPLAINT],
         "AddressesSuppressed": recorded.suppressed,
         "CampaignsPausedByGuardrail": ingested.campaigns_paused,
     }.items():

@@ -26,6 +26,7 @@ import unsubscribe_pages as pages
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, UnsubscribeSettings, at_cold_start
 from sendledger.core.signed_tokens import EmailReference
+from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import unsubscribe
 
 MAX_BODY = 10_000
@@ -44,7 +45,8 @@ _DEADLOCK = "40P01"
 
 logger = Logger()
 
-Action = Literal["one_click", "everything", "campaign", "undo"]
+Undo = Literal["undo"]
+OptOut = tuple[UnsubscribeScope, UnsubscribeMethod]
 
 
 class Answer(TypedDict):
@@ -118,9 +120,8 @@ def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailRefe
             with _engine().connect() as connection:
                 is_suppressed = unsubscribe.is_suppressed(connection, email)
             return _answer(200, pages.message(language, "undone_without_mail" if is_suppressed else "undone"))
-        scope: unsubscribe.Scope = "campaign" if action == "campaign" else "everything"
-        way: unsubscribe.Method = "one_click" if action == "one_click" else "page"
-        _in_transaction(lambda connection: unsubscribe.opt_out(connection, email, scope, way))
+        scope, method = action
+        _in_transaction(lambda connection: unsubscribe.opt_out(connection, email, scope, method))
         with single_metric(name="OptOuts", unit=MetricUnit.Count, value=1, namespace="Sendledger"):
             pass
         return _answer(200, pages.done(language, scope))
@@ -129,17 +130,15 @@ def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailRefe
         return _answer(503, pages.message(language, "try_again"), **{"Retry-After": "60"})
 
 
-def _action(form: Mapping[str, str]) -> Action | None:
+def _action(form: Mapping[str, str]) -> Undo | OptOut | None:
     """What is asked for; None where it is nothing that we know."""
     if form.get("List-Unsubscribe", "").strip() == "One-Click":
-        return "one_click"
+        return UnsubscribeScope.EVERYTHING, UnsubscribeMethod.ONE_CLICK
     match form.get("action"), form.get("scope"):
         case "undo", _:
             return "undo"
-        case "unsubscribe", "everything":
-            return "everything"
-        case "unsubscribe", "campaign":
-            return "campaign"
+        case "unsubscribe", (UnsubscribeScope.EVERYTHING | UnsubscribeScope.CAMPAIGN) as scope:
+            return UnsubscribeScope(scope), UnsubscribeMethod.PAGE
         case _:
             return None
 

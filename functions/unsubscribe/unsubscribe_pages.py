@@ -10,13 +10,15 @@ import hashlib
 from collections.abc import Mapping
 from html import escape
 
+from sendledger.core.vocabulary import UnsubscribeScope
+
 TEXTS: Mapping[str, Mapping[str, str]] = {
     "en": {
         "ask_title": "Unsubscribe",
         "sender": "These emails are from",
         "ask": "Which emails do you no longer want to get?",
-        "everything": "All emails from this sender",
-        "campaign": "Only the emails of this series",
+        UnsubscribeScope.EVERYTHING: "All emails from this sender",
+        UnsubscribeScope.CAMPAIGN: "Only the emails of this series",
         "confirm": "Unsubscribe",
         "by_mistake": "Unsubscribed by mistake?",
         "undo": "Undo",
@@ -39,8 +41,8 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "ask_title": "Abmelden",
         "sender": "Diese E-Mails sind von",
         "ask": "Welche E-Mails möchten Sie nicht mehr erhalten?",
-        "everything": "Alle E-Mails dieses Absenders",
-        "campaign": "Nur die E-Mails dieser Reihe",
+        UnsubscribeScope.EVERYTHING: "Alle E-Mails dieses Absenders",
+        UnsubscribeScope.CAMPAIGN: "Nur die E-Mails dieser Reihe",
         "confirm": "Abmelden",
         "by_mistake": "Versehentlich abgemeldet?",
         "undo": "Rückgängig machen",
@@ -64,8 +66,8 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         "ask_title": "Se désabonner",
         "sender": "Ces e-mails viennent de",
         "ask": "Quels e-mails ne souhaitez-vous plus recevoir\u00a0?",
-        "everything": "Tous les e-mails de cet expéditeur",
-        "campaign": "Seulement les e-mails de cette série",
+        UnsubscribeScope.EVERYTHING: "Tous les e-mails de cet expéditeur",
+        UnsubscribeScope.CAMPAIGN: "Seulement les e-mails de cette série",
         "confirm": "Se désabonner",
         "by_mistake": "Désabonné par erreur\u00a0?",
         "undo": "Annuler",
@@ -142,9 +144,8 @@ def ask(language: str, sender: str, *, can_undo: bool) -> str:
     """Whose emails these are, the choice with a button to confirm it, and undo where there is something to undo."""
     text = TEXTS[language]
     choices = "".join(
-        f'<label><input type="radio" name="scope" value="{scope}"{" checked" if scope == "everything" else ""}>'
-        f"{escape(text[scope])}</label>"
-        for scope in ("everything", "campaign")
+        f'<label><input type="radio" name="scope" value="{scope}"{checked}>{escape(text[scope])}</label>'
+        for scope, checked in ((UnsubscribeScope.EVERYTHING, " checked"), (UnsubscribeScope.CAMPAIGN, ""))
     )
     content = (
         f"<p>{escape(text['sender'])} <strong>{escape(sender)}</strong></p>"

@@ -20,6 +20,7 @@ from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import audit_log, email_events, emails, leads, scheduled_emails
 from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.core.tables import suppressions as suppressions_table
+from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import RecordedEvents, record_events
@@ -254,7 +255,7 @@ def test_a_person_who_opts_out_in_several_ways_counts_once(
     )
     record(engine, event_of(first, "Subscription"))
     with engine.begin() as own:
-        unsubscribe.opt_out(own, reference, "everything", "one_click")
+        unsubscribe.opt_out(own, reference, UnsubscribeScope.EVERYTHING, UnsubscribeMethod.ONE_CLICK)
     record(engine, event_of(second, "Subscription", 90))
     assert campaign_row(engine, campaign_of(first))["emails_unsubscribed_count"] == 1
 

@@ -23,6 +23,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import metadata
+from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import unsubscribe
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
@@ -231,7 +232,10 @@ def test_an_owner_without_other_powers_migrates_and_the_functions_work(new_datab
     (row,) = (row for row in rows_of(as_admin, campaign_id) if row["status"] == "sent")
     with engines["unsubscribe"].begin() as connection:
         assert unsubscribe.opt_out(
-            connection, EmailReference(row["id"], campaign_id, row["lead_id"]), "everything", "page"
+            connection,
+            EmailReference(row["id"], campaign_id, row["lead_id"]),
+            UnsubscribeScope.EVERYTHING,
+            UnsubscribeMethod.PAGE,
         )
     tick.send_due_emails(sender_resources(engines["sender"], ses.url), 20)
     assert campaign_row(as_admin, campaign_id)["status"] == "completed"
@@ -270,7 +274,7 @@ def test_the_public_role_can_opt_a_lead_out_and_take_it_back(
 ) -> None:
     email = _sent(engine, connection, resources)
     with public.begin() as as_public:
-        assert unsubscribe.opt_out(as_public, email, "everything", "page")
+        assert unsubscribe.opt_out(as_public, email, UnsubscribeScope.EVERYTHING, UnsubscribeMethod.PAGE)
     by_lead = {row["lead_id"]: row["status"] for row in rows_of(engine, email.campaign_id) if row["status"] != "sent"}
     assert by_lead.pop(email.lead_id) == "skipped"
     assert list(by_lead.values()) == ["pending"]
@@ -286,7 +290,7 @@ def test_the_public_role_sees_no_row_of_anybody_it_was_not_told_of(
 ) -> None:
     email = _sent(engine, connection, resources)
     with public.begin() as as_public:
-        unsubscribe.opt_out(as_public, email, "everything", "page")
+        unsubscribe.opt_out(as_public, email, UnsubscribeScope.EVERYTHING, UnsubscribeMethod.PAGE)
     column = {"leads": "email", "emails": "to_address", "suppressions": "value"}.get(table, "lead_id")
     with public.begin() as as_public:
         assert as_public.execute(sa.text(f"SELECT {column} FROM {table}")).all() == []

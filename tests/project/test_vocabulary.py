@@ -38,15 +38,43 @@ OF_COLUMN = {
 }
 """Which words SQL text may compare a column of this name with."""
 
-# Words of one plain noun mean other things elsewhere, and `too_long` is one of pydantic's; these do not.
-TELLING = {
-    word.value: f"{enum.__name__}.{word.name}"
-    for enum in ENUMS
-    for word in enum
-    if enum.__name__ in ("AuditAction", "Reason", "ErrorCode")
-    and re.search(r"[_.]", word.value)
-    and word.value != "too_long"
+NOUNS = {
+    *("campaign", "leads", "sender", "subject", "address", "message_id", "token"),
+    *("api", "unsubscribe", "import", "ses", "precedence"),
 }
+"""Words that are also names of tables, columns, parameters, headers, database users or actors."""
+
+OTHER_MEANING = {
+    ("functions/campaign_api/http_errors.py", "too_long"): "a type of pydantic's errors",
+    ("functions/campaign_api/suppressions_routes.py", "failed"): "a field of the answer: how many values were refused",
+    ("functions/ses_events/ses_events_handler.py", "failed"): "a field of the log line: how many messages failed",
+    ("adoption/ledger.py", "paused"): "a parameter of a statement",
+    ("campaigns/campaign_counts.py", "complained"): "counted from email_events",
+    ("campaigns/campaign_counts.py", "replied"): "counted from replies",
+    ("campaigns/guardrails.py", "bounced"): "a verb in a message",
+    ("campaigns/lifecycle.py", "fail"): "an action of the table of transitions",
+    ("campaigns/transitions.py", "fail"): "an action of the table of transitions",
+    ("content/template_filters.py", "none"): "a test of the template language",
+    ("core/tables/base.py", "manual"): "a type of the old schema",
+    ("core/tables/base.py", "scheduled"): "a type of the old schema",
+    ("feedback/read_reply.py", "fail"): "what SES writes into a header",
+    ("feedback/read_reply.py", "none"): "what mail programs write into a header",
+    ("feedback/read_ses_events.py", "opted_out"): "a key of an event's detail",
+    ("leads/leads.py", "manual"): "a source of the old schema",
+    ("leads/opt_outs.py", "bounce"): "a word in the heading of a column",
+    ("leads/read_leads.py", "invalid"): "a value that files have",
+    ("ses/answers.py", "sent"): "an answer of SES",
+}
+"""Where a text is spelled like a word of the vocabulary and means something else."""
+
+WORDS: dict[str, list[str]] = {}
+for each in ENUMS:
+    for word in each:
+        WORDS.setdefault(word.value, []).append(f"{each.__name__}.{word.name}")
+
+
+def short_name(file: Path) -> str:
+    return str(file.relative_to(ROOT)).removeprefix("layers/shared/sendledger/")
 
 
 def strings(file: Path) -> Iterator[tuple[int, str]]:
@@ -67,12 +95,18 @@ def test_each_word_says_what_it_means(enum: type[Word]) -> None:
 
 def test_code_names_words_and_does_not_spell_them() -> None:
     spelled = [
-        f"{file.relative_to(ROOT)}:{line}: {text!r} is {TELLING[text]}"
+        f"{name}:{line}: {text!r} is {' or '.join(WORDS[text])}"
         for file in CODE
         for line, text in strings(file)
-        if text in TELLING
+        for name in [short_name(file)]
+        if text in WORDS and text not in NOUNS and (name, text) not in OTHER_MEANING
     ]
     assert spelled == []
+
+
+def test_each_other_meaning_is_still_in_the_code() -> None:
+    found = {(short_name(file), text) for file in CODE for _, text in strings(file)}
+    assert set(OTHER_MEANING) - found == set()
 
 
 def test_sql_compares_columns_with_words_of_the_vocabulary() -> None:

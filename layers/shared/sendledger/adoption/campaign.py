@@ -22,10 +22,12 @@ from sendledger.adoption.templates import AdoptedStep, Copies, Untranslatable, f
 from sendledger.core import audit_log
 from sendledger.core.postgres_values import is_infinite
 from sendledger.core.tables import adopted_campaigns, campaigns, lead_batches, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, CampaignType
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, CampaignType, ScheduledEmailStatus
 
 ACTOR = "migrate-existing-campaigns"
-OLD_TYPES = (None, "automated", "manual")
+_HOLDING = (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
+"""A campaign with one of these keeps its lead batches."""
+OLD_TYPES = (None, CampaignType.AUTOMATED, CampaignType.MANUAL)
 """Both names and none mean `outreach`, unless the campaign only generated leads."""
 MOST_COUNTED = 1_000_000_000
 """Where the counters of an adopted campaign begin at most: they are integers, and are added to."""
@@ -73,16 +75,17 @@ def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.Row
         result.explain(odd, blocks=wanted)
         return result
     values = _columns(connection, campaign)
-    if (values.get("campaign_type") or campaign["campaign_type"]) == "outreach":
+    if (values.get("campaign_type") or campaign["campaign_type"]) == CampaignType.OUTREACH:
         try:
             with connection.begin_nested() as savepoint:
                 values |= _emails(connection, run, campaign, result)
-                if result.status_after == campaign["status"] and campaign["status"] == "completed":
+                if result.status_after == campaign["status"] and campaign["status"] == CampaignStatus.COMPLETED:
                     run.copies.added.clear()
                     savepoint.rollback()
         except Untranslatable as untranslatable:
             run.copies.added.clear()
-            blocks = wanted and not (isinstance(untranslatable, NothingToSend) and campaign["status"] == "paused")
+            is_paused = campaign["status"] == CampaignStatus.PAUSED
+            blocks = wanted and not (is_paused and isinstance(untranslatable, NothingToSend))
             result.explain(untranslatable.problems, blocks=blocks)
             if blocks:
                 return result
@@ -107,8 +110,8 @@ _HAS_STEPS = sa.text("SELECT EXISTS (SELECT FROM campaign_steps WHERE campaign_i
 
 def _is_wanted(run: AdoptionRun, campaign: sa.RowMapping) -> bool:
     """Whether the campaign should send. Such a campaign is taken over completely or not at all."""
-    reopened = campaign["status"] == "completed" and run.options.reopens(campaign["id"])
-    return campaign["status"] in ("active", "paused") or reopened
+    reopened = campaign["status"] == CampaignStatus.COMPLETED and run.options.reopens(campaign["id"])
+    return campaign["status"] in (CampaignStatus.ACTIVE, CampaignStatus.PAUSED) or reopened
 
 
 def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
     values: dict[str, Any] = {}
     if campaign["campaign_type"] in OLD_TYPES:
         only_leads = connection.scalar(_ONLY_LEADS, {"id": campaign["id"]})
-        values["campaign_type"] = "lead_generation" if only_leads else "outreach"
+        values["campaign_type"] = CampaignType.LEAD_GENERATION if only_leads else CampaignType.OUTREACH
     if campaign["batch_id"] is not None and not campaign["batch_ids"]:
         values["batch_ids"] = [campaign["batch_id"]]
     starts_at, planned_at = campaign["start_date"], campaign["scheduled_start_at"]
@@ -153,29 +156,31 @@ def _emails(
         Untranslatable: something has to be changed by a person first.
     """
     status = campaign["status"]
-    if status in (None, "archived") or (status == "draft" and campaign["campaign_type"] not in OLD_TYPES):
+    if status in (None, CampaignStatus.ARCHIVED):
+        return {}
+    if status == CampaignStatus.DRAFT and campaign["campaign_type"] not in OLD_TYPES:
         return {}
     workflow_id, steps = campaign["workflow_id"], []
     if workflow_id is not None:
         steps = workflow_as_steps(connection, run.copies, workflow_id)
         result.notes += _repeated_numbers(steps)
-        if status == "draft":
+        if status == CampaignStatus.DRAFT:
             result.notes += _odd_delays(steps)
             return {}
-    elif status != "draft" or campaign["email_template_id"] is not None:
+    elif status != CampaignStatus.DRAFT or campaign["email_template_id"] is not None:
         # The overhaul sent one email to each lead of a campaign without a workflow.
         single = run.overhauled and adopt_ledger.is_in_old_ledger(connection, campaign["id"])
         follow_ups = {"follow_up_enabled": False} if single else {}
         workflow_id, steps = follow_ups_as_steps(connection, run.copies, {**campaign, **follow_ups})
     values = {"workflow_id": workflow_id, "use_workflow": True} if workflow_id != campaign["workflow_id"] else {}
-    if status == "draft":
+    if status == CampaignStatus.DRAFT:
         return values
-    if status == "completed":
+    if status == CampaignStatus.COMPLETED:
         missing = adopt_ledger.count(connection, campaign, steps, overhauled=run.overhauled)
-        if not missing.rows["pending"]:
+        if not missing.rows[ScheduledEmailStatus.PENDING]:
             return {}
         if not run.options.reopens(campaign["id"]):
-            result.missing = missing.rows["pending"]
+            result.missing = missing.rows[ScheduledEmailStatus.PENDING]
             return {}
     return values | _open(connection, run, campaign, result, workflow_id, steps)
 
@@ -192,12 +197,12 @@ def _open(
         raise Untranslatable(odd_delays)
     now = connection.execute(sa.select(sa.func.now())).scalar_one()
     over = campaign["end_date"] is not None and campaign["end_date"] <= now
-    paused = campaign["status"] == "paused" or over
+    paused = campaign["status"] == CampaignStatus.PAUSED or over
     ledger = adopt_ledger.write(connection, campaign, steps, workflow_id, paused=paused, overhauled=run.overhauled)
     if not ledger.rows:
         raise NothingToSend(["it has no leads that an email could go to"])
-    result.take(ledger, "paused" if paused else "running", len(steps))
-    if over and campaign["status"] != "paused":
+    result.take(ledger, CampaignStatus.PAUSED if paused else CampaignStatus.RUNNING, len(steps))
+    if over and campaign["status"] != CampaignStatus.PAUSED:
         result.problems.append("its end date has passed; it was paused instead of going on: resume or cancel it")
     result.notes += _notes(campaign, ledger)
     result.notes += _hold_batches(connection, run, campaign)
@@ -210,8 +215,8 @@ def _open(
         "actual_started_at": sa.func.coalesce(first_sent.scalar_subquery(), now),
         "total_leads_targeted": max(_count(campaign["leads_generated"]), ledger.leads),
         "emails_scheduled_count": ledger.rows.total(),
-        "emails_sent_count": max(_count(campaign["emails_sent"]), ledger.rows["sent"]),
-        "emails_failed_count": ledger.rows["failed"],
+        "emails_sent_count": max(_count(campaign["emails_sent"]), ledger.rows[ScheduledEmailStatus.SENT]),
+        "emails_failed_count": ledger.rows[ScheduledEmailStatus.FAILED],
         "current_workflow_step": min(ledger.reached, len(steps)),
         "leads_left_out": dict(ledger.left_out),
     }
@@ -238,10 +243,11 @@ def _repeated_numbers(steps: Sequence[AdoptedStep]) -> Iterator[str]:
 
 def _notes(campaign: sa.RowMapping, ledger: Ledger) -> Iterator[str]:
     said = max(campaign["emails_sent"] or 0, campaign["emails_sent_count"])
-    if ledger.rows["sent"] != said:
-        yield f"emails_sent says {said}; {ledger.rows['sent']} emails were found"
-    if ledger.rows["failed"]:
-        yield f"{ledger.rows['failed']} emails may have been sent, nobody knows; they are not sent again by themselves"
+    sent, failed = ledger.rows[ScheduledEmailStatus.SENT], ledger.rows[ScheduledEmailStatus.FAILED]
+    if sent != said:
+        yield f"emails_sent says {said}; {sent} emails were found"
+    if failed:
+        yield f"{failed} emails may have been sent, nobody knows; they are not sent again by themselves"
     if ledger.without_step:
         yield f"{ledger.without_step} emails were sent twice or beyond the last step"
     if ledger.queued:
@@ -256,7 +262,7 @@ def _hold_batches(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowM
         sa.select(
             lead_batches.c.id,
             lead_batches.c.name,
-            sa.case((holder.c.status.in_(("running", "paused")), holder.c.name)).label("held_by"),
+            sa.case((holder.c.status.in_(_HOLDING), holder.c.name)).label("held_by"),
         )
         .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
         .where(lead_batches.c.id.in_(batch_ids))

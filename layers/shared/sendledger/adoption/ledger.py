@@ -26,7 +26,7 @@ from sendledger.adoption.report import Ledger
 from sendledger.adoption.templates import AdoptedStep
 from sendledger.campaigns.schedule_emails import REASON_LEFT_OUT
 from sendledger.core.tables import campaign_steps
-from sendledger.core.vocabulary import ErrorCode, Reason
+from sendledger.core.vocabulary import CampaignStatus, ErrorCode, Reason
 
 DEFAULT_LEADS_PER_DAY = 50
 """The default of campaigns.leads_per_day, for those that have none."""
@@ -278,7 +278,7 @@ def _run(
     # Nothing is known of the sizes of the parts. Nested loops over them would be quadratic.
     connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
     if overhauled:
-        values["was_paused"] = campaign["status"] == "paused"
+        values["was_paused"] = campaign["status"] == CampaignStatus.PAUSED
     per_day = campaign["leads_per_day"]
     parameters = {
         "campaign_id": campaign["id"],

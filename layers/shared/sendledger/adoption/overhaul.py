@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from sendledger.core.vocabulary import CampaignStatus
+
 SCHEMA = "leadnex_overhaul"
 LEDGER = f"{SCHEMA}.scheduled_emails"
 """The old application's ledger, once it is put aside."""
@@ -20,7 +22,13 @@ PREFIX = "leadnex_"
 MOVED = ("scheduled_emails", "audit_log")
 REFERRING = ("scheduled_emails", "automated_campaign_runs")
 """Tables of the overhaul that would keep Sendledger from deleting the rows that they refer to."""
-LEGACY_STATUSES = ("draft", "active", "paused", "completed", "archived")
+LEGACY_STATUSES = (
+    CampaignStatus.DRAFT,
+    CampaignStatus.ACTIVE,
+    CampaignStatus.PAUSED,
+    CampaignStatus.COMPLETED,
+    CampaignStatus.ARCHIVED,
+)
 
 LEDGER_COLUMNS = {
     "id": "uuid",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sendledger.core.vocabulary import CampaignStatus, ScheduledEmailStatus
+
 LONGEST_NAME = 200
 """Characters of a name or a value that are shown."""
 
@@ -76,7 +78,7 @@ class CampaignReport:
     def explain(self, problems: Sequence[str], *, blocks: bool) -> None:
         if blocks:
             self.problems += [f"left as it is: {problem}" for problem in problems]
-        elif self.status_before == "draft":
+        elif self.status_before == CampaignStatus.DRAFT:
             self.notes += problems
 
     def lines(self) -> Iterator[str]:
@@ -85,7 +87,8 @@ class CampaignReport:
             if self.status_after != self.status_before
             else (f"{self.status_before}")
         )
-        names = {"cancelled": "cancelled until it is resumed"} if self.status_after == "paused" else {}
+        is_paused = self.status_after == CampaignStatus.PAUSED
+        names: dict[str, str] = {ScheduledEmailStatus.CANCELLED: "cancelled until it is resumed"} if is_paused else {}
         parts = [f"{count} {names.get(name, name)}" for name, count in sorted(self.rows.items())]
         parts += [f"{count} leads left out ({reason})" for reason, count in sorted(self.leads_left_out.items())]
         name = on_one_line(self.name) or "campaign without a name"
@@ -129,7 +132,7 @@ class AdoptionReport:
         self.campaigns.append(campaign)
         self.tables["campaign_steps"] += campaign.steps
         self.tables["scheduled_emails"] += campaign.rows.total()
-        self.tables["emails"] += campaign.rows["sent"] - campaign.without_email
+        self.tables["emails"] += campaign.rows[ScheduledEmailStatus.SENT] - campaign.without_email
         self.tables["left_out_leads"] += campaign.leads_left_out.total()
         for table in ("adopted_campaigns", "audit_log"):
             self.tables[table] += campaign.changed

@@ -24,11 +24,12 @@ from sendledger.content.render_email import compile_template
 from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import InvalidInput
 from sendledger.core.tables import email_templates, workflow_steps, workflows
+from sendledger.core.vocabulary import CampaignStatus, LeadStatus, TemplateCategory
 
 NAMESPACE = uuid.UUID("6f1dfc4e-8f0c-4f57-9f3c-6b0f1f6f2a51")
 """Of the ids of copies."""
 
-FOLLOW_UP_STAGES = ("follow_up_1", "follow_up_2")
+FOLLOW_UP_STAGES = (LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
 DEFAULT_DELAY_DAYS = (3, 5)
 """Where a campaign's own are NULL; the defaults of their columns."""
 
@@ -131,7 +132,7 @@ class Copies:
             "name": text.name[:255],
             "description": f"Copy for Sendledger of {text.source}",
             "follow_up_stage": "initial" if text.stage == 1 else f"follow_up_{text.stage - 1}",
-            "category": "initial_outreach" if text.stage == 1 else "follow_up",
+            "category": TemplateCategory.INITIAL_OUTREACH if text.stage == 1 else TemplateCategory.FOLLOW_UP,
             "subject": subject,
             "body_text": body_text,
             "body_html": body_html,
@@ -232,13 +233,13 @@ def follow_ups_as_steps(
             problems += untranslatable.problems
     if problems:
         raise Untranslatable(problems)
-    if len(texts) == 1 and campaign["status"] == "draft" and contents[0] == texts[0].content:
+    if len(texts) == 1 and campaign["status"] == CampaignStatus.DRAFT and contents[0] == texts[0].content:
         return None, []
     steps = [
         AdoptedStep(number, delay, copies.copy(connection, text), *content)
         for number, (text, delay, content) in enumerate(zip(texts, delays, contents, strict=True), 1)
     ]
-    if len(steps) == 1 and campaign["status"] != "draft":
+    if len(steps) == 1 and campaign["status"] != CampaignStatus.DRAFT:
         return None, steps
     return _make_workflow(connection, copies, campaign, texts, steps), steps
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.tables import campaigns
-from sendledger.core.vocabulary import ScheduledEmailStatus
+from sendledger.core.vocabulary import CampaignStatus, Counted, ScheduledEmailStatus
 
 Interval = Literal["hour", "day"]
 
@@ -24,9 +24,11 @@ LONGEST: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=31), "day"
 """How much time a timeline may span."""
 DEFAULT: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=2), "day": dt.timedelta(days=30)}
 
-FUNNEL = ("delivered", "opened", "clicked", "replied", "bounced", "soft_bounced", "complained", "unsubscribed")
-TIMELINE = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "soft_bounced", "complained", "replied")
-OVERVIEW = ("sent", "failed", "delivered", "opened", "clicked", "bounced", "soft_bounced")
+_OPENED = (Counted.DELIVERED, Counted.OPENED, Counted.CLICKED)
+_BOUNCED = (Counted.BOUNCED, Counted.SOFT_BOUNCED)
+FUNNEL = (*_OPENED, "replied", *_BOUNCED, "complained", "unsubscribed")
+OVERVIEW = (Counted.SENT, Counted.FAILED, *_OPENED, *_BOUNCED)
+TIMELINE = (*OVERVIEW, "complained", "replied")
 
 _FOLD = sa.text("""
     WITH held AS MATERIALIZED (
@@ -108,14 +110,14 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         by_step.setdefault(step, dict(nothing))[status] = count
     next_due, last_due = connection.execute(_DUE, campaign_id).one()
     now, rate = connection.execute(_RATE, campaign_id).one()
-    remaining = by_status["pending"] + by_status["sending"]
+    remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
     finish = None
-    if campaign["status"] == "running" and rate and remaining:
+    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining:
         # At this rate from when the next is due, and not before the last is due.
         at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
         finish = max(at_this_rate, last_due or now)
     sent = campaign["emails_sent_count"]
-    funnel = {"sent": sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
+    funnel = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     return {
         "by_status": by_status,
         "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],

@@ -26,7 +26,6 @@ _RETRYABLE = f"""
     AND CASE WHEN CAST(:codes AS text[]) IS NULL THEN e.error_code NOT IN ({quoted(_NOT_BY_DEFAULT)})
              ELSE e.error_code = ANY(:codes) END
     AND EXISTS (SELECT FROM leads l WHERE l.id = e.lead_id AND CASE
-        WHEN coalesce(btrim(l.email), '') = '' THEN 'no_address'
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id")} END IS NULL)
 """
 _COUNT = sa.text(f"SELECT e.error_code, count(*) FROM scheduled_emails e WHERE {_RETRYABLE} GROUP BY 1")

@@ -32,7 +32,7 @@ from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, SendledgerError
 from sendledger.core.tables import campaigns
-from sendledger.core.vocabulary import AuditAction, CampaignStatus
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, StartType
 
 CALL_BUDGET = 2.0
 """Seconds after which a call begins no further chunk of background work. The next tick of the sender goes on."""
@@ -108,7 +108,7 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
         campaign = get_campaign(connection, campaign_id, lock=True)
         check_startable(campaign)
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        later = campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]
+        later = campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]
         if later and campaign["scheduled_start_at"] > now:
             status = check_transition("schedule", campaign["status"])
             _update(connection, campaign_id, status=status, failure_reason=None, failed_at=None)

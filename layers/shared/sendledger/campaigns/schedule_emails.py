@@ -22,7 +22,7 @@ from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NobodyToEmail
-from sendledger.core.ledger_rules import no_mail_for_lead
+from sendledger.core.ledger_rules import address_of, no_mail_for_lead
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -47,28 +47,20 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
-AUDIENCE = """
-    SELECT l.id, l.status, lower(btrim(l.email)) AS address
+AUDIENCE = f"""
+    SELECT l.id, l.status, {address_of("l")} AS address
     FROM leads l
     WHERE (l.batch_id = ANY(:batch_ids)
            OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
 """
 """The leads of a campaign's batches and list, with `audience_parameters`; a further condition on `l` may follow."""
-# A lead is left out for the first reason that applies. The address pattern is what SES takes: ASCII, no display name.
-REASON_LEFT_OUT = f"""
-    CASE
-        WHEN coalesce(a.address, '') = '' THEN 'no_address'
-        WHEN a.address !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR a.address !~ '^[!-~]+$'
-            THEN 'invalid_address'
-        {no_mail_for_lead("a", "a.address", ":campaign_id")}
-    END
-"""
+REASON_LEFT_OUT = f"CASE {no_mail_for_lead('a', 'a.address', ':campaign_id')} END"
 """Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
 
 _JUDGED = f"""
 WITH audience AS MATERIALIZED ({AUDIENCE}
       AND (:buckets = 1
-           OR (mod(abs(hashtext(coalesce(lower(btrim(l.email)), l.id::text))::bigint), :buckets) = :bucket
+           OR (mod(abs(hashtext(coalesce({address_of("l")}, l.id::text))::bigint), :buckets) = :bucket
                -- An address that was edited between two buckets takes its lead from one into the other.
                AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
                AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))

@@ -109,7 +109,7 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
             parts.append(part)
             size += len(part)
             if size > MAX_CHARACTERS:
-                raise RenderError("too_long", f"The email is longer than {MAX_CHARACTERS:,} characters.")
+                raise RenderError(ErrorCode.TOO_LONG, f"The email is longer than {MAX_CHARACTERS:,} characters.")
     except RenderError:
         raise
     except jinja2.UndefinedError as error:

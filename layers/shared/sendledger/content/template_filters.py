@@ -68,7 +68,7 @@ class TooLarge:
         self._message = message
 
     def fail(self, *_: object) -> NoReturn:
-        raise RenderError("too_long", self._message)
+        raise RenderError(ErrorCode.TOO_LONG, self._message)
 
     __str__ = __bool__ = __len__ = __iter__ = __contains__ = __eq__ = __ne__ = __hash__ = fail
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __abs__ = fail
@@ -81,7 +81,9 @@ def text_of(value: Any) -> str:
     if not isinstance(value, str):
         refuse(value)
     if len(value) > MAX_VALUE:
-        raise RenderError("too_long", f"A value has {len(value):,} characters; at most {MAX_VALUE:,} are possible.")
+        raise RenderError(
+            ErrorCode.TOO_LONG, f"A value has {len(value):,} characters; at most {MAX_VALUE:,} are possible."
+        )
     return value
 
 
@@ -125,7 +127,7 @@ def _truncate(value: Any, length: int = 255, killwords: bool = False, end: str =
 def _url_encode(value: Any) -> str:
     encoded = str(text_of(value)).encode()
     if len(encoded) > MAX_VALUE:
-        raise RenderError("too_long", f"A value is too long for a link: more than {MAX_VALUE:,} bytes.")
+        raise RenderError(ErrorCode.TOO_LONG, f"A value is too long for a link: more than {MAX_VALUE:,} bytes.")
     return quote(encoded, safe="/")
 
 
@@ -133,7 +135,7 @@ def _replace(value: Any, old: str, new: str) -> str:
     text = text_of(value)
     old, new = text_of(old), text_of(new)
     if not old or len(text) + text.count(old) * len(new) > MAX_VALUE:
-        raise RenderError("too_long", "The replace filter makes a text that is too long.")
+        raise RenderError(ErrorCode.TOO_LONG, "The replace filter makes a text that is too long.")
     return text.replace(old, new)
 
 
@@ -141,7 +143,7 @@ def _join(values: Any, separator: str = "") -> str:
     parts = [text_of(part) for part in entries_of(values)]
     separator = text_of(separator)
     if sum(map(len, parts)) + len(parts) * len(separator) > MAX_VALUE:
-        raise RenderError("too_long", "The join filter makes a text that is too long.")
+        raise RenderError(ErrorCode.TOO_LONG, "The join filter makes a text that is too long.")
     if any(isinstance(part, Markup) for part in (*parts, separator)):
         return escape(separator).join(parts)
     return separator.join(parts)

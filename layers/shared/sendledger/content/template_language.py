@@ -31,6 +31,7 @@ from sendledger.content.template_filters import (
     entries_of,
     refuse,
 )
+from sendledger.core.vocabulary import ErrorCode
 
 MAX_TEMPLATE = 500_000
 """Characters in one part of a template."""
@@ -174,7 +175,9 @@ def _printed(value: Any) -> Any:
     """Runs on every ``{{ … }}``."""
     if isinstance(value, str):
         if len(value) > MAX_VALUE:
-            raise RenderError("too_long", f"A value has {len(value):,} characters; at most {MAX_VALUE:,} are possible.")
+            raise RenderError(
+                ErrorCode.TOO_LONG, f"A value has {len(value):,} characters; at most {MAX_VALUE:,} are possible."
+            )
     elif not isinstance(value, (int, float, jinja2.Undefined)):
         refuse(value)
     return value

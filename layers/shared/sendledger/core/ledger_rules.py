@@ -47,8 +47,14 @@ def returned_reason(campaign: str) -> str:
 
 
 def no_mail_for_lead(lead: str, address: str, campaign_id: str) -> str:
-    """WHEN clauses of a CASE: why a lead gets no mail from a campaign. `address` is in lower case without blanks."""
+    """WHEN clauses of a CASE: why a lead gets no mail from a campaign. The first that applies counts.
+
+    `address` is the lead's `address_of`. Its pattern is what SES takes: ASCII, and no display name.
+    """
     return f"""
+        WHEN coalesce({address}, '') = '' THEN 'no_address'
+        WHEN {address} !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR {address} !~ '^[!-~]+$'
+            THEN 'invalid_address'
         WHEN {lead}.status IN ({quoted(LEAD_STATUSES_WITHOUT_MAIL)}) THEN 'lead_' || {lead}.status::text
         WHEN EXISTS (
             SELECT FROM suppressions s

@@ -11,7 +11,7 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, exports
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.vocabulary import AuditAction, ExportStatus
 
 MOST_ATTEMPTS = 3
 """After as many that were interrupted, an export is given up."""
@@ -75,8 +75,8 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
     """The exports that nobody seems to work on, oldest first."""
     age = sa.func.now() - _table.c.updated_at
     left_behind = sa.or_(
-        sa.and_(_table.c.status == "pending", age > sa.text("interval '1 min'")),
-        sa.and_(_table.c.status == "running", age > sa.text("interval '10 min'")),
+        sa.and_(_table.c.status == ExportStatus.PENDING, age > sa.text("interval '1 min'")),
+        sa.and_(_table.c.status == ExportStatus.RUNNING, age > sa.text("interval '10 min'")),
     )
     return list(connection.scalars(sa.select(_table.c.id).where(left_behind).order_by(_table.c.updated_at)))
 
@@ -84,7 +84,7 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
 def begin(connection: sa.Connection, export_id: UUID) -> sa.RowMapping | None:
     """Count an attempt; None where there is nothing to do: it has ended, was deleted, or is given up by this."""
     begun = _table.update().values(
-        status="running", attempts=_table.c.attempts + 1, rows_written=0, updated_at=sa.func.now()
+        status=ExportStatus.RUNNING, attempts=_table.c.attempts + 1, rows_written=0, updated_at=sa.func.now()
     )
     row = connection.execute(begun.where(_is_open(export_id)).returning(_table)).mappings().one_or_none()
     if row is not None and row["attempts"] > MOST_ATTEMPTS:
@@ -101,13 +101,13 @@ def note_progress(connection: sa.Connection, export_id: UUID, rows_written: int)
 def complete(connection: sa.Connection, export_id: UUID, object_key: str, rows_written: int) -> None:
     now = sa.func.now()
     values = {"object_key": object_key, "rows_written": rows_written, "completed_at": now, "updated_at": now}
-    connection.execute(sa.update(_table).where(_is_open(export_id)).values(status="completed", **values))
+    connection.execute(sa.update(_table).where(_is_open(export_id)).values(status=ExportStatus.COMPLETED, **values))
 
 
 def fail(connection: sa.Connection, export_id: UUID, reason: str) -> None:
-    values = {"status": "failed", "failure_reason": reason, "updated_at": sa.func.now()}
+    values = {"status": ExportStatus.FAILED, "failure_reason": reason, "updated_at": sa.func.now()}
     connection.execute(sa.update(_table).where(_is_open(export_id)).values(values))
 
 
 def _is_open(export_id: UUID) -> sa.ColumnElement[bool]:
-    return sa.and_(_table.c.id == export_id, _table.c.status.in_(("pending", "running")))
+    return sa.and_(_table.c.id == export_id, _table.c.status.in_((ExportStatus.PENDING, ExportStatus.RUNNING)))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 
 from sendledger.core.errors import NotFound
-from sendledger.core.vocabulary import ExportReader
+from sendledger.core.vocabulary import ExportKind, ExportReader
 from sendledger.exports import export_rows, exports
 from sendledger.exports.export_rows import Page
 from sendledger.files.file_bucket import FileBucket
@@ -59,6 +59,6 @@ def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadlin
 
 
 def _content(engine: sa.Engine, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Page]]:
-    if export["kind"] == "campaign_ledger":
+    if export["kind"] == ExportKind.CAMPAIGN_LEDGER:
         return export_rows.LEDGER_HEADER, export_rows.ledger_pages(engine, export["campaign_id"])
     return export_rows.LEAD_HEADER, export_rows.lead_pages(engine, export["filters"])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from sendledger.core.vocabulary import EventType
 from sendledger.feedback import suppressions
 from sendledger.feedback.match_events import Place
 from sendledger.feedback.read_ses_events import Effect
@@ -74,7 +75,7 @@ def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Sup
         for address in place.addresses
     ]
     bounced = {place.event.recipient for place in fresh if place.event.effect is Effect.SOFT_BOUNCE}
-    delivered = {place.event.recipient for place in fresh if place.event.type == "Delivery"}
+    delivered = {place.event.recipient for place in fresh if place.event.type == EventType.DELIVERY}
     if delivered:
         delivered = set(connection.scalars(_SUPPRESSED_AS_TRANSIENT, {"addresses": sorted(delivered)}))
     if bounced or delivered:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.core.vocabulary import ErrorCode
+from sendledger.core.ledger_rules import address_of, still_planned
+from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.feedback.read_ses_events import Effect, SesEvent
 
 
@@ -47,8 +48,9 @@ ITEMS = """
 _MATCH = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
-           e.send_started_at IS NOT NULL AS fenced, coalesce(e.claim_token = v.claim_token, false) AS same_claim,
-           lower(btrim(l.email)) AS address,
+           e.send_started_at IS NOT NULL AS fenced, {still_planned("e")} AS still_planned,
+           coalesce(e.claim_token = v.claim_token, false) AS same_claim,
+           {address_of("l")} AS address,
            m.id AS known_email_id, m.scheduled_email_id AS known_row_id, m.campaign_id AS known_campaign_id,
            m.lead_id AS known_lead_id
     FROM v
@@ -74,7 +76,8 @@ def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
         return Place(event, *known, row, False)
     # An attempt that the row no longer knows. Its address tells whether the row is the same as when SES accepted it.
     if row["id"] is not None and event.claim_token is not None and row["address"] == event.recipient:
-        second = row["status"] in ("sent", "sending") or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN
+        may_be_sent = row["status"] in (ScheduledEmailStatus.SENT, ScheduledEmailStatus.SENDING)
+        second = may_be_sent or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN
         return Place(event, of_row[0], None, of_row[1], of_row[2], row, second)
     return None
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sendledger.core.vocabulary import EventType
+from sendledger.core.vocabulary import EventType, SuppressionReason
 
 MAX_BYTES = 256 * 1024
 """Of one event. https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html"""
@@ -28,7 +28,7 @@ MAX_DEPTH = 20
 MACHINE_SECONDS = 10.0
 """An open or click this soon after SES accepted the email is a machine's: a person's takes longer to be delivered."""
 
-_MEMBER = {"Rendering Failure": "failure", "DeliveryDelay": "deliveryDelay"}
+_MEMBER = {EventType.RENDERING_FAILURE: "failure", EventType.DELIVERY_DELAY: "deliveryDelay"}
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 10_000  # of what mail servers and browsers say
 # The look-behind lets each run of characters be tried once only: without it, a long one takes quadratic time.
@@ -53,10 +53,10 @@ class UnreadableEvent(ValueError):
 class Effect(enum.Enum):
     """What an event means for the address, beyond its own email."""
 
-    HARD_BOUNCE = "bounce"
-    SOFT_BOUNCE = "transient_bounces"
-    COMPLAINT = "complaint"
-    OPT_OUT = "unsubscribe"
+    HARD_BOUNCE = SuppressionReason.BOUNCE
+    SOFT_BOUNCE = SuppressionReason.TRANSIENT_BOUNCES
+    COMPLAINT = SuppressionReason.COMPLAINT
+    OPT_OUT = SuppressionReason.UNSUBSCRIBE
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SesEvent:
 
     key: str
     """The same for the same event under whatever EventBridge id: of message, type, time and what tells it apart."""
-    type: str
+    type: EventType
     message_id: str
     recipient: str
     """In lower case, to be looked up and not to be stored."""
@@ -117,11 +117,11 @@ def read_ses_event(body: str, account_id: str, configuration_set: str) -> SesEve
     destination = mail.get("destination")
     if not isinstance(destination, list) or len(destination) != 1:
         return Ignored("not_ours")  # each of ours has one recipient
-    return _read(type_, mail, tags, _text(destination[0], "mail.destination"), detail)
+    return _read(EventType(type_), mail, tags, _text(destination[0], "mail.destination"), detail)
 
 
 def _read(
-    type_: str, mail: Mapping[str, Any], tags: Mapping[str, Any], recipient: str, detail: Mapping[str, Any]
+    type_: EventType, mail: Mapping[str, Any], tags: Mapping[str, Any], recipient: str, detail: Mapping[str, Any]
 ) -> SesEvent:
     message_id = _text(mail.get("messageId"), "mail.messageId")
     if not re.fullmatch(r"[!-~]{1,255}", message_id):
@@ -133,7 +133,7 @@ def _read(
     timestamp = content.get("timestamp")
     occurred_at = accepted_at if timestamp is None else _time(timestamp, f"{member}.timestamp")
     kept, effect = _KEPT[type_](content)
-    if type_ in ("Open", "Click") and (machine := _machine(content, accepted_at, occurred_at)):
+    if type_ in (EventType.OPEN, EventType.CLICK) and (machine := _machine(content, accepted_at, occurred_at)):
         kept["machine"] = machine
     told_apart = [
         content.get(name) for name in ("feedbackId", "link", "ipAddress", "userAgent", "delayType", "contactList")
@@ -151,7 +151,7 @@ def _read(
         accepted_at=accepted_at,
         occurred_at=occurred_at,
         effect=effect,
-        counts="machine" not in kept and (type_ != "Complaint" or effect is not None),
+        counts="machine" not in kept and (type_ != EventType.COMPLAINT or effect is not None),
         detail={name: value for name, value in kept.items() if value not in (None, "")},
     )
 
@@ -211,8 +211,8 @@ def _topics_left(preferences: Mapping[str, Any]) -> set[str]:
 
 
 _KEPT = {
-    "Send": lambda content: ({}, None),
-    "Delivery": lambda content: (
+    EventType.SEND: lambda content: ({}, None),
+    EventType.DELIVERY: lambda content: (
         {
             "processing_ms": content.get("processingTimeMillis")
             if type(content.get("processingTimeMillis")) is int
@@ -221,17 +221,17 @@ _KEPT = {
         },
         None,
     ),
-    "Bounce": _bounce,
-    "Complaint": _complaint,
-    "Reject": lambda content: ({"reason": _kept(content.get("reason"))}, None),
-    "Open": lambda content: ({}, None),
-    "Click": lambda content: ({"link": _kept_link(content.get("link"))}, None),
-    "Rendering Failure": lambda content: (
+    EventType.BOUNCE: _bounce,
+    EventType.COMPLAINT: _complaint,
+    EventType.REJECT: lambda content: ({"reason": _kept(content.get("reason"))}, None),
+    EventType.OPEN: lambda content: ({}, None),
+    EventType.CLICK: lambda content: ({"link": _kept_link(content.get("link"))}, None),
+    EventType.RENDERING_FAILURE: lambda content: (
         {"template": _kept(content.get("templateName")), "message": _kept(content.get("errorMessage"))},
         None,
     ),
-    "DeliveryDelay": _delay,
-    "Subscription": _subscription,
+    EventType.DELIVERY_DELAY: _delay,
+    EventType.SUBSCRIPTION: _subscription,
 }
 
 

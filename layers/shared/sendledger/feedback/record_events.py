@@ -26,7 +26,15 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log
 from sendledger.core.ledger_rules import still_planned
-from sendledger.core.vocabulary import AuditAction, DeliveryStatus, ErrorCode, EventType, quoted
+from sendledger.core.vocabulary import (
+    AuditAction,
+    DeliveryStatus,
+    EmailStatus,
+    ErrorCode,
+    EventType,
+    ScheduledEmailStatus,
+    quoted,
+)
 from sendledger.feedback import suppressions
 from sendledger.feedback.address_effects import ACTOR, count_opt_outs, suppress_addresses
 from sendledger.feedback.match_events import ITEMS, Place, items_of, match_events
@@ -34,20 +42,20 @@ from sendledger.feedback.read_ses_events import Effect, SesEvent
 from sendledger.ledger.settle_unknown import Acceptance, settle_as_sent
 
 _DELIVERY = {
-    "Send": "sent",
-    "DeliveryDelay": "delayed",
-    "Delivery": "delivered",
-    "Complaint": "complained",
+    EventType.SEND: DeliveryStatus.SENT,
+    EventType.DELIVERY_DELAY: DeliveryStatus.DELAYED,
+    EventType.DELIVERY: DeliveryStatus.DELIVERED,
+    EventType.COMPLAINT: DeliveryStatus.COMPLAINED,
 }
 # The legacy status of emails; its values are in the order in which they may follow each other.
 _STATUS = {
-    "Send": "sent",
-    "Delivery": "delivered",
-    "Open": "opened",
-    "Click": "clicked",
-    "Reject": "failed",
-    "Rendering Failure": "failed",
-    "Complaint": "spam",
+    EventType.SEND: EmailStatus.SENT,
+    EventType.DELIVERY: EmailStatus.DELIVERED,
+    EventType.OPEN: EmailStatus.OPENED,
+    EventType.CLICK: EmailStatus.CLICKED,
+    EventType.REJECT: EmailStatus.FAILED,
+    EventType.RENDERING_FAILURE: EmailStatus.FAILED,
+    EventType.COMPLAINT: EmailStatus.SPAM,
 }
 
 
@@ -211,7 +219,7 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     done.doubtful |= {
         place.campaign_id
         for place in places
-        if place.campaign_id is not None and place.event.type in ("Bounce", "Complaint")
+        if place.campaign_id is not None and place.event.type in (EventType.BOUNCE, EventType.COMPLAINT)
     }
     return done
 
@@ -235,11 +243,12 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
         if place.scheduled_email_id is None or place.scheduled_email_id != row["id"]:
             continue  # known by its message id alone, so it is recorded
         if row["same_claim"]:
-            if (row["status"] == "sending" and row["fenced"]) or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN:
+            is_fenced = row["status"] == ScheduledEmailStatus.SENDING and row["fenced"]
+            if is_fenced or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN:
                 lost.setdefault(row["id"], event)
-            elif row["status"] == "sent" and row["ses_message_id"] is None:
+            elif row["status"] == ScheduledEmailStatus.SENT and row["ses_message_id"] is None:
                 without_id.setdefault(row["id"], event)
-        elif row["status"] == "pending" or (row["status"] == "cancelled" and row["reason"] == "paused"):
+        elif row["still_planned"]:
             reopened.setdefault(row["id"], event)
     if reopened:
         connection.execute(_REOPEN, {"events": items_of(reopened.values())})
@@ -275,7 +284,7 @@ def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
             "is_machine": place.event.is_machine,
             "counts": place.event.counts,
             "delivery": _delivery(place.event),
-            "status": "bounced" if place.event.effect is Effect.HARD_BOUNCE else _STATUS.get(place.event.type),
+            "status": _status(place.event),
             "detail": dict(place.event.detail),
         }
         for place in places
@@ -285,7 +294,12 @@ def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
     return set(connection.execute(_WRITE, {"events": json.dumps(rows)}).scalars())
 
 
-def _delivery(event: SesEvent) -> str | None:
+def _status(event: SesEvent) -> EmailStatus | None:
+    """The legacy status that an event leads to."""
+    return EmailStatus.BOUNCED if event.effect is Effect.HARD_BOUNCE else _STATUS.get(event.type)
+
+
+def _delivery(event: SesEvent) -> DeliveryStatus | None:
     """The delivery status that an event leads to. Only a permanent bounce takes back that an email was delivered."""
     if event.type == EventType.BOUNCE:
         return DeliveryStatus.BOUNCED if event.effect is Effect.HARD_BOUNCE else DeliveryStatus.SOFT_BOUNCED

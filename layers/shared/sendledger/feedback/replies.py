@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.campaigns import completion
 from sendledger.core import audit_log, pagination
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
@@ -27,8 +28,10 @@ from sendledger.core.vocabulary import (
     AuthenticationResult,
     AutomaticKind,
     LeadStatus,
+    Reason,
     ReplyMatch,
     ReplySource,
+    ScheduledEmailStatus,
 )
 from sendledger.feedback.read_reply import ReadReply
 
@@ -235,10 +238,8 @@ def _stop(
     # What a sender has claimed but not fenced is stopped too: its fence will not find the row.
     # (CASE, so that rows are looked for by their leads and by nothing else.)
     to_come = rows.lead_id.in_(lead_ids) & sa.case(
-        (rows.status == "pending", True),
-        (rows.status == "cancelled", rows.reason == "paused"),
-        (rows.status == "sending", rows.send_started_at.is_(None)),
-        else_=False,
+        (rows.status == ScheduledEmailStatus.SENDING, rows.send_started_at.is_(None)),
+        else_=sa.literal_column(still_planned("scheduled_emails"), sa.Boolean),
     )
     if stop == "campaign":
         to_come &= rows.campaign_id == match.campaign_id
@@ -255,14 +256,16 @@ def _stop(
     if stop == "all":
         # What the team has decided about a lead stays.
         undecided = leads.c.status.is_(None) | leads.c.status.in_(_STATUSES_BEFORE_REPLY)
-        changes["status"] = sa.case((undecided, sa.literal("responded", leads.c.status.type)), else_=leads.c.status)
+        responded = sa.literal(LeadStatus.RESPONDED, leads.c.status.type)
+        changes["status"] = sa.case((undecided, responded), else_=leads.c.status)
     in_order = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id)
     connection.execute(in_order.with_for_update(key_share=True))
     connection.execute(sa.update(leads).where(leads.c.id.in_(lead_ids)).values(**changes, updated_at=sa.func.now()))
     skipped = connection.scalars(
         sa.update(scheduled_emails)
         .where(to_come)
-        .values(status="skipped", reason="replied", claim_token=None, lease_until=None, updated_at=sa.func.now())
+        .values(status=ScheduledEmailStatus.SKIPPED, reason=Reason.REPLIED)
+        .values(claim_token=None, lease_until=None, updated_at=sa.func.now())
         .returning(rows.campaign_id)
     ).all()
     return len(skipped), sorted(set(skipped))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -18,18 +17,23 @@ from sendledger.core import audit_log
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import campaigns, emails, leads, unsubscribes
 from sendledger.core.tables import suppressions as _suppressed
-from sendledger.core.vocabulary import AuditAction, UnsubscribeMethod
+from sendledger.core.vocabulary import (
+    AuditAction,
+    DeliveryStatus,
+    SuppressionReason,
+    UnsubscribeMethod,
+    UnsubscribeScope,
+)
 from sendledger.feedback import suppressions
 from sendledger.feedback.suppressions import NewSuppression
 
 RECIPIENT = "recipient"
 """The actor of what a recipient did."""
 
-Scope = Literal["campaign", "everything"]
-Method = Literal["one_click", "page"]
 
-
-def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, method: Method) -> bool:
+def opt_out(
+    connection: sa.Connection, email: EmailReference, scope: UnsubscribeScope, method: UnsubscribeMethod
+) -> bool:
     """Send the person who got this email nothing more, from its campaign or at all; returns whether that is news.
 
     Doing it again changes nothing, and asking for less than before does not take anything back. Of a lead that was
@@ -43,12 +47,13 @@ def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, meth
         scope=scope,
         method=method,
     )
+    one_campaign, everything = UnsubscribeScope.CAMPAIGN, UnsubscribeScope.EVERYTHING
     changed = connection.execute(
         row.on_conflict_do_update(
             index_elements=["lead_id", "campaign_id"],
             index_where=unsubscribes.c.undone_at.is_(None),
             set_={"scope": row.excluded.scope, "method": row.excluded.method},
-            where=(unsubscribes.c.scope == "campaign") & (row.excluded.scope == "everything"),
+            where=(unsubscribes.c.scope == one_campaign) & (row.excluded.scope == everything),
         ).returning((sa.literal_column("xmax") == sa.literal_column("'0'::xid")).label("is_new"))
     ).first()
     if changed is not None:
@@ -57,9 +62,11 @@ def opt_out(connection: sa.Connection, email: EmailReference, scope: Scope, meth
         detail = {"campaign_id": str(email.campaign_id), "scope": scope, "method": method}
         audit_log.record(connection, RECIPIENT, AuditAction.LEAD_UNSUBSCRIBE, "lead", email.lead_id, detail)
     # Also when it is no news: the suppression may have been removed since.
-    campaign_id = email.campaign_id if scope == "campaign" else None
+    campaign_id = email.campaign_id if scope == UnsubscribeScope.CAMPAIGN else None
     if campaign_id is None or _campaign_exists(connection, campaign_id):
-        opted_out = [NewSuppression(address, "unsubscribe") for address in _addresses(connection, email)]
+        opted_out = [
+            NewSuppression(address, SuppressionReason.UNSUBSCRIBE) for address in _addresses(connection, email)
+        ]
         suppressions.suppress_all(connection, opted_out, RECIPIENT, campaign_id)
     return changed is not None
 
@@ -100,7 +107,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         sa.select(emails.c.lead_id).where(
             emails.c.lead_id == leads.c.id,
             sa.func.lower(leads.c.email) == _suppressed.c.value,
-            emails.c.delivery_status.in_(("bounced", "complained")),
+            emails.c.delivery_status.in_((DeliveryStatus.BOUNCED, DeliveryStatus.COMPLAINED)),
         )
     )
     removed = connection.execute(
@@ -108,7 +115,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         .where(
             _suppressed.c.value.in_(_addresses(connection, email)),
             # Whoever suppressed it first is kept when a stronger reason comes.
-            (_suppressed.c.reason == "unsubscribe") & (_suppressed.c.created_by == RECIPIENT),
+            (_suppressed.c.reason == SuppressionReason.UNSUBSCRIBE) & (_suppressed.c.created_by == RECIPIENT),
             _suppressed.c.removed_at.is_(None),
             _suppressed.c.campaign_id.is_(None) | (_suppressed.c.campaign_id == email.campaign_id),
             ~bounced,
@@ -127,7 +134,7 @@ def _of_this_email_in_force(email: EmailReference) -> sa.ColumnElement[bool]:
         unsubscribes.c.undone_at.is_(None),
         # What somebody chose in the list management of SES holds until he changes it there.
         unsubscribes.c.method != UnsubscribeMethod.SES,
-        (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == "everything"),
+        (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == UnsubscribeScope.EVERYTHING),
     )
 
 

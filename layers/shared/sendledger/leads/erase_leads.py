@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.tables import (
     campaign_leads,
     campaigns,
@@ -28,7 +29,14 @@ from sendledger.core.tables import (
     scheduled_emails,
     suppressions,
 )
-from sendledger.core.vocabulary import AuditAction, ErrorCode, Reason
+from sendledger.core.vocabulary import (
+    AuditAction,
+    ErrorCode,
+    LeadStatus,
+    Reason,
+    ScheduledEmailStatus,
+    SuppressionReason,
+)
 from sendledger.leads.import_leads import lock_addresses
 
 KEPT_COLUMNS = frozenset({"id", "source", "source_type", "batch_id", "created_at"})
@@ -83,7 +91,11 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     is_suppressed = bool(address) and _keep_suppression(connection, address, actor, keep_suppressed)
     blank = {column.name: _blank(column) for column in leads.columns if column.name not in KEPT_COLUMNS}
     now = sa.func.now()
-    changed = blank | {"status": "invalid", "erased_at": sa.func.coalesce(leads.c.erased_at, now), "updated_at": now}
+    changed = blank | {
+        "status": LeadStatus.INVALID,
+        "erased_at": sa.func.coalesce(leads.c.erased_at, now),
+        "updated_at": now,
+    }
     erased_at: dt.datetime = connection.scalars(
         sa.update(leads).where(leads.c.id.in_(lead_ids)).values(changed).returning(leads.c.erased_at)
     ).all()[0]
@@ -97,10 +109,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
 def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) -> int:
     """Skip what is still to come and take the leads off the ledger; returns how many emails were skipped."""
     rows = scheduled_emails.c
-    # CASE, so that rows are looked for by their leads and by nothing else.
-    still_to_come = rows.lead_id.in_(lead_ids) & sa.case(
-        (rows.status == "pending", True), (rows.status == "cancelled", rows.reason == "paused"), else_=False
-    )
+    still_to_come = rows.lead_id.in_(lead_ids) & sa.literal_column(still_planned("scheduled_emails"), sa.Boolean)
     # The order in which results are recorded: campaigns, leads, rows of the ledger.
     connection.execute(
         sa.select(campaigns.c.id)
@@ -115,9 +124,11 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
     skipped = connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)
-        .values(status="skipped", reason=Reason.LEAD_ERASED, updated_at=sa.func.now())
+        .values(status=ScheduledEmailStatus.SKIPPED, reason=Reason.LEAD_ERASED, updated_at=sa.func.now())
     ).rowcount
-    on_its_way = sa.select(rows.id).where(rows.lead_id.in_(lead_ids), rows.status == "sending").limit(1)
+    on_its_way = (
+        sa.select(rows.id).where(rows.lead_id.in_(lead_ids), rows.status == ScheduledEmailStatus.SENDING).limit(1)
+    )
     if connection.execute(on_its_way).first() is not None:
         raise Conflict("An email to this lead is on its way; erase the lead in a few minutes.")
     connection.execute(
@@ -180,7 +191,9 @@ def _keep_suppression(connection: sa.Connection, address: str, actor: str, keep:
     if not keep:
         return False
     if connection.execute(sa.update(suppressions).where(wanted).values(note=None)).rowcount == 0:
-        connection.execute(sa.insert(suppressions).values(value=address, reason="manual", created_by=actor))
+        connection.execute(
+            sa.insert(suppressions).values(value=address, reason=SuppressionReason.MANUAL, created_by=actor)
+        )
     return True
 
 

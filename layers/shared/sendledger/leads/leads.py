@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.person_names import NAME_PARTS, person_name
 from sendledger.core.tables import campaigns, leads, scheduled_emails
 from sendledger.core.time_zones import zone_of_lead
-from sendledger.core.vocabulary import AuditAction, Reason
+from sendledger.core.vocabulary import AuditAction, Reason, ScheduledEmailStatus
 from sendledger.leads import lead_values
 from sendledger.leads.import_leads import lock_addresses
 from sendledger.leads.lead_values import BadValue
@@ -175,10 +176,7 @@ def delete(connection: sa.Connection, lead_id: UUID, actor: str = SYSTEM) -> Non
         Conflict: an email to it is on its way to SES.
     """
     rows = scheduled_emails.c
-    still_to_come = sa.and_(
-        rows.lead_id == lead_id,
-        sa.or_(rows.status == "pending", sa.and_(rows.status == "cancelled", rows.reason == "paused")),
-    )
+    still_to_come = (rows.lead_id == lead_id) & sa.literal_column(still_planned("scheduled_emails"), sa.Boolean)
     # The order in which results are recorded: campaigns, leads, rows of the ledger.
     open_campaigns = campaigns.c.id.in_(sa.select(rows.campaign_id).where(still_to_come))
     connection.execute(
@@ -192,9 +190,9 @@ def delete(connection: sa.Connection, lead_id: UUID, actor: str = SYSTEM) -> Non
     connection.execute(
         sa.update(scheduled_emails)
         .where(still_to_come)
-        .values(status="skipped", reason=Reason.LEAD_DELETED, updated_at=sa.func.now())
+        .values(status=ScheduledEmailStatus.SKIPPED, reason=Reason.LEAD_DELETED, updated_at=sa.func.now())
     )
-    on_its_way = sa.select(rows.id).where(rows.lead_id == lead_id, rows.status == "sending").limit(1)
+    on_its_way = sa.select(rows.id).where(rows.lead_id == lead_id, rows.status == ScheduledEmailStatus.SENDING).limit(1)
     if connection.execute(on_its_way).first() is not None:
         raise Conflict("An email to this lead is on its way; delete the lead in a few minutes.")
     connection.execute(sa.delete(_table).where(_table.c.id == lead_id))

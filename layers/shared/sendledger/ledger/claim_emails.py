@@ -28,6 +28,7 @@ from sendledger.core.ledger_rules import (
     returned_status,
     still_planned,
 )
+from sendledger.core.vocabulary import ScheduledEmailStatus
 
 LEASE = dt.timedelta(seconds=120)
 """How long a claim holds before anyone may take the row back; far longer than claim to fence takes."""
@@ -146,7 +147,6 @@ WITH verdict AS MATERIALIZED (
            coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
         WHEN c.status <> 'running' THEN 'campaign'
         WHEN l.id IS NULL THEN 'lead_deleted'
-        WHEN coalesce(btrim(l.email), '') = '' THEN 'no_address'
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id")}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (What is not due was asked for by name.)
@@ -250,7 +250,7 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
     sendable: dict[int, str] = {}
     turned_away: dict[str, int] = {}
     for id_, status, reason, address in connection.execute(_FENCE, parameters):
-        if status == "sending":
+        if status == ScheduledEmailStatus.SENDING:
             sendable[id_] = address
         else:
             key = reason or "waits_for_earlier_step"

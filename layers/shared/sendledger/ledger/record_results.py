@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from sendledger.content.render_email import RenderedEmail
 from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status, still_planned
+from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ses.answers import Answer, SendOutcome
 
@@ -204,11 +205,12 @@ def record(
 
 def _row(result: SendResult, now: float) -> dict[str, Any]:
     outcome = result.outcome
+    kind: str
     match outcome.answer:
         case Answer.SENT:
-            kind = "sent"
+            kind = ScheduledEmailStatus.SENT
         case Answer.FAIL_ROW | Answer.UNKNOWN:
-            kind = "failed"
+            kind = ScheduledEmailStatus.FAILED
         case Answer.RETRY_LATER:
             kind = "retry"
         case Answer.NOT_REACHED:
@@ -226,7 +228,7 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
     if kind in ("retry", "later"):
         # Jitter, so that what failed together is not tried again together. The row's own count decides how often.
         row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
-    if kind == "sent" and result.rendered is not None and result.email.lead is not None:
+    if kind == ScheduledEmailStatus.SENT and result.rendered is not None and result.email.lead is not None:
         row |= {
             "email_id": str(uuid.uuid4()),
             "to_address": result.email.lead["email"],

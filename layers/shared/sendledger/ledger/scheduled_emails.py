@@ -17,7 +17,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
-from sendledger.core.vocabulary import TERMINAL_STATUSES, AuditAction, ErrorCode, ScheduledEmailStatus
+from sendledger.core.vocabulary import TERMINAL_STATUSES, AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -66,7 +66,7 @@ def list_page(
     if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
         raise NotFound("campaign", campaign_id)
     if error_code is not None and status is None:
-        status = "failed"  # only these have a code; said so that the partial index applies
+        status = ScheduledEmailStatus.FAILED  # only these have a code; said so that the partial index applies
     order = pagination.Order(_table, _checked_order(status, sort))
     filters = {
         _table.c.campaign_id: campaign_id,
@@ -76,7 +76,7 @@ def list_page(
         _table.c.error_code: error_code,
     }
     equal = {column: value for column, value in filters.items() if value is not None}
-    if lead_id is not None or status == "sending" or error_code == ErrorCode.OUTCOME_UNKNOWN:
+    if lead_id is not None or status == ScheduledEmailStatus.SENDING or error_code == ErrorCode.OUTCOME_UNKNOWN:
         # Few. They are looked up, then sorted: the order of the ids would lead past the whole ledger to them.
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
@@ -102,13 +102,13 @@ def _matching(equal: Mapping[sa.Column[Any], object]) -> sa.Select[Any]:
 
 
 def _checked_order(status: str | None, sort: str | None) -> str:
-    key = "scheduled_for" if status == "pending" else "id"
+    key = "scheduled_for" if status == ScheduledEmailStatus.PENDING else "id"
     if sort is None:
         return key
     if sort.lstrip("-") != key:
         message = (
             "emails that are pending are sorted by scheduled_for"
-            if status == "pending"
+            if status == ScheduledEmailStatus.PENDING
             else "must be id or -id; only with status=pending it is scheduled_for or -scheduled_for"
         )
         raise InvalidInput("The request is not valid.", [FieldError("sort", message)])
@@ -140,14 +140,14 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
         .where(campaigns.c.id == current["campaign_id"])
         .with_for_update(read=True, key_share=True)
     )
-    if status != "running":
+    if status != CampaignStatus.RUNNING:
         raise Conflict(f"Its campaign is {status}, not running.", status=status)
     if current["status"] == ScheduledEmailStatus.PENDING:
         _check_earlier_steps(connection, scheduled_email_id)
     now = sa.func.now()
     changed = connection.execute(
         sa.update(_table)
-        .where(_table.c.id == scheduled_email_id, _table.c.status == "pending")
+        .where(_table.c.id == scheduled_email_id, _table.c.status == ScheduledEmailStatus.PENDING)
         .values(scheduled_for=sa.func.least(_table.c.scheduled_for, now), updated_at=now)
         .returning(*_SCHEDULED_EMAIL)
     )

@@ -21,12 +21,21 @@ from sendledger.content.render_email import CompiledTemplate, RenderedEmail, com
 from sendledger.content.template_filters import RenderError
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.ledger_rules import returned_reason, returned_status
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, ErrorCode
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult, record
 from sendledger.ses.answers import Answer, SendOutcome
+
+_REQUEUE = sa.text(f"""
+    UPDATE scheduled_emails e
+    SET status = {returned_status("c")}, reason = {returned_reason("c")},
+        error_code = NULL, failure_reason = NULL, failed_at = NULL,
+        claim_token = NULL, lease_until = NULL, send_started_at = NULL, updated_at = now()
+    FROM campaigns c WHERE c.id = e.campaign_id AND e.id = :id
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
             _settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled, threads.get(row["id"]))
             for row in same_token
         ]
-        settled += record(connection, results, token, first_hand=False).counts["sent"]
+        settled += record(connection, results, token, first_hand=False).counts[ScheduledEmailStatus.SENT]
     return settled
 
 
@@ -127,24 +136,9 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
     """
     campaign_id = _check_unknown(connection, scheduled_email_id)
     status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
-    if status not in ("running", "paused"):
+    if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
         status = check_transition("reopen", status)
     _check_unknown(connection, scheduled_email_id)
-    connection.execute(
-        sa.update(scheduled_emails)
-        .where(scheduled_emails.c.id == scheduled_email_id)
-        .values(
-            status="cancelled" if status == "paused" else "pending",
-            reason="paused" if status == "paused" else None,
-            error_code=None,
-            failure_reason=None,
-            failed_at=None,
-            claim_token=None,
-            lease_until=None,
-            send_started_at=None,
-            updated_at=sa.func.now(),
-        )
-    )
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
@@ -155,6 +149,7 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
             updated_at=sa.func.now(),
         )
     )
+    connection.execute(_REQUEUE, {"id": scheduled_email_id})
     audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_REQUEUE, "scheduled_email", scheduled_email_id)
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status
-from sendledger.core.vocabulary import ErrorCode
+from sendledger.core.vocabulary import CampaignStatus, ErrorCode, ScheduledEmailStatus
 from sendledger.ledger.senders import LOCK_KEY
 
 GRACE = dt.timedelta(seconds=300)
@@ -132,10 +132,10 @@ def sweep(connection: sa.Connection) -> Swept:
     poison = [sender.preparing_row for sender in blamed if sender.preparing_row is not None]
     lost = connection.execute(_RETURN, {"dead": [sender.token for sender in dead], "poison": poison}).all()
     unknown = connection.execute(_GIVE_UP, {"grace": GRACE}).all()
-    failed = Counter(row.campaign_id for row in (*lost, *unknown) if row.status == "failed")
+    failed = Counter(row.campaign_id for row in (*lost, *unknown) if row.status == ScheduledEmailStatus.FAILED)
     if failed:
         connection.execute(_COUNT_FAILED, {"ids": list(failed), "counts": list(failed.values())})
-    swept.sender_died = sum(row.status == "failed" for row in lost)
+    swept.sender_died = sum(row.status == ScheduledEmailStatus.FAILED for row in lost)
     swept.returned = len(lost) - swept.sender_died
     swept.unknown = len(unknown)
     return swept
@@ -156,7 +156,7 @@ def blame(connection: sa.Connection, deaths: Counter[uuid.UUID]) -> dict[uuid.UU
             "Look at the failed emails (sender_died) and at its template."
         )
         for row in counted
-        if row.status == "running" and row.sender_deaths >= MAX_SENDER_DEATHS
+        if row.status == CampaignStatus.RUNNING and row.sender_deaths >= MAX_SENDER_DEATHS
     }
 
 

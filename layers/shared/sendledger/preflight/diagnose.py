@@ -143,7 +143,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         why = campaign["failure_reason"]
         detail = {"reason": why} if why else {}
         message = _STATUS_SAYS[status]
-        if status == "paused" and why:
+        if status == CampaignStatus.PAUSED and why:
             # It has paused itself. Resumed as it is, it would lose the next emails to the same cause.
             message = f"The campaign has paused itself: {why} Mend the cause before you resume it."
         return found(f"campaign_{status}", message, starts_at, **detail)

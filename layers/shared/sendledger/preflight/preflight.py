@@ -19,6 +19,7 @@ from sendledger.campaigns.lifecycle import check_startable
 from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET, leads_elsewhere
 from sendledger.core.errors import NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
+from sendledger.core.vocabulary import StartType
 from sendledger.preflight.check_content import MAX_EXAMPLES, check_content
 from sendledger.preflight.check_delivery import TxtRecords, check_delivery, txt_records
 from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
@@ -153,7 +154,7 @@ def _estimate_times(campaign: sa.RowMapping, now: dt.datetime, rate_safety: floa
     """When the first and the last email would go out if it were started now, with all of the account's rate."""
     facts = findings.facts
     delays, leads = facts.pop("step_delays_seconds", []), facts["leads"]
-    start = max(filter(None, [now, campaign["start_type"] == "scheduled" and campaign["scheduled_start_at"]]))
+    start = max(filter(None, [now, campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]]))
     facts |= {"first_send_at": None, "last_send_at": None}
     if not delays or not leads:
         return

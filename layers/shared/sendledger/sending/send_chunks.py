@@ -23,7 +23,7 @@ from sendledger.campaigns import completion, guardrails, lifecycle
 from sendledger.core import database
 from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
-from sendledger.core.vocabulary import ErrorCode
+from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.record_results import Recorded, SendResult
 from sendledger.sending import prepare_emails
@@ -306,11 +306,11 @@ class ChunkSender:
 
     def _on_recorded(self, results: list[SendResult], recorded: Recorded) -> None:
         summary, counts = self._summary, recorded.counts
-        summary.sent += counts["sent"]
-        summary.failed += counts["failed"]
+        summary.sent += counts[ScheduledEmailStatus.SENT]
+        summary.failed += counts[ScheduledEmailStatus.FAILED]
         summary.unknown += counts["unknown"]
         summary.retried += counts["retry"]
-        summary.released += counts["pending"] + counts["cancelled"]
+        summary.released += counts[ScheduledEmailStatus.PENDING] + counts[ScheduledEmailStatus.CANCELLED]
         self._touched |= recorded.campaign_ids
         # Calls that were under way when SES asked to slow down say nothing about the lower rate.
         if all(
