@@ -6,8 +6,8 @@ import sys
 
 
 def main() -> int:
-    # While the modules load, Ctrl-C ends the process without a stack trace: nothing has started yet.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # While the modules load, Ctrl-C ends the process without a stack trace: nothing has started yet.
     from local import run
 
     parser = argparse.ArgumentParser(

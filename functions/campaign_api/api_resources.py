@@ -65,7 +65,7 @@ def download_url(
 @functools.cache
 def sending_ses_client() -> Any:
     """For test emails: it asks once, as what is asked twice may be sent twice."""
-    from sendledger.ses.client import ses_client as client_that_sends
+    from sendledger.ses.client import ses_client as client_that_sends  # for cold starts: botocore
 
     return client_that_sends()
 
@@ -73,7 +73,7 @@ def sending_ses_client() -> Any:
 @functools.cache
 def ses_client() -> Any:
     """For the preflight only, as it takes long to make. It gives up after a few seconds: somebody is waiting."""
-    import botocore.session
+    import botocore.session  # for cold starts
     from botocore.config import Config
 
     patience = Config(connect_timeout=2, read_timeout=3, retries={"total_max_attempts": 2, "mode": "standard"})

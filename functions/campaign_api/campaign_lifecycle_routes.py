@@ -12,7 +12,7 @@ from pydantic import Field
 import api_resources
 from api_fields import Acting, CampaignId, Input, Resource
 from campaigns_routes import Campaign
-from sendledger.campaigns import campaigns
+from sendledger.campaigns import campaigns, failed_emails
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode
 
@@ -65,9 +65,6 @@ class Cancelled(Resource):
     background_work: BackgroundWork
 
 
-# The lifecycle compiles templates, so it is imported where it is used: most requests need no Jinja2.
-
-
 @router.post(
     "/v1/campaigns/<campaign_id>/start",
     operation_id="start_campaign",
@@ -83,8 +80,8 @@ class Cancelled(Resource):
     },
 )
 def start_campaign(campaign_id: CampaignId, caller: Acting) -> Started:
-    from sendledger.campaigns import lifecycle
-    from sendledger.preflight import preflight
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
+    from sendledger.preflight import preflight  # for cold starts: botocore
 
     engine, settings = api_resources.engine(), api_resources.settings()
     preflight.refuse_start_unless_ready(engine, campaign_id, settings, api_resources.ses_client)
@@ -101,7 +98,7 @@ def start_campaign(campaign_id: CampaignId, caller: Acting) -> Started:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def pause_campaign(campaign_id: CampaignId, caller: Acting) -> Paused:
-    from sendledger.campaigns import lifecycle
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
     paused = lifecycle.pause_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Paused.model_validate(paused)
@@ -117,7 +114,7 @@ def pause_campaign(campaign_id: CampaignId, caller: Acting) -> Paused:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def resume_campaign(campaign_id: CampaignId, caller: Acting) -> Resumed:
-    from sendledger.campaigns import lifecycle
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
     resumed = lifecycle.resume_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Resumed.model_validate(resumed)
@@ -132,7 +129,7 @@ def resume_campaign(campaign_id: CampaignId, caller: Acting) -> Resumed:
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
 def cancel_campaign(campaign_id: CampaignId, caller: Acting) -> Cancelled:
-    from sendledger.campaigns import lifecycle
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
     cancelled = lifecycle.cancel_campaign(api_resources.engine(), campaign_id, caller.actor)
     return Cancelled.model_validate(cancelled)
@@ -148,7 +145,7 @@ def cancel_campaign(campaign_id: CampaignId, caller: Acting) -> Cancelled:
     openapi_extensions={"x-conflict": "It is not scheduled; `current_status` is its status."},
 )
 def unschedule_campaign(campaign_id: CampaignId, caller: Acting) -> Campaign:
-    from sendledger.campaigns import lifecycle
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
     lifecycle.unschedule_campaign(api_resources.engine(), campaign_id, caller.actor)
     with api_resources.transaction() as connection:
@@ -181,7 +178,7 @@ class LateEmailsDecided(Resource):
 def decide_late_emails(
     campaign_id: CampaignId, body: Annotated[LateEmailsDecision, Body()], caller: Acting
 ) -> LateEmailsDecided:
-    from sendledger.campaigns import late_emails
+    from sendledger.campaigns import late_emails  # for cold starts: Jinja2
 
     engine = api_resources.engine()
     late_emails.decide_late_emails(engine, campaign_id, body.action, caller.actor)
@@ -239,8 +236,6 @@ def _codes(given: list[str] | None) -> list[str] | None:
     tags=TAGS,
 )
 def preview_retry_failed(campaign_id: CampaignId) -> RetryableEmails:
-    from sendledger.campaigns import failed_emails
-
     with api_resources.transaction() as connection:
         campaigns.get_campaign(connection, campaign_id)
         return RetryableEmails.model_validate(failed_emails.count_failed(connection, campaign_id, None))
@@ -261,7 +256,7 @@ def preview_retry_failed(campaign_id: CampaignId) -> RetryableEmails:
     openapi_extensions={"x-conflict": "No email can be put back, or the campaign has ended or was not started."},
 )
 def retry_failed_emails(campaign_id: CampaignId, body: Annotated[RetryFailed, Body()], caller: Acting) -> RetriedEmails:
-    from sendledger.campaigns import lifecycle
+    from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
     codes = _codes(body.error_codes)
     retried = lifecycle.retry_failed_emails(api_resources.engine(), campaign_id, codes, caller.actor)

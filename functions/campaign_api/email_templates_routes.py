@@ -292,7 +292,7 @@ def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[P
 def send_test_email(
     email_template_id: EmailTemplateId, body: Annotated[TestSendRequest, Body()], caller: Acting
 ) -> TestEmail:
-    from sendledger.sending import send_test_email as sending
+    from sendledger.sending import send_test_email as sending  # for cold starts: botocore
 
     settings = api_resources.settings()
     to = sending.allowed_recipients(body.to, settings.test_send_addresses)

@@ -93,7 +93,7 @@ class Preflight(Resource):
     tags=["Campaigns"],
 )
 def preflight_campaign(campaign_id: CampaignId) -> Preflight:
-    from sendledger.preflight import preflight
+    from sendledger.preflight import preflight  # for cold starts: botocore and Jinja2
 
     settings = api_resources.settings()
     findings = preflight.preflight(api_resources.engine(), campaign_id, settings, api_resources.ses_client)

@@ -98,6 +98,7 @@ class ReplyPage(Resource):
     tags=TAGS,
 )
 def receive_reply(body: Annotated[NewReply, Body()]) -> Reply:
+    # For cold starts: the parser of mails.
     from sendledger.feedback import replies
     from sendledger.feedback.read_reply import read_reply, reply_from_fields
 
@@ -144,7 +145,7 @@ def list_replies(
     lead_id: Annotated[UUID | None, Query(description="Only those of this lead.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ReplyPage:
-    from sendledger.feedback import replies
+    from sendledger.feedback import replies  # for cold starts: the parser of mails
 
     with api_resources.transaction() as connection:
         page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id, sort=sort)

@@ -148,6 +148,7 @@ def preview(
         NotFound: there is no such template.
         InvalidInput: there is no such lead, or the template cannot be rendered for it.
     """
+    # For cold starts of the API: Jinja2.
     from sendledger.content.lead_variables import lead_variables
     from sendledger.content.render_email import compile_template
     from sendledger.content.template_filters import RenderError
@@ -185,6 +186,6 @@ def _check_content(values: Mapping[str, Any]) -> None:
         raise InvalidInput(
             "The template has no body.", [FieldError(name, message) for name in ("body_text", "body_html")]
         )
-    from sendledger.content.render_email import compile_template
+    from sendledger.content.render_email import compile_template  # for cold starts of the API: Jinja2
 
     compile_template(values["subject"], text, html or None)

@@ -255,14 +255,11 @@ def _open_socket(host: str, port: int, tls: _Tls | None, timeout: float) -> sock
 
 
 def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]] | None:
-    """How each new connection gets its credentials; None where the URL has them.
-
-    boto3 is imported only here: the API's cold start does not pay for it with IAM authentication switched off.
-    """
+    """How each new connection gets its credentials; None where the URL has them."""
     if settings.database_url:
         return None
     if settings.database_iam_auth:
-        import boto3
+        import boto3  # for cold starts
 
         rds = boto3.client("rds")
 

@@ -70,6 +70,7 @@ def check_delivery(
 
 def txt_records(name: str) -> Sequence[str]:
     """The TXT records that the DNS has; see `TxtRecords`."""
+    # For cold starts of the API: few requests ask the DNS.
     import dns.exception
     import dns.resolver
 
