@@ -418,7 +418,6 @@ class AuditAction(Word):
     SCHEDULED_EMAIL_REQUEUE = "scheduled_email.requeue", "An email of unknown outcome was put back."
     SCHEDULED_EMAIL_SEND = "scheduled_email.send", "An email was sent at once."
     SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
-    SENDER_TAKE_OVER = "sender.take_over", "A deployment took over the sending from this database."
     SUPPRESSION_ADD = "suppression.add", "An address or a domain was suppressed."
     SUPPRESSION_IMPORT = "suppression.import", "A list of suppressions was imported."
     SUPPRESSION_REMOVE = "suppression.remove", "A suppression was removed."

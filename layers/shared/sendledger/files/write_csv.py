@@ -1,8 +1,8 @@
 """Writing CSV that spreadsheets only show: rows of values in, UTF-8 bytes out. No database.
 
-A cell that begins with one of `FORMULA_STARTS` would be calculated, or worse, by the spreadsheet that opens the file;
-it gets an apostrophe in front. `cells_as_meant` takes it off again when such a file is imported. Every text is quoted,
-so that a program that splits at semicolons does not take ``a;=1+1`` for two cells.
+A spreadsheet runs a cell that begins with one of ``= + - @``, a tab or a line break as a formula. Such a cell gets an
+apostrophe in front, which `cells_as_meant` removes when the file is imported. Every text is quoted, so that a program
+that splits at semicolons does not read ``a;=1+1`` as two cells.
 https://owasp.org/www-community/attacks/CSV_Injection
 """
 
@@ -15,7 +15,6 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 """At its beginning, it tells Excel that a file is UTF-8."""
 

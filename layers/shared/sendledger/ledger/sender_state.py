@@ -48,18 +48,6 @@ def check_in(connection: sa.Connection, deployment_id: str) -> None:
         )
 
 
-def take_over(connection: sa.Connection, deployment_id: str, actor: str) -> str | None:
-    """Let another deployment send from this database; returns the one that did so far.
-
-    Only for a deployment that is gone: two that send from two copies of one database send every email twice.
-    """
-    former: str | None = connection.scalar(sa.select(sender_state.c.deployment_id).with_for_update())
-    connection.execute(sa.update(sender_state).values(deployment_id=deployment_id))
-    detail = {"from": former, "to": deployment_id}
-    audit_log.record(connection, actor, AuditAction.SENDER_TAKE_OVER, "sender", deployment_id, detail)
-    return former
-
-
 def read(connection: sa.Connection) -> SenderState:
     """The state now; a stop whose time is over is none."""
     row = connection.execute(
