@@ -307,7 +307,7 @@ def send_test_email(
 
 
 def _preview(email_template_id: UUID, body: PreviewRequest) -> StepPreview:
-    from sendledger.content.preview_step import StepPreview, preview_step
+    from sendledger.content.preview_step import StepPreview, preview_step  # for cold starts: Jinja2
 
     lead = _lead_of(body)
     if (body.workflow_id is None) != (body.step_number is None):

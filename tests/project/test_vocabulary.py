@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sendledger.core import vocabulary
+from sendledger.core.tables import metadata
 from sendledger.core.vocabulary import Word
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +40,11 @@ OF_COLUMN = {
 """Which words SQL text may compare a column of this name with."""
 
 NOUNS = {
-    *("campaign", "leads", "sender", "subject", "address", "message_id", "token"),
-    *("api", "unsubscribe", "import", "ses", "precedence"),
+    *metadata.tables,
+    *(column.name for table in metadata.tables.values() for column in table.columns),
+    *("campaign", "lead", "schedule", "sender", "api", "unsubscribe", "import", "ses", "precedence"),
 }
-"""Words that are also names of tables, columns, parameters, headers, database users or actors."""
+"""Words that are also names of tables, columns, kinds of things, headers, database users or actors."""
 
 OTHER_MEANING = {
     ("functions/campaign_api/http_errors.py", "too_long"): "a type of pydantic's errors",
