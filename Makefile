@@ -30,7 +30,7 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-code check-template check-openapi lint-openapi check-lambda-python migrate \
-	migrate-existing-campaigns api-key bench soak build deploy deploy-check rds-certificates openapi lock clean
+	migrate-existing-campaigns api-key bench soak build deploy deploy-check rds-certificates openapi client lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
@@ -41,15 +41,16 @@ TO_RUN := $(or $(wildcard $(VENV)/installed),$(VENV)/installed-to-run)
 run: $(TO_RUN) ## Start the local stack with its demo: http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
 
-test: $(VENV)/installed .venv-sam/installed ## Run the tests
+test: $(VENV)/installed .venv-sam/installed client ## Run the tests
 	$(PYTEST) $(ARGS)
 
 check: check-code check-template check-openapi test check-lambda-python ## Run every check that CI runs, tests included
 
-check-code: $(VENV)/installed
+check-code: $(VENV)/installed client
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(CODE)
+	MYPYPATH=client/src $(BIN)/mypy client/src
 
 # checkov cannot read SAM's short form, so it reads the template that SAM expands it to.
 EXPANDED := .aws-sam/expanded.json
@@ -105,8 +106,13 @@ deploy-check: $(VENV)/installed ## Check all that a deployment needs, and change
 rds-certificates: $(VENV)/installed ## Fetch Amazon's certificate authorities for RDS anew; ARGS=--check only compares
 	@$(BIN)/python -m local.rds_certificates $(ARGS)
 
-openapi: $(VENV)/installed ## Rewrite docs/openapi.json after a change of the API
+openapi: $(VENV)/installed ## Rewrite docs/openapi.json and the client after a change of the API
 	PYTHONPATH=functions/campaign_api $(BIN)/python -m local.openapi
+	$(BIN)/python client/generate.py
+
+# Does nothing if neither the document nor the templates have changed.
+client: $(VENV)/installed
+	$(BIN)/python client/generate.py
 
 lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies; ARGS=--upgrade for newer versions
 	$(UV_COMPILE) $(ARGS) pyproject.toml --output-file layers/dependencies/requirements.txt
@@ -124,7 +130,7 @@ clean: ## Remove environments, builds and caches (the local stack's data stays)
 INSTALL = @$(PYTHON) requirements/install.py $@
 
 $(VENV)/installed: requirements/dev.txt
-	$(INSTALL) $< "the development environment" .
+	$(INSTALL) $< "the development environment" . ./client
 
 $(VENV)/installed-to-run: requirements/run.txt
 	$(INSTALL) $< "what running needs" .

@@ -1,4 +1,4 @@
-"""Makes a virtual environment: python3 requirements/install.py FOLDER/MARKER LOCK-FILE WHAT-TO-CALL-IT [PROJECT]
+"""Makes a virtual environment: python3 requirements/install.py FOLDER/MARKER LOCK-FILE WHAT-TO-CALL-IT [PROJECT…]
 
 The empty file MARKER says that the environment is complete. Of two installations at once the second one waits. What was
 installed only to run is kept when development is added to it: the same versions, and a stack may be running from it.
@@ -37,7 +37,7 @@ def is_newer(marker, lock):
     return os.path.exists(marker) and os.path.getmtime(marker) >= os.path.getmtime(lock)
 
 
-def install(marker, lock, what, project=None):
+def install(marker, lock, what, *projects):
     folder = os.path.dirname(marker)
     if sys.version_info < NEEDED:
         return (
@@ -57,8 +57,7 @@ def install(marker, lock, what, project=None):
     commands = [(*pip, *only_what_is_locked, "--requirement", lock)]
     if not is_newer(os.path.join(folder, "installed-to-run"), to_run):
         commands.insert(0, (sys.executable, "-m", "venv", "--clear", folder))
-    if project:
-        commands.append((*pip, "--no-deps", "--no-build-isolation", "--editable", project))
+    commands.extend((*pip, "--no-deps", "--no-build-isolation", "--editable", project) for project in projects)
     for command in commands:
         if run(*command) != 0:
             return f"{what} could not be installed: see above."

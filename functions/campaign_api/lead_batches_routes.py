@@ -124,11 +124,16 @@ def import_lead_batch(
     caller: Acting,
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
+    dry_run: Annotated[
+        bool, Query(description="Only say what would become of the file. Nothing is kept; `id` is nobody's.")
+    ] = False,
 ) -> ImportedLeadBatch:
     stream, charset = csv_body(router.current_event)
     batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
-    with api_resources.transaction() as connection:
+    with api_resources.transaction() as connection, connection.begin_nested() as changes:
         imported = import_leads.import_file(connection, stream, batch, caller.actor, charset)
+        if dry_run:
+            changes.rollback()
     for campaign_id in imported.suppressed.campaign_ids:
         completion.mark_campaign_complete(api_resources.engine(), campaign_id)
     return ImportedLeadBatch.model_validate(

@@ -1,0 +1,56 @@
+"""The examples of docs/client.md, executed as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sendledger_client.commands.app import EXIT_CODES
+from tests.client.conftest import Running
+
+PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text("utf-8")
+
+
+def examples(language: str) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL))
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl here.")
+def test_every_command_and_line_of_python_on_the_page_works(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".data").mkdir()
+    (tmp_path / ".data" / "api-key").write_text(f"{running.key}\n")
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    script = examples("sh").replace("http://localhost:8000", running.stack.url)
+    typed = subprocess.run(
+        ["bash", "-eux", "-o", "pipefail"],
+        input=script,
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert typed.returncode == 0, typed.stdout[-2000:] + typed.stderr[-2000:]
+    assert "broken" not in (tmp_path / "all.csv").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "leads.csv").write_text("Email\ncarl@example.com\n")
+    exec(compile(examples("python"), "docs/client.md", "exec"), {"url": running.stack.url, "api_key": running.key})  # noqa: S102
+    assert "carl@example.com" in (tmp_path / "all.csv").read_text("utf-8")
+
+
+def test_page_and_help_list_the_same_exit_codes() -> None:
+    of_the_page = re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)
+    assert of_the_page == re.findall(r"(\d+) \w", EXIT_CODES)
+
+
+def test_every_group_of_commands_is_on_the_page() -> None:
+    for command in ("leads import", "templates push", "templates pull", "preview", "campaigns list", "campaigns show"):
+        assert f"sendledger {command}" in PAGE
