@@ -42,7 +42,7 @@ run: $(TO_RUN) ## Start the local stack with its demo: http://localhost:8000
 	@exec $(BIN)/python -m local $(ARGS)
 
 test: $(VENV)/installed .venv-sam/installed client ## Run the tests
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(ARGS)$(if $(CI), || { [ $$? -eq 1 ] && $(BIN)/python -m testbed.run_failed_again; })
 
 check: check-code check-template check-openapi test check-lambda-python ## Run every check that CI runs, tests included
 
