@@ -87,6 +87,24 @@ class NewCampaign(Input):
     postal_address_waived: Annotated[
         Flag, Field(description="It may start although the deployment has no postal address for the footer.")
     ] = False
+    track_opens: Annotated[
+        Flag,
+        Field(
+            description=(
+                "SES adds a picture to each email that reports when it is opened. Mail programs load it by themselves, "
+                "so that many opens are of machines; these do not count."
+            )
+        ),
+    ] = False
+    track_clicks: Annotated[
+        Flag,
+        Field(
+            description=(
+                "SES sends the links of each email through a domain of its own, which reports who follows them. The "
+                "link to unsubscribe is never tracked."
+            )
+        ),
+    ] = False
     guardrails: Limits = Limits()
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
@@ -111,6 +129,8 @@ class CampaignChanges(Input):
     from_address: Mailbox | None = None
     reply_to_address: Mailbox | None = None
     postal_address_waived: Flag = only_given()
+    track_opens: Flag = only_given()
+    track_clicks: Flag = only_given()
     guardrails: Annotated[Limits, Field(description="Can be changed at any time; replaces all limits that it had.")] = (
         only_given()
     )
@@ -140,6 +160,8 @@ class Campaign(Resource):
     from_address: str | None
     reply_to_address: str | None
     postal_address_waived: bool
+    track_opens: bool
+    track_clicks: bool
     guardrails: Limits
     start_type: StartType
     scheduled_start_at: dt.datetime | None

@@ -38,13 +38,16 @@ class StepStats(Resource):
     by_status: CountByStatus
 
 
+Tracked = Annotated[int | None, Field(description="Null: the campaign does not track it.")]
+
+
 class Funnel(Resource):
     """Emails, each counted once for each kind; opens and clicks by people only."""
 
     sent: int
     delivered: int
-    opened: int
-    clicked: int
+    opened: Tracked
+    clicked: Tracked
     replied: int
     bounced: Annotated[int, Field(description="For good.")]
     soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
@@ -53,7 +56,7 @@ class Funnel(Resource):
 
 
 class Rates(Resource):
-    """The parts of the sent emails, between 0 and 1; null while none has been sent."""
+    """The parts of the sent emails, between 0 and 1; null while none has been sent, and for what is not tracked."""
 
     delivered: float | None
     opened: float | None
@@ -75,6 +78,8 @@ class CampaignStats(Resource):
     emails_sent_count: int
     emails_failed_count: int
     leads_left_out: dict[str, int]
+    track_opens: bool
+    track_clicks: bool
     by_status: CountByStatus
     by_step: list[StepStats]
     funnel: Funnel
@@ -104,8 +109,8 @@ class TimelineItem(Resource):
     sent: int
     failed: int
     delivered: int
-    opened: int
-    clicked: int
+    opened: Tracked
+    clicked: Tracked
     bounced: Annotated[int, Field(description="For good.")]
     soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
     complained: int

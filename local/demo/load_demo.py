@@ -55,6 +55,7 @@ def load(api: ApiClient) -> Any:
     campaign = _named(api, "/v1/campaigns", CAMPAIGN)
     if campaign is None:
         fields = {"name": CAMPAIGN, "batch_ids": [batch["id"]], "workflow_id": workflow["id"]}
+        fields |= {"track_opens": True, "track_clicks": True}
         campaign = api.post("/v1/campaigns", fields)
     started = api.post(f"/v1/campaigns/{campaign['id']}/start")
     print(

@@ -5,6 +5,7 @@ from email.policy import EmailPolicy
 from email.utils import format_datetime
 
 from local.ses_simulator.ledger import AcceptedEmail
+from local.ses_simulator.tracking import delivered_html
 
 MAX_LINE = 998  # RFC 5322, 2.1.1
 
@@ -42,15 +43,15 @@ def assemble(email: AcceptedEmail, *, region: str) -> bytes:
         message.set_raw(name, value)  # unlike message[name] = value it lets a name come twice, as SES does
     message["Feedback-ID"] = f"::1.{region}.c2ltdWxhdGVk:AmazonSES"
     message["X-SES-Outgoing"] = f"{email.accepted_at:%Y.%m.%d}-192.0.2.1"
-    _add_parts(message, email, simple["Body"])
+    _add_parts(message, email, simple["Body"], delivered_html(email, region))
     return message.as_bytes()
 
 
-def _add_parts(message: EmailMessage, email: AcceptedEmail, body: dict[str, dict[str, str]]) -> None:
+def _add_parts(message: EmailMessage, email: AcceptedEmail, body: dict[str, dict[str, str]], html: str | None) -> None:
     if email.text is not None:
         message.set_content(_encodable(email.text, body["Text"]), cte="quoted-printable")
-    if email.html is not None:
-        html = _encodable(email.html, body["Html"])
+    if html is not None:
+        html = _encodable(html, body["Html"])
         if email.text is None:
             message.set_content(html, subtype="html", cte="quoted-printable")
         else:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 from local.ses_simulator.http_server import HttpResponse, Request
 from local.ses_simulator.ledger import AcceptedEmail, Ledger
+from local.ses_simulator.tracking import delivered_html, tracks
 
 PAGE_SIZE = 50
 
@@ -32,14 +33,17 @@ _SECURITY_HEADERS = (
 )
 
 
+_TRACKED = (("opens", "Open"), ("clicks", "Click"))
+
 Describe = Callable[[Sequence[AcceptedEmail]], Mapping[str, str]]
 """What the sender knows of some emails, by message id: their campaign and step."""
 
 
 class Inbox:
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, region: str) -> None:
         self.describe: Describe = lambda emails: {}
         self._ledger = ledger
+        self._region = region
         self._style = Path(__file__).with_name("inbox.css").read_bytes()
 
     def handle(self, request: Request) -> HttpResponse:
@@ -51,7 +55,7 @@ class Inbox:
         if path == "/inbox.css":
             return HttpResponse(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
         if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
-            return _page(email.subject or "(no subject)", _message(email, self.describe([email])))
+            return _page(email.subject or "(no subject)", _message(email, self.describe([email]), self._region))
         return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
 
     def _list(self, request: Request) -> HttpResponse:
@@ -96,7 +100,7 @@ def _pages(page: int, found: int, recipient: str) -> str:
     return f'<nav class="pages" aria-label="Pages">{"".join(links)}</nav>' if links else ""
 
 
-def _message(email: AcceptedEmail, known: Mapping[str, str]) -> str:
+def _message(email: AcceptedEmail, known: Mapping[str, str], region: str) -> str:
     facts = [
         ("Campaign", known.get(email.message_id, "")),
         ("From", email.from_address),
@@ -106,6 +110,7 @@ def _message(email: AcceptedEmail, known: Mapping[str, str]) -> str:
         ("Reply-To", ", ".join(email.reply_to)),
         ("Message id", email.message_id),
         ("Configuration set", email.configuration_set or ""),
+        ("Tracked", ", ".join(name for name, what in _TRACKED if tracks(email, what)) or "nothing"),
         ("Not delivered, suppressed", ", ".join(email.suppressed)),
     ]
     download = f"/_simulator/ledger/{quote(email.message_id)}.eml"
@@ -121,6 +126,10 @@ def _message(email: AcceptedEmail, known: Mapping[str, str]) -> str:
             '<h2 id="html">HTML</h2><iframe sandbox="allow-popups allow-popups-to-escape-sandbox" '
             f'referrerpolicy="no-referrer" aria-labelledby="html" title="HTML part" srcdoc="{document}"></iframe>'
         )
+        delivered = delivered_html(email, region) or ""
+        if delivered != email.html:
+            sections.append(f"<h2>HTML as it was sent</h2><pre>{escape(email.html)}</pre>")
+            sections.append(f"<h2>HTML as it is delivered</h2><pre>{escape(delivered)}</pre>")
     if email.text is not None:
         sections.append(f"<h2>Text</h2><pre>{escape(email.text)}</pre>")
     if email.headers:

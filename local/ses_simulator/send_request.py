@@ -82,6 +82,7 @@ def read_send_request(body: bytes, document: dict[str, Any]) -> SendRequest:
     if len(recipients) > MAX_RECIPIENTS:
         raise bad_request(f"Recipient count exceeds {MAX_RECIPIENTS}.")
 
+    _check_tracking(document)
     options = _member(document, "ListManagementOptions", dict)
     if options is not None and not _member(options, "ContactListName", str):
         raise bad_request("ListManagementOptions must name a ContactListName.")
@@ -93,6 +94,14 @@ def read_send_request(body: bytes, document: dict[str, Any]) -> SendRequest:
         tags=read_tags(document),
         configuration_set=_member(document, "ConfigurationSetName", str) or None,
     )
+
+
+def _check_tracking(document: dict[str, Any]) -> None:
+    overrides = _member(document, "ConfigurationOverrides", dict) or {}
+    tracking = _member(overrides, "Tracking", dict) or {}
+    for name in ("OpenTrackingEnabled", "ClickTrackingEnabled"):
+        if _member(tracking, name, str) not in (None, "ENABLED", "DISABLED"):
+            raise bad_request(f"{name} must be ENABLED or DISABLED.")
 
 
 def read_tags(document: dict[str, Any]) -> dict[str, str]:

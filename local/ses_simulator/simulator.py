@@ -63,7 +63,7 @@ class SesSimulator:
             ses_api=self._api,
             clear=self._clear,
         )
-        self.inbox = Inbox(self.ledger)
+        self.inbox = Inbox(self.ledger, region)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event

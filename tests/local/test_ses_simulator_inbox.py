@@ -141,3 +141,18 @@ def test_encoded_words_are_shown_decoded_and_broken_ones_as_they_are(simulator: 
     document = page(simulator, "/")
     assert "Jörg &lt;joerg@example.org&gt;" in document
     assert "=?nonsense?q?x?= &lt;x@example.org&gt;" in document
+
+
+def test_tracked_message_is_shown_as_it_was_sent_and_as_it_is_delivered(simulator: SesSimulator, client: Any) -> None:
+    html = '<p><a href="https://example.com/">go</a> <a ses:no-track href="https://example.com/stop">stop</a></p>'
+    tracked = {"Tracking": {"OpenTrackingEnabled": "ENABLED", "ClickTrackingEnabled": "ENABLED"}}
+    request = request_to("ann@example.org", Content=simple_content(Body={"Html": {"Data": html}}))
+    message_id = client.send_email(**request, ConfigurationOverrides=tracked)["MessageId"]
+    shown = unescape(page(simulator, f"/messages/{message_id}"))
+    sent, as_delivered = shown.split("HTML as it is delivered")
+    assert "opens, clicks" in sent
+    assert html in sent
+    assert "awstrack" not in sent
+    assert '<a href="https://example.com/stop">stop</a>' in as_delivered
+    assert "https%3A%2F%2Fexample.com%2F/1/" in as_delivered
+    assert "/I0/" in as_delivered

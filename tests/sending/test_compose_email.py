@@ -61,7 +61,7 @@ def test_text_and_html_get_a_footer_with_link_and_postal_address() -> None:
     assert composed.body_text == (f"Hello Ann\n\n--\nAcme & Söhne, 1 Main Street, Springfield\nUnsubscribe: {link()}\n")
     assert composed.body_html is not None
     assert "Acme &amp; Söhne, 1 Main Street, Springfield<br>" in composed.body_html
-    assert f'<a href="{link()}"' in composed.body_html
+    assert f'<a ses:no-track href="{link()}"' in composed.body_html
     assert composed.body_html.endswith("</p>\n</BODY></html>")
 
 
@@ -138,3 +138,28 @@ def test_links_need_a_key() -> None:
 
 def test_settings_do_not_show_the_keys() -> None:
     assert SECRET not in repr(MailSettings.read(SETTINGS))
+
+
+def test_link_to_unsubscribe_is_never_tracked() -> None:
+    html = '<p>Hi</p><A class="x" href="{{ unsubscribe_url }}">stop</A> <a href="https://example.com/">site</a>'
+    composed = compose(html=html).rendered.body_html
+    assert composed is not None
+    assert f'<A ses:no-track class="x" href="{link()}">stop</A>' in composed
+    assert composed.count("ses:no-track") == 1
+    footer = compose(html="<p>Hi</p>").rendered.body_html
+    assert footer is not None
+    assert f'<a ses:no-track href="{link()}"' in footer
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a ses:no-track href="{{ unsubscribe_url }}">stop</a>',
+        '<a href="{{ unsubscribe_url }}" ses:no-track>stop</a>',
+        '<a ses:no-track href="https://example.com/">{{ unsubscribe_url }}</a><p>{{ unsubscribe_url }}</p>',
+    ],
+)
+def test_link_that_is_marked_and_url_outside_of_a_link_are_left_alone(html: str) -> None:
+    composed = compose(html=html).rendered.body_html
+    assert composed is not None
+    assert composed.startswith(html.replace("{{ unsubscribe_url }}", link()))

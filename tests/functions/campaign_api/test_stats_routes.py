@@ -59,6 +59,16 @@ def test_stats_show_the_funnel_and_its_rates(api: ApiClient, campaign_id: uuid.U
     assert stats["rates"] == {"delivered": 1.0, "opened": 0.5, "clicked": 0.25, **dict.fromkeys(nothing, 0.0)}
 
 
+def test_what_a_campaign_does_not_track_is_null_and_not_zero(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1, status="completed", emails_sent_count=4, track_clicks=True)
+    stats = api.get(f"/v1/campaigns/{campaign_id}/stats").json
+    assert (stats["track_opens"], stats["track_clicks"]) == (False, True)
+    assert (stats["funnel"]["opened"], stats["rates"]["opened"]) == (None, None)
+    assert (stats["funnel"]["clicked"], stats["rates"]["clicked"]) == (0, 0.0)
+    hours = api.get(f"/v1/campaigns/{campaign_id}/timeline").json["items"]
+    assert {(hour["opened"], hour["clicked"]) for hour in hours} == {(None, 0)}
+
+
 def test_rates_of_a_draft_are_null(api: ApiClient, connection: sa.Connection) -> None:
     stats = api.get(f"/v1/campaigns/{make_campaign(connection, 1)}/stats").json
     assert set(stats["rates"].values()) == {None}

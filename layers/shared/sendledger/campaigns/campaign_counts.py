@@ -117,7 +117,8 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
         finish = max(at_this_rate, last_due or now)
     sent = campaign["emails_sent_count"]
-    funnel = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
+    counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
+    funnel = _without_untracked(counts, campaign)
     return {
         "by_status": by_status,
         "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
@@ -126,8 +127,18 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         "emails_per_second": round(float(rate), 6) if rate else None,
         "expected_to_finish_at": finish,
         "funnel": funnel,
-        "rates": {name: round(funnel[name] / sent, 6) if sent else None for name in FUNNEL},
+        "rates": {name: _rate(funnel[name], sent) for name in FUNNEL},
     }
+
+
+def _rate(count: int | None, sent: int) -> float | None:
+    return round(count / sent, 6) if sent and count is not None else None
+
+
+def _without_untracked(counts: Mapping[str, int], campaign: sa.RowMapping) -> dict[str, int | None]:
+    """None in place of 0 for what the campaign does not track: nobody knows whether there were any."""
+    untracked = {Counted.OPENED: not campaign["track_opens"], Counted.CLICKED: not campaign["track_clicks"]}
+    return {name: None if untracked.get(name) and not count else count for name, count in counts.items()}
 
 
 def timeline(
@@ -139,7 +150,9 @@ def timeline(
         NotFound: there is no such campaign.
         InvalidInput: the times are in the wrong order, or too far apart.
     """
-    if connection.scalar(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)) is None:
+    query = sa.select(campaigns.c.track_opens, campaigns.c.track_clicks).where(campaigns.c.id == campaign_id)
+    campaign = connection.execute(query).mappings().one_or_none()
+    if campaign is None:
         raise NotFound("campaign", campaign_id)
     one = dt.timedelta(hours=1) if interval == "hour" else dt.timedelta(days=1)
     now: dt.datetime = connection.execute(sa.select(sa.func.now())).scalar_one()
@@ -162,7 +175,7 @@ def timeline(
         "interval": interval,
         "from_": start,
         "to": end,
-        "items": [{"starts_at": at, **counts} for at, counts in items.items()],
+        "items": [{"starts_at": at, **_without_untracked(counts, campaign)} for at, counts in items.items()],
     }
 
 

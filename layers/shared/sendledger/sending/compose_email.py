@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formataddr, parseaddr
 
 from markupsafe import escape
@@ -17,6 +17,7 @@ from markupsafe import escape
 from sendledger.content.email_thread import QuotedEmail, insert_at_end, with_quote
 from sendledger.content.lead_variables import lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail
+from sendledger.content.untracked_links import NO_TRACK, without_tracking
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
 from sendledger.ledger.claim_emails import ClaimedEmail
@@ -37,6 +38,8 @@ class StepContent:
     from_address: str
     reply_to_address: str | None
     in_thread: bool = False
+    track_opens: bool = False
+    track_clicks: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Composer:
         variables = lead_variables(email.lead, content.campaign_name, url)
         rendered = content.template.render(variables, thread.subject if thread else None)
         rendered = self._with_footer(rendered, url)
+        if url and rendered.body_html is not None:
+            rendered = replace(rendered, body_html=without_tracking(rendered.body_html, url))
         headers: tuple[tuple[str, str], ...] = (("List-Unsubscribe", f"<{url}>"), _ONE_CLICK) if url else ()
         if thread is not None:
             headers += thread_headers(thread.root_id, thread.parent_id, self._message_id_domain)
@@ -89,6 +94,8 @@ class Composer:
             body_text=rendered.body_text,
             body_html=rendered.body_html,
             headers=headers,
+            track_opens=content.track_opens,
+            track_clicks=content.track_clicks,
         )
         return ComposedEmail(rendered, outgoing)
 
@@ -117,7 +124,7 @@ class Composer:
         if html is not None:
             lines = [self._postal_address_html] if self._postal_address_html else []
             if url and url not in html:
-                lines.append(f'<a href="{url}" style="color:#595959">Unsubscribe</a>')
+                lines.append(f'<a {NO_TRACK} href="{url}" style="color:#595959">Unsubscribe</a>')
             if lines:
                 footer = f'<p style="{_FOOTER_STYLE}">{"<br>".join(lines)}</p>\n'
                 html = insert_at_end(html, footer)

@@ -21,7 +21,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.settings import ApiSettings
 from sendledger.core.vocabulary import AuditAction
 from sendledger.ses.message_ids import message_id_domain, thread_headers
-from sendledger.ses.sign_email import mailbox
+from sendledger.ses.sign_email import mailbox, tracking
 
 SUBJECT_MARK = "[Test] "
 TAG = {"Name": "test", "Value": "true"}
@@ -75,6 +75,7 @@ def send_test_email(
         "Destination": {"ToAddresses": list(to)},
         "Content": {"Simple": {"Subject": subject, "Body": body}},
         "EmailTags": [TAG],
+        "ConfigurationOverrides": tracking(opens=False, clicks=False),
     }
     if in_reply_to:
         domain = message_id_domain(client.meta.region_name, settings.ses_message_id_domain)

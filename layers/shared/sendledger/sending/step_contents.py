@@ -41,7 +41,14 @@ class StepContents:
         if not campaign_ids:
             return set()
         rows = connection.execute(
-            sa.select(campaign_steps, campaigns.c.name, campaigns.c.from_address, campaigns.c.reply_to_address)
+            sa.select(
+                campaign_steps,
+                campaigns.c.name,
+                campaigns.c.from_address,
+                campaigns.c.reply_to_address,
+                campaigns.c.track_opens,
+                campaigns.c.track_clicks,
+            )
             .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
             .where(campaign_steps.c.campaign_id.in_(campaign_ids))
         ).mappings()
@@ -54,6 +61,8 @@ class StepContents:
                     row["from_address"] or self._from_address,
                     row["reply_to_address"],
                     row["in_thread"],
+                    row["track_opens"],
+                    row["track_clicks"],
                 )
             except InvalidInput as error:
                 # It was valid at the start: the language has changed since, or somebody changed the row.

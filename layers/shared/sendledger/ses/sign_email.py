@@ -34,6 +34,8 @@ class OutgoingEmail:
     body_text: str
     body_html: str | None
     headers: tuple[tuple[str, str], ...] = ()
+    track_opens: bool = False
+    track_clicks: bool = False
 
 
 class CannotSign(Exception):
@@ -173,6 +175,7 @@ def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -
             {"Name": "claim_token", "Value": str(email.claim_token)},
         ],
     }
+    parameters["ConfigurationOverrides"] = tracking(opens=email.track_opens, clicks=email.track_clicks)
     if email.headers:
         parameters["Content"]["Simple"]["Headers"] = [{"Name": name, "Value": value} for name, value in email.headers]
     if email.reply_to_addresses:
@@ -180,6 +183,15 @@ def send_email_parameters(email: OutgoingEmail, configuration_set: str | None) -
     if configuration_set:
         parameters["ConfigurationSetName"] = configuration_set
     return parameters
+
+
+def tracking(*, opens: bool, clicks: bool) -> dict[str, Any]:
+    """What a message says about tracking, whatever its configuration set says: without it SES would track.
+
+    https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_TrackingConfigurationOverrides.html
+    """
+    said = {True: "ENABLED", False: "DISABLED"}
+    return {"Tracking": {"OpenTrackingEnabled": said[opens], "ClickTrackingEnabled": said[clicks]}}
 
 
 @functools.lru_cache(maxsize=1024)

@@ -113,6 +113,9 @@ campaigns = Table(
     Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
     # It may start although no postal address is set for the footer.
     Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
+    # Whether SES adds a picture that reports opens, and sends links through a domain of its own that reports clicks.
+    Column("track_opens", Boolean, nullable=False, server_default=text("false")),
+    Column("track_clicks", Boolean, nullable=False, server_default=text("false")),
     # Where this campaign's limits differ from the settings; see guardrails.py.
     Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
     # Background work that the status change has not caught up with yet, oldest first; see background_work.py.
