@@ -20,7 +20,7 @@ from testbed.campaigns import make_campaign, make_template
 from testbed.databases import MIGRATIONS
 from testbed.senders import sender_resources
 
-BEFORE = "0024"
+BEFORE = "0025"
 """The revision before campaigns had a choice."""
 
 HTML = '<p><a href="https://example.com/offer?a=1&amp;b=2">offer</a> <a href="{{ unsubscribe_url }}">stop</a></p>'

@@ -29,7 +29,7 @@ def without_tracking(html: str, url: str) -> str:
 
 
 def _link_before(html: str, begin: int, at: int) -> int:
-    """Where the name of the link ends whose tag goes on at `at`, or -1. (Two searches are faster than an expression.)"""
+    """Where the name of the link ends whose tag goes on at `at`, or -1. (Two searches are fast.)"""
     end = at
     while (link := max(html.rfind("<a", begin, end), html.rfind("<A", begin, end))) >= 0:
         if html[link + 2].isspace():
