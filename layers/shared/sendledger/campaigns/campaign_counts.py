@@ -137,7 +137,10 @@ def _rate(count: int | None, sent: int) -> float | None:
 
 def _without_untracked(counts: Mapping[str, int], campaign: sa.RowMapping) -> dict[str, int | None]:
     """None in place of 0 for what the campaign does not track: nobody knows whether there were any."""
-    untracked = {Counted.OPENED: not campaign["track_opens"], Counted.CLICKED: not campaign["track_clicks"]}
+    untracked: dict[str, bool] = {
+        Counted.OPENED: not campaign["track_opens"],
+        Counted.CLICKED: not campaign["track_clicks"],
+    }
     return {name: None if untracked.get(name) and not count else count for name, count in counts.items()}
 
 
