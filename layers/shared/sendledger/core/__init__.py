@@ -1,4 +1,4 @@
-"""What every room needs: settings, the database, its tables, errors, pages of lists, the audit log.
+"""What every room needs: settings, the database and its tables, errors, pagination, the audit log.
 
 May import: no other room.
 """

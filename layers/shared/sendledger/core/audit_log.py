@@ -12,11 +12,11 @@ from sendledger.core.pagination import Order, Page, page_of
 from sendledger.core.tables import audit_log
 
 _INDEXED = ("entity_id", "actor")
-"""What has few entries of the log; a page of an action, or a kind of thing, is read in the order of all ids."""
+"""Filters that match few entries. A page by action or by kind of thing is read in the order of ids instead."""
 
 
 SYSTEM = "sendledger"
-"""The actor of what the system does by itself."""
+"""The actor of automatic changes."""
 
 
 def record(

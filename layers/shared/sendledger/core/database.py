@@ -1,7 +1,7 @@
 """Connections to PostgreSQL: verified TLS, no Nagle delay, bounded waits, UTC.
 
-pg8000's own TLS falls back to plaintext when the server declines and verifies nothing unless it is given a context,
-so the socket is opened, checked and wrapped here and handed over ready for use.
+pg8000's own TLS falls back to plaintext when the server declines it, and verifies nothing without a context. So the
+socket is opened, wrapped and checked here, and pg8000 gets it ready for use.
 """
 
 from __future__ import annotations
@@ -32,28 +32,27 @@ LONGEST_STATEMENT = 50.0
 
 IDLE_SESSION = 90.0
 """Seconds after which the server ends an idle session. Lambda freezes an idle environment with its connections open,
-for an unknown time. It is longer than the minute between two ticks, so that the sender keeps its connections."""
+for an unknown time. The limit is longer than the minute between two ticks, so that the sender keeps its connections."""
 
 LONGEST_PAUSE = 10.0
-"""Seconds after which the server ends a transaction in which nothing happens: its client is gone, and its locks keep
-everybody else waiting."""
+"""Seconds after which the server ends an idle transaction. Its client is gone, and its locks block others."""
 
 SOCKET_MARGIN = 10.0
-"""Seconds beyond that without a byte from the server after which a connection counts as lost: a black hole gives no
-error, and the server's own error can so be told from a lost link."""
+"""Seconds added to the statement timeout: without a byte from the server for that long, a connection counts as lost. A
+network that drops packets gives no error. The addition lets the server's own timeout come first."""
 
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
 
 
 def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
-    """An engine for these settings; a lost connection is noticed when it is taken from the pool.
+    """An engine for these settings. A lost connection is detected when it is taken from the pool.
 
     `longest_statement` is in seconds.
 
     Raises:
         SettingsError: the URL is not a PostgreSQL URL, or the certificate authorities cannot be read. Connecting raises
-            it too, where the database offers no TLS or is not the one that it should be.
+            it too, if the database offers no TLS or its certificate is not the right one.
     """
     url = _url(settings)
     tls = _tls(url, settings)
@@ -87,7 +86,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
         try:
             if "unix_sock" in options:
                 return _Connection(ssl_context=False, timeout=timeout, **options)
-            # Wrapped in TLS here, or on this machine only.
+            # The socket is already wrapped in TLS, or local.
             sock = _open_socket(options["host"], options.get("port") or 5432, tls, timeout)
             try:
                 return _Connection(ssl_context=False, sock=sock, **options)
@@ -103,9 +102,9 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
 
 
 def _give_up_if_unusable(context: sa.ExceptionContext) -> None:
-    """A statement that failed halfway, for example at a value that cannot be encoded, leaves its answer unread: the
-    next statement on that connection would read it. A session that the server has ended, for example for idling, does
-    not answer at all. SQLAlchemy does not recognise either case by pg8000's errors."""
+    """Whether a connection is no longer usable, which SQLAlchemy does not see from pg8000's errors. A statement that
+    failed halfway, for example at a value that cannot be encoded, leaves its answer unread: the next statement would
+    read it. A session that the server has ended, for example after its idle timeout, does not answer."""
     error = context.original_exception
     if not isinstance(error, pg8000.Error) or _said(error).get("C", "") in _SESSION_ENDED:
         context.is_disconnect = True
@@ -117,7 +116,8 @@ _SESSION_ENDED = ("25P03", "57P01", "57P02", "57P05")
 
 
 class _Connection(pg8000.Connection):  # type: ignore[misc]
-    """pg8000 lets some errors of the socket through as they are, and SQLAlchemy takes only its own for a lost link."""
+    """pg8000 passes some socket errors through unchanged. SQLAlchemy recognises only pg8000's own as a lost
+    connection."""
 
     _usock: socket.socket | None = None
     _sock: Any = None
@@ -133,11 +133,11 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
         postgres_values.register(self)
 
     def close(self) -> None:
-        # pg8000 closes the socket only, which stays open as long as the stream over it.
+        # pg8000 closes only the socket, which stays open as long as its stream is.
         stream = self._sock
         try:
-            # It says goodbye first, which fails where the server has refused the login and is gone: the refusal, which
-            # is being raised then, is what the caller must see.
+            # Closing sends a last message. It fails after a refused login, as the server is gone; the caller must see
+            # the refusal, which is being raised.
             with contextlib.suppress(pg8000.InterfaceError):
                 super().close()
         finally:
@@ -153,7 +153,7 @@ class _Connection(pg8000.Connection):  # type: ignore[misc]
         try:
             super().handle_messages(context)
         except OSError as error:
-            # The error keeps the socket alive for as long as it is handled, and with it the server's transaction.
+            # The error keeps the socket alive while it is handled, and so the transaction on the server.
             with contextlib.suppress(OSError):
                 if self._usock is not None:
                     self._usock.shutdown(socket.SHUT_RDWR)
@@ -242,7 +242,7 @@ def _is_loopback(host: str | None) -> bool:
 def _open_socket(host: str, port: int, tls: _Tls | None, timeout: float) -> socket.socket:
     connection = socket.create_connection((host, port), CONNECT_TIMEOUT)
     try:
-        # A statement with its parameters is several small writes; Nagle's algorithm would hold them back for 40 ms.
+        # A statement and its parameters are several small writes. Nagle's algorithm would delay them by 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if tls is not None:
@@ -264,7 +264,7 @@ def _password_source(settings: DatabaseSettings) -> Callable[[], dict[str, str]]
         rds = boto3.client("rds")
 
         def iam_token() -> dict[str, str]:
-            # Signed on this machine, valid for 15 minutes: made anew for each connection.
+            # Signed on this machine, valid for 15 minutes, so each connection gets its own.
             token = rds.generate_db_auth_token(
                 DBHostname=settings.database_host, Port=settings.database_port, DBUsername=settings.database_user
             )
@@ -283,12 +283,13 @@ def read_secret(arn: str) -> dict[str, str]:
 
 
 _TRANSIENT_STATES = ("08", "25P02", "25P03", "40", "53", "55P03", "57")
-"""SQLSTATE classes of errors that pass: connection lost, ended for being idle, deadlock or serialization, no resources,
+"""SQLSTATE classes of temporary errors: connection lost, ended for being idle, deadlock or serialization, no resources,
 lock or shutdown. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 def is_transient(error: sa.exc.DBAPIError) -> bool:
-    """Whether the same transaction may succeed when it is tried again: the link or the server failed, not the work."""
+    """Whether the same transaction may succeed if it is retried: the connection or the server failed, not the
+    statement."""
     return (
         error.connection_invalidated
         or isinstance(error, sa.exc.InterfaceError)
@@ -297,7 +298,7 @@ def is_transient(error: sa.exc.DBAPIError) -> bool:
 
 
 def sqlstate(error: sa.exc.DBAPIError) -> str:
-    """The server's code for the error, empty where it was not the server that failed."""
+    """The server's code for the error; empty if the error is not the server's."""
     return _said(error.orig).get("C", "")
 
 
@@ -312,6 +313,6 @@ def server_message(error: sa.exc.DBAPIError) -> str:
 
 
 def _said(error: BaseException | None) -> dict[str, str]:
-    """pg8000 raises one class for all that the server says, with the fields of the message in a dictionary."""
+    """The fields of the server's message. pg8000 raises one class for all of its errors, with a dictionary in it."""
     fields = error.args[0] if error is not None and error.args else None
     return fields if isinstance(fields, dict) else {}

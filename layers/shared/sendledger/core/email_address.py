@@ -1,4 +1,5 @@
-"""The one form in which addresses are stored: what somebody typed in, an address that SES can send to out."""
+"""The one form in which addresses are stored. What somebody typed goes in, an address that SES can send to comes
+out."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ class InvalidAddress(ValueError):
 def normalized_address(value: str) -> str:
     """The address in `value`, as it is stored and sent to.
 
-    Taken off are what spreadsheets and address books put around it: blanks, quotation marks, ``mailto:``, the name in
+    What spreadsheets and address books put around it is removed: blanks, quotation marks, ``mailto:``, the name in
     ``Name <address>``, and invisible characters, such as marks of the writing direction. The domain is in lower case
     and in its ASCII form (``müller.de`` is ``xn--mller-kva.de``); the local part is kept as it is, and must be ASCII
-    because SES takes nothing else. No DNS is asked. Domains under ``.test`` pass, so that a set-up can be tried out.
+    because SES takes nothing else. DNS is not asked. Domains under ``.test`` are valid, for trials.
     https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_Destination.html
 
     Raises:

@@ -1,4 +1,4 @@
-"""The errors that a caller of the package can meet; each names the rule that was broken and carries its data.
+"""The errors that the package raises. Each names the rule that was broken and carries its data.
 
 The HTTP status of each class is decided in one place, functions/campaign_api/http_errors.py.
 """
@@ -39,7 +39,7 @@ class NotFound(SendledgerError):
 
 
 class InvalidInput(SendledgerError):
-    """The input is well-formed but breaks a rule; nothing was changed."""
+    """The input is well-formed but breaks a rule. Nothing was changed."""
 
     code = "invalid_input"
 
@@ -73,7 +73,7 @@ class NotReady(InvalidInput):
 
 
 class NotThisDeployment(SendledgerError):
-    """This database belongs to another deployment: it is a copy, and a copy must not send."""
+    """This database belongs to another deployment. It is a copy, and a copy must not send."""
 
     code = "not_this_deployment"
 

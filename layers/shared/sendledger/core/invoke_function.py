@@ -15,7 +15,8 @@ logger = Logger(child=True)
 
 
 def invoke_function(name: str, event: dict[str, Any]) -> None:
-    """Ask once, for a few seconds at most: in a network without a way to the Lambda API nobody should wait for minutes.
+    """Invoke it once, with short timeouts: in a network without access to the Lambda API, callers must not wait for
+    minutes.
 
     Raises:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError: Lambda cannot be reached, or refused.
@@ -24,10 +25,10 @@ def invoke_function(name: str, event: dict[str, Any]) -> None:
 
 
 def tell_function(name: str | None, event: dict[str, Any]) -> None:
-    """As above; without a name, or if it cannot be reached, the function finds the work itself with its schedule."""
+    """As above. Without a name, or if it cannot be reached, the function's own schedule finds the work."""
     if name is None:
         return
-    # Imported here: botocore would double the time of every cold start of the API, and few requests need it.
+    # For cold starts: botocore would double their time, and few requests need it.
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:

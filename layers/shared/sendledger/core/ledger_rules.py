@@ -16,9 +16,9 @@ from sendledger.core.vocabulary import LEAD_STATUSES_WITHOUT_MAIL, quoted
 
 
 def still_planned(row: str) -> str:
-    """Whether an email may still go out and no sender has claimed it. Those of a pause count: a resume makes them
-    pending again. It is a CASE because of the planner. If it expected few `pending` rows, it would scan all of them for
-    each lead.
+    """Whether an email may still go out and no sender has claimed it. Emails that a pause has cancelled count, as a
+    resume makes them pending again. It is a CASE because of the planner: with a plain condition that expects few
+    `pending` rows, it would scan all of them for each lead.
     """
     return f"CASE {row}.status WHEN 'pending' THEN true WHEN 'cancelled' THEN {row}.reason = 'paused' END"
 
@@ -29,7 +29,7 @@ def may_send(campaign: str) -> str:
 
 
 def due(row: str, campaign: str) -> str:
-    """Whether a row's time has come. What the late guard holds waits for a person."""
+    """Whether a row is due. Rows that the late guard holds are not."""
     return (
         f"{row}.status = 'pending' AND {row}.scheduled_for <= now() "
         f"AND {row}.scheduled_for > coalesce({campaign}.late_hold_until, '-infinity')"
@@ -37,7 +37,7 @@ def due(row: str, campaign: str) -> str:
 
 
 def returned_status(campaign: str) -> str:
-    """The status of a row that goes back unsent: the campaign decides."""
+    """The status of a row that is returned unsent. It follows from the status of the campaign."""
     return f"CASE {campaign}.status WHEN 'running' THEN 'pending' ELSE 'cancelled' END"
 
 
@@ -71,7 +71,7 @@ def address_of(lead: str) -> str:
 def lock_campaigns(strength: str) -> sa.TextClause:
     """Lock the campaigns `ids` in the order of their ids.
 
-    A statement of its own: one that waits for a lock goes on with its view from before the wait.
+    It is a separate statement because a statement that waits for a lock keeps its snapshot from before the wait.
     """
     return sa.text(f"""
         SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR {strength}) locked

@@ -1,4 +1,5 @@
-"""Keyset pages: a query and a cursor in, one page and the next cursor out; stable while rows are written.
+"""Keyset pagination: a query and a cursor go in, one page and the next cursor come out. Pages are stable while rows are
+written.
 
 A cursor is opaque to callers: the list, its order and the sort key of the last item, as base64url of JSON. It carries
 no secret and no filter, so the caller repeats the filters and the order with it. A cursor of another list, or of the
@@ -39,12 +40,11 @@ class Page:
 @dataclass(frozen=True)
 class Order:
     """The order of a list: by a column of `table`, descending with a - before it, then by `id`. Rows without a time
-    count as the oldest. The column should not change while somebody pages through the list: a row that moves may be
+    count as the oldest. The column should rarely change: a row that moves while somebody pages through the list may be
     seen twice or not at all.
 
-    `within` is a column that has one `value` in the whole list, and an index that has it before the others. It is
-    compared as a range and is part of the order, so only that index fits. With an equality the planner could scan a
-    large table by id instead.
+    `within` is a column that has one `value` in the whole list and comes first in an index. It is compared as a range
+    and is part of the order, so that only this index fits. Equality would let the planner scan a large table by id.
     """
 
     table: sa.Table
@@ -61,7 +61,7 @@ class Order:
         return [key.desc() for key in keys] if self._is_downwards else keys
 
     def after(self, cursor: str | None) -> list[sa.ColumnElement[bool]]:
-        """The conditions of being in the list, on a later page than the one that the cursor is from.
+        """The conditions for rows of the list that come after the cursor.
 
         Raises:
             InvalidInput: the cursor is not one that a page of this list in this order has returned.
@@ -80,12 +80,12 @@ class Order:
         if self.within is None:
             row, end = sa.tuple_(*here), sa.tuple_(*last)
             return [row < end if self._is_downwards else row > end]
-        # No < or >: from the first column alone the planner would estimate that no rows are left.
+        # No < or >: the planner would estimate from the first column alone that no rows are left.
         row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
 
     def _exact(self, column: sa.ColumnElement[Any], last: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
-        """The first key. Of a time that Python cannot hold, the one that is stored, while its row is there."""
+        """The first key. For a time that Python cannot hold, the stored value is used while its row exists."""
         key = last[0]
         if not (isinstance(key, sa.BindParameter) and isinstance(key.value, dt.datetime) and is_infinite(key.value)):
             return key
@@ -128,7 +128,7 @@ def sorted_page(
 
 
 def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:
-    """The page that begins with these rows: one more than fit into it, if there are so many."""
+    """The page that begins with these rows. They are one more than fit, if there is a next page."""
     if len(rows) <= limit:
         return Page(rows, None)
     return Page(rows[:limit], order.cursor(rows[limit - 1]))

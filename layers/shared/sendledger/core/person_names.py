@@ -1,7 +1,7 @@
-"""The one rule for first and last names: what is known of a person's name in, both parts out. No database.
+"""The one rule for first and last names. What is known of a person's name goes in, both parts come out. No database.
 
-Nothing is guessed. Where the first name is not clear there is none, so that a template's `default` is used: "Hi there"
-is better than "Hi Smith". The API, exports, previews and emails all use this rule.
+Nothing is guessed. A first name that is not clear is left empty, so that a template's `default` is used: "Hi there" is
+better than "Hi Smith". The API, exports, previews and emails all use this rule.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _without_titles(words: list[str]) -> list[str]:
 
 
 def _without_last_name(words: list[str], last: list[str]) -> list[str]:
-    """What is left of a full name; all of it where the last name is neither at its end nor at its beginning."""
+    """A full name without its last name; all of it if the last name is neither at its end nor at its beginning."""
     folded, wanted = [word.casefold() for word in words], [word.casefold() for word in last]
     if folded[-len(wanted) :] == wanted:
         return words[: -len(wanted)]
@@ -143,7 +143,7 @@ def _first_word(words: list[str]) -> str:
 
 
 def _first_words(words: list[str]) -> str:
-    """The words of a first name; an initial alone is none, but one Chinese character is."""
+    """The words of a first name. A single initial is not a first name; a single Chinese character is."""
     text = " ".join(words)
     return text if sum(map(str.isalpha, text)) > 1 or _FAMILY_NAME_FIRST.fullmatch(text) else ""
 

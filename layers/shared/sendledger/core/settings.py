@@ -49,7 +49,7 @@ def _public_url(value: str) -> str:
 
 
 def _issuer(value: str) -> str:
-    # Unchanged: tokens must contain exactly this text, with or without a final slash.
+    # Not normalised: tokens contain exactly this text, with or without a final slash.
     _public_url(value)
     return value
 
@@ -72,7 +72,7 @@ def _token_keys(value: Any) -> TokenKeys:
         except ValueError:
             decoded = b""
         if not re.fullmatch(r"[a-z0-9]{1,8}", id_) or len(decoded) < 32:
-            # Says nothing of what it was: this text is logged.
+            # Without the value, because this text is logged.
             raise ValueError(
                 "must be <id>:<secret>[,<id>:<secret>…] with ids of 1 to 8 lower-case letters and digits and secrets "
                 "of 32 or more bytes in base64"
@@ -98,7 +98,7 @@ def _test_recipients(value: Any) -> tuple[str, ...]:
 
 
 def at_cold_start(*readers: Callable[[], object], environ: Mapping[str, str] = os.environ) -> None:
-    """Call them now if this is Lambda: what is wrong with the settings then fails the start, with no event to lose.
+    """In Lambda, call these functions now. Bad settings then fail the cold start, before an event could be lost.
 
     Tests and tools load the same modules without their environment; `AWS_LAMBDA_RUNTIME_API` is always there in Lambda:
     https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
@@ -165,16 +165,16 @@ class DatabaseSettings(_Settings):
 
 
 class MailSettings(_Settings):
-    """What every campaign mail carries besides its text."""
+    """What is added to every campaign email."""
 
     # Where unsubscribe links lead: the address under which recipients reach /u/….
     public_url: PublicUrl | None = None
-    # Themselves, or the ARN of a secret that holds them. The first signs links and reply addresses; each one verifies
-    # what it has signed, so that old links go on working.
+    # The keys, or the ARN of a secret that holds them. The first key signs links and reply addresses. All keys verify,
+    # so that old links keep working.
     unsubscribe_keys: Keys | None = Field(None, repr=False)
-    # Of the sender, for the footer.
+    # The sender's, for the footer.
     postal_address: PostalAddress | None = None
-    # Where SES receives mail for us; without it answers are matched by their headers and addresses only.
+    # Where SES receives replies. Without it replies are matched by their headers and addresses only.
     reply_domain: Domain | None = None
 
     @model_validator(mode="after")
@@ -207,11 +207,11 @@ class SenderSettings(MailSettings, GuardrailSettings):
     ses_message_id_domain: Domain | None = None
     # Senders that may run at once; they share the SES rate through the database.
     sender_concurrency: int = Field(1, ge=1, le=100)
-    # The part of MaxSendRate that is used: other mail of the account needs some, and SES's clock is not ours.
+    # The share of MaxSendRate that is used. Other mail of the account needs some, and SES's clock may differ.
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
-    # What one sender is expected to send in a second; bench.sending measures it. With more due, others are started.
+    # Emails a second that one sender can send, as bench.sending measures. If more are due, more senders are started.
     sender_capacity_per_second: int = Field(500, ge=1)
-    # Calls under way at once, at most. More are of use only where SES is slow for its rate.
+    # Concurrent SES calls, at most. More help only if SES answers slowly.
     sender_threads: int = Field(128, ge=1, le=512)
     late_after_minutes: int = Field(360, ge=1)
 
@@ -225,28 +225,28 @@ class ApiSettings(MailSettings):
 
     # Whether this deployment is the one that sends.
     deployment_id: str | None = None
-    # For the preflight: what the sender will use.
+    # For the preflight: the sender's settings.
     sender_from_address: Mailbox | None = None
-    # The domain or address that the sender's role lets it send for.
+    # The domain or address that the sender's IAM role allows.
     ses_identity: str | None = None
     ses_configuration_set: str | None = None
     # As the sender has it, for test emails.
     ses_message_id_domain: Domain | None = None
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
     stop_on_reply: StopOnReply = "all"
-    # Told to send at once when a caller asks for it; without it the email goes out with the next tick.
+    # The sender function, invoked for "send now". Without it the email goes out with the next tick.
     sender_function_name: str | None = None
-    # Of the local stack: a key that need not have the form of one.
+    # For the local stack: an additional key of any form.
     fixed_api_key: str | None = Field(None, repr=False)
     # Who may get test emails.
     test_send_addresses: TestRecipients = ()
 
 
 class TokenSettings(_Settings):
-    """Whose tokens the API takes besides its own keys, verified by API Gateway; nobody's without an issuer."""
+    """JWTs that the API accepts besides its own keys. API Gateway verifies them. Without an issuer there are none."""
 
     jwt_issuer: Issuer | None = None
-    # The claim that gives a caller the role, and what stands before the role in it.
+    # The claim that contains the role, and the prefix of the role in it.
     jwt_role_claim: str | None = None
     jwt_role_prefix: str = ""
 
@@ -258,7 +258,7 @@ class TokenSettings(_Settings):
 
 
 class ExportSettings(_Settings):
-    """Where exports are written to."""
+    """Where exports are written."""
 
     file_bucket: str
 
@@ -266,7 +266,7 @@ class ExportSettings(_Settings):
 class FileSettings(ExportSettings):
     """What the API needs for files that do not fit into a request or an answer."""
 
-    # Told that there is work; without their names they find it with their schedules.
+    # Functions to invoke for new work. Without their names, their schedules find it.
     lead_import_function_name: str | None = None
     export_function_name: str | None = None
 
@@ -287,22 +287,22 @@ class ReplySettings(MailSettings):
 class MigrateSettings(_Settings):
     """What the function that migrates needs besides the database."""
 
-    # Where each kind of function logs in as a user of its own, their names begin with this; see database_roles.py.
+    # If each kind of function has its own database user, the prefix of these users; see database_roles.py.
     database_user_prefix: str | None = None
 
 
 class MigrationTriggerSettings(_Settings):
-    """Whom the function that CloudFormation calls has to call, and the secret of the database's administrator."""
+    """What the custom resource of CloudFormation needs: the function to invoke, and the administrator's secret."""
 
     migrate_function_name: str
-    # The queue that gets what comes of each asynchronous invocation of it.
+    # The queue that receives the result of each asynchronous invocation.
     migration_results_url: str
-    # Only of a database that the stack has made.
+    # Only for a database that the stack has created.
     database_admin_secret_arn: str | None = None
 
 
 class SesEventsSettings(GuardrailSettings):
-    """Whose events are ingested: those of this account's emails with this configuration set."""
+    """Which events are ingested: those of this account and this configuration set."""
 
     ses_account_id: str = Field(pattern=r"^[0-9]{12}$")
     ses_configuration_set: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")

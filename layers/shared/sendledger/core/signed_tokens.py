@@ -28,7 +28,7 @@ _END = "e"
 
 # Tokens from before `_END` have 76 characters, or 75 where such a program has cut the last one off.
 _UNSUBSCRIBE_TOKEN = re.compile(rf"([a-z0-9]{{1,8}})\.([A-Za-z0-9_-]{{75}})([A-Za-z0-9_-]?){_END}?", re.ASCII)
-# What may follow a link in a text, and be taken for a part of it.
+# Characters that may follow a link in a text and be read as part of it.
 _AFTER_LINKS = " .,;:!?)>]}/*\"'\u201c\u201d\u2019\u00bb"
 # With its prefix at most the 64 characters that a local part may have.
 _REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([0-9a-f]{48})", re.ASCII)
@@ -70,7 +70,7 @@ class TokenKeys:
         return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode()}{_END}"
 
     def read_unsubscribe_token(self, token: str) -> EmailReference | None:
-        """The email that the token was made for, or None. Punctuation behind it does not matter."""
+        """The email that the token was made for, or None. Punctuation after the token is ignored."""
         found = _UNSUBSCRIBE_TOKEN.fullmatch(token[:200].rstrip(_AFTER_LINKS))
         key_id, encoded, last = found.groups() if found else ("", "A" * 75, "A")
         for end in (last, last) if last else ("-", "_"):
@@ -108,5 +108,5 @@ class TokenKeys:
 
 
 def _sign(secret: bytes, purpose: bytes, key_id: str, payload: bytes) -> bytes:
-    """The purpose is signed too: a reply address, which others get to see, must not work as an unsubscribe link."""
+    """The purpose is signed too. A reply address is visible to others and must not work as an unsubscribe link."""
     return hmac.digest(secret, purpose + b"\0" + key_id.encode() + b"\0" + payload, "sha256")

@@ -1,4 +1,4 @@
-"""Claiming: which scheduled emails this sender may send now, and the last gate before each SES call.
+"""Claiming: which scheduled emails this sender may send now, and the last check before each SES call.
 
     claim    due rows become `sending` under this sender's token and lease, a fair share from each campaign
     fence    just before the SES call: what is still allowed to go gets `send_started_at`; the rest goes back or ends
@@ -31,7 +31,7 @@ from sendledger.core.ledger_rules import (
 from sendledger.core.vocabulary import ScheduledEmailStatus
 
 LEASE = dt.timedelta(seconds=120)
-"""How long a claim holds before anyone may take the row back; far longer than claim to fence takes."""
+"""How long a claim is valid. It is far longer than the time from claim to fence."""
 
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
@@ -39,7 +39,7 @@ _IDS = sa.ARRAY(sa.BigInteger)
 
 @dataclass(frozen=True)
 class ClaimedEmail:
-    """One claimed row with what is needed to render it; `lead` is None where the lead was deleted."""
+    """One claimed row with what is needed to render it. `lead` is None if the lead was deleted."""
 
     id: int
     campaign_id: uuid.UUID
@@ -48,13 +48,13 @@ class ClaimedEmail:
 
     @property
     def has_address(self) -> bool:
-        """Whether there is anybody to render it for; otherwise the fence turns it away."""
+        """Whether there is a lead to render it for. If not, the fence skips it."""
         return self.lead is not None and bool((self.lead["email"] or "").strip())
 
 
 @dataclass(frozen=True)
 class Fenced:
-    """What the fence let through, with the address it was checked for, and the number of other rows by reason."""
+    """The rows that the fence let through, each with the address that it checked, and the other rows by reason."""
 
     sendable: dict[int, str]
     turned_away: dict[str, int]
@@ -65,11 +65,11 @@ SELECT claimed.id, claimed.campaign_id, claimed.workflow_step_number, l.id AS le
        l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields
 FROM claimed LEFT JOIN leads l ON l.id = claimed.lead_id
 """
-# MATERIALIZED, because Postgres may otherwise run the limited part once for each row it joins and claim more than
-# :batch. The rows are locked there, so the update need not look at their status again; if it did, a planner whose
-# statistics are from before the start would walk the whole index of due rows for each of them. A campaign that others
-# are changing (SKIP LOCKED) is simply not claimed from this time. The limit shares the batch evenly over the campaigns
-# with due rows, whatever the length of their backlogs. The rows of a campaign come together.
+# MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
+# That part locks the rows, so the update does not check their status again. With old statistics such a check would make
+# the planner scan the whole index of due rows for each of them. Campaigns that others are changing are skipped this
+# time (SKIP LOCKED). The limit shares the batch evenly among the campaigns with due rows, however long their backlogs.
+# Rows of one campaign come together.
 _CLAIM = sa.text(f"""
 WITH run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until FROM campaigns c
@@ -116,7 +116,7 @@ _COUNT_DUE = sa.text(f"""
         WHERE {may_send("c")} LIMIT :limit) bounded
 """).bindparams(sa.bindparam("limit", type_=sa.Integer))
 
-# One row by name, for an operator who wants it out now; otherwise the same claim.
+# The same claim for one row by its id, for "send now".
 _CLAIM_ONE = sa.text(f"""
 WITH run AS MATERIALIZED (
     SELECT c.id FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
@@ -134,13 +134,13 @@ WITH run AS MATERIALIZED (
     sa.bindparam("id", type_=sa.BigInteger),
 )
 
-# In a statement of its own, so that the fence sees who has opted out while this one waited.
+# In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
 _LOCK_CAMPAIGNS = lock_campaigns("KEY SHARE")
 
-# Only a row that is `sending` has a lease, so the lease stands for the status here as well.
-# The verdicts, first match wins. An earlier step that is still open sends the row back to where it would be due had
-# that step gone out on time; an earlier step that failed for good ends it. A step whose outcome is unknown may well
-# have arrived, so it does not end the sequence.
+# Only a row that is `sending` has a lease, so the check of the lease covers the status. The first verdict that matches
+# wins. If an earlier step is still open, the row goes back and is due when it would be after that step's own time. If
+# an earlier step failed, the row is skipped. A step of unknown outcome may have arrived, so it does not end the
+# sequence.
 _FENCE = sa.text(f"""
 WITH verdict AS MATERIALIZED (
     SELECT e.id, l.email, {returned_reason("c")} AS campaign_reason,
@@ -149,7 +149,7 @@ WITH verdict AS MATERIALIZED (
         WHEN l.id IS NULL THEN 'lead_deleted'
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id")}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
-        -- Claimed together with the earlier step, which went out late. (What is not due was asked for by name.)
+        -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
         WHEN earlier.failed THEN 'previous_step_failed'
         ELSE 'send' END AS verdict
@@ -207,25 +207,25 @@ WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.claim_token = :token AND e
 def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: bool = False) -> list[ClaimedEmail]:
     """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
 
-    Campaigns over which senders have died are left out; `alone` claims from one of these and from no other.
-    After a crash the rows go back with the next sweep.
+    Campaigns whose emails were being prepared when a sender died are left out; `alone` claims from one of these only.
+    After a crash the next sweep returns the rows.
     """
     parameters = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
     return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
 
 
 def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
-    """The first due email of each campaign that `claim` claims from. They are not claimed: to look at, not to send."""
+    """The first due email of each campaign that `claim` claims from, to look at only: they are not claimed."""
     return [_claimed(row) for row in connection.execute(_FIRST_DUE).mappings()]
 
 
 def count_due(connection: sa.Connection, limit: int) -> int:
-    """How many emails could be claimed if nobody else held any of them; `limit` is as far as it counts."""
+    """How many emails could be claimed if nobody else held any of them, counted up to `limit`."""
     return int(connection.execute(_COUNT_DUE, {"limit": limit}).scalar_one())
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
-    """Claim this email, due or not; None where it is not pending or its campaign not running."""
+    """Claim this email, due or not. None if it is not pending or its campaign is not running."""
     parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE}
     row = connection.execute(_CLAIM_ONE, parameters).mappings().first()
     return _claimed(row) if row is not None else None
@@ -241,9 +241,9 @@ def _claimed(row: sa.RowMapping) -> ClaimedEmail:
 
 
 def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid.UUID) -> Fenced:
-    """Open the gate for those emails that may still go; SES may be called for `sendable` ids only, and once each.
+    """Decide which of these emails may still be sent. SES may be called for `sendable` ids only, once each.
 
-    A row whose lease has run out is left alone: it belongs to somebody else by now.
+    A row whose lease has expired is left alone, as it may have another owner.
     """
     connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})})
     parameters = {"ids": [email.id for email in emails], "token": token}
@@ -259,7 +259,8 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
 
 
 def release(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid.UUID) -> int:
-    """Give back what was claimed and not fenced; where the campaign was paused or cancelled meanwhile, it is obeyed."""
+    """Return claimed rows that were not fenced. If the campaign was paused or cancelled meanwhile, they are
+    cancelled."""
     parameters = {
         "ids": [email.id for email in emails],
         "campaign_ids": sorted({email.campaign_id for email in emails}),

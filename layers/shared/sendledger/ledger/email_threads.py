@@ -1,8 +1,8 @@
 """Threads: scheduled emails that go out as answers in, the emails that they answer out.
 
-The parent is the lead's newest email of the campaign that SES has given an id to: one of unknown outcome has none and
-is passed over. The root is the email that began the thread of the parent. Reads `scheduled_emails`, `campaign_steps`
-and `emails`, whose subject is as it was sent.
+The parent is the lead's newest email of the campaign that SES has given an id to: one of unknown outcome has no id and
+is not used. The root is the email that began the thread of the parent. Reads `scheduled_emails`, `campaign_steps` and
+`emails`, whose subject is as it was sent.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-# Nobody reserves minutes ahead. What lies so far ahead was reserved before the database's clock was set back.
+# No sender reserves minutes ahead. Such a reservation is from before the database's clock was set back.
 _RESERVE = sa.text("""
     UPDATE sender_state
     SET rate_reserved_until = make_interval(secs => :seconds)
@@ -18,7 +18,7 @@ _RESERVE = sa.text("""
 def reserve_rate(connection: sa.Connection, count: int, rate: float) -> float:
     """Reserve time for `count` emails at `rate` per second; returns the seconds until that time begins.
 
-    However many senders there are, together they stay within the rate, and a single one can use all of it. A sender
-    that dies loses no more than what it had reserved.
+    All senders together stay within the rate, and a single one can use all of it. If a sender dies, only its last
+    reservation is lost.
     """
     return max(0.0, float(connection.execute(_RESERVE, {"seconds": count / rate}).scalar_one()))

@@ -1,8 +1,8 @@
-"""Recording: what SES said about a chunk of emails, written to everything that depends on it, in one transaction.
+"""Recording: the answers of SES for a chunk of emails go into all tables that depend on them, in one transaction.
 
 Writes `scheduled_emails` (guarded by the claim token, so that a replay changes nothing), `emails`, `campaigns`
-(counters) and `leads` (status, last contact). A sent step pushes the lead's next step so that the configured gap is
-the least gap; a step that failed for good skips the lead's later ones.
+(counters) and `leads` (status, last contact). A step that was sent late moves the lead's next step, so that the gap
+between them is at least the configured one. A step that failed for good makes the later ones skipped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ses.answers import Answer, SendOutcome
 
 MAX_ATTEMPTS = 3
-"""SES calls per row whose answers have proved that the email was not accepted, for a reason that may pass."""
+"""SES calls for one row, when each answer is a temporary error that proves that the email was not accepted."""
 
 RETRY_BASE_SECONDS = 60.0
 """The first retry comes after one to two times this, the second after two to four times."""
@@ -33,7 +33,7 @@ RETRY_BASE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SendResult:
-    """What became of one claimed email; `rendered` is None where it could not be rendered."""
+    """What became of one claimed email. `rendered` is None if it could not be rendered."""
 
     email: ClaimedEmail
     outcome: SendOutcome
@@ -56,8 +56,8 @@ _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
-# Rows are found by their ids and their leads. A plain `status = …` or `claim_token = …` would let a planner that
-# believes that few rows have it go through all that do, for each result anew; within CASE it cannot.
+# Rows are found by their ids and leads. With a plain `status = …` or `claim_token = …`, a planner that expects few such
+# rows would scan all of them for each result. CASE prevents that.
 _RECORD = sa.text(f"""
 WITH r AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
@@ -91,7 +91,7 @@ WITH r AS MATERIALIZED (
     JOIN campaigns c ON c.id = before.campaign_id
     LEFT JOIN leads l ON l.id = before.lead_id
     WHERE e.id = r.id
-      -- Of a row that was given up as unknown only the news that it was sent is worth having.
+      -- For a row that was recorded as unknown, only the result "sent" counts.
       AND CASE WHEN e.claim_token IS DISTINCT FROM :token THEN false
                WHEN e.status = 'sending' THEN true
                WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
@@ -113,7 +113,7 @@ WITH r AS MATERIALIZED (
                       ELSE l.status END,
         follow_up_stage = CASE sent.step WHEN 1 THEN 'initial' WHEN 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
         last_contacted_at = greatest(l.last_contacted_at, sent.at),
-        -- Counts of the application before this one may be as large as their columns allow.
+        -- Counts of the earlier application may be as large as their columns allow.
         emails_sent = least(coalesce(l.emails_sent, 0)::bigint + sent.count, 2147483647),
         updated_at = now()
     FROM (SELECT lead_id, max(workflow_step_number) AS step, max(sent_at)::timestamp AS at, count(*) AS count
@@ -150,7 +150,7 @@ WITH r AS MATERIALIZED (
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
       AND {still_planned("n")}
 ), settled AS MATERIALIZED (
-    -- An event of SES was faster than this, or this is a replay: it is sent, and only now is it known with what words.
+    -- An event of SES came first, or this is a replay. The row is sent already; the content is known only now.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
     FROM r JOIN scheduled_emails b ON b.id = r.id
     WHERE :first_hand AND r.kind = 'sent' AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
@@ -176,12 +176,12 @@ SELECT campaign_id, 'sent', count(*) FROM settled GROUP BY 1
 def record(
     connection: sa.Connection, results: Sequence[SendResult], token: uuid.UUID, *, first_hand: bool = True
 ) -> Recorded:
-    """Write a chunk of results that one claim token covers; the caller commits.
+    """Write the results of a chunk with one claim token. The caller commits.
 
-    `first_hand` results come from the sender itself, which knows what it sent: where an event of SES was faster, they
-    count as sent all the same and their content replaces the one that was rendered again.
+    `first_hand` results come from the sender itself, which knows what it sent. If an event of SES was faster, they
+    still count as sent, and their content replaces the one that was rendered for the event.
 
-    May be repeated after a lost answer to COMMIT: rows that are recorded already no longer match.
+    It may be repeated if the answer to COMMIT was lost: rows that are recorded already do not match again.
     """
     campaign_ids = {result.email.campaign_id for result in results}
     connection.execute(_LOCK_CAMPAIGNS, {"ids": list(campaign_ids)})
@@ -214,7 +214,7 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
         case Answer.RETRY_LATER:
             kind = "retry"
         case Answer.NOT_REACHED:
-            kind = "later"  # no attempt: however long SES cannot be reached, no email fails of it
+            kind = "later"  # not counted as an attempt: an outage of SES must not fail emails
         case _:
             kind = "back"
     row: dict[str, Any] = {
@@ -226,7 +226,7 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
         "age": now - result.ended_at,
     }
     if kind in ("retry", "later"):
-        # Jitter, so that what failed together is not tried again together. The row's own count decides how often.
+        # Jitter, so that rows that failed together are not retried together. The row's own count decides how often.
         row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
     if kind == ScheduledEmailStatus.SENT and result.rendered is not None and result.email.lead is not None:
         row |= {
@@ -240,5 +240,6 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
 
 
 def _storable(text: str | None) -> str | None:
-    """Words of others without what PostgreSQL refuses: one such character would lose the results of a whole chunk."""
+    """A foreign text without characters that PostgreSQL refuses. One of them would lose the results of a whole
+    chunk."""
     return text.replace("\x00", "").encode(errors="replace").decode() if text is not None else None

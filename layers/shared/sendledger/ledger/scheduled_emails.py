@@ -1,4 +1,4 @@
-"""The ledger as it is looked at, and the one change that a person may ask for: to send an email at once.
+"""Lists of scheduled emails, and "send now" for one of them.
 
 Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_emails` and `audit_log`.
 """
@@ -55,9 +55,9 @@ def list_page(
     error_code: str | None = None,
     sort: str | None = None,
 ) -> Page:
-    """A page of scheduled emails: those that are pending by when they are due, all others by their ids.
+    """A page of scheduled emails: pending ones by their due time, all others by their ids.
 
-    However large the ledger is, a page reads by an index: hence the two orders, and no others.
+    There are no other orders, because each page must be read from an index, however large the ledger is.
 
     Raises:
         NotFound: there is no such campaign.
@@ -66,7 +66,7 @@ def list_page(
     if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
         raise NotFound("campaign", campaign_id)
     if error_code is not None and status is None:
-        status = ScheduledEmailStatus.FAILED  # only these have a code; said so that the partial index applies
+        status = ScheduledEmailStatus.FAILED  # only these have a code; with this condition the partial index is used
     order = pagination.Order(_table, _checked_order(status, sort))
     filters = {
         _table.c.campaign_id: campaign_id,
@@ -77,7 +77,7 @@ def list_page(
     }
     equal = {column: value for column, value in filters.items() if value is not None}
     if lead_id is not None or status == ScheduledEmailStatus.SENDING or error_code == ErrorCode.OUTCOME_UNKNOWN:
-        # Few. They are looked up, then sorted: the order of the ids would lead past the whole ledger to them.
+        # These are few. They are looked up, then sorted: in the order of ids the whole ledger would be read.
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
         return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
@@ -87,10 +87,10 @@ def list_page(
         order = replace(order, within=_table.c.campaign_id, value=equal.pop(_table.c.campaign_id))
     page = _matching(equal).where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
     if status in TERMINAL_STATUSES:
-        # As the partial index says it.
+        # Written as in the partial index.
         page = page.where(_table.c.status.in_(TERMINAL_STATUSES))
     if status is not None and campaign_id is None:
-        # The indexes begin with the campaign: the first ones of each, and of those the first.
+        # The indexes begin with the campaign: read the first rows of each campaign, and take the first of these.
         of_each = page.where(_table.c.campaign_id == campaigns.c.id).correlate(campaigns).lateral()
         page = sa.select(of_each).select_from(campaigns.join(of_each, sa.true()))
         page = page.order_by(*order.by(of_each)).limit(limit + 1)
@@ -126,7 +126,7 @@ def get(connection: sa.Connection, scheduled_email_id: int) -> sa.RowMapping:
 
 
 def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str) -> sa.RowMapping:
-    """Let a pending email of a running campaign go out with the next claim instead of later.
+    """Make a pending email of a running campaign due now.
 
     Raises:
         NotFound: there is no such scheduled email.
@@ -134,7 +134,7 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
             was sent less than the configured gap ago.
     """
     current = get(connection, scheduled_email_id)
-    # The campaign first, as everywhere: a pause waits, or has committed.
+    # Lock the campaign first, as everywhere: a pause waits, or has committed.
     status = connection.scalar(
         sa.select(campaigns.c.status)
         .where(campaigns.c.id == current["campaign_id"])
@@ -159,7 +159,7 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     return row
 
 
-# The gap is the one that the fence keeps: sent now, the row would be put off by it.
+# The same gap as in the fence, which would return the row.
 _EARLIER_STEPS = sa.text(f"""
     SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until
     FROM scheduled_emails e

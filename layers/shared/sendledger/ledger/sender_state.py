@@ -18,7 +18,7 @@ from sendledger.core.vocabulary import AuditAction
 
 @dataclass(frozen=True)
 class SenderState:
-    """The shared state. Without a `stop_code` sending is not stopped; without `stopped_until` a person must end it."""
+    """The shared state. With a `stop_code` sending is stopped, until `stopped_until` or until a person ends it."""
 
     deployment_id: str | None
     last_tick_at: dt.datetime | None
@@ -28,10 +28,10 @@ class SenderState:
 
 
 def check_in(connection: sa.Connection, deployment_id: str) -> None:
-    """Make sure that this deployment is the one that sends from this database; the first to tick becomes it.
+    """Check that this deployment owns the database. The first deployment whose sender ticks becomes its owner.
 
     Raises:
-        NotThisDeployment: another one is: this is a copy, and a copy must not send.
+        NotThisDeployment: another deployment owns it. This is a copy, and a copy must not send.
     """
     owner = connection.scalar(
         sa.update(sender_state)
@@ -49,7 +49,7 @@ def check_in(connection: sa.Connection, deployment_id: str) -> None:
 
 
 def read(connection: sa.Connection) -> SenderState:
-    """The state now; a stop whose time is over is none."""
+    """The state now. An expired stop is not shown."""
     row = connection.execute(
         sa.text("""
             SELECT deployment_id, last_tick_at, s.stop_code, s.stop_reason, s.stopped_until
@@ -62,7 +62,7 @@ def read(connection: sa.Connection) -> SenderState:
 
 
 def stop(connection: sa.Connection, code: str, reason: str, seconds: float | None) -> None:
-    """Stop all sending for some seconds, or with None until an operator acts. A longer stop is not shortened."""
+    """Stop all sending for some seconds, or with None until an operator ends the stop. A stop without end stays."""
     connection.execute(
         sa.text("""
             UPDATE sender_state SET stop_code = :code, stop_reason = :reason,
@@ -74,7 +74,7 @@ def stop(connection: sa.Connection, code: str, reason: str, seconds: float | Non
 
 
 def clear_stop(connection: sa.Connection, actor: str) -> None:
-    """An operator has removed what stopped the sending.
+    """An operator has solved the problem that stopped the sending.
 
     Raises:
         Conflict: sending is not stopped.

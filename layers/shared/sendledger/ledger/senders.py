@@ -1,7 +1,7 @@
 """Senders at work: each has a row and holds a lock that the database releases when the sender's connection ends.
 
-A sender says what it is about to prepare before it does: these campaigns, or this one row. If it dies meanwhile, the
-sweep knows at once that it is dead, and over what. Reads and writes `senders`.
+Before a sender prepares emails, it notes which campaigns they belong to, or which row it is. If it dies, the sweep sees
+at once that it is dead and what it was preparing. Reads and writes `senders`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENTER = sa.text("INSERT INTO senders (token) VALUES (:token) ON CONFLICT DO NOT
     sa.bindparam("token", type_=sa.UUID)
 )
 _LEAVE = sa.text("DELETE FROM senders WHERE token = :token").bindparams(sa.bindparam("token", type_=sa.UUID))
-# Need not be on the disk: a crash of the server proves nothing about a campaign. The setting holds for this statement.
+# Not flushed to disk: a crash of the server says nothing about a campaign. The setting is local to this statement.
 _MARK = sa.text("""
     UPDATE senders
     SET preparing = :campaign_ids, preparing_row = :row_id,
@@ -35,7 +35,7 @@ _MARK = sa.text("""
 
 
 class LivingSender:
-    """One sender's row and lock, for its main thread; on a connection of its own."""
+    """One sender's row and lock, on a separate connection. For its main thread only."""
 
     def __init__(self, engine: sa.Engine, token: uuid.UUID) -> None:
         self._engine = engine
@@ -46,10 +46,10 @@ class LivingSender:
     def _enter(self) -> sa.Connection:
         connection = self._engine.connect()
         try:
-            # The pool asks a connection whether it lives, and pg8000 begins a transaction for that.
+            # The pool's liveness check makes pg8000 begin a transaction.
             connection.connection.rollback()
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            # The lock first: a row without one is a dead sender's.
+            # The lock first: a row without a lock belongs to a dead sender.
             connection.execute(_LOCK, {"token": self._token})
             connection.execute(_ENTER, {"token": self._token})
         except BaseException:
@@ -59,7 +59,7 @@ class LivingSender:
         return connection
 
     def prepares(self, campaign_ids: Iterable[uuid.UUID], row_id: int | None = None) -> None:
-        """What follows is about emails of these campaigns, or about this one row; about nothing, with no campaign."""
+        """Note that emails of these campaigns, or this one row, are prepared from now on. No campaign means nothing."""
         mark = (frozenset(campaign_ids), row_id)
         if mark == self._marked:
             return
@@ -92,7 +92,7 @@ class LivingSender:
             connection.close()
 
     def _drop(self, connection: sa.Connection) -> None:
-        # Closed for good, so that no later user of the pool holds this sender's lock.
+        # Closed, not returned to the pool: its next user must not hold this sender's lock.
         self._connection = None
         connection.invalidate()
         connection.close()

@@ -40,7 +40,7 @@ _REQUEUE = sa.text(f"""
 
 @dataclass(frozen=True)
 class Acceptance:
-    """SES did accept an email: its message id, where it is known, and how many seconds ago that was."""
+    """SES did accept an email: its message id, if it is known, and how many seconds ago that was."""
 
     message_id: str | None
     seconds_ago: float = 0.0
@@ -49,8 +49,8 @@ class Acceptance:
 def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]) -> int:
     """Record as sent those of these scheduled emails that are `sending` or of unknown outcome; returns how many.
 
-    On the word of SES or of an operator. The content that was sent went down with its sender; it is rendered again
-    from the campaign's own copy. The others are left alone.
+    SES or an operator has confirmed it. The content that was sent is lost with its sender, so it is rendered again from
+    the campaign's own copy. Other emails are left alone.
     """
     rows = connection.execute(
         sa.select(
@@ -104,7 +104,7 @@ def _settled(
             template = compiled(row["subject"], row["body_text"], row["body_html"])
             rendered = template.render(lead_variables(lead, row["campaign_name"]), subject)
         except RenderError:
-            # The lead has lost a value since; that the email went out matters more than its wording.
+            # The lead has lost a value since. It matters more that the email is recorded than how it reads.
             rendered = RenderedEmail(subject or row["subject"][:500], row["body_text"], row["body_html"])
     email = ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], lead)
     outcome = SendOutcome(Answer.SENT, acceptance.message_id)
@@ -112,7 +112,7 @@ def _settled(
 
 
 def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
-    """An operator knows that an email of unknown outcome went out.
+    """Record that an email of unknown outcome was sent, as an operator found out.
 
     Raises:
         NotFound: no such scheduled email.
@@ -125,14 +125,14 @@ def mark_sent(connection: sa.Connection, scheduled_email_id: int, actor: str) ->
 
 
 def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> None:
-    """An operator wants an email of unknown outcome sent (again); if SES did accept it, the lead gets it twice.
+    """Queue an email of unknown outcome again, as an operator decided. If SES did accept it, the lead gets it twice.
 
     A completed campaign runs again until the row is terminal.
 
     Raises:
         NotFound: no such scheduled email.
         Conflict: its outcome is not unknown.
-        IllegalTransition: its campaign has ended in another way than by completing.
+        IllegalTransition: its campaign has ended, and not by completing.
     """
     campaign_id = _check_unknown(connection, scheduled_email_id)
     status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())

@@ -1,14 +1,14 @@
-"""The sweep: what dead senders left behind goes back or is settled, and what they died over is isolated.
+"""The sweep: rows of dead senders are returned or settled, and the email that crashes its sender is isolated.
 
 A sender is dead when nobody holds its lock (see senders.py) or when it has been preparing one thing for too long.
-Its rows that were not fenced were provably not sent and go back at once. What it was preparing is to blame:
+Its rows that were not fenced were not sent, and are returned at once. What it was preparing counts as the cause:
 
     one row        the row fails as `sender_died`
     one campaign   the death counts against the campaign
-    several        nobody is to blame yet
+    several        the cause is not known yet
 
-In each case those campaigns are prepared alone from then on: after all others, one campaign at a time, with each row
-announced before it is prepared. So the next death is over one known row and delays nobody else. At the third death a
+From then on these campaigns are prepared alone: after all others, one campaign at a time, and each row is noted before
+it is prepared. So the next death has one known row as its cause and delays no other campaign. At the third death a
 campaign is paused. Reads `senders`; writes `campaigns`, `scheduled_emails` and `senders`.
 """
 
@@ -27,13 +27,13 @@ from sendledger.ledger.senders import LOCK_KEY
 
 GRACE = dt.timedelta(seconds=300)
 """How long after the fence a missing result counts as lost. An SES call ends within 15 s and a sender within its
-Lambda's timeout, so nobody is still about to write the result."""
+Lambda's timeout, so no result can still come."""
 
 STUCK_AFTER = dt.timedelta(seconds=20)
-"""Preparing something for this long, a sender is stuck. It takes a second at most."""
+"""A sender that prepares something for this long is stuck. It normally takes a second at most."""
 
 MAX_SENDER_DEATHS = 3
-"""Deaths over emails of one campaign after which it is paused."""
+"""After this many deaths with emails of one campaign, it is paused."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Swept:
     to_pause: dict[uuid.UUID, str] = field(default_factory=dict)
 
 
-# A dead sender's row is kept for a while: some of its rows may be in a campaign that somebody is changing just now.
+# A dead sender's row is kept for a while: some of its emails may be in a campaign that is locked now.
 _DEAD = sa.text(f"""
     WITH dead AS MATERIALIZED (
         SELECT s.token FROM senders s
@@ -70,8 +70,8 @@ _BLAME = sa.text("""
     RETURNING c.id, c.sender_deaths, c.status
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
-# Locked as for the counter that they may change: a campaign whose results are being recorded right now is left to the
-# next sweep, so that neither waits for the other.
+# The lock is the one for the counters. A campaign whose results are being recorded is left to the next sweep, so that
+# neither waits for the other.
 _OPEN_CAMPAIGNS = """
     SELECT c.id, c.status FROM campaigns c
     WHERE EXISTS (SELECT FROM scheduled_emails s WHERE s.campaign_id = c.id AND s.status = 'sending')
@@ -93,7 +93,7 @@ SET status = CASE WHEN lost.is_poison THEN 'failed' ELSE lost.status END,
     failed_at = CASE WHEN lost.is_poison THEN now() END,
     claim_token = NULL, lease_until = NULL, updated_at = now()
 FROM lost
--- Looked at again, as its sender may have fenced it in the last moment.
+-- Checked again, as its sender may have fenced it since.
 WHERE e.id = lost.id AND e.claim_token = lost.claim_token AND e.send_started_at IS NULL
 RETURNING e.campaign_id, e.lead_id, e.workflow_step_number, e.status
 """).bindparams(sa.bindparam("dead", type_=sa.ARRAY(sa.UUID)), sa.bindparam("poison", type_=sa.ARRAY(sa.BigInteger)))
@@ -115,10 +115,10 @@ _COUNT_FAILED = sa.text("""
 
 
 def sweep(connection: sa.Connection) -> Swept:
-    """Settle what dead senders left behind; the caller commits, then pauses the campaigns that are to be paused.
+    """Return or settle the rows of dead senders. The caller commits, then pauses the campaigns named.
 
-    Without `send_started_at` a row is provably unsent and goes back. With it, and no result after `GRACE`, nobody
-    knows: it fails as ``outcome_unknown`` and is never sent again by itself.
+    A row without `send_started_at` was provably not sent and is returned. A row with it, and no result after `GRACE`,
+    fails as ``outcome_unknown`` and is never sent again automatically.
     """
     swept = Swept()
     dead = connection.execute(_DEAD, {"stuck_after": STUCK_AFTER}).all()
@@ -144,7 +144,7 @@ def sweep(connection: sa.Connection) -> Swept:
 def blame(connection: sa.Connection, deaths: Counter[uuid.UUID]) -> dict[uuid.UUID, str]:
     """Count deaths against campaigns, which are prepared alone from now on; returns those to pause, with the reasons.
 
-    A campaign with a count of 0 is only under suspicion.
+    A count of 0 means that the campaign is one of several possible causes.
     """
     if not deaths:
         return {}
@@ -161,7 +161,7 @@ def blame(connection: sa.Connection, deaths: Counter[uuid.UUID]) -> dict[uuid.UU
 
 
 def trust_again(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
-    """A campaign under suspicion has been prepared alone and did no harm."""
+    """End the isolation of a campaign whose emails were prepared alone without a death."""
     connection.execute(
         sa.text("UPDATE campaigns SET prepared_alone = false WHERE id = :id AND sender_deaths = 0").bindparams(
             sa.bindparam("id", type_=sa.UUID)

@@ -104,19 +104,19 @@ campaigns = Table(
     # Emails with at least one event of the kind, so that a rate is never above 1; opens and clicks by people only.
     Column("emails_delivered_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_bounced_count", Integer, nullable=False, server_default=text("0")),
-    # Of these it may go down again: an email that is delivered after all counts no more.
+    # This one may go down: an email that is delivered later is no longer counted.
     Column("emails_soft_bounced_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_complained_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_opened_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_clicked_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_unsubscribed_count", Integer, nullable=False, server_default=text("0")),
     Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
-    # It may start although no postal address is set for the footer.
+    # Whether it may start without a postal address in the footer.
     Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
     # Whether SES adds a picture that reports opens, and sends links through a domain of its own that reports clicks.
     Column("track_opens", Boolean, nullable=False, server_default=text("false")),
     Column("track_clicks", Boolean, nullable=False, server_default=text("false")),
-    # Where this campaign's limits differ from the settings; see guardrails.py.
+    # This campaign's own limits, which override the settings; see guardrails.py.
     Column("guardrails", JSONB, nullable=False, server_default=text("'{}'")),
     # Background work that the status change has not caught up with yet, oldest first; see background_work.py.
     Column("background_work", JSONB, nullable=False, server_default=text("'[]'")),
@@ -127,7 +127,7 @@ campaigns = Table(
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
     Column("late_hold_until", TIMESTAMPTZ),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
-    # Of another type is only what this system has not started: a campaign of another application, left as it is.
+    # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(
         f"{one_of('campaign_type', CampaignType)} OR status NOT IN ('scheduled', 'running', 'cancelled', 'failed')",
         name="campaign_type",
@@ -213,7 +213,8 @@ left_out_leads = Table(
 campaign_counts = Table(
     "campaign_counts",
     metadata,
-    # How many scheduled emails have which status, and emails which fate: the sum of the rows; see campaign_counts.py.
+    # How many scheduled emails have each status, and what became of the emails: the sum of the rows; see
+    # campaign_counts.py.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("what", Text, nullable=False),

@@ -72,7 +72,7 @@ workflow_steps = Table(
     Column("body", Text),
     Column("created_at", UtcTimestamp, server_default=NOW),
     Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="RESTRICT")),
-    # A delay in other units than days. Without it days_after_previous counts.
+    # A delay in other units than days. Without it days_after_previous applies.
     Column("delay", Interval),
     Column("in_thread", Boolean, nullable=False, server_default=text("false")),
     Column("quote", Boolean, nullable=False, server_default=text("false")),

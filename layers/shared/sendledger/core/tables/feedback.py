@@ -60,7 +60,7 @@ suppressions = Table(
 email_events = Table(
     "email_events",
     metadata,
-    # What SES has reported, once each. It outlives the emails, leads and campaigns that it speaks of: no foreign keys.
+    # Each event of SES, once. Events outlive their emails, leads and campaigns, so there are no foreign keys.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     # The same for the same event, however often and under whatever EventBridge id it arrives; see read_ses_events.py.
     Column("event_key", Text, nullable=False, unique=True),
@@ -89,7 +89,7 @@ email_events = Table(
 unsubscribes = Table(
     "unsubscribes",
     metadata,
-    # Who opted out by which email, once per lead and campaign. The proof outlives both: no foreign keys.
+    # Who opted out by which email, once per lead and campaign. The proof outlives both, so there are no foreign keys.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("lead_id", UUID, nullable=False),
     Column("campaign_id", UUID, nullable=False),
@@ -115,7 +115,7 @@ replies = Table(
     Column("body_text", Text, nullable=False),
     # Why it is not a person's; NULL: a person wrote it.
     Column("automatic", Text),
-    # What the mail server that received it found about its sender.
+    # Results of SPF, DKIM and DMARC from the receiving mail server.
     Column("spf", Text),
     Column("dkim", Text),
     Column("dmarc", Text),

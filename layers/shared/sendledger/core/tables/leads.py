@@ -111,7 +111,7 @@ lead_batches = Table(
     Column("active_campaign_id", UUID, ForeignKey("campaigns.id", ondelete="SET NULL")),
     Column("campaign_history", JSONB, nullable=False, server_default=text("'[]'")),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
-    # What is imported within a call, or by the old application, is completed from the start.
+    # A batch that is imported within a request, or by the old application, is completed from the start.
     Column("status", Text, nullable=False, server_default=text("'completed'")),
     Column("failure_reason", Text),
     # Keys in the bucket of files: the uploaded file, and the rows of it that were not taken.

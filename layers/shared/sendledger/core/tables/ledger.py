@@ -55,7 +55,7 @@ emails = Table(
     Column("opened_at", UtcTimestamp),
     Column("clicked_at", UtcTimestamp),
     Column("bounced_at", UtcTimestamp),
-    # It bounced for the time being, and nothing was delivered since.
+    # A temporary bounce, with no delivery since.
     Column("soft_bounced_at", UtcTimestamp),
     Column("error_message", Text),
     Column("external_id", String(255)),
@@ -65,7 +65,7 @@ emails = Table(
     Column("created_at", UtcTimestamp, server_default=NOW),
     Column("to_address", Text),
     Column("scheduled_email_id", BigInteger),
-    # Where SES says the message is; only moves forward through DeliveryStatus.
+    # The delivery status from SES events; it only moves forward in the order of DeliveryStatus.
     Column("delivery_status", Text),
     CheckConstraint(one_of("delivery_status", DeliveryStatus), name="delivery_status"),
     Index("emails_external_id_idx", "external_id"),
@@ -81,7 +81,7 @@ scheduled_emails = Table(
     Column("campaign_id", UUID, nullable=False),
     # NULL once the lead was deleted or erased: the row stays, anonymous.
     Column("lead_id", UUID, ForeignKey("leads.id", ondelete="SET NULL")),
-    # Where the content came from, for the record; what is sent is in campaign_steps.
+    # The origin of the content, for the record. The content that is sent is in campaign_steps.
     Column("template_id", UUID),
     Column("workflow_id", UUID),
     Column("workflow_step_number", Integer, nullable=False),
@@ -143,7 +143,7 @@ scheduled_emails = Table(
         postgresql_where=text(one_of("status", TERMINAL_STATUSES)),
     ),
     postgresql_with={
-        # Room for the fence and the result beside the row, and statistics that know of a start soon.
+        # Free space in each page for the updates of fence and result, and frequent statistics after a start.
         "fillfactor": 50,
         "autovacuum_vacuum_scale_factor": 0.05,
         "autovacuum_analyze_scale_factor": 0.05,
@@ -153,7 +153,7 @@ scheduled_emails = Table(
 senders = Table(
     "senders",
     metadata,
-    # A sender at work, by its claim token; it also holds a lock while it lives. See ledger/senders.py.
+    # A running sender, by its claim token. It also holds a lock while it runs; see ledger/senders.py.
     Column("token", UUID, primary_key=True),
     required_timestamp("started_at"),
     # The campaigns whose emails it is preparing now, or the one row.
@@ -165,7 +165,7 @@ senders = Table(
 sender_state = Table(
     "sender_state",
     metadata,
-    # One row: what all senders of this database share.
+    # One row that all senders of this database share.
     Column("id", SmallInteger, primary_key=True, server_default=text("1")),
     # The deployment that may send from this database; a restored copy has another one in its settings.
     Column("deployment_id", Text),
