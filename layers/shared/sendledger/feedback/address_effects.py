@@ -1,8 +1,9 @@
 """What SES events mean for addresses: suppressions, and opt-outs that are counted.
 
 Bounces, complaints and opt-outs suppress. Transient bounces do so when several come without a delivery in between.
-Events with their places in; reads `leads`, `email_events` and `suppressions`; writes `suppressions`, `unsubscribes`,
-`campaigns.emails_unsubscribed_count`, and through suppressions.py what that writes. The caller owns the transaction.
+Events and what they belong to go in. Reads `leads`, `email_events` and `suppressions`; writes `suppressions`,
+`unsubscribes`, `campaigns.emails_unsubscribed_count`, and through suppressions.py what that writes. The caller owns the
+transaction.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from sendledger.feedback.read_ses_events import Effect
 from sendledger.feedback.suppressions import NewSuppression, Suppressed
 
 ACTOR = "ses"
-"""Who the audit log and the suppressions name for what SES reported."""
+"""The actor of what SES reported, in the audit log and in suppressions."""
 
 TRANSIENT_LIMIT = 3
-"""Transient bounces of an address without a delivery in between after which it is suppressed."""
+"""After this many transient bounces in a row, without a delivery between them, an address is suppressed."""
 
-# Of each address the transient bounces and deliveries in the order in which they happened, cut into runs by the
-# deliveries. What lies before the last removal of its suppression is forgiven.
+# The transient bounces and deliveries of each address in the order in which they happened. Each delivery begins a new
+# run. Events before the last removal of its suppression do not count.
 _RUNS = sa.text("""
     WITH history AS (
         SELECT lower(l.email) AS address, e.event_key, e.occurred_at, e.event_type = 'Delivery' AS delivered
@@ -67,7 +68,8 @@ _COUNT_OPT_OUTS = sa.text("""
 
 
 def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Suppressed:
-    """Suppress the addresses that bounced, complained or opted out, and lift what a late delivery has refuted."""
+    """Suppress the addresses that bounced, complained or opted out. A late delivery lifts suppressions that it
+    disproves."""
     given = [
         NewSuppression(address, place.event.effect.value)
         for place in fresh
@@ -88,7 +90,7 @@ def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Sup
 
 
 def count_opt_outs(connection: sa.Connection, fresh: Sequence[Place]) -> None:
-    """Keep who opted out at SES, beside those who used the link; a person counts once for a campaign."""
+    """Record opt-outs at SES like those by the link. A person counts once for each campaign."""
     opt_outs = {
         (str(place.lead_id), str(place.campaign_id)): place.scheduled_email_id
         for place in fresh

@@ -287,7 +287,7 @@ PHRASES: Mapping[str, Sequence[str]] = {
     ),
     "zu": ("impendulo ezenzakalelayo",),
 }
-"""By language; in whatever case, with or without accents, and with any punctuation in between."""
+"""By language. They match in any case, with or without accents, and with any punctuation between the words."""
 
 # Notes writes "AUTO: Ann Lee is out of the office (returning 4 May)"; others leave the "AUTO:" out.
 SOMEBODY_IS = (
@@ -301,7 +301,7 @@ ANSWER_PREFIXES = (
     "re aw sv vs ref rif r antw antwort odp ynt res rv fw fwd wg tr doorst i vl ang atb ats bls cevap vast na blss"
     " ответ отв απ σχετ تعليق رد השב תגובה 回复 回覆 答复 返信 回信 답장 회신"
 )
-"""What mail programs put before a subject that is answered or forwarded, a colon behind it."""
+"""Prefixes of answered or forwarded subjects; a colon follows."""
 
 _TAG_WORDS = (
     "external ext extern externe externer externes externo externa esterno esterna exterieur externi externy kulso "
@@ -309,12 +309,12 @@ _TAG_WORDS = (
     "зовнішній външен εξωτερικό harici dış خارجي חיצוני 外部 社外 외부 spam caution warning suspicious unverified bulk "
     "untrusted attention achtung attenzione atención let op uwaga pozor figyelem внимание email e mail message sender"
 )
-"""What mail gateways put before a subject, with or without brackets."""
+"""Tags of mail gateways before a subject, with or without brackets."""
 
 _MOST_TAGS = 10
 _LONGEST_TAG = 80
 _LONGEST_SUBJECT = 500
-# Letters that Unicode does not take apart into a base letter and an accent.
+# Letters that Unicode does not decompose into a base letter and an accent.
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ə": "e"})
 _WITHOUT_BLANKS = re.compile("[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3040-\U0003ffff]")
 
@@ -351,13 +351,13 @@ def plain_text(text: str) -> str:
             kept.append(" [ ")
         elif category == "Pe" or character in ">»":
             kept.append(" ] ")
-        elif category not in ("Mn", "Cf"):  # an accent, or a mark that nobody sees
+        elif category not in ("Mn", "Cf"):  # an accent or an invisible mark
             kept.append(" : " if character == ":" else " ")
     return " ".join("".join(kept).split())
 
 
 def _starts(phrases: Iterable[str]) -> tuple[str, ...]:
-    """The plain phrases, with a blank at the end of those in scripts that set words apart by blanks."""
+    """The plain phrases. In scripts that separate words by blanks, a blank follows."""
     plain = {plain_text(phrase) for phrase in phrases}
     return tuple(sorted(phrase if _WITHOUT_BLANKS.search(phrase) else f"{phrase} " for phrase in plain))
 

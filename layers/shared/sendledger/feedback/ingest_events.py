@@ -1,7 +1,7 @@
-"""Ingesting a batch of events: recording it, and what follows once it is committed: completion and guardrails.
+"""Ingesting a batch of events: recording it, and after the commit checking completion and guardrails.
 
-A batch is one transaction. Where it cannot be written it is halved until only the events that are at fault are left
-over; these are named to the caller and the others are recorded.
+A batch is one transaction. If it cannot be written, it is halved until only the faulty events are left. The caller
+learns which these are; all others are recorded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Ingested:
 
 
 def ingest_events(engine: sa.Engine, events: Sequence[SesEvent], settings: GuardrailSettings) -> Ingested:
-    """Record the events; may be repeated after a crash at any point.
+    """Record the events. It may be repeated after a crash at any point.
 
     Raises:
         sa.exc.DBAPIError: the database cannot be reached or was too busy; the same batch may go through later.

@@ -1,6 +1,6 @@
 """Finding what SES events belong to: the scheduled email and the claim that their tags name, else the email by its id.
 
-Events in, `Place`s out; an event that belongs to no email of ours has none. Reads `scheduled_emails`, `emails` and
+Events go in, `Place`s come out. An event of another email has none. Reads `scheduled_emails`, `emails` and
 `leads`.
 """
 
@@ -33,7 +33,7 @@ class Place:
 
     @property
     def addresses(self) -> set[str]:
-        """Whom the event is about. Who complains or opts out means himself, whatever address he has by now."""
+        """The addresses concerned. For complaints and opt-outs, also the address that the lead has now."""
         now: str | None = self.row["address"]
         if now and self.event.effect in (Effect.COMPLAINT, Effect.OPT_OUT):
             return {self.event.recipient, now}
@@ -44,7 +44,7 @@ ITEMS = """
     SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
         key text, scheduled_email_id bigint, campaign_id uuid, claim_token uuid, message_id text)
 """
-# Who accepted what: the row that the tags name, and the email that has the message id.
+# The row that the tags name, and the email that has the message id.
 _MATCH = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
@@ -66,7 +66,7 @@ def match_events(connection: sa.Connection, by_key: Mapping[str, SesEvent]) -> l
 
 
 def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
-    """What the event belongs to; None where that is no email of ours."""
+    """What the event belongs to; None if it is not one of our emails."""
     of_row = (row["id"], row["campaign_id"], row["lead_id"])
     if row["same_claim"]:
         second = row["ses_message_id"] not in (None, event.message_id)
@@ -74,7 +74,7 @@ def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
     if row["known_email_id"] is not None:
         known = (row["known_row_id"], row["known_email_id"], row["known_campaign_id"], row["known_lead_id"])
         return Place(event, *known, row, False)
-    # An attempt that the row no longer knows. Its address tells whether the row is the same as when SES accepted it.
+    # The row no longer has this claim token. The address tells whether it is the same row as when SES accepted it.
     if row["id"] is not None and event.claim_token is not None and row["address"] == event.recipient:
         may_be_sent = row["status"] in (ScheduledEmailStatus.SENT, ScheduledEmailStatus.SENDING)
         second = may_be_sent or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN

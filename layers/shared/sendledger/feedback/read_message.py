@@ -1,8 +1,8 @@
-"""Taking a message (RFC 5322, MIME) apart: bytes in, headers and the text of its parts out. Reads and writes no table.
+"""Parsing a message (RFC 5322, MIME): bytes in, headers and the text of its parts out. Reads and writes no table.
 
 Size, header lines, parts and nesting are capped before anything is parsed, and every step takes time in proportion to
-what it reads. Nothing here raises for what a message contains. The standard library's parser is not used: it tries each
-line against each of the boundaries that a line may end, and goes as deep as the parts do.
+what it reads. No message raises an exception. The standard library's parser is not used: it compares each line with
+every open boundary, and its recursion is as deep as the nesting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from html import unescape
 
 MAX_PARTS = 100
 MAX_DEPTH = 10
-"""Parts of a message and parts within parts that are looked at. Mail programs make fewer than ten, four deep."""
+"""Limits of the parts that are read, and of their nesting. Mail programs write fewer than ten parts, four levels
+deep."""
 
 MAX_VALUE = 10_000
 """Characters of a header that are read."""
@@ -31,7 +32,7 @@ _MAX_VALUES = 20
 _MAX_BODY = 600_000  # of the encoded part that holds the text
 _BLANK_LINES = (b"\n\n", b"\n\r\n")
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
-# Their decoders take quadratic time, or read what is no charset of mail.
+# Their decoders take quadratic time, or are not charsets of mail.
 _NO_CHARSETS = frozenset({"punycode", "idna", "unicode_escape", "raw_unicode_escape", "undefined"})
 _TAG_NAME = re.compile(r"/?([a-z][a-z0-9]{0,10})")
 _BLOCK_NAMES = "address blockquote br dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p pre table tr ul"
@@ -44,7 +45,7 @@ Headers = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the message that holds no other parts: what its headers say, and where its body is."""
+    """A part of the message without parts of its own: what its headers say, and where its body is."""
 
     content_type: Message
     encoding: str
@@ -53,7 +54,7 @@ class Part:
 
 
 def read_headers(raw: bytes, start: int, end: int, most: int) -> tuple[Headers, int]:
-    """The headers that begin at `start`, and where the body begins. Lines that are no headers are passed over."""
+    """The headers that begin at `start`, and where the body begins. Lines that are not headers are skipped."""
     limit = min(end, start + most)
     if raw[start : start + 1] == b"\n" or raw[start : start + 2] == b"\r\n":
         return {}, raw.find(b"\n", start, end) + 1
@@ -61,7 +62,7 @@ def read_headers(raw: bytes, start: int, end: int, most: int) -> tuple[Headers, 
     stop, length = min(ends, default=(limit, 0))
     headers: dict[str, list[str]] = {}
     name, lines = "", [""]
-    # Bytes beyond ASCII are taken for UTF-8, as they mostly are. The last line only ends the header before it.
+    # Bytes beyond ASCII are read as UTF-8, which they mostly are. The last line only ends the header before it.
     for line in [*raw[start:stop].decode("utf-8", "replace").split("\n"), ""]:
         if line[:1] in (" ", "\t"):
             lines.append(line)
@@ -74,7 +75,7 @@ def read_headers(raw: bytes, start: int, end: int, most: int) -> tuple[Headers, 
 
 
 def parts(raw: bytes, headers: Headers, start: int) -> Iterator[Part]:
-    """The parts that hold no others, in their order; the first `MAX_PARTS`, not deeper than `MAX_DEPTH`."""
+    """The parts without parts of their own, in order: the first `MAX_PARTS`, not deeper than `MAX_DEPTH`."""
     waiting = [(headers, start, len(raw), 0)]
     for _ in range(MAX_PARTS):
         if not waiting:
@@ -82,7 +83,7 @@ def parts(raw: bytes, headers: Headers, start: int) -> Iterator[Part]:
         headers, start, end, depth = waiting.pop()
         content_type = content_type_of(headers)
         if content_type.get_content_maintype() == "message":
-            continue  # an email that was attached: not the words of who replied
+            continue  # an attached email: not written by the person who replied
         if content_type.get_content_maintype() != "multipart":
             yield Part(content_type, first(headers, "content-transfer-encoding").lower(), start, end)
         elif depth < MAX_DEPTH and (boundary := _boundary(content_type)):
@@ -152,7 +153,7 @@ def decoded(raw: bytes, part: Part) -> str:
 
 
 def text_of_html(html: str) -> str:
-    """What a reader sees of it, roughly, in one pass: a mail program that sends HTML alone is rare."""
+    """Roughly what a reader sees, in one pass. Few mail programs send HTML alone."""
     lower = html.lower()
     if len(lower) != len(html):
         lower = html  # some letters become two

@@ -1,7 +1,7 @@
-"""Reading a reply: the raw message (RFC 5322) in, what we need of it out. Reads and writes no table.
+"""Reading a reply: the raw message (RFC 5322) goes in, the parts that are needed come out. Uses no table.
 
-Mail comes from anyone and may be broken or hostile in every way. Nothing here raises for what a message contains: what
-cannot be read is left out. Only what is needed is read, and of each header no more than a person's mail program writes.
+Anyone can send mail, and it may be broken or hostile. No message raises an exception: what cannot be read is left out.
+Headers are read up to the length that a person's mail program writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sendledger.feedback.read_message import (
 )
 
 MAX_MESSAGE = 10 * 1024 * 1024
-"""Bytes of a message that are looked at; what comes after them are attachments."""
+"""Bytes of a message that are read. Attachments come after them."""
 
 MAX_TEXT = 100_000
 """Characters of a reply's text that are kept."""
@@ -74,7 +74,7 @@ class ReadReply:
 
 
 def read_reply(raw: bytes) -> ReadReply:
-    """Read a message; beyond `MAX_MESSAGE` bytes it is as if there was nothing."""
+    """Read the first `MAX_MESSAGE` bytes of a message."""
     raw = raw[:MAX_MESSAGE]
     headers, start = read_headers(raw, 0, len(raw), MAX_HEADERS)
     text = html = ""
@@ -105,9 +105,9 @@ def reply_from_fields(
     references: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
 ) -> ReadReply:
-    """A reply of which another mail system gives the parts; `headers` are those that show whether it is automatic."""
+    """A reply from the fields that another mail system passes. `headers` show whether it is automatic."""
     found: dict[str, list[str]] = {}
-    # Where a header comes twice, the first one counts.
+    # If a header comes twice, the first one counts.
     own = {
         "From": from_address,
         "To": ", ".join(to_addresses),
@@ -136,7 +136,7 @@ def _read(headers: Headers, text: str, digest: str, has_calendar_answer: bool) -
     ]
     results = _RESULT.findall(first(headers, "authentication-results").lower())
     return ReadReply(
-        # A message without an id is told from others by its content.
+        # A message without an id is identified by its content.
         message_id=ids[0] if ids else f"sha256:{digest}",
         from_address=from_address,
         to_addresses=tuple(dict.fromkeys(_addresses(headers, _RECIPIENT_HEADERS, MAX_VALUE)))[:100],
@@ -144,7 +144,7 @@ def _read(headers: Headers, text: str, digest: str, has_calendar_answer: bool) -
         text=clean(text[:MAX_TEXT]),
         referred_ids=tuple(dict.fromkeys(referred))[:_MAX_IDS],
         automatic=AutomaticKind.CALENDAR if has_calendar_answer else _automatic(headers, from_address, subject),
-        # The header quotes the sender's words too, "dmarc=pass" among them: one failure of DMARC is a failure.
+        # The header quotes what the sender wrote, which may be "dmarc=pass". So one failure of DMARC decides.
         spf=_result(results, "spf"),
         dkim=_result(results, "dkim", AuthenticationResult.PASS),
         dmarc=_result(results, "dmarc", AuthenticationResult.FAIL),
@@ -152,10 +152,10 @@ def _read(headers: Headers, text: str, digest: str, has_calendar_answer: bool) -
 
 
 def _automatic(headers: Headers, from_address: str, subject: str) -> AutomaticKind | None:
-    """Why this is not a person's mail: the first reason that holds.
+    """Why this is not a person's mail: the first reason that applies.
 
     https://www.rfc-editor.org/rfc/rfc3834 and what mail systems did before it. X-Auto-Response-Suppress says nothing
-    about who wrote a message: it asks others for silence, and Outlook adds it to the mail of people.
+    about who wrote a message: it asks others not to answer automatically, and Outlook adds it to mail of persons.
     """
 
     def value(name: str) -> str:
@@ -188,7 +188,7 @@ def _automatic(headers: Headers, from_address: str, subject: str) -> AutomaticKi
 def _result(
     results: Sequence[tuple[str, str]], method: str, decisive: AuthenticationResult | None = None
 ) -> AuthenticationResult | None:
-    """The result of one method: the decisive one where it is among several, else the first."""
+    """The result of one method: the decisive result if it is among several, else the first."""
     found = [AuthenticationResult(result) for name, result in results if name == method and result in _RESULTS]
     return decisive if decisive in found else next(iter(found), None)
 
@@ -205,7 +205,7 @@ def _is_calendar_answer(raw: bytes, part: Part) -> bool:
 
 
 def _answers(method: object) -> bool:
-    """Whether a calendar sends this when somebody is invited. Who sends an invitation is a person.
+    """Whether a calendar sends this as an answer to an invitation. Invitations themselves are sent by persons.
 
     https://www.rfc-editor.org/rfc/rfc5546#section-1.4
     """
@@ -230,5 +230,5 @@ def _addresses_of(value: str) -> list[str]:
     try:
         found = [address for _, address in getaddresses([value]) if "@" in address]
     except (RecursionError, ValueError, LookupError, AttributeError):
-        found = []  # hundreds of brackets within each other, for one
+        found = []  # for example hundreds of nested brackets
     return found or _BRACKETED_ADDRESS.findall(value)

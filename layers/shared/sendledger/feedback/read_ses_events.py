@@ -1,7 +1,7 @@
-"""Reading what SES reports: the JSON of one EventBridge event in, a `SesEvent` or why it is ignored out. No database.
+"""Reading SES events: the JSON of one EventBridge event in, a `SesEvent` or the reason to ignore it out. No database.
 
-Unknown fields are passed over, so that SES may add some; what is needed is checked, so that nothing unchecked gets
-further. Of personal data only the recipient's address comes out, and that is not stored. Shapes:
+Unknown fields are ignored, so that SES may add some. All fields that are used are checked. The only personal data in
+the result is the recipient's address, which is not stored. Formats:
 https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-contents.html
 """
 
@@ -26,18 +26,18 @@ MAX_DEPTH = 20
 """Levels of nesting; SES needs eight."""
 
 MACHINE_SECONDS = 10.0
-"""An open or click this soon after SES accepted the email is a machine's: a person's takes longer to be delivered."""
+"""An open or click this soon after SES accepted the email is by a machine: delivery to a person takes longer."""
 
 _MEMBER = {EventType.RENDERING_FAILURE: "failure", EventType.DELIVERY_DELAY: "deliveryDelay"}
 _MAX_ID = 2**63 - 1
-_MAX_TEXT = 10_000  # of what mail servers and browsers say
-# The look-behind lets each run of characters be tried once only: without it, a long one takes quadratic time.
+_MAX_TEXT = 10_000  # texts of mail servers and browsers
+# The look-behind makes the pattern try each run of characters once. Without it, a long run takes quadratic time.
 _ADDRESS = re.compile(r"(?<![^\s<>@,;:/()\"'])[^\s<>@,;:/()\"']+@[^\s<>@,;:/()\"']+")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _APPLE_PRIVACY = "Mozilla/5.0"
-"""All that Apple's Mail Privacy Protection says of itself. It fetches the pictures of every email, opened or not."""
+"""The whole user agent of Apple's Mail Privacy Protection, which loads the pictures of every email, opened or not."""
 
-# A robot gives its version or a page about itself. "bot" alone is in the names of telephones too (CUBOT, M bot 60).
+# A robot names its version or a page about it. "bot" alone is in names of telephones too (CUBOT, M bot 60).
 _SCANNERS = re.compile(
     r"(?<!cu)bot/\d|\+https?://|(?:slack|twitter|telegram|linkedin|discord|google|bing|yandex|apple|ads)-?bot\b"
     r"|crawler|spider|scanner|curl/|wget/|python|java/|okhttp|go-http-client|headless|phantomjs"
@@ -47,7 +47,7 @@ _SCANNERS = re.compile(
 
 
 class UnreadableEvent(ValueError):
-    """This is not an event of SES: truncated, oversized, nested too deeply, or without what every event has."""
+    """This is not an SES event: truncated, oversized, nested too deeply, or without a field that every event has."""
 
 
 class Effect(enum.Enum):
@@ -61,14 +61,14 @@ class Effect(enum.Enum):
 
 @dataclass(frozen=True)
 class SesEvent:
-    """One thing that happened to one email. The tags are None where the event has none of ours."""
+    """One event of one email. The tags are None if the event has none of ours."""
 
     key: str
-    """The same for the same event under whatever EventBridge id: of message, type, time and what tells it apart."""
+    """Identifies the event, whatever its EventBridge id: a hash of message, type, time and distinguishing fields."""
     type: EventType
     message_id: str
     recipient: str
-    """In lower case, to be looked up and not to be stored."""
+    """In lower case. It is looked up, not stored."""
     scheduled_email_id: int | None
     campaign_id: uuid.UUID | None
     claim_token: uuid.UUID | None
@@ -77,9 +77,9 @@ class SesEvent:
     occurred_at: dt.datetime
     effect: Effect | None
     counts: bool
-    """False where the type says more than has happened: an open by a machine, a complaint that says "not spam"."""
+    """False if the event is not what its type says: an open by a machine, a complaint that says "not spam"."""
     detail: Mapping[str, str | int | bool]
-    """What is kept of the rest: codes and texts, addresses in them blacked out."""
+    """Other fields that are kept: codes, and texts with addresses removed."""
 
     @property
     def is_machine(self) -> bool:
@@ -129,7 +129,7 @@ def _read(
     member = _MEMBER.get(type_, type_.lower())
     content = _object(detail.get(member) or {}, member)
     accepted_at = _time(mail.get("timestamp"), "mail.timestamp")
-    # Send, Reject and Rendering Failure happen as SES takes the email and have no time of their own.
+    # Send, Reject and Rendering Failure have no time of their own. They happen when SES accepts the email.
     timestamp = content.get("timestamp")
     occurred_at = accepted_at if timestamp is None else _time(timestamp, f"{member}.timestamp")
     kept, effect = _KEPT[type_](content)
@@ -194,7 +194,7 @@ def _delay(content: Mapping[str, Any]) -> tuple[dict[str, Any], Effect | None]:
 def _subscription(content: Mapping[str, Any]) -> tuple[dict[str, Any], Effect | None]:
     new, old = (content.get(name) for name in ("newTopicPreferences", "oldTopicPreferences"))
     new, old = (each if isinstance(each, dict) else {} for each in (new, old))
-    # Our emails name no topic of a contact list, so leaving one of those means all of our emails.
+    # Our emails name no topic of a contact list, so leaving a topic means all of our emails.
     opted_out = new.get("unsubscribeAll") is True or bool(_topics_left(new) - _topics_left(old))
     kept = {
         "contact_list": _kept(content.get("contactList")),
@@ -236,10 +236,10 @@ _KEPT = {
 
 
 def _machine(content: Mapping[str, Any], accepted_at: dt.datetime, occurred_at: dt.datetime) -> str | None:
-    """Which machine, as a code, opened or clicked; None for what may have been a person.
+    """Which machine opened or clicked, as a code; None if it may have been a person.
 
-    Decided by the event alone, so that the order in which events arrive makes no difference. The image proxies of Gmail
-    and Yahoo fetch a picture when a person opens the email; in the first seconds, when they check it at delivery.
+    Only the event itself decides, so the order in which events arrive makes no difference. The image proxies of Gmail
+    and Yahoo load a picture when a person opens the email. In the first seconds they load it to check it.
     """
     user_agent = content.get("userAgent")
     user_agent = user_agent.strip()[:_MAX_TEXT] if isinstance(user_agent, str) else ""
@@ -306,7 +306,7 @@ def _first(recipients: Any) -> dict[str, Any]:
 
 
 def _kept(value: Any) -> str:
-    """A text fit to be stored: no address, no character that PostgreSQL refuses, not too long."""
+    """A text that can be stored: without addresses and characters that PostgreSQL refuses, and not too long."""
     if not isinstance(value, str):
         return ""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ADDRESS.sub("(address)", value[:_MAX_TEXT]))[:500]

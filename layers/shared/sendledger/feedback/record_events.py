@@ -1,12 +1,12 @@
-"""Recording what SES reports: a batch of events in, the delivery history and all that depends on it out, in one step.
+"""Recording SES events: a batch goes in, the delivery history and what depends on it is written in one transaction.
 
-An event belongs to the scheduled email and the attempt that its tags name, else to the email with its message id. What
-belongs to none is counted and dropped. Everything an event does is the same whenever it arrives: it is stored once, by
-its key; states only move forward, times to the earliest, counters by what is new. An email counts once for each kind of
-event (delivered, bounced, complained, opened, clicked), and opens and clicks of machines do not count. A soft bounce
-counts while the email is neither delivered nor bounced for good.
+An event belongs to the scheduled email and the claim that its tags name, else to the email with its message id. An
+event of no known email is counted and dropped. The order of events makes no difference: an event is stored once, by its
+key; statuses only move forward, times are the earliest ones, and only new events change counters. An email counts once
+for each kind of event (delivered, bounced, complained, opened, clicked). Opens and clicks of machines do not count. A
+soft bounce counts while the email is neither delivered nor bounced for good.
 
-An event proves that SES accepted the email: what a sender left without a result is settled as sent. Bounces,
+An event proves that SES accepted the email: a row that its sender left without a result is settled as sent. Bounces,
 complaints and opt-outs suppress the address. Reads `scheduled_emails`, `leads` and `suppressions`; writes
 `email_events`, `emails`, `leads` and `campaigns` (counters), and through record_results.py and suppressions.py what
 they write.
@@ -47,7 +47,7 @@ _DELIVERY = {
     EventType.DELIVERY: DeliveryStatus.DELIVERED,
     EventType.COMPLAINT: DeliveryStatus.COMPLAINED,
 }
-# The legacy status of emails; its values are in the order in which they may follow each other.
+# The legacy status of emails. The values are in the order in which they may follow each other.
 _STATUS = {
     EventType.SEND: EmailStatus.SENT,
     EventType.DELIVERY: EmailStatus.DELIVERED,
@@ -64,7 +64,7 @@ class RecordedEvents:
     """What a batch did. Once it is committed, `touched` campaigns may be complete, `doubtful` ones over a limit."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """New events by type; those without an email as ``unknown_email``, those known already as ``duplicate``."""
+    """New events by type. Events of unknown emails count as ``unknown_email``, known events as ``duplicate``."""
     settled: int = 0
     double_sends: int = 0
     suppressed: int = 0
@@ -82,8 +82,8 @@ class RecordedEvents:
         self.doubtful |= other.doubtful
 
 
-# A row that is pending again although SES accepted an earlier attempt: an operator queued it once more, or the database
-# was restored from before. The proof keeps it from being sent a second time.
+# A row that is pending again although SES accepted an earlier email: an operator queued it again, or an older backup
+# was restored. The event prevents that it is sent twice.
 _REOPEN = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     UPDATE scheduled_emails e
@@ -103,7 +103,7 @@ _KEEP_MESSAGE_ID = sa.text(f"""
 """)
 
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
-# greatest() and max() of the enum follow the order of its values; least() and min() pass over NULL.
+# greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL.
 _WRITE = sa.text(f"""
 WITH v AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
@@ -141,7 +141,7 @@ WITH v AS MATERIALIZED (
         soft_bounced_at = CASE
             WHEN greatest(array_position({_RANKS}, m.delivery_status), h.delivery)
                  = array_position({_RANKS}, 'soft_bounced') THEN least(m.soft_bounced_at, h.soft_bounced_at) END,
-        -- Counts of the application before this one may be as large as their columns allow.
+        -- Counts of the earlier application may be as large as their columns allow.
         open_count = least(coalesce(m.open_count, 0)::bigint + h.opens, 2147483647),
         click_count = least(coalesce(m.click_count, 0)::bigint + h.clicks, 2147483647)
     FROM happened h JOIN emails before ON before.id = h.email_id
@@ -191,7 +191,7 @@ _FIRST_ALARM = sa.text("""
 
 
 def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> RecordedEvents:
-    """Write a batch of events; the caller commits. Repeating it, in whatever order, changes nothing."""
+    """Write a batch of events. The caller commits. Repeating it, in any order, changes nothing."""
     given = list(events)
     by_key = {event.key: event for event in given}
     done = RecordedEvents()
@@ -199,7 +199,7 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
         return done
     done.counts["duplicate"] = len(given) - len(by_key)
     _lock(connection, match_events(connection, by_key))
-    # Again, now that nobody else can change what was found.
+    # Again, now that the rows are locked.
     places = match_events(connection, by_key)
     if _settle(connection, places, done):
         places = match_events(connection, by_key)
@@ -215,7 +215,7 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     done.emails_skipped += suppressed.emails_skipped
     done.touched |= suppressed.campaign_ids
     count_opt_outs(connection, fresh)
-    # Known events too: the first time they were recorded, the process may have died before it looked at the campaign.
+    # Known events too: the process that recorded them may have died before it checked the campaign.
     done.doubtful |= {
         place.campaign_id
         for place in places
@@ -225,7 +225,7 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
 
 
 def _lock(connection: sa.Connection, places: Sequence[Place]) -> None:
-    """Hold every campaign and lead that the batch may change, in the one order that all who write keep to."""
+    """Lock every campaign and lead that the batch may change, in the order that ledger_rules.py prescribes."""
     addresses = {address for place in places if place.event.effect is not None for address in place.addresses}
     planned = suppressions.planned_rows(connection, sorted(addresses)) if addresses else set()
     campaign_ids = {place.campaign_id for place in places} | {campaign for _, campaign in planned}
@@ -234,14 +234,14 @@ def _lock(connection: sa.Connection, places: Sequence[Place]) -> None:
 
 
 def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEvents) -> bool:
-    """Record as sent what SES has accepted and nobody has recorded; returns whether there was any."""
+    """Record as sent what SES has accepted and no sender has recorded. Returns whether there was any."""
     lost: dict[int, SesEvent] = {}
     reopened: dict[int, SesEvent] = {}
     without_id: dict[int, SesEvent] = {}
     for place in places:
         row, event = place.row, place.event
         if place.scheduled_email_id is None or place.scheduled_email_id != row["id"]:
-            continue  # known by its message id alone, so it is recorded
+            continue  # found by its message id, so it is recorded already
         if row["same_claim"]:
             is_fenced = row["status"] == ScheduledEmailStatus.SENDING and row["fenced"]
             if is_fenced or row["error_code"] == ErrorCode.OUTCOME_UNKNOWN:
@@ -270,7 +270,7 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
 
 
 def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
-    """Store the events and move on what they are about; returns the keys of those that are new."""
+    """Store the events and update what they belong to. Returns the keys of the new events."""
     rows: list[dict[str, Any]] = [
         {
             "key": place.event.key,
@@ -300,14 +300,14 @@ def _status(event: SesEvent) -> EmailStatus | None:
 
 
 def _delivery(event: SesEvent) -> DeliveryStatus | None:
-    """The delivery status that an event leads to. Only a permanent bounce takes back that an email was delivered."""
+    """The delivery status that an event leads to. Only a permanent bounce overrides a delivery."""
     if event.type == EventType.BOUNCE:
         return DeliveryStatus.BOUNCED if event.effect is Effect.HARD_BOUNCE else DeliveryStatus.SOFT_BOUNCED
     return _DELIVERY.get(event.type)
 
 
 def _report_second_messages(connection: sa.Connection, fresh: Sequence[Place], done: RecordedEvents) -> None:
-    """Put it on record that a scheduled email went out twice, once for each further message."""
+    """Record that a scheduled email was sent twice, once for each further message."""
     second = {(place.scheduled_email_id, place.event.message_id): place for place in fresh if place.is_second_message}
     for (row_id, message_id), place in second.items():
         if connection.scalar(_FIRST_ALARM, {"id": str(row_id), "message_id": message_id}):

@@ -1,9 +1,9 @@
-"""Replies: what somebody answered in, the end of their sequence out.
+"""Replies: a reply comes in, and the sequence of its lead ends.
 
 A reply belongs to the email whose token is in the address that it was sent to, else to the email that it refers to
-(In-Reply-To, References), else to the latest email to the address that it comes from. Mail that no person wrote is kept
-and stops nothing; so is mail whose sender is forged. Reads `emails`; writes `replies`, `leads` (status, last response),
-pending `scheduled_emails`, `campaigns` (counters) and `audit_log`.
+(In-Reply-To, References), else to the latest email to the address that it comes from. Automatic mail and mail with a
+forged sender is stored and stops nothing. Reads `emails`; writes `replies`, `leads` (status, last response), pending
+`scheduled_emails`, `campaigns` (counters) and `audit_log`.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from sendledger.core.vocabulary import (
 from sendledger.feedback.read_reply import ReadReply
 
 RECENT = dt.timedelta(days=90)
-"""How old the latest email may be for a message that only its sender's address connects with it."""
+"""How old the latest email may be, if only the sender's address connects a message with it."""
 
 RECIPIENT = "recipient"
 """The actor of what a recipient did."""
 
 _STATUSES_BEFORE_REPLY = (LeadStatus.NEW, LeadStatus.CONTACTED, LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
-# SES makes the Message-ID of the id that it answers with and of a domain that it promises nothing about. The id is
-# unique without it. https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
+# SES makes the Message-ID from the id in its answer and a domain that it does not document. The id alone is unique.
+# https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
 _SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9.-]+>", re.IGNORECASE)
 
 _stored = replies
@@ -69,7 +69,7 @@ _KEPT = (
 
 @dataclass(frozen=True)
 class ReceivedReply:
-    """A stored reply. `is_new` is False for a message that had been received before; then nothing was changed."""
+    """A stored reply. `is_new` is False for a message that was received before: then nothing was changed."""
 
     id: uuid.UUID
     is_new: bool
@@ -93,7 +93,8 @@ class _Match:
 def receive(
     engine: sa.Engine, reply: ReadReply, source: ReplySource, stop: StopOnReply, keys: TokenKeys | None
 ) -> ReceivedReply:
-    """Store a reply. If a person wrote it, end the mail to its lead, and complete the campaigns that are over then.
+    """Store a reply. If a person wrote it, stop the mail to its lead, and complete campaigns that have nothing left to
+    send.
 
     With `stop` "all" the lead, and every other lead with its address, becomes `responded`, which no campaign writes
     to. With "campaign" the remaining steps of that one campaign are skipped and other campaigns go on. A message that
@@ -173,7 +174,8 @@ def _receive(
 def _automatic(reply: ReadReply, match: _Match | None) -> AutomaticKind | None:
     """Why the reply is not a person's, now that it is known what it answers.
 
-    A token is only in an email of ours; whoever has it got the email. A group passes the answer of a person on.
+    Only our emails contain tokens, so a sender with a valid token got the email. Mailing lists forward answers of
+    persons.
     """
     automatic = reply.automatic
     if automatic is AutomaticKind.MAILING_LIST and match and match.by in (ReplyMatch.TOKEN, ReplyMatch.MESSAGE_ID):
@@ -228,22 +230,22 @@ def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -
 def _stop(
     connection: sa.Connection, match: _Match, reply_id: uuid.UUID, stop: StopOnReply
 ) -> tuple[int, list[uuid.UUID]]:
-    """Skip what the lead would still get; returns how many emails, and the campaigns that they belonged to."""
+    """Skip the emails that the lead would still get. Returns how many, and their campaigns."""
     own = sa.select(leads.c.email).where(leads.c.id == match.lead_id).scalar_subquery()
     same_person = leads.c.id == match.lead_id
     if stop == "all":
         same_person |= sa.func.lower(leads.c.email) == sa.func.lower(own)
     lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person).order_by(leads.c.id)))
     rows = scheduled_emails.c
-    # What a sender has claimed but not fenced is stopped too: its fence will not find the row.
-    # (CASE, so that rows are looked for by their leads and by nothing else.)
+    # Rows that a sender has claimed but not fenced are stopped too: its fence will not find them.
+    # (CASE makes the planner find the rows by their leads only.)
     to_come = rows.lead_id.in_(lead_ids) & sa.case(
         (rows.status == ScheduledEmailStatus.SENDING, rows.send_started_at.is_(None)),
         else_=sa.literal_column(still_planned("scheduled_emails"), sa.Boolean),
     )
     if stop == "campaign":
         to_come &= rows.campaign_id == match.campaign_id
-    # Campaigns, leads, rows: the order in which everybody locks.
+    # The lock order is campaigns, leads, rows.
     affected = sa.select(rows.campaign_id).where(to_come)
     connection.execute(
         sa.select(campaigns.c.id)
@@ -254,7 +256,7 @@ def _stop(
     _count(connection, match, reply_id)
     changes: dict[str, object] = {"last_responded_at": sa.func.timezone("UTC", sa.func.now())}
     if stop == "all":
-        # What the team has decided about a lead stays.
+        # A status that the team has set stays.
         undecided = leads.c.status.is_(None) | leads.c.status.in_(_STATUSES_BEFORE_REPLY)
         responded = sa.literal(LeadStatus.RESPONDED, leads.c.status.type)
         changes["status"] = sa.case((undecided, responded), else_=leads.c.status)
@@ -284,7 +286,7 @@ def _count(connection: sa.Connection, match: _Match, reply_id: uuid.UUID) -> Non
         sa.update(campaigns)
         .where(campaigns.c.id == match.campaign_id)
         .values(
-            # A count of the application before this one may be as large as its column allows.
+            # A count of the earlier application may be as large as its column allows.
             responses_received=sa.func.least(sa.func.coalesce(campaigns.c.responses_received, 0), 2**31 - 2) + 1,
             emails_replied_count=campaigns.c.emails_replied_count + sa.case((earlier, 0), else_=1),
             updated_at=sa.func.now(),

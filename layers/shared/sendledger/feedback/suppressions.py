@@ -1,8 +1,8 @@
-"""Suppressions: addresses and whole domains that get nothing more, from every campaign or from one.
+"""Suppressions: addresses and domains that get no more mail, from every campaign or from one.
 
-An address or domain with a reason goes in; what was still planned for it is skipped in the same transaction. Scheduling
-and the fence look here themselves, so that rows that this could not skip are stopped when they are due. Reads `leads`;
-writes `suppressions`, `scheduled_emails` and `audit_log`. Locks campaigns, then leads, then rows, as recording does.
+An address or domain with a reason goes in. Its planned emails are skipped in the same transaction. Scheduling and the
+fence check suppressions too, so rows that were not skipped here are stopped when they are due. Reads `leads`; writes
+`suppressions`, `scheduled_emails` and `audit_log`. Locks campaigns, then leads, then rows, as recording does.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ REASONS = (
     SuppressionReason.UNSUBSCRIBE,
     SuppressionReason.COMPLAINT,
 )
-"""From weak to strong: what is suppressed for two reasons keeps the stronger one, in whatever order they came."""
+"""From weak to strong. Of two reasons the stronger one is kept, in whatever order they came."""
 
 MAX_SKIPPED = 100_000
-"""Rows that one call skips at most. A large domain may have more; the fence skips those when they are due."""
+"""Rows that one call skips at most. A large domain may have more, which the fence skips when they are due."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class NewSuppression:
 
 @dataclass(frozen=True)
 class Suppressed:
-    """What a call did. Once it is committed, `campaign_ids` may be complete: `campaign_lifecycle` checks it."""
+    """What a call did. After the commit the campaigns `campaign_ids` may be complete, which the caller checks."""
 
     created: frozenset[str]
     """The values that were not suppressed before."""
@@ -58,7 +58,7 @@ class Suppressed:
 
 @dataclass(frozen=True)
 class ListEntry:
-    """One entry of a list: its text, and where it is. `error` says why it could not even be read."""
+    """One entry of a list: its text and its place. `error` says why it could not be read."""
 
     field: str
     """Its position, such as ``values.2``, or the name of its column."""
@@ -203,7 +203,7 @@ def planned_rows(
 
 
 def lock(connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], lead_ids: Iterable[uuid.UUID]) -> None:
-    """Hold these campaigns and leads against others who record, skip or change them, until the transaction ends.
+    """Lock these campaigns and leads until the transaction ends.
 
     A fixed lock order, campaigns before leads and each kind by id, prevents deadlocks.
     """
@@ -214,7 +214,7 @@ def lock(connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], lead_ids:
 def import_suppressions(
     connection: sa.Connection, entries: Iterable[ListEntry], actor: str, note: str | None = None
 ) -> ImportedSuppressions:
-    """Suppress a whole list from every campaign; entries that are neither address nor domain are left out and named."""
+    """Suppress a list from every campaign. Entries that are neither address nor domain are left out and reported."""
     found: list[NewSuppression] = []
     errors: list[InvalidEntry] = []
     for entry in entries:
@@ -278,7 +278,7 @@ def list_page(
 
 
 def remove(connection: sa.Connection, suppression_id: uuid.UUID, reason: str, actor: str) -> sa.RowMapping:
-    """Let the address or domain get mail again, from the next schedule on; what was skipped stays skipped.
+    """Let the address or domain get mail again, from campaigns that start later. Skipped emails stay skipped.
 
     The suppression stays on record as removed, and so does every bounce and complaint.
 

@@ -1,4 +1,4 @@
-"""Opting out by the link in an email, and taking it back: an email's reference in, nothing more to that person out.
+"""Opting out by the link in an email, and undoing it. The reference of the email goes in.
 
 Reads `emails` and `leads` (the address that the email went to, and the one the lead has now); writes `unsubscribes`
 (what was asked, kept after the lead and the campaign are gone), `suppressions` and pending `scheduled_emails` (through
@@ -34,10 +34,10 @@ RECIPIENT = "recipient"
 def opt_out(
     connection: sa.Connection, email: EmailReference, scope: UnsubscribeScope, method: UnsubscribeMethod
 ) -> bool:
-    """Send the person who got this email nothing more, from its campaign or at all; returns whether that is news.
+    """Stop mail to the person who got this email, from its campaign or from all. Returns whether anything changed.
 
-    Doing it again changes nothing, and asking for less than before does not take anything back. Of a lead that was
-    deleted no address is left, and none is needed: the ledger has no mail for it any more.
+    Doing it again changes nothing, and a smaller scope than before does not undo anything. A deleted lead has no
+    address left, and none is needed: the ledger has no mail for it any more.
     """
     _limit_to(connection, email.lead_id)
     row = insert(unsubscribes).values(
@@ -61,7 +61,7 @@ def opt_out(
             _count(connection, [email.campaign_id], 1)
         detail = {"campaign_id": str(email.campaign_id), "scope": scope, "method": method}
         audit_log.record(connection, RECIPIENT, AuditAction.LEAD_UNSUBSCRIBE, "lead", email.lead_id, detail)
-    # Also when it is no news: the suppression may have been removed since.
+    # Also if nothing changed: the suppression may have been removed since.
     campaign_id = email.campaign_id if scope == UnsubscribeScope.CAMPAIGN else None
     if campaign_id is None or _campaign_exists(connection, campaign_id):
         opted_out = [
@@ -72,13 +72,13 @@ def opt_out(
 
 
 def is_opted_out(connection: sa.Connection, email: EmailReference) -> bool:
-    """Whether there is something that `undo` would take back."""
+    """Whether there is something to undo."""
     _limit_to(connection, email.lead_id)
     return bool(connection.scalar(sa.select(sa.exists().where(_of_this_email_in_force(email)))))
 
 
 def is_suppressed(connection: sa.Connection, email: EmailReference) -> bool:
-    """Whether the person gets nothing all the same: the address bounced, or somebody complained about an email."""
+    """Whether the person would get no mail anyway: the address bounced, or somebody complained about an email."""
     _limit_to(connection, email.lead_id)
     suppressed = sa.exists().where(
         _suppressed.c.value.in_(_addresses(connection, email)),
@@ -89,10 +89,10 @@ def is_suppressed(connection: sa.Connection, email: EmailReference) -> bool:
 
 
 def undo(connection: sa.Connection, email: EmailReference) -> bool:
-    """Take back opting out of this email's campaign and of everything; returns whether there was anything to take back.
+    """Undo opting out of this email's campaign and of everything. Returns whether there was anything to undo.
 
-    Only what was suppressed by opting out, and by nothing else, is let go: an address that bounced or complained, or
-    that the team had suppressed before, stays suppressed. What was skipped meanwhile is not sent later.
+    Only suppressions by opting out are removed. An address that bounced or complained, or that the team had suppressed
+    before, stays suppressed. Emails that were skipped meanwhile are not sent later.
     """
     _limit_to(connection, email.lead_id)
     undone = connection.scalars(
@@ -114,7 +114,7 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
         sa.update(_suppressed)
         .where(
             _suppressed.c.value.in_(_addresses(connection, email)),
-            # Whoever suppressed it first is kept when a stronger reason comes.
+            # created_by stays the first one when a stronger reason replaces the reason.
             (_suppressed.c.reason == SuppressionReason.UNSUBSCRIBE) & (_suppressed.c.created_by == RECIPIENT),
             _suppressed.c.removed_at.is_(None),
             _suppressed.c.campaign_id.is_(None) | (_suppressed.c.campaign_id == email.campaign_id),
@@ -132,7 +132,7 @@ def _of_this_email_in_force(email: EmailReference) -> sa.ColumnElement[bool]:
     return sa.and_(
         unsubscribes.c.lead_id == email.lead_id,
         unsubscribes.c.undone_at.is_(None),
-        # What somebody chose in the list management of SES holds until he changes it there.
+        # A choice in the list management of SES is valid until it is changed there.
         unsubscribes.c.method != UnsubscribeMethod.SES,
         (unsubscribes.c.campaign_id == email.campaign_id) | (unsubscribes.c.scope == UnsubscribeScope.EVERYTHING),
     )
