@@ -1,8 +1,8 @@
 """Takes over one campaign of an existing installation, in the caller's transaction.
 
-In: the locked campaign; out: a report of what became of it. Either all of it is done or nothing. A campaign that should
-send and cannot be taken over is left exactly as it is, and the report says what a person has to change. Reads and
-writes `campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through templates.py and ledger.py.
+The locked campaign goes in, a report comes out. A campaign is taken over completely or not at all. If a campaign should
+send but cannot be taken over, it is left as it is, and the report says what a person has to change. Reads and writes
+`campaigns`, `lead_batches`, `adopted_campaigns`, `audit_log`, and more through templates.py and ledger.py.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _HOLDING = (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
 OLD_TYPES = (None, CampaignType.AUTOMATED, CampaignType.MANUAL)
 """Both names and none mean `outreach`, unless the campaign only generated leads."""
 MOST_COUNTED = 1_000_000_000
-"""Where the counters of an adopted campaign begin at most: they are integers, and are added to."""
+"""The highest start of an adopted campaign's counters. They are 32-bit integers that will grow."""
 
 
 class NothingToSend(Untranslatable):
-    """The campaign has no leads that an email could go to, or went to."""
+    """The campaign has no leads that could get an email or have got one."""
 
 
 @dataclass(frozen=True)
 class AdoptionOptions:
     """How to take over.
 
-    `reopen` is True for every campaign that was completed while emails were missing, or the ids of those to reopen.
+    `reopen` is True to reopen every campaign that was completed with emails missing, or the ids of campaigns.
     """
 
     dry_run: bool = False
     backup: str | None = None
-    """What to go back to: the id of a snapshot, or that a backup was taken."""
+    """The backup: the id of a snapshot, or that one was taken."""
     reopen: bool | Collection[uuid.UUID] = False
 
     def reopens(self, campaign_id: uuid.UUID) -> bool:
@@ -55,18 +55,18 @@ class AdoptionOptions:
 
 @dataclass
 class AdoptionRun:
-    """What the transactions of one run share."""
+    """The state that the transactions of one run share."""
 
     options: AdoptionOptions
     copies: Copies
     overhauled: bool = False
-    """The old application has a ledger of its own, put aside by the first migration."""
+    """The old application has its own ledger, which the first migration moved aside."""
     holders: dict[uuid.UUID, str] = field(default_factory=dict)
-    """Lead batch → name of the campaign that this run has given it to; a dry run may have taken that back already."""
+    """Lead batch → name of the campaign that got it in this run. A dry run may have rolled that back already."""
 
 
 def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> CampaignReport | None:
-    """Take over one locked campaign; None where there was nothing to do and nothing to say."""
+    """Take over one locked campaign. None if there is nothing to do or report."""
     if connection.scalar(_HAS_STEPS, {"id": campaign["id"]}):
         return None  # another run has taken it over
     result = CampaignReport(str(campaign["id"]), campaign["name"], campaign["status"], campaign["status"])
@@ -95,7 +95,7 @@ def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.Row
 
 
 def _odd_values(campaign: sa.RowMapping, *, dates: bool) -> Iterator[str]:
-    """What nobody can tell the meaning of; the campaign is left as it is."""
+    """Values without a known meaning. With one of them the campaign is left as it is."""
     if campaign["campaign_type"] not in (None, *CampaignType):
         yield f"its campaign_type is {on_one_line(campaign['campaign_type'])!r}, none of {', '.join(CampaignType)}"
     for name in ("start_date", "end_date"):
@@ -109,13 +109,13 @@ _HAS_STEPS = sa.text("SELECT EXISTS (SELECT FROM campaign_steps WHERE campaign_i
 
 
 def _is_wanted(run: AdoptionRun, campaign: sa.RowMapping) -> bool:
-    """Whether the campaign should send. Such a campaign is taken over completely or not at all."""
+    """Whether the campaign should send."""
     reopened = campaign["status"] == CampaignStatus.COMPLETED and run.options.reopens(campaign["id"])
     return campaign["status"] in (CampaignStatus.ACTIVE, CampaignStatus.PAUSED) or reopened
 
 
 def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
-    """The new columns that follow from old ones, where they do not hold something already."""
+    """Values of new columns that are derived from old ones. Columns that have a value are left out."""
     adopted = connection.scalar(
         sa.select(sa.func.count())
         .where(adopted_campaigns.c.campaign_id == campaign["id"])
@@ -139,7 +139,7 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
     return {name: value for name, value in values.items() if value != campaign[name]}
 
 
-# A campaign without anything to send that has found leads or was to find some.
+# A campaign that only found leads, or was meant to, and has nothing to send.
 _ONLY_LEADS = sa.text("""
     SELECT c.campaign_type IS DISTINCT FROM 'manual' AND c.workflow_id IS NULL AND c.email_template_id IS NULL
            AND NOT EXISTS (SELECT FROM emails e WHERE e.campaign_id = c.id)
@@ -150,10 +150,10 @@ _ONLY_LEADS = sa.text("""
 def _emails(
     connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping, result: CampaignReport
 ) -> dict[str, Any]:
-    """The campaign's content and, if it is to send, its ledger; returns the columns that follow.
+    """Write the campaign's content and, if it should send, its ledger. Returns the columns to set.
 
     Raises:
-        Untranslatable: something has to be changed by a person first.
+        Untranslatable: a person has to change something first.
     """
     status = campaign["status"]
     if status in (None, CampaignStatus.ARCHIVED):
@@ -223,7 +223,7 @@ def _open(
 
 
 def _count(stored: int | None) -> int:
-    """A count of the old application, with room for more."""
+    """A count of the old application, low enough to grow."""
     return min(max(stored or 0, 0), MOST_COUNTED)
 
 
@@ -255,7 +255,7 @@ def _notes(campaign: sa.RowMapping, ledger: Ledger) -> Iterator[str]:
 
 
 def _hold_batches(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> Iterator[str]:
-    """Give the campaign its lead batches; one that another campaign holds stays with that, and is named."""
+    """Give the campaign its lead batches. A batch that another campaign holds stays there and is reported."""
     batch_ids = sorted({*campaign["batch_ids"], *filter(None, [campaign["batch_id"]])})
     holder = campaigns.alias("holder")
     query = (

@@ -1,16 +1,16 @@
-"""The ledger of an old campaign: what each lead has had, from `emails`, and what is missing, when.
+"""The ledger of an old campaign: what each lead has got, from `emails`, what is missing, and when it is due.
 
-In: a campaign and its steps; out: rows of `scheduled_emails`, written by one statement, or only counted. Reads `leads`,
+A campaign and its steps go in. Rows of `scheduled_emails` are written by one statement, or only counted. Reads `leads`,
 `campaign_leads`, `emails`, `suppressions`; writes `scheduled_emails`, `left_out_leads`, `campaign_steps` and
 `emails.scheduled_email_id`.
 
-Which step an email was: ``follow_up_2`` says it; ``initial`` and no stage at all, which the old application wrote on
-later steps too, fill a lead's free steps in the order in which they were sent. Two emails of one lead with the same
-subject and stage are one step sent twice. A step before the last one that a lead has had is never sent afterwards.
+Which step an email belongs to: ``follow_up_2`` names it. Emails with ``initial`` or no stage, which the old application
+wrote on later steps too, get a lead's free steps in the order in which they were sent. Two emails of one lead with the
+same subject and stage are one step that was sent twice. Steps before the last one that a lead got are never sent later.
 
-After the old application's campaign overhaul its own ledger says more. What it says was sent is never sent again, with
-or without an email of it. What failed there, or has a status that nobody knows, may have been sent: nobody sends it
-again by itself. Its leads are the campaign's audience.
+After the old application's campaign overhaul, its own ledger is used too. A row that it has as sent is never sent
+again, with or without its email. A row that failed there, or has an unknown status, may have been sent, and is not sent
+again automatically. The leads of that ledger are the campaign's audience.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from sendledger.core.tables import campaign_steps
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode, Reason
 
 DEFAULT_LEADS_PER_DAY = 50
-"""The default of campaigns.leads_per_day, for those that have none."""
+"""The default of campaigns.leads_per_day, for campaigns that have none."""
 
 WAS_SENT = """(e.status IN ('sent', 'delivered', 'opened', 'clicked', 'bounced', 'spam')
                OR (e.sent_at IS NOT NULL AND e.status IS DISTINCT FROM 'failed'))"""
 """Of a row `e` of emails. An email that was queued or failed was not sent."""
 
 WAS_REFUSED = "(e.status IN ('bounced', 'spam') OR e.bounced_at IS NOT NULL)"
-"""Of a row `e` of emails: it bounced or was called spam."""
+"""Of a row `e` of emails: it bounced or was reported as spam."""
 
 _NO_OLD_LEDGER = """
     SELECT NULL::uuid AS id, NULL::uuid AS lead_id, NULL::uuid AS email_id, 0 AS old_number, '' AS status,
            now() AS at, now() AS due WHERE false
 """
-# A pause cancelled what was pending. One that failed, or that nobody knows, may have been sent.
+# A pause cancelled pending rows. Rows that failed or have an unknown status may have been sent.
 _OLD_LEDGER = f"""
     SELECT id, lead_id, email_id, coalesce(workflow_step_number, 1) AS old_number, CASE
            WHEN status = 'sent' OR sent_at IS NOT NULL THEN 'sent'
@@ -54,14 +54,14 @@ _OLD_LEDGER = f"""
     FROM {LEDGER} WHERE campaign_id = :campaign_id
 """
 
-# Old timestamps hold UTC without saying so.
+# Old timestamps are UTC without a time zone.
 _PLANNED = f"""
 ), steps AS MATERIALIZED (
     SELECT number, old_number, template_id, delay, sum(delay) OVER (ORDER BY number) AS total
     FROM unnest(CAST(:numbers AS integer[]), CAST(:old_numbers AS integer[]), :templates, :delays)
          AS s (number, old_number, template_id, delay)
 ), old_ledger AS MATERIALIZED (
-    -- One line for each lead and step. Where there are several, the one that lets the fewest emails go out. Steps with
+    -- One line for each lead and step. Of several, the one that lets the fewest emails go out. Steps with
     -- the same number take the lead's lines in that order.
     SELECT DISTINCT ON (o.lead_id, s.number) o.lead_id, s.number, o.email_id, o.status, o.at, o.due
     FROM (SELECT *, row_number() OVER (PARTITION BY lead_id, old_number ORDER BY
@@ -73,7 +73,7 @@ _PLANNED = f"""
     ORDER BY o.lead_id, s.number, o.place
 ), mails AS MATERIALIZED (
     SELECT e.id, e.lead_id, e.subject, e.external_id,
-           -- A time that cannot be true becomes one that can be counted with.
+           -- An impossible time becomes one that can be calculated with.
            greatest(least(coalesce(e.sent_at, e.delivered_at, e.opened_at, e.clicked_at, e.bounced_at, e.created_at)
                           AT TIME ZONE 'UTC', now()), '1970-01-01Z') AS at,
            coalesce(o.number, CASE WHEN e.follow_up_stage ~ '^follow_up_[0-9]{{1,3}}$'
@@ -125,7 +125,7 @@ _PLANNED = f"""
 ), judged AS (
     SELECT a.*, {REASON_LEFT_OUT} AS reason FROM audience a
 ), ranked AS MATERIALIZED (
-    -- Of two leads with one address the one that has had more goes on.
+    -- Of two leads with one address, the one that has got more emails stays.
     SELECT id, last_at, reached, coalesce(reason, CASE
         WHEN row_number() OVER (PARTITION BY address, reason ORDER BY reached DESC, id) > 1 THEN 'duplicate_address'
         END) AS reason
@@ -139,7 +139,7 @@ _PLANNED = f"""
            coalesce(last_at, CAST(:start_date AS timestamptz)) + delay AS wanted_at
     FROM open_steps ORDER BY id, number
 ), next AS (
-    -- What is overdue goes out at the campaign's pace, the longest overdue first, not in a burst.
+    -- Overdue emails go out at the campaign's daily pace, not in a burst; the longest overdue are first.
     SELECT id, reached, next_total, CASE
         WHEN wanted_at > now() THEN wanted_at
         ELSE now() + (row_number() OVER (PARTITION BY coalesce(wanted_at > now(), false)
@@ -240,11 +240,11 @@ def write(
     paused: bool,
     overhauled: bool,
 ) -> Ledger:
-    """Write the campaign's steps and rows; with `paused` so that a resume makes the missing ones pending.
+    """Write the campaign's steps and rows. With `paused`, a resume makes the missing ones pending.
 
-    `overhauled`: the old application has a ledger of its own, put aside by the first migration.
+    `overhauled`: the old application has its own ledger, which the first migration moved aside.
 
-    The caller has locked the campaign and seen that it has no steps yet.
+    The caller has locked the campaign and checked that it has no steps yet.
     """
     connection.execute(
         sa.insert(campaign_steps),
@@ -275,7 +275,7 @@ def _run(
     **values: object,
 ) -> Ledger:
     sql = f"WITH old_rows AS MATERIALIZED ({_OLD_LEDGER if overhauled else _NO_OLD_LEDGER}{_PLANNED}{then}"
-    # Nothing is known of the sizes of the parts. Nested loops over them would be quadratic.
+    # The planner cannot know the sizes of the parts. Nested loops over them would take quadratic time.
     connection.execute(sa.text("SET LOCAL enable_nestloop = off"))
     if overhauled:
         values["was_paused"] = campaign["status"] == CampaignStatus.PAUSED

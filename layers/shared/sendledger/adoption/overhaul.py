@@ -1,8 +1,8 @@
-"""Puts aside what LeadNexConnect's campaign overhaul added, so that its database is one from before the overhaul.
+"""Moves aside what LeadNexConnect's campaign overhaul added, so that the database looks as it did before the overhaul.
 
-Its `scheduled_emails` and `audit_log` move into a schema of their own, with their indexes, constraints and triggers.
-Its columns on the older tables are renamed to `leadnex_…`. Nothing is deleted. Each change is stored together with the
-statement that undoes it. Called by the first migration, in its transaction: all of it is done or nothing.
+Its `scheduled_emails` and `audit_log` move into a separate schema, with their indexes, constraints and triggers. Its
+columns on the older tables are renamed to `leadnex_…`. Nothing is deleted. Each change is stored together with the
+statement that undoes it. The first migration calls this in its transaction.
 
 The overhaul exists in two forms: handwritten SQL of December 2025, and a later one in which every row has a user.
 """
@@ -15,13 +15,13 @@ from sendledger.core.vocabulary import CampaignStatus
 
 SCHEMA = "leadnex_overhaul"
 LEDGER = f"{SCHEMA}.scheduled_emails"
-"""The old application's ledger, once it is put aside."""
+"""The old application's ledger, after it was moved aside."""
 PREFIX = "leadnex_"
-"""Of the columns that are put aside. Nobody but this module and the adoption reads them."""
+"""The prefix of renamed columns. Only this module and the adoption read them."""
 
 MOVED = ("scheduled_emails", "audit_log")
 REFERRING = ("scheduled_emails", "automated_campaign_runs")
-"""Tables of the overhaul that would keep Sendledger from deleting the rows that they refer to."""
+"""Tables of the overhaul whose foreign keys would prevent Sendledger from deleting rows."""
 LEGACY_STATUSES = (
     CampaignStatus.DRAFT,
     CampaignStatus.ACTIVE,
@@ -41,7 +41,7 @@ LEDGER_COLUMNS = {
     "email_id": "uuid",
     "updated_at": "timestamp without time zone",
 }
-"""What the adoption reads of the old ledger."""
+"""The columns of the old ledger that the adoption reads."""
 
 _TIME = "timestamp without time zone"
 COLUMNS = {
@@ -89,7 +89,7 @@ _COLUMNS = sa.text("""
     FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     WHERE c.relnamespace = CAST(current_schema() AS regnamespace) AND c.relkind = 'r'
 """)
-# A reference is restored unchecked and then checked, so that rows deleted meanwhile do not stop the way back.
+# A foreign key is restored without a check and then validated, so that rows deleted meanwhile do not prevent the undo.
 _REFERENCES = sa.text("""
     SELECT DISTINCT c.relname, k.conname, pg_get_constraintdef(k.oid)
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
@@ -108,7 +108,7 @@ _DEFAULT_TYPE = sa.text("""
 
 
 def _legacy_status(old: str) -> str:
-    """SQL for the status of before the overhaul. A campaign with a word that nobody knows sends nothing by itself."""
+    """SQL for the status before the overhaul. A campaign with an unknown status is paused."""
     known = ", ".join(f"'{status}'" for status in LEGACY_STATUSES)
     return f"""(CASE WHEN {old} IS NULL THEN NULL WHEN {old}::text IN ({known}) THEN {old}::text
         ELSE CASE {old}::text WHEN 'running' THEN 'active' WHEN 'scheduled' THEN 'draft'
@@ -116,7 +116,7 @@ def _legacy_status(old: str) -> str:
 
 
 class _Changes:
-    """Makes changes, and stores how each one is undone."""
+    """Makes changes, and stores the statement that undoes each."""
 
     def __init__(self, connection: sa.Connection) -> None:
         self.connection = connection
@@ -133,7 +133,7 @@ class _Changes:
             self.connection.execute(sa.text(f"INSERT INTO {SCHEMA}.undo VALUES (:number, :undo)"), row)
 
     def rename(self, table: str, column: str, *, required: bool) -> None:
-        """Put a column aside; rows without a value become possible, as Sendledger does not know the column."""
+        """Rename a column and drop its NOT NULL, as Sendledger does not fill it."""
         aside = PREFIX + column
         back = [f"ALTER TABLE {table} RENAME {aside} TO {column}"]
         if required and column == "user_id":
@@ -153,7 +153,8 @@ def _unless_null(statement: str) -> str:
 
 
 def put_aside(connection: sa.Connection) -> list[str]:
-    """Put aside what is known of the overhaul; what the old ledger lacks for that. What is unknown stays as it is."""
+    """Move aside what is known of the overhaul. Returns what the old ledger lacks for that. The unknown stays as it
+    is."""
     found = {(table, column): (type_, required) for table, column, type_, required in connection.execute(_COLUMNS)}
     missing = [
         f"missing: column scheduled_emails.{column} {type_}"
@@ -194,7 +195,7 @@ def _drop_references(changes: _Changes, columns: list[tuple[str, str]]) -> None:
 
 
 def _status(changes: _Changes, *, required: bool) -> None:
-    """Give campaigns a status of before the overhaul beside their own, which is kept."""
+    """Give campaigns a status from before the overhaul. Their own status is kept in a renamed column."""
     labels = changes.connection.scalar(_LABELS)
     if labels is not None and set(labels) != set(LEGACY_STATUSES):
         changes.make(
@@ -235,7 +236,7 @@ def _campaign_type(changes: _Changes, *, required: bool) -> None:
 
 
 def _inline_texts(changes: _Changes, optional: list[str]) -> None:
-    """Fill the texts of steps that only refer to a template: before the overhaul a step had to have them."""
+    """Fill the texts of steps that only refer to a template. Before the overhaul, texts were required."""
     for column, text in (("subject", "subject"), ("body", "body_text")):
         if column in optional:
             changes.connection.exec_driver_sql(f"""
@@ -250,7 +251,7 @@ def _inline_texts(changes: _Changes, optional: list[str]) -> None:
 
 
 def put_back(connection: sa.Connection) -> None:
-    """Undo every change, the last one first; nothing to do where the database was never overhauled."""
+    """Undo every change, the last one first. A database without the overhaul has nothing to undo."""
     if not is_put_aside(connection):
         return
     for statement in connection.scalars(sa.text(f"SELECT statement FROM {SCHEMA}.undo ORDER BY number DESC")).all():

@@ -15,7 +15,7 @@ LONGEST_NAME = 200
 
 
 def on_one_line(name: str) -> str:
-    """A name or value of the old application as a line of the report has it: short, and safe on a terminal."""
+    """A name or value of the old application for a line of the report: short, and safe on a terminal."""
     printable = "".join(letter if letter.isprintable() else " " for letter in name)
     words = " ".join(printable.split())
     return words if len(words) <= LONGEST_NAME else f"{words[:LONGEST_NAME]}…"
@@ -28,16 +28,16 @@ class Ledger:
     rows: Counter[str] = field(default_factory=Counter)
     """By the status that is stored; `cancelled` are those that a resume makes pending."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Leads that have had nothing and get nothing, by reason."""
+    """Leads that got nothing and will get nothing, by reason."""
     leads: int = 0
     waiting: int = 0
     """Leads that get at least one more email."""
     reached: int = 0
-    """The highest step that a lead has had."""
+    """The highest step that a lead has got."""
     without_email: int = 0
     """Rows that were sent, of which the old application has kept no email."""
     without_step: int = 0
-    """Emails that were sent, but twice or beyond the last step."""
+    """Emails that were sent twice, or beyond the last step."""
     queued: int = 0
     """Emails that the old application has queued and may still send by itself."""
 
@@ -111,7 +111,7 @@ class AdoptionReport:
     """Rows added or changed."""
     campaigns: list[CampaignReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """About texts that belong to no single campaign."""
+    """Problems of texts that do not belong to a single campaign."""
     _seen: set[tuple[str, uuid.UUID]] = field(default_factory=set)
 
     @property
@@ -138,7 +138,7 @@ class AdoptionReport:
             self.tables[table] += campaign.changed
 
     def as_dict(self, most: int = 5_000) -> dict[str, Any]:
-        """The report as JSON has it; with `most` campaigns, those first that a person is needed for."""
+        """The report for JSON, with at most `most` campaigns; those that need a person come first."""
         named = sorted(self.campaigns, key=lambda campaign: not (campaign.problems or campaign.missing))[:most]
         return {
             "dry_run": self.dry_run,

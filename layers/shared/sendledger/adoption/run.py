@@ -1,15 +1,15 @@
 """Takes over the campaigns of an existing installation, one transaction each. It can be run again at any time.
 
-In: a database that was LeadNexConnect's and is migrated; out: a report. A campaign is taken over for good once it has
-`campaign_steps`. Before that, every run looks at it again. `adopted_campaigns` keeps what its old columns held.
+A migrated database of LeadNexConnect goes in, a report comes out. A campaign with `campaign_steps` was taken over and
+is not changed again. Every run looks at all others. `adopted_campaigns` keeps the old values of changed columns.
 
     draft, archived     its columns only
-    active              running, with the rows that its leads have had and those that are missing
+    active              running, with rows for the emails that its leads got and for those that are missing
     paused              the same; a resume makes the missing ones pending
-    completed           its columns; reopened as running where emails are missing, if that is asked for
+    completed           its columns; reopened as running if emails are missing and the caller asked for it
     lead generation     its columns; an active one stays active, because the old application generates the leads
 
-A campaign that cannot be taken over is left exactly as it is, and named with the reason. Reads and writes `campaigns`,
+A campaign that cannot be taken over is left as it is and reported with the reason. Reads and writes `campaigns`,
 `suppressions`, and more through the other modules of this room.
 """
 
@@ -36,21 +36,21 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, metadata
 
 LOCK_TIMEOUT = "10s"
-"""How long to wait for a campaign that somebody else has locked. Then the run ends, and can be started again."""
+"""How long to wait for a locked campaign. After that the run ends, and can be started again."""
 
 REFUSED_VALUE = ("22", "23")
-"""SQLSTATE classes: the server cannot work with a value, or a constraint refuses it. Trying again changes nothing."""
+"""SQLSTATE classes of permanent errors: the server cannot use a value, or a constraint refuses it."""
 
 REHEARSED_AT_ONCE = 2.0
-"""Seconds after which a dry run takes back what it has written, so that others get at their campaigns again."""
+"""Seconds after which a dry run rolls back what it has written, to release its locks."""
 
 
 @dataclass
 class _Transactions:
-    """One piece of work after the other, each in a transaction of its own.
+    """Pieces of work, one after the other, each in its own transaction.
 
-    A dry run does the same work and takes it back. It takes back several pieces at once, and begins each time with the
-    suppressions, so that every campaign finds what a real run would have left behind for it.
+    A dry run does the same work and rolls it back, several pieces at a time. It begins each time with the suppressions,
+    so that every campaign finds what it would find in a real run.
     """
 
     engine: sa.Engine
@@ -80,7 +80,7 @@ class _Transactions:
         self.report.count("suppressions", suppressed)
 
     def end(self) -> None:
-        """Take back what a dry run has written."""
+        """Roll back what a dry run has written."""
         if self._rehearsal is not None:
             self._rehearsal.close()
             self._rehearsal = None
@@ -111,12 +111,12 @@ def adopt_existing_campaigns(
     time_is_up: Callable[[], bool] = lambda: False,
     progress: Callable[[CampaignReport], None] = lambda _: None,
 ) -> AdoptionReport:
-    """Take over what can be; may be killed at any time and run again, and a second run changes nothing.
+    """Take over all campaigns that can be. It may be killed at any time and run again. A second run changes nothing.
 
-    Stops between two campaigns once `time_is_up`; the report then says that it is not finished.
+    It stops between two campaigns when `time_is_up`, and the report says that it is not finished.
 
     Raises:
-        Conflict: it would change something and nobody has said that there is a backup.
+        Conflict: it would change something, and the options name no backup.
     """
     if not options.dry_run and not options.backup:
         raise Conflict(
@@ -150,7 +150,7 @@ def adopt_existing_campaigns(
 
 
 def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequence[str]:
-    """Copy the texts of a workflow; what is wrong with them."""
+    """Copy the texts of a workflow. Returns their problems."""
     with transactions.begin() as connection:
         connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR UPDATE"), {"id": workflow_id})
         try:
@@ -161,7 +161,7 @@ def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequenc
 
 
 def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignReport | None:
-    """Take over a campaign. One that the database does not take is named, and the next one has its turn."""
+    """Take over a campaign. If the database refuses it, it is reported, and the run goes on."""
     run, holders = transactions.run, dict(transactions.run.holders)
     try:
         with transactions.begin() as connection:
@@ -180,7 +180,7 @@ def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignR
 
 
 def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:
-    """Make sure that the database has the schema of this version, `head` being its newest revision.
+    """Check that the database has the schema of this version; `head` is its newest revision.
 
     Raises:
         Conflict: with what was found.
@@ -211,7 +211,7 @@ _WORKFLOWS = sa.text("""
     SELECT workflow_id FROM workflow_steps GROUP BY workflow_id HAVING bool_or(email_template_id IS NULL)
     ORDER BY workflow_id
 """)
-# Where several campaigns use a lead batch, the first one in this order gets it.
+# If several campaigns use a lead batch, the first one in this order gets it.
 _CANDIDATES = sa.text("""
     SELECT c.id FROM campaigns c
     WHERE (c.status IS NULL OR c.status IN ('draft', 'active', 'paused', 'completed', 'archived'))

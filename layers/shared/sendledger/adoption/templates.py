@@ -1,8 +1,8 @@
-"""What an old campaign says: its inline texts and templates copied as templates of ours, its follow-ups as a workflow.
+"""The content of an old campaign: its inline texts and templates become our templates, its follow-ups a workflow.
 
-The old application goes on reading its own texts, so these are never changed: each gets a translated copy, inactive so
-that the old application does not offer it, and the workflow steps refer to the copies. Ids are derived from what is
-copied; doing it again finds what is there. Reads and writes `email_templates`, `workflows`, `workflow_steps`.
+The old application still reads its own texts, so these are never changed. Each gets a translated copy, which is
+inactive so that the old application does not offer it. The workflow steps refer to the copies. Ids are derived from the
+originals, so a second run finds the copies. Reads and writes `email_templates`, `workflows`, `workflow_steps`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sendledger.core.tables import email_templates, workflow_steps, workflows
 from sendledger.core.vocabulary import CampaignStatus, LeadStatus, TemplateCategory
 
 NAMESPACE = uuid.UUID("6f1dfc4e-8f0c-4f57-9f3c-6b0f1f6f2a51")
-"""Of the ids of copies."""
+"""The namespace of the ids of copies."""
 
 FOLLOW_UP_STAGES = (LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
 DEFAULT_DELAY_DAYS = (3, 5)
@@ -49,7 +49,7 @@ class Untranslatable(Exception):
 
 @dataclass(frozen=True)
 class OldText:
-    """A text of the old application, with what it is called in reports."""
+    """A text of the old application, with its name in reports."""
 
     name: str
     source: str
@@ -78,12 +78,12 @@ class AdoptedStep:
     old_number: int | None = None
     """Its number in the old application, which may occur twice."""
     odd_delay: str | None = None
-    """Why nobody can tell how long it waits for the step before."""
+    """Why its delay after the step before is not clear."""
 
 
 @dataclass
 class Copies:
-    """Makes the copies, and remembers which rows it has added since `added` was emptied."""
+    """Makes the copies, and collects the rows that it adds in `added`."""
 
     vocabulary: Vocabulary
     added: set[tuple[str, uuid.UUID]] = field(default_factory=set)
@@ -93,7 +93,7 @@ class Copies:
         """Subject, text and HTML as templates of ours.
 
         Raises:
-            Untranslatable: naming each placeholder that means nothing here.
+            Untranslatable: with each unknown placeholder.
         """
         unknown: dict[str, None] = {}
         subject, body_text, body_html = (
@@ -119,7 +119,7 @@ class Copies:
         return subject, body_text, body_html or None
 
     def copy(self, connection: sa.Connection, text: OldText) -> uuid.UUID:
-        """The id of the translated copy, which is made if it is not there.
+        """The id of the translated copy, which is made if it does not exist.
 
         Raises:
             Untranslatable: as above.
@@ -142,7 +142,7 @@ class Copies:
         return copy_id
 
     def add(self, connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-        """Insert the rows that are not there."""
+        """Insert the rows that do not exist."""
         statement = insert(table).values(rows).on_conflict_do_nothing(index_elements=["id"]).returning(table.c.id)
         self.added.update((table.name, id_) for id_ in connection.scalars(statement))
 
@@ -155,7 +155,7 @@ _STEPS = sa.text("""
            t.id AS email_template_id, t.subject, t.body_text, t.body_html
     FROM workflow_steps s JOIN workflows w ON w.id = s.workflow_id
     LEFT JOIN email_templates t ON t.id = s.email_template_id
-    -- The template that a step had after the overhaul; the column is there only in such a database.
+    -- The template that a step had after the overhaul. Only databases with the overhaul have this column.
     LEFT JOIN email_templates o ON o.id = CAST(to_jsonb(s) ->> 'leadnex_email_template_id' AS uuid)
     WHERE s.workflow_id = :workflow_id
     ORDER BY number

@@ -1,8 +1,8 @@
 """The old application's placeholders, turned into ours: `{{companyName}}` → `{{ company_name | default('') }}`.
 
-In: a text and what its database says about custom variables; out: a template of ours, and the placeholders that mean
-nothing to us. A lead without a value gets an empty string or the variable's default, as before, instead of no email.
-What only looks like a template of ours (`{% … %}`) stays what it was: text. Reads `custom_variables` and `leads`.
+A text and the custom variables of its database go in. A template of ours and the unknown placeholders come out. A lead
+without a value gets an empty string or the variable's default, as before, instead of no email. Text that looks like our
+template syntax (`{% … %}`) stays text. Reads `custom_variables` and `leads`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _OTHER_NAMES = {
 }
 _FIELDS = {*LEAD_FIELDS, "campaign_name", "unsubscribe_url"}
 
-# {{{ name }}}, {{ name }}, and {name} where it names something that is known.
+# {{{ name }}}, {{ name }}, and {name} if the name is known.
 _PLACEHOLDER = re.compile(r"\{\{\{([^{}]*)\}\}\}|\{\{([^{}]*)\}\}|\{([A-Za-z][A-Za-z0-9_]*)\}")
 _REFERENCE = re.compile(r"\{\{?\s*([A-Za-z][A-Za-z0-9_.-]*)\s*\}?\}")
-# What a text that was translated before, or written for us, says already.
+# Texts that are in our syntax already.
 _OURS = re.compile(r"(?<![a-z_])([a-z_]++)\s*+\|\s*default\('(?:[^'\\{}]|\\.)*'\)")
-# Wherever the template engine would see the beginning of a tag, or together with the tag that follows.
+# Where the template engine would see the beginning of a tag, alone or with the tag that follows.
 _LOOKS_LIKE_TAG = re.compile(r"\{(?=[{%#]|\Z)")
 
 
@@ -55,7 +55,7 @@ class CustomVariable:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a placeholder may name besides the fields of a lead."""
+    """Names of placeholders besides the fields of a lead."""
 
     variables: Mapping[str, CustomVariable]
     """By key."""
@@ -82,7 +82,7 @@ def read_vocabulary(connection: sa.Connection) -> Vocabulary:
 
 
 def translate(text: str, vocabulary: Vocabulary, untranslatable: Callable[[str], None]) -> str:
-    """The text as a template of ours; `untranslatable` is told each placeholder that has no meaning here."""
+    """The text as a template of ours. `untranslatable` is called with each unknown placeholder."""
     parts: list[str] = []
     end = 0
     for match in _PLACEHOLDER.finditer(text):
@@ -91,7 +91,7 @@ def translate(text: str, vocabulary: Vocabulary, untranslatable: Callable[[str],
         tag = _tag(name, vocabulary)
         if tag is None:
             if single is not None or not name:
-                continue  # braces of a style sheet, or empty ones: text
+                continue  # braces of a style sheet, or empty braces, are text
             untranslatable(name)
             continue
         parts += [_as_text(text[end : match.start()]), tag]
@@ -100,7 +100,7 @@ def translate(text: str, vocabulary: Vocabulary, untranslatable: Callable[[str],
 
 
 def _clean(name: str) -> str:
-    """What an editor for HTML may have put between the braces, taken out."""
+    """Without what an HTML editor may have put between the braces."""
     return html.unescape(name).replace("\u00a0", " ").strip()
 
 
@@ -148,5 +148,5 @@ def _with_default(expression: str, fallback: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    # Braces too, so that whoever looks for the end of a tag does not find it in a text.
+    # Braces too, so that a text does not end a tag.
     return "'" + re.sub(r"[\\'{}\x00-\x1f]", lambda match: f"\\x{ord(match.group()):02x}", value) + "'"

@@ -1,7 +1,7 @@
-"""Background work: bringing millions of scheduled emails in line with a status that a campaign already has.
+"""Background work: changing millions of scheduled emails after their campaign's status has changed.
 
-A status change must be obeyed at once, but a million leads take longer than an HTTP request may. So the status flips
-in one short transaction that also appends to `campaigns.background_work`, a queue of what is left to do with the rows:
+A status change must take effect immediately, but a million leads take longer than an HTTP request may. So one short
+transaction changes the status and appends to `campaigns.background_work`, a queue of changes to the rows:
 
     {"kind": "schedule", "bucket": 3, "buckets": 20}     write the next bucket of the audience
     {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
@@ -10,9 +10,9 @@ in one short transaction that also appends to `campaigns.background_work`, a que
     {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
     {"kind": "retry_failed", "codes": null}               failed rows are put back
 
-The first entry is worked off in chunks, each in a transaction of its own that also stores how far it got: a crash
-repeats nothing and leaves nothing out. While the queue is not empty the sender claims nothing from the campaign and
-the campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`.
+The first entry is processed in chunks. Each chunk is one transaction that also stores the progress, so after a crash
+nothing is repeated or left out. While the queue is not empty, the sender claims nothing from the campaign and the
+campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
 
 ROWS_PER_CHUNK = 10_000
-"""A chunk locks its campaign for a fraction of a second. Meanwhile no chunk with emails of this campaign can be
+"""A chunk locks its campaign for a fraction of a second. During that time no results of the campaign can be
 recorded."""
 
 # The rows of a chunk are locked when they are selected, and the update does not check their status again. With old
@@ -85,9 +85,9 @@ def cancel_scheduled_emails(
 
 
 def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
-    """Do one chunk of the campaign's background work; returns the rows changed. The caller commits.
+    """Process one chunk of the campaign's background work. Returns the rows changed. The caller commits.
 
-    Locks the campaign first. An empty queue is no work: returns 0.
+    It locks the campaign first. An empty queue gives 0.
     """
     campaign = get_campaign(connection, campaign_id, lock=True)
     queue: list[dict[str, Any]] = list(campaign["background_work"])
@@ -160,9 +160,9 @@ def _schedule_bucket(
 
 
 def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:
-    """Do the queued work, a transaction for each chunk, until none is left or `time.monotonic()` passes the deadline.
+    """Process the queue, a transaction for each chunk, until it is empty or `time.monotonic()` passes the deadline.
 
-    Returns the rows changed. Several callers at once take turns and repeat nothing.
+    Returns the rows changed. Concurrent callers take turns and repeat nothing.
     """
     changed = 0
     while True:

@@ -1,8 +1,8 @@
-"""How far campaigns are and what became of their emails, without reading the ledger: sums over `campaign_counts`.
+"""Progress of campaigns and results of their emails, as sums over `campaign_counts`, without reading the ledger.
 
-Triggers write there what each statement changes on `scheduled_emails` and `emails`; the sum over the rows is exact at
-any time. `fold` keeps them few. Reads `campaign_counts`, `campaigns`, `replies`, complaints in `email_events`, and one
-pending row of `scheduled_emails` at either end of its index.
+Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
+any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
+`email_events`, and one pending row of `scheduled_emails` at either end of its index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMELINE = (*OVERVIEW, "complained", "replied")
 
 _FOLD = sa.text("""
     WITH held AS MATERIALIZED (
-        -- A campaign that somebody is changing can wait: its changes count as they are.
+        -- A campaign that is locked can wait: its changes count without being folded.
         SELECT id FROM campaigns WHERE id IN (SELECT campaign_id FROM campaign_counts WHERE NOT is_total)
         ORDER BY id FOR KEY SHARE SKIP LOCKED
     ), taken AS MATERIALIZED (
@@ -58,7 +58,7 @@ _DUE = sa.text("""
            (SELECT scheduled_for FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
             ORDER BY scheduled_for DESC LIMIT 1)
 """)
-# Per second, over this hour and the one before as far as the campaign has been running in them.
+# Per second, over this hour and the one before, as far as the campaign was running.
 _RATE = sa.text("""
     SELECT now(), sum(n.count) / greatest(extract(epoch FROM now() - since.start), 60)
     FROM campaigns c CROSS JOIN LATERAL (
@@ -96,12 +96,12 @@ _NEXT_DUE = sa.text("""
 
 
 def fold(connection: sa.Connection) -> None:
-    """Add the changes of the last minute to their totals. Sums are the same before and after, for every reader."""
+    """Add the changes of the last minute to their totals. Every reader sees the same sums before and after."""
     connection.execute(_FOLD)
 
 
 def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
-    """The progress of a campaign, what came back, and when it is expected to end, if that is known."""
+    """The progress of a campaign, the results of its emails, and when it is expected to finish, if that is known."""
     campaign_id = {"campaign_id": campaign["id"]}
     nothing: dict[str, int] = dict.fromkeys(ScheduledEmailStatus, 0)
     by_status, by_step = dict(nothing), dict[int, dict[str, int]]()
@@ -113,7 +113,7 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
     finish = None
     if campaign["status"] == CampaignStatus.RUNNING and rate and remaining:
-        # At this rate from when the next is due, and not before the last is due.
+        # At this rate from the time of the next email, but not before the last one is due.
         at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
         finish = max(at_this_rate, last_due or now)
     sent = campaign["emails_sent_count"]
@@ -147,7 +147,7 @@ def _without_untracked(counts: Mapping[str, int], campaign: sa.RowMapping) -> di
 def timeline(
     connection: sa.Connection, campaign_id: UUID, interval: Interval, start: dt.datetime | None, end: dt.datetime | None
 ) -> dict[str, Any]:
-    """What happened in each hour or day (UTC) between two times, which are moved apart to whole ones.
+    """What happened in each hour or day (UTC) between two times. Both are extended to whole hours or days.
 
     Raises:
         NotFound: there is no such campaign.
@@ -183,7 +183,7 @@ def timeline(
 
 
 def overview(connection: sa.Connection) -> dict[str, Any]:
-    """Of all campaigns: how many have which status, what was sent and came back lately (UTC days), what is next."""
+    """All campaigns: how many have each status, what was sent and reported in the last days (UTC), what is next."""
     status = sa.func.coalesce(campaigns.c.status, sa.literal_column("'draft'"))
     counted = connection.execute(sa.select(status, sa.func.count()).group_by(status))
     by_status: dict[str, int] = {name: count for name, count in counted}  # noqa: C416 (rows are no pairs to mypy)

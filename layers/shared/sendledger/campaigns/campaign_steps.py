@@ -1,4 +1,4 @@
-"""The content and delay of each step, kept as they were when the campaign started.
+"""The content and delay of each step, as a copy from the start of the campaign.
 
 Reads `email_templates`, `workflows` and `workflow_steps`; writes `campaign_steps`.
 """
@@ -43,7 +43,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     """What a start would send in each step: the columns of `campaign_steps`.
 
     Raises:
-        InvalidInput: there is nothing to send, or nobody can tell how long a step waits for the one before.
+        InvalidInput: there is nothing to send, or the delay of a step is not clear.
     """
     if campaign["workflow_id"] is None:
         if campaign["email_template_id"] is None:
@@ -61,11 +61,11 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     own = workflow_steps
     rows = connection.execute(
         sa.select(
-            # The old application's workflows may begin at 0 or have a number twice.
+            # Workflows of the old application may begin at 0 or have a number twice.
             sa.func.row_number().over(order_by=(own.c.step_number, own.c.created_at, own.c.id)).label("step_number"),
             own.c.delay,
             own.c.days_after_previous,
-            # An inline text wins only where no template is named.
+            # An inline text is used only if no template is named.
             sa.func.coalesce(email_templates.c.subject, own.c.subject).label("subject"),
             sa.func.coalesce(email_templates.c.body_text, own.c.body).label("body_text"),
             email_templates.c.body_html,
@@ -100,7 +100,7 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         "subject": content["subject"],
         "body_text": content["body_text"] or "",
         "body_html": content["body_html"] or None,
-        # A workflow of the old application may lose its first step, whose thread the second one would go on.
+        # The old application may delete the first step of a workflow, whose thread the second one would continue.
         "in_thread": number > 1 and content.get("in_thread", False),
         "quote": number > 1 and content.get("quote", False),
     }

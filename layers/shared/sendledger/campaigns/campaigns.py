@@ -1,4 +1,4 @@
-"""Campaigns as drafts and as records; what makes them run is in lifecycle.py.
+"""Campaigns as records: create, read, change, delete. Their changes of status are in lifecycle.py.
 
 Reads and writes `campaigns` and `campaign_leads`; reads what a campaign refers to; writes `audit_log`.
 """
@@ -23,7 +23,7 @@ ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
 TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
 """These find their own leads."""
 OUTREACH_TYPES = (None, *(each for each in CampaignType if each not in TYPES_WITHOUT_AUDIENCE))
-"""These send emails; those of the old application are among them."""
+"""These send emails, including those of the old application."""
 MOST_ERRORS = 100
 """How many unknown ids an error names."""
 
@@ -48,7 +48,7 @@ _all_batches = sa.case(
     (sa.or_(_table.c.batch_id.is_(None), _table.c.batch_id == sa.any_(_table.c.batch_ids)), _table.c.batch_ids),
     else_=sa.func.array_prepend(_table.c.batch_id, _table.c.batch_ids, type_=_table.c.batch_ids.type),
 )
-# What an application before this one may have left empty, or has a column of its own for.
+# Columns that the earlier application may have left empty, or has under another name.
 _DERIVED = {
     "status": sa.func.coalesce(_table.c.status, CampaignStatus.DRAFT),
     "campaign_type": sa.func.coalesce(_table.c.campaign_type, CampaignType.OUTREACH),
@@ -60,7 +60,7 @@ _CAMPAIGN = tuple(_DERIVED.get(column.name, column).label(column.name) for colum
 def create(
     connection: sa.Connection, values: Mapping[str, Any], lead_ids: Sequence[UUID] = (), actor: str = SYSTEM
 ) -> sa.RowMapping:
-    """Store a draft; `values` are columns, `lead_ids` the leads besides those of its batches.
+    """Store a draft. `values` are columns, `lead_ids` the leads besides those of its batches.
 
     Raises:
         InvalidInput: the parts do not fit together, or something that it refers to does not exist.
@@ -81,15 +81,15 @@ def get_campaign(
 ) -> sa.RowMapping:
     """A campaign; `batch_ids` are all its lead batches.
 
-    With `lock` it is held against every sender and every other change until the transaction ends. With `count_leads`
-    there is a `lead_ids_count` too, of the leads that were chosen one by one; not every function may read those.
+    With `lock` it is locked against senders and other changes until the transaction ends. With `count_leads` it has
+    `lead_ids_count`, the number of leads that were chosen one by one; not every function may read those.
 
     Raises:
         NotFound: there is no such campaign.
     """
     own = _table.c.id == campaign_id
     if lock:
-        # A statement of its own: the next one sees what the holder of the lock has committed.
+        # In a separate statement: the next one sees what the holder of the lock has committed.
         connection.execute(sa.select(_table.c.id).where(own).with_for_update())
     query = sa.select(*_CAMPAIGN, *([_chosen_leads] if count_leads else [])).where(own)
     found = connection.execute(query).mappings().one_or_none()
@@ -131,7 +131,7 @@ def update(
         InvalidInput: as in `create`.
     """
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
-    # Limits can be loosened while emails go out: the log says from what to what.
+    # Limits can be changed while emails go out, so the log has the old and the new ones.
     changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
     detail = {"fields": changed} | (
         {"guardrails": {"before": current["guardrails"], "after": changes["guardrails"]}}
@@ -195,7 +195,7 @@ def _unnested(ids: Sequence[UUID]) -> sa.ColumnElement[UUID]:
 def _check(
     connection: sa.Connection, campaign: Mapping[str, Any], given: Mapping[str, Any], lead_ids: Sequence[UUID]
 ) -> None:
-    """`campaign` is all of it as it would be, `given` what is set now: only that is looked up."""
+    """`campaign` is the campaign after the change. Only the references in `given` are looked up."""
     errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
     if errors:
         raise InvalidInput("The campaign is not valid.", errors[:MOST_ERRORS])
@@ -226,7 +226,7 @@ def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequ
         ids = value if isinstance(value, Sequence) else [value] if value else []
         if not ids:
             continue
-        # Held until this campaign is committed, so that whoever deletes one of them sees that it is in use.
+        # Locked until this campaign is committed, so that a concurrent delete sees that it is in use.
         query = sa.select(table.c.id).where(table.c.id == sa.any_(sa.literal(ids, sa.ARRAY(sa.UUID))))
         found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
         for index, id_ in enumerate(ids):

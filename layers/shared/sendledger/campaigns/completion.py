@@ -27,8 +27,8 @@ _COMPLETE = sa.text("""
 def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
     """Complete the campaign if every one of its scheduled emails is terminal; returns whether this call did it.
 
-    Called after the results are committed, in a transaction of its own. Lock and check are two statements: one that
-    waited for a lock would still see the snapshot from before.
+    It is called after the results are committed, in its own transaction. Lock and check are two statements, because a
+    statement that waits for a lock keeps its snapshot from before the wait.
     """
     with engine.begin() as connection:
         status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
@@ -51,7 +51,7 @@ _FINISHED = sa.text("""
 
 
 def complete_finished_campaigns(engine: sa.Engine) -> list[uuid.UUID]:
-    """Complete each running campaign that has nothing open: repairs a crash between recording and completing."""
+    """Complete each running campaign without open emails. This repairs a crash between recording and completing."""
     with engine.connect() as connection:
         candidates = list(connection.scalars(_FINISHED))
     return [campaign_id for campaign_id in candidates if mark_campaign_complete(engine, campaign_id)]

@@ -1,9 +1,9 @@
-"""Failed emails that an operator sends after all: how many there are, and putting them back.
+"""Retrying failed emails: counting them, and putting them back.
 
-Only emails that SES certainly did not accept are put back: never one of unknown outcome, never to somebody who is
-suppressed by now. By default these are the ones that SES refused or that failed for a reason that can pass; those whose
-content could not be made, or over which a sender died, are put back where their error codes are named. Reads `leads`
-and `suppressions`; writes `scheduled_emails`.
+Only emails that SES certainly did not accept are put back: never one of unknown outcome, never one to a suppressed
+address. By default these are emails that SES refused or that had a temporary error. Emails that could not be composed,
+or that crashed their sender, are put back only if their error codes are named. Reads `leads` and `suppressions`; writes
+`scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sendledger.core.vocabulary import ErrorCode, quoted
 CAN_PASS = (ErrorCode.CANNOT_CONNECT, ErrorCode.CANNOT_SIGN, ErrorCode.BAD_CERTIFICATE)
 _NOT_BY_DEFAULT = tuple(code for code in ErrorCode if code not in CAN_PASS)
 
-# Without a lead nobody is left to write to.
+# A deleted lead gets no mail.
 _RETRYABLE = f"""
     e.campaign_id = :campaign_id AND e.status = 'failed' AND e.error_code <> '{ErrorCode.OUTCOME_UNKNOWN}'
     AND CASE WHEN CAST(:codes AS text[]) IS NULL THEN e.error_code NOT IN ({quoted(_NOT_BY_DEFAULT)})
@@ -69,9 +69,9 @@ def count_failed(connection: sa.Connection, campaign_id: uuid.UUID, codes: Seque
 
 
 def put_back(connection: sa.Connection, campaign_id: uuid.UUID, codes: Sequence[str] | None, limit: int) -> int:
-    """Put up to `limit` failed emails back, and their leads' later steps; returns how many emails had failed.
+    """Put back up to `limit` failed emails and their leads' later steps. Returns the number of failed emails.
 
-    The caller has locked the campaign, and subtracts them from its counter of failed emails.
+    The caller has locked the campaign, and subtracts the number from its counter of failed emails.
     """
     parameters = {"campaign_id": campaign_id, "codes": codes, "limit": limit}
     return int(connection.execute(_typed(_PUT_BACK), parameters).scalar_one())

@@ -1,9 +1,9 @@
-"""Guardrails: a campaign whose mail bounces, is complained about or is refused too often pauses itself.
+"""Guardrails: a campaign with too many bounces, complaints or refusals pauses itself.
 
-Limits come from the settings; a campaign may have its own. They are checked when a bounce, complaint or refusal was
-recorded, and at the end of a tick for campaigns that had one: a bounce may come before there are enough emails to
-judge. Looked at are the campaign's latest emails, by bounded look-ups. A paused campaign waits for a person;
-after a resume only what was sent since then counts. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
+Limits come from the settings; a campaign may have its own. They are checked after a bounce, complaint or refusal was
+recorded. At the end of a tick they are checked again for campaigns that had one, because a bounce may come before there
+are enough emails. Only the latest emails count, and reading them is bounded. A paused campaign waits for a person.
+After a resume only emails sent since then count. Reads `campaigns`, `emails`, `email_events` and `scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from sendledger.core.settings import GuardrailSettings
 
 LATEST = 10_000
-"""Emails of a campaign that are looked at, at most; enough to tell 0.1 % from chance."""
+"""Emails of a campaign that are counted at most. They are enough to distinguish a rate of 0.1 % from chance."""
 
 
 CLOCKS_APART = "1 hour"
-"""A bounce has the time of SES's clock, an email that of ours. So a bounce may seem to precede its email."""
+"""A bounce has a time of SES's clock, an email one of ours. So a bounce may seem earlier than its email."""
 
 
 class Limits(BaseModel):
-    """When a campaign pauses itself; what is left out or null is as in the settings of the deployment."""
+    """When a campaign pauses itself. A limit that is left out or null is the one of the deployment's settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -49,9 +49,9 @@ class Limits(BaseModel):
     ] = None
 
 
-# Emails that SES sent nowhere because they are on its own suppression list count neither for SES nor here. Of bounces
-# only permanent ones count: the others (full mailbox, out of office, undetermined) say nothing about the list.
-# Complaints and bounces count when they happen, emails when they were sent.
+# Emails that SES did not send because of its own suppression list do not count, here or for SES. Only permanent bounces
+# count: others (full mailbox, out of office, undetermined) say nothing about the list. Complaints and bounces count
+# when they happen, emails when they were sent.
 _RATES = sa.text(f"""
     WITH c AS (
         SELECT id, greatest(resumed_at, now() - make_interval(hours => :window_hours)) AS since
@@ -81,7 +81,7 @@ _WITH_BOUNCES_OR_COMPLAINTS = sa.text("""
       AND EXISTS (SELECT FROM email_events WHERE campaign_id = c.id AND event_type IN ('Bounce', 'Complaint'))
 """).bindparams(sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID)))
 
-# Fenced and failed: SES was called. What could not be rendered failed before that.
+# Fenced and failed: SES was called. Emails that could not be rendered failed before the fence.
 _ERRORS_IN_A_ROW = sa.text("""
     SELECT c.id, c.guardrails, failed.errors, failed.code
     FROM campaigns c CROSS JOIN LATERAL (
@@ -96,7 +96,8 @@ _ERRORS_IN_A_ROW = sa.text("""
 
 
 def excessive_rates(engine: sa.Engine, campaign_id: uuid.UUID, settings: GuardrailSettings) -> str | None:
-    """Why the campaign should be paused for its bounces or complaints, in numbers; None while it is within limits."""
+    """Why the campaign should be paused for its bounces or complaints, with the numbers; None if it is within
+    limits."""
     with engine.connect() as connection:
         own = connection.scalar(
             sa.text("SELECT guardrails FROM campaigns WHERE id = :id").bindparams(sa.bindparam("id", type_=sa.UUID)),
@@ -120,10 +121,10 @@ def excessive_rates(engine: sa.Engine, campaign_id: uuid.UUID, settings: Guardra
 def excessive_rates_after_sending(
     engine: sa.Engine, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
 ) -> dict[uuid.UUID, str]:
-    """Those of the campaigns to be paused for their bounces or complaints, with the reason.
+    """The campaigns to pause for their bounces or complaints, with the reason.
 
-    Called after emails are committed; `excessive_rates` is called after events are committed. So the later of the two
-    sees both.
+    This is called after emails are committed, and `excessive_rates` after events are committed. So the later call sees
+    both.
     """
     ids = list(campaign_ids)
     if not ids:
@@ -137,7 +138,7 @@ def excessive_rates_after_sending(
 def provider_errors(
     connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
 ) -> dict[uuid.UUID, str]:
-    """The campaigns to be paused because SES has refused too many of their emails in a row, with the reason."""
+    """The campaigns to pause because SES refused too many of their emails in a row, with the reason."""
     ids = list(campaign_ids)
     reasons: dict[uuid.UUID, str] = {}
     if not ids:
@@ -156,7 +157,7 @@ def provider_errors(
 def most_refusals(
     connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], settings: GuardrailSettings
 ) -> dict[uuid.UUID, int]:
-    """How many emails in a row SES may refuse of each campaign; campaigns without guardrails are left out."""
+    """How many emails in a row SES may refuse, by campaign. Campaigns without guardrails are left out."""
     own = sa.text("SELECT id, guardrails FROM campaigns WHERE id = ANY(:campaign_ids)").bindparams(
         sa.bindparam("campaign_ids", type_=sa.ARRAY(sa.UUID))
     )

@@ -43,7 +43,7 @@ def batch_in_the_way(connection: sa.Connection, campaign: sa.RowMapping) -> Conf
     columns = (lead_batches.c.id, lead_batches.c.name, lead_batches.c.status)
     unready = sa.select(*columns).where(own, lead_batches.c.status.in_(_UNREADY)).order_by(lead_batches.c.id).limit(1)
     if (batch := connection.execute(unready).first()) is not None:
-        # Its later leads would be left out without anybody noticing.
+        # Leads that are imported later would be left out silently.
         return Conflict(
             f"Lead batch {batch.name!r} ({batch.id}) is {batch.status}; start when its import is complete.",
             lead_batch_id=str(batch.id),
@@ -71,7 +71,7 @@ def _batch_ids(campaign: sa.RowMapping) -> list[uuid.UUID]:
 
 
 def release_batches(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
-    """Let other campaigns use the batches of one that has ended, and write it into their history."""
+    """Release the batches of a campaign that has ended, and add it to their history."""
     entry = sa.select(
         sa.func.jsonb_build_array(
             sa.func.jsonb_build_object(

@@ -1,9 +1,9 @@
-"""The late guard: after an outage, what is long overdue waits for a person instead of going out in a burst.
+"""The late guard: after an outage, emails that are long overdue wait for a person and do not go out in a burst.
 
-A campaign's own backlog is no outage: at a low SES rate emails wait for hours while the sender works. What counts is
-how long no sender was free to send. After a longer gap than the setting, every running campaign with rows that became
-overdue by more than it is held: `campaigns.late_hold_until` is set, and rows due up to then are not claimed until an
-operator releases or skips them. Reads and writes `sender_state` and `campaigns`.
+A campaign's own backlog is not an outage: at a low SES rate emails wait for hours while the sender works. An outage is
+a time in which no sender was free to send. After an outage longer than the setting, every running campaign with rows
+that are overdue by more than the setting is held: `campaigns.late_hold_until` is set, and rows due up to that time are
+not claimed until an operator releases or skips them. Reads and writes `sender_state` and `campaigns`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
 
 
 def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> int:
-    """Called by every tick that may send; returns the number of campaigns held."""
+    """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held."""
     return connection.execute(_CHECK, {"late_after": late_after}).rowcount
 
 

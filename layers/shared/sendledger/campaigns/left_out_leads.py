@@ -1,6 +1,6 @@
-"""The leads that the start of a campaign left out, each with the reason of that time. Reads `left_out_leads`.
+"""The leads that the start of a campaign left out, each with its reason. Reads `left_out_leads`.
 
-A campaign that started before these were kept has none of them, only the counts in `campaigns.leads_left_out`.
+Campaigns that started before this table existed have only the counts in `campaigns.leads_left_out`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _table = left_out_leads
 def list_page(
     connection: sa.Connection, campaign_id: UUID, limit: int, cursor: str | None, *, reason: str | None = None
 ) -> Page:
-    """A page of a campaign's left out leads by reason; of a lead that was deleted or erased only the reason is left.
+    """A page of a campaign's left-out leads by reason. For a deleted or erased lead, only the reason is left.
 
     Raises:
         NotFound: there is no such campaign.

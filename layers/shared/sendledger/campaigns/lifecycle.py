@@ -3,9 +3,9 @@
     draft ⇄ scheduled → running ⇄ paused → completed; cancelled from scheduled, running and paused; failed if a
     scheduled start is not possible, and from there started again; archived is the old application's.
 
-Every change locks the campaign, checks its status, writes and commits. Of two changes at once one wins and the other
-gets `IllegalTransition`. The senders obey the status from that commit on. Rows that do not fit into the call are left
-to background_work.py. Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
+Every change locks the campaign, checks its status, writes and commits. Of two concurrent changes one wins and the other
+gets `IllegalTransition`. Senders obey the new status from the commit on. Rows that do not fit into the call are left to
+background_work.py. Reads and writes `campaigns`, `lead_batches`, `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, StartType
 
 CALL_BUDGET = 2.0
-"""Seconds after which a call begins no further chunk of background work. The next tick of the sender goes on."""
+"""Seconds after which a call begins no further chunk of background work. The next tick continues it."""
 
 logger = Logger(child=True)
 
 
 @dataclass(frozen=True)
 class StartedCampaign:
-    """What a start did. While `background_work` is not empty the counts still grow and nothing is sent yet."""
+    """What a start did. While `background_work` is not empty, the counts grow and nothing is sent."""
 
     status: str
     total_leads_targeted: int
@@ -54,7 +54,7 @@ class StartedCampaign:
 
 @dataclass(frozen=True)
 class PausedCampaign:
-    """What a pause did; `emails_in_flight` were already on their way to SES and still go out."""
+    """What a pause did. `emails_in_flight` are being sent already and still go out."""
 
     status: str
     emails_cancelled: int
@@ -64,7 +64,7 @@ class PausedCampaign:
 
 @dataclass(frozen=True)
 class ResumedCampaign:
-    """What a resume did: the rows of the pause are due again, each later by the length of the pause."""
+    """What a resume did: the rows that the pause cancelled are pending again, each later by the length of the pause."""
 
     status: str
     emails_rescheduled: int
@@ -74,7 +74,7 @@ class ResumedCampaign:
 
 @dataclass(frozen=True)
 class CancelledCampaign:
-    """What a cancel did; `emails_in_flight` were already on their way to SES and still go out."""
+    """What a cancel did. `emails_in_flight` are being sent already and still go out."""
 
     status: str
     emails_cancelled: int
@@ -93,7 +93,7 @@ class RetriedEmails:
 
 
 def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
-    """Start now, or at `scheduled_start_at` where that lies ahead.
+    """Start now, or at `scheduled_start_at` if that is in the future.
 
     Up to `schedule_emails.ROWS_PER_BUCKET` rows are written in the transaction of the start itself.
     A larger campaign is running at once. The ticks of the sender write its rows, and it sends when all are written.
@@ -163,7 +163,7 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
 
 
 def unschedule_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CampaignStatus:
-    """Make a scheduled campaign a draft again; it starts when somebody starts it. Returns its status."""
+    """Make a scheduled campaign a draft again. Returns its status."""
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("unschedule", campaign["status"])
@@ -180,10 +180,10 @@ def pause_campaign(
     *,
     rows_at_once: bool = True,
 ) -> PausedCampaign:
-    """Stop sending at once; what is pending becomes cancelled with reason ``paused``, until a resume.
+    """Stop sending immediately. Pending rows become cancelled with the reason ``paused`` until a resume.
 
-    `reason` is kept as the campaign's `failure_reason` where the system pauses it by itself. Without `rows_at_once` all
-    rows are left to the next tick, for a caller who has no time for them.
+    `reason` is stored as the campaign's `failure_reason` if the system pauses it. Without `rows_at_once` all rows are
+    left to the next tick, for a caller without time.
     """
     began = time.monotonic()
     with engine.begin() as connection:
@@ -209,7 +209,7 @@ def pause_campaign(
 
 
 def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> ResumedCampaign:
-    """Go on where the pause stopped: each row later by the length of the pause, so that the gaps are kept."""
+    """Continue a paused campaign. Each row is due later by the length of the pause, so that the gaps are kept."""
     began = time.monotonic()
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
@@ -229,7 +229,7 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             failure_reason=None,
             sender_deaths=0,
             background_work=work,
-            # The hold moves together with its rows. Otherwise the resume would release them.
+            # The hold of late rows moves with them. Otherwise the resume would release them.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id)
@@ -239,7 +239,7 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
 
 
 def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CancelledCampaign:
-    """End the campaign for good; what is pending is cancelled and its batches are free."""
+    """End the campaign. Its pending rows are cancelled and its lead batches are released."""
     began = time.monotonic()
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
@@ -287,9 +287,9 @@ def retry_failed_emails(
 def start_due_campaigns(
     engine: sa.Engine, deadline: float = math.inf, check: Callable[[uuid.UUID], None] = lambda campaign_id: None
 ) -> list[uuid.UUID]:
-    """Start the campaigns whose scheduled start has come; one that cannot start fails with its reason.
+    """Start the campaigns whose `scheduled_start_at` has passed. One that cannot start fails with the reason.
 
-    Begins no further start once `time.monotonic()` passes the deadline. `check` raises for one that must not start.
+    No start begins after `time.monotonic()` passes the deadline. `check` raises for a campaign that must not start.
     """
     with engine.connect() as connection:
         due = list(
@@ -303,7 +303,7 @@ def start_due_campaigns(
     for campaign_id in due:
         if time.monotonic() >= deadline:
             break
-        # Another tick may be faster, or somebody cancels it.
+        # Another tick may be faster, or a person may cancel it.
         with contextlib.suppress(IllegalTransition):
             try:
                 check(campaign_id)
@@ -316,13 +316,13 @@ def start_due_campaigns(
             except SendledgerError as error:
                 fail_campaign(engine, campaign_id, f"It could not start: {error.detail}")
             except Exception:
-                # One campaign that cannot be started must not keep the others from being sent.
+                # One campaign that cannot start must not stop the others.
                 logger.exception("A scheduled start failed", extra={"campaign_id": str(campaign_id)})
     return started
 
 
 def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
-    """Record that a scheduled campaign cannot start, and why. It can be mended and started again."""
+    """Record that a scheduled campaign cannot start, and why. It can be corrected and started again."""
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("fail", campaign["status"])
@@ -349,7 +349,7 @@ def _update(connection: sa.Connection, campaign_id: uuid.UUID, **values: Any) ->
 
 
 def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
-    """Rows that a sender has fenced: their SES calls may be under way and cannot be called back."""
+    """The number of rows that a sender has fenced: their SES calls may be under way and cannot be stopped."""
     return int(
         connection.scalar(
             sa.text("""
@@ -363,12 +363,12 @@ def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
 
 
 def _work_in_same_transaction(connection: sa.Connection, campaign_id: uuid.UUID, work: list[dict[str, Any]]) -> int:
-    """Do the first chunk, so that status and rows of a small campaign change together. Older work goes first."""
+    """Process the first chunk, so that status and rows of a small campaign change together. Older work goes first."""
     return background_work.work_once(connection, campaign_id) if len(work) == 1 else 0
 
 
 def _work_on(engine: sa.Engine, campaign_id: uuid.UUID, began: float) -> tuple[int, list[dict[str, Any]]]:
-    """Go on with the background work for the rest of the call's time; returns the rows changed and the work left."""
+    """Process background work for the rest of the call's time. Returns the rows changed and the work left."""
     deadline = began + CALL_BUDGET
     changed = background_work.work_until(engine, campaign_id, deadline) if time.monotonic() < deadline else 0
     with engine.connect() as connection:

@@ -39,7 +39,7 @@ ROWS_PER_BUCKET = 150_000
 
 @dataclass(frozen=True)
 class ScheduledLeads:
-    """What one scheduling pass did: leads taken, rows written, leads left out by reason; and what is left to do."""
+    """What one scheduling pass did: leads scheduled, rows written, leads left out by reason, and the work left."""
 
     leads: int
     emails: int
@@ -61,7 +61,7 @@ _JUDGED = f"""
 WITH audience AS MATERIALIZED ({AUDIENCE}
       AND (:buckets = 1
            OR (mod(abs(hashtext(coalesce({address_of("l")}, l.id::text))::bigint), :buckets) = :bucket
-               -- An address that was edited between two buckets takes its lead from one into the other.
+               -- If an address is edited between two buckets, its lead moves from one into the other.
                AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
                AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))
 ), judged AS (
@@ -124,7 +124,7 @@ def _typed(statement: sa.TextClause) -> sa.TextClause:
 
 
 def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
-    """How many leads the campaign's batches and list hold, before any is left out."""
+    """How many leads the campaign's batches and list have, before any is left out."""
     parameters = audience_parameters(campaign, 0, 1)
     return int(
         connection.scalar(_typed(_AUDIENCE_SIZE), {name: parameters[name] for name in ("campaign_id", "batch_ids")})
@@ -143,7 +143,7 @@ def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[
 def leads_elsewhere(
     connection: sa.Connection, campaign: sa.RowMapping, names: Sequence[str], examples: int
 ) -> tuple[int, list[uuid.UUID]]:
-    """How many leads would get mail although neither their address nor its domain is among `names`, and some of them.
+    """How many leads with addresses and domains that are not among `names` would get mail, and some of these leads.
 
     The names are in lower case.
     """
@@ -156,7 +156,7 @@ def leads_elsewhere(
 def reachable_leads(
     connection: sa.Connection, campaign: sa.RowMapping, chunk: int
 ) -> Iterator[Sequence[sa.RowMapping]]:
-    """The leads that a start would write to, in chunks; with a cursor, so that memory does not grow with the audience.
+    """The leads that would get mail after a start, in chunks. A cursor keeps memory constant.
 
     Used once in a transaction, which closes the cursor when it ends.
     """
@@ -169,12 +169,12 @@ def reachable_leads(
 def schedule_leads(
     connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime, bucket: int = 0, buckets: int = 1
 ) -> ScheduledLeads:
-    """Write the rows of one bucket of the audience in one statement; with one bucket, of all of it.
+    """Write the rows of one bucket of the audience in one statement. A single bucket is the whole audience.
 
     The leads that are left out are written too, each with the reason.
 
-    Leads are put into buckets by a hash of their address, so that two leads with one address meet in one bucket and
-    the second is left out, however large the audience is. Memory on this side does not grow with the audience.
+    Leads get their bucket by a hash of the address. So two leads with one address are in the same bucket, and the
+    second is left out. Memory does not grow with the audience.
     """
     parameters = audience_parameters(campaign, bucket, buckets)
     parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
@@ -193,8 +193,8 @@ def schedule_leads(
 def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
     """Write every future email of a campaign, counted from now: one row per lead, or per lead and step.
 
-    The content of each step is kept as it is now. A campaign with more than `ROWS_PER_BUCKET` rows gets none yet, but
-    the `background_work` that writes them.
+    The content of each step is copied as it is now. A campaign with more than `ROWS_PER_BUCKET` rows gets no rows yet,
+    but `background_work` that writes them.
 
     Raises:
         NotFound: there is no such campaign.
@@ -239,7 +239,7 @@ def schedule_email_for_lead(
 ) -> int:
     """Write one row: this template to this lead, `delay` from now, as this step of the campaign. Returns the row's id.
 
-    Whether the lead may get mail is looked at when the email is due, as for every other one.
+    As for every email, the fence checks whether the lead may get it.
 
     Raises:
         NotFound: there is no such campaign.
@@ -247,10 +247,10 @@ def schedule_email_for_lead(
         Conflict: the lead has this step already, the step sends another template, another lead with the same address is
             in the campaign, or the campaign is not running.
     """
-    # Locked, so that it cannot complete without this row.
+    # The lock prevents that the campaign completes without this row.
     status = get_campaign(connection, campaign_id, lock=True)["status"]
     if status != CampaignStatus.RUNNING:
-        # A start writes all emails of a campaign: it would meet one that was written before.
+        # A start writes all emails of a campaign and would conflict with one that was written before.
         message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
         raise Conflict(message, status=status)
     _add_step(connection, campaign_id, step_number, template, delay)
@@ -314,7 +314,7 @@ def _add_step(
 
 
 def _refuse_second_lead_with_its_address(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID) -> None:
-    # Held, so that it is not deleted meanwhile.
+    # Locked, so that it is not deleted meanwhile.
     held = sa.select(leads.c.email).where(leads.c.id == lead_id).with_for_update(read=True, key_share=True)
     lead = connection.execute(held).one_or_none()
     if lead is None:

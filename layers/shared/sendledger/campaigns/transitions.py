@@ -17,9 +17,9 @@ TRANSITIONS: dict[str, tuple[frozenset[CampaignStatus], CampaignStatus]] = {
     "resume": (frozenset({_S.PAUSED}), _S.RUNNING),
     "cancel": (frozenset({_S.SCHEDULED, _S.RUNNING, _S.PAUSED}), _S.CANCELLED),
     "complete": (frozenset({_S.RUNNING}), _S.COMPLETED),
-    # A scheduled start that is not possible. Nothing of the campaign has been written, so it can be started again.
+    # A scheduled start that is not possible. No row has been written, so the campaign can be started again.
     "fail": (frozenset({_S.SCHEDULED}), _S.FAILED),
-    # A row that had failed is to be sent after all.
+    # A failed row is sent again.
     "reopen": (frozenset({_S.COMPLETED}), _S.RUNNING),
 }
 """Action → (statuses it is allowed in, status it leads to)."""
@@ -42,5 +42,5 @@ def check_transition(action: str, status: str | None) -> CampaignStatus:
 
 
 def is_startable(campaign: sa.RowMapping) -> bool:
-    """Whether the campaign has not started yet. One of the old application may have failed after it had started."""
+    """Whether the campaign has not started yet. A campaign of the old application may have failed after its start."""
     return (campaign["status"] or _S.DRAFT) in STARTABLE_STATUSES and campaign["actual_started_at"] is None
