@@ -29,7 +29,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "audit_log": "SELECT, INSERT",
         "campaign_counts": "SELECT",
         "campaign_leads": "SELECT, INSERT, DELETE",
-        "campaign_steps": "SELECT, INSERT",
+        "campaign_steps": "SELECT, INSERT, UPDATE (email_template_id, subject, body_text, body_html)",
         "campaigns": "SELECT, INSERT, UPDATE, DELETE",
         "email_events": "SELECT, UPDATE (detail)",
         "email_templates": "SELECT, INSERT, UPDATE, DELETE",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from aws_lambda_powertools.event_handler.openapi.params import Body
+from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
@@ -54,6 +54,7 @@ class Resumed(Resource):
     emails_rescheduled: int
     shifted_by_seconds: Annotated[float, Field(description="The length of the pause.")]
     background_work: BackgroundWork
+    refreshed_steps: Annotated[list[int], Field(description="With `refresh_content`: the steps that have new content.")]
 
 
 class Cancelled(Resource):
@@ -63,6 +64,9 @@ class Cancelled(Resource):
     emails_cancelled: int
     emails_in_flight: Annotated[int, Field(description="Already being handed to SES; they still go out.")]
     background_work: BackgroundWork
+
+
+RefreshContent = Annotated[bool, Query(description="Take the content that the template or workflow has now.")]
 
 
 @router.post(
@@ -108,15 +112,30 @@ def pause_campaign(campaign_id: CampaignId, caller: Acting) -> Paused:
     "/v1/campaigns/<campaign_id>/resume",
     operation_id="resume_campaign",
     summary="Resume a paused campaign",
-    description="Every email moves later by the length of the pause: gaps are kept and nothing goes out in a burst.",
+    description=(
+        "Every email moves later by the length of the pause: gaps are kept and nothing goes out in a burst. A started "
+        "campaign keeps the content that its template or workflow had at its start. To repair it, correct the template "
+        "or the workflow's steps, then resume with `refresh_content=true`: what is not sent yet gets the new content, "
+        "which is checked as before a start (`not_ready`, with `preflight_errors`). Delays stay as they are."
+    ),
     response_description="It is running again.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
+    openapi_extensions={
+        "x-conflict": (
+            "Its status (`current_status`) does not allow it, or its content is to be read again while emails are on "
+            "their way or of unknown outcome."
+        )
+    },
 )
-def resume_campaign(campaign_id: CampaignId, caller: Acting) -> Resumed:
+def resume_campaign(campaign_id: CampaignId, caller: Acting, refresh_content: RefreshContent = False) -> Resumed:
     from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
 
-    resumed = lifecycle.resume_campaign(api_resources.engine(), campaign_id, caller.actor)
+    engine = api_resources.engine()
+    if refresh_content:
+        from sendledger.preflight import preflight  # likewise
+
+        preflight.refuse_refresh_unless_ready(engine, campaign_id, api_resources.settings())
+    resumed = lifecycle.resume_campaign(engine, campaign_id, caller.actor, refresh_content=refresh_content)
     return Resumed.model_validate(resumed)
 
 

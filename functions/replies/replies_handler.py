@@ -1,11 +1,14 @@
-"""The Lambda that reads replies: an S3 event in, for each message that SES has put into the bucket one stored reply.
+"""The Lambda that reads replies: a queue's S3 events in, for each message that SES has put into the bucket one reply.
 
-S3 may tell of the same message twice; a message that fails is told again by Lambda and then goes to the failure queue.
+S3 and SQS may tell of the same message twice. A message that fails is told again by SQS and then goes to the failure
+queue.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -47,11 +50,7 @@ at_cold_start(_engine, _settings)
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     settings = _settings()
-    for record in event.get("Records", []):
-        # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
-        bucket, key = record["s3"]["bucket"]["name"], unquote_plus(record["s3"]["object"]["key"])
-        if key.endswith(SETUP_NOTIFICATION):
-            continue
+    for bucket, key in _new_objects(event):
         with _s3().get_object(Bucket=bucket, Key=key)["Body"] as body:
             reply = read_reply(body.read(MAX_MESSAGE))
         received = replies.receive(_engine(), reply, ReplySource.SES, settings.stop_on_reply, settings.unsubscribe_keys)
@@ -68,3 +67,16 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
                 "emails_skipped": received.emails_skipped,
             },
         )
+
+
+def _new_objects(event: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Bucket and key of each message.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+    for queued in event["Records"]:
+        # S3 tries the queue with a notification that has no records.
+        for record in json.loads(queued["body"]).get("Records", []):
+            bucket, key = record["s3"]["bucket"]["name"], unquote_plus(record["s3"]["object"]["key"])
+            if not key.endswith(SETUP_NOTIFICATION):
+                yield bucket, key

@@ -201,7 +201,7 @@ def test_a_stored_reply_is_read_when_s3_tells_of_it(
     s3.put_object(Bucket=bucket.name, Key="replies/1", Body=message)
     environment = {"DATABASE_URL": database_url, "AWS_ENDPOINT_URL_S3": os.environ["AWS_ENDPOINT_URL_S3"]}
     function = start_function("ReplyFunction", environment)
-    assert function.invoke(_stored("s3_put", bucket.name, "replies/1")) is None
+    assert function.invoke(queued(_stored("s3_put", bucket.name, "replies/1"))) is None
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT from_address FROM replies")) == "ann@example.com"
     assert "ann@example.com" not in function.log

@@ -283,6 +283,42 @@ def test_an_existing_network_may_have_its_way_out_by_ipv6(expanded: Any, aws: No
     assert _uses_dual_stack_names() == "true"
 
 
+def test_a_flood_of_replies_has_a_limit_that_a_new_account_can_have(expanded: Any) -> None:
+    """A reservation must leave 10 of the account's concurrency, and new accounts have 10 in all.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+    """
+    resources = expanded["Resources"]
+    mapping = resources["ReplyFunctionMail"]["Properties"]
+    assert (mapping["BatchSize"], mapping["ScalingConfig"]) == (1, {"MaximumConcurrency": 4})
+    assert mapping["EventSourceArn"] == {"Fn::GetAtt": ["ReplyQueue", "Arn"]}
+    function = resources["ReplyFunction"]["Properties"]
+    assert "ReservedConcurrentExecutions" not in function
+    # Nothing else invokes it, and the queue does not tell again what is still being read.
+    assert [name for name in resources if name.startswith("ReplyFunction")] == [
+        "ReplyFunction",
+        "ReplyFunctionMail",
+        "ReplyFunctionRole",
+    ]
+    assert resources["ReplyQueue"]["Properties"]["VisibilityTimeout"] >= 6 * function["Timeout"]
+    of_events = resources["SesEventsFunctionQueue"]["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+    assert of_events + 4 <= MAX_CONNECTIONS["events"]
+
+
+def test_the_bucket_of_replies_tells_its_queue_and_no_other_account_can(expanded: Any, aws: None) -> None:
+    resources = expanded["Resources"]
+    bucket = resources["ReplyBucket"]
+    (told,) = bucket["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    assert told == {"Event": "s3:ObjectCreated:*", "Queue": {"Fn::GetAtt": ["ReplyQueue", "Arn"]}}
+    assert bucket["DependsOn"] == "ReplyQueuePolicy"
+    (statement,) = resources["ReplyQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    made = _create(expanded, ReplyDomain="reply.example.com")
+    assert {"ReplyQueue", "ReplyFailures", "ReplyBucket"} <= made.keys()
+
+
 def test_the_tick_is_not_repeated_and_does_not_pile_up(expanded: Any) -> None:
     resources = expanded["Resources"]
     once = {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}

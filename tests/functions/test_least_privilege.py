@@ -20,7 +20,7 @@ NOT_CALLED = {
     "LeadImportFunction": {"s3:ListBucket"},
     # Lambda itself reads the queue, and writes what comes of an invocation.
     "SesEventsFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
-    "ReplyFunction": {"sqs:SendMessage"},
+    "ReplyFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "MigrateFunction": {"sqs:SendMessage"},
 }
 

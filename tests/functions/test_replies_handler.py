@@ -16,6 +16,7 @@ from moto import mock_aws
 import replies_handler
 from sendledger.core.tables import replies
 from testbed.databases import url_as
+from testbed.ses_events import queued
 
 BUCKET = "replies"
 MESSAGE = (
@@ -52,11 +53,10 @@ def bucket(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 
 
 def put(s3: Any, key: str, message: bytes) -> dict[str, Any]:
-    """The event that S3 sends for a new object."""
+    """What S3 says of a new object, as it comes from the queue."""
     s3.put_object(Bucket=BUCKET, Key=key, Body=message)
-    return {
-        "Records": [{"eventSource": "aws:s3", "s3": {"bucket": {"name": BUCKET}, "object": {"key": quote_plus(key)}}}]
-    }
+    place = {"bucket": {"name": BUCKET}, "object": {"key": quote_plus(key)}}
+    return queued({"Records": [{"eventSource": "aws:s3", "s3": place}]})
 
 
 def stored(engine: sa.Engine) -> list[sa.RowMapping]:
@@ -94,6 +94,13 @@ def test_what_lies_beyond_ten_megabytes_is_not_read(engine: sa.Engine, bucket: A
 
 def test_the_message_with_which_ses_tries_the_bucket_is_no_reply(engine: sa.Engine, bucket: Any) -> None:
     replies_handler.lambda_handler(put(bucket, "replies/AMAZON_SES_SETUP_NOTIFICATION", MESSAGE), CONTEXT)
+    assert stored(engine) == []
+
+
+def test_the_notification_with_which_s3_tries_the_queue_is_no_reply(engine: sa.Engine, bucket: Any) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html"""
+    tried = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET, "RequestId": "1", "HostId": "1"}
+    replies_handler.lambda_handler(queued(tried), CONTEXT)
     assert stored(engine) == []
 
 

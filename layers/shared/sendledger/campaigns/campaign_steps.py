@@ -1,6 +1,7 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-Reads `email_templates`, `workflows` and `workflow_steps`; writes `campaign_steps`.
+Somebody who resumes a paused campaign may have its content read again. Reads `email_templates`, `workflows`,
+`workflow_steps` and `scheduled_emails`; writes `campaign_steps`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from sendledger.content.render_email import compile_template
+from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import delay_of_days
-from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
+
+_UNSETTLED = sa.text("""
+    SELECT (SELECT count(*) FROM scheduled_emails
+            WHERE campaign_id = :campaign_id AND status = 'sending' AND send_started_at IS NOT NULL)
+         + (SELECT count(*) FROM scheduled_emails
+            WHERE campaign_id = :campaign_id AND status = 'failed' AND error_code = 'outcome_unknown')
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
@@ -26,17 +34,73 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     Raises:
         InvalidInput: there is nothing to send, or a template is not valid.
     """
-    errors: list[FieldError] = []
     steps = planned_steps(connection, campaign)
-    for number, step in enumerate(steps, 1):
+    compile_steps(steps)
+    write_steps(connection, campaign["id"], steps)
+    return len(steps)
+
+
+def compile_steps(steps: list[dict[str, Any]]) -> dict[int, CompiledTemplate]:
+    """The templates by the number of the step.
+
+    Raises:
+        InvalidInput: with an error for each part that is not valid.
+    """
+    errors: list[FieldError] = []
+    compiled: dict[int, CompiledTemplate] = {}
+    for step in steps:
+        number = step["step_number"]
         try:
-            compile_template(step["subject"], step["body_text"], step["body_html"])
+            compiled[number] = compile_template(step["subject"], step["body_text"], step["body_html"])
         except InvalidInput as invalid:
             errors += [FieldError(f"steps.{number}.{error.field}", error.message) for error in invalid.errors]
     if errors:
         raise InvalidInput("A template of this campaign is not valid.", errors)
-    write_steps(connection, campaign["id"], steps)
-    return len(steps)
+    return compiled
+
+
+def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    """What a refresh would put in place of the content that a started campaign has now.
+
+    Raises:
+        InvalidInput: there is nothing to send any more, or the workflow has other steps than the campaign.
+    """
+    steps = planned_steps(connection, campaign)
+    query = sa.select(campaign_steps.c.step_number).where(campaign_steps.c.campaign_id == campaign["id"])
+    kept = sorted(connection.scalars(query))
+    if kept != [step["step_number"] for step in steps]:
+        message = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
+        raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", message)])
+    return steps
+
+
+def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[int]:
+    """Take subject and texts of each step from the templates as they are now; the caller has locked the campaign.
+
+    Delays and threads stay as they are, as the emails are scheduled by them. Returns the steps that have changed.
+
+    Raises:
+        InvalidInput: as `refreshed_steps`, or a template is not valid.
+        Conflict: for some emails it is not known yet whether they went out, with the content that is there now.
+    """
+    if unsettled := connection.scalar(_UNSETTLED, {"campaign_id": campaign["id"]}):
+        raise Conflict(
+            f"{unsettled} emails of this campaign are on their way or of unknown outcome, and their content would be "
+            "lost. Wait six minutes for those on their way; settle the others (mark-sent or requeue).",
+            status=campaign["status"],
+        )
+    steps = refreshed_steps(connection, campaign)
+    compile_steps(steps)
+    content = ("email_template_id", "subject", "body_text", "body_html")
+    new = insert(campaign_steps).values([{"campaign_id": campaign["id"], **step} for step in steps])
+    changed = connection.scalars(
+        new.on_conflict_do_update(
+            index_elements=["campaign_id", "step_number"],
+            set_={name: new.excluded[name] for name in content},
+            where=sa.or_(*(campaign_steps.c[name].is_distinct_from(new.excluded[name]) for name in content)),
+        ).returning(campaign_steps.c.step_number)
+    )
+    return sorted(changed)
 
 
 def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:

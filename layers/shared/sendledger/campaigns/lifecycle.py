@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work
+from sendledger.campaigns.campaign_steps import refresh_steps
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
@@ -70,6 +71,7 @@ class ResumedCampaign:
     emails_rescheduled: int
     shifted_by_seconds: float
     background_work: list[dict[str, Any]]
+    refreshed_steps: list[int]
 
 
 @dataclass(frozen=True)
@@ -208,12 +210,19 @@ def pause_campaign(
     return PausedCampaign(status, changed + more, in_flight, left)
 
 
-def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> ResumedCampaign:
-    """Continue a paused campaign. Each row is due later by the length of the pause, so that the gaps are kept."""
+def resume_campaign(
+    engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM, *, refresh_content: bool = False
+) -> ResumedCampaign:
+    """Continue a paused campaign. Each row is due later by the length of the pause, so that the gaps are kept.
+
+    With `refresh_content` what is not sent yet gets the content that the templates have now; see `refresh_steps` for
+    what it raises.
+    """
     began = time.monotonic()
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("resume", campaign["status"])
+        refreshed = refresh_steps(connection, campaign) if refresh_content else []
         shift = connection.scalar(
             sa.select(
                 sa.extract("epoch", sa.func.now() - sa.func.coalesce(campaigns.c.paused_at, sa.func.now()))
@@ -232,10 +241,11 @@ def resume_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
             # The hold of late rows moves with them. Otherwise the resume would release them.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
-        audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id)
+        detail = {"refreshed_steps": refreshed} if refresh_content else {}
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id, detail)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
-    return ResumedCampaign(status, changed + more, shift_seconds, left)
+    return ResumedCampaign(status, changed + more, shift_seconds, left, refreshed)
 
 
 def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CancelledCampaign:

@@ -45,6 +45,13 @@ class ClaimedEmail:
     campaign_id: uuid.UUID
     step_number: int
     lead: dict[str, Any] | None
+    resumed_at: dt.datetime | None = None
+    """When its campaign was resumed last. A resume may have changed its content."""
+
+    @property
+    def content(self) -> tuple[uuid.UUID, dt.datetime | None]:
+        """Names the version of its campaign's content."""
+        return self.campaign_id, self.resumed_at
 
     @property
     def has_address(self) -> bool:
@@ -61,9 +68,9 @@ class Fenced:
 
 
 _CLAIMED = """
-SELECT claimed.id, claimed.campaign_id, claimed.workflow_step_number, l.id AS lead_id, l.email, l.company_name,
-       l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields
-FROM claimed LEFT JOIN leads l ON l.id = claimed.lead_id
+SELECT claimed.id, claimed.campaign_id, c.resumed_at, claimed.workflow_step_number, l.id AS lead_id, l.email,
+       l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields
+FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
 """
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
 # That part locks the rows, so the update does not check their status again. With old statistics such a check would make
@@ -149,6 +156,8 @@ WITH verdict AS MATERIALIZED (
         WHEN l.id IS NULL THEN 'lead_deleted'
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id")}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
+        -- Claimed before the campaign was resumed, which may have changed its content.
+        WHEN c.resumed_at > e.updated_at THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
         WHEN earlier.failed THEN 'previous_step_failed'
@@ -237,6 +246,7 @@ def _claimed(row: sa.RowMapping) -> ClaimedEmail:
         campaign_id=row["campaign_id"],
         step_number=row["workflow_step_number"],
         lead=dict(row) if row["lead_id"] is not None else None,
+        resumed_at=row["resumed_at"],
     )
 
 

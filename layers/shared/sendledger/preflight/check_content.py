@@ -7,18 +7,22 @@ templates; writes nothing.
 from __future__ import annotations
 
 import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.campaign_steps import planned_steps
+from sendledger.campaigns.campaign_steps import compile_steps, planned_steps, refreshed_steps
 from sendledger.campaigns.schedule_emails import leads_left_out, reachable_leads
 from sendledger.content.lead_variables import Fields, lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
 from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.ledger_rules import still_planned
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.preflight.findings import Findings
@@ -38,6 +42,16 @@ SAMPLE_SCHEDULED_EMAIL_ID = 48_150_623
 
 _CHUNK = 2_000
 _MAX_UNDEFINED = 20
+
+_UNSENT = sa.text(f"""
+    SELECT l.*, e.id AS scheduled_email_id, e.workflow_step_number AS step_number
+    FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
+    WHERE e.campaign_id = :campaign_id AND e.id > :after AND {still_planned("e")} ORDER BY e.id LIMIT {_CHUNK}
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+_COUNT_UNSENT = sa.text(f"""
+    SELECT count(*) FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
+    WHERE e.campaign_id = :campaign_id AND {still_planned("e")}
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 @dataclass
@@ -76,7 +90,36 @@ def check_content(
             message = f"The template of step {number} is not valid."
             findings.error("content", message, step_number=number, errors=_as_dicts(error.errors))
     if reachable:
-        _render_all(connection, campaign, templates, mail, findings, time.monotonic() + seconds)
+        leads = chain.from_iterable(reachable_leads(connection, campaign, _CHUNK))
+        emails = ((lead, templates) for lead in leads)
+        _render_all(campaign, emails, reachable, mail, findings, time.monotonic() + seconds)
+
+
+def check_refreshed_content(
+    connection: sa.Connection, campaign: sa.RowMapping, mail: MailSettings, findings: Findings, seconds: float
+) -> None:
+    """Check what a started campaign would send in its unsent emails if its content were read again, as
+    `check_content` does.
+
+    Raises:
+        InvalidInput: the content cannot be read again.
+    """
+    _check_settings(campaign, mail, findings)
+    templates = compile_steps(refreshed_steps(connection, campaign))
+    unsent = connection.scalar(_COUNT_UNSENT, {"campaign_id": campaign["id"]}) or 0
+    emails = (
+        (lead, [(lead["step_number"], templates[lead["step_number"]])])
+        for lead in chain.from_iterable(_unsent(connection, campaign["id"]))
+    )
+    _render_all(campaign, emails, unsent, mail, findings, time.monotonic() + seconds)
+
+
+def _unsent(connection: sa.Connection, campaign_id: uuid.UUID) -> Iterator[Sequence[sa.RowMapping]]:
+    """Each unsent email's lead and step, in chunks."""
+    after = 0
+    while rows := connection.execute(_UNSENT, {"campaign_id": campaign_id, "after": after}).mappings().all():
+        yield rows
+        after = rows[-1]["scheduled_email_id"]
 
 
 def _threads(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -102,17 +145,18 @@ def _check_settings(campaign: sa.RowMapping, mail: MailSettings, findings: Findi
 
 
 def _render_all(
-    connection: sa.Connection,
     campaign: sa.RowMapping,
-    templates: list[tuple[int, CompiledTemplate]],
+    emails: Iterable[tuple[sa.RowMapping, Sequence[tuple[int, CompiledTemplate]]]],
+    count: int,
     mail: MailSettings,
     findings: Findings,
     deadline: float,
 ) -> None:
+    """Render for `count` leads, for each the templates of these steps."""
     problems: dict[tuple[int, str, str], _Problem] = {}
-    largest = dict.fromkeys((number for number, _ in templates), 0)
+    largest = Counter[int]()
     rendered = 0
-    for lead in chain.from_iterable(reachable_leads(connection, campaign, _CHUNK)):
+    for lead, templates in emails:
         variables = lead_variables(dict(lead), campaign["name"], _unsubscribe_url(mail, campaign, lead))
         for number, template in templates:
             email, found = _try_out(template, variables)
@@ -126,11 +170,11 @@ def _render_all(
         rendered += 1
         if time.monotonic() > deadline or len(problems) > MAX_PROBLEMS:
             break
-    findings.facts |= {"leads_rendered": rendered, "all_leads_rendered": rendered == findings.facts["leads"]}
-    if not findings.facts["all_leads_rendered"]:
-        message = f"Only {rendered:,} of {findings.facts['leads']:,} leads were tried out."
+    findings.facts |= {"leads_rendered": rendered, "all_leads_rendered": rendered == count}
+    if rendered != count:
+        message = f"Only {rendered:,} of {count:,} leads were tried out."
         findings.warn("templates", message)
-    for number, size in largest.items():
+    for number, size in sorted(largest.items()):
         if size > CLIPPED_BYTES:
             message = (
                 f"Step {number}: the HTML has {size // 1000} KB. Gmail shows the first {CLIPPED_BYTES // 1000} KB and "

@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
 from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET, leads_elsewhere
+from sendledger.campaigns.transitions import check_transition
 from sendledger.core.errors import NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
 from sendledger.core.vocabulary import StartType
-from sendledger.preflight.check_content import MAX_EXAMPLES, check_content
+from sendledger.preflight.check_content import MAX_EXAMPLES, check_content, check_refreshed_content
 from sendledger.preflight.check_delivery import TxtRecords, check_delivery, txt_records
 from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
 from sendledger.preflight.findings import Findings
@@ -89,6 +90,21 @@ def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUI
     """
     findings = Findings()
     _check_content(engine, campaign_id, mail, findings, START_SECONDS)
+    _refuse(findings)
+
+
+def refuse_refresh_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:
+    """The same for a paused campaign that is to go on with the content that its templates have now.
+
+    Raises:
+        NotFound, IllegalTransition, InvalidInput: it cannot go on with that at all.
+        NotReady: it found errors.
+    """
+    findings = Findings()
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id)
+        check_transition("resume", campaign["status"])
+        check_refreshed_content(connection, campaign, mail, findings, START_SECONDS)
     _refuse(findings)
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sendledger.ledger import claim_emails, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import TickSummary
 
 MOST_ALONE = 50
@@ -72,13 +73,13 @@ class ClaimedEmails:
         self.emails += claimed
         self._summary.claimed += len(claimed)
 
-    def unproven(self, proven: Collection[uuid.UUID]) -> list[ClaimedEmail]:
+    def unproven(self, proven: Collection[ContentKey]) -> list[ClaimedEmail]:
         """One email of each campaign whose content has to be proven before calls of others are under way."""
         if self.alone:
             return []
-        return list({email.campaign_id: email for email in self.emails if _needs_proof(email, proven)}.values())
+        return list({email.content: email for email in self.emails if _needs_proof(email, proven)}.values())
 
-    def bring_forward(self, proven: Collection[uuid.UUID]) -> int:
+    def bring_forward(self, proven: Collection[ContentKey]) -> int:
         """Put what may be prepared now before the rest; returns how many emails that is."""
         if self.alone:
             return len(self.emails)
@@ -105,5 +106,5 @@ class ClaimedEmails:
             self.emails = deque(email for email in self.emails if email.id not in given_back)
 
 
-def _needs_proof(email: ClaimedEmail, proven: Collection[uuid.UUID]) -> bool:
-    return email.has_address and email.campaign_id not in proven
+def _needs_proof(email: ClaimedEmail, proven: Collection[ContentKey]) -> bool:
+    return email.has_address and email.content not in proven

@@ -31,7 +31,7 @@ from sendledger.ledger.senders import LivingSender
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.refusals import RefusalGate
 from sendledger.sending.ses_threads import ReadyEmail
-from sendledger.sending.step_contents import InvalidContent, StepContents
+from sendledger.sending.step_contents import ContentKey, InvalidContent, StepContents
 from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.message_ids import message_id_domain
@@ -74,10 +74,10 @@ class Preparer:
         settings: SenderSettings,
         token: uuid.UUID,
         gate: RefusalGate,
-        proven: set[uuid.UUID] | None = None,
+        proven: set[ContentKey] | None = None,
     ) -> None:
         self.proven = proven if proven is not None else set()
-        """Campaigns of which an email was rendered, in each step; for them that is not done again."""
+        """Contents of which an email was rendered in each step; for them that is not done again."""
         self._engine = engine
         self._settings = settings
         self._token = token
@@ -101,7 +101,7 @@ class Preparer:
         Returns the campaign of an email that took too long, with which it ends. What else goes wrong is found again
         when the email is prepared.
         """
-        new = list({e.campaign_id: e for e in emails if e.has_address and e.campaign_id not in self.proven}.values())
+        new = list({e.content: e for e in emails if e.has_address and e.content not in self.proven}.values())
         each = max(1, -(-len(new) // MOST_PROOFS))
         try:
             with stopping_slow_work() as limit:
@@ -114,13 +114,13 @@ class Preparer:
                         self._load(part)
                     if not self._is_harmless(email, limit):
                         return [email.campaign_id]
-                    self.proven.add(email.campaign_id)
+                    self.proven.add(email.content)
         finally:
             self._living.prepares(())
         return []
 
     def _is_harmless(self, email: ClaimedEmail, limit: TimeLimit | None) -> bool:
-        for step_number in self._contents.steps_of(email.campaign_id):
+        for step_number in self._contents.steps_of(email):
             try:
                 if limit is not None:
                     limit.begin(LONGEST_PREPARATION)

@@ -32,6 +32,7 @@ from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
+from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
@@ -80,9 +81,9 @@ class ChunkSender:
         limits: SendingLimits,
         summary: TickSummary,
         deadline: float,
-        proven: set[uuid.UUID] | None = None,
+        proven: set[ContentKey] | None = None,
     ) -> None:
-        """`proven` is kept by the process: the campaigns of which it has rendered an email."""
+        """`proven` is kept by the process: the contents of which it has rendered an email."""
         self._engine = engine
         self._settings = settings
         self._summary = summary
@@ -209,7 +210,8 @@ class ChunkSender:
         if self._in_hand.alone:
             self._recorder.record_all()
         else:
-            self._recorder.begin_if_idle()
+            size = self._chunk_size()
+            self._recorder.record_if(size // 2, 2 * size)
         chunk = self._prepare_chunk()
         if not chunk:
             return

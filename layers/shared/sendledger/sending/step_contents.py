@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
 
@@ -18,27 +19,33 @@ class InvalidContent(Exception):
     """A step's content is not, or no longer, a valid template: this is about the campaign, not about one email."""
 
 
+_REPAIR = "Correct it, and resume with refresh_content=true."
+
+ContentKey = tuple[uuid.UUID, dt.datetime | None]
+"""A campaign, and when it was resumed last; see `ClaimedEmail.content`."""
+
+
 class StepContents:
     """The contents of the steps whose emails have been claimed so far."""
 
     def __init__(self, from_address: str) -> None:
         """`from_address` is for campaigns that name none."""
         self._from_address = from_address
-        self._contents: dict[uuid.UUID, dict[int, StepContent | InvalidContent]] = {}
+        self._contents: dict[ContentKey, dict[int, StepContent | InvalidContent]] = {}
 
     def knows(self, claimed: Sequence[ClaimedEmail]) -> bool:
         """Whether nothing about these emails has to be loaded."""
-        return all(email.step_number in self._contents.get(email.campaign_id, ()) for email in claimed)
+        return all(email.step_number in self._contents.get(email.content, ()) for email in claimed)
 
     def is_in_thread(self, email: ClaimedEmail) -> bool:
         """Whether a claimed email's step, which was loaded, goes out as an answer."""
-        content = self._contents[email.campaign_id][email.step_number]
+        content = self._contents[email.content][email.step_number]
         return isinstance(content, StepContent) and content.in_thread
 
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
         """Read what is not known yet, in one statement; returns the campaigns that were read."""
-        campaign_ids = {email.campaign_id for email in claimed if not self.knows([email])}
-        if not campaign_ids:
+        missing = {email.campaign_id: email.content for email in claimed if not self.knows([email])}
+        if not missing:
             return set()
         rows = connection.execute(
             sa.select(
@@ -50,7 +57,7 @@ class StepContents:
                 campaigns.c.track_clicks,
             )
             .join(campaigns, campaigns.c.id == campaign_steps.c.campaign_id)
-            .where(campaign_steps.c.campaign_id.in_(campaign_ids))
+            .where(campaign_steps.c.campaign_id.in_(missing))
         ).mappings()
         for row in rows:
             content: StepContent | InvalidContent
@@ -67,13 +74,13 @@ class StepContents:
             except InvalidInput as error:
                 # It was valid at the start: the language has changed since, or somebody changed the row.
                 found = "; ".join(f"{each.field}, {each.message}" for each in error.errors)
-                content = InvalidContent(f"The template of step {row['step_number']} is not valid: {found}")
-            self._contents.setdefault(row["campaign_id"], {})[row["step_number"]] = content
-        return campaign_ids
+                content = InvalidContent(f"The template of step {row['step_number']} is not valid: {found}. {_REPAIR}")
+            self._contents.setdefault(missing[row["campaign_id"]], {})[row["step_number"]] = content
+        return set(missing)
 
-    def steps_of(self, campaign_id: uuid.UUID) -> list[int]:
-        """The steps of a campaign that was loaded."""
-        return list(self._contents.get(campaign_id, ()))
+    def steps_of(self, email: ClaimedEmail) -> list[int]:
+        """The steps of its campaign, which was loaded."""
+        return list(self._contents.get(email.content, ()))
 
     def of(self, email: ClaimedEmail) -> StepContent:
         """The content of a claimed email's step, which was loaded.
@@ -81,7 +88,7 @@ class StepContents:
         Raises:
             InvalidContent: it cannot be compiled.
         """
-        content = self._contents[email.campaign_id][email.step_number]
+        content = self._contents[email.content][email.step_number]
         if isinstance(content, InvalidContent):
             raise content
         return content

@@ -13,7 +13,6 @@ import gc
 import math
 import random
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +27,7 @@ from sendledger.core.settings import SenderSettings
 from sendledger.ledger import claim_emails, sender_state, sweep
 from sendledger.preflight import preflight
 from sendledger.sending.send_chunks import ChunkSender, last_call
+from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
@@ -53,8 +53,8 @@ class Resources:
     """For background work and starts, whose statements may take longer than a tick can wait while it sends."""
     start_sender: Callable[[], None] | None = None
     """Starts one further sender and does not wait for it; None where there is no way to."""
-    proven: set[uuid.UUID] = field(default_factory=set)
-    """The campaigns of which this process has rendered an email; see `prepare_emails`."""
+    proven: set[ContentKey] = field(default_factory=set)
+    """The contents of which this process has rendered an email; see `prepare_emails`."""
 
 
 def tune_process() -> None:
