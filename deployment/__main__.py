@@ -98,7 +98,8 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
         deploy.finish(aws, template.in_effect(given, aws.parameters()), template)
     outputs = aws.outputs()
     print(
-        f"\nAPI and its console   {outputs['ApiUrl']}/v1/docs (any user name, the key as the password)\n"
+        f"\nConsole               {outputs['ApiUrl']}/console (sign in with the key)\n"
+        f"API                   {outputs['ApiUrl']}/v1/docs (any user name, the key as the password)\n"
         f"Unsubscribe page      {outputs['UnsubscribeUrl']}\n"
         f"Dashboard             {outputs['DashboardUrl']}\n"
         f"{wanted}"

@@ -202,6 +202,8 @@ def _say_where_things_are(options: Options, key: str, token_url: str | None, inb
     tokens = f"  Tokens    {token_url}\n" if token_url else ""
     print(
         f"Sendledger runs on http://localhost:{options.port}\n\n"
+        # Behind the # it is for the page alone: a browser sends it to no server.
+        f"  Console   http://localhost:{options.port}/console/sign-in#{key}\n"
         f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
         f"  API key   {key}\n"
         f"{tokens}"

@@ -227,7 +227,7 @@ class LocalStack:
     def _handle(self, request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD") and request.path == "/":
             # Nothing is there on AWS; here it is what a person opens first.
-            return HttpResponse(302, b"", (("location", "/v1/docs"),))
+            return HttpResponse(302, b"", (("location", "/console"),))
         return self._lambda.handle(request) if LambdaApi.takes(request) else self._gateway.handle(request)
 
     def _invoke_scheduled(self, schedule: Schedule, event: bytes) -> None:

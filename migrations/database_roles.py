@@ -31,6 +31,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaign_leads": "SELECT, INSERT, DELETE",
         "campaign_steps": "SELECT, INSERT, UPDATE (email_template_id, subject, body_text, body_html)",
         "campaigns": "SELECT, INSERT, UPDATE, DELETE",
+        "console_sessions": "SELECT, INSERT, DELETE",
+        "console_sign_in_attempts": "SELECT, INSERT, UPDATE, DELETE",
         "email_events": "SELECT, UPDATE (detail)",
         "email_templates": "SELECT, INSERT, UPDATE, DELETE",
         "emails": """SELECT, INSERT,

@@ -1,7 +1,7 @@
 """The API Lambda: a payload-2.0 event of API Gateway in, its answer out. The routes are in the *_routes modules.
 
 Every request passes the same gate first: a valid key or a verified token, a listed route, a sufficient role, a readable
-body.
+body. The console's pages ask the API the same way, with the caller of their session.
 """
 
 from __future__ import annotations
@@ -90,13 +90,24 @@ app.exception_handler(Exception)(_answer_error)
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer one request; an error is answered with a problem document, never raised."""
     request = APIGatewayProxyEventV2(event)
+    if request.path == "/console" or request.path.startswith("/console/"):
+        from console.front import answer_page  # for cold starts: programs need none of it
+
+        return answer_page(request, lambda asked, caller: _answer(asked, context, caller))
+    return _answer(request, context)
+
+
+def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Caller | None = None) -> dict[str, Any]:
+    """The API's answer; to `caller`, where it is known who asks."""
     request_id = request.request_context.request_id
     logged: dict[str, Any] = {"request_id": request_id}
     try:
-        route, caller = _pass_gate(request)
+        route, caller = _pass_gate(request, caller)
         logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
         app.append_context(caller=caller)
-        answer = idempotent_requests.answer_once(request, route, caller, lambda: app.resolve(event, context))
+        answer = idempotent_requests.answer_once(
+            request, route, caller, lambda: app.resolve(request.raw_event, context)
+        )
     except Exception as error:
         problem = problem_of(error, request_id)
         answer = {
@@ -110,10 +121,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     return answer
 
 
-def _pass_gate(request: APIGatewayProxyEventV2) -> tuple[Route, Caller | None]:
+def _pass_gate(request: APIGatewayProxyEventV2, caller: Caller | None) -> tuple[Route, Caller | None]:
     method, path = request.http_method, request.path
-    caller = None
-    if not api_access.is_public(method, path):
+    if caller is None and not api_access.is_public(method, path):
         caller = token_access.find_caller(request, api_resources.token_settings())
         if caller is None:
             authorization = request.headers.get("authorization")

@@ -1,4 +1,4 @@
-"""Who calls the API: keys, roles and repeated requests.
+"""Who calls the API: keys, roles, repeated requests and sessions of the console.
 
 May import: core.
 """

@@ -101,7 +101,7 @@ def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force
     """
     valid_administrators = (
         sa.select(api_keys.c.id, api_keys.c.expires_at)
-        .where(api_keys.c.role == Role.ADMIN, *_valid())
+        .where(api_keys.c.role == Role.ADMIN, *is_valid())
         # A lock: if two administrators revoke each other's key, the second one sees the first revocation.
         .order_by(api_keys.c.id)
         .with_for_update()
@@ -125,7 +125,8 @@ def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force
     audit_log.record(connection, caller.actor, AuditAction.API_KEY_REVOKE, "api_key", api_key_id)
 
 
-def _valid() -> tuple[sa.ColumnElement[bool], ...]:
+def is_valid() -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions of a key that is neither revoked nor expired."""
     expiry = api_keys.c.expires_at
     return api_keys.c.revoked_at.is_(None), sa.or_(expiry.is_(None), expiry > sa.func.now())
 
@@ -140,7 +141,7 @@ def authenticate(connection: sa.Connection, key: str) -> Caller | None:
     outdated = sa.or_(seen.is_(None), seen < now - LAST_USE_PRECISION)
     row = connection.execute(
         sa.select(api_keys.c.id, api_keys.c.name, api_keys.c.role, outdated.label("outdated")).where(
-            api_keys.c.key_hash == _hash(key), *_valid()
+            api_keys.c.key_hash == _hash(key), *is_valid()
         )
     ).one_or_none()
     if row is None:

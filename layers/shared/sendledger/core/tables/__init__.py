@@ -1,6 +1,12 @@
 """The schema as SQLAlchemy Core, one file for each noun; Alembic compares the database with these tables."""
 
-from sendledger.core.tables.access import api_keys, audit_log, idempotency_keys
+from sendledger.core.tables.access import (
+    api_keys,
+    audit_log,
+    console_sessions,
+    console_sign_in_attempts,
+    idempotency_keys,
+)
 from sendledger.core.tables.base import (
     SCHEMA_REVISION,
     UtcTimestamp,
@@ -30,6 +36,8 @@ __all__ = [
     "campaign_leads",
     "campaign_steps",
     "campaigns",
+    "console_sessions",
+    "console_sign_in_attempts",
     "email_events",
     "email_templates",
     "emails",

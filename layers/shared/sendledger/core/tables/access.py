@@ -1,8 +1,20 @@
-"""Tables of API keys, the audit log and idempotency keys."""
+"""Tables of API keys, the audit log, idempotency keys and the console's sessions."""
 
 from __future__ import annotations
 
-from sqlalchemy import UUID, BigInteger, CheckConstraint, Column, Identity, Index, Integer, Table, Text, text
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
@@ -52,4 +64,28 @@ idempotency_keys = Table(
     Column("answer", JSONB(none_as_null=True)),
     CheckConstraint("(status IS NULL) = (answer IS NULL)", name="answered"),
     Index("idempotency_keys_started_at_idx", "started_at"),
+)
+
+console_sessions = Table(
+    "console_sessions",
+    metadata,
+    # SHA-256 of the cookie's value, hex. The value carries 256 random bits.
+    Column("token_hash", Text, primary_key=True),
+    Column("api_key_id", UUID, ForeignKey("api_keys.id", ondelete="CASCADE"), nullable=False),
+    required_timestamp("created_at"),
+    Column("expires_at", TIMESTAMPTZ, nullable=False),
+    Index("console_sessions_api_key_id_idx", "api_key_id"),
+    Index("console_sessions_expires_at_idx", "expires_at"),
+)
+
+console_sign_in_attempts = Table(
+    "console_sign_in_attempts",
+    metadata,
+    # Of the network, as API Gateway says it.
+    Column("address", Text, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    required_timestamp("last_at"),
+    # No key of this address is looked at before.
+    required_timestamp("retry_at"),
+    Index("console_sign_in_attempts_last_at_idx", "last_at"),
 )

@@ -1,0 +1,98 @@
+"""Asks the API for a page: a method, a path and a body go in, what the API answers comes out.
+
+The API gets an event as API Gateway would send it, and knows the caller from the session.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+from api_access import MINIMUM_ROLE
+from sendledger.access.callers import Caller
+
+AskApi = Callable[[APIGatewayProxyEventV2, Caller], dict[str, Any]]
+
+
+class ApiRefused(Exception):
+    """The API has answered with a problem."""
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        super().__init__(problem["detail"])
+        self.problem = problem
+
+    @property
+    def status(self) -> int:
+        return int(self.problem["status"])
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API, as the caller of this session may use it."""
+
+    caller: Caller
+    _page_event: Mapping[str, Any]
+    _ask: AskApi
+
+    def may(self, route: str) -> bool:
+        """Whether the caller's role lets it use a route: what would be refused is not offered."""
+        role = MINIMUM_ROLE[route]
+        return role is None or self.caller.may(role)
+
+    def get(self, path: str, **query: object) -> Any:
+        """Raises:
+        ApiRefused
+        """
+        return self.request("GET", path, query)
+
+    def post(self, path: str, body: object = None, idempotency_key: str = "", **query: object) -> Any:
+        """Raises:
+        ApiRefused
+        """
+        headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
+        return self.request("POST", path, query, json.dumps(body or {}), headers)
+
+    def patch(self, path: str, body: object) -> Any:
+        """Raises:
+        ApiRefused
+        """
+        return self.request("PATCH", path, {}, json.dumps(body))
+
+    def delete(self, path: str) -> None:
+        """Raises:
+        ApiRefused
+        """
+        self.request("DELETE", path, {})
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The JSON of the answer, None where it has none. Of the query, what is None is left out."""
+        given = {name: str(value) for name, value in query.items() if value is not None and value != ""}
+        context = {name: value for name, value in self._page_event["requestContext"].items() if name != "authorizer"}
+        event: dict[str, Any] = {
+            **{name: self._page_event[name] for name in ("version", "routeKey")},
+            "rawPath": path,
+            "rawQueryString": urlencode(given, errors="replace"),
+            "queryStringParameters": given,
+            "headers": {"content-type": "application/json", **(headers or {})} if body is not None else {},
+            "requestContext": {**context, "http": {**context["http"], "method": method, "path": path}},
+            "isBase64Encoded": False,
+        }
+        if body is not None:
+            event["body"] = body
+        answer = self._ask(APIGatewayProxyEventV2(event), self.caller)
+        found: Any = json.loads(answer["body"]) if answer.get("body") else None
+        if answer["statusCode"] >= 400:
+            raise ApiRefused(found)
+        return found

@@ -1,0 +1,155 @@
+"""What can be done to a campaign: each action first shows what it will do in numbers, and is done by a second page.
+
+Emails of unknown outcome have their two actions here too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from console.api_calls import Api, ApiRefused
+from console.visit import ROOT, Answer, Visit, page, redirect
+from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
+
+
+@dataclass(frozen=True)
+class Action:
+    """`title`, `button` and `done` are what a person reads; `needs` are the statuses that allow it."""
+
+    title: str
+    button: str
+    needs: tuple[CampaignStatus, ...]
+    done: str
+    is_final: bool = False
+
+    @property
+    def statuses(self) -> set[str]:
+        return {str(status) for status in self.needs}
+
+
+_ENDED = (CampaignStatus.RUNNING, CampaignStatus.PAUSED, CampaignStatus.COMPLETED)
+ACTIONS: Mapping[str, Action] = {
+    "start": Action("Start this campaign", "Start", STARTABLE_STATUSES, "The campaign is started."),
+    "pause": Action("Pause this campaign", "Pause", (CampaignStatus.RUNNING,), "The campaign is paused."),
+    "resume": Action("Resume this campaign", "Resume", (CampaignStatus.PAUSED,), "The campaign runs again."),
+    "unschedule": Action(
+        "Make this campaign a draft again",
+        "Unschedule",
+        (CampaignStatus.SCHEDULED,),
+        "The campaign is a draft again.",
+    ),
+    "late-emails": Action(
+        "Decide about late emails", "Late emails", (CampaignStatus.RUNNING,), "The late emails are taken care of."
+    ),
+    "retry-failed": Action("Send failed emails again", "Retry failed", _ENDED, "The failed emails are put back."),
+    "cancel": Action(
+        "Cancel this campaign for good",
+        "Cancel",
+        (CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED),
+        "The campaign is cancelled.",
+        is_final=True,
+    ),
+}
+"""By the last part of their route, which is also that of their page."""
+_PATH = f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(ACTIONS)})"
+
+
+def possible(api: Api, campaign: Any, stats: Any) -> dict[str, Action]:
+    """The actions that the campaign's status and the caller's role allow."""
+    useless = set()
+    if not campaign["late_hold_until"]:
+        useless.add("late-emails")
+    if not stats["by_status"]["failed"]:
+        useless.add("retry-failed")
+    # A scheduled campaign starts by itself.
+    if campaign["status"] == CampaignStatus.SCHEDULED:
+        useless.add("start")
+    return {
+        name: action
+        for name, action in ACTIONS.items()
+        if campaign["status"] in action.statuses and name not in useless and api.may(_route(name))
+    }
+
+
+@page("GET", _PATH)
+def ask(visit: Visit, campaign_id: str, name: str) -> Answer:
+    """What the action will do, and the button that does it."""
+    return _confirmation(visit, campaign_id, name)
+
+
+@page("POST", _PATH)
+def act(visit: Visit, campaign_id: str, name: str) -> Answer:
+    body = {"action": visit.form.get("action", "")} if name == "late-emails" else {}
+    try:
+        visit.api.post(f"/v1/campaigns/{campaign_id}/{name}", body, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _confirmation(visit, campaign_id, name, refused)
+    return redirect(f"{ROOT}/campaigns/{campaign_id}?done={name}")
+
+
+@page("GET", "/scheduled-emails/<email:number>")
+def ask_to_settle(visit: Visit, email: str) -> Answer:
+    """One row of the ledger. Where SES gave no answer: was it sent, or shall it be sent again?"""
+    return _settling(visit, email)
+
+
+@page("POST", "/scheduled-emails/<email:number>/(?P<action>mark-sent|requeue|send)")
+def settle(visit: Visit, email: str, action: str) -> Answer:
+    try:
+        visit.api.post(f"/v1/scheduled-emails/{email}/{action}", {}, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _settling(visit, email, refused)
+    return redirect(f"{ROOT}/scheduled-emails/{email}")
+
+
+def _route(name: str) -> str:
+    return f"POST /v1/campaigns/<campaign_id>/{name}"
+
+
+def _confirmation(visit: Visit, campaign_id: str, name: str, refused: ApiRefused | None = None) -> Answer:
+    api = visit.api
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
+    return visit.page(
+        "campaign_action.html",
+        status=refused.status if refused else 200,
+        campaign=campaign,
+        stats=stats,
+        name=name,
+        action=ACTIONS[name],
+        is_possible=name in possible(api, campaign, stats),
+        problem=refused and refused.problem,
+        **_numbers(api, campaign, name),
+    )
+
+
+def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
+    """What the action's page needs beside the campaign and its counts."""
+    path = f"/v1/campaigns/{campaign['id']}"
+    if name == "start" and campaign["status"] in ACTIONS[name].statuses:
+        return {"preflight": api.get(f"{path}/preflight")}
+    if name == "retry-failed":
+        return {"retryable": api.get(f"{path}/retry-failed")}
+    if name == "late-emails":
+        return {"held": api.get(f"{path}/diagnose")["detail"].get("held", 0)}
+    if name == "resume" and campaign["paused_at"]:
+        paused_at = dt.datetime.fromisoformat(campaign["paused_at"])
+        return {"paused_for": dt.datetime.now(dt.UTC) - paused_at}
+    return {}
+
+
+def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> Answer:
+    api = visit.api
+    row = api.get(f"/v1/scheduled-emails/{email_id}")
+    return visit.page(
+        "scheduled_email.html",
+        status=refused.status if refused else 200,
+        row=row,
+        campaign=api.get(f"/v1/campaigns/{row['campaign_id']}"),
+        lead=api.get(f"/v1/leads/{row['lead_id']}") if row["lead_id"] else None,
+        email=api.get(f"/v1/emails/{row['email_id']}") if row["email_id"] else None,
+        problem=refused and refused.problem,
+    )

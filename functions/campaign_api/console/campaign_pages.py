@@ -1,0 +1,143 @@
+"""Pages that show campaigns: the list, one campaign with its live part, and its rows of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console.api_calls import Api, ApiRefused
+from console.campaign_actions import ACTIONS, possible
+from console.visit import Answer, Visit, page
+
+IN_A_PAGE = 20
+STATUSES = ("running", "paused", "scheduled", "draft", "completed", "cancelled", "failed")
+MOST_IN_NEED = 10
+
+
+@page("GET", "/campaigns")
+def list_campaigns(visit: Visit) -> Answer:
+    api = visit.api
+    status, cursor = visit.query.get("status"), visit.query.get("cursor")
+    listed = api.get("/v1/campaigns", limit=IN_A_PAGE, status=status, cursor=cursor)
+    need_attention: list[Any] = []
+    if status is None and cursor is None:
+        need_attention = _need_attention(api, listed["items"])
+    above = {campaign["id"] for campaign in need_attention}
+    campaigns = [campaign for campaign in listed["items"] if campaign["id"] not in above]
+    for campaign in (*need_attention, *campaigns):
+        campaign["stats"] = _stats(api, campaign)
+    return visit.page(
+        "campaigns.html",
+        overview=api.get("/v1/overview"),
+        need_attention=need_attention,
+        campaigns=campaigns,
+        next_cursor=listed["next_cursor"],
+        status_shown=status,
+        statuses=STATUSES,
+    )
+
+
+@page("GET", "/campaigns/<campaign_id:id>")
+def show_campaign(visit: Visit, campaign_id: str) -> Answer:
+    api = visit.api
+    interval = "day" if visit.query.get("interval") == "day" else "hour"
+    return visit.page(
+        "campaign.html",
+        **_progress(api, campaign_id),
+        timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
+        content=_content(api, campaign_id),
+        done=done.done if (done := ACTIONS.get(visit.query.get("done", ""))) else None,
+    )
+
+
+@page("GET", "/campaigns/<campaign_id:id>/live")
+def show_progress(visit: Visit, campaign_id: str) -> Answer:
+    """The part of the campaign's page that changes while one looks at it."""
+    return visit.page("campaign_live.html", **_progress(visit.api, campaign_id))
+
+
+@page("GET", "/campaigns/<campaign_id:id>/emails")
+def list_emails(visit: Visit, campaign_id: str) -> Answer:
+    """The campaign's rows of the ledger, each with its lead."""
+    api = visit.api
+    filters = {name: visit.query.get(name) for name in ("status", "step", "error_code")}
+    listed = api.get(
+        f"/v1/campaigns/{campaign_id}/scheduled-emails", limit=25, cursor=visit.query.get("cursor"), **filters
+    )
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    return visit.page(
+        "campaign_emails.html",
+        campaign=campaign,
+        stats=api.get(f"/v1/campaigns/{campaign_id}/stats"),
+        emails=listed["items"],
+        leads={lead_id: _lead(api, lead_id) for lead_id in {row["lead_id"] for row in listed["items"]} if lead_id},
+        next_cursor=listed["next_cursor"],
+        filters=filters,
+    )
+
+
+@page("GET", "/campaigns/<campaign_id:id>/left-out")
+def list_left_out(visit: Visit, campaign_id: str) -> Answer:
+    """The leads that its start has left out."""
+    api = visit.api
+    reason = visit.query.get("reason")
+    path = f"/v1/campaigns/{campaign_id}/left-out-leads"
+    listed = api.get(path, limit=50, cursor=visit.query.get("cursor"), reason=reason)
+    return visit.page(
+        "campaign_left_out.html",
+        campaign=api.get(f"/v1/campaigns/{campaign_id}"),
+        leads=listed["items"],
+        next_cursor=listed["next_cursor"],
+        reason=reason,
+    )
+
+
+def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
+    """Those for which somebody has to do something; the API has them by status."""
+    stopped = [
+        campaign
+        for status in ("failed", "paused")
+        for campaign in api.get("/v1/campaigns", limit=MOST_IN_NEED, status=status)["items"]
+        if campaign["failure_reason"]
+    ]
+    held = [campaign for campaign in newest if campaign["status"] == "running" and campaign["late_hold_until"]]
+    return [*stopped, *held]
+
+
+def _stats(api: Api, campaign: Any) -> Any:
+    """How far it is; None for one that has written no email yet."""
+    if not campaign["emails_scheduled_count"]:
+        return None
+    return api.get(f"/v1/campaigns/{campaign['id']}/stats")
+
+
+def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
+    diagnosis = api.get(f"/v1/campaigns/{campaign_id}/diagnose")
+    return {"campaign": campaign, "stats": stats, "diagnosis": diagnosis, "actions": possible(api, campaign, stats)}
+
+
+def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:
+    """What it sends: its steps with the templates' names; empty where the content was deleted meanwhile."""
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    try:
+        if campaign["workflow_id"]:
+            steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
+        elif campaign["email_template_id"]:
+            steps = [{"step_number": 1, "email_template_id": campaign["email_template_id"], "delay": None}]
+        else:
+            steps = []
+        return [
+            {**step, "template": api.get(f"/v1/email-templates/{step['email_template_id']}")}
+            for step in steps
+            if step["email_template_id"]
+        ]
+    except ApiRefused:
+        return []
+
+
+def _lead(api: Api, lead_id: str) -> Any | None:
+    try:
+        return api.get(f"/v1/leads/{lead_id}")
+    except ApiRefused:  # deleted a moment ago
+        return None

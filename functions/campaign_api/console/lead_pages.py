@@ -1,0 +1,70 @@
+"""Pages of leads: the list with its search, one lead with all that happened to it, and an email that was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console.api_calls import Api, ApiRefused
+from console.visit import HEADERS, Answer, Visit, answer_with, page
+from sendledger.core.vocabulary import LeadStatus
+
+MAIL_HEADERS = {
+    **HEADERS,
+    # No script runs and nothing is loaded, whoever opens it: pictures of elsewhere would tell that it was looked at.
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+    ),
+}
+"""Of the HTML of a mail, which is shown in a frame of a page."""
+
+
+@page("GET", "/leads")
+def list_leads(visit: Visit) -> Answer:
+    filters = {name: visit.query.get(name) or None for name in ("search", "status", "batch_id")}
+    listed = visit.api.get("/v1/leads", limit=50, cursor=visit.query.get("cursor"), **filters)
+    return visit.page(
+        "leads.html",
+        leads=listed["items"],
+        next_cursor=listed["next_cursor"],
+        filters=filters,
+        statuses=[*LeadStatus],
+    )
+
+
+@page("GET", "/leads/<lead_id:id>")
+def show_lead(visit: Visit, lead_id: str) -> Answer:
+    """Who it is, and each email of every campaign with what became of it."""
+    api = visit.api
+    lead = api.get(f"/v1/leads/{lead_id}")
+    rows = api.get("/v1/scheduled-emails", limit=25, cursor=visit.query.get("cursor"), lead_id=lead_id, sort="-id")
+    emails = {row["email_id"]: _email(api, row["email_id"]) for row in rows["items"] if row["email_id"]}
+    suppressions = api.get("/v1/suppressions", value=lead["email"])["items"] if lead["email"] else []
+    return visit.page(
+        "lead.html",
+        lead=lead,
+        rows=rows["items"],
+        next_cursor=rows["next_cursor"],
+        emails=emails,
+        campaigns={row["campaign_id"]: api.get(f"/v1/campaigns/{row['campaign_id']}") for row in rows["items"]},
+        replies=api.get("/v1/replies", limit=20, lead_id=lead_id)["items"],
+        suppressions=suppressions,
+    )
+
+
+@page("GET", "/emails/<email_id:id>")
+def show_email(visit: Visit, email_id: str) -> Answer:
+    email = visit.api.get(f"/v1/emails/{email_id}")
+    return visit.page("email.html", email=email)
+
+
+@page("GET", "/emails/<email_id:id>/html")
+def show_email_html(visit: Visit, email_id: str) -> Answer:
+    """What the frame of the email's page shows."""
+    return answer_with(200, visit.api.get(f"/v1/emails/{email_id}")["body_html"] or "", MAIL_HEADERS)
+
+
+def _email(api: Api, email_id: str) -> Any | None:
+    try:
+        return api.get(f"/v1/emails/{email_id}")
+    except ApiRefused:  # deleted with its lead a moment ago
+        return None

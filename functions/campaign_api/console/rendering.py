@@ -1,0 +1,107 @@
+"""Makes pages of the templates in `pages/`: values go in, HTML comes out. Every value is escaped.
+
+The environment is the console's own and has nothing of that of email templates.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from console import assets
+from sendledger.core import vocabulary
+
+NAVIGATION = (("campaigns", "/console/campaigns", "Campaigns"), ("leads", "/console/leads", "Leads"))
+"""Icon, address and name of each section."""
+
+_PAGES = Path(__file__).parent / "pages"
+
+
+def render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGES, encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters |= {
+        "duration": duration,
+        "number": number,
+        "percent": percent,
+        "plain_time": plain_time,
+        "time": time,
+        "without_empty": without_empty,
+        "words": words,
+    }
+    environment.globals |= {
+        "asset": assets.path_of,
+        "meaning": meaning,
+        "navigation": NAVIGATION,
+        "new_request": lambda: uuid.uuid4().hex,
+    }
+    return environment
+
+
+def number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def words(value: str) -> str:
+    """A value of the API as people write it."""
+    return value.replace("_", " ").capitalize()
+
+
+def meaning(kind: str, value: str | None) -> str:
+    """What a word of the vocabulary means; empty for what SES or another application has written."""
+    enum = getattr(vocabulary, kind)
+    return enum(value).meaning.replace("`", "") if value in set(enum) else ""
+
+
+def time(value: str | None, missing: str = "–") -> str:
+    """A time in UTC. The console's module shows it in the browser's zone."""
+    if not value:
+        return missing
+    at = _parsed(value)
+    element = Markup('<time datetime="{}" title="{} UTC">{}</time>')
+    return element.format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}", plain_time(value))
+
+
+def plain_time(value: str) -> str:
+    at = _parsed(value)
+    year = "" if at.year == dt.datetime.now(dt.UTC).year else f" {at.year}"
+    return f"{at:%b} {at.day}{year}, {at:%H:%M} UTC"
+
+
+def duration(length: dt.timedelta) -> str:
+    """The largest unit of which there are two or more, rounded down."""
+    seconds = int(length.total_seconds())
+    for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} seconds"
+
+
+def without_empty(values: dict[str, Any]) -> dict[str, Any]:
+    """What an address need not say."""
+    return {name: value for name, value in values.items() if value}
+
+
+def _parsed(value: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(value).astimezone(dt.UTC)

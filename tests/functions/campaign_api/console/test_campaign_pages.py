@@ -1,0 +1,333 @@
+"""The console's pages of campaigns and leads: what they show, what each role may do, and actions with their numbers."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.tables import audit_log, campaigns, leads, scheduled_emails
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.console.browser import Browser
+
+ANN = "ann@example.com"
+
+
+@pytest.fixture
+def campaign_id(engine: sa.Engine) -> uuid.UUID:
+    """A draft of two steps to three leads."""
+    with engine.connect() as connection:
+        return make_campaign(connection, [ANN, "bob@example.com", "cy@example.com"], [NO_DELAY, DAY], name="Autumn")
+
+
+@pytest.fixture
+def running(api: ApiClient, campaign_id: uuid.UUID) -> uuid.UUID:
+    assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    return campaign_id
+
+
+@pytest.fixture
+def bare(engine: sa.Engine) -> uuid.UUID:
+    """A draft without content or leads, as the application before this one could store it."""
+    with engine.begin() as connection:
+        created = sa.insert(campaigns).values(name="Bare").returning(campaigns.c.id)
+        bare_id: uuid.UUID = connection.execute(created).scalar_one()
+    return bare_id
+
+
+def buttons(browser: Browser, path: str) -> list[str]:
+    """What can be pressed on a page, the frame left out."""
+    page = browser.get(path).html.partition("<main")[2]
+    return re.findall(r'(?:<button[^>]*>|<a class="button[^>]*>)([^<]+)<', page)
+
+
+def act(browser: Browser, campaign_id: uuid.UUID, name: str, **form: str) -> str:
+    """Press the button of an action's page; what the next page says."""
+    page = f"/console/campaigns/{campaign_id}/{name}"
+    return browser.post(page, {"request": browser.get(page).field("request"), **form}).text
+
+
+# What is shown
+
+
+def test_empty_console_says_what_a_campaign_is(browser: Browser) -> None:
+    assert "No campaigns yet" in browser.get("/console/campaigns").text
+
+
+def test_list_shows_each_campaign_with_its_progress(browser: Browser, running: uuid.UUID) -> None:
+    text = browser.get("/console/campaigns").text
+    assert "Autumn Running" in text
+    assert "6 pending" in text
+
+
+def test_campaign_that_has_paused_itself_is_shown_first(browser: Browser, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        stopped = make_campaign(connection, 1, name="Stopped")
+        make_campaign(connection, 1, name="Newer")
+    with engine.begin() as connection:
+        reason = "The bounce rate is too high."
+        changed = sa.update(campaigns).where(campaigns.c.id == stopped)
+        connection.execute(changed.values(status="paused", failure_reason=reason, paused_at=sa.func.now()))
+    text = browser.get("/console/campaigns").text
+    assert text.index("Need attention") < text.index("Stopped") < text.index("All others") < text.index("Newer")
+    assert text.count("Stopped") == 1
+    assert "The bounce rate is too high." in text
+
+
+def test_list_by_status_shows_no_other(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        make_campaign(connection, 1, name="Draft of mine")
+    text = browser.get("/console/campaigns?status=draft").text
+    assert "Draft of mine" in text
+    assert "Autumn" not in text
+
+
+def test_long_list_goes_on_on_a_next_page(browser: Browser, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        for number in range(21):
+            make_campaign(connection, 0, name=f"Campaign {number:02}")
+    first = browser.get("/console/campaigns")
+    (link,) = re.findall(r'href="([^"]*cursor=[^"]*)"', first.html)
+    second = browser.get(link.replace("&amp;", "&"))
+    seen = [set(re.findall(r"Campaign \d\d", page.text)) for page in (first, second)]
+    assert [len(names) for names in seen] == [20, 1]
+    assert not seen[0] & seen[1]
+
+
+def test_campaign_shows_why_nothing_is_sent(browser: Browser, running: uuid.UUID) -> None:
+    assert "The sender does not run" in browser.get(f"/console/campaigns/{running}").text
+
+
+def test_campaign_shows_its_steps_and_content(browser: Browser, running: uuid.UUID) -> None:
+    text = browser.get(f"/console/campaigns/{running}").text
+    assert "Step 1 for {{ first_name }}" in text
+    assert "1 day after the step before" in text
+    assert "6 emails to 3 leads" in text
+
+
+def test_live_part_is_the_campaign_without_the_frame(browser: Browser, running: uuid.UUID) -> None:
+    part = browser.get(f"/console/campaigns/{running}/live")
+    assert 'data-status="running"' in part.html
+    assert "<html" not in part.html
+
+
+def test_campaign_without_content_or_leads_is_shown(browser: Browser, bare: uuid.UUID) -> None:
+    assert "It has no content yet." in browser.get(f"/console/campaigns/{bare}").text
+
+
+def test_emails_are_listed_with_their_leads(browser: Browser, running: uuid.UUID) -> None:
+    text = browser.get(f"/console/campaigns/{running}/emails?status=pending").text
+    assert text.count(ANN) == 2
+    assert "Ann0 Lee" in text
+
+
+def test_emails_of_one_step_are_listed(browser: Browser, running: uuid.UUID) -> None:
+    assert browser.get(f"/console/campaigns/{running}/emails?step=2").text.count(ANN) == 1
+
+
+def test_left_out_leads_are_listed_with_the_reason(browser: Browser, api: ApiClient, campaign_id: uuid.UUID) -> None:
+    api.post("/v1/suppressions", {"value": ANN})
+    api.post(f"/v1/campaigns/{campaign_id}/start")
+    assert "Left out: suppressed" in browser.get(f"/console/campaigns/{campaign_id}").text
+    assert ANN in browser.get(f"/console/campaigns/{campaign_id}/left-out?reason=suppressed").text
+
+
+def test_deleted_lead_leaves_its_rows(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.delete(leads).where(leads.c.email == ANN))
+    page = browser.get(f"/console/campaigns/{running}/emails")
+    assert page.status == 200
+    assert "deleted" in page.text
+
+
+def test_lead_shows_what_happened_to_it(browser: Browser, api: ApiClient, running: uuid.UUID) -> None:
+    lead = api.get("/v1/leads", email=ANN).json["items"][0]
+    reply = {"from_address": ANN, "subject": "Yes please", "text": "Call me"}
+    assert api.post("/v1/replies", reply).json["lead_id"] == lead["id"]
+    text = browser.get(f"/console/leads/{lead['id']}").text
+    assert "Yes please" in text
+    assert "Step 2 of Autumn" in text
+    assert "The lead replied" in text or "The lead has responded" in text
+
+
+def test_leads_are_searched(browser: Browser, running: uuid.UUID) -> None:
+    text = browser.get("/console/leads?search=bob%40&status=").text
+    assert "bob@example.com" in text
+    assert ANN not in text
+
+
+# Actions
+
+
+@pytest.mark.parametrize(
+    ("role", "expected"),
+    [("viewer", []), ("editor", []), ("sender", ["Pause", "Cancel"]), ("admin", ["Pause", "Cancel"])],
+)
+def test_nobody_sees_a_button_that_would_be_refused(
+    browsers: dict[str, Browser], running: uuid.UUID, role: str, expected: list[str]
+) -> None:
+    browsers[role].sign_in()
+    assert buttons(browsers[role], f"/console/campaigns/{running}") == expected
+
+
+def test_viewer_who_opens_an_action_is_told_why_not(browsers: dict[str, Browser], running: uuid.UUID) -> None:
+    browsers["viewer"].sign_in()
+    page = f"/console/campaigns/{running}/pause"
+    assert "your role is viewer" in browsers["viewer"].get(page).text
+    assert browsers["viewer"].post(page, {"request": "x"}).status == 403
+
+
+@pytest.mark.parametrize("status", ["draft", "running", "paused", "completed", "cancelled"])
+def test_status_decides_which_buttons_there_are(browser: Browser, engine: sa.Engine, status: str) -> None:
+    expected = {
+        "draft": ["Start"],
+        "running": ["Pause", "Cancel"],
+        "paused": ["Resume", "Cancel"],
+        "completed": [],
+        "cancelled": [],
+    }
+    with engine.connect() as connection:
+        some = make_campaign(connection, 1, status=status)
+    assert buttons(browser, f"/console/campaigns/{some}") == expected[status]
+
+
+def test_start_shows_how_many_emails_it_will_send(browser: Browser, campaign_id: uuid.UUID) -> None:
+    text = browser.get(f"/console/campaigns/{campaign_id}/start").text
+    assert "Leads 3 Emails 6" in text
+
+
+def test_start_that_would_be_refused_says_why(browser: Browser, bare: uuid.UUID) -> None:
+    page = browser.get(f"/console/campaigns/{bare}/start")
+    assert "It needs an email template or a workflow" in page.text
+    assert "disabled" in page.html
+    assert browser.post(f"/console/campaigns/{bare}/start", {"request": "x"}).status == 422
+
+
+def test_campaign_is_started_paused_resumed_and_cancelled(
+    browser: Browser, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    assert "The campaign is started." in act(browser, campaign_id, "start")
+    assert "6 emails wait" in browser.get(f"/console/campaigns/{campaign_id}/pause").text
+    assert "The campaign is paused." in act(browser, campaign_id, "pause")
+    assert "Up to 6 emails wait" in browser.get(f"/console/campaigns/{campaign_id}/resume").text
+    assert "The campaign runs again." in act(browser, campaign_id, "resume")
+    assert statuses(engine, campaign_id) == {"pending": 6}
+    assert "6 emails will never be sent" in browser.get(f"/console/campaigns/{campaign_id}/cancel").text
+    act(browser, campaign_id, "cancel")
+    assert campaign_row(engine, campaign_id)["status"] == "cancelled"
+
+
+def test_action_is_in_the_audit_log_under_the_key(browser: Browser, engine: sa.Engine, running: uuid.UUID) -> None:
+    act(browser, running, "pause")
+    with engine.begin() as connection:
+        actor = connection.scalar(sa.select(audit_log.c.actor).where(audit_log.c.action == "campaign.pause"))
+    assert str(actor).startswith("api_key:")
+
+
+def test_form_that_is_sent_twice_acts_once(browser: Browser, running: uuid.UUID) -> None:
+    page = f"/console/campaigns/{running}/pause"
+    request = browser.get(page).field("request")
+    assert [browser.post(page, {"request": request}, follow=False).status for _ in range(2)] == [303, 303]
+
+
+def test_action_that_came_too_late_is_explained(browser: Browser, api: ApiClient, running: uuid.UUID) -> None:
+    page = f"/console/campaigns/{running}/pause"
+    request = browser.get(page).field("request")
+    api.post(f"/v1/campaigns/{running}/cancel")
+    refused = browser.post(page, {"request": request})
+    assert refused.status == 409
+    assert "cancelled" in refused.text
+
+
+def test_action_from_another_site_changes_nothing(browser: Browser, engine: sa.Engine, running: uuid.UUID) -> None:
+    page = f"/console/campaigns/{running}/pause"
+    request = browser.get(page).field("request")
+    refused = browser.post(page, {"request": request}, {"sec-fetch-site": "cross-site"})
+    assert refused.status == 403
+    assert campaign_row(engine, running)["status"] == "running"
+
+
+def unknown_outcome(engine: sa.Engine, campaign_id: uuid.UUID) -> int:
+    """The id of one of its emails, of which nobody knows whether it was sent."""
+    with engine.begin() as connection:
+        row = sa.select(sa.func.min(scheduled_emails.c.id)).where(scheduled_emails.c.campaign_id == campaign_id)
+        row_id: int = connection.execute(row).scalar_one()
+        failed = {"status": "failed", "error_code": "outcome_unknown", "failed_at": sa.func.now()}
+        started = {"send_started_at": sa.func.now(), "failure_reason": "no answer", "claim_token": uuid.uuid4()}
+        change = sa.update(scheduled_emails).where(scheduled_emails.c.id == row_id)
+        connection.execute(change.values(**failed, **started))
+    return row_id
+
+
+@pytest.mark.parametrize(("action", "status"), [("mark-sent", "sent"), ("requeue", "pending")])
+def test_email_of_unknown_outcome_is_settled(
+    browser: Browser, engine: sa.Engine, running: uuid.UUID, action: str, status: str
+) -> None:
+    row_id = unknown_outcome(engine, running)
+    listed = browser.get(f"/console/campaigns/{running}/emails?error_code=outcome_unknown")
+    assert f"/console/scheduled-emails/{row_id}" in listed.html
+    page = browser.get(f"/console/scheduled-emails/{row_id}")
+    assert "the recipient gets it twice" in page.text
+    settled = browser.post(f"/console/scheduled-emails/{row_id}/{action}", {"request": page.field("request")})
+    assert settled.status == 200, settled.text
+    with engine.begin() as connection:
+        query = sa.select(scheduled_emails.c.status).where(scheduled_emails.c.id == row_id)
+        assert connection.scalar(query) == status
+
+
+def test_viewer_cannot_settle(browsers: dict[str, Browser], engine: sa.Engine, running: uuid.UUID) -> None:
+    row_id = unknown_outcome(engine, running)
+    browsers["viewer"].sign_in()
+    assert buttons(browsers["viewer"], f"/console/scheduled-emails/{row_id}") == []
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/console/no-such-page", 404),
+        ("/console/campaigns/x", 404),
+        ("/console/campaigns/123e4567-e89b-12d3-a456-426614174000", 404),
+        ("/console/campaigns/123e4567-e89b-12d3-a456-426614174000/pause", 404),
+        ("/console/leads/123e4567-e89b-12d3-a456-426614174000", 404),
+        ("/console/scheduled-emails/999999", 404),
+        ("/console/campaigns?status=nonsense", 422),
+        ("/console/campaigns?cursor=nonsense", 422),
+        ("/console/leads?search=%00", 422),
+        ("/console/leads?batch_id=1", 422),
+        ("/console/assets/0000000000000000/console.css", 404),
+        ("/console/assets/0000000000000000/passwd", 404),
+    ],
+)
+def test_what_cannot_be_shown_is_an_error_page(browser: Browser, path: str, status: int) -> None:
+    page = browser.get(path)
+    assert page.status == status
+    assert "Go to the campaigns" in page.text
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_other_methods_are_refused(browser: Browser) -> None:
+    headers = {"sec-fetch-site": "same-origin"}
+    refused = browser.send("DELETE", "/console/campaigns", headers=headers, follow=False)
+    assert refused.status == 405
+    assert refused.headers["allow"] == "GET"
+
+
+def test_fault_of_ours_is_a_page_with_the_id_for_the_log(
+    browser: Browser, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE leads RENAME TO leads_away"))
+    try:
+        page = browser.get("/console/leads")
+    finally:
+        with engine.begin() as connection:
+            connection.execute(sa.text("ALTER TABLE leads_away RENAME TO leads"))
+    assert page.status == 500
+    assert "Correlation id" in page.text
+    assert "leads_away" not in page.text
