@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_api_answers_a_request_of_api_gateway(start_function: StartFunction, dat
     answer = start_function("CampaignApiFunction", {"DATABASE_URL": database_url}).invoke(_event("api_request"))
     assert answer["statusCode"] == 200
     assert json.loads(answer["body"])["status"] == "ok"
+
+
+@runs("CampaignApiFunction")
+def test_console_has_its_pages_and_files(start_function: StartFunction, database_url: str) -> None:
+    function = start_function("CampaignApiFunction", {"DATABASE_URL": database_url})
+    request = _event("api_request")
+    page = function.invoke({**request, "rawPath": "/console/sign-in", "rawQueryString": ""})
+    assert (page["statusCode"], "Sign in" in page["body"]) == (200, True)
+    (style,) = re.findall(r'href="([^"]*[.]css)"', page["body"])
+    assert function.invoke({**request, "rawPath": style, "rawQueryString": ""})["statusCode"] == 200
 
 
 @runs("CampaignApiFunction")

@@ -14,7 +14,7 @@ USING = (*DEFINING, "local", "deployment", "migrations")
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
-REGISTERED = ("router.", "model_validator", "field_validator")
+REGISTERED = ("router.", "page(", "model_validator", "field_validator")
 """Decorators that pass a function to a library, which calls it."""
 
 CALLED_BY_LIBRARIES = {

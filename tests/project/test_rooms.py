@@ -82,3 +82,18 @@ def test_no_function_is_longer_than_a_reader_can_hold() -> None:
         if isinstance(node, ast.FunctionDef)
     }
     assert {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES} == {}
+
+
+def test_console_imports_only_what_it_names() -> None:
+    console = PACKAGE.parents[2] / "functions" / "campaign_api" / "console"
+    said = re.search(r"^May import: (.+)\.$", (console / "__init__.py").read_text(), re.MULTILINE)
+    assert said
+    allowed_names = {"console", *said[1].split(", ")}
+    product = {file.stem for file in console.parent.glob("*.py")} | {"sendledger"}
+    for file in console.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
+                continue
+            name = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+            if name.partition(".")[0] in product:
+                assert any(f"{name}.".startswith(f"{each}.") for each in allowed_names), f"{file.name} imports {name}"

@@ -57,18 +57,6 @@ class Api:
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         return self.request("POST", path, query, json.dumps(body or {}), headers)
 
-    def patch(self, path: str, body: object) -> Any:
-        """Raises:
-        ApiRefused
-        """
-        return self.request("PATCH", path, {}, json.dumps(body))
-
-    def delete(self, path: str) -> None:
-        """Raises:
-        ApiRefused
-        """
-        self.request("DELETE", path, {})
-
     def request(
         self,
         method: str,

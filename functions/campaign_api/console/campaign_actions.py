@@ -12,7 +12,7 @@ from typing import Any
 
 from console.api_calls import Api, ApiRefused
 from console.visit import ROOT, Answer, Visit, page, redirect
-from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
+from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, ScheduledEmailStatus
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def possible(api: Api, campaign: Any, stats: Any) -> dict[str, Action]:
     useless = set()
     if not campaign["late_hold_until"]:
         useless.add("late-emails")
-    if not stats["by_status"]["failed"]:
+    if not stats["by_status"][ScheduledEmailStatus.FAILED]:
         useless.add("retry-failed")
     # A scheduled campaign starts by itself.
     if campaign["status"] == CampaignStatus.SCHEDULED:

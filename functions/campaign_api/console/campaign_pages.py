@@ -7,9 +7,18 @@ from typing import Any
 from console.api_calls import Api, ApiRefused
 from console.campaign_actions import ACTIONS, possible
 from console.visit import Answer, Visit, page
+from sendledger.core.vocabulary import CampaignStatus
 
 IN_A_PAGE = 20
-STATUSES = ("running", "paused", "scheduled", "draft", "completed", "cancelled", "failed")
+STATUSES = (
+    CampaignStatus.RUNNING,
+    CampaignStatus.PAUSED,
+    CampaignStatus.SCHEDULED,
+    CampaignStatus.DRAFT,
+    CampaignStatus.COMPLETED,
+    CampaignStatus.CANCELLED,
+    CampaignStatus.FAILED,
+)
 MOST_IN_NEED = 10
 
 
@@ -95,11 +104,13 @@ def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
     """Those for which somebody has to do something; the API has them by status."""
     stopped = [
         campaign
-        for status in ("failed", "paused")
+        for status in (CampaignStatus.FAILED, CampaignStatus.PAUSED)
         for campaign in api.get("/v1/campaigns", limit=MOST_IN_NEED, status=status)["items"]
         if campaign["failure_reason"]
     ]
-    held = [campaign for campaign in newest if campaign["status"] == "running" and campaign["late_hold_until"]]
+    held = [
+        campaign for campaign in newest if campaign["status"] == CampaignStatus.RUNNING and campaign["late_hold_until"]
+    ]
     return [*stopped, *held]
 
 

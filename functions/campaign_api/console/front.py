@@ -12,14 +12,11 @@ from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_resources
-from console import campaign_actions, campaign_pages, lead_pages, public_pages
+from console import campaign_actions, campaign_pages, lead_pages, public_pages  # noqa: F401 – it registers their pages
 from console.api_calls import Api, ApiRefused, AskApi
 from console.visit import PAGES, ROOT, Answer, Page, Visit, redirect
 from http_errors import Problem, RequestRefused, problem_of
 from sendledger.access import console_sessions
-
-_MODULES_WITH_PAGES = (campaign_actions, campaign_pages, lead_pages, public_pages)
-"""Their import has registered their pages."""
 
 _OTHER_SITE = Problem(
     HTTPStatus.FORBIDDEN,
@@ -33,7 +30,7 @@ logger = Logger(child=True)
 def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> Answer:
     """The answer to one request; whatever goes wrong is shown as a page."""
     visit = Visit(request, None)
-    name = "none"
+    name = None
     try:
         name, function, ids = _find(request)
         if request.http_method != "GET" and not _is_same_origin(request):
@@ -52,7 +49,11 @@ def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> Answer:
         answer = visit.page("error.html", status=problem.status, problem=shown)
         answer["headers"] |= problem.headers
     caller = visit.signed_in and visit.signed_in.caller
-    logged = {"request_id": request.request_context.request_id, "page": name, "caller_id": caller and str(caller.id)}
+    logged = {
+        "request_id": request.request_context.request_id,
+        "console_page": name,
+        "caller_id": caller and str(caller.id),
+    }
     logger.info("Answered a page", extra={**logged, "status": answer["statusCode"]})
     return answer
 

@@ -75,21 +75,17 @@ class Visit:
 
     @cached_property
     def form(self) -> Mapping[str, str]:
-        """The fields of a form. Of several with one name the last; `form_lists` has them all.
+        """The fields of a form. Of several with one name the last.
 
         Raises:
             RequestRefused: the body cannot be decoded.
         """
-        return {name: values[-1] for name, values in self.form_lists.items()}
-
-    @cached_property
-    def form_lists(self) -> Mapping[str, list[str]]:
         text = api_requests.body_bytes(self.request).decode("utf-8", "replace")
-        found: dict[str, list[str]] = {}
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS):
-            # Browsers send each line break as CR LF.
-            found.setdefault(name, []).append(value.replace("\r\n", "\n"))
-        return found
+        # Browsers send each line break as CR LF.
+        return {
+            name: value.replace("\r\n", "\n")
+            for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        }
 
     @property
     def address(self) -> str:

@@ -8,7 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import audit_log, campaigns, leads, scheduled_emails
+from sendledger.core.tables import audit_log, campaigns, leads, replies, scheduled_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.console.browser import Browser
@@ -143,14 +143,19 @@ def test_deleted_lead_leaves_its_rows(browser: Browser, running: uuid.UUID, engi
     assert "deleted" in page.text
 
 
-def test_lead_shows_what_happened_to_it(browser: Browser, api: ApiClient, running: uuid.UUID) -> None:
+def test_lead_shows_what_happened_to_it(
+    browser: Browser, api: ApiClient, engine: sa.Engine, running: uuid.UUID
+) -> None:
     lead = api.get("/v1/leads", email=ANN).json["items"][0]
-    reply = {"from_address": ANN, "subject": "Yes please", "text": "Call me"}
-    assert api.post("/v1/replies", reply).json["lead_id"] == lead["id"]
+    reply = {"message_id": "<1@example.com>", "source": "api", "from_address": ANN, "subject": "Yes please"}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(replies).values(**reply, body_text="Call me", lead_id=lead["id"]))
+        skipped = sa.update(scheduled_emails).where(scheduled_emails.c.lead_id == lead["id"])
+        connection.execute(skipped.values(status="skipped", reason="replied"))
     text = browser.get(f"/console/leads/{lead['id']}").text
     assert "Yes please" in text
     assert "Step 2 of Autumn" in text
-    assert "The lead replied" in text or "The lead has responded" in text
+    assert "The lead replied to an earlier email." in text
 
 
 def test_leads_are_searched(browser: Browser, running: uuid.UUID) -> None:
@@ -201,7 +206,7 @@ def test_start_shows_how_many_emails_it_will_send(browser: Browser, campaign_id:
 
 def test_start_that_would_be_refused_says_why(browser: Browser, bare: uuid.UUID) -> None:
     page = browser.get(f"/console/campaigns/{bare}/start")
-    assert "It needs an email template or a workflow" in page.text
+    assert "Nobody is left to email" in page.text
     assert "disabled" in page.html
     assert browser.post(f"/console/campaigns/{bare}/start", {"request": "x"}).status == 422
 
