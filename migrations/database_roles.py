@@ -28,6 +28,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "api_keys": "SELECT, INSERT, UPDATE",
         "audit_log": "SELECT, INSERT",
         "campaign_counts": "SELECT",
+        "campaign_lanes": "SELECT, INSERT",
         "campaign_leads": "SELECT, INSERT, DELETE",
         "campaign_steps": "SELECT, INSERT, UPDATE (email_template_id, subject, body_text, body_html)",
         "campaigns": "SELECT, INSERT, UPDATE, DELETE",
@@ -46,6 +47,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         # Not whose database it is: a copy that must not send could make itself the sender.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
+        "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",
         "suppressions": "SELECT, INSERT, UPDATE, DELETE",
         "workflow_steps": "SELECT, INSERT, DELETE",
         "workflows": "SELECT, INSERT, UPDATE, DELETE",
@@ -53,6 +55,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "sender": {
         "audit_log": "SELECT (id), INSERT",
         "campaign_counts": "SELECT, INSERT, UPDATE (count), DELETE",
+        "campaign_lanes": "SELECT, INSERT",
         "campaign_leads": "SELECT",
         "campaign_steps": "SELECT, INSERT",
         "campaigns": """SELECT, UPDATE (status, background_work, late_hold_until, failure_reason, use_workflow,
@@ -71,6 +74,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             email_id, updated_at)""",
         "sender_state": "SELECT, UPDATE",
         "senders": "SELECT, INSERT, UPDATE, DELETE",
+        "sending_schedules": "SELECT",
         "suppressions": "SELECT",
         "workflow_steps": "SELECT",
     },

@@ -54,6 +54,12 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/workflows/<workflow_id>": Role.VIEWER,
     "PATCH /v1/workflows/<workflow_id>": Role.EDITOR,
     "DELETE /v1/workflows/<workflow_id>": Role.EDITOR,
+    # A change counts for campaigns that run
+    "GET /v1/sending-schedules": Role.VIEWER,
+    "POST /v1/sending-schedules": Role.EDITOR,
+    "GET /v1/sending-schedules/<sending_schedule_id>": Role.VIEWER,
+    "PATCH /v1/sending-schedules/<sending_schedule_id>": Role.SENDER,
+    "DELETE /v1/sending-schedules/<sending_schedule_id>": Role.EDITOR,
     # Campaigns: an editor prepares, a sender sends
     "GET /v1/campaigns": Role.VIEWER,
     "POST /v1/campaigns": Role.EDITOR,

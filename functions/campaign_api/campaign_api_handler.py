@@ -31,6 +31,7 @@ import preflight_routes
 import replies_routes
 import scheduled_emails_routes
 import sender_routes
+import sending_schedules_routes
 import stats_routes
 import suppressions_routes
 import token_access
@@ -63,6 +64,7 @@ for _routes in (
     exports_routes,
     email_templates_routes,
     workflows_routes,
+    sending_schedules_routes,
     campaigns_routes,
     campaign_lifecycle_routes,
     stats_routes,

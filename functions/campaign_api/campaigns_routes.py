@@ -84,6 +84,7 @@ class NewCampaign(Input):
     scheduled_start_at: Instant | None = None
     from_address: Annotated[Mailbox | None, Field(description="Instead of the deployment's own.")] = None
     reply_to_address: Mailbox | None = None
+    sending_schedule_id: Annotated[UUID | None, Field(description="When it may send; null: at any time.")] = None
     postal_address_waived: Annotated[
         Flag, Field(description="It may start although the deployment has no postal address for the footer.")
     ] = False
@@ -128,6 +129,7 @@ class CampaignChanges(Input):
     scheduled_start_at: Instant | None = None
     from_address: Mailbox | None = None
     reply_to_address: Mailbox | None = None
+    sending_schedule_id: UUID | None = None
     postal_address_waived: Flag = only_given()
     track_opens: Flag = only_given()
     track_clicks: Flag = only_given()
@@ -159,6 +161,7 @@ class Campaign(Resource):
     use_workflow: bool
     from_address: str | None
     reply_to_address: str | None
+    sending_schedule_id: UUID | None
     postal_address_waived: bool
     track_opens: bool
     track_clicks: bool

@@ -1,4 +1,4 @@
-"""The commands of docs/api-walk.md and docs/conversations.md, typed as they stand, each of them twice."""
+"""The commands of the pages that show how to use the API, typed as they stand, each of them twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def commands(script: str) -> Iterator[str]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl here.")
-@pytest.mark.parametrize("page", ["api-walk.md", "conversations.md"])
+@pytest.mark.parametrize("page", ["api-walk.md", "conversations.md", "business-hours.md"])
 def test_every_command_of_the_walk_can_be_typed_again(
     page: str, stack: LocalStack, engine: sa.Engine, tmp_path: Path
 ) -> None:

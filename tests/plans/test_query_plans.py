@@ -179,12 +179,13 @@ def test_idle_claim_touches_next_to_nothing(connection: sa.Connection, running: 
 def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
     connection: sa.Connection, many_running: None
 ) -> None:
-    parameters = {"late_after": dt.timedelta(hours=1)}
-    for statement, values in ((completion._FINISHED, {}), (late_emails._CHECK, parameters)):
+    parameters = {"late_after": dt.timedelta(hours=1), "zones": "[]"}
+    for statement, values in ((completion._FINISHED, {}), (late_emails._HOLD, parameters)):
         connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
         plan = explain(connection, statement, values)
         assert {scan.get("Index Name") for scan in scans(plan)} <= {
             "scheduled_emails_due_idx",
+            "scheduled_emails_lane_idx",
             "scheduled_emails_sending_idx",
         }
         # A few blocks of the index for each, and the table for the first row of each.

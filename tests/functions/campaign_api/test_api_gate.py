@@ -115,6 +115,11 @@ vesa  GET    /v1/workflows
 vesa  GET    /v1/workflows/<workflow_id>
 .esa  PATCH  /v1/workflows/<workflow_id>
 .esa  DELETE /v1/workflows/<workflow_id>
+vesa  GET    /v1/sending-schedules
+.esa  POST   /v1/sending-schedules
+vesa  GET    /v1/sending-schedules/<sending_schedule_id>
+..sa  PATCH  /v1/sending-schedules/<sending_schedule_id>
+.esa  DELETE /v1/sending-schedules/<sending_schedule_id>
 vesa  GET    /v1/campaigns
 .esa  POST   /v1/campaigns
 vesa  GET    /v1/campaigns/<campaign_id>

@@ -53,6 +53,8 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
     campaign = make_campaign(connection, 1)
     workflow = {"name": "w", "steps": [{"step_number": 1, "email_template_id": str(template)}]}
     own_template = api.post("/v1/email-templates", TEMPLATE).json["id"]
+    schedule = {"name": "s", "time_zone": "Asia/Tokyo", "hours": {"mon": [["09:00", "17:00"]]}}
+    own_schedule = api.post("/v1/sending-schedules", schedule).json["id"]
     own_workflow = api.post("/v1/workflows", workflow).json["id"]
     suppression = api.post("/v1/suppressions", {"value": "example.org"}).json["id"]
     draft: dict[str, Any] = {"name": "c", "batch_ids": [str(batch)], "email_template_id": str(template)}
@@ -71,6 +73,14 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
         ),
         "DELETE /v1/workflows/<workflow_id>": (
             *("DELETE", f"/v1/workflows/{own_workflow}", None, done.WORKFLOW_DELETE),
+        ),
+        "POST /v1/sending-schedules": ("POST", "/v1/sending-schedules", schedule, done.SENDING_SCHEDULE_CREATE),
+        "PATCH /v1/sending-schedules/<sending_schedule_id>": (
+            *("PATCH", f"/v1/sending-schedules/{own_schedule}", {"holidays": ["2026-12-25"]}),
+            done.SENDING_SCHEDULE_UPDATE,
+        ),
+        "DELETE /v1/sending-schedules/<sending_schedule_id>": (
+            *("DELETE", f"/v1/sending-schedules/{own_schedule}", None, done.SENDING_SCHEDULE_DELETE),
         ),
         "DELETE /v1/leads/<lead_id>": ("DELETE", f"/v1/leads/{lead}", None, done.LEAD_DELETE),
         "DELETE /v1/lead-batches/<lead_batch_id>": (

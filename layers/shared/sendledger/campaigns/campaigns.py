@@ -16,7 +16,15 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
-from sendledger.core.tables import campaign_leads, campaigns, email_templates, lead_batches, leads, workflows
+from sendledger.core.tables import (
+    campaign_leads,
+    campaigns,
+    email_templates,
+    lead_batches,
+    leads,
+    sending_schedules,
+    workflows,
+)
 from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, CampaignStatus, CampaignType, StartType
 
 ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
@@ -220,6 +228,7 @@ def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequ
         ("email_template_id", "email template", email_templates, given.get("email_template_id")),
         ("workflow_id", "workflow", workflows, given.get("workflow_id")),
         ("batch_ids", "lead batch", lead_batches, given.get("batch_ids")),
+        ("sending_schedule_id", "sending schedule", sending_schedules, given.get("sending_schedule_id")),
         ("lead_ids", "lead", leads, lead_ids),
     )
     for field, kind, table, value in wanted:

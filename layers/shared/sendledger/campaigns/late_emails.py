@@ -19,25 +19,35 @@ from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
+from sendledger.policy.lanes import missed_zones, open_zones_json
 
+_LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
+_ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
 # OFFSET 0: as in completion.py.
-_CHECK = sa.text("""
-WITH tick AS (
-    SELECT id, last_tick_at FROM sender_state FOR UPDATE
-), alive AS (
-    UPDATE sender_state s SET last_tick_at = now() FROM tick WHERE s.id = tick.id
-)
+_OVERDUE = "e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after"
+_HOLD = sa.text(f"""
 UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
-FROM tick
-WHERE tick.last_tick_at < now() - :late_after AND c.status = 'running'
-  AND EXISTS (SELECT FROM scheduled_emails e
-              WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after OFFSET 0)
-""").bindparams(sa.bindparam("late_after", type_=sa.Interval))
+WHERE c.status = 'running' AND CASE
+    WHEN c.sending_schedule_id IS NULL THEN EXISTS (SELECT FROM scheduled_emails e WHERE {_OVERDUE} OFFSET 0)
+    ELSE EXISTS (
+        SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
+        JOIN campaign_lanes l ON l.campaign_id = c.id AND coalesce(l.time_zone, '') = z.lead_zone
+        JOIN scheduled_emails e ON e.lane = l.lane AND e.lane > 0 AND {_OVERDUE}
+        WHERE z.schedule_id = c.sending_schedule_id OFFSET 0) END
+""").bindparams(sa.bindparam("late_after", type_=sa.Interval), sa.bindparam("zones", type_=sa.Text))
 
 
 def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> int:
-    """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held."""
-    return connection.execute(_CHECK, {"late_after": late_after}).rowcount
+    """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held.
+
+    For a campaign with a sending schedule only the time counts in which it was open for the leads of a time zone.
+    """
+    last_tick_at, now = connection.execute(_LAST_TICK).one()
+    connection.execute(_ALIVE)
+    if last_tick_at is None or last_tick_at >= now - late_after:
+        return 0
+    zones = open_zones_json(missed_zones(connection, last_tick_at, late_after))
+    return connection.execute(_HOLD, {"late_after": late_after, "zones": zones}).rowcount
 
 
 def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:

@@ -1,13 +1,14 @@
 """Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
 
 Reads `leads`, `campaign_leads`, `suppressions` and the campaign's template or workflow; writes `campaign_steps` (the
-content as it is now), `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The caller owns the
-transaction and has locked the campaign.
+content as it is now), `campaign_lanes`, `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The
+caller owns the transaction and has locked the campaign.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,7 +32,12 @@ from sendledger.core.tables import (
     left_out_leads,
     scheduled_emails,
 )
+from sendledger.core.time_zones import zone_of_lead
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
+from sendledger.policy.lanes import write_lanes
+
+NO_LANE = 0
+"""The lane of emails of a campaign without a sending schedule."""
 
 ROWS_PER_BUCKET = 150_000
 """Rows that one transaction writes, at most. The sender writes those of a larger campaign bucket by bucket."""
@@ -48,7 +54,7 @@ class ScheduledLeads:
 
 
 AUDIENCE = f"""
-    SELECT l.id, l.status, {address_of("l")} AS address
+    SELECT l.id, l.status, {address_of("l")} AS address, l.time_zone, l.country
     FROM leads l
     WHERE (l.batch_id = ANY(:batch_ids)
            OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
@@ -65,11 +71,12 @@ WITH audience AS MATERIALIZED ({AUDIENCE}
                AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
                AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))
 ), judged AS (
-    SELECT a.id, a.address, {REASON_LEFT_OUT} AS reason
+    SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason
     FROM audience a
 ), ranked AS (
-    SELECT id, coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
-                                THEN 'duplicate_address' END) AS reason
+    SELECT id, time_zone, country,
+           coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                            THEN 'duplicate_address' END) AS reason
     FROM judged
 )
 """
@@ -81,9 +88,14 @@ _SCHEDULE = sa.text(
     FROM campaign_steps WHERE campaign_id = :campaign_id
 ), written AS (
     INSERT INTO scheduled_emails
-        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for)
-    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay
-    FROM ranked r CROSS JOIN steps s WHERE r.reason IS NULL
+        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane)
+    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay,
+           coalesce(p.lane, :other_lane)
+    FROM ranked r CROSS JOIN steps s
+    LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, lane smallint)
+           ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
+          AND coalesce(p.country, '') = coalesce(r.country, '')
+    WHERE r.reason IS NULL
 ), left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
     SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
@@ -92,6 +104,7 @@ _SCHEDULE = sa.text(
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
 )
+_PLACES = sa.text(_JUDGED + "SELECT DISTINCT time_zone, country FROM ranked WHERE reason IS NULL")
 _AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
 _LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
 _ELSEWHERE = sa.text(
@@ -177,9 +190,13 @@ def schedule_leads(
     second is left out. Memory does not grow with the audience.
     """
     parameters = audience_parameters(campaign, bucket, buckets)
+    places, other_lane = _lanes_of_places(connection, campaign, parameters)
     parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
+    parameters |= {"places": json.dumps(places), "other_lane": other_lane}
     statement = _typed(_SCHEDULE).bindparams(
-        sa.bindparam("workflow_id", type_=sa.UUID), sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True))
+        sa.bindparam("workflow_id", type_=sa.UUID),
+        sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True)),
+        sa.bindparam("other_lane", type_=sa.SmallInteger),
     )
     leads, emails, left_out = 0, 0, Counter[str]()
     for reason, count, steps in connection.execute(statement, parameters):
@@ -188,6 +205,23 @@ def schedule_leads(
         else:
             left_out[reason] = count
     return ScheduledLeads(leads, emails, left_out)
+
+
+def _lanes_of_places(
+    connection: sa.Connection, campaign: sa.RowMapping, parameters: dict[str, Any]
+) -> tuple[list[dict[str, Any]], int]:
+    """The lane for each time zone and country of the leads that get mail, and the lane for all others."""
+    if campaign["sending_schedule_id"] is None:
+        return [], NO_LANE
+    found = connection.execute(_typed(_PLACES), parameters).all()
+    zones = {place: zone_of_lead(*place).name for place in map(tuple, found)}
+    lanes = write_lanes(connection, campaign["id"], zones.values())
+    places = [
+        {"time_zone": time_zone, "country": country, "lane": lanes[zone]}
+        for (time_zone, country), zone in zones.items()
+        if zone is not None
+    ]
+    return places, lanes[None]
 
 
 def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
@@ -248,7 +282,8 @@ def schedule_email_for_lead(
             in the campaign, or the campaign is not running.
     """
     # The lock prevents that the campaign completes without this row.
-    status = get_campaign(connection, campaign_id, lock=True)["status"]
+    campaign = get_campaign(connection, campaign_id, lock=True)
+    status = campaign["status"]
     if status != CampaignStatus.RUNNING:
         # A start writes all emails of a campaign and would conflict with one that was written before.
         message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
@@ -265,6 +300,7 @@ def schedule_email_for_lead(
         "template_id": template,
         "workflow_step_number": step_number,
         "scheduled_for": sa.func.now() + delay,
+        "lane": _lane_of_lead(connection, campaign, lead_id),
     }
     try:
         with connection.begin_nested():
@@ -277,6 +313,14 @@ def schedule_email_for_lead(
     _count_added(connection, campaign_id, lead_id, is_new=is_new)
     audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
     return row_id
+
+
+def _lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID) -> int:
+    if campaign["sending_schedule_id"] is None:
+        return NO_LANE
+    lead = connection.execute(sa.select(leads.c.time_zone, leads.c.country).where(leads.c.id == lead_id)).one()
+    zone = zone_of_lead(lead.time_zone, lead.country).name
+    return write_lanes(connection, campaign["id"], [zone])[zone]
 
 
 def _count_added(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID, *, is_new: bool) -> None:

@@ -310,6 +310,13 @@ class TimeZoneSource(Word):
     SCHEDULE = "schedule", "From neither: the time zone of the sending schedule counts."
 
 
+class ZoneOf(Word):
+    """Whose local time a sending schedule goes by."""
+
+    LEAD = "lead", "That of each lead, where it is known; else that of the schedule."
+    SCHEDULE = "schedule", "That of the schedule, for all leads."
+
+
 class LeadBatchStatus(Word):
     """How far an import is."""
 
@@ -418,6 +425,9 @@ class AuditAction(Word):
     SCHEDULED_EMAIL_REQUEUE = "scheduled_email.requeue", "An email of unknown outcome was put back."
     SCHEDULED_EMAIL_SEND = "scheduled_email.send", "An email was sent at once."
     SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
+    SENDING_SCHEDULE_CREATE = "sending_schedule.create", "A sending schedule was created."
+    SENDING_SCHEDULE_DELETE = "sending_schedule.delete", "A sending schedule was deleted."
+    SENDING_SCHEDULE_UPDATE = "sending_schedule.update", "A sending schedule was changed."
     SUPPRESSION_ADD = "suppression.add", "An address or a domain was suppressed."
     SUPPRESSION_IMPORT = "suppression.import", "A list of suppressions was imported."
     SUPPRESSION_REMOVE = "suppression.remove", "A suppression was removed."

@@ -4,8 +4,8 @@
     fence    just before the SES call: what is still allowed to go gets `send_started_at`; the rest goes back or ends
     release  what was claimed and not fenced goes back
 
-Each is one statement in a short transaction of its own. All times are the database's. Reads `campaigns`, `leads` and
-`suppressions`; writes `scheduled_emails`.
+Each is one statement in a short transaction of its own. All times are the database's. Reads `campaigns`, their lanes,
+`leads` and `suppressions`; writes `scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sendledger.core.ledger_rules import (
     still_planned,
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
+from sendledger.policy.lanes import OPEN_LANES, open_zones, open_zones_json
 
 LEASE = dt.timedelta(seconds=120)
 """How long a claim is valid. It is far longer than the time from claim to fence."""
@@ -80,7 +81,7 @@ FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON
 _CLAIM = sa.text(f"""
 WITH run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until FROM campaigns c
-    WHERE {may_send("c")} AND c.prepared_alone = :alone
+    WHERE {may_send("c")} AND c.prepared_alone = :alone AND c.sending_schedule_id IS NULL
       AND EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")})
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
@@ -106,6 +107,52 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
+# The same where schedules are open. A campaign with one shares its part of the batch over its open lanes. The lease
+# ends before the lane closes: the fence lets nothing through after that, and the sweep puts it back.
+_CLAIM_FROM_LANES = sa.text(f"""
+WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS MATERIALIZED (
+    SELECT c.id, c.late_hold_until, c.sending_schedule_id IS NOT NULL AS has_lanes FROM campaigns c
+    WHERE {may_send("c")} AND c.prepared_alone = :alone
+      AND CASE WHEN c.sending_schedule_id IS NULL
+               THEN EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")})
+               ELSE c.id IN (SELECT campaign_id FROM lane) END
+    ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
+    FOR KEY SHARE OF c SKIP LOCKED
+), queue AS MATERIALIZED (
+    SELECT run.id, run.late_hold_until, lane.lane, lane.until,
+           ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT greatest(count(*), 1) FROM run)))
+                / count(*) OVER (PARTITION BY run.id))::bigint AS share
+    FROM run LEFT JOIN lane ON lane.campaign_id = run.id
+    WHERE NOT run.has_lanes OR lane.lane IS NOT NULL
+    ORDER BY random()
+), picked AS MATERIALIZED (
+    SELECT due.id, queue.until FROM queue CROSS JOIN LATERAL (
+        SELECT id FROM (
+            SELECT e.id FROM scheduled_emails e
+            WHERE queue.lane IS NULL AND e.campaign_id = queue.id AND {due("e", "queue")}
+            ORDER BY e.scheduled_for, e.id LIMIT queue.share FOR UPDATE OF e SKIP LOCKED) whole_campaign
+        UNION ALL
+        SELECT id FROM (
+            SELECT e.id FROM scheduled_emails e
+            WHERE e.campaign_id = queue.id AND e.lane = queue.lane AND e.lane > 0 AND {due("e", "queue")}
+            ORDER BY e.scheduled_for, e.id LIMIT queue.share FOR UPDATE OF e SKIP LOCKED) one_lane
+    ) due
+    LIMIT :batch
+), claimed AS (
+    UPDATE scheduled_emails e
+    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now()
+    FROM picked WHERE e.id = picked.id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id
+)
+{_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
+""").bindparams(
+    sa.bindparam("token", type_=sa.UUID),
+    sa.bindparam("lease", type_=sa.Interval),
+    sa.bindparam("batch", type_=sa.Integer),
+    sa.bindparam("alone", type_=sa.Boolean),
+    sa.bindparam("open_zones", type_=sa.Text),
+)
+
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
     SELECT first.* FROM campaigns c CROSS JOIN LATERAL (
@@ -120,8 +167,14 @@ _COUNT_DUE = sa.text(f"""
     SELECT count(*) FROM (
         SELECT FROM campaigns c CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {due("e", "c")} LIMIT :limit) due
-        WHERE {may_send("c")} LIMIT :limit) bounded
-""").bindparams(sa.bindparam("limit", type_=sa.Integer))
+        WHERE {may_send("c")} AND c.sending_schedule_id IS NULL
+        UNION ALL
+        SELECT FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
+            SELECT FROM scheduled_emails e
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {due("e", "c")}
+            LIMIT :limit) due
+        LIMIT :limit) bounded
+""").bindparams(sa.bindparam("limit", type_=sa.Integer), sa.bindparam("open_zones", type_=sa.Text))
 
 # The same claim for one row by its id, for "send now".
 _CLAIM_ONE = sa.text(f"""
@@ -216,11 +269,17 @@ WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.claim_token = :token AND e
 def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: bool = False) -> list[ClaimedEmail]:
     """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
 
+    From a campaign with a sending schedule only what may go now is claimed.
+
     Campaigns whose emails were being prepared when a sender died are left out; `alone` claims from one of these only.
     After a crash the next sweep returns the rows.
     """
-    parameters = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
-    return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
+    parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
+    statement = _CLAIM
+    if zones := open_zones(connection):
+        statement = _CLAIM_FROM_LANES
+        parameters["open_zones"] = open_zones_json(zones)
+    return [_claimed(row) for row in connection.execute(statement, parameters).mappings()]
 
 
 def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
@@ -230,7 +289,8 @@ def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
 
 def count_due(connection: sa.Connection, limit: int) -> int:
     """How many emails could be claimed if nobody else held any of them, counted up to `limit`."""
-    return int(connection.execute(_COUNT_DUE, {"limit": limit}).scalar_one())
+    zones = open_zones_json(open_zones(connection))
+    return int(connection.execute(_COUNT_DUE, {"limit": limit, "open_zones": zones}).scalar_one())
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:

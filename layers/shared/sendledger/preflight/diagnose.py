@@ -1,7 +1,7 @@
 """Why is nothing being sent? A campaign's id goes in, the one thing that holds its emails back comes out.
 
 The checks have the order in which they stop an email. The first that applies is the cause; the later ones matter only
-once it is removed. Reads `campaigns`, `scheduled_emails` and `sender_state` by index; a campaign of
+once it is removed. Reads `campaigns`, their lanes, `scheduled_emails` and `sender_state` by index; a campaign of
 millions costs no more than a small one. With `note_tick` a sender stores what kept it from sending.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
 from sendledger.core.vocabulary import CampaignStatus
+from sendledger.policy.lanes import OPEN_LANES, Lane, lanes_of, open_zones, open_zones_json
 
 _SENDERS_DIED = (
     "Senders died {deaths} times while they prepared emails of this campaign. They are now prepared after those of all "
@@ -89,19 +90,30 @@ _ENDED = sa.text("""
 """).bindparams(sa.bindparam("id", type_=sa.UUID))
 _BEGINNING = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
-_OLDEST_DUE = sa.text("""
-    SELECT extract(epoch FROM now() - min(first.scheduled_for)) FROM campaigns c CROSS JOIN LATERAL (
-        SELECT scheduled_for FROM scheduled_emails e
-        WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
-          AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
-        ORDER BY scheduled_for, id LIMIT 1) first
-    WHERE c.status = 'running'
-""")
+_OLDEST_DUE = sa.text(f"""
+    SELECT extract(epoch FROM now() - min(since)) FROM (
+        SELECT (SELECT scheduled_for FROM scheduled_emails e
+                WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
+                  AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+                ORDER BY scheduled_for, id LIMIT 1) AS since
+        FROM campaigns c WHERE c.status = 'running' AND c.sending_schedule_id IS NULL
+        UNION ALL
+        SELECT greatest(lane.opens_at, (
+            SELECT min(e.scheduled_for) FROM scheduled_emails e
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND e.status = 'pending'
+              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
+        FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
+    ) first
+""").bindparams(sa.bindparam("open_zones", type_=sa.Text))
 
 
 def oldest_due_seconds(connection: sa.Connection) -> float:
-    """How long the email that has waited longest has been due; 0 where none is. Held emails wait for a person."""
-    return float(connection.scalar(_OLDEST_DUE) or 0.0)
+    """How long the email that has waited longest has been due, and its sending schedule open; 0 where none is.
+
+    Held emails wait for a person.
+    """
+    zones = open_zones_json(open_zones(connection))
+    return float(connection.scalar(_OLDEST_DUE, {"open_zones": zones}) or 0.0)
 
 
 def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> None:
@@ -150,9 +162,11 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)
-    rows = connection.execute(
-        _ROWS, {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}
-    ).one()
+    held_until = campaign["late_hold_until"] or _BEGINNING
+    rows = connection.execute(_ROWS, {"id": campaign_id, "hold": held_until, "limit": MAX_COUNTED}).one()
+    lanes = lanes_of(connection, campaign_id)
+    if rows.due and (closed := _closed(lanes, sender["now"])) is not None:
+        return found(closed.cause, closed.message, closed.until, due=rows.due, **closed.detail)
     if rows.due and campaign["prepared_alone"]:
         deaths = campaign["sender_deaths"]
         message = _SENDERS_DIED.format(deaths=deaths)
@@ -162,14 +176,19 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         return found(None, message, sender["now"], due=rows.due, sending=rows.sending)
     if rows.held:
         message = "Emails became overdue during an outage and are held; send or skip them (late-emails)."
-        return found("held_late", message, rows.next_due, held=rows.held)
+        return found("held_late", message, _next_send(rows.next_due, lanes), held=rows.held)
     if rows.sending:
         return found(None, "The last emails are on their way.", sender["now"], sending=rows.sending)
     if rows.next_due:
-        return found("not_due", "Nothing is due yet.", rows.next_due)
+        return found("not_due", "Nothing is due yet.", _next_send(rows.next_due, lanes))
     message = "No email is left to send; the campaign completes with the next tick."
     ended = connection.execute(_ENDED, {"id": campaign_id, "limit": MAX_COUNTED})
     return found("nothing_left", message, None, **{str(why): count for why, count in ended})
+
+
+def _next_send(next_due: dt.datetime | None, lanes: Sequence[Lane]) -> dt.datetime | None:
+    """When the next email goes: when it is due, or when its lane opens after that."""
+    return min((lane.goes_at for lane in lanes if lane.goes_at is not None), default=None) if lanes else next_due
 
 
 class Blocked(NamedTuple):
@@ -179,6 +198,17 @@ class Blocked(NamedTuple):
     message: str
     until: dt.datetime | None
     detail: dict[str, Any]
+
+
+def _closed(lanes: Sequence[Lane], now: dt.datetime) -> Blocked | None:
+    """Whether each email that is due waits for an opening, with the next one by time zone."""
+    waiting = [lane for lane in lanes if lane.first_due is not None and lane.first_due <= now]
+    if not waiting or any(lane.goes_at is not None and lane.goes_at <= now for lane in waiting):
+        return None
+    opens = {lane.time_zone: lane.goes_at for lane in waiting if lane.goes_at is not None}
+    shown = {time_zone: at.isoformat() for time_zone, at in sorted(opens.items())}
+    message = "Emails are due, but its sending schedule is closed."
+    return Blocked("window_closed", message, min(opens.values(), default=None), {"next_openings": shown})
 
 
 def sender_blocked(connection: sa.Connection, deployment_id: str | None) -> Blocked | None:

@@ -25,6 +25,7 @@ from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state, senders
+from sendledger.core.tables.policy import campaign_lanes, sending_schedules
 
 __all__ = [
     "SCHEMA_REVISION",
@@ -33,6 +34,7 @@ __all__ = [
     "api_keys",
     "audit_log",
     "campaign_counts",
+    "campaign_lanes",
     "campaign_leads",
     "campaign_steps",
     "campaigns",
@@ -51,6 +53,7 @@ __all__ = [
     "scheduled_emails",
     "sender_state",
     "senders",
+    "sending_schedules",
     "suppressions",
     "unsubscribes",
     "workflow_steps",

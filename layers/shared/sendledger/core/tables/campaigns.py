@@ -126,6 +126,8 @@ campaigns = Table(
     Column("prepared_alone", Boolean, nullable=False, server_default=text("false")),
     # Rows that were due at or before this time wait for an operator; see late_emails.py.
     Column("late_hold_until", TIMESTAMPTZ),
+    # When it may send; without one at any time. See policy/.
+    Column("sending_schedule_id", UUID, ForeignKey("sending_schedules.id")),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(
@@ -137,6 +139,11 @@ campaigns = Table(
         "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"
     ),
     CheckConstraint("status <> 'completed' OR background_work = '[]'", name="completed_without_background_work"),
+    Index(
+        "campaigns_sending_schedule_id_idx",
+        "sending_schedule_id",
+        postgresql_where=text("sending_schedule_id IS NOT NULL"),
+    ),
     Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
     postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
 )

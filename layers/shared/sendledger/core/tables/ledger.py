@@ -104,6 +104,8 @@ scheduled_emails = Table(
     Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
     required_timestamp("created_at"),
     required_timestamp("updated_at"),
+    # Which of `campaign_lanes` it waits in; 0 in a campaign without a sending policy.
+    Column("lane", SmallInteger, nullable=False, server_default=text("0")),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -124,6 +126,14 @@ scheduled_emails = Table(
     Index("scheduled_emails_campaign_id_id_idx", "campaign_id", "id"),
     Index(
         "scheduled_emails_due_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text("status = 'pending'")
+    ),
+    Index(
+        "scheduled_emails_lane_idx",
+        "campaign_id",
+        "lane",
+        "scheduled_for",
+        "id",
+        postgresql_where=text("status = 'pending' AND lane > 0"),
     ),
     Index("scheduled_emails_sending_idx", "campaign_id", "lease_until", postgresql_where=text("status = 'sending'")),
     Index("scheduled_emails_failed_idx", "campaign_id", "failed_at", postgresql_where=text("status = 'failed'")),

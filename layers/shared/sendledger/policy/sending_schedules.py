@@ -1,0 +1,157 @@
+"""Sending schedules: the hours of a week, with holidays, in which campaigns may send.
+
+Reads and writes `sending_schedules`; reads `campaigns`; writes `audit_log`. A change counts from the next claim on, for
+all campaigns with the schedule: no email is touched.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from sendledger.core import audit_log, pagination
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.pagination import Page
+from sendledger.core.tables import campaigns, sending_schedules
+from sendledger.core.time_zones import UnknownTimeZone, zone_name
+from sendledger.core.vocabulary import AuditAction
+from sendledger.policy.openings import WEEKDAYS, Hours
+
+MOST_NAMED = 20
+"""How many campaigns an error names."""
+
+_table = sending_schedules
+
+
+def create(connection: sa.Connection, values: Mapping[str, Any], actor: str = SYSTEM) -> sa.RowMapping:
+    """Store a schedule; `values` are columns.
+
+    Raises:
+        InvalidInput: there is no such time zone, or the hours are not in order, overlap, or are none at all.
+    """
+    inserted = sa.insert(_table).values(_checked(values)).returning(_table)
+    created = connection.execute(inserted).mappings().one()
+    audit_log.record(connection, actor, AuditAction.SENDING_SCHEDULE_CREATE, "sending_schedule", created["id"])
+    return created
+
+
+def get(connection: sa.Connection, schedule_id: UUID) -> sa.RowMapping:
+    """Raises:
+    NotFound: there is no such schedule.
+    """
+    found = connection.execute(sa.select(_table).where(_table.c.id == schedule_id)).mappings().one_or_none()
+    if found is None:
+        raise NotFound("sending schedule", schedule_id)
+    return found
+
+
+def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
+    """A page of schedules, in the order of `pagination.Order`."""
+    return pagination.sorted_page(connection, sa.select(_table), _table, limit, cursor, sort)
+
+
+def update(
+    connection: sa.Connection, schedule_id: UUID, changes: Mapping[str, Any], actor: str = SYSTEM
+) -> sa.RowMapping:
+    """Change the given columns only.
+
+    Raises:
+        NotFound: there is no such schedule.
+        InvalidInput: as in `create`.
+    """
+    before = get(connection, schedule_id)
+    if not changes:
+        return before
+    changed = sa.update(_table).where(_table.c.id == schedule_id).returning(_table)
+    values = {**_checked(changes), "revision": _table.c.revision + 1, "updated_at": sa.func.now()}
+    after = connection.execute(changed.values(values)).mappings().one_or_none()
+    if after is None:
+        raise NotFound("sending schedule", schedule_id)
+    # It may change when campaigns send that run already: the log says from what to what.
+    shown = [{name: _plain(row[name]) for name in sorted(changes)} for row in (before, after)]
+    detail = {"fields": sorted(changes), "before": shown[0], "after": shown[1]}
+    audit_log.record(connection, actor, AuditAction.SENDING_SCHEDULE_UPDATE, "sending_schedule", schedule_id, detail)
+    return after
+
+
+def delete(connection: sa.Connection, schedule_id: UUID, actor: str = SYSTEM) -> None:
+    """Delete a schedule that no campaign has.
+
+    Raises:
+        NotFound: there is no such schedule.
+        Conflict: `data` names campaigns that have it. One that has ended counts too: what failed may be sent again.
+    """
+    # Locked first, looked second: a campaign that is about to refer to it waits for this lock or has committed.
+    if connection.scalar(sa.select(_table.c.id).where(_table.c.id == schedule_id).with_for_update()) is None:
+        raise NotFound("sending schedule", schedule_id)
+    users = connection.execute(
+        sa.select(campaigns.c.id, campaigns.c.name)
+        .where(campaigns.c.sending_schedule_id == schedule_id)
+        .order_by(campaigns.c.id)
+        .limit(MOST_NAMED)
+    )
+    named = [{"id": str(user.id), "name": user.name} for user in users]
+    if named:
+        raise Conflict("Campaigns use the sending schedule; it cannot be deleted.", campaigns=named)
+    connection.execute(sa.delete(_table).where(_table.c.id == schedule_id))
+    audit_log.record(connection, actor, AuditAction.SENDING_SCHEDULE_DELETE, "sending_schedule", schedule_id)
+
+
+def hours_of(schedule: sa.RowMapping) -> Hours:
+    """The hours of a stored schedule."""
+    week = tuple(
+        tuple((_minutes(opens), _minutes(closes)) for opens, closes in schedule["hours"].get(day, ()))
+        for day in WEEKDAYS
+    )
+    return Hours(week, frozenset(schedule["holidays"]))
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns to store: the zone as the IANA database spells it, hours and holidays in order."""
+    checked, errors = dict(values), list[FieldError]()
+    if "time_zone" in values:
+        try:
+            checked["time_zone"] = zone_name(values["time_zone"])
+        except UnknownTimeZone as error:
+            errors.append(FieldError("time_zone", str(error)))
+    if "hours" in values:
+        errors += _wrong_hours(values["hours"])
+        checked["hours"] = {day: sorted(map(list, values["hours"].get(day) or ())) for day in WEEKDAYS}
+    if "holidays" in values:
+        checked["holidays"] = sorted(set(values["holidays"]))
+    if errors:
+        raise InvalidInput("The sending schedule is not valid.", errors)
+    return checked
+
+
+def _wrong_hours(hours: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[FieldError]:
+    if not any(hours.values()):
+        yield FieldError("hours", "must have at least one pair of times; nothing would ever be sent")
+    for day in WEEKDAYS:
+        spans = list(enumerate(hours.get(day) or ()))
+        for index, (opens, closes) in spans:
+            if opens >= closes:
+                yield FieldError(f"hours.{day}.{index}", f"must end after it begins; {opens} to {closes} does not")
+        in_order = sorted(spans, key=lambda span: tuple(span[1]))
+        for (_, (_, closes)), (index, (opens, _)) in itertools.pairwise(in_order):
+            if opens < closes:
+                yield FieldError(f"hours.{day}.{index}", f"must not begin before {closes}, when another one ends")
+
+
+def _minutes(time: str) -> int:
+    hours, minutes = time.split(":")
+    return int(hours) * 60 + int(minutes)
+
+
+def _plain(value: Any) -> Any:
+    return (
+        [each.isoformat() if isinstance(each, dt.date) else each for each in value]
+        if isinstance(value, list)
+        else value
+    )
