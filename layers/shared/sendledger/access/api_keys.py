@@ -1,6 +1,6 @@
 """API keys: who may call the API, and how much of it. The key itself is never stored.
 
-There is always an administrator: a key that would leave none behind cannot be revoked. Reads and writes `api_keys`;
+The last administrator key cannot be revoked. Reads and writes `api_keys`;
 writes `audit_log`.
 """
 
@@ -25,7 +25,7 @@ from sendledger.core.tables import api_keys
 from sendledger.core.vocabulary import AuditAction, Role
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
-"""`last_used_at` may lag by this much: a busy key then costs one write a minute instead of one a request."""
+"""`last_used_at` may lag by this much. So a busy key costs one write a minute, not one for each request."""
 
 
 _FORM = re.compile(r"sl_[A-Za-z0-9_-]{43}", re.ASCII)
@@ -52,7 +52,7 @@ def create(
     actor: str = SYSTEM,
     key: str | None = None,
 ) -> CreatedApiKey:
-    """Store a new random key, or `key`, which takes over name, role and expiry if it is stored already.
+    """Store a new random key, or `key`. A stored `key` gets the new name, role and expiry.
 
     Raises:
         InvalidInput: the name is blank, or the key would have expired already.
@@ -82,7 +82,7 @@ def exist(connection: sa.Connection) -> bool:
 
 
 def has_form(key: str) -> bool:
-    """Whether this can be a key that `create` has made; what cannot is refused without asking the database."""
+    """Whether this has the form of a key. Other texts are refused without a query."""
     return _FORM.fullmatch(key) is not None
 
 
@@ -93,7 +93,7 @@ def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: s
 
 
 def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force: bool = False) -> None:
-    """End a key at once and for good; revoking it again changes nothing. `force` lets a key revoke itself.
+    """End a key immediately and permanently. Revoking it again changes nothing. `force` lets a key revoke itself.
 
     Raises:
         NotFound: there is no such key.
@@ -132,9 +132,9 @@ def is_valid() -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def authenticate(connection: sa.Connection, key: str) -> Caller | None:
-    """The holder of the valid key that this is, or None if it is unknown, expired or revoked.
+    """The holder of this key, or None if the key is unknown, expired or revoked.
 
-    The look-up compares hashes: how long it takes tells nothing about the key.
+    The look-up compares hashes, so its time reveals nothing about the key.
     """
     now = sa.func.now()
     seen = api_keys.c.last_used_at

@@ -1,6 +1,6 @@
-"""Who calls the API: the holder of an API key, or a person whom the team's own identity provider vouches for.
+"""Callers of the API: holders of an API key, or persons with a token of the team's identity provider.
 
-Whatever a caller has shown goes in, a `Caller` comes out; `api_keys` makes those with a key.
+A verified token goes in, a `Caller` comes out. `api_keys` makes those with a key.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def key_holder(api_key_id: UUID, name: str, role: str) -> Caller:
 
 
 def token_subject(issuer: str, subject: str, role: str) -> Caller:
-    """The person, or program, that the issuer's tokens call `subject`; the same one whatever token it shows.
+    """The person or program that the issuer's tokens call `subject`. It is the same for all of its tokens.
 
-    An issuer has no fragment, so the first # ends it, whatever a subject looks like. The id is a digest: a subject may
-    be an address, which has no place in a log. https://openid.net/specs/openid-connect-core-1_0.html#IDToken
+    An issuer has no fragment, so the first # ends it, whatever the subject contains. The id is a digest, because a
+    subject may be an address, which must not be logged. https://openid.net/specs/openid-connect-core-1_0.html#IDToken
     """
     actor = f"jwt:{issuer}#{subject}"
     return Caller(UUID(bytes=hashlib.sha256(actor.encode()).digest()[:16]), subject, role, actor)

@@ -1,7 +1,7 @@
-"""Idempotency keys: a request that is repeated with its key gets the first answer and is not carried out again.
+"""Idempotency keys: a request that is repeated with its key gets the first answer and is not executed again.
 
 Reads and writes `idempotency_keys`. The rules follow draft-ietf-httpapi-idempotency-key-header: the same key with
-another request is an error of the caller's, a request that is still being worked on a conflict.
+another request is an error of the caller, and a request that is still being processed is a conflict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KEPT = dt.timedelta(hours=24)
 """How long an answer is kept."""
 
 ABANDONED = dt.timedelta(seconds=60)
-"""A request without an answer for this long has died: API Gateway gives up after 29 s. It may be tried again."""
+"""A request without an answer for this long has crashed: API Gateway ends it after 29 s. It may be retried."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class RequestInProgress(Conflict):
 
 
 def request_hash(method: str, path: str, query: str, body: bytes) -> str:
-    """What makes two requests the same request."""
+    """The fingerprint of a request."""
     parts = json.dumps([method, path, query]).encode()
     return hashlib.sha256(parts + b"\n" + body).hexdigest()
 
 
 def begin(connection: sa.Connection, caller_id: UUID, key: str, hash_: str) -> KeptAnswer | None:
-    """Take the key for this request, or find the answer that it has got already. The caller commits at once.
+    """Reserve the key for this request, or return the stored answer. The caller commits immediately.
 
     Raises:
         InvalidInput: the key was used for another request.
@@ -93,7 +93,7 @@ def keep(connection: sa.Connection, caller_id: UUID, key: str, status: int, answ
 
 
 def forget(connection: sa.Connection, caller_id: UUID, key: str) -> None:
-    """Forget the request: its answer must not be repeated, and the client may try again."""
+    """Forget the request, so that the client may try again."""
     connection.execute(
         sa.delete(idempotency_keys).where(idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
     )

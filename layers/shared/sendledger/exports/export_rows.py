@@ -1,9 +1,9 @@
 """The rows of each kind of export, in pages: leads, and the ledger of a campaign with a reason for each lead.
 
-Every page is a statement and a transaction of its own, by the keys after the last one: an export of millions of rows
-holds neither memory nor a snapshot for minutes. What each row says is as of its page; which emails a ledger has, and
-which leads without one, is as of one moment. Reads `leads`, `scheduled_emails`, `left_out_leads`, `emails` and
-`campaigns`.
+Every page is one statement and one transaction, which begins after the last key of the page before. So an export of
+millions of rows needs little memory and no long snapshot. The values of a row are from the time of its page. Which
+emails and which leads without an email are in the file is decided at the beginning. Reads `leads`, `scheduled_emails`,
+`left_out_leads`, `emails` and `campaigns`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEDGER_HEADER = (
     *("bounced_at", "soft_bounced_at", "failed_at", "ses_message_id", "scheduled_email_id"),
 )
 LEFT_OUT = "left_out"
-"""The status, in the file, of a lead that has no row in the ledger."""
+"""The status in the file for a lead without a row in the ledger."""
 
 _FIRST = UUID(int=0)
 _rows = scheduled_emails.c
@@ -53,15 +53,15 @@ _LEDGER = (
     .order_by(_rows.id)
     .limit(ROWS_PER_PAGE)
 )
-# The campaign and all that is written of it at one moment. Whoever writes its rows locks it until they are committed,
-# so later ones have greater ids.
+# The campaign and its rows at one moment. Writers of rows lock the campaign until they commit, so later rows have
+# greater ids.
 _written, _left_out = scheduled_emails.alias("written").c, left_out_leads.alias("left_out").c
 _AT_THE_BEGINNING = sa.select(
     campaigns,
     sa.func.coalesce(
         sa.select(_written.id)
         .where(_written.campaign_id >= campaigns.c.id, _written.campaign_id <= campaigns.c.id)
-        # In an order that only the campaign's index has: else the planner may look for it in the whole table.
+        # In the order of the campaign's index. Otherwise the planner may search the whole table.
         .order_by(_written.campaign_id.desc(), _written.id.desc())
         .limit(1)
         .scalar_subquery(),
@@ -85,8 +85,9 @@ _LEFT_OUT = (
     .order_by(left_out_leads.c.reason, left_out_leads.c.id)
     .limit(ROWS_PER_PAGE)
 )
-# Those that no start had judged at the beginning: the campaign had not started, or not gone so far, or they came too
-# late; or it started or was adopted before reasons were kept. Then the reason is that of now.
+# Leads for which no start had stored a reason at the beginning of the export: the campaign had not started, its start
+# had not reached them, they were added later, or the campaign is older than stored reasons. Their reason is the one of
+# now.
 _NOT_JUDGED = sa.text(f"""
     WITH a AS MATERIALIZED (
         {AUDIENCE} AND l.id > :after AND (CAST(:until AS uuid) IS NULL OR l.id <= CAST(:until AS uuid))
@@ -115,7 +116,7 @@ _NOT_JUDGED = sa.text(f"""
     CROSS JOIN (SELECT :status, :started_at, :background_work) c (status, started_at, background_work)
     LEFT JOIN adopted_campaigns ad ON ad.campaign_id = :campaign_id
     CROSS JOIN LATERAL (SELECT coalesce(ad.adopted_at, c.started_at)) judged (at)
-    -- Of a lead that was erased since then, its row without a name tells what it got, or why it got nothing.
+    -- For a lead that was erased since, its anonymous row tells what it got, or why it got nothing.
     WHERE l.erased_at IS NULL OR c.started_at IS NULL OR l.erased_at < judged.at
     ORDER BY l.id
 """).bindparams(
@@ -147,10 +148,10 @@ def lead_pages(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Page]:
 
 
 def ledger_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
-    """Every scheduled email of a campaign in the order of their ids, then the leads that have none, each with why.
+    """Every scheduled email of a campaign in the order of ids, then the leads without one, each with the reason.
 
-    Each lead of the audience is there, whatever is written meanwhile: what the campaign has when this begins is told as
-    emails, and a lead that is scheduled later as one that is not yet.
+    Each lead of the audience is in it, whatever is written meanwhile. Emails that exist at the beginning are exported
+    as emails. A lead that is scheduled later is exported as not scheduled yet.
 
     Raises:
         NotFound: there is no such campaign.

@@ -1,4 +1,4 @@
-"""Exports: what somebody asked to have as a file, and how far it is. Reads and writes `exports`."""
+"""Exports: requests for a file, and their progress. Reads and writes `exports`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sendledger.core.tables import campaigns, exports
 from sendledger.core.vocabulary import AuditAction, ExportStatus
 
 MOST_ATTEMPTS = 3
-"""After as many that were interrupted, an export is given up."""
+"""After this many interrupted attempts an export fails."""
 
 _table = exports
 
@@ -27,7 +27,7 @@ def create(
     actor: str,
     made_for: str | None = None,
 ) -> sa.RowMapping:
-    """An export that waits to be written.
+    """Store an export that waits to be written.
 
     Raises:
         InvalidInput: there is no such campaign.
@@ -37,7 +37,7 @@ def create(
         raise InvalidInput("The request is not valid.", [FieldError("campaign_id", message)])
     values = {"kind": kind, "campaign_id": campaign_id, "filters": filters, "requested_by": actor, "made_for": made_for}
     created = connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
-    # Personal data leaves the system.
+    # Audited, because personal data leaves the system.
     detail = {"kind": kind, "campaign_id": campaign_id and str(campaign_id), "filters": filters}
     audit_log.record(connection, actor, AuditAction.EXPORT_CREATE, "export", created["id"], detail)
     return created
@@ -72,7 +72,7 @@ def list_page(
 
 
 def unfinished(connection: sa.Connection) -> list[UUID]:
-    """The exports that nobody seems to work on, oldest first."""
+    """The exports that no run seems to work on, oldest first."""
     age = sa.func.now() - _table.c.updated_at
     left_behind = sa.or_(
         sa.and_(_table.c.status == ExportStatus.PENDING, age > sa.text("interval '1 min'")),
@@ -82,7 +82,7 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
 
 
 def begin(connection: sa.Connection, export_id: UUID) -> sa.RowMapping | None:
-    """Count an attempt; None where there is nothing to do: it has ended, was deleted, or is given up by this."""
+    """Begin an attempt and count it. None if there is nothing to do: it has ended, was deleted, or fails now."""
     begun = _table.update().values(
         status=ExportStatus.RUNNING, attempts=_table.c.attempts + 1, rows_written=0, updated_at=sa.func.now()
     )

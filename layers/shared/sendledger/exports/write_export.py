@@ -1,7 +1,7 @@
-"""Writing an export: its row in, a CSV file in the bucket out, page by page. Reads what it exports, writes `exports`.
+"""Writing an export to a CSV file in the bucket, page by page. Reads what it exports, writes `exports`.
 
-A run that is interrupted leaves nothing in the bucket; the next one begins anew. Of two at once the last one's file
-stays, and each is whole.
+An interrupted run leaves nothing in the bucket, and the next one starts from the beginning. Of two concurrent runs the
+later file stays; both are complete.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sendledger.files.file_bucket import FileBucket
 from sendledger.files.write_csv import BYTE_ORDER_MARK, csv_bytes
 
 EXPORTS = "exports/"
-"""Where the files are in the bucket."""
+"""The prefix of the files in the bucket."""
 
 logger = Logger(child=True)
 
 
 def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadline: float) -> None:
-    """Write the file; it fails if that is not done when `time.monotonic()` passes the deadline."""
+    """Write the file. The export fails if that is not done when `time.monotonic()` passes the deadline."""
     with engine.begin() as connection:
         export = exports.begin(connection, export_id)
     if export is None:

@@ -1,4 +1,4 @@
-"""The part of the preflight that needs the database only: what a campaign would send, to whom, and whether it can.
+"""The part of the preflight that needs only the database: what a campaign would send, to whom, and whether it can.
 
 Renders every step for every lead that would get it, as the sender will. Reads the campaign's audience and its
 templates; writes nothing.
@@ -29,16 +29,16 @@ from sendledger.preflight.findings import Findings
 from sendledger.preflight.other_placeholders import other_placeholders
 
 MAX_EXAMPLES = 5
-"""Leads that are named for each thing that cannot be rendered."""
+"""Examples of leads for each problem."""
 
 MAX_PROBLEMS = 50
-"""Different things that are told; a template may fail with another text for each lead."""
+"""Problems that are reported at most. A template may fail with another message for each lead."""
 
 CLIPPED_BYTES = 102_000
-"""Gmail shows no more of an email's HTML, and hides the rest behind a link."""
+"""Gmail shows this much of an email's HTML, and hides the rest behind a link."""
 
 SAMPLE_SCHEDULED_EMAIL_ID = 48_150_623
-"""No email has this id in a link that is only tried out, but it looks like one."""
+"""A placeholder id for links in trial renderings."""
 
 _CHUNK = 2_000
 _MAX_UNDEFINED = 20
@@ -66,7 +66,7 @@ def check_content(
 ) -> None:
     """Check everything. After `seconds` of rendering the remaining leads are not checked, and the facts say so.
 
-    Used once in a transaction, as it reads the audience with a cursor.
+    To be called once in a transaction, as it reads the audience with a cursor.
     """
     _check_settings(campaign, mail, findings)
     reachable, left_out = leads_left_out(connection, campaign)
@@ -123,7 +123,7 @@ def _unsent(connection: sa.Connection, campaign_id: uuid.UUID) -> Iterator[Seque
 
 
 def _threads(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps that go out as answers, with the step whose subject they take over."""
+    """The steps that are sent as answers, with the step whose subject they use."""
     found, root = list[dict[str, Any]](), 1
     for number, step in enumerate(steps, 1):
         if step["in_thread"]:
@@ -195,7 +195,7 @@ def _render_all(
 
 
 def _unsubscribe_url(mail: MailSettings, campaign: sa.RowMapping, lead: sa.RowMapping) -> str | None:
-    """As the sender makes it for this lead; without an address for links the sender has none either."""
+    """The email as the sender makes it for this lead. Without an address for links there are none."""
     if mail.public_url is None or mail.unsubscribe_keys is None:
         return None
     reference = EmailReference(SAMPLE_SCHEDULED_EMAIL_ID, campaign["id"], lead["id"])
@@ -211,7 +211,7 @@ def _try_out(template: CompiledTemplate, variables: dict[str, Any]) -> tuple[Ren
             return (email if not found else None), list(found.values())
         except RenderError as error:
             if error.variable is None and found:
-                return None, list(found.values())  # it may be of a value that was put in below
+                return None, list(found.values())  # it may be in a value that was set below
             if error.variable in found:
                 return None, list(found.values())
             found[error.variable] = error

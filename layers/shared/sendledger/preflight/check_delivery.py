@@ -1,4 +1,4 @@
-"""The part of the preflight that asks SES and the DNS: whether what is sent will be accepted, signed and reported on.
+"""The part of the preflight that asks SES and the DNS: whether emails will be accepted, signed and reported on.
 
 If SES or the DNS does not answer, that is a warning: a start must not depend on a name server. Reads and writes no
 table.
@@ -16,24 +16,24 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sendledger.preflight.findings import Findings
 
 DMARC_EXPECTED_FROM = 5_000
-"""Emails from which a missing DMARC record is an error: Gmail and Yahoo then want one.
+"""From this many emails on a missing DMARC record is an error: Gmail and Yahoo then require one.
 https://support.google.com/a/answer/81126"""
 
 DNS_SECONDS = 2.0
 
 NEEDED_EVENTS = frozenset({"BOUNCE", "COMPLAINT"})
-"""Without them nobody learns who must get nothing more."""
+"""Events that must be published, because they suppress addresses."""
 
 MAILBOX_SIMULATOR = "simulator.amazonses.com"
 """https://docs.aws.amazon.com/ses/latest/dg/send-an-email-from-console.html#send-email-simulator"""
 
 WANTED_EVENTS = frozenset({"SEND", "REJECT", "DELIVERY", "DELIVERY_DELAY", "RENDERING_FAILURE"})
 
-# https://www.rfc-editor.org/rfc/rfc2606: nobody can have a record there.
+# Reserved names have no records: https://www.rfc-editor.org/rfc/rfc2606
 _RESERVED = (".example", ".test", ".invalid", ".localhost")
 
 TxtRecords = Callable[[str], Sequence[str]]
-"""Finds the TXT records of a name, none where it has none; raises `OSError` where that cannot be found out."""
+"""Looks up the TXT records of a name; an empty list if it has none. Raises `OSError` if the DNS does not answer."""
 
 
 def check_delivery(
@@ -44,13 +44,13 @@ def check_delivery(
     emails: int,
     findings: Findings,
 ) -> Sequence[str] | None:
-    """Look at the account, the sending identity, the configuration set and the domain's DMARC record.
+    """Check the account, the sending identity, the configuration set and the domain's DMARC record.
 
     `client` is an SESv2 client that waits a few seconds at most. Leaves `max_send_rate` and `max_24_hour_send` (None
     where there is no limit) in the facts.
 
-    Returns the addresses and domains, in lower case, that SES takes mail to while the account is in the sandbox; None
-    where it takes mail to everybody, or could not be asked.
+    Returns the addresses and domains, in lower case, to which SES sends while the account is in the sandbox. None if
+    SES sends to everybody, or could not be asked.
     """
     domain = parseaddr(from_address)[1].rpartition("@")[2].lower()
     findings.facts |= {"from_address": from_address, "from_domain": domain}
@@ -114,7 +114,7 @@ def _check_account(account: dict[str, Any], emails: int, findings: Findings) -> 
 
 def _recipients_in_sandbox(client: Any) -> list[str]:
     """https://docs.aws.amazon.com/ses/latest/dg/request-production-access.html"""
-    # The most that fit into one answer; who has more has left the sandbox.
+    # The maximum of one answer. An account with more identities is not in the sandbox.
     identities = client.list_email_identities(PageSize=1000).get("EmailIdentities", [])
     return [MAILBOX_SIMULATOR, *(each["IdentityName"].lower() for each in identities if each.get("SendingEnabled"))]
 

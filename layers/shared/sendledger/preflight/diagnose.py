@@ -1,4 +1,4 @@
-"""Why is nothing being sent? A campaign's id goes in, the one thing that holds its emails back comes out.
+"""Why is nothing being sent? A campaign's id goes in, the cause comes out.
 
 The checks have the order in which they stop an email. The first that applies is the cause; the later ones matter only
 once it is removed. Reads `campaigns`, their lanes, `scheduled_emails` and `sender_state` by index; a campaign of
@@ -26,10 +26,10 @@ _SENDERS_DIED = (
 )
 
 NO_TICK_AFTER = dt.timedelta(minutes=5)
-"""Without a tick for this long the sender does not run. It ticks every minute."""
+"""If no tick ran for this long, the sender does not run. It ticks every minute."""
 
 WITHOUT_TICKS = ("other_deployment", "no_tick")
-"""The causes for which nothing is done at all: ticks write the rows of large campaigns, too."""
+"""Causes that also stop background work: ticks write the rows of large campaigns."""
 
 MAX_COUNTED = 10_000
 """Rows that are counted at most; a count that reaches it means "or more"."""
@@ -51,8 +51,8 @@ _STATUS_SAYS = {
 class Diagnosis:
     """`cause` is a stable code. If it is None, emails are going out.
 
-    `next_send_at` is when the next email goes out if nobody does anything; None where somebody has to act, or where
-    nothing is left.
+    `next_send_at` is when the next email goes out without further action. None if a person has to act or nothing is
+    left.
     """
 
     campaign_id: uuid.UUID
@@ -63,8 +63,7 @@ class Diagnosis:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
-# A tick that was not free to send, as SES lets nothing be sent, does not count as last_tick_at, which is for the late
-# guard. It has run all the same.
+# last_tick_at is for the late guard and leaves out ticks in which SES allowed no sending. Such a tick has run, though.
 _STATE = sa.text("""
     SELECT now() AS now, deployment_id, greatest(last_tick_at, last_tick_ended_at) AS last_tick_at,
            stop_code, stop_reason, stopped_until, last_blocked, last_rate,
@@ -81,7 +80,7 @@ _ROWS = sa.text("""
            (SELECT min(scheduled_for) FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
                 AND scheduled_for > greatest(now(), CAST(:hold AS timestamptz))) AS next_due
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("hold", type_=sa.TIMESTAMP(timezone=True)))
-# In an order that only the campaign's index has: else the planner may look for them in the whole table.
+# In the order of the campaign's index. Otherwise the planner may search the whole table.
 _ENDED = sa.text("""
     SELECT coalesce(reason, error_code, status), count(*)
     FROM (SELECT reason, error_code, status FROM scheduled_emails WHERE campaign_id >= :id AND campaign_id <= :id
@@ -117,7 +116,7 @@ def oldest_due_seconds(connection: sa.Connection) -> float:
 
 
 def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> None:
-    """A tick has ended: at what rate it was allowed to send, and what kept it from sending, if anything did."""
+    """Store the end of a tick: the rate that was allowed, and what stopped it from sending, if anything did."""
     connection.execute(
         sa.text("UPDATE sender_state SET last_rate = :rate, last_blocked = :blocked, last_tick_ended_at = now()"),
         {"rate": rate, "blocked": blocked},
@@ -125,7 +124,7 @@ def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> No
 
 
 def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: str | None) -> Diagnosis:
-    """Why this campaign sends nothing now; `deployment_id` is that of the deployment that is asked.
+    """Why this campaign sends nothing now. `deployment_id` is this deployment's.
 
     Raises:
         NotFound: there is no campaign with this id.
@@ -156,7 +155,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         detail = {"reason": why} if why else {}
         message = _STATUS_SAYS[status]
         if status == CampaignStatus.PAUSED and why:
-            # It has paused itself. Resumed as it is, it would lose the next emails to the same cause.
+            # It has paused itself. After a resume without a correction, the next emails would fail for the same cause.
             message = f"The campaign has paused itself: {why} Mend the cause before you resume it."
         return found(f"campaign_{status}", message, starts_at, **detail)
     if campaign["background_work"]:
@@ -212,7 +211,7 @@ def _closed(lanes: Sequence[Lane], now: dt.datetime) -> Blocked | None:
 
 
 def sender_blocked(connection: sa.Connection, deployment_id: str | None) -> Blocked | None:
-    """What keeps every campaign from being sent now, if anything does."""
+    """What stops all campaigns now, if anything does."""
     return _sender_blocked(_sender(connection), deployment_id)
 
 

@@ -1,4 +1,4 @@
-"""What a preflight finds: errors that forbid a start, warnings that do not, and facts to decide by."""
+"""The results of a preflight: errors that prevent a start, warnings that do not, and facts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found; `check` names what was looked at, the same for programs at all times."""
+    """One finding. `check` is a stable code of what was checked."""
 
     check: str
     message: str
@@ -18,7 +18,7 @@ class Finding:
 
 @dataclass
 class Findings:
-    """Collected by one preflight after the other."""
+    """Collects the findings of all parts of a preflight."""
 
     errors: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)

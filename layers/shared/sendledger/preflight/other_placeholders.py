@@ -1,4 +1,4 @@
-"""Placeholders of other products: a template's source in, what looks like one and would be sent as it is out."""
+"""Placeholders of other products, which would be sent unchanged. A template's source goes in, they come out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 MOST_NAMED = 10
 
-# Each is bounded, so that a text of any kind is searched in linear time.
+# Each pattern is bounded, so that any text is searched in linear time.
 _OTHERS = re.compile(
     r"""
       \*\|[^\s*|]{1,60}\|\*                                  # *|FNAME|*
@@ -30,7 +30,7 @@ _STYLE = re.compile(r"(<(?:style|script)\b|</(?:style|script))", re.IGNORECASE)
 
 
 def other_placeholders(source: str) -> list[str]:
-    """Each thing that looks like a placeholder and is none here, once; style sheets are not looked at."""
+    """Each text that looks like a placeholder but is not one here, once. Style sheets are skipped."""
     found: dict[str, None] = {}
     shown = True
     for position, part in enumerate(_STYLE.split(source)):

@@ -1,7 +1,7 @@
-"""The preflight: would this campaign arrive? A campaign in; errors, warnings and facts out, and nothing changed.
+"""The preflight: can this campaign be sent and arrive? A campaign goes in; errors, warnings and facts come out.
 
-Before a start by the API everything is looked at, before a scheduled start what needs the database only: SES was asked
-when the start was scheduled, and SES's own refusals pause a campaign.
+Before a start by the API everything is checked. Before a scheduled start only the checks of the database run: SES was
+asked when the start was scheduled, and refusals of SES pause a campaign.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
 from sendledger.preflight.findings import Findings
 
 REPORT_SECONDS = 15.0
-"""Of rendering, when somebody wants to know; API Gateway gives up on a request after 29 s."""
+"""Limit of rendering for GET …/preflight. API Gateway ends a request after 29 s."""
 
 START_SECONDS = 5.0
-"""Of rendering, before a start."""
+"""Limit of rendering before a start."""
 
-# A start refuses these by itself, with errors of their own.
+# A start refuses these itself, with its own errors.
 _REFUSED_ANYWAY = frozenset({"leads", "content"})
 
 
@@ -44,7 +44,7 @@ def preflight(
     find_txt_records: TxtRecords = txt_records,
     seconds: float = REPORT_SECONDS,
 ) -> Findings:
-    """Look at everything; SES and the DNS are asked while no transaction is open.
+    """Run all checks. SES and the DNS are asked while no transaction is open.
 
     `ses_client` makes an SESv2 client when it is needed.
 
@@ -83,7 +83,7 @@ def refuse_start_unless_ready(
 
 
 def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:
-    """The part that needs the database only, for a start whose time has come.
+    """The checks of the database, for a scheduled start.
 
     Raises:
         NotReady: it found errors.
@@ -118,7 +118,7 @@ def _check_content(
 
 
 def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findings) -> None:
-    """A start is not refused: somebody may want to start first, and then let the sender run."""
+    """Warn if the sender cannot send now. The start is allowed: the sender may be switched on later."""
     with engine.begin() as connection:
         blocked = sender_blocked(connection, deployment_id)
     if blocked is None:
@@ -130,7 +130,7 @@ def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findin
 
 
 def _check_from_address(from_address: str, identity: str | None, findings: Findings) -> None:
-    """As the sender's role has it; SES itself would take mail from any identity of the account."""
+    """Check the sender's IAM role. SES itself would accept any identity of the account."""
     address = parseaddr(from_address)[1].lower()
     domain = address.rpartition("@")[2]
     if identity is not None and identity.lower() != address and not f".{domain}".endswith(f".{identity.lower()}"):
@@ -139,7 +139,7 @@ def _check_from_address(from_address: str, identity: str | None, findings: Findi
 
 
 def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:
-    """In the sandbox: does SES take mail to every lead? The first email that it refuses would pause the campaign."""
+    """In the sandbox: does SES accept the address of every lead? The first refusal would pause the campaign."""
     with engine.begin() as connection:
         count, examples = leads_elsewhere(connection, campaign, taken, MAX_EXAMPLES)
     if count:
@@ -167,7 +167,7 @@ def _refuse(findings: Findings) -> None:
 
 
 def _estimate_times(campaign: sa.RowMapping, now: dt.datetime, rate_safety: float, findings: Findings) -> None:
-    """When the first and the last email would go out if it were started now, with all of the account's rate."""
+    """When the first and the last email would go out if it started now and got the account's whole rate."""
     facts = findings.facts
     delays, leads = facts.pop("step_delays_seconds", []), facts["leads"]
     start = max(filter(None, [now, campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]]))

@@ -38,7 +38,7 @@ class ClaimedEmails:
         self._token = token
         self._summary = summary
         self._alone_first_from = stop_at - ALONE_SECONDS
-        self._suspected: uuid.UUID | None = None
+        self._isolated: uuid.UUID | None = None
 
     def claim(self, most: int, *, nothing_in_hand: bool) -> bool:
         """Claim up to `most` emails that are due; returns whether there were any."""
@@ -56,7 +56,7 @@ class ClaimedEmails:
 
     def _claim_alone(self, connection: sa.Connection, most: int) -> list[ClaimedEmail]:
         claimed = claim_emails.claim(connection, min(most, MOST_ALONE), self._token, alone=True)
-        self._suspected = claimed[0].campaign_id if claimed else None
+        self._isolated = claimed[0].campaign_id if claimed else None
         return claimed
 
     def claim_one(self, scheduled_email_id: int) -> None:
@@ -91,10 +91,10 @@ class ClaimedEmails:
 
     def did_no_harm(self) -> None:
         """Emails were prepared; once all those of a suspected campaign are, it is trusted again."""
-        if self._suspected is not None and not self.emails:
+        if self._isolated is not None and not self.emails:
             with self._engine.begin() as connection:
-                sweep.trust_again(connection, self._suspected)
-            self._suspected = None
+                sweep.trust_again(connection, self._isolated)
+            self._isolated = None
 
     def give_back(self, campaign_ids: Collection[uuid.UUID] | None = None) -> None:
         """Give back what is in hand of these campaigns, or everything."""
