@@ -26,7 +26,7 @@ class Health(BaseModel):
     "/v1/health",
     operation_id="get_health",
     summary="Is the API up?",
-    description="Needs no key, and so asks nobody: the database's connections are not for strangers.",
+    description="Needs no key, and does not use the database: its connections are not for unknown callers.",
     response_description="The API answers.",
     tags=["About"],
 )

@@ -1,6 +1,6 @@
-"""Who may call what: every route with the least role that may use it. A route that is not listed does not exist.
+"""Who may call what: every route with its minimum role. A route that is not listed does not exist.
 
-A request's method and path go in, its route comes out, or the problem that says why not. Reads and writes `api_keys`.
+A request's method and path go in; its route or a problem comes out. Reads and writes `api_keys`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
 }
 
 BROWSER_ROUTES = ("GET /v1/docs", "GET /v1/openapi.json")
-"""A browser cannot be told to send a bearer token: here it may send the key as the password of Basic authentication."""
+"""A browser cannot send a bearer token by itself, so it may send the key as the password of Basic authentication."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,7 @@ def authenticate(
 ) -> Caller:
     """The holder of the key that a request carries; `fixed_key` need not have the form of a key.
 
-    Connections are few, and strangers may ask as often as they like: the database is asked about nothing that cannot be
-    a key.
+    Only texts with the form of a key are looked up: connections are few, and anyone may call.
 
     Raises:
         RequestRefused: 401, whatever the reason.
@@ -215,7 +214,7 @@ def authorize(caller: Caller, route: Route) -> None:
 
 
 def password(authorization: str) -> str | None:
-    """What stands for a key where the header is one of Basic authentication: https://www.rfc-editor.org/rfc/rfc7617"""
+    """The key in a header of Basic authentication: https://www.rfc-editor.org/rfc/rfc7617"""
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None

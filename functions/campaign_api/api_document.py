@@ -1,7 +1,7 @@
-"""The API's OpenAPI document: what powertools derives from the routes, completed with what holds for all of them.
+"""The API's OpenAPI document: powertools derives it from the routes; what all routes share is added here.
 
-Every operation gets its role and the problems that it can answer with; nothing of that is repeated in the routes. A
-route that can meet a conflict says when, in `x-conflict`.
+Every operation gets its role and its possible problems, so routes do not repeat them. A route that can conflict says
+when in `x-conflict`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ provider, its second address takes that provider's tokens instead. A key or toke
 what those before it may: *viewer* (read), *editor* (leads, templates, workflows, campaign drafts), *sender* (start,
 pause, resume, cancel, send), *admin*. In a browser, `/v1/docs` takes a key as the password, with any user name.
 
-Lists are newest first where nothing else is said; they take `limit` and `cursor` and answer `{items, next_cursor}`.
+Lists are newest first unless stated otherwise; they take `limit` and `cursor` and answer `{items, next_cursor}`.
 `PATCH` changes the given fields only. Unknown fields and parameters are refused. Times are ISO 8601 in UTC.
 Errors are problem documents (RFC 9457, `application/problem+json`).
 """
@@ -47,15 +47,15 @@ _TAGS = {
     "Leads": "People at companies who may get mail.",
     "Lead batches": "Imports of leads from CSV files, at once or, for large files, in the background.",
     "Exports": "CSV files of leads, and of a campaign's ledger with what became of each email.",
-    "Email templates": "Subjects and bodies with variables of the lead, to preview and to try out.",
+    "Email templates": "Subjects and bodies with variables of the lead. They can be previewed and sent as a test.",
     "Workflows": "Steps of email templates with the time between them.",
     "Sending schedules": "The hours of the week in which campaigns may send, in the time zone of each lead.",
     "Campaigns": "A template or a workflow, sent to the leads of some batches: start, pause, resume, cancel, count.",
     "Scheduled emails": "The ledger: one row for each lead and step of a campaign, and what became of it.",
     "Emails": "What was handed to SES, with its content and what SES said of it.",
     "Replies": "Answers of recipients, which stop what is planned for them.",
-    "Suppressions": "Addresses and domains that get nothing more.",
-    "Sender": "What sends: whether it runs, and how to let it go on after a stop.",
+    "Suppressions": "Addresses and domains that get no more mail.",
+    "Sender": "The function that sends: its state, and how to resume it after a stop.",
     "API keys": "Who may do what.",
     "Audit log": "Who did what, and when.",
 }
@@ -94,7 +94,7 @@ _PROBLEM = {
 _PROBLEMS = {
     400: "The body is not well-formed JSON.",
     401: "The API key or token is missing, unknown, expired or revoked.",
-    403: "The caller's role does not suffice, or the token gives none.",
+    403: "The caller's role is not sufficient, or the token gives none.",
     404: "There is no such thing.",
     413: "The body is too large.",
     415: "The body has the wrong media type.",
@@ -151,7 +151,7 @@ _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValida
 
 @functools.cache
 def document(app: APIGatewayHttpResolver) -> dict[str, Any]:
-    """The document of the API that `app` answers, as parsed JSON; not to be changed."""
+    """The document of the API `app` as parsed JSON, which must not be changed."""
     derived: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title=TITLE,
@@ -187,13 +187,13 @@ def as_json(app: APIGatewayHttpResolver) -> str:
 def as_page(app: APIGatewayHttpResolver, key: str | None) -> tuple[str, str]:
     """The document as a page to read and try out (Swagger UI), complete in itself, and the policy that it needs.
 
-    Who signed in with a key need not enter it again to try something out: the page sends it too.
+    A user who signed in with a key need not enter it again: the page sends it too.
     """
     page, hashes = _page(app)
     if key is not None:
         script = f'ui.preauthorizeApiKey("api_key", {_in_script(key)});'
         page, hashes = f"{page}<script>{script}</script>", [*hashes, _hash(script)]
-    # It may run its own scripts and ask this API. Swagger UI sets styles and draws its own pictures.
+    # It may run its own scripts and call this API. Swagger UI sets styles and contains pictures.
     return page, (
         f"default-src 'none'; script-src {' '.join(hashes)}; connect-src 'self'; "
         "style-src 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -215,7 +215,7 @@ def _page(app: APIGatewayHttpResolver) -> tuple[str, list[str]]:
 
 
 def _in_script(value: Any) -> str:
-    """A value in JavaScript; no text in it can end the script that it stands in."""
+    """A value as JavaScript. No text in it can end the script element."""
     return json.dumps(value).replace("</", "<\\/")
 
 
@@ -230,7 +230,7 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     for parameter in operation.get("parameters", []):
         parameter["schema"] = _not_null(parameter["schema"])
     if role is PUBLIC:
-        # It looks at nothing of a request.
+        # It reads nothing from a request.
         del problems[422]
         operation["security"] = []
     else:

@@ -23,11 +23,11 @@ from pydantic import (
 from sendledger.access.callers import Caller
 
 INT32_MAX = 2**31 - 1
-# Of a bigint, those that JSON numbers are exact for: https://www.rfc-editor.org/rfc/rfc8259#section-6
+# The part of bigint that JSON numbers represent exactly: https://www.rfc-editor.org/rfc/rfc8259#section-6
 LARGEST_ID = 2**53 - 1
 
 
-# Models are built when they are first used: a cold start would spend a quarter of its time on those of other routes.
+# Models are built at first use. Otherwise a cold start would spend a quarter of its time on models of other routes.
 
 
 def _acting(request: Request) -> Caller:
@@ -36,7 +36,7 @@ def _acting(request: Request) -> Caller:
 
 
 Acting = Annotated[Caller, Depends(_acting)]
-"""Who calls; the gate has put it into the context of the request."""
+"""The caller, from the context of the request."""
 
 
 class Input(BaseModel):
@@ -46,7 +46,7 @@ class Input(BaseModel):
 
 
 class Resource(BaseModel):
-    """What a route answers with; built from a row, or an object, that has the fields by their names."""
+    """An answer of a route. It is built from a row or an object that has the fields by their names."""
 
     model_config = ConfigDict(from_attributes=True, defer_build=True)
 
@@ -62,12 +62,12 @@ def only_given() -> Any:
 
 
 def no_content() -> Response[None]:
-    """The answer of a route that has done its work and has nothing to say."""
+    """The empty answer of a route."""
     return Response(204)
 
 
 def _text_only(value: Any) -> Any:
-    # pydantic would take a number for seconds since 1970, in a string too.
+    # pydantic would read a number, also in a string, as seconds since 1970.
     if not isinstance(value, str) or "-" not in value[1:]:
         raise ValueError("must be a date and time in a string")
     return value

@@ -1,4 +1,4 @@
-"""Routes of API keys: make one, see which there are, end one."""
+"""Routes of API keys: create, list, revoke."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def list_api_keys(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-creat
     "/v1/api-keys/<api_key_id>",
     operation_id="revoke_api_key",
     summary="Revoke an API key",
-    description="At once and for good. It stays in the list.",
+    description="Takes effect immediately and permanently. The key stays in the list.",
     status_code=204,
     response_description="It is revoked.",
     tags=TAGS,

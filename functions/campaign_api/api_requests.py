@@ -1,6 +1,6 @@
-"""What a request must look like before its route sees it: size, media type, well-formed JSON, storable values.
+"""Checks of a request before its route runs: size, media type, well-formed JSON, storable values.
 
-A payload-2.0 event goes in; what is wrong is raised as `RequestRefused` or `InvalidInput`.
+A payload-2.0 event goes in; errors are raised as `RequestRefused` or `InvalidInput`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
     "POST /v1/lead-batches": (CSV, FORM),
     "POST /v1/suppressions/import": (JSON, CSV, FORM),
 }
-"""The routes that take something else than JSON; they read the body themselves. What a form holds is a CSV file, and
-has become the body before the route sees it."""
+"""The routes that take other types than JSON. They read the body themselves. The CSV file of a form replaces the body
+before the route runs."""
 MAX_PARTS = 20
-"""Of a form; one is looked for."""
+"""Parts of a form. One of them is used."""
 MAX_BYTES = 3_000_000
 """Lambda takes events of up to 6 MB. API Gateway sends text as a JSON string, in which quotes and line breaks take two
 bytes; a larger body may not reach this code, and its sender would not read what to do instead.
@@ -41,13 +41,13 @@ https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
 MAX_LINES = 150_000
-"""Of a CSV file in a request: what is done with it has to end before API Gateway gives up."""
+"""Lines of a CSV file in a request. It must be processed before the timeout of API Gateway."""
 MAX_DEPTH = 32
 """Levels of objects and lists in a body."""
 MAX_VALUES = 300_000
 """Texts, numbers, objects and lists in a body; the longest list that a route takes has 200,000."""
 MAX_MEMBERS = 1_000
-"""Of one object; the largest that a route takes has 500."""
+"""Members of one object; the largest that a route takes has 500."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """NUL, which PostgreSQL cannot store, and half of a surrogate pair."""
@@ -55,15 +55,15 @@ _UNSTORABLE_MESSAGE = "must not contain the character NUL or half of a surrogate
 
 
 def csv_content(example: str) -> dict[str, Any]:
-    """How a route describes its CSV file: it is the body, or as generated clients and web pages send it, the part
-    `file` of a form."""
+    """The OpenAPI description of a CSV file: the body, or the part `file` of a form, as generated clients and web pages
+    send it."""
     file = {"type": "string", "format": "binary", "description": "The CSV file."}
     form = {"type": "object", "title": "CsvForm", "required": ["file"], "properties": {"file": file}}
     return {CSV: {"schema": {"type": "string", "format": "binary"}, "example": example}, FORM: {"schema": form}}
 
 
 def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
-    """Refuse what no route could use.
+    """Refuse requests that no route could use.
 
     Raises:
         RequestRefused: 400, 413, 415.
@@ -85,7 +85,7 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
                 headers={"Accept": ", ".join(possible)},
             )
         )
-    # Media types have no case: powertools and the routes compare what stands here.
+    # Media types are case-insensitive. powertools and the routes compare this lower-case form.
     event.raw_event["headers"]["content-type"] = f"{media_type};{parameters}"
     body = body_bytes(event)
     if len(body) > MAX_BYTES:
@@ -185,7 +185,7 @@ def _refuse_unstorable(value: dict[str, Any]) -> None:
 
 
 def _unstorable(value: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Where something cannot be stored, and why. Not recursive: how deep a body is, its sender chooses."""
+    """Where something cannot be stored, and why. Not recursive, because a caller chooses the depth of the body."""
     left: list[tuple[str, int, Any]] = [("", 0, value)]
     values = 0
     while left:
@@ -227,8 +227,8 @@ def _too_deep() -> RequestRefused:
 
 
 def refuse_unknown(app: ApiGatewayResolver, next_middleware: NextMiddleware) -> Response[Any]:
-    """Middleware: query parameters that the route does not have are refused, and fields where it takes no body. Only
-    public routes have no caller; what asks them whether the API is up may add what it likes.
+    """Middleware: refuses unknown query parameters, and a body if the route takes none. Public routes, which have no
+    caller, accept anything, for health checks of all kinds.
 
     Raises:
         InvalidInput: it names them.

@@ -1,4 +1,4 @@
-"""What the routes work with, made at first use and kept while the Lambda lives: the database and the settings."""
+"""Resources of the routes, created at first use and kept by the process: database, settings, AWS clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sendledger.files.file_bucket import FileBucket
 
 DAYS_FILES_ARE_KEPT = 7
-"""By the lifecycle rule of the bucket, see template.yaml."""
+"""Set by the lifecycle rule of the bucket in template.yaml."""
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def download_url(
 
 @functools.cache
 def sending_ses_client() -> Any:
-    """For test emails: it asks once, as what is asked twice may be sent twice."""
+    """For test emails. No retries, because a retry could send twice."""
     from sendledger.ses.client import ses_client as client_that_sends  # for cold starts: botocore
 
     return client_that_sends()
@@ -72,7 +72,7 @@ def sending_ses_client() -> Any:
 
 @functools.cache
 def ses_client() -> Any:
-    """For the preflight only, as it takes long to make. It gives up after a few seconds: somebody is waiting."""
+    """For the preflight. Short timeouts, because a person is waiting."""
     import botocore.session  # for cold starts
     from botocore.config import Config
 

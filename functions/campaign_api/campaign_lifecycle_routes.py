@@ -1,4 +1,4 @@
-"""Routes that make a campaign run, pause, go on and end."""
+"""Routes that start, pause, resume, cancel and retry campaigns."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def start_campaign(campaign_id: CampaignId, caller: Acting) -> Started:
     "/v1/campaigns/<campaign_id>/pause",
     operation_id="pause_campaign",
     summary="Pause a campaign",
-    response_description="It is paused; nothing more is taken up for sending.",
+    response_description="It is paused; no further email is sent.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},
 )
@@ -158,7 +158,7 @@ def cancel_campaign(campaign_id: CampaignId, caller: Acting) -> Cancelled:
     "/v1/campaigns/<campaign_id>/unschedule",
     operation_id="unschedule_campaign",
     summary="Make a scheduled campaign a draft again",
-    description="It keeps its `scheduled_start_at`, and does nothing until somebody starts it again.",
+    description="It keeps its `scheduled_start_at`, and does nothing until it is started again.",
     response_description="It is a draft.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "It is not scheduled; `current_status` is its status."},
@@ -172,7 +172,7 @@ def unschedule_campaign(campaign_id: CampaignId, caller: Acting) -> Campaign:
 
 
 class LateEmailsDecision(Input):
-    """What is to become of the emails that an outage made late."""
+    """What to do with the emails that an outage made late."""
 
     action: Annotated[Literal["send", "skip"], Field(description="send: they are due now. skip: they are never sent.")]
 

@@ -185,8 +185,8 @@ class Campaign(Resource):
     emails_scheduled_count: int
     emails_sent_count: int
     emails_failed_count: int
-    emails_delivered_count: Annotated[int, Field(description="Emails that a mail server has taken.")]
-    emails_bounced_count: Annotated[int, Field(description="Emails that bounced for good.")]
+    emails_delivered_count: Annotated[int, Field(description="Emails that a mail server has accepted.")]
+    emails_bounced_count: Annotated[int, Field(description="Emails that bounced permanently.")]
     emails_soft_bounced_count: Annotated[
         int, Field(description="Emails that bounced for the time being (a full mailbox) and were not delivered.")
     ]
@@ -329,7 +329,7 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
     "/v1/campaigns/<campaign_id>",
     operation_id="delete_campaign",
     summary="Delete a campaign",
-    description="With it goes its part of the ledger. Refused while it is scheduled, running or paused.",
+    description="Its rows of the ledger are deleted too. Refused while it is scheduled, running or paused.",
     status_code=204,
     response_description="It is deleted.",
     tags=TAGS,

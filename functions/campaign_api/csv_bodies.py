@@ -1,4 +1,4 @@
-"""Request bodies that are CSV files: an event in, the file and the encoding that it is said to have out."""
+"""Request bodies that are CSV files: an event in, the file and its declared encoding out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sendledger.files.read_text import python_encoding
 
 
 class CsvBody(NamedTuple):
-    """`charset` is None where the encoding is to be recognised."""
+    """`charset` is None if the encoding must be detected."""
 
     stream: io.BytesIO
     charset: str | None
@@ -25,7 +25,7 @@ def csv_body(event: APIGatewayProxyEventV2) -> CsvBody:
     """The file in the body.
 
     Raises:
-        RequestRefused: 415, nobody knows its charset.
+        RequestRefused: 415, the charset is unknown.
     """
     header = Message()
     header["content-type"] = event.headers.get("content-type", "")
@@ -39,6 +39,6 @@ def csv_body(event: APIGatewayProxyEventV2) -> CsvBody:
                 " UTF-8, UTF-16 and Windows-1252 are recognised."
             )
             raise RequestRefused(Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message))
-    # What API Gateway hands over as text has been decoded by it.
+    # API Gateway has decoded a body that it passes as text.
     is_decoded = not event.is_base64_encoded and not (event.body or "").isascii()
     return CsvBody(io.BytesIO(api_requests.body_bytes(event)), None if is_decoded else encoding)

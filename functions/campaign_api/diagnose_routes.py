@@ -43,7 +43,7 @@ class Diagnosis(Resource):
     "/v1/campaigns/<campaign_id>/diagnose",
     operation_id="diagnose_campaign",
     summary="Why is nothing being sent?",
-    response_description="The first thing that holds the campaign's emails back.",
+    response_description="The first thing that stops the campaign's emails.",
     tags=["Campaigns"],
 )
 def diagnose_campaign(campaign_id: CampaignId) -> Diagnosis:

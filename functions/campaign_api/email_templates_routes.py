@@ -154,7 +154,7 @@ class TestSendRequest(PreviewRequest):
 
 
 class TestEmail(Resource):
-    """The message that SES has taken."""
+    """The message that SES has accepted."""
 
     ses_message_id: str
     to: list[str]
@@ -283,7 +283,7 @@ def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[P
         "without the footer. Only addresses of the deployment's setting TEST_SEND_ADDRESSES are possible. The ledger, "
         "the counts and the lead are not touched."
     ),
-    response_description="SES has taken it.",
+    response_description="SES has accepted it.",
     tags=TAGS,
     openapi_extensions={
         "x-conflict": "Nobody may get test emails, no sender is set, or SES refused the message (`ses_error`)."

@@ -31,7 +31,7 @@ class LeadFilters(Input):
 
 
 class NewExport(Input):
-    """What the file shall hold."""
+    """What to export."""
 
     kind: Annotated[
         ExportKind,

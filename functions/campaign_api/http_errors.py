@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: the one table from what went wrong to a status and an RFC 9457 problem document.
+"""Errors as HTTP answers: the one table from exceptions to a status and an RFC 9457 problem document.
 
 An exception goes in, a `Problem` comes out. https://www.rfc-editor.org/rfc/rfc9457
 """
@@ -29,18 +29,18 @@ STATUS_OF: Mapping[type[SendledgerError], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.NotThisDeployment: HTTPStatus.CONFLICT,
 }
-"""A subclass has its base's status; anything else is our own fault and answered with 500."""
+"""A subclass has its base's status. Any other exception is our own error and answered with 500."""
 
 CONFLICT_OF_STATE: Mapping[str, str] = {
     "23503": "Something that this refers to was deleted at the same time, or refers to this.",
     "23505": "There is such a thing already.",
 }
-"""Constraints that the database holds against concurrent changes, foreign keys and unique ones, by its error codes."""
+"""Messages for foreign keys and unique constraints that concurrent changes violate, by SQLSTATE."""
 
 MOST_NAMED = 10
-"""Fields in the text of a refusal; the list of its errors has more."""
+"""Fields in the text of an error. Its list `errors` may have more."""
 MOST_ERRORS = 100
-"""Fields that an answer names: Lambda could not send one that names every field of a large body."""
+"""Entries of `errors`, at most. Lambda could not return an answer with every field of a large body."""
 
 RETRY_AFTER_SECONDS = 5
 
@@ -120,7 +120,7 @@ class RequestRefused(Exception):
 
 
 def problem_of(error: Exception, correlation_id: str) -> Problem:
-    """The answer to an error; what is not the caller's doing is logged under `correlation_id` and not explained."""
+    """The answer to an error. Our own errors are logged under `correlation_id` and not explained to the caller."""
     if isinstance(error, RequestRefused):
         return error.problem
     if isinstance(error, NotFoundError):
@@ -183,7 +183,7 @@ def _unavailable(error: Exception, correlation_id: str) -> Problem:
 
 
 def _log(message: str, error: Exception, correlation_id: str) -> None:
-    # Not the error's own text: a database error quotes values, and those may be somebody's data.
+    # Without the error's text: database errors quote values, which may be personal data.
     of_database = error if isinstance(error, sa.exc.DBAPIError) else None
     logger.error(
         message,

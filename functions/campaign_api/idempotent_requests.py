@@ -1,4 +1,4 @@
-"""Requests with an Idempotency-Key are carried out once: a repeated one gets the answer of the first.
+"""Requests with an Idempotency-Key are executed once. A repeated one gets the answer of the first.
 
 A request and the way to answer it go in, the answer comes out. Reads and writes `idempotency_keys`.
 """
@@ -26,7 +26,7 @@ REPLAYED = "Idempotency-Replayed"
 MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
 _SECRETS = {"POST /v1/api-keys": "key", "POST /v1/lead-batches/uploads": "upload_url"}
-"""What lets its holder in is shown once and not kept: in a repeated answer it is null."""
+"""Fields with credentials. They are shown once and not stored: in a repeated answer they are null."""
 
 Answer = dict[str, Any]
 
@@ -34,7 +34,7 @@ Answer = dict[str, Any]
 def answer_once(
     request: APIGatewayProxyEventV2, route: Route, caller: Caller | None, answer: Callable[[], Answer]
 ) -> Answer:
-    """Answer the request, or repeat the answer that its key has got already; an error of ours (5xx) is not kept.
+    """Answer the request, or repeat the stored answer of its key. Our own errors (5xx) are not stored.
 
     Raises:
         InvalidInput: the key is malformed, or was used for another request.

@@ -125,7 +125,7 @@ def import_lead_batch(
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
     dry_run: Annotated[
-        bool, Query(description="Only say what would become of the file. Nothing is kept; `id` is nobody's.")
+        bool, Query(description="Only report what would be imported. Nothing is stored, and `id` belongs to no batch.")
     ] = False,
 ) -> ImportedLeadBatch:
     stream, charset = csv_body(router.current_event)

@@ -238,7 +238,7 @@ def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()]) -> Lead:
     operation_id="delete_lead",
     summary="Delete a lead",
     description=(
-        "The emails that it was sent are deleted with it. What campaigns were still to send it is skipped with the "
+        "Emails that were sent to it are deleted with it. Its planned emails are skipped with the "
         "reason `lead_deleted`; the rows of the ledger stay, without the lead."
     ),
     status_code=204,
@@ -253,13 +253,13 @@ def delete_lead(lead_id: LeadId, caller: Acting) -> Response[None]:
 
 
 class Erasure(Input):
-    """What is to become of the address itself."""
+    """What to do with the address."""
 
     keep_suppressed: Annotated[
         Flag,
         Field(
             description=(
-                "true: the address stays as a suppression, and nowhere else, so that nobody writes to it even if it is "
+                "true: the address stays as a suppression, and nowhere else, so that it gets no mail even if it is "
                 "imported again. false: its suppressions go too; if it is imported again it is a new lead."
             )
         ),
@@ -281,7 +281,7 @@ class ErasedLead(Resource):
 @router.post(
     "/v1/leads/<lead_id>/erase",
     operation_id="erase_lead",
-    summary="Erase a person's data for good",
+    summary="Erase a person's data permanently",
     description=(
         "Empties the lead, the emails that it was sent and what SES reported of them, and deletes its replies. The "
         "rows of the ledger stay, without the lead; what was still to be sent is skipped with the reason "

@@ -1,4 +1,4 @@
-"""The route that tells whether a campaign would arrive, before it is started."""
+"""The route of the preflight: checks of a campaign before its start."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class ThreadFact(Resource):
 
 
 class PreflightFacts(Resource):
-    """What to decide by. What could not be found out is missing or null."""
+    """Facts for a decision. Unknown ones are missing or null."""
 
     leads: Annotated[int, Field(description="Leads that would get mail.")]
     leads_left_out: Annotated[dict[str, int], Field(description="Leads that would be left out, by reason.")]
-    leads_rendered: Annotated[int, Field(description="Leads for which every template was tried out.")] = 0
+    leads_rendered: Annotated[int, Field(description="Leads for which every template was rendered.")] = 0
     all_leads_rendered: bool = False
     steps: int = 0
     emails: Annotated[int, Field(description="Leads times steps.")] = 0
@@ -86,10 +86,10 @@ class Preflight(Resource):
     operation_id="preflight_campaign",
     summary="Would a campaign arrive?",
     description=(
-        "Looks at the content for every lead, at the SES account, identity and configuration set, and at the DNS. "
-        "Changes nothing. With very many leads some of them are not tried out; the facts say so."
+        "Checks the content for every lead, the SES account, identity and configuration set, and the DNS. "
+        "Changes nothing. With very many leads some of them are not checked; the facts say so."
     ),
-    response_description="Errors, which forbid a start, warnings and facts.",
+    response_description="Errors, which prevent a start, warnings and facts.",
     tags=["Campaigns"],
 )
 def preflight_campaign(campaign_id: CampaignId) -> Preflight:

@@ -89,9 +89,9 @@ class ReplyPage(Resource):
 @router.post(
     "/v1/replies",
     operation_id="receive_reply",
-    summary="Tell of a reply that another mail system has received",
+    summary="Report a reply that another mail system has received",
     description=(
-        "A person's reply ends the mail to its lead; a message that was received before changes nothing. Give the "
+        "A person's reply stops the mail to its lead; a message that was received before changes nothing. Give the "
         "address that it was sent to and the ids that it refers to where you have them."
     ),
     response_description="The reply, and what it did.",

@@ -1,4 +1,4 @@
-"""Routes of the ledger: scheduled emails, and the emails that were made of them."""
+"""Routes of the ledger: scheduled emails, and the emails that were sent for them."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ class Email(Resource):
     delivered_at: dt.datetime | None
     opened_at: dt.datetime | None
     clicked_at: dt.datetime | None
-    bounced_at: Annotated[dt.datetime | None, Field(description="When it bounced for good.")]
+    bounced_at: Annotated[dt.datetime | None, Field(description="When it bounced permanently.")]
     soft_bounced_at: Annotated[
-        dt.datetime | None, Field(description="When it bounced for the time being; null once it is delivered.")
+        dt.datetime | None, Field(description="When it bounced temporarily; null once it is delivered.")
     ]
     created_at: dt.datetime | None
 
@@ -145,7 +145,7 @@ class NewScheduledEmail(Input):
     step_number: Annotated[
         int,
         Strict(),
-        Field(ge=1, le=MAX_STEPS, description="A step that sends this template, or one that the campaign has not got."),
+        Field(ge=1, le=MAX_STEPS, description="A step that sends this template, or a new step."),
     ] = 1
     delay_minutes: Annotated[
         int, Strict(), Field(ge=0, le=MAX_DELAY // dt.timedelta(minutes=1), description="From now on.")
@@ -221,7 +221,7 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
     operation_id="send_scheduled_email",
     summary="Send a scheduled email now",
     description=(
-        "Makes a pending email of a running campaign due now and tells the sender. A step whose earlier step has not "
+        "Makes a pending email of a running campaign due now and invokes the sender. A step whose earlier step has not "
         "been sent, or was sent less than the configured gap ago, is refused: the gap is the least gap."
     ),
     status_code=202,

@@ -1,4 +1,4 @@
-"""Routes for the operator of the sender: is sending stopped, and go on."""
+"""Routes of the sender: its state, and how to resume it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Sender(Resource):
     stop_code: Annotated[str | None, Field(description="Why sending is stopped, as a code; null: it is not stopped.")]
     stop_reason: Annotated[str | None, Field(description="Why sending is stopped, in the words of SES.")]
     stopped_until: Annotated[
-        dt.datetime | None, Field(description="When it goes on by itself; null with a stop_code: when you resume it.")
+        dt.datetime | None, Field(description="When it continues by itself; null with a stop_code: when you resume it.")
     ]
 
 
@@ -43,8 +43,8 @@ def get_sender() -> Sender:
 @router.post(
     "/v1/sender/resume",
     operation_id="resume_sender",
-    summary="Let sending go on",
-    description="After what SES refused has been mended: credentials, a suspended account, a paused account.",
+    summary="Resume sending",
+    description="Call this after the cause is solved: credentials, a suspended account, a paused account.",
     response_description="Sending goes on with the next tick.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "Sending is not stopped."},

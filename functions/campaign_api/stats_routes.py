@@ -1,4 +1,4 @@
-"""Routes that show how far campaigns are and what became of their emails."""
+"""Routes of the progress of campaigns and the results of their emails."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Overview(Resource):
     "/v1/campaigns/<campaign_id>/stats",
     operation_id="get_campaign_stats",
     summary="How far is a campaign?",
-    response_description="Counts by status and by step, the funnel, and when it will be through.",
+    response_description="Counts by status and by step, the funnel, and when it is expected to finish.",
     tags=["Campaigns"],
 )
 def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:

@@ -1,4 +1,4 @@
-"""Routes of suppressions: addresses and domains that get nothing more."""
+"""Routes of suppressions: addresses and domains that get no more mail."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ class NewSuppression(Input):
 class SuppressionList(Input):
     """Many at once, from every campaign."""
 
-    # The first wrong one is enough: each error costs more than a value.
+    # One error is enough: each error costs more than a value.
     values: Annotated[list[Annotated[str, Field(max_length=1_000)]], Field(max_length=200_000), FailFast()]
     note: Note = None
 
 
 class Suppression(Resource):
-    """An address or domain that gets nothing more."""
+    """An address or domain that gets no more mail."""
 
     id: UUID
     value: str

@@ -1,7 +1,7 @@
-"""Callers with a token: what API Gateway's JWT authorizer has verified goes in, the caller comes out.
+"""Callers with a token: the claims that API Gateway's JWT authorizer has verified go in, the caller comes out.
 
-The authorizer has checked signature, issuer, audience and times; a request reaches this function through it or with an
-API key. Nothing of the token itself is read here, and nothing is believed while the settings name no issuer.
+The authorizer has checked signature, issuer, audience and times. A request reaches this function through it or with an
+API key. The token itself is not read here, and claims are ignored while the settings name no issuer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_SUBJECT_LENGTH = 255
 
 
 def find_caller(request: APIGatewayProxyEventV2, settings: TokenSettings) -> Caller | None:
-    """The caller whose token the authorizer has verified; None where it has verified none, or tokens are off.
+    """The caller whose token the authorizer has verified. None if there is no verified token, or tokens are off.
 
     Raises:
         RequestRefused: 401, the token is another issuer's; 403, it does not say who acts, or gives no role.
@@ -33,7 +33,7 @@ def find_caller(request: APIGatewayProxyEventV2, settings: TokenSettings) -> Cal
     if claims is None:
         return None
     if claims.get("iss") != settings.jwt_issuer:
-        # An authorizer that somebody has added by hand vouches for nobody.
+        # The result of an authorizer that was added by hand is not trusted.
         raise RequestRefused(
             Problem(
                 HTTPStatus.UNAUTHORIZED,

@@ -1,4 +1,4 @@
-"""The route of uploads: a lead batch whose file is too large for a request is put into the bucket by the caller."""
+"""The route of uploads: the caller puts a file that is too large for a request into the bucket."""
 
 from __future__ import annotations
 

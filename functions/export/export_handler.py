@@ -1,9 +1,9 @@
 """The Lambda that writes exports to the bucket, in the background: an event in, files out.
 
     {"export_id": "…"}             write this export
-    {…scheduled event…}            write what was left behind, or what nobody could tell it of (every five minutes)
+    {…scheduled event…}            write exports that were left behind or not announced (every five minutes)
 
-An export begins anew when it is interrupted.
+An interrupted export starts from the beginning.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from sendledger.exports.write_export import write_export
 from sendledger.files.file_bucket import FileBucket
 
 SPARE_SECONDS = 60.0
-"""Kept free before the Lambda's own timeout: a page may take as long as a statement may."""
+"""Reserve before the Lambda's own timeout: a page may take as long as a statement may."""
 
 MUCH_TIME = 600.0
-"""An export that would have less is left for the next schedule."""
+"""An export that would have less time is left for the next schedule."""
 
 logger = Logger()
 

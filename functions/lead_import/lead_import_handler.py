@@ -6,7 +6,7 @@
 
 The bucket is not among the settings: it notifies the function, so the function must exist before the bucket.
 An invocation ends before its timeout and invokes the next one. Lambda retries one that crashes, and the retry
-continues. The schedule finds what is still unfinished then, and what could not be invoked.
+continues. The schedule finds batches that are still unfinished after that, or could not be announced.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
 
 SPARE_SECONDS = 90.0
-"""Kept free before the Lambda's own timeout: the last chunk may wait for locks, up to the statement timeout."""
+"""Reserve before the Lambda's own timeout: the last chunk may wait for locks, up to the statement timeout."""
 
 logger = Logger()
 

@@ -1,9 +1,9 @@
 """The Lambda that lets a deployment migrate: CloudFormation's event of a custom resource in, its answer by HTTP out.
 
-It runs outside the VPC, where CloudFormation, Lambda, SQS and Secrets Manager are reached without endpoints; what there
-is to do in the database, MigrateFunction does, on the inside. The upgrade is invoked asynchronously, as no connection
-stays open for the 14 minutes that it may take, and its result comes by a queue. Whatever happens, CloudFormation gets
-its answer before this function runs out of time: without one it would wait until the resource's own timeout.
+It runs outside the VPC, where it reaches CloudFormation, Lambda, SQS and Secrets Manager without VPC endpoints.
+MigrateFunction, inside the VPC, does the work in the database. The upgrade is invoked asynchronously, because it may
+take 14 minutes and no connection stays open for that long. Its result arrives in a queue. CloudFormation always gets an
+answer before this function times out; without one it would wait until the resource's own timeout.
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref-requests.html
 """
 
@@ -24,13 +24,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sendledger.core.settings import MigrationTriggerSettings
 
 PHYSICAL_ID = "schema"
-"""Never another one: a change of it would make CloudFormation delete the old resource."""
+"""It must never change: CloudFormation would delete the old resource."""
 
 MAX_REASON = 1000
 """Characters; a whole answer may have 4,096 bytes."""
 
 PATIENCE = 90.0
-"""Seconds that a new role, a new function and a new IAM login are given until they work."""
+"""Seconds to wait until a new role, a new function and a new IAM login work."""
 
 PAUSE = 3.0
 """Seconds between two attempts."""
@@ -73,14 +73,14 @@ class LoginRefused(MigrationFailed):
 
 
 class StillRunning(Exception):
-    """The migration is not over, and this function's time is."""
+    """This function has no time left, and the migration is still running."""
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     end = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - TIME_TO_ANSWER
     try:
-        # The database and what is in it outlive the stack.
+        # The database and its content outlive the stack.
         wanted = event["RequestType"] != "Delete" and event["ResourceProperties"]["Migrate"] == "true"
         data = _Migration(MigrationTriggerSettings.read(), end).run() if wanted else {}
         _answer(event, "SUCCESS", data=data)
@@ -90,12 +90,12 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
 
 
 class _Migration:
-    """One deployment's work in the database; `end` is the time by `time.monotonic` at which it has to be over."""
+    """One deployment's work in the database. It must be over at `end` (`time.monotonic`)."""
 
     def __init__(self, settings: MigrationTriggerSettings, end: float) -> None:
         self._settings = settings
         self._end = end
-        # Each call is made once: this class decides what is tried again, and until when.
+        # No retries of botocore: this class decides what is retried, and until when.
         once = {"total_max_attempts": 1}
         self._lambda = boto3.client(
             "lambda", config=Config(read_timeout=LONGEST_CALL, connect_timeout=10, retries=once)
@@ -120,11 +120,11 @@ class _Migration:
             logger.info("The owner cannot log in, so the users are made")
             missing = ["the owner"]
         if not missing or admin_secret is None:
-            return  # users that nobody here can make are named by the upgrade
+            return  # the upgrade names users that could not be created
         try:
             self._patiently(lambda: self._create_roles(admin_secret), logins=False)
         except LoginRefused as refused:
-            # The owner was there already, then, and his own login was only late.
+            # Then the owner existed already, and only its login was late.
             logger.info("The administrator cannot log in", extra={"reason": str(refused)})
             if still_missing := self._patiently(self._missing_users):
                 raise MigrationFailed(
@@ -142,16 +142,16 @@ class _Migration:
     def _create_roles(self, secret_arn: str) -> None:
         secrets = boto3.client("secretsmanager")
         admin = json.loads(secrets.get_secret_value(SecretId=secret_arn)["SecretString"])
-        # By no queue: the event holds the password.
+        # Not through a queue, because the event contains the password.
         self._call({"action": "create_roles", "admin_user": admin["username"], "admin_password": admin["password"]})
 
     def _call(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Invoke MigrateFunction for something short, and wait."""
+        """Invoke MigrateFunction synchronously, for short work."""
         answer = self._lambda.invoke(FunctionName=self._settings.migrate_function_name, Payload=json.dumps(event))
         return _result(json.loads(answer["Payload"].read()), "FunctionError" in answer)
 
     def _upgrade(self) -> dict[str, Any]:
-        """Invoke MigrateFunction for what may take long, and wait for its result in the queue.
+        """Invoke MigrateFunction asynchronously, for long work, and wait for its result in the queue.
 
         https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html#invocation-async-destinations
         """
@@ -168,7 +168,7 @@ class _Migration:
             for message in self._patiently(self._receive):
                 self._forget(message["ReceiptHandle"])
                 record = json.loads(message["Body"])
-                # Others are of a deployment whose trigger has not waited for them.
+                # Other results belong to a deployment whose trigger has not waited for them.
                 if record["requestContext"]["requestId"] == request_id:
                     failed = record["requestContext"]["condition"] != "Success"
                     return _result(record.get("responsePayload") or record["requestContext"], failed)
@@ -179,7 +179,8 @@ class _Migration:
                 )
 
     def _receive(self) -> list[dict[str, Any]]:
-        """The migration goes on while SQS has an outage, so a poll that finds SQS unavailable finds no message."""
+        """The messages of one poll. If SQS is unavailable there are none: the migration continues during an outage of
+        SQS."""
         seconds = int(max(0, min(LONGEST_POLL, self._end - time.monotonic())))
         try:
             answer = self._queue.receive_message(
@@ -198,11 +199,12 @@ class _Migration:
         try:
             self._queue.delete_message(QueueUrl=self._settings.migration_results_url, ReceiptHandle=receipt_handle)
         except (BotoCoreError, ClientError) as error:
-            # The next deployment passes over a result that is not its own.
+            # The next deployment ignores a result that is not its own.
             logger.info("A result stays in the queue", extra={"reason": str(error)})
 
     def _patiently(self, call: Callable[[], _Result], logins: bool = True) -> _Result:
-        """Try again, for a while, what fails only because something is new; without `logins` not for a login."""
+        """Retry, for a while, what fails only because something is new. Without `logins`, failed logins are not
+        retried."""
         give_up = min(self._end, time.monotonic() + PATIENCE)
         while True:
             try:

@@ -24,7 +24,7 @@ from sendledger.feedback import replies
 from sendledger.feedback.read_reply import MAX_MESSAGE, read_reply
 
 SETUP_NOTIFICATION = "AMAZON_SES_SETUP_NOTIFICATION"
-"""The message with which SES tries out a bucket."""
+"""The message that SES writes to test a bucket."""
 
 logger = Logger()
 

@@ -25,11 +25,11 @@ from sendledger.sending.tick_summary import TickSummary
 from sendledger.ses import client
 
 SPARE_SECONDS = 2.0
-"""Kept free before the Lambda's own timeout, which would kill the sender in the middle of something."""
+"""Reserve before the Lambda's own timeout, which would kill the sender while it works."""
 
 LONGEST_STATEMENT = 6.0
-"""Seconds. Ordinary statements take milliseconds; a database that has gone silent must be given up on while there is
-time left to write the results over a new connection."""
+"""Seconds. Ordinary statements take milliseconds. If the database stops answering, enough time must be left to write
+the results over a new connection."""
 
 logger = Logger()
 metrics = Metrics(namespace="Sendledger")
@@ -72,14 +72,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             metrics.add_metric("Ticks", MetricUnit.Count, 1)
             metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, oldest)
     _count(summary)
-    # Each event of SES carries the claim token as its tag `attempt`: so it is found here which tick, and which request
-    # of the API, it comes from.
+    # Each event of SES has the claim token as a tag. So the log leads from an event to its tick, and to the request of
+    # the API.
     logger.info("Tick done", extra={"tick": summary.as_dict(), "request_id": event.get("request_id")})
     return summary.as_dict()
 
 
 def _count(summary: TickSummary) -> None:
-    """What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value."""
+    """Zeros are not written: CloudWatch charges for each metric and hour with a value."""
     metrics.add_metric("Claimed", MetricUnit.Count, summary.claimed)
     for name, value in {
         "Sent": summary.sent,

@@ -1,7 +1,7 @@
-"""The SES events Lambda: SQS hands it what SES has published through EventBridge, many events at a time.
+"""The SES events Lambda: it gets batches of SES events from EventBridge through SQS.
 
-Answers with the messages that SQS shall deliver again and in the end put into the dead-letter queue: those that are no
-events of SES, and those that cannot be recorded. Events of others are counted and forgotten.
+It answers with the messages that failed: those that are not SES events, and those that cannot be recorded. SQS delivers
+them again and finally moves them to the dead-letter queue. Events of other senders are counted and dropped.
 https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 """
 
@@ -42,7 +42,7 @@ at_cold_start(engine, settings)
 @logger.inject_lambda_context
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Ingest one batch; a database that cannot be reached raises, and SQS delivers the whole batch again."""
+    """Ingest one batch. If the database cannot be reached this raises, and SQS delivers the whole batch again."""
     found: list[tuple[str, SesEvent]] = []
     failures: list[str] = []
     dropped: Counter[str] = Counter()
@@ -51,7 +51,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         try:
             read = read_ses_event(message["body"], settings().ses_account_id, settings().ses_configuration_set)
         except Exception as error:
-            # Whatever is wrong with one event, the others are recorded. Other errors' texts may quote it.
+            # An error in one event must not stop the others. The text of the error may quote the event.
             why = str(error) if isinstance(error, UnreadableEvent) else type(error).__qualname__
             logger.error("A message is no event of SES", extra={"sqs_message_id": message["messageId"], "why": why})
             failures.append(message["messageId"])
@@ -82,7 +82,7 @@ def _report(ingested: Ingested, dropped: Counter[str], failures: list[str]) -> N
         "AddressesSuppressed": recorded.suppressed,
         "CampaignsPausedByGuardrail": ingested.campaigns_paused,
     }.items():
-        # What did not happen is not written: CloudWatch charges for each metric and each hour in which it has a value.
+        # Zeros are not written: CloudWatch charges for each metric and hour with a value.
         if value:
             metrics.add_metric(name, MetricUnit.Count, value)
     logger.info(

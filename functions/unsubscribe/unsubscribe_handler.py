@@ -4,8 +4,7 @@
     POST        opts out: with `List-Unsubscribe=One-Click` (RFC 8058, what mail clients send) of everything, with
                 `action=unsubscribe&scope=campaign|everything` (the page's form) of that; `action=undo` takes it back
 
-There is no login, no cookie and no redirect. The token is all that counts, and one that is wrong in any way gets the
-same 404.
+There is no login, no cookie and no redirect. Only the token counts. Every invalid token gets the same 404.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import unsubscribe
 
 MAX_BODY = 10_000
-"""Bytes; what we ask for has less than a hundred."""
+"""Bytes. Our own forms send less than a hundred."""
 
 ATTEMPTS = 3
-"""A transaction that met another one head-on (a deadlock, PostgreSQL ends one of them) is tried this often."""
+"""Attempts of a transaction that PostgreSQL ends because of a deadlock."""
 
 MAX_FIELDS = 20
-"""Of a form; ours has two."""
+"""Fields of a form; ours has two."""
 
 _BOUNDARY = re.compile(r';\s*boundary=(?:"([^"]+)"|([^\s;"]+))', re.IGNORECASE)
 _NAME = re.compile(r'^content-disposition:[^\n]*;\s*name=(?:"([^"\n]*)"|([^\s;"]+))', re.IGNORECASE | re.MULTILINE)
@@ -71,7 +70,7 @@ at_cold_start(_engine, _settings)
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
-    """Answer one request; nothing that it contains makes this raise."""
+    """Answer one request. No content of a request makes this raise."""
     http = event["requestContext"]["http"]
     headers: Mapping[str, str] = event.get("headers") or {}
     language = pages.language_for(headers.get("accept-language", ""))
@@ -101,7 +100,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
 
 
 def _is_opted_out(email: EmailReference) -> bool:
-    """False where the database does not answer: the page to opt out is there all the same."""
+    """False if the database does not answer: the page to opt out is shown anyway."""
     try:
         with _engine().connect() as connection:
             return unsubscribe.is_opted_out(connection, email)
@@ -131,7 +130,7 @@ def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailRefe
 
 
 def _action(form: Mapping[str, str]) -> Undo | OptOut | None:
-    """What is asked for; None where it is nothing that we know."""
+    """The action of the form; None if it is unknown."""
     if form.get("List-Unsubscribe", "").strip() == "One-Click":
         return UnsubscribeScope.EVERYTHING, UnsubscribeMethod.ONE_CLICK
     match form.get("action"), form.get("scope"):
@@ -144,7 +143,7 @@ def _action(form: Mapping[str, str]) -> Undo | OptOut | None:
 
 
 def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str]:
-    """The fields of a form in either encoding; empty where it cannot be read. RFC 8058 allows both."""
+    """The fields of a form in either encoding, both of which RFC 8058 allows. Empty if it cannot be read."""
     body = event.get("body") or ""
     if len(body) > MAX_BODY:
         return {}
@@ -162,7 +161,7 @@ def _form(event: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, str
 def _multipart_fields(text: str, parameters: str) -> dict[str, str]:
     """The fields of RFC 7578, as far as our form and mail clients use it: no files, nothing nested, nothing encoded.
 
-    The standard library's parser follows every rule of MIME, and a stranger chooses how far.
+    The standard library's parser implements all of MIME, and a caller could choose how much work it does.
     """
     boundary = _BOUNDARY.search(f";{parameters}")
     if boundary is None:

@@ -1,4 +1,4 @@
-"""The pages that recipients see: small, complete in themselves, without scripts, cookies or anything from elsewhere.
+"""The pages that recipients see: small and self-contained, without scripts, cookies or external resources.
 
 A page's name and a language go in, HTML comes out. To translate them, add a language to `TEXTS`.
 """
@@ -107,7 +107,7 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
-    # Nothing is loaded from anywhere and nothing runs; the forms lead back here and the page cannot be framed.
+    # Nothing is loaded or run; forms are sent to this page, which cannot be framed.
     "Content-Security-Policy": (
         f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; "
         "frame-ancestors 'none'"
@@ -141,7 +141,8 @@ def language_for(accept_language: str) -> str:
 
 
 def ask(language: str, sender: str, *, can_undo: bool) -> str:
-    """Whose emails these are, the choice with a button to confirm it, and undo where there is something to undo."""
+    """The page with the sender, the choice with a button to confirm it, and an undo button if there is something to
+    undo."""
     text = TEXTS[language]
     choices = "".join(
         f'<label><input type="radio" name="scope" value="{scope}"{checked}>{escape(text[scope])}</label>'

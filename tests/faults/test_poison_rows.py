@@ -211,14 +211,14 @@ def test_content_is_tried_once_and_no_more_in_the_next_tick(
     assert (send_due_emails(resources, 60.0).sent, len(composed)) == (3, 3 + 6 + 3)
 
 
-def test_suspected_campaign_comes_first_in_the_last_seconds_of_a_tick(
+def test_isolated_campaign_comes_first_in_the_last_seconds_of_a_tick(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
-    suspected = started(engine, connection, 3)
+    isolated = started(engine, connection, 3)
     connection.execute(sa.text("UPDATE campaigns SET prepared_alone = true"))
     connection.commit()
     started(engine, connection, 30)
     for seconds, claimed in ((60.0, False), (0.0, True)):
         in_hand = ClaimedEmails(engine, uuid.uuid4(), TickSummary(), time.monotonic() + seconds)
         assert in_hand.claim(10, nothing_in_hand=False)
-        assert ({email.campaign_id for email in in_hand.emails} == {suspected}) is in_hand.alone is claimed
+        assert ({email.campaign_id for email in in_hand.emails} == {isolated}) is in_hand.alone is claimed

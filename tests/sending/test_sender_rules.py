@@ -81,7 +81,7 @@ def test_calls_keep_their_distance_after_a_pause_of_the_process(resources: Resou
     assert all(later - earlier >= 0.0099 for earlier, later in itertools.pairwise(turns))
 
 
-def test_senders_share_one_timetable(engine: sa.Engine) -> None:
+def test_senders_share_one_rate_limit(engine: sa.Engine) -> None:
     waits = []
     for _ in range(3):
         with engine.begin() as connection:

@@ -1,8 +1,8 @@
-"""What one sender has claimed and not yet fenced: claiming more, what may be prepared next, and giving back.
+"""The emails that one sender has claimed and not yet fenced: claiming more, choosing the next ones, returning them.
 
-Campaigns over which senders have died are claimed alone: when nothing else is left to do, and in the last seconds of
-each tick, so that a backlog of others does not keep them waiting. Writes `scheduled_emails` through `claim_emails` and
-`campaigns` through `sweep`.
+Campaigns whose emails were being prepared when a sender died are claimed alone: when nothing else is due, and in the
+last seconds of each tick, so that a backlog of other campaigns does not delay them forever. Writes `scheduled_emails`
+through `claim_emails` and `campaigns` through `sweep`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import TickSummary
 
 MOST_ALONE = 50
-"""Emails of a campaign over which senders have died that are claimed at once."""
+"""Emails of such a campaign that are claimed together."""
 
 ALONE_SECONDS = 5.0
 """How long before the end of a tick these campaigns come first."""
 
 
 class ClaimedEmails:
-    """The emails in hand of one sender, in the order in which they will be prepared."""
+    """The claimed emails of one sender, in the order in which they will be prepared."""
 
     def __init__(self, engine: sa.Engine, token: uuid.UUID, summary: TickSummary, stop_at: float) -> None:
         """`stop_at` (`time.monotonic()`) is when the tick's last call may begin."""
         self.emails: deque[ClaimedEmail] = deque()
         self.alone = False
-        """Whether they are of a campaign that is prepared alone, or one email that was asked for by name."""
+        """Whether they belong to a campaign that is prepared alone, or are one email that was claimed by its id."""
         self._engine = engine
         self._token = token
         self._summary = summary
@@ -41,14 +41,14 @@ class ClaimedEmails:
         self._isolated: uuid.UUID | None = None
 
     def claim(self, most: int, *, nothing_in_hand: bool) -> bool:
-        """Claim up to `most` emails that are due; returns whether there were any."""
+        """Claim up to `most` due emails. Returns whether there were any."""
         with self._engine.begin() as connection:
             claimed = self._claim_alone(connection, most) if time.monotonic() >= self._alone_first_from else []
             self.alone = bool(claimed)
             if not claimed:
                 claimed = claim_emails.claim(connection, most, self._token)
             if not claimed and nothing_in_hand:
-                # A death would delay nobody else.
+                # A death would not delay other campaigns.
                 self.alone = True
                 claimed = self._claim_alone(connection, most)
         self._add(claimed)
@@ -74,13 +74,13 @@ class ClaimedEmails:
         self._summary.claimed += len(claimed)
 
     def unproven(self, proven: Collection[ContentKey]) -> list[ClaimedEmail]:
-        """One email of each campaign whose content has to be proven before calls of others are under way."""
+        """One email of each campaign whose content must be tried before SES calls are under way."""
         if self.alone:
             return []
         return list({email.content: email for email in self.emails if _needs_proof(email, proven)}.values())
 
     def bring_forward(self, proven: Collection[ContentKey]) -> int:
-        """Put what may be prepared now before the rest; returns how many emails that is."""
+        """Move the emails that may be prepared now to the front. Returns their number."""
         if self.alone:
             return len(self.emails)
         waiting = [email for email in self.emails if _needs_proof(email, proven)]
@@ -90,14 +90,14 @@ class ClaimedEmails:
         return len(self.emails) - len(waiting)
 
     def did_no_harm(self) -> None:
-        """Emails were prepared; once all those of a suspected campaign are, it is trusted again."""
+        """Note that emails were prepared. After all claimed emails of an isolated campaign were, its isolation ends."""
         if self._isolated is not None and not self.emails:
             with self._engine.begin() as connection:
                 sweep.trust_again(connection, self._isolated)
             self._isolated = None
 
     def give_back(self, campaign_ids: Collection[uuid.UUID] | None = None) -> None:
-        """Give back what is in hand of these campaigns, or everything."""
+        """Return the claimed emails of these campaigns, or all."""
         emails = [email for email in self.emails if campaign_ids is None or email.campaign_id in campaign_ids]
         if emails:
             with self._engine.begin() as connection:

@@ -1,8 +1,8 @@
-"""Composing: a step's content, one lead and the sender's settings in, the message to hand to SES out. Uses no table.
+"""Composing: a step's content, one lead and the sender's settings in, the message for SES out. Uses no table.
 
-Adds what every campaign mail carries besides its text: the link and the headers to unsubscribe with one click
-(RFC 8058), a footer with the postal address, and a reply address that tells which email is answered. One signature
-for each link and reply address is all that is computed per email; the rest is put together once.
+Adds the unsubscribe link and the headers for one click (RFC 8058), a footer with the postal address, and a reply
+address that identifies the email. Only the signatures of the link and the reply address are computed for each email;
+the rest is prepared once.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class StepContent:
 
 @dataclass(frozen=True)
 class ComposedEmail:
-    """What the recipient gets, as it is kept (`rendered`) and as it is sent (`outgoing`)."""
+    """The email as it is stored (`rendered`) and as it is sent (`outgoing`)."""
 
     rendered: RenderedEmail
     outgoing: OutgoingEmail
 
 
 class Composer:
-    """Composes emails for one deployment; made once, usable from any thread."""
+    """Composes emails for one deployment. Create it once; it may be used from any thread."""
 
     def __init__(self, settings: MailSettings, message_id_domain: str) -> None:
         self._message_id_domain = message_id_domain
@@ -63,14 +63,14 @@ class Composer:
         self._postal_address_html = str(escape(postal_address))
 
     def compose(
-        self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID, thread: EmailThread | None = None
+        self, content: StepContent, email: ClaimedEmail, claim_token: uuid.UUID, thread: EmailThread | None = None
     ) -> ComposedEmail:
-        """Make the email of a lead that exists; as an answer in the thread, if there is one.
+        """Compose the email of an existing lead, as an answer in `thread` if there is one.
 
         Raises:
             RenderError: the template cannot be rendered for this lead.
         """
-        assert email.lead is not None  # noqa: S101 (for the type checker; the sender composes nothing for no one)
+        assert email.lead is not None  # noqa: S101 (for the type checker)
         url = self._unsubscribe_url(email, email.lead["lead_id"])
         variables = lead_variables(email.lead, content.campaign_name, url)
         rendered = content.template.render(variables, thread.subject if thread else None)
@@ -86,7 +86,7 @@ class Composer:
         outgoing = OutgoingEmail(
             scheduled_email_id=email.id,
             campaign_id=email.campaign_id,
-            claim_token=attempt,
+            claim_token=claim_token,
             from_address=content.from_address,
             to_address=email.lead["email"].strip(),
             reply_to_addresses=self._reply_to(content, email.id),
@@ -105,7 +105,7 @@ class Composer:
         return self._link + self._keys.unsubscribe_token(EmailReference(email.id, email.campaign_id, lead_id))
 
     def _reply_to(self, content: StepContent, scheduled_email_id: int) -> tuple[str, ...]:
-        """The people who are answered, as they would be without us, and the address that stops the sequence."""
+        """Reply-To: the usual addresses, and the one that stops the sequence."""
         people = content.reply_to_address
         if self._reply_domain is None or self._keys is None:
             return (people,) if people else ()
@@ -114,7 +114,7 @@ class Composer:
         return (people, _name_before(people) % f"{REPLY_PREFIX}{token}@{self._reply_domain}")
 
     def _with_footer(self, rendered: RenderedEmail, url: str | None) -> RenderedEmail:
-        """A part that shows the link itself gets the postal address only."""
+        """The footer. A part that contains the link already gets only the postal address."""
         text, html = rendered.body_text, rendered.body_html
         lines = [self._postal_address] if self._postal_address else []
         if url and url not in text:

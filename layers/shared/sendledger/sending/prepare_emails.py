@@ -1,8 +1,8 @@
-"""Preparing: claimed emails in, emails that are composed and signed out, or the reason why one cannot be.
+"""Preparing: claimed emails in; composed and signed emails out, or the reason why one failed.
 
-Rendering is the only foreign code that a sender runs. So it is announced before (`LivingSender.prepares`): who finds
-this sender dead knows over what. It is stopped when it takes too long. And each campaign's content is tried (`prove`)
-before calls of others are under way. Reads `campaign_steps` and `campaigns`.
+Templates are the only foreign code that a sender runs. So before it renders, it notes for which campaigns
+(`LivingSender.prepares`): if it dies, the sweep knows the cause. Rendering that takes too long is stopped. And each
+campaign's content is tried (`prove`) while no SES calls are under way. Reads `campaign_steps` and `campaigns`.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from sendledger.ses.message_ids import message_id_domain
 from sendledger.ses.sign_email import CannotSign, EmailSigner
 
 MAX_CHUNK_BYTES = 16_000_000
-"""Of the requests of a chunk. All that is kept in memory, and written in one statement, is a few times this."""
+"""Bytes of the requests of a chunk. The memory used, and the size of one statement, is a few times this."""
 
 LONGEST_PREPARATION = 5.0
-"""Seconds. An email takes a millisecond; on a machine with too much to do, some more."""
+"""Seconds. An email takes a millisecond, and a little more on a busy machine."""
 
 MOST_ANNOUNCEMENTS = 4
-"""A chunk is announced in as many parts, at most: the campaigns of one part share the blame for a death."""
+"""A chunk is noted in this many parts, at most. The campaigns of one part are all possible causes of a death."""
 
 MOST_PROOFS = 100
-"""All contents are proven in as many parts, at most, so that a death is blamed on few campaigns."""
+"""All contents are tried in this many parts, at most, so that a death has few possible causes."""
 
 logger = Logger(child=True)
 
 
 @dataclass
 class Prepared:
-    """What came of a chunk; `waiting` are of campaigns for which no call may begin now."""
+    """The result of preparing a chunk. `waiting` emails belong to campaigns for which no call may begin now."""
 
     ready: list[ReadyEmail] = field(default_factory=list)
     failed: list[SendResult] = field(default_factory=list)
@@ -91,15 +91,15 @@ class Preparer:
         self.bytes_per_email = 1
 
     def close(self) -> None:
-        """The tick has ended in good order."""
+        """The tick has ended normally."""
         self._living.leave()
 
     def prove(self, emails: Sequence[ClaimedEmail], until: float) -> list[uuid.UUID]:
         """Compose one email of each campaign that is not proven yet, with the content of each of its steps, until
         `time.monotonic()` passes `until`. To be called while no call is under way.
 
-        Returns the campaign of an email that took too long, with which it ends. What else goes wrong is found again
-        when the email is prepared.
+        Returns the campaign of an email that took too long; then it stops. Other errors appear again when the email is
+        prepared.
         """
         new = list({e.content: e for e in emails if e.has_address and e.content not in self.proven}.values())
         each = max(1, -(-len(new) // MOST_PROOFS))
@@ -136,7 +136,7 @@ class Preparer:
     def prepare(self, claimed: deque[ClaimedEmail], most: int, until: float, *, alone: bool = False) -> Prepared:
         """Take up to `most` emails from `claimed` and prepare them, until `time.monotonic()` passes `until`.
 
-        `alone` announces each row by itself.
+        With `alone` each row is noted separately.
         """
         prepared = Prepared()
         with stopping_slow_work() as limit:
@@ -167,7 +167,7 @@ class Preparer:
                 self._threads = find_threads(connection, answers)
 
     def _prepare_one(self, email: ClaimedEmail, prepared: Prepared, limit: TimeLimit | None) -> bool:
-        """Add the email to what is prepared; returns whether more may follow."""
+        """Add the email to the prepared ones. Returns whether more may follow."""
         if not self._gate.is_open(email.campaign_id):
             prepared.waiting.append(email)
             return True
@@ -183,7 +183,7 @@ class Preparer:
             answer = Answer.STOP_UNTIL_OPERATOR if error.permanent else Answer.STOP_FOR_A_WHILE
             outcome = SendOutcome(answer, error_code=ErrorCode.CANNOT_SIGN, message=str(error)[:1000])
         except Exception as error:
-            # Whatever one lead's data can do wrong fails this email alone.
+            # An error from one lead's data fails this email only.
             outcome = _not_composed(email, error)
         else:
             prepared.ready.append(ready)
@@ -200,13 +200,13 @@ class Preparer:
             return ReadyEmail(email)  # the fence turns it away
         thread = threads.get(email.id)
         if isinstance(thread, NotYet):
-            return ReadyEmail(email)  # the fence turns it away; if the earlier step has just ended, it is not called
+            return ReadyEmail(email)  # the fence returns it; if the earlier step has just ended, SES is not called
         composed = self._composer.compose(self._contents.of(email), email, self._token, thread)
         return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
 
 
 def _parts(claimed: deque[ClaimedEmail], most: int, alone: bool) -> Iterator[int]:
-    """How many emails each announcement is about: the rows of one campaign are claimed together and stay together."""
+    """The number of emails of each part. Rows of one campaign are claimed together and stay together."""
     if alone:
         yield from (1 for _ in range(min(most, len(claimed))))
         return

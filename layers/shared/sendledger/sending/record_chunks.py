@@ -1,7 +1,7 @@
-"""The recording of a tick: results are gathered and written a chunk at a time, in a thread beside the main one.
+"""Recording in a tick: results are collected and written a chunk at a time, in a second thread.
 
-The sending goes on meanwhile. What could not be written is kept, tried again at the end of the tick, and then without
-the result that keeps the others from being written, so that none is lost for the sake of another. Writes through
+Sending continues meanwhile. Results that could not be written are kept and retried at the end of the tick. If one
+result prevents the others from being written, it is left out, so that the others are not lost. Writes through
 `record_results`.
 """
 
@@ -22,13 +22,13 @@ from sendledger.ledger.record_results import Recorded, SendResult
 logger = Logger(child=True)
 
 OnRecorded = Callable[[list[SendResult], Recorded], None]
-"""Is given what was recorded and what came of it."""
+"""Called with the results that were recorded and their effects."""
 
 
 class ChunkRecorder:
     """Records under one claim token, until the tick's `deadline`.
 
-    For the main thread only, which gets `on_recorded` called in it; just the writing happens in another thread.
+    For the main thread only. `on_recorded` is called in it; only the writing runs in the other thread.
     """
 
     def __init__(self, engine: sa.Engine, token: uuid.UUID, deadline: float, on_recorded: OnRecorded) -> None:
@@ -56,7 +56,7 @@ class ChunkRecorder:
         `at_most`, in which case the one under way is waited for."""
         if self._recording is not None and self._recording[1].done():
             self._await_recording()
-        # What is not recorded yet would be unknown after a crash: it shall neither wait for more nor pile up.
+        # Results that are not recorded would be unknown after a crash, so they must not wait or pile up.
         if len(self.results) >= (enough if self._recording is None else at_most):
             self._begin()
 
@@ -79,7 +79,7 @@ class ChunkRecorder:
         """
         try:
             if self._recording is not None and (error := self._recording[1].exception()) is not None:
-                # Once more, and with it what has come in since, which was not tried yet.
+                # Once more, with the results that have come in since.
                 logger.warning("The results could not be written yet", exc_info=error)
                 self.results, self._recording = self._recording[0] + self.results, None
             self._record_halves()
@@ -92,7 +92,8 @@ class ChunkRecorder:
         self._recording = (results, self._thread.submit(self._record, results))
 
     def _record(self, results: list[SendResult]) -> Recorded:
-        """In the recording thread: write these results. A lost connection is tried again until the tick's end."""
+        """In the recording thread: write these results. After a lost connection this is retried until the tick's
+        end."""
         while True:
             try:
                 with self._engine.begin() as connection:
@@ -104,14 +105,14 @@ class ChunkRecorder:
                 time.sleep(0.2)
 
     def _await_recording(self) -> None:
-        """Wait for the recording under way, if there is one, and hand it on."""
+        """Wait for the recording under way, if there is one, and report it."""
         if self._recording is None:
             return
         (results, recording), self._recording = self._recording, None
         try:
             recorded = recording.result()
         except BaseException:
-            # The end of the tick tries once more.
+            # It is retried at the end of the tick.
             self.results = results + self.results
             raise
         self._on_recorded(results, recorded)

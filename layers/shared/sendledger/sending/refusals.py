@@ -1,9 +1,9 @@
-"""Refusals in a row: a campaign's answers of SES in, whether its next email may be sent out. Uses no table.
+"""Consecutive refusals: SES's answers for a campaign go in, whether its next email may be sent comes out.
 
-One refused email says something about that email. Refusals of many different emails in a row say something about the
-campaign, the account or the product, and each further call would cost one more email. So after the first refusal a
-campaign may have only so many calls under way that the limit cannot be passed, until SES accepts one of its emails.
-Only the calls that are under way at the first refusal can take the number above the limit.
+A single refusal is about one email. Many refusals in a row are about the campaign, the account or the product, and each
+further call would lose one more email. So after a first refusal a campaign may have only as many calls under way as the
+limit allows, until SES accepts one of its emails. Only calls that were under way at the first refusal can exceed the
+limit.
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ class RefusalGate:
         return not self._under_way[campaign_id]
 
     def forgive(self, campaign_id: uuid.UUID) -> None:
-        """Begin to count anew."""
+        """Reset the counts."""
         with self._lock:
             self._in_a_row[campaign_id] = 0

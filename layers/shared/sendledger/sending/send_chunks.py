@@ -38,19 +38,19 @@ from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
 
 MAX_CHUNK = 500
-"""Emails fenced at once, at most; at lower rates it is what one second of the rate allows."""
+"""Emails of one fence, at most. At lower rates it is the number that one second allows."""
 
 FINISH_SECONDS = 5.0
-"""Kept at the end of a tick for recording the last results and giving back what was claimed."""
+"""Seconds reserved at the end of a tick for recording the last results and returning claimed emails."""
 
 POLL_SECONDS = 0.01
 """How often the main thread looks for results."""
 
 CLAIM_AGAIN_SECONDS = 0.25
-"""How long after a claim that found nothing the next one comes, while the tick has something left to do."""
+"""The pause after a claim that found nothing, while the tick has something left to do."""
 
 COMPOSE_SECONDS = 1.0
-"""How long a chunk may be composed; what is ready by then is sent."""
+"""How long a chunk may be composed. Emails that are ready by then are sent."""
 
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
@@ -59,19 +59,19 @@ FENCE_SECONDS = 0.1
 """How long before its reserved time a chunk is fenced."""
 
 QUOTA_STOP_SECONDS = 600
-"""How long all sending rests after SES says that the daily quota is used up."""
+"""How long all sending stops after SES says that the daily quota is used up."""
 
 logger = Logger(child=True)
 
 
 def last_call(deadline: float) -> float:
-    """Until when calls may begin in a tick that ends at `deadline`: the last one may take its full time, and its result
-    must still be written."""
+    """Until when calls may begin in a tick that ends at `deadline`. The last call may time out, and its result must
+    still be written."""
     return deadline - MAX_CALL_SECONDS - FINISH_SECONDS
 
 
 class ChunkSender:
-    """Sends under one claim token; made for one tick, which it must not outlive."""
+    """Sends with one claim token. Create one for each tick and do not use it afterwards."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class ChunkSender:
                 elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
                     break
                 else:
-                    # Calls are under way, or somebody holds what is due for a moment.
+                    # Calls are under way, or the due emails are locked for a moment.
                     again = min(time.monotonic() + CLAIM_AGAIN_SECONDS, self._stop_sending_at)
                     self._wait(again, at_most=_none if self._in_flight else None)
                     self._recorder.record_all()
@@ -144,7 +144,8 @@ class ChunkSender:
     def _useful(self) -> int:
         """How many calls are under way when the next chunk is fenced.
 
-        Enough to hide the latency of SES and of the fence, but few: a crash leaves their outcomes unknown.
+        They must be enough to hide the latency of SES and of the fence, but few, because a crash leaves their outcomes
+        unknown.
         """
         meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
         return min(
@@ -153,7 +154,7 @@ class ChunkSender:
         )
 
     def _useful_meanwhile(self) -> int:
-        """How many calls are under way when the next chunk is prepared: those that begin meanwhile come on top."""
+        """How many calls are under way when the next chunk is prepared. Calls that begin meanwhile are not in it."""
         rate = min(self._rate, self._threads.most_per_second)
         return self._useful() + math.ceil(2 * rate * self._preparing_seconds)
 
@@ -164,12 +165,12 @@ class ChunkSender:
     def _prove_contents(self) -> None:
         """Render one email of each campaign that is new to this process, while no call is under way.
 
-        Content that kills the process then kills it with nothing fenced, so that no outcome is unknown.
+        If the content kills the process, nothing is fenced then, so that no outcome is unknown.
         """
         claimed = self._in_hand.unproven(self._preparer.proven)
         if not claimed:
             return
-        # A call that stalls is not waited for: all sending would wait.
+        # Do not wait for a call that stalls: all sending would wait.
         self._wait(min(time.monotonic() + QUIET_SECONDS, self._stop_sending_at), at_most=_none)
         self._recorder.record_all()
         if time.monotonic() < self._stop_sending_at and not self._threads.halt.is_set():
@@ -186,7 +187,7 @@ class ChunkSender:
         self._in_hand.give_back(stalled)
 
     def _prepare_chunk(self) -> list[ReadyEmail]:
-        """Prepare a chunk of what was claimed; what cannot be prepared has its result at once."""
+        """Prepare a chunk of the claimed emails. An email that cannot be prepared fails immediately."""
         self._prove_contents()
         most = min(self._chunk_size(), self._in_hand.bring_forward(self._preparer.proven))
         began = time.monotonic()
@@ -205,7 +206,7 @@ class ChunkSender:
 
     def _send_chunk(self) -> None:
         """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
-        # As late as it can be: if the process dies over an email, the calls under way become unknown.
+        # As late as possible: if preparing kills the process, the outcomes of calls under way become unknown.
         self._wait(self._stop_sending_at, at_most=_none if self._in_hand.alone else self._useful_meanwhile)
         if self._in_hand.alone:
             self._recorder.record_all()
@@ -231,7 +232,7 @@ class ChunkSender:
             sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
             times = self._times(begin, len(sendable))
         except BaseException:
-            # Whether or not the fence was committed, SES has not been called for any of them.
+            # The fence may or may not be committed. SES was not called for any of these emails.
             ended = time.monotonic()
             self._recorder.results += [
                 SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails
@@ -264,7 +265,7 @@ class ChunkSender:
         return in_time[missed:] + [again + position / self._rate for position in range(missed)]
 
     def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
-        """Take in results, and record them, until `until` or until no more than `at_most()` calls are under way."""
+        """Collect and record results until `until`, or until no more than `at_most()` calls are under way."""
         while True:
             with contextlib.suppress(IndexError):
                 while True:
@@ -276,18 +277,18 @@ class ChunkSender:
             if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
                 return
             self._record_if_full()
-            # Looking now and then costs less than being woken by every result.
+            # Polling costs less than a wake-up for every result.
             self._threads.halt.wait(min(left, POLL_SECONDS))
 
     def _note(self, result: SendResult) -> None:
-        """Keep a result until it is recorded, and act at once where it is about more than its own email."""
+        """Keep a result until it is recorded. If it is about more than its own email, act immediately."""
         self._recorder.results.append(result)
         if result.outcome.answer in REFUSALS and result.rendered is not None:
             self._refused.add(result.email.campaign_id)
         match result.outcome.answer:
             case Answer.SLOW_DOWN | Answer.NOT_REACHED:
-                # Somebody else uses the account's rate too. Half of it, and back up as it goes well again. What was
-                # refused at the same moment says the same thing once.
+                # Others use the account's rate too. Halve the rate, and raise it again while calls succeed. Refusals of
+                # the same moment count once.
                 if result.ended_at - self._slowed_at > 1.0:
                     self._slowed_at = result.ended_at
                     self._rate = max(self._rate / 2, min(1.0, self._full_rate))
@@ -314,7 +315,7 @@ class ChunkSender:
         summary.retried += counts["retry"]
         summary.released += counts[ScheduledEmailStatus.PENDING] + counts[ScheduledEmailStatus.CANCELLED]
         self._touched |= recorded.campaign_ids
-        # Calls that were under way when SES asked to slow down say nothing about the lower rate.
+        # Calls that were under way when SES asked to slow down do not count for the lower rate.
         if all(
             result.ended_at > self._slowed_at + 1.0
             and result.outcome.answer not in (Answer.SLOW_DOWN, Answer.NOT_REACHED)
@@ -323,13 +324,13 @@ class ChunkSender:
             self._rate = min(self._full_rate, self._rate * 1.1)
 
     def _act(self) -> None:
-        """Stop all senders, or pause campaigns, where results ask for it."""
+        """Stop all senders or pause campaigns if results require it."""
         if self._stop is not None:
             outcome, self._stop = self._stop, None
             code, reason = outcome.error_code or "stopped", outcome.message or ""
             self._summary.stopped = f"{code}: {reason}"
             seconds = QUOTA_STOP_SECONDS if outcome.answer is Answer.STOP_FOR_A_WHILE else None
-            # In a transaction of its own, as all senders share that row.
+            # In a separate transaction, as all senders share that row.
             with self._engine.begin() as connection:
                 sender_state.stop(connection, code, reason, seconds)
         self._judge_refusals()
@@ -338,9 +339,9 @@ class ChunkSender:
                 lifecycle.pause_campaign(self._engine, campaign_id, reason=reason, rows_at_once=False)
                 self._summary.campaigns_paused += 1
             except IllegalTransition:
-                pass  # somebody was faster
+                pass  # it was paused already
             except sa.exc.DBAPIError as error:
-                # Somebody holds it for long. It is tried again; meanwhile its emails are sent as any others.
+                # It is locked for long. This is retried; meanwhile its emails are sent.
                 if not database.is_transient(error):
                     raise
                 logger.warning("A campaign could not be paused yet", extra={"campaign_id": str(campaign_id)})
@@ -349,7 +350,7 @@ class ChunkSender:
             self._in_hand.give_back([campaign_id])
 
     def _judge_refusals(self) -> None:
-        """Find the campaigns to pause because SES refuses their emails, once all that SES said of them is recorded."""
+        """Find the campaigns to pause because SES refuses their emails, after all their results are recorded."""
         quiet = {campaign_id for campaign_id in self._refused if self._gate.is_quiet(campaign_id)}
         if not quiet:
             return
@@ -363,14 +364,14 @@ class ChunkSender:
             self._gate.forgive(campaign_id)
 
     def _finish(self) -> None:
-        """End the threads, write the last results, give back the rest and complete what is done."""
+        """End the threads, write the last results, return claimed emails and complete campaigns."""
         self._threads.halt.set()
         self._wait(0.0)
-        # While the last calls are waited for, which may take all the time that there is.
+        # The wait for the last calls may take all of the time that is left.
         self._recorder.begin_if_idle()
         self._threads.close()
         failure: Exception | None = None
-        # What must not be lost comes first, and none of it keeps the others from being done.
+        # In the order of importance. An error in one does not stop the others.
         for step in (self._record_the_rest, self._in_hand.give_back, self._act, self._complete, self._preparer.close):
             try:
                 step()

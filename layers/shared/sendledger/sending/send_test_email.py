@@ -1,8 +1,7 @@
-"""Test emails: a rendered template and addresses of the team in, one message of SES out; the ledger never knows of it.
+"""Test emails: one message to addresses of the team. The ledger does not contain it.
 
-Who may get one is a setting, because this is the one way of sending that neither claims nor checks suppressions. The
-message carries no tag of a scheduled email, so that whatever SES reports of it belongs to nothing and is dropped.
-Writes `audit_log`.
+A setting names the possible recipients, because this way of sending neither claims nor checks suppressions. The message
+has no tag of a scheduled email, so events about it are dropped. Writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ TAG = {"Name": "test", "Value": "true"}
 
 
 class NotSent(Conflict):
-    """SES has not taken the test email, or did not say so."""
+    """SES refused the test email or did not answer."""
 
     code = "not_sent"
 

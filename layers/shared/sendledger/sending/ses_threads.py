@@ -1,6 +1,6 @@
-"""The threads that speak with SES: a fenced email and its time in, one result out for each, whatever happens.
+"""The threads that call SES: fenced emails and their times go in, exactly one result for each comes out.
 
-Uses no table. With the thread pool of the standard library a call costs a tenth more, for locks and futures.
+Uses no table. The thread pool of the standard library would add a tenth to the cost of a call, for locks and futures.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ logger = Logger(child=True)
 
 @dataclass(frozen=True)
 class ReadyEmail:
-    """A claimed email that is composed and signed and waits for its fence; for a deleted lead there is nothing."""
+    """A claimed email that is composed and signed and waits for the fence. For a deleted lead it is empty."""
 
     email: ClaimedEmail
     composed: ComposedEmail | None = None
@@ -56,16 +56,16 @@ class Call:
 
 
 class SesThreads:
-    """As many threads as the rate has use for, up to `most`, each with a connection of its own: to make one takes as
-    long as to send many emails. Make this for each tick and close it."""
+    """As many threads as the rate needs, up to `most`, each with its own connection. Create one for each tick and close
+    it."""
 
     def __init__(self, client: Any, rate: float, most: int, stop_at: float, gate: RefusalGate | None = None) -> None:
         """Together they begin no more than `rate` calls per second, and none more than a second after `stop_at`
         (`time.monotonic()`) or that the gate does not let through."""
         self.halt = threading.Event()
-        """Once set, no further call begins; what waits for its time comes back as not called."""
+        """Once set, no further call begins. Waiting emails are returned as not called."""
         self.results: deque[SendResult] = deque()
-        """Filled by the threads, emptied by their owner; its operations are atomic."""
+        """Filled by the threads, emptied by their owner. Operations of a deque are atomic."""
         self._client = client
         self._gate = gate or RefusalGate()
         self._ses: SesSender | None = None
@@ -81,19 +81,19 @@ class SesThreads:
 
     @property
     def useful(self) -> int:
-        """How many calls must be under way at once to use the rate, with SES as slow as it has been of late."""
-        # A call that has no answer yet tells, too, how slow SES is.
+        """How many concurrent calls the rate needs, at the recent latency of SES."""
+        # Calls without an answer yet count too.
         oldest = time.monotonic() - min(self._began.copy().values(), default=math.inf)
         slow = max(PATIENCE_SECONDS, 2 * self._call_seconds, 2 * oldest)
         return min(self._most, 1 + math.ceil(self._rate * slow))
 
     @property
     def most_per_second(self) -> float:
-        """How many calls can be made in a second, with SES as slow as it has been of late."""
+        """How many calls can be made in a second, at the recent latency of SES."""
         return self._most / self._call_seconds if self._call_seconds else math.inf
 
     def open(self) -> None:
-        """Get ready to send, which includes looking up where SES is.
+        """Prepare for sending, including the DNS look-up of SES.
 
         Raises:
             OSError: it cannot be found.
@@ -110,7 +110,7 @@ class SesThreads:
         self.grow()
 
     def grow(self) -> None:
-        """Start more threads where calls wait for one and the rate has use for more. To be called now and then."""
+        """Start more threads if calls wait for one and the rate needs more. To be called regularly."""
         if self._ses is None or not (waiting := self._calls.qsize()) or self.halt.is_set():
             return
         for number in range(len(self._threads), min(self.useful, len(self._threads) + waiting)):
@@ -119,7 +119,7 @@ class SesThreads:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Let no further call begin, wait for those under way and end the threads."""
+        """Stop new calls, wait for those under way and end the threads."""
         self.halt.set()
         for _ in self._threads:
             self._calls.put(None)
@@ -129,7 +129,7 @@ class SesThreads:
             self._ses.close()
         with contextlib.suppress(Empty):
             while True:
-                # Where no thread could be started at all.
+                # If no thread could be started.
                 if (call := self._calls.get_nowait()) is not None:
                     self._answer(call, SendOutcome(Answer.NOT_CALLED))
 
@@ -143,7 +143,7 @@ class SesThreads:
                 outcome = SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
             self._answer(call, outcome)
             if outcome.answer is not Answer.NOT_CALLED:
-                # After its result is there: who finds the campaign quiet has all results.
+                # After its result was added: a campaign without calls under way has all results.
                 self._gate.leave(call.ready.email.campaign_id, outcome.answer)
 
     def _outcome(self, call: Call, ses: SesSender, number: int) -> SendOutcome:
@@ -155,7 +155,7 @@ class SesThreads:
         if self.halt.is_set() or time.monotonic() > self._stop_at + 1.0:
             return SendOutcome(Answer.NOT_CALLED)
         if composed is None or composed.outgoing.to_address != call.address.strip():
-            # The lead has another address now than it was composed for.
+            # The address of the lead has changed since it was composed.
             return SendOutcome(Answer.NOT_CALLED)
         if not self._gate.enter(call.ready.email.campaign_id):
             return SendOutcome(Answer.NOT_CALLED)
@@ -163,14 +163,14 @@ class SesThreads:
         try:
             return ses.send(call.ready.request)
         finally:
-            # It rises at once and falls slowly. Threads may overwrite each other: it is an estimate.
+            # It rises immediately and falls slowly. Threads may overwrite each other, as it is only an estimate.
             self._call_seconds = max(time.monotonic() - self._began.pop(number), 0.95 * self._call_seconds)
 
     def _turn(self) -> float:
-        """When a call whose time has come may begin.
+        """When a due call may begin.
 
-        Lambda freezes a process that has used up its share of a processor. Without this, the emails of that time would
-        go out in one burst.
+        Lambda pauses a process that has used up its share of the processor. Without this limit, the emails of that time
+        would go out in one burst.
         """
         with self._pacing:
             turn = max(self._paced_until, time.monotonic())
@@ -183,7 +183,7 @@ class SesThreads:
 
     def _answer(self, call: Call, outcome: SendOutcome) -> None:
         if outcome.answer in (Answer.STOP_FOR_A_WHILE, Answer.STOP_UNTIL_OPERATOR):
-            # Until its owner has seen it, many more would be asked for in vain.
+            # Without this, many more would be requested before the owner reacts.
             self.halt.set()
         composed = call.ready.composed
         rendered = composed.rendered if composed is not None else None

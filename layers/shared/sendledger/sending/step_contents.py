@@ -16,7 +16,7 @@ from sendledger.sending.compose_email import StepContent
 
 
 class InvalidContent(Exception):
-    """A step's content is not, or no longer, a valid template: this is about the campaign, not about one email."""
+    """A step's content is not, or no longer, a valid template. The problem is the campaign's, not one email's."""
 
 
 _REPAIR = "Correct it, and resume with refresh_content=true."
@@ -34,7 +34,7 @@ class StepContents:
         self._contents: dict[ContentKey, dict[int, StepContent | InvalidContent]] = {}
 
     def knows(self, claimed: Sequence[ClaimedEmail]) -> bool:
-        """Whether nothing about these emails has to be loaded."""
+        """Whether the contents of these emails are loaded."""
         return all(email.step_number in self._contents.get(email.content, ()) for email in claimed)
 
     def is_in_thread(self, email: ClaimedEmail) -> bool:
@@ -72,7 +72,7 @@ class StepContents:
                     row["track_clicks"],
                 )
             except InvalidInput as error:
-                # It was valid at the start: the language has changed since, or somebody changed the row.
+                # It was valid at the start. The language has changed since, or the row was changed by hand.
                 found = "; ".join(f"{each.field}, {each.message}" for each in error.errors)
                 content = InvalidContent(f"The template of step {row['step_number']} is not valid: {found}. {_REPAIR}")
             self._contents.setdefault(missing[row["campaign_id"]], {})[row["step_number"]] = content

@@ -33,7 +33,7 @@ from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
 
 BACKGROUND_WORK_SECONDS = 30.0
-"""The part of a tick that background work may take before it is left for the next."""
+"""The share of a tick that background work may take. The rest is left for the next tick."""
 
 QUOTA_TRIES = 6
 QUOTA_WAIT_SECONDS = 1.0
@@ -44,21 +44,21 @@ logger = Logger(child=True)
 
 @dataclass(frozen=True)
 class Resources:
-    """What a sender works with; made once per process by the handler."""
+    """The resources of a sender. The handler creates them once per process."""
 
     engine: sa.Engine
     ses_client: Any
     settings: SenderSettings
     bulk_engine: sa.Engine | None = None
-    """For background work and starts, whose statements may take longer than a tick can wait while it sends."""
+    """For background work and starts, with a longer statement timeout than sending allows."""
     start_sender: Callable[[], None] | None = None
-    """Starts one further sender and does not wait for it; None where there is no way to."""
+    """Starts one further sender without waiting for it; None if that is not possible."""
     proven: set[ContentKey] = field(default_factory=set)
     """The contents of which this process has rendered an email; see `prepare_emails`."""
 
 
 def tune_process() -> None:
-    """For a process that only sends: collect garbage rarely, and never among the imported modules.
+    """For a process that only sends: collect garbage rarely, and never the imported modules.
 
     Reference counting frees nearly everything. The collector took a tenth of the processor time.
     """
@@ -70,8 +70,8 @@ def tune_process() -> None:
 def send_due_emails(resources: Resources, seconds: float, *, further: bool = False) -> TickSummary:
     """Run one tick that ends within `seconds`; `further` marks a sender that another tick has started to help it.
 
-    However it ends, the ledger accounts for each email: what was claimed and not fenced returns to pending, what was
-    fenced and has no result becomes ``outcome_unknown``.
+    However it ends, the ledger accounts for each email: claimed rows without a fence become pending again, fenced rows
+    without a result become ``outcome_unknown``.
 
     Raises:
         NotThisDeployment: the database belongs to another deployment; nothing was sent.
@@ -85,7 +85,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     if not further:
         _keep_campaigns_going(resources, summary, started + min(BACKGROUND_WORK_SECONDS, seconds / 2))
     limits = _limits(resources, summary)
-    # Only a tick that could send counts: an account that was blocked for days has been an outage as well.
+    # Only a tick that could send counts: days with a blocked account are an outage too.
     if limits is not None and not further:
         with engine.begin() as connection:
             summary.campaigns_held = late_emails.hold_after_outage(connection, settings.late_after)
@@ -100,7 +100,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
 
 
 def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds: float = 30.0) -> TickSummary:
-    """Send one email now, due or not, through the same gates as any other; see the summary for what became of it."""
+    """Send one email now, due or not, with the same checks as any other. The summary has the result."""
     deadline = time.monotonic() + seconds
     summary = TickSummary()
     with resources.engine.begin() as connection:
@@ -113,7 +113,7 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
 
 
 def _sweep(engine: sa.Engine, summary: TickSummary) -> None:
-    # In a transaction of its own: while a sweep waits for a campaign no other sender could reserve its rate.
+    # In a separate transaction: otherwise no other sender could reserve its rate while a sweep waits for a campaign.
     with engine.begin() as connection:
         swept = sweep.sweep(connection)
     summary.swept, summary.unknown, summary.failed = swept.returned, swept.unknown, swept.sender_died
@@ -124,7 +124,7 @@ def _sweep(engine: sa.Engine, summary: TickSummary) -> None:
 
 
 def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
-    """What may be sent now: nothing where the daily quota is used up.
+    """What may be sent now: nothing if the daily quota is used up.
 
     None where something else stops all sending; the summary then has the reason.
     """
@@ -132,7 +132,7 @@ def _limits(resources: Resources, summary: TickSummary) -> SendingLimits | None:
         state = sender_state.read(connection)
     if state.stop_code is not None:
         summary.stopped = f"{state.stop_code}: {state.stop_reason}"
-        # What passes by itself is the daily quota.
+        # A temporary block is the daily quota.
         return SendingLimits(0.0, 0.0) if state.stopped_until is not None else None
     try:
         quota = _quota(resources.ses_client)
@@ -173,14 +173,14 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
             try:
                 background_work.work_until(engine, campaign_id, deadline)
             except Exception:
-                # One campaign that cannot go on must not keep the others from being sent.
+                # One campaign that cannot continue must not stop the others.
                 logger.exception("Background work failed", extra={"campaign_id": str(campaign_id)})
     ready = functools.partial(preflight.refuse_scheduled_start_unless_ready, engine, mail=resources.settings)
     summary.campaigns_started = len(lifecycle.start_due_campaigns(engine, deadline, ready))
 
 
 def _start_further_senders(resources: Resources, summary: TickSummary, seconds: float) -> None:
-    """Start as many senders as the due emails and the SES rate can keep busy, up to the setting."""
+    """Start as many senders as the due emails and the SES rate can use, up to the setting."""
     settings = resources.settings
     useful = min(settings.sender_concurrency, math.ceil(summary.rate / settings.sender_capacity_per_second))
     if useful < 2 or resources.start_sender is None:

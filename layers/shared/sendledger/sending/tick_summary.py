@@ -27,13 +27,13 @@ class TickSummary:
     # The tag `claim_token` of every email that it sent, and of the events of SES about them.
     claim_token: str | None = None
     rate: float = 0.0
-    # SES's sandbox: it takes mail to verified addresses only.
+    # The sandbox of SES, which accepts only verified recipients.
     sandbox: bool = False
     stopped: str | None = None
     left_out: Counter[str] = field(default_factory=Counter)
 
     def as_dict(self) -> dict[str, Any]:
-        # asdict would make a Counter of the pairs of a Counter.
+        # asdict does not copy a Counter correctly.
         return {**asdict(self), "left_out": dict(self.left_out)}
 
 
@@ -44,4 +44,4 @@ class SendingLimits:
     rate: float
     """Emails per second, with the safety factor."""
     remaining: float
-    """Emails in these 24 hours; infinity where there is no limit."""
+    """Emails in these 24 hours; infinity if there is no limit."""

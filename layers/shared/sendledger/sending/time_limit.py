@@ -1,4 +1,4 @@
-"""A limit on the time that one piece of work may take, kept by a signal. Uses no table."""
+"""A time limit for one piece of work, enforced by a signal. Uses no table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class TookTooLong(BaseException):
-    """The work was stopped. Not an `Exception`: what the work itself catches does not hide it."""
+    """The work was stopped. It is not an `Exception`, so that handlers in the work do not catch it."""
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
@@ -19,7 +19,7 @@ def _stop(signal_number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def stopping_slow_work() -> Iterator[TimeLimit | None]:
-    """Have a `TimeLimit` within this block; None outside of the main thread, which alone can receive signals."""
+    """A `TimeLimit` for this block. None outside of the main thread, as only that receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield None
         return
@@ -35,7 +35,7 @@ class TimeLimit:
     """`begin` and `end` frame each piece of work; both cost less than a microsecond."""
 
     def begin(self, seconds: float) -> None:
-        """From now on the work may take so long.
+        """Begin the work, which may take this long.
 
         Raises:
             TookTooLong: later, in the middle of the work.

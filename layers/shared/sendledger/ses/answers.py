@@ -1,4 +1,4 @@
-"""What an answer of SES means: for the email, for its campaign and for all sending."""
+"""The meaning of an answer of SES: for the email, for its campaign and for all sending."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Answer(enum.Enum):
 
 @dataclass(frozen=True)
 class SendOutcome:
-    """The result of one call: `message_id` where it was accepted, `error_code` and `message` where not."""
+    """The result of one call: `message_id` if it was accepted, `error_code` and `message` if not."""
 
     answer: Answer
     message_id: str | None = None
@@ -32,8 +32,8 @@ class SendOutcome:
     message: str | None = None
 
 
-# Texts that decide, whatever the exception is called: SES has several names for one fact, and MessageRejected can mean
-# the email as well as the account. The first match counts, before the names below. Sources:
+# Messages that decide, whatever the name of the exception: SES has several names for one fact, and MessageRejected can
+# be about the email or the account. The first match counts, before the names below. Sources:
 # https://docs.aws.amazon.com/ses/latest/dg/troubleshoot-error-messages.html
 # https://docs.aws.amazon.com/ses/latest/dg/manage-sending-quotas-errors.html
 _OFF = r"(paused|suspended|disabled|deactivated|terminated|closed|shut ?down|under review)"
@@ -41,7 +41,7 @@ _WHOSE = r"(account|tenant|configuration set)"
 _TEXTS: tuple[tuple[re.Pattern[str], Answer], ...] = (
     (re.compile(r"daily (message|sending|email) quota|24.hour (sending )?(quota|limit)"), Answer.STOP_FOR_A_WHILE),
     (re.compile(r"maximum (\w+ ){0,3}sending rate|\brate exceeded"), Answer.SLOW_DOWN),
-    # A clock that is wrong is set right, and new credentials come by themselves.
+    # A wrong clock is corrected, and new credentials arrive, without action by a person.
     (
         re.compile(r"signature (expired|not yet current)|request has expired|token .{0,40}is expired"),
         Answer.STOP_FOR_A_WHILE,
@@ -59,7 +59,7 @@ _NAMES: tuple[tuple[str, str, Answer], ...] = (
     ("AccountThrottled", "", Answer.SLOW_DOWN),
     ("AccountDailyQuotaExceeded", "", Answer.STOP_FOR_A_WHILE),
     ("LimitExceeded", "", Answer.STOP_FOR_A_WHILE),
-    # A campaign's own sender address, say, which the sender's role does not cover.
+    # For example a campaign's own sender address that the sender's role does not allow.
     ("AccessDenied", ":identity/", Answer.PAUSE_CAMPAIGN),
     ("AccessDenied", "", Answer.STOP_UNTIL_OPERATOR),
     ("ExpiredToken", "", Answer.STOP_FOR_A_WHILE),
@@ -86,10 +86,10 @@ _NAMES: tuple[tuple[str, str, Answer], ...] = (
     ("MessageRejected", "not verified", Answer.PAUSE_CAMPAIGN),
     ("MessageRejected", "", Answer.FAIL_ROW),
     ("BadRequest", "", Answer.FAIL_ROW),
-    # Refused for what else goes on at SES, whatever the email.
+    # Refused for a state of SES, not because of the email.
     ("ConcurrentModification", "", Answer.RETRY_LATER),
     ("Conflict", "", Answer.RETRY_LATER),
-    # How far it got, nobody says.
+    # It is not known how far the request got.
     ("RequestAborted", "", Answer.UNKNOWN),
 )
 # AccountSuspended, SendingPaused, AccountSendingPaused, ConfigurationSetSendingPaused, … All campaigns use the one
@@ -98,7 +98,7 @@ _NAMED_OFF = re.compile(r"(Paused|Suspended|Disabled|ShutDown|Shutdown)$")
 
 
 def classify(code: str, message: str, http_status: int) -> Answer:
-    """What an error answer means. An unlisted one proves nothing, unless it is a client error (4xx)."""
+    """The meaning of an error. An unlisted one proves nothing, unless it is a client error (4xx)."""
     name, text = code.removesuffix("Exception"), message.lower()
     if http_status < 500:
         for pattern, answer in _TEXTS:
@@ -112,9 +112,9 @@ def classify(code: str, message: str, http_status: int) -> Answer:
     if http_status == 429:
         return Answer.SLOW_DOWN
     if http_status in (401, 402, 403, 404, 407):
-        # Not about this email: the credentials, a bill, a policy, the endpoint or a proxy. Every row would fail alike.
+        # Not about this email: credentials, billing, a policy, the endpoint or a proxy. Every row would fail.
         return Answer.STOP_UNTIL_OPERATOR
-    # 408 is the server's view of a broken connection; every other 4xx says what was wrong with what it did read.
+    # 408 is a broken connection, seen by the server. Every other 4xx is about the request.
     return Answer.FAIL_ROW if 400 <= http_status < 500 and http_status != 408 else Answer.UNKNOWN
 
 

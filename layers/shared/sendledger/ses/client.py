@@ -13,7 +13,7 @@ from sendledger.ses.connection import CONNECT_TIMEOUT, READ_TIMEOUT
 
 
 def ses_client(session: botocore.session.Session | None = None, endpoint_url: str | None = None) -> Any:
-    """A client that never repeats a request. Make it once per process: it loads SES's model."""
+    """A client without retries. Create it once per process, because it loads the model of SES."""
     return (session or botocore.session.get_session()).create_client(
         "sesv2",
         endpoint_url=endpoint_url,
@@ -33,14 +33,14 @@ class SendingQuota:
 
     max_send_rate: float
     remaining_24_hours: float
-    """Infinity where the account has no daily limit."""
+    """Infinity if the account has no daily limit."""
     blocked: str | None
     """Why the account may not send at all, or None."""
     sandbox: bool
 
 
 def sending_quota(client: Any) -> SendingQuota:
-    """Ask SES for the account's limits; at most once a second is allowed, once a tick is enough."""
+    """Ask SES for the account's limits. SES allows one call a second; once a tick is enough."""
     account: Mapping[str, Any] = client.get_account()
     quota = account.get("SendQuota", {})
     limit = float(quota.get("Max24HourSend", 0))

@@ -1,8 +1,8 @@
 """One kept-alive HTTP/1.1 connection to SES: a request in, the response out. Uses no table.
 
-Its steps are apart so that the caller knows, when one fails, whether SES can have seen the request: not before `write`.
-Nothing here repeats a request. Responses are read by httptools, which is llhttp, the parser of Node.js; the standard
-library's takes more time than all else that a call needs (docs/decisions).
+The steps are separate, so that the caller knows after an error whether SES can have seen the request: not before
+`write`. No request is repeated. httptools (llhttp, the parser of Node.js) reads responses. The parser of the standard
+library takes more time than the rest of a call (docs/decisions).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ TIMEOUT_TOLERANCE = 0.1
 
 
 class BadResponse(Exception):
-    """What came back is not a whole HTTP response: it says nothing about the request."""
+    """The response is not complete HTTP, so it says nothing about the request."""
 
 
 def addresses_of(endpoint: SplitResult) -> Sequence[tuple[Any, ...]]:
-    """Where the endpoint is, as `socket.getaddrinfo` has it. Nothing bounds the time that takes: ask before a fence.
+    """The addresses of the endpoint from `socket.getaddrinfo`. It has no timeout, so call it before a fence.
 
     Raises:
-        OSError: it has no address, or the name server does not say.
+        OSError: it has no address, or the name server does not answer.
     """
     port = endpoint.port or (443 if endpoint.scheme == "https" else 80)
     return socket.getaddrinfo(endpoint.hostname, port, type=socket.SOCK_STREAM)
@@ -51,24 +51,24 @@ class SesConnection:
         self._answer_by = 0.0
 
     def open(self) -> None:
-        """Connect, or make sure that SES has not closed the connection while it idled.
+        """Connect, or check that SES has not closed the idle connection.
 
         Raises:
             ssl.SSLCertVerificationError: the server cannot prove that it is SES.
             OSError: there is no connection.
         """
-        # An email written to a connection that has ended would be of unknown outcome. urllib3 does the same.
+        # An email that is written to a closed connection would have an unknown outcome. urllib3 does the same.
         if self._socket is not None and _is_readable(self._socket):
             self.close()
         if self._socket is None:
             self._socket = self._connect()
 
     def _connect(self) -> socket.socket:
-        """One time for all of it: the endpoint has an address in each zone, and some of them may be dead."""
+        """One timeout for all addresses: the endpoint has one in each zone, and some may not answer."""
         connect_by = time.monotonic() + CONNECT_TIMEOUT
         error: OSError = ConnectionError(f"{self._name} has no address")
-        # Connections are to be spread over the zones. But IPv4 and IPv6 keep the order in which they came: there may be
-        # no way out for the second.
+        # Connections are spread over the zones. But the order of IPv4 and IPv6 is kept: the network may not route one
+        # of them.
         families = list(dict.fromkeys(address[0] for address in self._addresses))
         tried = random.sample(self._addresses, len(self._addresses))
         tried.sort(key=lambda address: families.index(address[0]))
@@ -91,7 +91,7 @@ class SesConnection:
         raise error
 
     def write(self, request: bytes) -> None:
-        """Send a request, all of it.
+        """Send a whole request.
 
         Raises:
             OSError: any part of it may have arrived.
@@ -112,7 +112,7 @@ class SesConnection:
         assert self._socket is not None  # noqa: S101
         response = Response()
         while not response.is_complete:
-            # A server that sends a byte now and then gets no more time than a silent one.
+            # A server that sends single bytes gets no more time than a silent one.
             self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
             if received := self._socket.recv(65536):
                 response.feed(received)
@@ -126,7 +126,7 @@ class SesConnection:
         return response
 
     def _set_timeout(self, seconds: float) -> None:
-        """Only where it makes a difference: each time is a system call."""
+        """Only if it changes, because each call is a system call."""
         assert self._socket is not None  # noqa: S101
         if abs((self._socket.gettimeout() or 0.0) - seconds) > TIMEOUT_TOLERANCE:
             self._socket.settimeout(seconds)
@@ -139,14 +139,14 @@ class SesConnection:
 
 
 def _is_readable(connection: socket.socket) -> bool:
-    """Whether the server has closed the connection, or has sent something that nobody asked for."""
+    """Whether the server has closed the connection or sent unexpected data."""
     waiting = select.poll()
     waiting.register(connection, select.POLLIN)
     return bool(waiting.poll(0))
 
 
 class Response:
-    """A response as far as it has come; the parser calls the methods named `on_…`."""
+    """A response as far as it has arrived. The parser calls the methods `on_…`."""
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -165,7 +165,7 @@ class Response:
         try:
             self._parser.feed_data(received)
         except Exception as error:
-            # More than was asked for, after the end of the response, does not make it wrong.
+            # Data after the end of the response does not make it wrong.
             self.is_reusable = False
             if not self.is_complete:
                 raise BadResponse(type(error).__name__) from error
@@ -174,7 +174,7 @@ class Response:
         """The server has closed the connection, which may be its way to end a response."""
         if not 200 <= self.status < 300:
             raise BadResponse("the connection ended before the response")
-        # Whatever is missing of the body, SES has accepted the email.
+        # SES has accepted the email, even if a part of the body is missing.
         self.is_complete = True
 
     def drop_parser(self) -> None:
@@ -196,7 +196,7 @@ class Response:
 
     def on_message_complete(self) -> None:
         if self.status < 200:
-            # An interim response; the one that counts follows.
+            # An interim response; the final one follows.
             self.headers.clear()
             self.status = 0
         else:

@@ -1,8 +1,8 @@
 """The Message-ID of an email, made of the id that SES has given to it. Uses no table.
 
 SES overwrites the header and answers with the part before the @. The part after it is
-`email.amazonses.com` in us-east-1 and `<region>.amazonses.com` elsewhere. That is what mail of SES shows; AWS does not
-promise it, so a setting can say another domain.
+`email.amazonses.com` in us-east-1 and `<region>.amazonses.com` elsewhere. Mails of SES show this, but AWS does not
+document it. So a setting can name another domain.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One signed email to SES, and what its answer means. Reads and writes no table.
+"""One signed email to SES, and the meaning of the answer. Reads and writes no table.
 
-SES has no idempotency token, so every email is one HTTP request and never more: nothing here repeats a request, and
-botocore's retries are off. Answers are read by botocore's own parser.
+SES has no idempotency token, so every email is exactly one HTTP request. Nothing here repeats a request, and the
+retries of botocore are off. The parser of botocore reads the answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
 
 class SesSender:
-    """Sends signed emails, from many threads at once, each with a connection of its own. Make one for each tick."""
+    """Sends signed emails from many threads, each with its own connection. Create one for each tick."""
 
     def __init__(self, client: Any) -> None:
         """`client` is from `ses_client`.
@@ -49,12 +49,12 @@ class SesSender:
         self._connections: list[SesConnection] = []
 
     def close(self) -> None:
-        """Close the connections. One that idled until the next tick might have been closed by SES in the meantime."""
+        """Close the connections. SES may close idle ones before the next tick."""
         for connection in self._connections:
             connection.close()
 
     def send(self, request: bytes) -> SendOutcome:
-        """Send one request, or none where the connection cannot be made; never raises for what SES answers."""
+        """Send one request, or none if there is no connection. No answer of SES raises."""
         connection = self._connection()
         try:
             connection.open()
@@ -78,7 +78,7 @@ class SesSender:
             message = f"The connection to SES broke ({type(error).__name__})."
             return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
         except BaseException:
-            # The next email must not read this one's answer.
+            # The next email must not read this answer.
             connection.close()
             raise
         return self._outcome(response)
@@ -92,7 +92,7 @@ class SesSender:
 
     def _outcome(self, response: Response) -> SendOutcome:
         if 200 <= response.status < 300:
-            # Without a readable id it is accepted all the same; the Send event brings the id.
+            # It is accepted also without a readable id; the Send event has the id.
             return SendOutcome(Answer.SENT, message_id=_message_id(response.body))
         answered = {
             "status_code": response.status,
@@ -121,5 +121,5 @@ def _message_id(body: bytes) -> str | None:
 
 @functools.cache
 def _tls(cert_path: str) -> ssl.SSLContext:
-    """Read once: it takes longer than everything else before the first email of a tick."""
+    """Cached: reading it takes longer than everything else before the first email of a tick."""
     return ssl.create_default_context(cafile=cert_path)

@@ -1,8 +1,7 @@
-"""One email as the HTTP request that hands it to SES: a message in, the signed bytes out. Uses no table.
+"""One email as a signed HTTP request to SES: a message in, the bytes out. Uses no table.
 
-Made by botocore's own serializer, endpoint rules, credentials and signer; what is left out of its client is the
-machinery around them that costs more time than they do (docs/decisions). A test compares the bytes with those of
-boto3's own `send_email`.
+It uses botocore's serializer, endpoint rules, credentials and signer. The rest of botocore's client is left out, as it
+takes more time than these (docs/decisions). A test compares the bytes with those of boto3's `send_email`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class OutgoingEmail:
 
 
 class CannotSign(Exception):
-    """No email can be signed at present; `permanent` where that does not pass by itself."""
+    """No email can be signed now. `permanent` if that will not pass by itself."""
 
     def __init__(self, message: str, *, permanent: bool) -> None:
         super().__init__(message)
@@ -48,7 +47,7 @@ class CannotSign(Exception):
 
 @dataclass(frozen=True)
 class _Second:
-    """What the requests signed within one second have in common: all but the body, its length and its signature."""
+    """The parts that requests of the same second share: all but the body, its length and the signature."""
 
     number: int
     auth: Any
@@ -72,10 +71,10 @@ class EmailSigner:
         self._client = client
         self._configuration_set = configuration_set
         self._operation = client.meta.service_model.operation_model("SendEmail")
-        # No parameter of ours has a part in the choice of the endpoint, so it is made once.
+        # Our parameters do not influence the choice of the endpoint, so it is made once.
         self._endpoint_url, self._context = _resolve(client)
-        # What the client's signer would find out again for each request, asking its event handlers, who have no say
-        # in SES. Its credentials are asked each second: those that are about to expire are renewed.
+        # The client's signer would determine this for each request with event handlers, which do nothing for SES.
+        # Credentials are read each second, so that expiring ones are renewed.
         self._signer = client._request_signer
         signing = self._context.get("signing", {})
         self._signed_for = (
@@ -87,11 +86,11 @@ class EmailSigner:
         self._second: _Second | None = None
 
     def signed(self, email: OutgoingEmail) -> bytes:
-        """The request as it goes over the wire; SES takes it within minutes of now.
+        """The bytes of the request. SES accepts it for a few minutes.
 
         Raises:
             CannotSign: there are no credentials, for example.
-            Exception: whatever keeps this one email from being written down as a request.
+            Exception: this email cannot be serialized.
         """
         parameters = send_email_parameters(email, self._configuration_set)
         request = self._client._serializer.serialize_to_request(parameters, self._operation)
@@ -100,7 +99,7 @@ class EmailSigner:
             second = self._second
             if second is None or second.number != int(time.time()):
                 second = self._second = self._sign_in_full(request)
-            # Signing in full takes several times as long as all else, for the same result.
+            # Full signing takes several times as long as the rest, for the same result.
             canonical = second.canonical + hashlib.sha256(body).hexdigest()
             signature = second.auth.signature(second.auth.string_to_sign(second.request, canonical), second.request)
         except NoCredentialsError as error:
@@ -139,7 +138,7 @@ class EmailSigner:
 
 
 def _resolve(client: Any) -> tuple[str, dict[str, Any]]:
-    """The URL that SendEmail goes to, and what botocore knows about the request by then."""
+    """The URL of SendEmail, and the context of botocore for it."""
     operation = client.meta.service_model.operation_model("SendEmail")
     context = {
         "client_region": client.meta.region_name,
@@ -154,7 +153,7 @@ def _resolve(client: Any) -> tuple[str, dict[str, Any]]:
 
 
 def endpoint_of(client: Any) -> SplitResult:
-    """Where SendEmail's requests go, the path included."""
+    """The URL of SendEmail, with the path."""
     base = urlsplit(_resolve(client)[0])
     path: str = client.meta.service_model.operation_model("SendEmail").http["requestUri"]
     return base._replace(path=base.path.rstrip("/") + path)
@@ -196,5 +195,5 @@ def tracking(*, opens: bool, clicks: bool) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1024)
 def mailbox(value: str) -> str:
-    """A mailbox with its display name encoded as RFC 2047 asks; SES takes ASCII here."""
+    """A mailbox with its display name encoded by RFC 2047, as SES accepts only ASCII here."""
     return formataddr(parseaddr(value))
