@@ -1,13 +1,13 @@
 """The users of the database: its owner, who migrates it, and one for each kind of function, with what it needs.
 
 `create_roles` is for the administrator of a new database, `grant` for the owner after each upgrade. The functions'
-users are named after the owner: `sendledger_api` of `sendledger`. What is not in `GRANTS` nobody but the owner may do:
-nobody else creates, alters or empties a table, or changes or deletes an entry of the audit log. `MAX_CONNECTIONS` keeps
-connections free for the sender, whatever comes in from outside.
+users are named after the owner: `sendledger_api` of `sendledger`. Only the owner may do what is not in `GRANTS`: no
+other user can create, alter or truncate a table, or change the audit log. `MAX_CONNECTIONS` reserves connections for
+the sender, however many requests come from outside.
 
-The user of the public unsubscribe page works on the rows of one lead, the one whose id its transaction says
-(`sendledger.lead_id`, set from a signed link): the ids of leads are random, and no table that it may read tells it
-others. So what it skips is that lead's mail; mail for the same address under another lead ends at the sender's fence.
+The user of the public unsubscribe page can use only the rows of one lead, whose id its transaction sets
+(`sendledger.lead_id`, from a signed link). Ids of leads are random, and no table that it may read contains others. So
+it skips the mail of that lead. The sender's fence stops mail to the same address under another lead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ import sqlalchemy as sa
 
 from sendledger.core.tables import metadata
 
-# A privilege goes one release after the last statement that needs it: while a deployment runs, and after it was rolled
-# back, functions of the version before work with these. SQLAlchemy asks for the id of what it has inserted (SELECT (id)
-# of the audit log); a lock on a row needs the right to update some column of it; what goes with its parent by a foreign
-# key, and the counts that triggers keep, need no rights.
+# A privilege is removed one release after the last statement that needs it: during a deployment, and after a rollback,
+# functions of the version before use these grants. SQLAlchemy reads the id of inserted rows (SELECT (id) of the audit
+# log). A row lock needs the right to update a column. Cascading foreign keys and the counts of triggers need no rights.
 GRANTS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "alembic_version": "SELECT",
@@ -45,7 +44,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "left_out_leads": "SELECT, INSERT, UPDATE (lead_id), DELETE",
         "replies": "SELECT, INSERT, UPDATE (emails_skipped), DELETE",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
-        # Not whose database it is: a copy that must not send could make itself the sender.
+        # Without deployment_id: a copy that must not send could make itself the owner.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
         "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",
         "suppressions": "SELECT, INSERT, UPDATE, DELETE",
@@ -141,7 +140,7 @@ _VISIBLE_ROWS = {
     "emails": f"lead_id::text = {_ONE_LEAD}",
     "unsubscribes": f"lead_id::text = {_ONE_LEAD}",
 }
-"""What the public page's user sees of each table; everybody else sees all. In the order in which transactions lock."""
+"""The rows of each table that the public page's user sees; other users see all. In the order of locks."""
 
 
 _IS_IN_RDS_IAM = sa.text("""
@@ -151,7 +150,7 @@ _IS_IN_RDS_IAM = sa.text("""
 
 
 class UsersMissing(Exception):
-    """The functions are to log in as users that the database does not have."""
+    """The database does not have the users of the functions."""
 
 
 def users(prefix: str) -> dict[str, str]:
@@ -160,7 +159,7 @@ def users(prefix: str) -> dict[str, str]:
 
 
 def missing_users(connection: sa.Connection, prefix: str) -> list[str]:
-    """Those of the functions' users that the database does not have; anybody may ask."""
+    """The users of the functions that the database does not have. Any user may call this."""
     known = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles")))
     return sorted(set(users(prefix).values()) - known)
 
@@ -188,9 +187,9 @@ def create_roles(connection: sa.Connection, owner: str, password: str | None, pr
         sa.text("SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
     ).one()
     if its_owner != owner:
-        # Temporary tables: nobody needs any.
+        # Temporary tables, which no function needs.
         _run(connection, "REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC", database)
-        # Only a member of a role may give it something.
+        # Only a member of a role may make it an owner.
         _run(connection, "GRANT %I TO CURRENT_USER", owner)
         _run(connection, "ALTER DATABASE %I OWNER TO %I", database, owner)
         _run(connection, "REVOKE %I FROM CURRENT_USER", owner)
@@ -199,7 +198,7 @@ def create_roles(connection: sa.Connection, owner: str, password: str | None, pr
 def grant(connection: sa.Connection, prefix: str) -> None:
     """As the owner of the tables: let the functions' users do what is in `GRANTS`, and nothing else.
 
-    For a transaction of its own: whoever works meanwhile never finds a privilege missing.
+    To be called in its own transaction, so that concurrent functions never miss a privilege.
 
     Raises:
         UsersMissing
@@ -221,7 +220,7 @@ def grant(connection: sa.Connection, prefix: str) -> None:
 
 
 def _may_look_into_schema(connection: sa.Connection, user: str) -> None:
-    # As a rule everybody may, and the owner of the tables need not be the owner of the schema.
+    # Normally all users may, and the owner of the tables need not be the owner of the schema.
     allowed = sa.text("SELECT has_schema_privilege(:user, current_schema(), 'USAGE'), current_schema()")
     may, schema = connection.execute(allowed, {"user": user}).one()
     if not may:
@@ -238,9 +237,9 @@ _ROWS_ARE_LIMITED = sa.text("""
 
 
 def _limit_rows(connection: sa.Connection, table: str, condition: str, user: str) -> None:
-    """Show the user those rows only, with a policy beside it that leaves everybody else as free as before.
+    """Show the user these rows only. A second policy allows all rows to all other users.
 
-    What is as it should be is left alone: a policy takes the table for itself, and senders are at work.
+    Correct policies are left alone: creating one locks the table, and senders are running.
     """
     if connection.scalar(_ROWS_ARE_LIMITED, {"table": table, "condition": condition, "user": user}):
         return
@@ -252,7 +251,7 @@ def _limit_rows(connection: sa.Connection, table: str, condition: str, user: str
         f"CREATE POLICY sendledger_unsubscribe ON {table} AS RESTRICTIVE TO %I USING ({condition})",
         user,
     )
-    # How it is known next time; the server keeps the condition in other words.
+    # To recognise it next time, as the server rewrites the condition.
     _run(connection, f"COMMENT ON POLICY sendledger_unsubscribe ON {table} IS %L", condition)
     _run(connection, f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
 

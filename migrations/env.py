@@ -1,4 +1,4 @@
-"""Alembic's environment: which database, which tables, short locks, and no start from a state that nobody knows."""
+"""Alembic's environment: the database, the tables, short lock timeouts, and a check of the state before a start."""
 
 import logging
 
@@ -11,14 +11,14 @@ from sqlalchemy.schema import SchemaItem
 from sendledger.adoption.overhaul import PREFIX
 from sendledger.core import database, settings, tables
 
-# Alembic says why it gives up in its log and on standard output. Once is enough.
+# Alembic writes its errors to its log and to standard output. Once is enough.
 logging.getLogger("alembic.util.messaging").disabled = True
 
 LOCK_TIMEOUT = "5s"
-"""A migration that cannot get its lock within this time gives up instead of blocking the senders behind it."""
+"""A migration that cannot get its lock within this time fails, and does not block the senders behind it."""
 
 LONGEST_STATEMENT = 3600.0
-"""Seconds. Building an index on a large table takes longer than anything that the functions do."""
+"""Seconds. Building an index on a large table takes longer than any statement of the functions."""
 
 MARKS = {
     "0002": ("campaigns", "batch_ids"),
@@ -28,11 +28,11 @@ MARKS = {
     "0006": ("suppressions", "id"),
     "0006b": ("adopted_campaigns", "campaign_id"),
 }
-"""A column by which each revision is known to have been made."""
+"""Revision → a column that it creates, to check that it was applied."""
 
 
 def refuse_unknown_state(connection: Connection) -> None:
-    """Compare what the database says of itself with what it has.
+    """Compare the revision that the database has stored with its tables.
 
     Raises:
         CommandError: a newer Sendledger has upgraded it, or its revision and its tables contradict each other.
@@ -45,7 +45,7 @@ def refuse_unknown_state(connection: Connection) -> None:
             "newer one has upgraded it. Nothing was changed."
         )
     if not revisions:
-        return  # empty, or an existing installation: the first revision looks closely
+        return  # empty, or an existing installation: the first revision checks it
     made = {script.revision for script in context.script.iterate_revisions(revisions, "base")}
     inspector = inspect(connection)
     tables = set(inspector.get_table_names())
@@ -63,7 +63,7 @@ def refuse_unknown_state(connection: Connection) -> None:
 
 
 def ours(item: SchemaItem, name: str | None, type_: str, reflected: bool, compare_to: SchemaItem | None) -> bool:
-    """Leave alone what an existing installation has and this system does not use."""
+    """Ignore tables and columns of an existing installation that this system does not use."""
     if not reflected or name is None:
         return True
     if type_ == "table":

@@ -31,7 +31,7 @@ from sendledger.core.settings import DatabaseSettings, MigrateSettings, at_cold_
 from sendledger.core.vocabulary import Role
 
 ACTOR = "migrate_function"
-"""Whoever may invoke the function; CloudTrail knows who that was."""
+"""The actor in the audit log. CloudTrail has the person who invoked the function."""
 
 
 class LoginRefused(Exception):
@@ -47,7 +47,7 @@ class _Upgrade(_Event):
     action: Literal["upgrade", "current"] = "upgrade"
     # An older version that comes back works with the schema of the newer one; see docs/operations/upgrade.md.
     newer_is_fine: bool = False
-    # The old application is stopped; asked for where its campaign overhaul's tables are moved aside.
+    # Confirms that the old application is stopped. Required if its campaign overhaul's tables are moved aside.
     overhaul_stopped: bool = False
 
 
@@ -62,7 +62,7 @@ class _CreateApiKey(_Event):
     name: Annotated[str, Field(min_length=1, max_length=255)]
     role: Role
     expires_at: AwareDatetime | None = None
-    # True makes no key, and answers null, where the database has one, revoked or not.
+    # True: if the database has a key, revoked or not, no key is created and the answer is null.
     only_first: bool = False
 
 
@@ -77,13 +77,13 @@ class _MigrateExistingCampaigns(_Event):
 
 
 _Wanted = _Upgrade | _CreateRoles | _CreateApiKey | _MigrateExistingCampaigns
-# An error that showed its input would show the administrator's password.
+# An error with its input would contain the administrator's password.
 _EVENT: TypeAdapter[_Wanted] = TypeAdapter(_Wanted, config=ConfigDict(hide_input_in_errors=True))
 HERE = str(Path(__file__).parent)
 LONGEST_STATEMENT = 840.0
 """Seconds. The function has 870, and an index on a large table needs them."""
 TIME_TO_END_MS = 120_000
-"""What is left when the next campaign is no longer begun."""
+"""Seconds before the timeout after which no further campaign is begun."""
 
 at_cold_start(DatabaseSettings.read, MigrateSettings.read)
 
@@ -134,15 +134,15 @@ def _upgrade(connection: sa.Connection, *, overhaul_stopped: bool) -> dict[str, 
     command.upgrade(config, "head")
     prefix = MigrateSettings.read().database_user_prefix
     if prefix is not None:
-        connection.commit()  # where there was nothing to upgrade, Alembic leaves a transaction open
-        # Each time: a new table or column may be among what they need.
+        connection.commit()  # Alembic leaves a transaction open if there was nothing to upgrade
+        # After each upgrade: they may need a new table or column.
         with connection.begin():
             database_roles.grant(connection, prefix)
     return {"revision": MigrationContext.configure(connection).get_current_revision()}
 
 
 def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str, Any]:
-    """Into the database as its administrator; the owner's password, where it has one, is in its secret."""
+    """Log in as the administrator and create the users. The owner's password, if it has one, is in its secret."""
     owner, password = settings.database_user, None
     if not settings.database_iam_auth and settings.database_secret_arn:
         login = database.read_secret(settings.database_secret_arn)

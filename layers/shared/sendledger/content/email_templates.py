@@ -1,7 +1,6 @@
 """Email templates: what campaigns and workflow steps send. Reads and writes `email_templates`.
 
-A campaign copies its content when it starts, so nothing here changes a campaign that runs. Rendering is imported where
-it is needed: Jinja2 would make every cold start of the API slower, and few requests need it.
+A campaign copies its content when it starts, so nothing here changes a running campaign.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
         NotFound: there is no such template.
         Conflict: `data` names the workflows and the campaigns, not yet ended, that use it.
     """
-    # Locked first, looked second: whoever is about to refer to it waits for this lock or has committed.
+    # Lock before the check: a transaction that refers to it has committed, or waits for this lock.
     _get(connection, sa.select(_table.c.id).with_for_update(), email_template_id)
     used_by = {
         "workflows": sa.select(workflows.c.id, workflows.c.name).where(

@@ -1,7 +1,8 @@
 """What a template can refer to: a lead's fields in, variables of bounded size out. Reads and writes no table.
 
-Lead data comes from anywhere. Each value that a template may see passes here, so that no filter, comparison or loop
-meets a text, a list or a tree of any size. A value beyond the limits fails the email only where the template uses it.
+Lead data is not trusted. Each value that a template may use is checked here, so that the size of texts, lists and
+objects is limited for all filters, comparisons and loops. A value beyond the limits fails the email only if the
+template uses it.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ LEAD_FIELDS = (
 )
 
 MAX_DEPTH = 5
-"""Of lists and objects in each other."""
+"""Levels of nested lists and objects."""
 
 MAX_INTEGER = 10**100
 
 SAMPLE_UNSUBSCRIBE_URL = "https://mail.example.com/u/AQEBAAAAAAAAMDk5ZjM2YzI4LTQ1ZDAtNDdiNC1hM2Y3LWQ0"
-"""Looks like the link of an email that is sent, wherever a template is only tried out."""
+"""A link for previews."""
 
 
 class Fields(dict[str, Any]):
@@ -84,7 +85,7 @@ def _bounded_fields(custom: Mapping[str, Any]) -> Fields:
 
 
 def _bounded(value: Any, path: str, depth: int, count: Iterator[int]) -> Any:
-    """The value, or what stands for it; `count` counts the values of this lead."""
+    """The value, or its substitute. `count` counts the values of this lead."""
     if next(count) > MAX_VALUES:
         return TooLarge(f"The lead's lists and objects have more than {MAX_VALUES:,} values in all, with {path}.")
     if isinstance(value, str):

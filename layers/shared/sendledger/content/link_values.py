@@ -1,8 +1,8 @@
-"""Lead data in links: a template's tree in, the same tree out, whose values at the beginning of an address are checked.
+"""Lead data in links: a template's syntax tree goes in; values at the beginning of an address are checked after it.
 
-`<a href="{{ website }}">` is safe for HTML as soon as the value is escaped, but not as a link: a lead's website may be
-`javascript:…`. Where a value can decide about the scheme of an address, only the schemes of mail and the web pass;
-any other address becomes `#`. What the template itself writes is the team's.
+`<a href="{{ website }}">` with an escaped value is safe HTML, but not a safe link: a lead's website may be
+`javascript:…`. If a value can decide the scheme of an address, only the schemes of mail and the web are allowed. Any
+other address becomes `#`. Text of the template itself is trusted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TAIL = 300
 
 
 def check_link(value: Any) -> Any:
-    """The value as the beginning of an address; `#` for one whose scheme is neither of mail nor of the web."""
+    """The value as the beginning of an address, or `#` if its scheme is not one of mail or the web."""
     if not isinstance(value, str) or (value.startswith(("https://", "http://")) and " " not in value):
         return value
     found = _SCHEME.match(_IGNORED.sub("", value))
@@ -41,7 +41,7 @@ def check_link(value: Any) -> Any:
 
 
 def mark_links(tree: nodes.Template) -> None:
-    """Put `check_link` before each value that stands where the scheme of an address is decided."""
+    """Call `check_link` for each value at a place where the scheme of an address is decided."""
     _walk(tree.body, False, True)
 
 

@@ -1,4 +1,4 @@
-"""Previews of a workflow's step: what a lead would be sent, with the subject and the quote of the thread it goes on.
+"""Previews of a workflow's step: the email for a lead, with the subject and the quote of its thread.
 
 Reads `workflow_steps`, `email_templates` and `leads`.
 """

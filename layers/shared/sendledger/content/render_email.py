@@ -1,8 +1,7 @@
 """Rendering: a step's content and one lead's variables in, subject and bodies out. Reads and writes no table.
 
-Templates are written by the team, lead data comes from anywhere: data is only ever a value, never template source. What
-a rendering can cost is bounded by the template language, so that nothing is counted or measured here but the length of
-what comes out.
+The team writes templates; lead data is not trusted and is never template source. The template language bounds the cost
+of a rendering, so that only the length of the result is checked here.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import ErrorCode
 
 MAX_CHARACTERS = 1_000_000
-"""Of one part that is rendered; SES takes 40 MB, mailbox providers clip mail long before this."""
+"""Characters of one rendered part. SES accepts 40 MB; mailbox providers clip shorter mails."""
 
 MAX_SUBJECT = 500
 """The width of emails.subject."""
@@ -45,7 +44,7 @@ class CompiledTemplate:
 
     subject: jinja2.Template
     body_text: jinja2.Template | None
-    """None: the text is made from the HTML, as each recipient gets it."""
+    """None: the text is made from the HTML of each email."""
     body_html: jinja2.Template | None
 
     def render(self, variables: dict[str, Any], given_subject: str | None = None) -> RenderedEmail:
@@ -104,7 +103,7 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
     parts: list[str] = []
     size = 0
     try:
-        # What Template.render does, less the copies that it makes of the variables.
+        # Like Template.render, but without its copies of the variables.
         for part in template.root_render_func(template.new_context(variables, shared=True)):
             parts.append(part)
             size += len(part)
@@ -119,7 +118,7 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
         )
         raise RenderError(ErrorCode.UNDEFINED_VARIABLE, message, variable) from error
     except Exception as error:
-        # Whatever a template can do wrong is the template's error, and fails this lead alone.
+        # Any error is the template's, and fails the email of this lead only.
         raise RenderError(ErrorCode.TEMPLATE_ERROR, f"{type(error).__name__}: {error}"[:500]) from error
     rendered = "".join(parts)
     if "\x00" in rendered or not _is_encodable(rendered):

@@ -1,4 +1,4 @@
-"""The filters and tests of the template language. Each does work that its limits bound, and refuses any other value.
+"""The filters and tests of the template language. Limits bound the work of each; other values are refused.
 
 `FILTERS` and `TESTS` say what one use of each costs, in the unit of `template_language.MAX_WORK`.
 """
@@ -26,7 +26,7 @@ MAX_ENTRIES = 100
 """Entries of a list, and so rounds of a loop."""
 
 MAX_VALUES = 1_000
-"""In all lists and objects of one lead, and so rounds of a loop in a loop."""
+"""Entries of all lists and objects of one lead, and so rounds of a loop in a loop."""
 
 MAX_DIGITS = 10
 """Decimal places for `round`."""
@@ -39,7 +39,8 @@ _MARKUP = re.compile(r"<[^<>]*>")
 class RenderError(Exception):
     """This lead's email cannot be made from this template.
 
-    `code` says why in one word and `message` for a person; `variable` is the path of what has no value, if that is why.
+    `code` is the reason for programs, `message` for people. `variable` is the path of a missing value, if that is the
+    reason.
     """
 
     def __init__(self, code: str, message: str, variable: str | None = None) -> None:
@@ -60,7 +61,7 @@ class NoValue(jinja2.StrictUndefined):
 
 
 class TooLarge:
-    """Stands for a value of the lead beyond the limits: whatever a template does with it fails this email."""
+    """The substitute for a value beyond the limits: any use of it fails this email."""
 
     __slots__ = ("_message",)
 
@@ -75,7 +76,7 @@ class TooLarge:
 
 
 def text_of(value: Any) -> str:
-    """The value as a text that a filter may work on; one that is escaped for HTML stays so."""
+    """The value as a text for a filter. An escaped text stays escaped."""
     if isinstance(value, (int, float, jinja2.Undefined)):
         value = str(value)
     if not isinstance(value, str):

@@ -1,9 +1,9 @@
 """The template language: a part of Jinja2 whose work is bounded by the size of the template and of the lead's data.
 
-In: a template's source; out: a compiled template, or an error that names the line, the construct and what to write
-instead. What is permitted stands in `_PERMITTED`, `FILTERS` and `TESTS`; everything else is refused, once, on the
-syntax tree. So rendering needs neither a clock nor a budget: `MAX_WORK` bounds what any template can do, for any lead.
-The language is described in docs/templates.md.
+A template's source goes in. A compiled template comes out, or an error that names the line, the construct and what to
+write instead. `_PERMITTED`, `FILTERS` and `TESTS` list what is allowed. Everything else is refused when the template is
+compiled. So rendering needs no timeout: `MAX_WORK` bounds the work of any template for any lead. The language is
+described in docs/templates.md.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ MAX_TEMPLATE = 500_000
 """Characters in one part of a template."""
 
 MAX_TOKENS = 6_000
-"""Words and signs within all tags of one part, which are some 1,000 tags, and `MAX_TAG_TOKENS` within one tag. To
-compile such a template takes a second."""
+"""Tokens in all tags of one part (about 1,000 tags), and `MAX_TAG_TOKENS` in one tag. Compiling such a template takes a
+second."""
 
 MAX_TAG_TOKENS = 300
 
@@ -109,7 +109,7 @@ _REFUSED: dict[type[nodes.Node], tuple[str, str]] = {
         ("arithmetic", _CALCULATED),
     ),
 }
-"""Node → what it is called in a message, and what to use instead."""
+"""Node → its name in messages, and what to use instead."""
 
 _RESERVED_NAMES = frozenset(("self", "super", "caller", "varargs", "kwargs"))
 _STYLE = re.compile(r"(<style\b|</style)", re.IGNORECASE)
@@ -117,7 +117,7 @@ _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^{}%]*%\}")
 
 
 class TemplateLanguage(ImmutableSandboxedEnvironment):
-    """Compiles templates of the language. Jinja2's sandbox stays below it, as a second wall."""
+    """Compiles templates of the language. Jinja2's sandbox is the second line of defence."""
 
     def __init__(self, *, autoescape: bool) -> None:
         super().__init__(undefined=NoValue, autoescape=autoescape, finalize=_printed, keep_trailing_newline=True)
@@ -184,7 +184,7 @@ def _printed(value: Any) -> Any:
 
 
 class _Check:
-    """Refuses what the language does not have, and adds up what is left."""
+    """Refuses what the language does not have, and adds up the work of the rest."""
 
     def __init__(self, tree: nodes.Template) -> None:
         self._work = 0
@@ -346,7 +346,7 @@ def _refuse(node: nodes.Node | None, what: str, instead: str = "") -> None:
 
 
 def prepared_html(source: str) -> str:
-    """The HTML with what editors and style sheets do to it made good, on the same lines.
+    """The HTML with the changes of editors and style sheets corrected. Line numbers stay the same.
 
     Editors write ``{{ city | default(&quot;there&quot;) }}``. In a style sheet ``{#`` begins a rule, not a comment:
     ``@media print{#logo{…}}``.

@@ -1,8 +1,8 @@
-"""The text part of an email: its HTML as the recipient gets it in, plain text out, in one pass of linear cost.
+"""The text part of an email: its rendered HTML goes in, plain text comes out, in linear time.
 
-lxml reads the HTML piece by piece, without a tree. Tables are nearly always layout in emails, so cells are only set
-apart. A link is followed by its address in angle brackets, where no program takes a following sign for a part of it
-(RFC 3986, appendix C). What a mail program hides is left out. docs/decisions/text-from-html.md has the alternatives.
+lxml reads the HTML as a stream, without a tree. Tables in emails are nearly always layout, so cells are only separated.
+The address of a link follows its text in angle brackets, so that no program reads a following character as part of it
+(RFC 3986, appendix C). Hidden elements are left out. docs/decisions/text-from-html.md has the alternatives.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LEFT_OUT = frozenset(
 )
 _HIDING = re.compile(r"(?:^|;)(?:display:none|visibility:hidden|(?:max-height|opacity):0(?:px|em|%|pt)?(?:[;!]|$))")
 _LINK = re.compile(r"(?:https?|mailto|tel|sms):", re.IGNORECASE)
-# Soft hyphens and other signs without a width, with which preheaders are filled up.
+# Soft hyphens and other characters without width, which fill preheaders.
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u034f\u200b\u200c\u2007\u2060\ufeff"), "")
 _SPACES = re.compile(r"[\s\u00a0\u200c]+")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 MAX_INDENTS = 5
-"""Lists and quotations in each other that are still set in: more would make the text longer than the HTML."""
+"""Nested lists and quotations that are indented. More would make the text longer than the HTML."""
 
 RULE = "-" * 20
 
@@ -144,7 +144,7 @@ class _Text:
             self._space = " " if words.endswith(" ") else ""
 
     def comment(self, text: str) -> None:
-        """Conditions for Outlook and remarks of the author: nobody reads them."""
+        """Comments, among them conditions for Outlook, are left out."""
 
     def pi(self, target: str, data: str | None = None) -> None:
         """`<![if !mso]>` and other instructions."""

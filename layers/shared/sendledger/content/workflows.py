@@ -1,6 +1,6 @@
 """Workflows: the steps that a campaign sends one after the other. Reads and writes `workflows` and `workflow_steps`.
 
-A campaign copies its steps when it starts, so nothing here changes a campaign that runs.
+A campaign copies its steps when it starts, so nothing here changes a running campaign.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) ->
         NotFound: there is no such workflow.
         Conflict: `data` names the campaigns, not yet started, that use it.
     """
-    # Locked first, looked second: a campaign that is about to refer to it waits for this lock or has committed.
+    # Lock before the check: a campaign that refers to it has committed, or waits for this lock.
     _lock(connection, workflow_id)
     users = connection.execute(
         sa.select(campaigns.c.id, campaigns.c.name)
@@ -136,10 +136,10 @@ def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) ->
 
 
 def delay_of_days(name: str, step_number: int, days: int | None) -> tuple[dt.timedelta, str | None]:
-    """The delay of a step that has it in days, and why nobody can tell what it is; the delay is 0 then.
+    """The delay of a step in days, and the reason if it is not clear. Then the delay is 0.
 
-    The old application's columns, `name` is one, may hold NULL and any number. The first step waits for nothing, so it
-    may have NULL.
+    Columns of the old application, such as `name`, may contain NULL and any number. The first step may have NULL, as it
+    waits for nothing.
     """
     if days is None and step_number == 1:
         return dt.timedelta(0), None
@@ -162,7 +162,7 @@ def _insert_steps(connection: sa.Connection, workflow_id: UUID, steps: Sequence[
 def _check_steps(connection: sa.Connection, steps: Sequence[Mapping[str, Any]]) -> None:
     errors = list(_wrong_steps(steps))
     wanted = {step["email_template_id"] for step in steps}
-    # Held until the steps are committed, so that whoever deletes one sees that it is in use.
+    # Locked until the steps are committed, so that a concurrent delete sees that it is in use.
     query = sa.select(email_templates.c.id).where(email_templates.c.id.in_(wanted))
     found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
     errors += [

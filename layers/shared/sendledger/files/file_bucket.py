@@ -26,7 +26,7 @@ class NoSuchFile(Exception):
 
 
 class FileReplaced(Exception):
-    """Another file was put in this one's place while it was read."""
+    """The file was replaced while it was read."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class StoredFile:
 
 
 class FileBucket:
-    """One bucket. Make one per process: it loads S3's model."""
+    """One bucket. Create one per process, because it loads the model of S3."""
 
     def __init__(self, name: str, session: botocore.session.Session | None = None) -> None:
         self.name = name
@@ -87,7 +87,7 @@ class FileBucket:
 
 
 class FileReader(io.RawIOBase):
-    """Reads a file from its beginning, one request for each part, so no connection stays open between parts.
+    """Reads a file from the beginning, one request for each part. No connection stays open between parts.
 
     Raises, when read from:
         NoSuchFile: it was deleted meanwhile.
@@ -139,7 +139,7 @@ class FileReader(io.RawIOBase):
 
 
 class FileWriter:
-    """Writes a file in parts. It exists, as a whole, once `complete` has returned, and not at all without it.
+    """Writes a file in parts. The file exists after `complete`, and not before.
 
     Parts that a crash leaves behind are deleted by the bucket's lifecycle rule.
     """

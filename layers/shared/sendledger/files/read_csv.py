@@ -1,7 +1,7 @@
-"""Reading a CSV file of unknown make: a binary stream in, its header and its records with their row numbers out.
+"""Reading a CSV file of unknown format: a binary stream in, its header and its records with row numbers out.
 
-No database. Memory is bounded by the limits below, whatever the file holds; the same bytes give the same records, so
-that a reading that was interrupted can be taken up again by its number of records.
+No database. The limits below bound the memory for any file. The same bytes give the same records, so that an
+interrupted import can continue by the number of records.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sendledger.files.read_text import MAX_RECORD, Lines, UnreadableFile, open_t
 MAX_COLUMNS = 500
 
 MAX_BROKEN_RECORDS = 1_000
-"""Records with broken quotation marks after which the file is given up: each one is read a second time."""
+"""After this many records with broken quotation marks the file is refused, as each one is read twice."""
 
 MAX_READ_AGAIN = 100_000_000
-"""Characters that are read a second time, after which the file is given up: together they take a few seconds."""
+"""After this many characters were read twice the file is refused. They take a few seconds."""
 
 HEADER_SEARCH_LINES = 20
 """Lines that may stand before the header: LinkedIn puts notes there, Excel a ``sep=;``."""
@@ -41,7 +41,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why one record is not taken; `field` is ``row`` where it is not about one field. `cells` are the record's own."""
+    """Why one record is rejected. `field` is ``row`` if the reason is not one field. `cells` are the record."""
 
     row: int
     field: str
@@ -52,7 +52,7 @@ class RowError:
 
 @dataclass(frozen=True)
 class CsvFile:
-    """An opened file: its first record that is a header, and an iterator over what follows."""
+    """An opened file: its header, and an iterator over the records after it."""
 
     header: list[str]
     encoding: str
@@ -69,10 +69,10 @@ def read_csv(
 ) -> CsvFile:
     """Recognise encoding, delimiter and header; the records are read while they are iterated.
 
-    `charset` is what the sender says that the encoding is (one of `python_encoding`); a byte order mark overrules it.
-    A record whose quotation marks are broken is a `RowError`, and reading goes on in the line after its first one, so
-    that a mark that is never closed costs one row and not the rest of the file. Empty records are passed over.
-    Where no header is needed and none is found, it has no names and all lines are records.
+    `charset` is the encoding that the sender declares (one of `python_encoding`). A byte order mark overrides it. A
+    record with broken quotation marks is a `RowError`, and reading continues in the line after its first one. So an
+    unclosed quotation mark costs one row and not the rest of the file. Empty records are skipped. If no header is
+    required and none is found, it has no names and all lines are records.
 
     Raises:
         UnreadableFile: not a text file, no header, or a limit is exceeded; also while the records are iterated.
@@ -98,7 +98,7 @@ _BLANKS_BEHIND_QUOTE = {
     )
     for delimiter in _DELIMITERS
 }
-"""A quoted field, where something else than blanks between its closing mark and the delimiter is an error."""
+"""A quoted field. Only blanks may stand between its closing mark and the delimiter."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _find_header(lines: list[str], is_header: Callable[[list[str]], bool]) -> _H
 
 
 def _no_header(lines: list[str]) -> _Header:
-    """In place of a header: the delimiter that is the most frequent in the first line with text."""
+    """For files without a header: the most frequent delimiter in the first line with text."""
     first = next((line for line in lines if line.strip()), "")
     return _Header([], max(_DELIMITERS, key=first.count), 1, 0)
 
@@ -222,5 +222,5 @@ def _broken(row: int, lines: Lines, error: str, delimiter: str) -> RowError:
     elif lines.count > row:
         code = RejectCode.UNCLOSED_QUOTE
         message = f"A quotation mark is not closed, or the next one, in row {lines.count}, is odd."
-    # Quotation marks as they are: what the cells were meant to be, nobody knows.
+    # Quotation marks are kept, because the intended cells are not known.
     return RowError(row, "row", code, message, lines.record[0].strip("\r\n").split(delimiter)[:MAX_COLUMNS])

@@ -1,6 +1,7 @@
 """Reading text of unknown encoding: a binary stream in, its lines out, each no longer than a record may be.
 
-A byte order mark decides; else what the sender says; else the bytes themselves (docs/decisions/reading-csv-files.md).
+A byte order mark decides, else the charset that the sender declares, else the bytes themselves
+(docs/decisions/reading-csv-files.md).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class UnreadableFile(InvalidInput):
 
 
 def python_encoding(charset: str) -> str | None:
-    """Python's name for the `charset` of a media type, or None where it is not known.
+    """Python's name for the `charset` of a media type, or None if it is unknown.
 
     As in browsers, a name stands for the larger encoding that files with this name are mostly written in.
     https://encoding.spec.whatwg.org/#names-and-labels
@@ -85,7 +86,7 @@ def _recognise_encoding(head: bytes, charset: str | None) -> tuple[str, bytes]:
     for mark, marked in _BYTE_ORDER_MARKS.items():
         if head.startswith(mark):
             return marked, head[len(mark) :]
-    if charset not in (None, "utf-8", "utf-16", "utf-32"):  # UTF-16 does not say in which order
+    if charset not in (None, "utf-8", "utf-16", "utf-32"):  # UTF-16 without the byte order
         return charset or "", head
     evens, odds = head[::2].count(0), head[1::2].count(0)
     if max(evens, odds) * 3 > len(head) and min(evens, odds) * 20 < len(head):  # every second byte, mostly
@@ -96,7 +97,7 @@ def _recognise_encoding(head: bytes, charset: str | None) -> tuple[str, bytes]:
 
 
 def _unmarked_encoding(head: bytes) -> str:
-    """UTF-8, or Windows-1252 where more of the bytes beyond ASCII contradict UTF-8 than agree with it."""
+    """UTF-8, or Windows-1252 if more bytes beyond ASCII contradict UTF-8 than agree with it."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(head, final=len(head) < _SAMPLE)
     invalid = text.count("\ufffd") - head.count("\ufffd".encode())
@@ -107,7 +108,7 @@ def _unmarked_encoding(head: bytes) -> str:
 def _stray_bytes_as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     """Read bytes that are not valid UTF-8 as Windows-1252, its five undefined ones as control characters.
 
-    Files are put together from several sources; and what comes after the sample may be the first accent of the file.
+    Files may be combined from several sources, and the first accent of a file may come after the sample.
     """
     if not isinstance(error, UnicodeDecodeError):
         raise error
@@ -138,7 +139,7 @@ codecs.register_error(_FALLBACK, _stray_bytes_as_windows_1252)
 
 
 class _HeadAndRest(io.RawIOBase):
-    """A stream of which the beginning has already been read."""
+    """A stream whose beginning has already been read."""
 
     def __init__(self, head: bytes, rest: BinaryIO | io.RawIOBase) -> None:
         self._head = memoryview(head)
@@ -197,7 +198,7 @@ class Lines:
         return self.count + 1
 
     def take(self, number: int) -> list[str]:
-        """Up to as many lines, each of which may be a record of its own."""
+        """Up to this many lines, each of which may be a record."""
         taken: list[str] = []
         for _ in range(number):
             self.begin_record()

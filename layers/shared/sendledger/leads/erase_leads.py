@@ -1,4 +1,4 @@
-"""Erasure: everything that says who a lead is goes for good; what the ledger counts stays, anonymous.
+"""Erasure: all personal data of a lead is removed permanently. The ledger keeps anonymous rows.
 
 A lead's id goes in. Writes `leads` (and every other lead with the same address: it is the same person), `emails`,
 `email_events`, `replies`, `campaign_leads`, `scheduled_emails`, `left_out_leads`, `suppressions`, `idempotency_keys`
@@ -40,15 +40,15 @@ from sendledger.core.vocabulary import (
 from sendledger.leads.import_leads import lock_addresses
 
 KEPT_COLUMNS = frozenset({"id", "source", "source_type", "batch_id", "created_at"})
-"""Of a lead; every other column is emptied, those that are added one day too."""
+"""Columns of a lead that are kept. All others are emptied, also columns that are added later."""
 
 KEPT_OF_EVENTS = ("bounce_type", "bounce_sub_type", "feedback_type")
-"""What counts are made of. A diagnostic text, a link or an IP address may say who somebody is."""
+"""Columns of events that counts need. A diagnostic text, a link or an IP address may identify a person."""
 
 
 @dataclass(frozen=True)
 class ErasedLead:
-    """What an erasure did; the counts are 0 where it had been done before."""
+    """What an erasure did. The counts are 0 if it had been done before."""
 
     lead_id: UUID
     erased_at: dt.datetime
@@ -61,16 +61,16 @@ class ErasedLead:
 
 
 def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppressed: bool) -> ErasedLead:
-    """Erase a lead in the caller's transaction; what campaigns were still to send it is skipped as `lead_erased`.
+    """Erase a lead in the caller's transaction. Its planned emails are skipped as `lead_erased`.
 
-    With `keep_suppressed` the address itself stays as a suppression, so that nobody writes to it even if it is imported
-    again; without, its suppressions are removed too, and an import makes it a new lead.
+    With `keep_suppressed` the address stays as a suppression, so that it gets no mail even if it is imported again.
+    Without it, its suppressions are removed too, and an import makes a new lead.
 
     Raises:
         NotFound: there is no such lead.
         Conflict: an email to it is on its way to SES.
     """
-    # Nobody makes another lead with this address in the meantime.
+    # Prevents that another lead with this address is created meanwhile.
     lock_addresses(connection)
     known = connection.execute(sa.select(leads.c.email).where(leads.c.id == lead_id)).one_or_none()
     if known is None:
@@ -107,7 +107,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
 
 
 def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) -> int:
-    """Skip what is still to come and take the leads off the ledger; returns how many emails were skipped."""
+    """Skip planned emails and remove the leads from the ledger. Returns how many emails were skipped."""
     rows = scheduled_emails.c
     still_to_come = rows.lead_id.in_(lead_ids) & sa.literal_column(still_planned("scheduled_emails"), sa.Boolean)
     # The order in which results are recorded: campaigns, leads, rows of the ledger.
@@ -119,7 +119,7 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
     )
     held = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id).with_for_update()
     if lead_id not in connection.scalars(held).all():
-        # Somebody deleted it while this waited for the lock.
+        # It was deleted while this waited for the lock.
         raise NotFound("lead", lead_id)
     skipped = connection.execute(
         sa.update(scheduled_emails)
@@ -136,10 +136,10 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
         .where(rows.lead_id.in_(lead_ids))
         .values(
             lead_id=None,
-            # SES's words may quote the address.
+            # Messages of SES may quote the address.
             failure_reason=None,
-            # With another token no later event finds the row, one of unknown outcome either: a bounce would bring the
-            # address back, as a suppression. An operator can still settle it.
+            # With another token no later event finds the row, also one of unknown outcome: a bounce would store the
+            # address again, as a suppression. An operator can still settle the row.
             claim_token=sa.case((rows.error_code == ErrorCode.OUTCOME_UNKNOWN, sa.func.gen_random_uuid())),
             updated_at=sa.func.now(),
         )
@@ -149,7 +149,7 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
 
 
 def _blank_emails(connection: sa.Connection, lead_ids: list[UUID]) -> int:
-    # Without its message id no later event finds the email: what it says of the person is dropped.
+    # Without its message id no later event finds the email, so personal data in events is dropped.
     blanked = connection.execute(
         sa.update(emails)
         .where(emails.c.lead_id.in_(lead_ids))
@@ -174,7 +174,7 @@ def _blank_emails(connection: sa.Connection, lead_ids: list[UUID]) -> int:
 
 
 def _blank_answers(connection: sa.Connection, personal: list[str]) -> None:
-    """Answers are kept for repeated requests; those that speak of the lead are repeated without their body."""
+    """Remove stored answers for repeated requests that contain the lead: they are repeated without a body."""
     body = sa.func.lower(idempotency_keys.c.answer["body"].astext)
     connection.execute(
         sa.update(idempotency_keys)

@@ -1,10 +1,10 @@
 """Imports of uploaded files: a file in the bucket in, new leads of a lead batch and a file of its rejects out.
 
 A run imports chunk by chunk, each in a transaction that also counts its rows. It ends before its deadline, or by a
-crash, anywhere; the next one reads the file again from the beginning and skips the rows that are counted. Two runs at
-once repeat nothing either: the count is compared and set, and the run that finds another one stops. The rejects are
-written as a whole by the run that reaches the end: as it has seen the file from its beginning, it has seen all of them.
-Reads and writes `lead_batches` and `leads`; who must not be mailed, the file says, is suppressed.
+crash. The next run reads the file again from the beginning and skips the counted rows. Concurrent runs repeat nothing:
+the count is set by compare-and-set, and a run that finds another one stops. The run that reaches the end writes all
+rejects, because it has read the whole file. Reads and writes `lead_batches` and `leads`. People who must not be mailed
+according to the file are suppressed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from sendledger.leads.read_leads import read_leads
 REJECTS = "rejects/"
 
 IMPORT = "import"
-"""Who suppresses in the background, for the record."""
+"""The actor of suppressions in the background."""
 
 MAX_ROWS = 10_000_000
 """Rows of one file. Skipping this many after an interruption takes minutes, and a run has fifteen."""
 
 MOST_RUNS_WITHOUT_PROGRESS = 5
-"""After this many runs in a row that ended before their first chunk, the import fails: something crashes them."""
+"""After this many runs in a row that crashed before their first chunk, the import fails."""
 
 _OPEN = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING)
 _UNFINISHED = (*_OPEN, LeadBatchStatus.DELETING)
@@ -64,7 +64,7 @@ def lead_batch_of(key: str) -> UUID | None:
 
 
 def unfinished(connection: sa.Connection) -> list[UUID]:
-    """The lead batches with work that no run seems to do, and those whose file is overdue."""
+    """The lead batches whose work no run seems to do, and those whose file was not uploaded in time."""
     age = sa.func.now() - _table.c.updated_at
     overdue = sa.case(
         (
@@ -107,7 +107,7 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
             for chunk in chunks(rows, stream.tell):
                 if position + len(chunk) > MAX_ROWS:
                     raise FileGivenUp(f"The file has more than {MAX_ROWS:,} rows. Split it.")
-                # A transaction of its own: it locks campaigns, and a start locks its campaign before its batches.
+                # In a separate transaction: it locks campaigns, and a start locks its campaign before its batches.
                 with engine.begin() as connection:
                     suppress_opted_out(connection, chunk, IMPORT)
                 with engine.begin() as connection:
@@ -209,7 +209,7 @@ def _end(engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_ob
 
 
 class _Rejects:
-    """The file of what was not imported, rows and values: what is wrong, and the row under the file's own header."""
+    """The file of rejects: each row and value that was not imported, with the reason, under the file's own header."""
 
     def __init__(self, writer: FileWriter) -> None:
         self._writer = writer
@@ -217,7 +217,7 @@ class _Rejects:
         self._any = False
 
     def noted(self, header: list[str], rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows as they come; the rejects among them are written on their way."""
+        """Yields the rows, and writes the rejects among them."""
         self._header = header
         for row in rows:
             if isinstance(row, RowError):
@@ -231,7 +231,7 @@ class _Rejects:
         self._writer.write(csv_bytes([[row.row, row.field, row.code, row.message, *row.cells]]))
 
     def complete(self) -> str | None:
-        """The key of the file, or None where no row was rejected."""
+        """The key of the file, or None if no row was rejected."""
         if not self._any:
             return None
         self._writer.complete()

@@ -1,10 +1,10 @@
 """Importing leads: the rows of a file in, new leads of a lead batch out.
 
-Who must not be mailed, the file says, is suppressed instead, whether there is such a lead already or not. Reads and
-writes `leads` and `lead_batches`; writes `suppressions` and `scheduled_emails`.
+People who must not be mailed according to the file are suppressed instead, whether they are leads already or not. Reads
+and writes `leads` and `lead_batches`; writes `suppressions` and `scheduled_emails`.
 
-A batch's `total_leads` is the number of rows that have been taken so far. It changes in the same transaction as the
-leads do, so an import that was interrupted goes on by skipping as many rows of the same file.
+A batch's `total_leads` is the number of rows processed so far. It changes in the same transaction as the leads, so an
+interrupted import continues by skipping as many rows of the same file.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class ImportedFile:
     warnings: list[RowError]
     """Values that were left out of leads."""
     suppressed: Suppressed
-    """Who opted out. Once it is committed, its campaigns may be complete."""
+    """The suppressions of people who opted out. After the commit their campaigns may be complete."""
 
 
 def lock_addresses(connection: sa.Connection) -> None:
-    """Until the transaction ends, nobody else adds an address; take it before you look whether one is there.
+    """Lock the adding of addresses until the transaction ends. Take the lock before checking whether one exists.
 
-    The address of a lead cannot be unique in the database: an existing installation may hold duplicates.
+    A unique constraint on the address is not possible: an existing installation may contain duplicates.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
 
@@ -74,11 +74,11 @@ def lock_addresses(connection: sa.Connection) -> None:
 def import_file(
     connection: sa.Connection, stream: BinaryIO, batch: Mapping[str, Any], actor: str, charset: str | None = None
 ) -> ImportedFile:
-    """Import a whole file as a new lead batch, which stands or falls with the caller's transaction.
+    """Import a whole file as a new lead batch, in the caller's transaction.
 
-    `batch` holds its name and what else is known of it, as columns.
+    `batch` has its name and other columns.
 
-    A file of nothing but duplicates makes a batch without leads: the record that it was imported.
+    A file with only duplicates makes a batch without leads, as a record of the import.
 
     Raises:
         UnreadableFile: the file as a whole cannot be read.
@@ -95,7 +95,7 @@ def import_file(
         failed = [row for row in chunk if isinstance(row, RowError)]
         opted_out += (row for row in failed if isinstance(row, OptedOut))
         _keep_some(errors, failed)
-    # All at once and last: suppressing locks campaigns before leads, and what was locked for one chunk stays locked.
+    # At the end, for all chunks: suppressing locks campaigns before leads, and locks are kept until the end.
     suppressed = suppress_opted_out(connection, opted_out, actor)
     completed = connection.execute(
         sa.update(lead_batches)
@@ -111,7 +111,7 @@ def _keep_some(kept: list[RowError], found: Sequence[RowError]) -> None:
 
 
 def suppress_opted_out(connection: sa.Connection, rows: Iterable[RowError | dict[str, Any]], actor: str) -> Suppressed:
-    """Suppress those among the rows who must not be mailed; what was planned for them is skipped. Repeatable."""
+    """Suppress the people among the rows who must not be mailed, and skip their planned emails. Repeatable."""
     given = (
         NewSuppression(row.address.lower(), SuppressionReason.IMPORT, f"An imported file: {row.message}"[:MAX_NOTE])
         for row in rows
@@ -123,7 +123,7 @@ def suppress_opted_out(connection: sa.Connection, rows: Iterable[RowError | dict
 def chunks(
     rows: Iterable[dict[str, Any] | RowError], position: Callable[[], int] = lambda: 0
 ) -> Iterator[list[dict[str, Any] | RowError]]:
-    """The rows in chunks of `ROWS_PER_CHUNK`, read as they are asked for.
+    """The rows in chunks of `ROWS_PER_CHUNK`, read on demand.
 
     `position` is how many bytes of the file have been read: no chunk is of more than about `BYTES_PER_CHUNK`.
 
@@ -151,16 +151,16 @@ def chunks(
 def import_chunk(
     connection: sa.Connection, batch_id: UUID, position: int, chunk: Sequence[dict[str, Any] | RowError]
 ) -> None:
-    """Add the leads of a chunk, but for addresses that there are already, and count its rows in the batch.
+    """Add the leads of a chunk, except for known addresses, and count its rows in the batch.
 
-    `position` is the number of rows of the file before this chunk. Leads and counts stand or fall together, with the
-    caller's transaction, so that a chunk is imported once however often it is tried.
+    `position` is the number of rows of the file before this chunk. Leads and counts change together in the caller's
+    transaction, so that a chunk is imported once, however often it is tried.
 
     Raises:
-        Conflict: the batch is not at this position: somebody else is importing the file, or it was deleted.
+        Conflict: the batch is not at this position, because another run is importing the file or it was deleted.
     """
     found = [row for row in chunk if not isinstance(row, RowError)]
-    unique: dict[str, dict[str, Any]] = {}  # an address that is twice in one statement does not see itself
+    unique: dict[str, dict[str, Any]] = {}  # one statement does not see its own duplicates
     for row in found:
         unique.setdefault(row["email"].lower(), row)
     lock_addresses(connection)

@@ -23,7 +23,7 @@ MOST_NAMED = 20
 """How many users of a lead batch an error names."""
 
 UPLOADS = "imports/"
-"""Where uploaded files are in the bucket, each under the id of its lead batch. Its arrival starts the import."""
+"""The prefix of uploaded files in the bucket. The id of the lead batch follows. The upload starts the import."""
 
 UPLOAD_SECONDS = 3600
 """How long after its creation a lead batch accepts the upload of its file."""
@@ -32,7 +32,7 @@ _table = lead_batches
 
 
 def create_pending(connection: sa.Connection, batch: Mapping[str, Any]) -> sa.RowMapping:
-    """A lead batch that waits for the file `source_object`; `batch` holds its name and the like."""
+    """Store a lead batch that waits for the file `source_object`. `batch` has its name and other columns."""
     id_ = uuid4()
     values = {**batch, "id": id_, "status": LeadBatchStatus.PENDING, "source_object": f"{UPLOADS}{id_}.csv"}
     return connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
@@ -61,16 +61,16 @@ def list_page(
 
 
 def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) -> bool:
-    """Delete a batch and its leads, as if the file had never been imported; whether that is done.
+    """Delete a batch and its leads, as if the file had never been imported. Returns whether that is done.
 
-    A batch with more than `LEADS_PER_DELETION` leads is only marked, for `delete_until` to do the rest.
+    A batch with more than `LEADS_PER_DELETION` leads is only marked. `delete_until` does the rest.
 
     Raises:
         NotFound: there is no such lead batch.
         Conflict: a campaign that has not ended uses it (`data["campaigns"]`), or a campaign has used one of its leads:
             what they were sent would be lost.
     """
-    # The lock comes before the look: a campaign that is about to start with it has committed, or waits for this lock.
+    # Lock before the check: a campaign that is starting with it has committed, or waits for this lock.
     batch = _get(connection, sa.select(_table).with_for_update(), lead_batch_id)
     used_by = sa.select(campaigns.c.id, campaigns.c.name).where(
         sa.or_(
@@ -114,7 +114,7 @@ def delete_until(engine: sa.Engine, lead_batch_id: UUID, deadline: float) -> boo
 
 
 def _delete_some(connection: sa.Connection, lead_batch_id: UUID) -> bool:
-    """Delete leads of a batch that is marked, and with the last one the batch; whether that was so."""
+    """Delete leads of a marked batch, and after the last one the batch. Returns whether the batch was deleted."""
     some = sa.select(leads.c.id).where(leads.c.batch_id == lead_batch_id).limit(LEADS_PER_DELETION)
     if connection.execute(sa.delete(leads).where(leads.c.id.in_(some))).rowcount < LEADS_PER_DELETION:
         connection.execute(

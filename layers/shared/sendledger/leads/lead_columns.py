@@ -87,20 +87,20 @@ COLUMN_NAMES: dict[str, str] = {
     "tags": "tags tag labels categories kategorien catégories categorías categorie categorias categorieën"
     " groupmembership",
 }
-"""Field of a lead → the names of its column, the best first. Several may be present; the first with a value counts.
+"""Field of a lead → names of its column, the best first. If several are present, the first with a value counts.
 
 The names in other languages are mostly those of the contacts that Outlook exports.
 """
 
 REJECT_COLUMNS = ("rejected_row", "rejected_field", "rejected_code", "rejected_message")
-"""What the file of rejects tells of each row, before the row itself. Passed over when it is corrected and imported."""
+"""The first columns of the file of rejects. They are ignored when the corrected file is imported."""
 
 CUSTOM_FIELDS = "custom_fields"
 STATUS = "status"
 OWN_COLUMNS = frozenset(
     ("id", "source", "batch_id", "emails_sent", "last_contacted_at", "last_responded_at", "created_at", "updated_at")
 ) | {"erased_at", "local_time_zone", "time_zone_source"}
-"""What an export of leads tells of each lead that a new lead has of its own. It is passed over."""
+"""Columns of an export of leads that a new lead sets itself. They are ignored."""
 
 _FIELD_AND_RANK = {
     plain(name): (field, rank) for field, names in COLUMN_NAMES.items() for rank, name in enumerate(names.split())
@@ -120,7 +120,7 @@ _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u20
 
 @dataclass(frozen=True)
 class LeadColumns:
-    """Where to find what in a record."""
+    """Which columns of a file contain which fields."""
 
     fields: dict[str, tuple[int, ...]]
     """Field of a lead → its columns, the best first."""
@@ -129,13 +129,13 @@ class LeadColumns:
     custom: tuple[int, ...]
     """The columns that are no field of a lead."""
     opt_outs: tuple[tuple[int, Sign], ...]
-    """The columns that can say that somebody must not be mailed, and how; they are custom fields too."""
+    """The columns that can say that a person must not be mailed, and how. They are custom fields too."""
     own_status: int | None
-    """The status of the lead, in an export of leads that was made here."""
+    """The column with the status of the lead, in an export of leads from here."""
     tells_status: bool
     """Whether a column may tell the status that the lead has here."""
     own_custom_fields: int | None
-    """All custom fields as JSON, in an export of leads that was made here."""
+    """The column with all custom fields as JSON, in an export of leads from here."""
 
 
 def has_address(header: list[str]) -> bool:

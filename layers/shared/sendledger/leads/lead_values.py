@@ -1,7 +1,7 @@
-"""What may be stored of a lead: raw texts in, values of the columns of `leads` out, or what is wrong. No database.
+"""Checks of lead data: texts go in; values for the columns of `leads`, or errors, come out. No database.
 
-The import of a file and the API check leads with the same rules. What cannot be stored is refused by the API; an import
-leaves the value out, tells so, and keeps the lead: only the address and the time zone can cost it.
+The import of a file and the API check leads with the same rules. The API refuses a value that cannot be stored. An
+import leaves it out with a warning and keeps the lead; only a bad address or time zone rejects the lead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _UNSTORABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufff
 _WINDOWS_1252 = {
     code: character for code in range(0x80, 0xA0) if (character := bytes([code]).decode("cp1252", "ignore"))
 }
-"""What was meant by the control characters that Windows-1252 becomes when it is taken for Latin-1."""
+"""Windows-1252 characters that were read as Latin-1 control characters."""
 _INVISIBLE = (
     "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 )
@@ -63,8 +63,9 @@ def lead_values(
     """Column → value for a new lead; fields without a value are left out, required columns without one are ''.
 
     `fields` holds texts; `tags` may be a list, or a text as it is in a file.
-    '' rather than a guess: a template's `default` then supplies what is written instead.
-    `leave_out` is told of each value that cannot be stored and is left out; without it such a value is refused.
+    Nothing is guessed: for '' a template's `default` is used.
+    `leave_out` is called for each value that cannot be stored, which is then left out. Without it such a value is
+    refused.
 
     Raises:
         BadValue: the address or the time zone cannot be stored; without `leave_out`, another field cannot.
@@ -84,7 +85,7 @@ def lead_values(
             elif value := text(field, raw):
                 (custom if field in NAME_PARTS else values)[field] = value
         except BadValue as error:
-            # Without its time zone a lead would get mail in the middle of the night.
+            # Without its time zone a lead could get mail at night.
             if leave_out is None or field == "time_zone":
                 raise
             leave_out(error)

@@ -1,6 +1,6 @@
 """Leads: the people that campaigns write to. Reads and writes `leads`; a deletion writes `scheduled_emails` too.
 
-No two leads that are made here have the same address, whatever its case; an adopted database may hold such leads.
+No two leads that are created here have the same address, in any case. An adopted database may contain such leads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LEAD = (
     _table.c.country,
     _table.c.time_zone,
     _table.c.notes,
-    # The old application's may hold NULLs, and lists of lists.
+    # Rows of the old application may contain NULLs and nested lists.
     sa.func.array(_tags.correlate(_table).scalar_subquery(), type_=_table.c.tags.type).label("tags"),
     _table.c.custom_fields,
     _table.c.source,
@@ -60,10 +60,10 @@ LEAD = (
     _table.c.updated_at,
     _table.c.erased_at,
 )
-"""What is read of a lead to show it; see `shown`."""
+"""The columns that `shown` needs."""
 
 _DERIVED = {"contact_name": NAME_PARTS, "time_zone": ("local_time_zone", "time_zone_source")}
-"""After which columns fields follow that are made of them and others."""
+"""Column → fields that follow it and are derived from it and others."""
 
 FIELDS = tuple(name for column in LEAD for name in (column.name, *_DERIVED.get(column.name, ())))
 """The fields that are shown of a lead, in their order."""
@@ -84,7 +84,7 @@ def shown(row: sa.RowMapping | dict[str, Any]) -> dict[str, Any]:
 
 
 def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Store a lead; `fields` without an address are not enough, and nothing else is needed.
+    """Store a lead. Only the address is required in `fields`.
 
     Raises:
         InvalidInput: a field cannot be stored.
@@ -137,7 +137,7 @@ def list_page(
 
 
 def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Change the given fields only; None empties one. A new address counts for emails that are not yet on their way.
+    """Change the given fields only; None empties one. A new address applies to emails that are not being sent yet.
 
     Raises:
         NotFound: there is no such lead.
@@ -169,7 +169,7 @@ def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any])
 def delete(connection: sa.Connection, lead_id: UUID, actor: str = SYSTEM) -> None:
     """Delete a lead and the emails that it was sent. Its rows in the ledger stay, without the lead.
 
-    What it was still to get is skipped with the reason `lead_deleted`, also what a pause holds back.
+    Planned emails, also those that a pause has cancelled, are skipped with the reason `lead_deleted`.
 
     Raises:
         NotFound: there is no such lead.

@@ -1,8 +1,8 @@
-"""Which columns of a file say who must not be mailed, and which of their values say so. No database.
+"""Which columns of a file say that a person must not be mailed, and with which values. No database.
 
 Other products write this in three ways. A flag names the refusal (``Unsubscribed from all email``, ``UNSUB_TIME``):
 every value but a "no" is a refusal. A consent names the permission (``Accepts Email Marketing``): a "no" is a refusal.
-A status (``Email Status``) is a refusal where its value is the name of one. All are compared in the form of `plain`.
+A status (``Email Status``) is a refusal if its value is the name of one. All are compared in the form of `plain`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ Warn = Callable[[RowError], None]
 
 @dataclass(frozen=True, slots=True)
 class OptedOut(RowError):
-    """A row that says that its person must not be mailed; `address` is '' where it has none that could be mailed."""
+    """A row of a person who must not be mailed. `address` is '' if the row has no valid one."""
 
     address: str = dataclasses.field(default="", repr=False)
 
@@ -43,11 +43,11 @@ class LeadFile:
 
 
 def read_leads(stream: BinaryIO | RawIOBase, warn: Warn, charset: str | None = None) -> LeadFile:
-    """The rows of a file in their order, while it is read.
+    """The rows of a file in order, read on demand.
 
-    Each row counts, so that an import that was interrupted goes on after as many rows as it has recorded. `warn` is
-    told of each value that is left out of a lead because it cannot be stored. `charset` is what the sender says that
-    the encoding is.
+    Every row is counted, so that an interrupted import continues after the rows that it has recorded. `warn` is called
+    for each value that is left out of a lead because it cannot be stored. `charset` is what the sender says that the
+    encoding is.
 
     Raises:
         UnreadableFile: the file as a whole cannot be read; also while the rows are iterated.
@@ -90,7 +90,7 @@ def _sorted_out(columns: LeadColumns, values: list[str]) -> tuple[dict[str, str]
     fields: dict[str, str] = {}
     custom_fields: dict[str, Any] = {columns.names[index]: values[index] for index in columns.custom}
     for field, places in columns.fields.items():
-        # The only address need not be looked at twice.
+        # A single address is checked later.
         suits = _SUITS.get(field) if field != "email" or len(places) > 1 else None
         for index in places:
             value = values[index]
@@ -108,7 +108,7 @@ def _sorted_out(columns: LeadColumns, values: list[str]) -> tuple[dict[str, str]
                 custom_fields[columns.names[index]] = value
     if columns.own_custom_fields is not None and (stored := values[columns.own_custom_fields]):
         custom_fields |= _custom_fields(stored)
-    if "email" not in fields:  # tell what is wrong with the first that there is
+    if "email" not in fields:  # report the first one
         places = columns.fields["email"]
         fields["email"] = next((values[index] for index in places if values[index].strip()), "")
     return fields, custom_fields
@@ -130,7 +130,7 @@ def _opted_out(columns: LeadColumns, row: int, index: int, values: list[str]) ->
 
 
 def _status(columns: LeadColumns, values: list[str]) -> LeadStatus | None:
-    """The status that the lead has in this file, where it has one for us."""
+    """The status of the lead in this file, if it is one of ours."""
     if columns.own_status is not None:
         own = values[columns.own_status].strip()
         return LeadStatus(own) if own in _LEAD_STATUSES else None
@@ -183,8 +183,8 @@ _SUITS: dict[str, Callable[[str], bool]] = {
     "last_name": is_name,
     "job_title": _is_job,
 }
-"""Field → whether a value can be one: an address is no name, and "Mrs." no job title. What does not suit is kept as a
-custom field, and the next column of this field counts."""
+"""Field → check whether a value can be one: an address is not a name, and "Mrs." is not a job title. A value that does
+not fit is kept as a custom field, and the next column of this field is used."""
 
 _LEAD_STATUSES = frozenset(LeadStatus)
 _FOREIGN_STATUSES = {

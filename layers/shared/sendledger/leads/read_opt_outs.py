@@ -1,6 +1,6 @@
 """Reading a list of addresses and domains that must not be mailed: a file in, its entries out. No database.
 
-The file is read as one of leads is: any encoding, delimiter and order of columns. It needs no header.
+It is read like a file of leads: in any encoding, delimiter and order of columns. It needs no header.
 """
 
 from __future__ import annotations
