@@ -32,6 +32,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "PATCH /v1/leads/<lead_id>": Role.EDITOR,
     "DELETE /v1/leads/<lead_id>": Role.EDITOR,
     "POST /v1/leads/<lead_id>/erase": Role.ADMIN,
+    "GET /v1/leads/<lead_id>/timeline": Role.VIEWER,
     "GET /v1/lead-batches": Role.VIEWER,
     "POST /v1/lead-batches": Role.EDITOR,
     "POST /v1/lead-batches/uploads": Role.EDITOR,
@@ -100,6 +101,8 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     # What comes back
     "GET /v1/replies": Role.VIEWER,
     "POST /v1/replies": Role.SENDER,
+    "GET /v1/replies/<reply_id>": Role.VIEWER,
+    "PATCH /v1/replies/<reply_id>": Role.SENDER,
     # Suppressions: removing one lets mail go out again
     "GET /v1/suppressions": Role.VIEWER,
     "POST /v1/suppressions": Role.EDITOR,

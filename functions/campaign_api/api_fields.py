@@ -118,6 +118,7 @@ ScheduledEmailId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Id of t
 EmailId = Annotated[UUID, Path(description="Id of the email.")]
 SendingScheduleId = Annotated[UUID, Path(description="Id of the sending schedule.")]
 LeadId = Annotated[UUID, Path(description="Id of the lead.")]
+ReplyId = Annotated[UUID, Path(description="Id of the reply.")]
 SuppressionId = Annotated[UUID, Path(description="Id of the suppression.")]
 ApiKeyId = Annotated[UUID, Path(description="Id of the API key.")]
 LeadBatchId = Annotated[UUID, Path(description="Id of the lead batch.")]

@@ -26,6 +26,7 @@ import email_templates_routes
 import exports_routes
 import idempotent_requests
 import lead_batches_routes
+import lead_timeline_routes
 import leads_routes
 import preflight_routes
 import replies_routes
@@ -59,6 +60,7 @@ app.use([api_requests.refuse_unknown])
 for _routes in (
     about_routes,
     leads_routes,
+    lead_timeline_routes,
     lead_batches_routes,
     uploads_routes,
     exports_routes,

@@ -228,9 +228,10 @@ def get_lead(lead_id: LeadId) -> Lead:
         "x-conflict": "There is another lead with this address, `lead_id` is its id; or the lead was erased."
     },
 )
-def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()]) -> Lead:
+def update_lead(lead_id: LeadId, body: Annotated[LeadChanges, Body()], caller: Acting) -> Lead:
     with api_resources.transaction() as connection:
-        return Lead.model_validate(leads.update(connection, lead_id, body.model_dump(exclude_unset=True)))
+        changed = leads.update(connection, lead_id, body.model_dump(exclude_unset=True), caller.actor)
+        return Lead.model_validate(changed)
 
 
 @router.delete(

@@ -12,9 +12,28 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Cursor, Input, Limit, NextCursor, Resource, SortByTime
+from api_fields import (
+    Acting,
+    Cursor,
+    Flag,
+    Input,
+    Instant,
+    Limit,
+    NextCursor,
+    ReplyId,
+    Resource,
+    SortByTime,
+    only_given,
+)
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.vocabulary import AuthenticationResult, AutomaticKind, ReplyMatch, ReplySource
+from sendledger.core.vocabulary import (
+    AuthenticationResult,
+    AutomaticKind,
+    ReplyKind,
+    ReplyMatch,
+    ReplyOutcome,
+    ReplySource,
+)
 
 router = APIGatewayHttpRouter()
 TAGS = ["Replies"]
@@ -77,6 +96,33 @@ class Reply(Resource):
     email_id: UUID | None
     emails_skipped: Annotated[int, Field(description="Emails that are not sent because of it.")]
     created_at: dt.datetime
+    kind: ReplyKind
+    proposed_outcome: Annotated[
+        ReplyOutcome | None,
+        Field(description="`unsubscribe` where all that the reply says is to stop. Nothing is done until you set it."),
+    ]
+    outcome: Annotated[ReplyOutcome | None, Field(description="What the team made of it.")]
+    later_until: dt.datetime | None
+    handled_at: Annotated[dt.datetime | None, Field(description="Null: nobody has dealt with it.")]
+    handled_by: str | None
+
+
+class ReplyChanges(Input):
+    """An outcome changes the lead and what is sent to it, and marks the reply as handled."""
+
+    outcome: ReplyOutcome = only_given()
+    later_until: Annotated[
+        Instant | None,
+        Field(
+            description=(
+                "With the outcome `later`: the campaign's remaining steps go out from this time on, with the gaps that "
+                "they had. Without it they stay stopped."
+            )
+        ),
+    ] = None
+    handled: Annotated[Flag, Field(description="Without an outcome: whether somebody has dealt with it.")] = (
+        only_given()
+    )
 
 
 class ReplyPage(Resource):
@@ -143,10 +189,65 @@ def list_replies(
     cursor: Cursor = None,
     campaign_id: Annotated[UUID | None, Query(description="Only those to this campaign.")] = None,
     lead_id: Annotated[UUID | None, Query(description="Only those of this lead.")] = None,
+    sender: Annotated[
+        str | None,
+        Query(max_length=320, description="Only those to campaigns that send from this address."),
+    ] = None,
+    kind: Annotated[ReplyKind | None, Query()] = None,
+    handled: Annotated[bool | None, Query(description="Whether somebody has dealt with it.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ReplyPage:
     from sendledger.feedback import replies  # for cold starts: the parser of mails
 
+    settings = api_resources.settings()
     with api_resources.transaction() as connection:
-        page = replies.list_page(connection, limit, cursor, campaign_id=campaign_id, lead_id=lead_id, sort=sort)
+        page = replies.list_page(
+            connection,
+            limit,
+            cursor,
+            campaign_id=campaign_id,
+            lead_id=lead_id,
+            kind=kind,
+            handled=handled,
+            sender=sender.strip().lower() if sender is not None else None,
+            default_sender=settings.sender_from_address,
+            sort=sort,
+        )
     return ReplyPage.model_validate(page)
+
+
+@router.get(
+    "/v1/replies/<reply_id>",
+    operation_id="get_reply",
+    summary="Get a reply",
+    response_description="The reply.",
+    tags=TAGS,
+)
+def get_reply(reply_id: ReplyId) -> Reply:
+    from sendledger.feedback import replies  # as above
+
+    with api_resources.transaction() as connection:
+        return Reply.model_validate(replies.get(connection, reply_id))
+
+
+@router.patch(
+    "/v1/replies/<reply_id>",
+    operation_id="update_reply",
+    summary="Say what comes of a reply",
+    description=(
+        "An outcome sets the status of its lead, and of every lead with the same address. What campaigns would still "
+        "send is skipped, but for `interested` and `later`. Setting another outcome later takes no suppression back."
+    ),
+    response_description="The changed reply.",
+    tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "The steps cannot be moved: the campaign has ended, or the lead's address is suppressed."
+    },
+)
+def update_reply(reply_id: ReplyId, body: Annotated[ReplyChanges, Body()], caller: Acting) -> Reply:
+    from sendledger.feedback import replies, reply_outcomes  # as above
+
+    changes = body.model_dump(exclude_unset=True)
+    reply_outcomes.update(api_resources.engine(), reply_id, caller.actor, **changes)
+    with api_resources.transaction() as connection:
+        return Reply.model_validate(replies.get(connection, reply_id))

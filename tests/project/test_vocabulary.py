@@ -42,7 +42,7 @@ OF_COLUMN = {
 NOUNS = {
     *metadata.tables,
     *(column.name for table in metadata.tables.values() for column in table.columns),
-    *("campaign", "lead", "schedule", "sender", "api", "unsubscribe", "import", "ses", "precedence"),
+    *("campaign", "lead", "schedule", "sender", "api", "unsubscribe", "import", "ses", "precedence", "reply"),
 }
 """Words that are also names of tables, columns, kinds of things, headers, database users or actors."""
 
@@ -53,6 +53,7 @@ OTHER_MEANING = {
     ("adoption/ledger.py", "paused"): "a parameter of a statement",
     ("campaigns/campaign_counts.py", "complained"): "counted from email_events",
     ("campaigns/campaign_counts.py", "replied"): "counted from replies",
+    ("campaigns/campaign_counts.py", "unsubscribed"): "a counter of the campaign",
     ("campaigns/guardrails.py", "bounced"): "a verb in a message",
     ("campaigns/lifecycle.py", "fail"): "an action of the table of transitions",
     ("campaigns/transitions.py", "fail"): "an action of the table of transitions",
@@ -62,9 +63,11 @@ OTHER_MEANING = {
     ("feedback/read_reply.py", "fail"): "what SES writes into a header",
     ("feedback/read_reply.py", "none"): "what mail programs write into a header",
     ("feedback/read_ses_events.py", "opted_out"): "a key of an event's detail",
+    ("feedback/reply_outcomes.py", "paused"): "a parameter of a statement",
     ("leads/leads.py", "manual"): "a source of the old schema",
     ("leads/opt_outs.py", "bounce"): "a word in the heading of a column",
     ("leads/read_leads.py", "invalid"): "a value that files have",
+    ("ledger/record_results.py", "later"): "a kind of result: SES was not reached",
     ("ses/answers.py", "sent"): "an answer of SES",
 }
 """Where a text is spelled like a word of the vocabulary and means something else."""

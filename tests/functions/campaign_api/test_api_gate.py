@@ -95,6 +95,7 @@ vesa  GET    /v1/leads/<lead_id>
 .esa  PATCH  /v1/leads/<lead_id>
 .esa  DELETE /v1/leads/<lead_id>
 ...a  POST   /v1/leads/<lead_id>/erase
+vesa  GET    /v1/leads/<lead_id>/timeline
 vesa  GET    /v1/lead-batches
 .esa  POST   /v1/lead-batches
 .esa  POST   /v1/lead-batches/uploads
@@ -155,6 +156,8 @@ vesa  GET    /v1/emails/<email_id>
 ...a  GET    /v1/audit-log
 vesa  GET    /v1/replies
 ..sa  POST   /v1/replies
+vesa  GET    /v1/replies/<reply_id>
+..sa  PATCH  /v1/replies/<reply_id>
 vesa  GET    /v1/suppressions
 .esa  POST   /v1/suppressions
 .esa  POST   /v1/suppressions/import

@@ -257,6 +257,7 @@ class UnsubscribeMethod(Word):
     ONE_CLICK = "one_click", "By the mail program's own button (RFC 8058)."
     PAGE = "page", "On the unsubscribe page."
     SES = "ses", "In the list management of SES."
+    REPLY = "reply", "In a reply, as the team read it."
 
 
 class ReplySource(Word):
@@ -287,6 +288,49 @@ class AutomaticKind(Word):
     SUBJECT = "subject", "Its subject is one that mail systems give to automatic replies."
     MAILING_LIST = "mailing_list", "It came through a mailing list, and answers none of our emails."
     FORGED = "forged", "The domain of its sender says that the mail is not from there (DMARC), and it bears no token."
+
+
+class ReplyKind(Word):
+    """What a reply is, for those who work through them."""
+
+    HUMAN = "human", "A person wrote it."
+    UNSUBSCRIBE_REQUEST = "unsubscribe_request", "A person wrote it, and all that it says is to stop."
+    OUT_OF_OFFICE = "out_of_office", "An automatic answer, such as that of somebody who is away."
+    DELIVERY_REPORT = "delivery_report", "It reports on the delivery or the reading of an email."
+    OTHER = "other", "Spam, a forgery, mail of a list, the answer of a calendar."
+
+
+class ReplyOutcome(Word):
+    """What the team makes of a reply."""
+
+    INTERESTED = "interested", "The lead becomes `interested`. What the reply has stopped stays stopped."
+    NOT_INTERESTED = "not_interested", "The lead becomes `not_interested`: campaigns send it nothing more."
+    LATER = "later", "Not now. With `later_until` the remaining steps of the campaign go out from then on."
+    WRONG_PERSON = "wrong_person", "The lead becomes `invalid`: campaigns send it nothing more."
+    UNSUBSCRIBE = "unsubscribe", "The address is suppressed, and the lead becomes `not_interested`."
+
+
+class LeadEvent(Word):
+    """What happened with a lead."""
+
+    IMPORTED = "imported", "It was stored."
+    EDITED = "edited", "Fields of it were changed; `fields` names them."
+    SCHEDULED = "scheduled", "An email to it was planned."
+    SENT = "sent", "SES accepted an email to it."
+    FAILED = "failed", "An email to it failed; `reason` is its error code."
+    SKIPPED = "skipped", "A rule stopped an email; `reason` says which."
+    CANCELLED = "cancelled", "A person stopped an email."
+    DELIVERED = "delivered", "The recipient's mail server accepted an email."
+    DELAYED = "delayed", "The delivery of an email is delayed."
+    BOUNCED = "bounced", "The recipient's mail server refused an email."
+    COMPLAINED = "complained", "The recipient reported an email as spam."
+    OPENED = "opened", "An email was opened; `is_machine` says whether by a program."
+    CLICKED = "clicked", "A link in an email was clicked; `is_machine` says whether by a program."
+    REPLIED = "replied", "A reply came in; `reason` is what the team made of it."
+    UNSUBSCRIBED = "unsubscribed", "The recipient opted out; `reason` says of what."
+    SUPPRESSED = "suppressed", "Its address or its domain was suppressed; `reason` says why."
+    UNSUPPRESSED = "unsuppressed", "A suppression of it was removed."
+    ERASED = "erased", "It was erased."
 
 
 class AuthenticationResult(Word):
@@ -416,9 +460,11 @@ class AuditAction(Word):
     LEAD_DELETE = "lead.delete", "A lead was deleted."
     LEAD_ERASE = "lead.erase", "A lead was erased."
     LEAD_REPLY = "lead.reply", "A lead replied."
+    LEAD_UPDATE = "lead.update", "Fields of a lead were changed."
     LEAD_UNSUBSCRIBE = "lead.unsubscribe", "A lead opted out."
     LEAD_UNSUBSCRIBE_UNDO = "lead.unsubscribe_undo", "A lead took an opt-out back."
     LEAD_BATCH_DELETE = "lead_batch.delete", "A lead batch was deleted with its leads."
+    REPLY_UPDATE = "reply.update", "The outcome of a reply was set."
     SCHEDULED_EMAIL_CREATE = "scheduled_email.create", "An email was added to a running campaign."
     SCHEDULED_EMAIL_DOUBLE_SEND = "scheduled_email.double_send", "SES reported two messages for one scheduled email."
     SCHEDULED_EMAIL_MARK_SENT = "scheduled_email.mark_sent", "An email of unknown outcome was marked as sent."

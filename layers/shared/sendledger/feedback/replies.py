@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.campaigns import completion
 from sendledger.core import audit_log, pagination
+from sendledger.core.errors import NotFound
 from sendledger.core.ledger_rules import still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
@@ -29,11 +30,14 @@ from sendledger.core.vocabulary import (
     AutomaticKind,
     LeadStatus,
     Reason,
+    ReplyKind,
     ReplyMatch,
+    ReplyOutcome,
     ReplySource,
     ScheduledEmailStatus,
 )
 from sendledger.feedback.read_reply import ReadReply
+from sendledger.feedback.stop_words import asks_to_stop
 
 RECENT = dt.timedelta(days=90)
 """How old the latest email may be, if only the sender's address connects a message with it."""
@@ -46,7 +50,22 @@ _STATUSES_BEFORE_REPLY = (LeadStatus.NEW, LeadStatus.CONTACTED, LeadStatus.FOLLO
 # https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
 _SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9.-]+>", re.IGNORECASE)
 
+_OUT_OF_OFFICE = (
+    AutomaticKind.AUTO_SUBMITTED,
+    AutomaticKind.X_AUTOREPLY,
+    AutomaticKind.PRECEDENCE,
+    AutomaticKind.EMPTY_RETURN_PATH,
+    AutomaticKind.SUBJECT,
+)
 _stored = replies
+_kind = sa.case(
+    (_stored.c.automatic == AutomaticKind.DELIVERY_REPORT, sa.literal(ReplyKind.DELIVERY_REPORT)),
+    (_stored.c.automatic.in_(_OUT_OF_OFFICE), sa.literal(ReplyKind.OUT_OF_OFFICE)),
+    (_stored.c.automatic.is_not(None), sa.literal(ReplyKind.OTHER)),
+    (_stored.c.asks_to_stop, sa.literal(ReplyKind.UNSUBSCRIBE_REQUEST)),
+    else_=sa.literal(ReplyKind.HUMAN),
+)
+_proposed = sa.case((_kind == ReplyKind.UNSUBSCRIBE_REQUEST, sa.literal(ReplyOutcome.UNSUBSCRIBE)))
 _KEPT = (
     _stored.c.id,
     _stored.c.message_id,
@@ -64,6 +83,12 @@ _KEPT = (
     _stored.c.email_id,
     _stored.c.emails_skipped,
     _stored.c.created_at,
+    _kind.label("kind"),
+    _proposed.label("proposed_outcome"),
+    _stored.c.outcome,
+    _stored.c.later_until,
+    _stored.c.handled_at,
+    _stored.c.handled_by,
 )
 
 
@@ -108,7 +133,13 @@ def receive(
 
 
 def get(connection: sa.Connection, reply_id: uuid.UUID) -> sa.RowMapping:
-    return connection.execute(sa.select(*_KEPT).where(_stored.c.id == reply_id)).mappings().one()
+    """Raises:
+    NotFound: there is no such reply.
+    """
+    row = connection.execute(sa.select(*_KEPT).where(_stored.c.id == reply_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("reply", reply_id)
+    return row
 
 
 def list_page(
@@ -118,10 +149,28 @@ def list_page(
     *,
     campaign_id: uuid.UUID | None = None,
     lead_id: uuid.UUID | None = None,
+    kind: ReplyKind | None = None,
+    handled: bool | None = None,
+    sender: str | None = None,
+    default_sender: str | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of replies, in the order of `pagination.Order`."""
+    """A page of replies, in the order of `pagination.Order`.
+
+    `sender` is the lower-case address that the answered campaign sends from; a campaign that names none sends from
+    `default_sender`.
+    """
     query = sa.select(*_KEPT)
+    if kind is not None:
+        query = query.where(_kind == kind)
+    if handled is not None:
+        query = query.where(_stored.c.handled_at.is_not(None) if handled else _stored.c.handled_at.is_(None))
+    if sender is not None:
+        own = sa.func.lower(sa.func.coalesce(campaigns.c.from_address, default_sender or ""))
+        # With a display name the address is in angle brackets at the end.
+        bracketed = sa.func.right(own, len(sender) + 2) == f"<{sender}>"
+        of_sender = sa.select(campaigns.c.id).where((own == sender) | bracketed)
+        query = query.where(_stored.c.campaign_id.in_(of_sender))
     if campaign_id is not None:
         query = query.where(_stored.c.campaign_id == campaign_id)
     if lead_id is not None:
@@ -143,6 +192,7 @@ def _receive(
             subject=reply.subject,
             body_text=reply.text,
             automatic=automatic,
+            asks_to_stop=automatic is None and asks_to_stop(reply.subject, reply.text),
             spf=reply.spf,
             dkim=reply.dkim,
             dmarc=reply.dmarc,

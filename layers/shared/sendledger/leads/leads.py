@@ -136,7 +136,7 @@ def list_page(
     return replace(page, items=[shown(row) for row in page.items])
 
 
-def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any]) -> dict[str, Any]:
+def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any], actor: str = SYSTEM) -> dict[str, Any]:
     """Change the given fields only; None empties one. A new address applies to emails that are not being sent yet.
 
     Raises:
@@ -163,6 +163,8 @@ def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any])
     if values:
         values["updated_at"] = sa.func.now()
         connection.execute(sa.update(_table).where(_table.c.id == lead_id).values(values))
+        detail = {"fields": sorted(changes)}
+        audit_log.record(connection, actor, AuditAction.LEAD_UPDATE, "lead", lead_id, detail)
     return get(connection, lead_id)
 
 

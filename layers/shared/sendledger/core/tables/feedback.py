@@ -24,6 +24,7 @@ from sendledger.core.vocabulary import (
     AutomaticKind,
     EventType,
     ReplyMatch,
+    ReplyOutcome,
     ReplySource,
     SuppressionReason,
     UnsubscribeMethod,
@@ -126,6 +127,13 @@ replies = Table(
     Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
     # Scheduled emails that will not be sent because of it.
     Column("emails_skipped", Integer, nullable=False, server_default=text("0")),
+    # All that a person's reply says is to stop; see stop_words.py.
+    Column("asks_to_stop", Boolean, nullable=False, server_default=text("false")),
+    # What the team made of it, until when a "later" waits, and who has dealt with it.
+    Column("outcome", Text),
+    Column("later_until", TIMESTAMPTZ),
+    Column("handled_at", TIMESTAMPTZ),
+    Column("handled_by", Text),
     required_timestamp("created_at"),
     CheckConstraint(one_of("automatic", AutomaticKind), name="automatic"),
     CheckConstraint(one_of("spf", AuthenticationResult), name="spf"),
@@ -134,8 +142,12 @@ replies = Table(
     CheckConstraint(one_of("matched_by", ReplyMatch), name="matched_by"),
     CheckConstraint("matched_by IS NULL OR lead_id IS NOT NULL", name="matched_has_lead"),
     CheckConstraint(one_of("source", ReplySource), name="source"),
+    CheckConstraint(one_of("outcome", ReplyOutcome), name="outcome"),
+    CheckConstraint("later_until IS NULL OR outcome = 'later'", name="later_until"),
+    CheckConstraint("(handled_at IS NULL) = (handled_by IS NULL)", name="handled"),
     Index("replies_lead_id_idx", "lead_id"),
     Index("replies_campaign_id_idx", "campaign_id"),
     Index("replies_email_id_idx", "email_id"),
     Index("replies_newest_idx", "created_at", "id"),
+    Index("replies_open_idx", "created_at", "id", postgresql_where=text("handled_at IS NULL")),
 )
