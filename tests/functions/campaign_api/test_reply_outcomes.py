@@ -227,7 +227,7 @@ def test_timeline_shows_everything_that_happened_with_a_lead(
     received = reply(api, subject="Re: Step 1")
     assert api.patch(f"/v1/replies/{received['id']}", {"outcome": "unsubscribe"}).status == 200
     seen: list[dict[str, Any]] = []
-    cursor = {}
+    cursor: dict[str, str] = {}
     while True:
         page = api.get(f"/v1/leads/{lead_id}/timeline", limit=4, **cursor).json
         seen += page["items"]
