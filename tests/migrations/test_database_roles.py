@@ -63,7 +63,7 @@ DENIED = {
         "UPDATE emails SET delivery_status = 'delivered'",
         "INSERT INTO campaign_counts (campaign_id, what, count) VALUES (gen_random_uuid(), 'sent', 1)",
         "UPDATE exports SET status = 'completed'",
-        "SELECT * FROM unsubscribes",
+        "UPDATE unsubscribes SET undone_at = now()",
     ),
     "sender": (
         "SELECT * FROM api_keys",
