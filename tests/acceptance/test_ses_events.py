@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from local.event_queue import EventQueue
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
-from sendledger.access import api_keys
 from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign, rows, statuses
 from tests.acceptance.conftest import TEMPLATE
@@ -37,14 +36,6 @@ def stack(database_url: str, ses: SesSimulator, ses_events: EventQueue, tmp_path
         LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log, ses_events=ses_events) as running,
     ):
         yield running
-
-
-@pytest.fixture
-def api(stack: LocalStack, engine: sa.Engine) -> Iterator[httpx.Client]:
-    with engine.begin() as connection:
-        key = api_keys.create(connection, "acceptance", "admin").key
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-        yield client
 
 
 def box(name: str) -> str:

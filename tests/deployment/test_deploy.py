@@ -217,14 +217,16 @@ def test_the_databases_logs_are_forgotten_in_time(aws: Aws, session: boto3.Sessi
 # The whole path
 
 
-def test_the_guided_path_deploys_and_shows_the_first_key_once(
-    folder: Path,
-    session: boto3.Session,
-    recorded: Recorded,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.fixture
+def in_account(session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command works in the account of `session`."""
     monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+
+
+@pytest.mark.usefixtures("in_account")
+def test_the_guided_path_deploys_and_shows_the_first_key_once(
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorded.answer("sesv2.GetEmailIdentity", {"DkimAttributes": {"Tokens": ["t1"]}})
     recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": "sl_first"}')})
     sam = Sam(session)
@@ -240,14 +242,10 @@ def test_the_guided_path_deploys_and_shows_the_first_key_once(
     assert "first API key" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("in_account")
 def test_a_first_key_is_shown_although_an_earlier_try_left_the_stack_and_a_later_step_fails(
-    folder: Path,
-    session: boto3.Session,
-    recorded: Recorded,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     sam = Sam(session)
     sam(["sam", "deploy"])
     recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": "sl_first"}')})
@@ -257,19 +255,19 @@ def test_a_first_key_is_shown_although_an_earlier_try_left_the_stack_and_a_later
     assert "sl_first" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("in_account")
 def test_the_database_is_protected_although_no_key_could_be_made(
-    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+    folder: Path, session: boto3.Session, recorded: Recorded
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     recorded.answer("lambda.Invoke", {"FunctionError": "Unhandled", "Payload": io.BytesIO(b"{}")})
     assert command.main([], Person(), Sam(session)) == 1
     assert "cloudformation.SetStackPolicy" in [name for name, _ in recorded.calls]
 
 
+@pytest.mark.usefixtures("in_account")
 def test_an_existing_database_that_the_file_leaves_out_is_not_looked_for_in_the_stack(
-    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+    folder: Path, session: boto3.Session, recorded: Recorded
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     kept = {"Database": "existing", "DatabaseHost": "db.example.com", "DatabaseIamAuth": "false"}
     kept |= {"DatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db", "DatabaseUsers": "one"}
     stack = {
@@ -283,14 +281,10 @@ def test_an_existing_database_that_the_file_leaves_out_is_not_looked_for_in_the_
     assert "cloudformation.DescribeStackResource" not in [name for name, _ in recorded.calls]
 
 
+@pytest.mark.usefixtures("in_account")
 def test_a_check_that_fails_ends_it_before_anything_is_made(
-    folder: Path,
-    session: boto3.Session,
-    recorded: Recorded,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     recorded.answer("sesv2.GetAccount", {"SendingEnabled": False})
     sam = Sam(session)
     assert command.main([], Person(), sam) == 1
@@ -299,14 +293,10 @@ def test_a_check_that_fails_ends_it_before_anything_is_made(
     assert "sesv2.CreateEmailIdentity" not in [name for name, _ in recorded.calls]
 
 
+@pytest.mark.usefixtures("in_account")
 def test_each_check_can_be_made_alone(
-    folder: Path,
-    session: boto3.Session,
-    recorded: Recorded,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     parameters.write(parameters.file_of("dev"), GIVEN)
     for arguments in (["check", "sandbox", "--stage", "dev"], ["check", "--stage", "dev", "sandbox"]):
         recorded.calls.clear()
@@ -317,10 +307,8 @@ def test_each_check_can_be_made_alone(
         command.main(["check", "weather"])
 
 
-def test_without_credentials_nothing_else_is_asked(
-    folder: Path, session: boto3.Session, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
+@pytest.mark.usefixtures("in_account")
+def test_without_credentials_nothing_else_is_asked(folder: Path, session: boto3.Session, recorded: Recorded) -> None:
     parameters.write(parameters.file_of("prod"), GIVEN)
     recorded.answer("sts.GetCallerIdentity", {"Error": {"Code": "ExpiredToken", "Message": "expired"}}, 403)
     assert command.main(["check"]) == 1
@@ -366,14 +354,10 @@ def test_only_the_checks_that_ask_aws_want_a_region(
         assert "No region" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("in_account")
 def test_keys_of_a_stack_that_the_file_has_lost_are_not_replaced(
-    folder: Path,
-    session: boto3.Session,
-    recorded: Recorded,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_aws", lambda stage, region: Aws(region, f"sendledger-{stage}", session))
     keys = {"Type": "String", "NoEcho": True, "Default": "k1:c2VjcmV0"}
     stack = {"Parameters": {"UnsubscribeKeys": keys}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     session.client("cloudformation").create_stack(StackName="sendledger-prod", TemplateBody=json.dumps(stack))

@@ -54,8 +54,8 @@ class StartedCampaign:
 
 
 @dataclass(frozen=True)
-class PausedCampaign:
-    """What a pause did. `emails_in_flight` are being sent already and still go out."""
+class StoppedCampaign:
+    """What a pause or a cancel did. `emails_in_flight` are being sent already and still go out."""
 
     status: str
     emails_cancelled: int
@@ -72,16 +72,6 @@ class ResumedCampaign:
     shifted_by_seconds: float
     background_work: list[dict[str, Any]]
     refreshed_steps: list[int]
-
-
-@dataclass(frozen=True)
-class CancelledCampaign:
-    """What a cancel did. `emails_in_flight` are being sent already and still go out."""
-
-    status: str
-    emails_cancelled: int
-    emails_in_flight: int
-    background_work: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ def pause_campaign(
     reason: str | None = None,
     *,
     rows_at_once: bool = True,
-) -> PausedCampaign:
+) -> StoppedCampaign:
     """Stop sending immediately. Pending rows become cancelled with the reason ``paused`` until a resume.
 
     `reason` is stored as the campaign's `failure_reason` if the system pauses it. Without `rows_at_once` all rows are
@@ -204,10 +194,10 @@ def pause_campaign(
         detail = {"reason": reason} if reason else {}
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_PAUSE, "campaign", campaign_id, detail)
         if not rows_at_once:
-            return PausedCampaign(status, 0, in_flight, work)
+            return StoppedCampaign(status, 0, in_flight, work)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
-    return PausedCampaign(status, changed + more, in_flight, left)
+    return StoppedCampaign(status, changed + more, in_flight, left)
 
 
 def resume_campaign(
@@ -248,7 +238,7 @@ def resume_campaign(
     return ResumedCampaign(status, changed + more, shift_seconds, left, refreshed)
 
 
-def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CancelledCampaign:
+def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StoppedCampaign:
     """End the campaign. Its pending rows are cancelled and its lead batches are released."""
     began = time.monotonic()
     with engine.begin() as connection:
@@ -262,7 +252,7 @@ def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_CANCEL, "campaign", campaign_id)
         changed = _work_in_same_transaction(connection, campaign_id, work)
     more, left = _work_on(engine, campaign_id, began)
-    return CancelledCampaign(status, changed + more, in_flight, left)
+    return StoppedCampaign(status, changed + more, in_flight, left)
 
 
 def retry_failed_emails(
