@@ -186,17 +186,24 @@ def _records(lines: Lines, delimiter: str, columns: int) -> Iterator[Record | Ro
 def _mended(lines: list[str], delimiter: str) -> list[str] | None:
     """The fields of a record with blanks behind closing quotation marks, or of a line with a very long field."""
     written = "".join(lines)
-    text = _BLANKS_BEHIND_QUOTE[delimiter].sub(r"\1", written)
-    if len(lines) > 1 and text == written:
+    text = _BLANKS_BEHIND_QUOTE[delimiter].sub(_without_blanks, written)
+    limit = csv.field_size_limit()
+    if text == written and (len(lines) > 1 or len(text) <= limit):
         return None
-    limit = csv.field_size_limit(MAX_RECORD)
     try:
+        if len(text) > limit:
+            csv.field_size_limit(MAX_RECORD)
         (fields,) = csv.reader([text], delimiter=delimiter, skipinitialspace=True, strict=True)
     except csv.Error:
         return None
     finally:
-        csv.field_size_limit(limit)
+        if len(text) > limit:
+            csv.field_size_limit(limit)
     return fields
+
+
+def _without_blanks(field: re.Match[str]) -> str:
+    return field[1]
 
 
 def _unwrapped(fields: list[str], delimiter: str) -> list[str] | None:
