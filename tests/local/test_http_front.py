@@ -7,7 +7,10 @@ import http.client
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -205,3 +208,18 @@ def test_a_malformed_length_is_a_bad_request(echo_stack: LocalStack, header: str
     with socket.create_connection((HOST, int(echo_stack.url.rpartition(":")[2]))) as connection:
         connection.sendall(f"POST /v1/x HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\nnope\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_port_that_root_alone_may_use_is_an_error_that_says_so() -> None:
+    unprivileged = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if not unprivileged.exists() or int(unprivileged.read_text()) <= 1:
+        pytest.skip("Everybody may use every port here.")
+    # In a process of its own, which gives up being root if it is.
+    script = (
+        "import os; from local.threaded_server import PortTakenError, RequestHandler, ThreadedServer\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: ThreadedServer(1, RequestHandler)\n"
+        "except PortTakenError as error: print(error)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "Port 1 may be used by root only; take one from 1024 on.\n"

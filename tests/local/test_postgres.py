@@ -84,24 +84,46 @@ def test_second_server_on_a_folder_is_refused(folder: Path) -> None:
         Postgres(folder)
 
 
-def start_and_die(folder: Path) -> psutil.Process:
-    """A server whose process was killed with kill -9, so that nobody has stopped it."""
+def start_and_die(folder: Path, *with_it: str) -> tuple[int, Path]:
+    """A server whose process was killed with kill -9, and its watcher if that is named; its number and its folder."""
     script = (
         "import os, signal, sys; from pathlib import Path; from local.postgres import Postgres\n"
-        "Postgres(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
+        "server = Postgres(Path(sys.argv[1]))\n"
+        "if 'watcher' in sys.argv: server._watcher.kill()\n"
+        "print(server.process.pid, server._runtime, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    killed = subprocess.run([sys.executable, "-c", script, folder], cwd=ROOT, check=False)
+    command = [sys.executable, "-c", script, str(folder), *with_it]
+    killed = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
     assert killed.returncode == -signal.SIGKILL
-    return psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
+    number, socket_folder = killed.stdout.split()
+    return int(number), Path(socket_folder)
+
+
+def has_ended(number: int) -> bool:
+    return not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE
+
+
+def test_server_of_a_killed_process_ends_by_itself_and_leaves_nothing_behind(folder: Path) -> None:
+    server, socket_folder = start_and_die(folder)
+    wait_for(lambda: has_ended(server) and not socket_folder.exists(), "the end of the server")
+    assert not (folder / "postmaster.pid").exists()
+
+
+def test_server_that_is_stopped_leaves_no_watcher(folder: Path) -> None:
+    with running(folder) as server:
+        watcher = server._watcher
+        assert watcher is not None
+        assert watcher.poll() is None
+    assert watcher.poll() is not None
 
 
 def test_server_of_a_killed_process_is_stopped_by_the_next_one(folder: Path) -> None:
-    leftover = start_and_die(folder)
+    leftover, _ = start_and_die(folder, "watcher")
     socket_folder = Path((folder / "postmaster.pid").read_text().split("\n")[4])
     assert socket_folder.exists()
     with running(folder) as server:
         assert ask(server, "SELECT 1") == "1"
-        assert not leftover.is_running() or leftover.status() == psutil.STATUS_ZOMBIE
+        assert has_ended(leftover)
         assert not socket_folder.exists()
 
 
@@ -128,7 +150,8 @@ def test_process_that_has_got_the_number_of_a_killed_server_does_no_harm(folder:
         assert ask(server, "SELECT 1") == "1"
 
 
-def test_server_that_dies_is_started_again_and_that_is_said(folder: Path) -> None:
+def test_server_that_dies_is_started_again_and_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "RETRY_SECONDS", 0.01)
     said: list[str] = []
     with running(folder) as server:
         server.keep_running(said.append)
@@ -138,6 +161,57 @@ def test_server_that_dies_is_started_again_and_that_is_said(folder: Path) -> Non
             said.pop()
             assert ask(server, "SELECT 1") == "1"
     assert said[0].startswith("PostgreSQL has ended (exit code -9; see ")
+
+
+def test_server_that_dies_as_soon_as_it_runs_is_not_started_again_at_once(folder: Path) -> None:
+    said: list[str] = []
+    with running(folder) as server:
+        server.keep_running(said.append)
+        server.process.kill()
+        wait_for(lambda: said, "a message")
+        assert said[0].endswith(f"Next try in {postgres.RETRY_SECONDS:g} s.")
+        assert server.process.returncode is not None
+    assert len(said) == 1
+
+
+def test_server_is_started_again_though_its_log_was_deleted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "RETRY_SECONDS", 0.01)
+    said: list[str] = []
+    with running(folder) as server:
+        server.keep_running(said.append)
+        server._log.unlink()
+        server.process.kill()
+        wait_for(lambda: said[-1:] == ["PostgreSQL runs again."], "a new start")
+        assert ask(server, "SELECT 1") == "1"
+
+
+def test_stop_in_the_middle_of_a_new_start_is_not_called_a_failure(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "RETRY_SECONDS", 0.01)
+    said: list[str] = []
+    with running(folder) as server:
+        never_ready = threading.Event()
+
+        def becomes_ready(deadline: float) -> bool:
+            never_ready.set()
+            return not server._stopping.wait(30)
+
+        monkeypatch.setattr(server, "_becomes_ready", becomes_ready)
+        server.keep_running(said.append)
+        server.process.kill()
+        assert never_ready.wait(30)
+        # What `stop` says first; it then waits for the start to give up.
+        server.stop()
+        wait_for(lambda: all(thread.name != "postgres" for thread in threading.enumerate()), "the end of its thread")
+    assert len(said) == 1
+
+
+def test_folders_that_differ_in_what_follows_a_dot_are_two(folder: Path) -> None:
+    one, two = folder.with_name("data.1"), folder.with_name("data.2")
+    with running(one) as first, running(two) as second:
+        assert (ask(first, "SELECT 1"), ask(second, "SELECT 2")) == ("1", "2")
+        assert first._log != second._log
 
 
 def test_server_that_is_stopped_is_not_started_again(folder: Path) -> None:
@@ -151,7 +225,7 @@ def test_server_that_is_stopped_is_not_started_again(folder: Path) -> None:
 
 
 def test_folder_that_was_half_made_is_made_anew(folder: Path) -> None:
-    half_made = folder.with_suffix(".new")
+    half_made = folder.with_name(f"{folder.name}.new")
     half_made.mkdir()
     (half_made / "PG_VERSION").write_text("18\n")
     with running(folder) as server:
@@ -167,8 +241,8 @@ def test_a_server_that_does_not_start_is_an_error_that_says_why_and_names_its_lo
     (folder / "postgresql.conf").write_text("no_such_setting = 1\n")
     with pytest.raises(PostgresError, match="contains errors") as error:
         Postgres(folder)
-    assert str(folder.with_suffix(".log")) in str(error.value)
-    assert "no_such_setting" in folder.with_suffix(".log").read_text()
+    assert str(folder.with_name(f"{folder.name}.log")) in str(error.value)
+    assert "no_such_setting" in folder.with_name(f"{folder.name}.log").read_text()
     assert capfd.readouterr() == ("", "")
 
 

@@ -46,6 +46,14 @@ def test_the_tables_say_which_revision_has_them() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
 
 
+def test_later_revisions_have_greater_names() -> None:
+    """`/v1/readiness` compares them: functions do not have the migrations with them."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    latest_first = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert latest_first == sorted(latest_first, reverse=True)
+
+
 def test_migrated_tables_have_the_storage_settings_of_the_tables_in_code(connection: sa.Connection) -> None:
     stored = {
         name: dict(option.split("=") for option in options or [])

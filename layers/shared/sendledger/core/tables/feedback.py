@@ -56,6 +56,7 @@ suppressions = Table(
         postgresql_where=text("removed_at IS NULL"),
     ),
     Index("suppressions_newest_idx", "created_at", "id"),
+    Index("suppressions_campaign_id_idx", "campaign_id", postgresql_where=text("campaign_id IS NOT NULL")),
 )
 
 email_events = Table(
