@@ -7,8 +7,8 @@ suppressions.
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0029"
-down_revision = "0028"
+revision = "0030"
+down_revision = "0029"
 
 INDEXES = {
     "lead_source_roi_lead_id_idx": "lead_source_roi (lead_id)",
