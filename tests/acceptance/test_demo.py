@@ -89,7 +89,7 @@ def test_the_table_has_a_row_for_each_step() -> None:
     ]
 
 
-def test_the_line_says_only_what_there_is() -> None:
+def test_the_line_shows_only_existing_results() -> None:
     assert (
         line(STATS)
         == "running; step 1: 13 sent, 1 failed; step 2: 13 pending, 1 skipped; next due 2026-01-01T00:00:42Z"

@@ -134,7 +134,7 @@ def test_corrected_rejects_can_be_imported(api: httpx.Client, stack: LocalStack)
     assert (lead["phone"], lead["custom_fields"]) == ("+49 40", {"Plan": "Pro"})
 
 
-def test_exported_ledger_says_of_each_lead_what_it_got_or_why_not(api: httpx.Client, stack: LocalStack) -> None:
+def test_exported_ledger_shows_for_each_lead_what_it_got_or_why_not(api: httpx.Client, stack: LocalStack) -> None:
     upload = create_upload(api)
     put(upload, b"Email,Company\nann@acme.com,=1+1\nbob@acme.com,Acme\nsue@acme.com,Acme\neve@acme.com,Acme\n")
     stack.wait_until_idle()

@@ -210,7 +210,7 @@ def test_the_embedded_database_the_inbox_and_the_api_key_outlive_a_run(start: St
     second.stop()
 
 
-def test_a_taken_port_is_one_clear_line(start: Start) -> None:
+def test_a_used_port_is_one_clear_line(start: Start) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         code, errors = start(PORT=str(port)).end()

@@ -134,9 +134,7 @@ def test_an_email_can_be_read_as_it_was_sent(api: httpx.Client, stack: LocalStac
     assert email["ses_message_id"] == row["ses_message_id"]
 
 
-def test_an_email_that_is_due_later_is_sent_at_once_when_somebody_asks_for_it(
-    api: httpx.Client, stack: LocalStack, ses: SesSimulator
-) -> None:
+def test_an_email_that_is_due_later_can_be_sent_now(api: httpx.Client, stack: LocalStack, ses: SesSimulator) -> None:
     campaign_id = make_campaign(api, ADDRESSES[:2], [1])
     act(api, campaign_id, "start")
     wanted = rows(api, campaign_id)[0]["id"]

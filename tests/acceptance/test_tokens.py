@@ -55,7 +55,7 @@ vesa  GET    /v1/campaigns
 """
 
 
-def test_each_role_of_a_token_may_do_what_the_table_says(tokens: httpx.Client, issuer: TokenIssuer) -> None:
+def test_each_role_of_a_token_has_the_permissions_of_the_table(tokens: httpx.Client, issuer: TokenIssuer) -> None:
     wrong = []
     for marks, method, route in (line.split() for line in SAMPLE.strip().splitlines()):
         for role, mark in zip(Role, marks, strict=True):

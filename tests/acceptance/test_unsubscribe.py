@@ -147,7 +147,7 @@ def test_undo_is_offered_while_there_is_something_to_undo(campaign_id: uuid.UUID
 
 
 @pytest.mark.parametrize("reason", ["bounce", "complaint", "manual"])
-def test_undo_does_not_lift_what_was_suppressed_for_another_reason(
+def test_undo_does_not_lift_a_suppression_for_another_reason(
     engine: sa.Engine, campaign_id: uuid.UUID, link: str, reason: str
 ) -> None:
     with engine.begin() as connection:
@@ -179,9 +179,7 @@ def test_page_after_a_complaint_promises_no_mail(
 
 
 @pytest.mark.parametrize("more", [".", ")", "%3E", "/", "),"])
-def test_link_works_with_what_a_text_has_behind_it(
-    engine: sa.Engine, campaign_id: uuid.UUID, link: str, more: str
-) -> None:
+def test_link_works_with_punctuation_after_it(engine: sa.Engine, campaign_id: uuid.UUID, link: str, more: str) -> None:
     assert httpx.get(link + more).status_code == 200
     assert httpx.post(link + more, data=ONE_CLICK).status_code == 200
     assert [value for value, _, _ in active_suppressions(engine)] == ["ann@example.com"]
@@ -249,7 +247,7 @@ def test_every_wrong_token_gets_the_same_page(engine: sa.Engine, campaign_id: uu
     assert active_suppressions(engine) == []
 
 
-def test_post_that_says_nothing_we_know_changes_nothing(engine: sa.Engine, link: str) -> None:
+def test_post_with_an_unknown_action_changes_nothing(engine: sa.Engine, link: str) -> None:
     bodies = (
         *(b"", b"x" * 9_000, b"x" * 2_000_000, b"&" * 9_000, b"a=" * 4_000, b"\xff\xfe\x00"),
         *(b"List-Unsubscribe=Two-Click", b"action=unsubscribe", b"action=unsubscribe&scope=other"),

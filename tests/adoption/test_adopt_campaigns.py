@@ -379,7 +379,7 @@ def test_draft_can_be_started_with_its_follow_ups(legacy: sa.Engine, old: OldApp
     assert statuses(legacy, campaign) == {"pending": 6}
 
 
-def test_step_texts_become_templates_and_stay_what_they_are(legacy: sa.Engine, old: OldApplication) -> None:
+def test_step_texts_become_templates_without_changes(legacy: sa.Engine, old: OldApplication) -> None:
     old.insert("custom_variables", key="sender", label="Sender", value="Nora", default_value=None)
     workflow = old.workflow([("Hi {{companyName}}", "<p>{{contactName}}, {{sender}} {% x %}</p>", 0)], name="Spring")
     before = old_rows(legacy)["workflow_steps"]
@@ -509,7 +509,7 @@ def test_run_that_was_killed_is_finished_by_the_next(legacy: sa.Engine, old: Old
     assert all(statuses(legacy, campaign) == {"sent": 1, "pending": 2} for campaign in campaigns)
 
 
-def test_run_whose_time_is_up_says_that_it_is_not_finished(legacy: sa.Engine, old: OldApplication) -> None:
+def test_run_whose_time_is_up_reports_that_it_is_not_finished(legacy: sa.Engine, old: OldApplication) -> None:
     old.campaign(status="archived", emails_sent=1)
     report = adopt_existing_campaigns(legacy, AdoptionOptions(backup="taken"), time_is_up=lambda: True)
     assert not report.finished
@@ -525,7 +525,7 @@ def everything(engine: sa.Engine) -> dict[str, list[str]]:
         }
 
 
-def test_work_of_the_old_application_goes_on_beside(legacy: sa.Engine, old: OldApplication) -> None:
+def test_old_application_continues_to_work(legacy: sa.Engine, old: OldApplication) -> None:
     lead = old.lead("ann@example.com")
     campaign = old.campaign(status="active", workflow_id=old.workflow(THREE_STEPS))
     old.email(campaign, lead, 1)

@@ -109,7 +109,7 @@ def test_draft_whose_workflow_has_no_clear_delay_cannot_be_started(engine: sa.En
     assert (error.field, "is -3; it must be" in error.message) == ("workflow_id", True)
 
 
-def test_order_of_steps_with_one_number_is_said(engine: sa.Engine, old: OldApplication) -> None:
+def test_order_of_steps_with_one_number_is_reported(engine: sa.Engine, old: OldApplication) -> None:
     workflow = old.workflow(THREE_STEPS)
     old.insert(
         "workflow_steps",

@@ -152,7 +152,7 @@ def test_news_of_an_email_that_was_sent_before_settles_nothing(engine: sa.Engine
     assert statuses(engine, running) == {"pending": 4}
 
 
-def test_what_was_wanted_and_what_came_of_it_is_in_the_audit_log(engine: sa.Engine, running: uuid.UUID) -> None:
+def test_wish_and_result_of_a_change_are_in_the_audit_log(engine: sa.Engine, running: uuid.UUID) -> None:
     old_write(engine, running, "active")
     old_write(engine, running, "completed")
     with engine.connect() as connection:

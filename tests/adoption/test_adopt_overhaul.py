@@ -108,7 +108,9 @@ def test_schema_after_the_overhaul_becomes_the_same_as_from_the_tables(
         assert beside == fresh[part], part
 
 
-def test_overhaul_is_refused_in_three_lines_until_its_application_is_said_to_be_stopped(overhauled: sa.Engine) -> None:
+def test_overhaul_is_refused_in_three_lines_until_its_application_is_confirmed_as_stopped(
+    overhauled: sa.Engine,
+) -> None:
     with overhauled.begin() as connection:
         some_data(OverhauledApplication(connection))
     before = schema_of(overhauled), contents(overhauled)
@@ -135,7 +137,7 @@ def test_alembic_command_and_function_can_say_that_it_is_stopped(
         subprocess.run([*alembic, "-x", "overhaul-stopped", "upgrade", "head"], cwd=MIGRATIONS.parent, check=True)
 
 
-def test_overhaul_with_a_column_that_nobody_knows_is_refused_in_three_lines(overhauled: sa.Engine) -> None:
+def test_overhaul_with_an_unknown_column_is_refused_in_three_lines(overhauled: sa.Engine) -> None:
     with overhauled.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE leads ADD shoe_size integer")
     before = schema_of(overhauled)
@@ -212,7 +214,7 @@ def test_rows_of_the_old_ledger_are_evidence(overhauled: sa.Engine) -> None:
     assert (report.tables["emails"], campaign_row(overhauled, made)["emails_failed_count"]) == (0, 2)
 
 
-def test_step_that_either_record_says_was_sent_is_not_sent_again(overhauled: sa.Engine) -> None:
+def test_step_that_one_of_the_records_has_as_sent_is_not_sent_again(overhauled: sa.Engine) -> None:
     with overhauled.begin() as connection:
         old = OverhauledApplication(connection)
         made = campaign(old)

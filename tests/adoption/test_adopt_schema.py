@@ -239,7 +239,7 @@ def test_database_of_something_else_is_refused(blank: sa.Engine) -> None:
         assert "campaigns" not in sa.inspect(connection).get_table_names()
 
 
-def test_tables_of_others_beside_the_old_ones_are_left_alone(legacy: sa.Engine) -> None:
+def test_other_tables_in_the_old_database_are_left_alone(legacy: sa.Engine) -> None:
     change(legacy, "CREATE TABLE orders (id int)")
     upgrade(legacy)
     with legacy.connect() as connection:

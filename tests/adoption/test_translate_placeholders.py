@@ -62,7 +62,7 @@ def rendered(text: str, lead: dict[str, Any] | None = None) -> str:
         ("{{ first_name | default('you') }}", "Ann"),
     ],
 )
-def test_placeholder_says_what_it_said(text: str, expected: str) -> None:
+def test_placeholder_keeps_its_meaning(text: str, expected: str) -> None:
     assert rendered(text) == expected
 
 

@@ -49,7 +49,9 @@ def start_in_full(engine: sa.Engine, connection: sa.Connection, count: int = 10)
     return campaign_id
 
 
-def test_large_start_is_running_at_once_and_says_what_is_left(engine: sa.Engine, connection: sa.Connection) -> None:
+def test_large_start_is_running_immediately_and_shows_the_work_left(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
     campaign_id = make_campaign(connection, 10, [NO_DELAY, DAY])
     started = lifecycle.start_campaign(engine, campaign_id)
     assert started.status == "running"

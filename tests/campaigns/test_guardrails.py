@@ -76,7 +76,7 @@ def test_one_complaint_is_too_many_for_a_thousand_emails(
         ("DeliveryDelay", {}),
     ],
 )
-def test_what_says_nothing_about_the_list_does_not_pause(
+def test_bounces_that_say_nothing_about_the_list_do_not_pause(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator, type_: str, content: Any
 ) -> None:
     campaign_id = sent_campaign(engine, connection, resources, 50)
@@ -127,7 +127,7 @@ def test_other_campaign_goes_on(
     assert [campaign_row(engine, each)["status"] for each in (bad, good)] == ["paused", "running"]
 
 
-def test_after_a_resume_only_what_was_sent_since_then_counts(
+def test_after_a_resume_only_emails_sent_since_count(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = sent_campaign(engine, connection, resources, 60)
@@ -146,7 +146,7 @@ def test_after_a_resume_only_what_was_sent_since_then_counts(
         ({"min_emails": 10, "max_complaint_rate": 1.0}, "paused"),
     ],
 )
-def test_campaign_may_have_limits_of_its_own(
+def test_campaign_may_have_its_own_limits(
     engine: sa.Engine,
     connection: sa.Connection,
     resources: Resources,

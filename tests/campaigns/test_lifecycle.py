@@ -299,7 +299,7 @@ def test_unscheduled_campaign_is_a_draft_and_does_not_start_by_itself(
     assert campaign_row(engine, campaign_id)["status"] == "draft"
 
 
-def test_campaign_that_was_started_while_its_start_was_refused_is_not_said_to_wait(
+def test_campaign_that_was_started_meanwhile_is_not_marked_as_waiting(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
     start = database_now(connection) + HOUR
@@ -345,9 +345,7 @@ def test_scheduled_campaign_can_be_cancelled(engine: sa.Engine, connection: sa.C
 # Pause and resume
 
 
-def test_pause_cancels_what_is_pending_and_names_what_is_in_flight(
-    engine: sa.Engine, connection: sa.Connection
-) -> None:
+def test_pause_cancels_pending_emails_and_counts_those_in_flight(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = make_campaign(connection, 3)
     lifecycle.start_campaign(engine, campaign_id)
     connection.execute(

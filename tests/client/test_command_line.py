@@ -79,7 +79,7 @@ def test_damaged_login_is_one_sentence(
         ([], 2),
     ],
 )
-def test_exit_code_says_what_was_wrong(
+def test_exit_code_tells_the_kind_of_error(
     run: Run, arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_campaigns_are_listed_and_shown(run: Run, api: Sendledger) -> None:
     assert "draft" in run("campaigns", "show", campaign.name).out
 
 
-def test_two_campaigns_of_one_name_are_told_apart_by_id(run: Run, api: Sendledger) -> None:
+def test_two_campaigns_with_one_name_are_distinguished_by_id(run: Run, api: Sendledger) -> None:
     campaign = new_campaign(api)
     other = models.NewCampaign(campaign.name, email_template_id=campaign.email_template_id, lead_ids=[new_lead(api)])
     api.create_campaign(body=other)

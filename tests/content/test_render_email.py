@@ -100,7 +100,7 @@ def test_blank_text_is_made_from_the_html(text: str) -> None:
     assert rendered.body_text == "Hi Ann\n\nA\nB\n"
 
 
-def test_text_says_to_each_lead_what_its_html_says() -> None:
+def test_text_has_the_content_of_the_html_for_each_lead() -> None:
     html = "{% set plan = custom_fields.plan | default('free') %}<head>{% set who = first_name %}</head>"
     html += "<p>{{ who }}: {% if plan == 'free' %}upgrade{% else %}thanks{% endif %}</p>"
     html += "<!-- {% if plan == 'free' %} --><p>Only 5 a month</p><!-- {% endif %} -->"
@@ -115,7 +115,7 @@ def test_value_that_looks_like_html_is_text_in_the_text() -> None:
 # What editors and style sheets do to a template
 
 
-def test_style_sheet_may_contain_what_begins_a_comment_elsewhere() -> None:
+def test_style_sheet_may_contain_the_beginning_of_a_template_comment() -> None:
     html = "<STYLE type='text/css'>@media print{#a{color:red}}\n.b{#c}</STYLE>{# gone #}<p>{{ first_name }}</p>"
     assert html_of(html) == html.replace("{# gone #}", "").replace("{{ first_name }}", "Ann")
 
@@ -205,5 +205,5 @@ def test_link_cannot_be_put_together_from_several_values() -> None:
         ("<p>href {{ website }}</p>", "Note: x", "<p>href Note: x</p>"),
     ],
 )
-def test_other_values_stay_what_they_are(html: str, value: str, expected: str) -> None:
+def test_other_values_are_unchanged(html: str, value: str, expected: str) -> None:
     assert html_of(html, website=value) == expected

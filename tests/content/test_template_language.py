@@ -194,7 +194,7 @@ def test_missing_parts_of_a_missing_value_need_one_default() -> None:
     assert render("{{ custom_fields.a.b.c | default('x') }}") == "x"
 
 
-def test_path_of_what_is_missing_leads_through_lists() -> None:
+def test_path_of_a_missing_value_includes_lists() -> None:
     with pytest.raises(RenderError) as caught:
         render("{% for p in custom_fields.products %}{{ p.price }}{% endfor %}")
     assert caught.value.variable == "custom_fields.products[0].price"

@@ -28,7 +28,7 @@ def test_connection_that_the_server_has_ended_is_replaced(engine: sa.Engine, con
         assert other.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != victim
 
 
-def test_a_session_that_nobody_uses_is_ended_and_replaced(
+def test_an_idle_session_is_ended_and_replaced(
     engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "IDLE_SESSION", 0.2)
@@ -57,7 +57,7 @@ def test_a_transaction_that_waited_too_long_is_a_lost_connection(
     pausing.dispose()
 
 
-def test_a_refused_login_says_so(postgres: Postgres) -> None:
+def test_a_refused_login_is_reported_as_such(postgres: Postgres) -> None:
     nobody = as_user(postgres.url(), "nobody_at_all")
     with pytest.raises(sa.exc.DBAPIError) as caught:
         database.engine(DatabaseSettings.read({"DATABASE_URL": nobody})).connect()

@@ -72,14 +72,14 @@ def test_a_secret_that_cannot_be_read_is_named_with_the_reason(keys_arn: str) ->
         MailSettings.read({"UNSUBSCRIBE_KEYS": keys_arn.replace("keys", "other")})
 
 
-def test_what_is_wrong_in_a_secret_is_not_shown(keys_arn: str) -> None:
+def test_content_of_a_bad_secret_is_not_shown(keys_arn: str) -> None:
     boto3.client("secretsmanager").put_secret_value(SecretId=keys_arn, SecretString="k1:nobody-may-read-this")
     with pytest.raises(SettingsError, match="UNSUBSCRIBE_KEYS") as caught:
         MailSettings.read({"UNSUBSCRIBE_KEYS": keys_arn})
     assert "nobody-may-read-this" not in str(caught.value)
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_together() -> None:
     with pytest.raises(SettingsError) as caught:
         SenderSettings.read({"SENDER_CONCURRENCY": "0"})
     for name in ("DEPLOYMENT_ID", "SENDER_FROM_ADDRESS", "SENDER_CONCURRENCY"):

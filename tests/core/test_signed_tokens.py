@@ -16,7 +16,7 @@ EMAIL = EmailReference(2**63 - 1, uuid.uuid4(), uuid.uuid4())
 
 
 @given(st.integers(1, 2**63 - 1), st.uuids(), st.uuids())
-def test_token_gives_back_what_it_was_made_for(scheduled_email_id: int, campaign: uuid.UUID, lead: uuid.UUID) -> None:
+def test_token_gives_back_its_email(scheduled_email_id: int, campaign: uuid.UUID, lead: uuid.UUID) -> None:
     email = EmailReference(scheduled_email_id, campaign, lead)
     assert KEYS.read_unsubscribe_token(KEYS.unsubscribe_token(email)) == email
     assert KEYS.read_reply_token(KEYS.reply_token(scheduled_email_id)) == scheduled_email_id

@@ -97,7 +97,7 @@ def test_a_parameter_that_cloudformation_would_refuse_is_named(found: Any, name:
         ({"JwtIssuer": "https://idp.example.com"}, "JwtIssuer needs JwtAudience"),
     ],
 )
-def test_parameters_that_do_not_go_together_are_told(found: Any, changed: dict[str, str], text: str) -> None:
+def test_parameters_that_do_not_fit_together_are_reported(found: Any, changed: dict[str, str], text: str) -> None:
     problems = found("parameters", **changed)
     assert any(level == "error" and text in said for level, said in problems), problems
 
@@ -191,7 +191,7 @@ def test_a_stack_of_ones_own_has_its_names(found: Any, aws: Aws, template: Templ
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"])
-def test_a_stack_that_only_can_be_deleted_is_told(found: Any, recorded: Recorded, status: str) -> None:
+def test_a_stack_that_can_only_be_deleted_is_reported(found: Any, recorded: Recorded, status: str) -> None:
     stack = {"StackName": "sendledger-prod", "StackStatus": status}
     recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
     ((level, text),) = found("names")
@@ -243,7 +243,7 @@ def test_a_zone_without_the_endpoint_is_refused_with_those_that_have_it(found: A
     assert levels(found("network", AvailabilityZones="us-east-1a")) == {"error"}
 
 
-def test_a_region_without_the_endpoint_is_told_of_the_other_network(found: Any, recorded: Recorded) -> None:
+def test_a_region_without_the_endpoint_is_referred_to_the_other_network(found: Any, recorded: Recorded) -> None:
     recorded.answer("ec2.DescribeVpcEndpointServices", {"Error": {"Code": "InvalidServiceName", "Message": "no"}}, 400)
     ((level, text),) = found("network")
     assert (level, "dual-stack" in text) == ("error", True)
@@ -278,7 +278,7 @@ def test_a_subnet_without_free_addresses_is_refused(found: Any, session: boto3.S
 # Quotas
 
 
-def test_too_many_vpcs_are_told_before_one_more_is_made(found: Any, session: boto3.Session) -> None:
+def test_too_many_vpcs_are_reported_before_one_more_is_created(found: Any, session: boto3.Session) -> None:
     ec2 = session.client("ec2")
     assert levels(found("quotas")) == {"ok"}
     for number in range(4):
@@ -292,7 +292,9 @@ def test_a_quota_that_is_not_told_is_a_warning(found: Any, recorded: Recorded) -
     assert levels(found("quotas")) == {"ok", "warning"}
 
 
-def test_ten_functions_at_once_are_few_and_what_cannot_be_reserved_is_refused(found: Any, recorded: Recorded) -> None:
+def test_a_concurrency_of_ten_is_a_warning_and_an_impossible_reservation_is_refused(
+    found: Any, recorded: Recorded
+) -> None:
     assert levels(found("quotas", SenderReservedConcurrency="950")) == {"ok", "error"}
     limits = {"ConcurrentExecutions": 10, "UnreservedConcurrentExecutions": 10}
     recorded.answer("lambda.GetAccountSettings", {"AccountLimit": limits, "AccountUsage": {}})

@@ -64,7 +64,7 @@ def test_a_first_deployment_asks_for_what_it_needs_and_proposes_the_rest(templat
     assert keys.reply_token(1).startswith("k1.")
 
 
-def test_what_the_file_has_is_asked_no_more(template: Template) -> None:
+def test_values_of_the_file_are_not_asked_again(template: Template) -> None:
     person = Person()
     first = parameters.complete({}, "prod", None, template, person)
     person.asked.clear()
@@ -81,13 +81,13 @@ def test_a_wrong_answer_is_explained_and_asked_again(template: Template, capsys:
     assert "DeploymentId must be 1 to 63 letters" in capsys.readouterr().out
 
 
-def test_where_nobody_answers_what_is_missing_is_named(template: Template) -> None:
+def test_without_a_person_the_missing_parameters_are_named(template: Template) -> None:
     given = {name: value for name, value in GIVEN.items() if name != "PostalAddress"}
     with pytest.raises(ParametersError, match=r"PostalAddress is missing in prod\.parameters\.yaml"):
         parameters.complete(given, "prod", None, template, nobody)
 
 
-def test_other_keys_start_the_functions_anew(template: Template) -> None:
+def test_new_keys_restart_the_functions(template: Template) -> None:
     given = {**GIVEN, "Network": "create"}
     first = parameters.complete(given, "prod", None, template, nobody)
     again = parameters.complete(first, "prod", None, template, nobody)
@@ -95,7 +95,7 @@ def test_other_keys_start_the_functions_anew(template: Template) -> None:
     assert first["UnsubscribeKeysVersion"] == again["UnsubscribeKeysVersion"] != other["UnsubscribeKeysVersion"]
 
 
-def test_the_file_is_read_as_it_was_written_and_by_nobody_else(tmp_path: Path) -> None:
+def test_the_file_is_read_as_it_was_written_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "prod.parameters.yaml"
     values = {**GIVEN, "PostalAddress": "Ä: #1, 'x' \" y", "DatabaseVersion": "17", "MigrateOnDeploy": "true"}
     parameters.write(path, values)
@@ -165,7 +165,7 @@ class Sam:
             cloudformation.create_stack(StackName="sendledger-prod", TemplateBody=body)
 
 
-def test_only_a_first_deployment_keeps_what_it_has_made_when_it_fails(aws: Aws, session: boto3.Session) -> None:
+def test_only_a_failed_first_deployment_keeps_its_resources(aws: Aws, session: boto3.Session) -> None:
     sam = Sam(session)
     deploy.deploy_stack(aws, "prod", sam)
     deploy.deploy_stack(aws, "prod", sam)
@@ -174,7 +174,7 @@ def test_only_a_first_deployment_keeps_what_it_has_made_when_it_fails(aws: Aws, 
     assert "--disable-rollback" not in deploys[1]
 
 
-def test_a_failed_deployment_says_what_cloudformation_said_and_what_to_do(
+def test_a_failed_deployment_shows_the_reason_of_cloudformation_and_what_to_do(
     aws: Aws, session: boto3.Session, recorded: Recorded
 ) -> None:
     event = {"LogicalResourceId": "SesEndpoint", "ResourceStatus": "CREATE_FAILED"}
@@ -315,7 +315,9 @@ def test_without_credentials_nothing_else_is_asked(folder: Path, session: boto3.
     assert [name for name, _ in recorded.calls] == ["sts.GetCallerIdentity"]
 
 
-def test_a_first_key_that_was_not_made_is_told(aws: Aws, session: boto3.Session, recorded: Recorded) -> None:
+def test_a_first_key_that_could_not_be_created_is_reported(
+    aws: Aws, session: boto3.Session, recorded: Recorded
+) -> None:
     Sam(session)(["sam", "deploy"])
     failed: dict[str, Any] = {"errorType": "LoginRefused", "errorMessage": "no"}
     recorded.answer("lambda.Invoke", {"FunctionError": "Unhandled", "Payload": io.BytesIO(json.dumps(failed).encode())})

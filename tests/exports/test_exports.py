@@ -149,7 +149,7 @@ def left_out(found: list[dict[str, str]]) -> dict[str, str]:
     return {row["email"]: row["reason"] for row in found if row["status"] == "left_out"}
 
 
-def test_ledger_tells_the_reason_of_the_start_whatever_became_of_the_lead(
+def test_ledger_shows_the_reason_of_the_start_although_the_lead_has_changed(
     engine: sa.Engine, connection: sa.Connection, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_rows, "ROWS_PER_PAGE", 1)
@@ -272,7 +272,7 @@ def test_campaign_that_started_before_reasons_were_kept_is_exported_with_those_o
     assert sorted(row["reason"] for row in found if row["status"] == "left_out") == ["duplicate_address", "no_address"]
 
 
-def test_ledger_tells_why_an_email_failed(
+def test_ledger_shows_why_an_email_failed(
     engine: sa.Engine,
     connection: sa.Connection,
     bucket: FileBucket,
@@ -309,7 +309,7 @@ def test_export_that_is_not_done_in_time_fails_and_leaves_no_file(
     assert s3.list_objects_v2(Bucket=bucket.name)["KeyCount"] == 0
 
 
-def test_export_that_is_interrupted_is_found_begun_anew_and_at_last_given_up(
+def test_interrupted_export_is_found_restarted_and_fails_in_the_end(
     engine: sa.Engine, connection: sa.Connection, bucket: FileBucket
 ) -> None:
     export_id = create(engine)

@@ -143,7 +143,7 @@ def test_clock_of_the_database_that_jumps_in_the_middle_of_a_tick(
     assert campaign_row(engine, campaign_id)["status"] == "completed"
 
 
-def test_rate_reserved_before_the_clock_went_back_keeps_nobody_waiting(engine: sa.Engine) -> None:
+def test_rate_that_was_reserved_before_the_clock_went_back_does_not_block(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         rate_limiter.reserve_rate(connection, 10, 10.0)
     pass_time(engine, -HOUR)

@@ -58,9 +58,7 @@ def test_killed_before_anything_could_be_sent_everything_is_sent_later(failpoint
 
 
 @pytest.mark.parametrize("failpoint", FENCED)
-def test_killed_after_the_fence_what_was_fenced_is_unknown_and_never_sent_again(
-    failpoint: str, killed_at: KillAt
-) -> None:
+def test_fenced_emails_of_a_killed_sender_are_unknown_and_never_sent_again(failpoint: str, killed_at: KillAt) -> None:
     found = killed_at(failpoint)
     # Some of them may have reached SES through another thread before the process died.
     assert found.outcome_unknown == LEADS

@@ -86,7 +86,7 @@ def test_throttling_charges_no_attempt_and_everything_is_sent(
     assert assert_ledger_is_consistent(engine, ses).emails_by_status == {"sent": LEADS}
 
 
-def test_quota_that_others_ask_for_at_the_same_moment_is_asked_for_again(
+def test_throttled_request_for_the_quota_is_repeated(
     ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tick, "QUOTA_WAIT_SECONDS", 0.0)
@@ -113,7 +113,7 @@ def test_used_up_quota_fails_nothing_and_sending_goes_on_after_a_rest(
     assert_ledger_is_consistent(engine, ses)
 
 
-def test_sending_stops_at_what_is_left_of_the_quota(
+def test_sending_stops_at_the_rest_of_the_quota(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID
 ) -> None:
     ses.account.max_24_hour_send = 4

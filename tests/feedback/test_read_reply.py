@@ -175,13 +175,13 @@ def test_unknown_charset_and_encoded_word_are_no_obstacle() -> None:
     assert (read.text, read.subject) == ("Yes", "=?klingon?q?Qapla?=")
 
 
-def test_message_without_an_id_is_told_by_its_content() -> None:
+def test_message_without_an_id_is_identified_by_its_content() -> None:
     first, same, other = (read_reply(b"From: a@example.com\n\n" + text) for text in (b"one", b"one", b"two"))
     assert first.message_id == same.message_id != other.message_id
     assert first.message_id.startswith("sha256:")
 
 
-def test_what_cannot_be_stored_is_taken_out() -> None:
+def test_characters_that_cannot_be_stored_are_removed() -> None:
     read = read_reply(b"From: a@example.com\nSubject: a\x00b \xff\n\nc\x00d\xff")
     assert "\x00" not in read.subject + read.text
     read.subject.encode()

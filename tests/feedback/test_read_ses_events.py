@@ -131,7 +131,7 @@ def test_opens_and_clicks_of_machines_are_marked(
     assert found.counts is (machine is None)
 
 
-def test_link_is_kept_without_what_may_name_the_person() -> None:
+def test_link_is_stored_without_query_and_fragment() -> None:
     found = read_one("Click", link="https://example.com/offer?to=ann@example.com#ann")
     assert found.detail["link"] == "https://example.com/offer"
 
@@ -144,7 +144,7 @@ def test_addresses_in_answers_of_mail_servers_are_blacked_out() -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "a@" * 100_000, "@" * 200_000, "<a" * 100_000, " a@b" * 50_000])
-def test_long_answer_of_a_mail_server_is_read_at_once(text: str) -> None:
+def test_long_answer_of_a_mail_server_is_read_quickly(text: str) -> None:
     recipient = {"emailAddress": "ann@example.com", "diagnosticCode": text}
     started = time.process_time()
     kept = read_one("Bounce", bouncedRecipients=[recipient]).detail["diagnostic_code"]
@@ -254,7 +254,7 @@ TEXT = json.dumps(event("Bounce"))
         pytest.param(TEXT.replace('"messageId"', '"no"'), id="no message id"),
     ],
 )
-def test_what_is_no_event_is_refused(body: str) -> None:
+def test_text_that_is_no_event_is_refused(body: str) -> None:
     with pytest.raises(UnreadableEvent):
         read_ses_event(body, ACCOUNT, CONFIGURATION_SET)
 

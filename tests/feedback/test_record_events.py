@@ -89,7 +89,7 @@ def test_delivered_email_is_delivered(engine: sa.Engine, send: Send) -> None:
 
 
 @pytest.mark.parametrize("type_", TYPES)
-def test_every_event_is_kept_with_what_it_belongs_to(
+def test_every_event_is_stored_with_its_email(
     engine: sa.Engine, connection: sa.Connection, send: Send, type_: str
 ) -> None:
     (ann,) = send("ann@example.com")
@@ -111,7 +111,7 @@ def test_event_that_arrives_again_changes_nothing(engine: sa.Engine, send: Send)
     assert (the_email(engine, ann)["open_count"], the_email(engine, ann)["click_count"]) == (1, 1)
 
 
-def test_late_news_does_not_turn_back_what_is_known(engine: sa.Engine, send: Send) -> None:
+def test_late_event_does_not_move_a_status_back(engine: sa.Engine, send: Send) -> None:
     (ann,) = send("ann@example.com")
     for type_ in ("Complaint", "Bounce", "Delivery", "DeliveryDelay", "Send"):
         record(engine, event_of(ann, type_))
@@ -200,7 +200,7 @@ def test_permanent_bounce_after_a_delivery_is_a_bounce(engine: sa.Engine, send: 
 
 @pytest.mark.parametrize(("type_", "reason"), [("Complaint", "complaint"), ("Subscription", "unsubscribe")])
 @pytest.mark.parametrize("with_tags", [True, False])
-def test_who_says_no_at_a_former_address_gets_nothing_at_the_new_one(
+def test_opt_out_at_a_former_address_applies_to_the_new_one(
     engine: sa.Engine, connection: sa.Connection, send: Send, type_: str, reason: str, with_tags: bool
 ) -> None:
     ann, _ = send("ann@example.com", "bob@example.com")
@@ -222,7 +222,7 @@ def test_bounce_of_a_former_address_leaves_the_new_one_alone(
     assert (reason_of(engine, "ann@new.example"), reason_of(engine, "ann@example.com")) == (None, "bounce")
 
 
-def test_complaint_suppresses_unless_it_says_that_it_is_no_spam(engine: sa.Engine, send: Send) -> None:
+def test_complaint_suppresses_unless_its_type_is_not_spam(engine: sa.Engine, send: Send) -> None:
     ann, bob = send("ann@example.com", "bob@example.com")
     record(engine, event_of(ann, "Complaint"), event_of(bob, "Complaint", complaintFeedbackType="not-spam"))
     assert (reason_of(engine, "ann@example.com"), reason_of(engine, "bob@example.com")) == ("complaint", None)
@@ -260,7 +260,7 @@ def test_a_person_who_opts_out_in_several_ways_counts_once(
     assert campaign_row(engine, campaign_of(first))["emails_unsubscribed_count"] == 1
 
 
-def test_an_opt_out_at_ses_is_not_taken_back_by_the_link(engine: sa.Engine, send: Send) -> None:
+def test_an_opt_out_at_ses_cannot_be_undone_by_the_link(engine: sa.Engine, send: Send) -> None:
     (ann,) = send("ann@example.com")
     record(engine, event_of(ann, "Subscription"))
     reference = reference_of(engine, ann)
@@ -286,7 +286,7 @@ def test_delivery_between_transient_bounces_is_a_new_beginning(engine: sa.Engine
     assert reason_of(engine, "ann@example.com") is None
 
 
-def test_delivery_that_is_told_late_lifts_what_it_refutes(engine: sa.Engine, send: Send) -> None:
+def test_late_delivery_lifts_the_suppression_that_it_disproves(engine: sa.Engine, send: Send) -> None:
     sent = [send("ann@example.com")[0] for _ in range(4)]
     for email in (sent[0], sent[1], sent[3]):
         record(engine, event_of(email, "Bounce", **TRANSIENT))
@@ -378,7 +378,7 @@ def test_event_of_an_attempt_before_the_claim_of_now_is_put_on_record(
     assert entry["detail"] == {"first_message_id": ann.message_id, "second_message_id": "second-000000"}
 
 
-def test_proof_of_an_earlier_attempt_keeps_a_queued_email_from_going_out_again(
+def test_event_of_an_earlier_email_prevents_that_a_queued_one_is_sent(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])
@@ -395,7 +395,7 @@ def test_proof_of_an_earlier_attempt_keeps_a_queued_email_from_going_out_again(
     assert len(ses.accepted()) == 1
 
 
-def test_email_that_an_operator_marked_as_sent_learns_its_message_id(
+def test_email_that_was_marked_as_sent_gets_its_message_id_from_an_event(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])

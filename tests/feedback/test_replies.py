@@ -220,7 +220,7 @@ def campaign_batch(engine: sa.Engine, campaign_id: uuid.UUID) -> uuid.UUID:
     return batch
 
 
-def test_what_is_claimed_but_not_fenced_is_stopped_too(
+def test_claimed_email_before_its_fence_is_stopped_too(
     engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID
 ) -> None:
     pass_time(engine, DAY)

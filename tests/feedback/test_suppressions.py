@@ -134,12 +134,12 @@ def test_import_takes_addresses_and_domains_and_names_the_rest(engine: sa.Engine
 
 
 @pytest.mark.parametrize("value", ["", "ann", "ann@", "a@b@c", "exa mple.com", "ann@example.com, bob@example.com"])
-def test_what_is_neither_address_nor_domain_is_refused(connection: sa.Connection, value: str) -> None:
+def test_text_that_is_neither_address_nor_domain_is_refused(connection: sa.Connection, value: str) -> None:
     with pytest.raises(InvalidInput):
         suppressions.suppress(connection, value, "manual", "ann")
 
 
-def test_two_that_suppress_the_same_addresses_at_once_wait_for_each_other(
+def test_concurrent_suppressions_of_the_same_addresses_wait_for_each_other(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
     addresses = [f"lead{number}@example.com" for number in range(50)]

@@ -189,7 +189,7 @@ def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metri
     assert name in names
 
 
-def test_every_alarm_tells_somebody_and_is_explained() -> None:
+def test_every_alarm_has_a_recipient_and_an_explanation() -> None:
     alarms = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
     assert len(alarms) >= 20
     for name, alarm in alarms.items():
@@ -207,7 +207,7 @@ def test_every_alarm_tells_somebody_and_is_explained() -> None:
         ("ExportErrorsAlarm", "${ExportFunction}"),
     ],
 )
-def test_what_fails_out_of_sight_has_an_alarm(alarm: str, resource: str) -> None:
+def test_background_failures_have_an_alarm(alarm: str, resource: str) -> None:
     (dimension,) = RESOURCES[alarm]["Properties"]["Dimensions"]
     assert _text(dimension["Value"]) == resource
 
@@ -224,7 +224,7 @@ def test_every_function_with_a_schedule_has_an_alarm_for_its_errors() -> None:
     assert {name for name in scheduled if f"${{{name}}}" not in errors} == set()
 
 
-def test_what_eventbridge_cannot_deliver_is_kept() -> None:
+def test_events_that_eventbridge_cannot_deliver_are_kept() -> None:
     (target,) = RESOURCES["SesEventsRule"]["Properties"]["Targets"]
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["SesRuleFailures", "Arn"]}}
     policy = RESOURCES["SesEventsQueuePolicy"]["Properties"]

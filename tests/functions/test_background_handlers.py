@@ -126,7 +126,7 @@ def test_import_that_cannot_invoke_itself_is_left_for_the_schedule(
     assert status(engine, batch) == ("completed", 6_000)
 
 
-def test_schedule_writes_the_exports_that_nobody_told_of(engine: sa.Engine) -> None:
+def test_schedule_writes_the_exports_that_were_not_announced(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         told, untold = (exports.create(connection, "leads", None, {}, "ann")["id"] for _ in range(2))
     export_handler.lambda_handler({"export_id": str(told)}, invocation())

@@ -143,7 +143,7 @@ def test_console_has_its_pages_and_files(start_function: StartFunction, database
 
 
 @runs("CampaignApiFunction")
-def test_api_creates_what_a_key_allows_and_nothing_without_one(
+def test_api_needs_a_key_to_create_something(
     start_function: StartFunction, engine: sa.Engine, database_url: str
 ) -> None:
     with engine.begin() as connection:
@@ -162,7 +162,7 @@ def test_api_creates_what_a_key_allows_and_nothing_without_one(
 
 
 @runs("SesEventsFunction")
-def test_a_batch_of_events_is_recorded_and_what_is_none_goes_back_alone(
+def test_a_batch_of_events_is_recorded_and_only_a_message_that_is_no_event_goes_back(
     start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, ["ann@example.com"])
@@ -205,7 +205,7 @@ def test_one_click_of_a_mail_client_opts_out(
 
 
 @runs("ReplyFunction")
-def test_a_stored_reply_is_read_when_s3_tells_of_it(
+def test_a_stored_reply_is_read_after_the_notification_of_s3(
     start_function: StartFunction, engine: sa.Engine, database_url: str, bucket: FileBucket, s3: Any
 ) -> None:
     message = b"From: ann@example.com\r\nTo: sales@example.com\r\nSubject: Re: Hello\r\n\r\nYes!\r\n"
@@ -219,7 +219,7 @@ def test_a_stored_reply_is_read_when_s3_tells_of_it(
 
 
 @runs("LeadImportFunction")
-def test_an_uploaded_list_is_imported_when_s3_tells_of_it(
+def test_an_uploaded_list_is_imported_after_the_notification_of_s3(
     start_function: StartFunction, engine: sa.Engine, database_url: str, bucket: FileBucket, s3: Any
 ) -> None:
     with engine.begin() as connection:
@@ -397,7 +397,7 @@ def test_cloudformation_has_the_database_upgraded_and_is_answered(
 
 
 @runs("MigrationTriggerFunction")
-def test_cloudformation_is_told_of_a_migration_that_failed(
+def test_cloudformation_gets_the_failure_of_a_migration(
     start_function: StartFunction, database_url: str, aws: str
 ) -> None:
     Aws.migrate = start_function("MigrateFunction", {"DATABASE_URL": f"{database_url}_which_is_not_there"})
@@ -409,7 +409,7 @@ def test_cloudformation_is_told_of_a_migration_that_failed(
 
 
 @runs("MigrationTriggerFunction")
-def test_cloudformation_is_told_which_setting_is_missing(start_function: StartFunction, aws: str) -> None:
+def test_cloudformation_gets_the_name_of_a_missing_setting(start_function: StartFunction, aws: str) -> None:
     trigger = start_function("MigrationTriggerFunction", {"MIGRATE_FUNCTION_NAME": ""})
     assert trigger.invoke(_custom_resource(aws)) is None
     (answer,) = Aws.answers

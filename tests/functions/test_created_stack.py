@@ -182,7 +182,7 @@ def test_functions_use_ipv6_only_in_a_network_that_has_it(expanded: Any) -> None
     assert all(each["Ipv6AllowedForDualStack"] == {"Fn::If": ["UsesIpv6", True, False]} for each in configured)
 
 
-def test_what_fails_early_fails_before_the_database_is_made(expanded: Any) -> None:
+def test_early_failures_happen_before_the_database_is_created(expanded: Any) -> None:
     database = expanded["Resources"]["DatabaseInstance"]
     assert database["DependsOn"] == "SesEventDestination"
     (after,) = (tag["Value"] for tag in database["Properties"]["Tags"] if tag["Key"] == "sendledger:after")
@@ -306,7 +306,7 @@ def test_a_flood_of_replies_has_a_limit_that_a_new_account_can_have(expanded: An
     assert of_events + 4 <= MAX_CONNECTIONS["events"]
 
 
-def test_the_bucket_of_replies_tells_its_queue_and_no_other_account_can(expanded: Any, aws: None) -> None:
+def test_the_bucket_of_replies_notifies_its_queue_and_no_other_account_can(expanded: Any, aws: None) -> None:
     resources = expanded["Resources"]
     bucket = resources["ReplyBucket"]
     (told,) = bucket["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
@@ -381,7 +381,7 @@ def test_pages_of_the_given_origins_may_upload_and_no_more(expanded: Any) -> Non
         ("null", False),
     ],
 )
-def test_only_whole_origins_of_secure_pages_are_taken(expanded: Any, origin: str, is_allowed: bool) -> None:
+def test_only_whole_https_origins_are_valid(expanded: Any, origin: str, is_allowed: bool) -> None:
     assert bool(re.fullmatch(expanded["Parameters"]["UploadOrigins"]["AllowedPattern"], origin)) == is_allowed
 
 
@@ -404,7 +404,7 @@ def test_with_issuer_and_audience_there_is_an_api_for_tokens(expanded: Any, aws:
 
 
 @pytest.mark.parametrize("given", [(), ("JwtIssuer",), ("JwtAudience",)])
-def test_without_both_no_token_is_taken(expanded: Any, aws: None, given: tuple[str, ...]) -> None:
+def test_without_both_no_token_is_accepted(expanded: Any, aws: None, given: tuple[str, ...]) -> None:
     made = _create(expanded, **{name: TOKENS[name] for name in given})
     assert not OF_TOKENS & made.keys()
     assert _issuer_of_the_api() == ""

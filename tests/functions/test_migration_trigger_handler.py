@@ -251,7 +251,7 @@ def test_the_owner_can_give_himself_a_new_password(aws: str, on_rds: str) -> Non
         assert connection.scalar(sa.text("SELECT rolpassword FROM pg_authid WHERE rolname = 'sendledger'"))
 
 
-def test_what_strangers_can_call_has_a_limit_of_connections_and_the_sender_has_none(aws: str, on_rds: str) -> None:
+def test_public_functions_have_a_connection_limit_and_the_sender_has_none(aws: str, on_rds: str) -> None:
     assert ask(aws)["Status"] == "SUCCESS"
     with plain_engine(on_rds).begin() as connection:
         found = connection.execute(sa.text("SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname ~ '^sendledger'"))
@@ -265,7 +265,7 @@ REFUSED = {"errorType": "LoginRefused", "errorMessage": "PAM authentication fail
 @pytest.mark.parametrize(
     "first", ["AccessDeniedException", "ResourceConflictException", "TooManyRequestsException", REFUSED]
 )
-def test_what_is_only_new_is_tried_again(
+def test_failures_of_new_resources_are_retried(
     aws: str, empty_database: str, first: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Aws.instead = [first, first, first]
@@ -274,7 +274,7 @@ def test_what_is_only_new_is_tried_again(
 
 
 @pytest.mark.parametrize("first", ["ResourceConflictException", REFUSED])
-def test_what_does_not_pass_fails_after_a_while_with_its_reason(
+def test_lasting_failure_ends_with_its_reason_after_a_while(
     aws: str, empty_database: str, first: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migration_trigger_handler, "PATIENCE", 0.2)
@@ -284,7 +284,7 @@ def test_what_does_not_pass_fails_after_a_while_with_its_reason(
     assert ("ResourceConflictException" if isinstance(first, str) else "PAM authentication failed") in answer["Reason"]
 
 
-def test_any_other_error_of_lambda_fails_at_once(aws: str, empty_database: str) -> None:
+def test_any_other_error_of_lambda_is_not_retried(aws: str, empty_database: str) -> None:
     Aws.instead = ["InvalidRequestContentException"]
     assert ask(aws)["Status"] == "FAILED"
     assert Aws.invoked == []
@@ -339,7 +339,7 @@ def test_a_hanging_poll_ends_before_cloudformation_is_answered(aws: str) -> None
     assert longest < migration_trigger_handler.TIME_TO_ANSWER
 
 
-def test_a_migration_that_lambda_ended_is_told(aws: str, empty_database: str) -> None:
+def test_a_migration_that_lambda_ended_is_reported(aws: str, empty_database: str) -> None:
     Aws.instead = [None, {"errorMessage": "2030-01-01T00:00:00Z 1 Task timed out after 870.00 seconds"}]
     answer = ask(aws)
     assert (answer["Status"], "Task timed out" in answer["Reason"]) == ("FAILED", True)
@@ -374,7 +374,7 @@ def test_an_older_version_that_comes_back_accepts_the_newer_schema(
 
 
 @pytest.mark.parametrize(("request_type", "migrate"), [("Delete", "true"), ("Update", "false")])
-def test_what_is_not_asked_for_is_not_done(aws: str, request_type: str, migrate: str) -> None:
+def test_steps_that_are_switched_off_are_not_done(aws: str, request_type: str, migrate: str) -> None:
     assert ask(aws, request_type, migrate)["Status"] == "SUCCESS"
     assert Aws.invoked == []
 

@@ -83,7 +83,7 @@ def test_junk_is_read_somehow(engine: sa.Engine, bucket: Any) -> None:
     assert len(stored(engine)) == 2
 
 
-def test_what_lies_beyond_ten_megabytes_is_not_read(engine: sa.Engine, bucket: Any) -> None:
+def test_nothing_beyond_ten_megabytes_is_read(engine: sa.Engine, bucket: Any) -> None:
     attachment = b"--b\r\nContent-Type: image/png\r\n\r\n" + b"x" * 12 * 1024 * 1024
     headers, _, text = MESSAGE.partition(b"\r\n\r\n")
     parts = b"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n" + text + attachment
@@ -104,7 +104,7 @@ def test_the_notification_with_which_s3_tries_the_queue_is_no_reply(engine: sa.E
     assert stored(engine) == []
 
 
-def test_a_message_that_cannot_be_fetched_fails_so_that_it_is_told_again(engine: sa.Engine, bucket: Any) -> None:
+def test_a_message_that_cannot_be_fetched_fails_so_that_it_is_retried(engine: sa.Engine, bucket: Any) -> None:
     event = put(bucket, "replies/a", MESSAGE)
     bucket.delete_object(Bucket=BUCKET, Key="replies/a")
     with pytest.raises(Exception, match="NoSuchKey"):

@@ -48,7 +48,7 @@ def test_further_sender_is_invoked_without_waiting_for_its_end(monkeypatch: pyte
     assert asked == [("/2015-03-31/functions/acme-sender/invocations", "Event", {"further": True})]
 
 
-def test_lambda_api_that_says_nothing_does_not_keep_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unresponsive_lambda_api_does_not_delay_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()

@@ -92,7 +92,7 @@ def test_everything_that_the_simulator_publishes_is_understood(
         pytest.param(json.dumps({"source": "aws.ses", "account": ACCOUNT}), id="without detail"),
     ],
 )
-def test_what_is_no_event_goes_back_and_changes_nothing(
+def test_message_that_is_no_event_goes_back_and_changes_nothing(
     handle: Handle, connection: sa.Connection, sent: list[AcceptedEmail], body: str
 ) -> None:
     before = state(connection)

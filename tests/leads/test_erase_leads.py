@@ -256,7 +256,7 @@ def test_adoption_leaves_an_erased_lead_out(engine: sa.Engine, lead_id: uuid.UUI
     assert tables_that_know(engine) == set()
 
 
-def test_what_counts_are_made_of_stays(engine: sa.Engine, lead_id: uuid.UUID) -> None:
+def test_columns_that_counts_need_stay(engine: sa.Engine, lead_id: uuid.UUID) -> None:
     with engine.begin() as connection:
         connection.execute(
             sa.insert(email_events).values(

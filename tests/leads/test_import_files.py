@@ -182,7 +182,7 @@ def test_upload_that_never_came_fails_once_its_url_has_expired(engine: sa.Engine
     assert (row["status"], row["failure_reason"]) == ("failed", "No file was uploaded while the upload URL was valid.")
 
 
-def test_import_that_nobody_works_on_is_found(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+def test_abandoned_import_is_found(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(6_000))
     assert work(engine, bucket, batch_id, AT_ONCE)
     with engine.begin() as connection:
@@ -265,7 +265,9 @@ def test_rows_as_large_as_they_may_be_do_not_fill_the_memory(
     assert psutil.Process().memory_info().rss - before < 400_000_000
 
 
-def test_who_said_no_is_suppressed_in_the_background_too(engine: sa.Engine, bucket: FileBucket, s3: Any) -> None:
+def test_person_who_opted_out_is_suppressed_in_the_background_too(
+    engine: sa.Engine, bucket: FileBucket, s3: Any
+) -> None:
     with engine.begin() as connection:
         campaign_id = make_campaign(connection, ["ann@acme.com", "bob@acme.com"], [NO_DELAY])
     lifecycle.start_campaign(engine, campaign_id)

@@ -236,7 +236,7 @@ def test_import_and_new_lead_at_once_add_an_address_once(engine: sa.Engine) -> N
         assert sum(future.result() for future in (pool.submit(create), pool.submit(work))) == 10
 
 
-def test_who_said_no_is_suppressed_whether_there_is_such_a_lead_or_not(engine: sa.Engine) -> None:
+def test_person_who_opted_out_is_suppressed_with_or_without_a_lead(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         campaign_id = make_campaign(connection, ["Ann@acme.com", "bob@acme.com"], [NO_DELAY, DAY])
     lifecycle.start_campaign(engine, campaign_id)

@@ -150,5 +150,5 @@ def test_refusal_is_recognised_in_every_form_of_its_letters(name: str, value: st
 
 
 @pytest.mark.parametrize(("name", "value"), cases(HARMLESS))
-def test_what_is_no_refusal_is_not_taken_for_one(name: str, value: str) -> None:
+def test_other_values_are_no_refusals(name: str, value: str) -> None:
     assert not says_no(name, value)

@@ -242,7 +242,7 @@ def test_of_columns_with_one_name_the_first_with_a_value_is_the_field() -> None:
 
 
 @pytest.mark.parametrize("value", ["n/a", "-", "none", "ann at acme", "#N/A"])
-def test_good_address_counts_beside_what_is_none(value: str) -> None:
+def test_valid_address_counts_among_invalid_ones(value: str) -> None:
     found = lead(f"Email,Work Email\n{value},ann@acme.com\n")
     assert (found["email"], found["custom_fields"]) == ("ann@acme.com", {"Email": value})
 
@@ -250,12 +250,12 @@ def test_good_address_counts_beside_what_is_none(value: str) -> None:
 @pytest.mark.parametrize(
     "mark", ["\u200e", "\u200f", "\u202a", "\u202c", "\u2066", "\u2069", "\ufeff", "\u00ad", "\u200b"]
 )
-def test_invisible_marks_around_values_are_taken_off(mark: str) -> None:
+def test_invisible_marks_around_values_are_removed(mark: str) -> None:
     found = lead(f"Email,Company\n{mark}ann@acme.com{mark},{mark}Acme{mark}\n")
     assert (found["email"], found["company_name"]) == ("ann@acme.com", "Acme")
 
 
-def test_control_characters_of_windows_1252_are_what_was_meant() -> None:
+def test_control_characters_of_windows_1252_are_corrected() -> None:
     found = lead("Email,First Name,Company,Plan\nann@acme.com,Ren\x82e,O\x92Hara \x96 Sons,\x80 5\x85\n")
     assert found["custom_fields"] == {"first_name": "Ren‚e", "Plan": "€ 5…"}
     assert found["company_name"] == "O’Hara – Sons"
@@ -320,7 +320,7 @@ def test_names_are_compared_without_case_blanks_and_signs(name: str) -> None:
 
 
 @pytest.mark.parametrize("field", COLUMN_NAMES)
-def test_every_field_has_a_column_of_its_own_name(field: str) -> None:
+def test_every_field_has_a_column_with_its_own_name(field: str) -> None:
     assert read_header(["email", field] if field != "email" else ["email"]).fields[field]
 
 
@@ -400,13 +400,13 @@ def test_value_that_cannot_be_stored_is_left_out_with_a_warning(content: str, ex
         ("Do not contact", "Yes"),
     ],
 )
-def test_person_who_opted_out_elsewhere_is_not_taken(column: str, value: str) -> None:
+def test_person_who_opted_out_elsewhere_is_not_imported(column: str, value: str) -> None:
     found = error(f"email,{column}\nann@acme.com,{value}\n")
     assert (found.field, found.code) == (column, "opted_out")
 
 
 @pytest.mark.parametrize("value", ["", "NONE", "false", "No", "0"])
-def test_person_who_did_not_opt_out_is_taken(value: str) -> None:
+def test_person_who_did_not_opt_out_is_imported(value: str) -> None:
     assert lead(f"email,OptOut\nann@acme.com,{value}\n")["email"] == "ann@acme.com"
 
 

@@ -38,7 +38,7 @@ def fence(engine: sa.Engine, claimed: list[ClaimedEmail]) -> Fenced:
 
 
 @pytest.mark.parametrize("status", ["responded", "not_interested", "converted", "invalid"])
-def test_lead_whose_status_says_no_gets_nothing(engine: sa.Engine, connection: sa.Connection, status: str) -> None:
+def test_lead_with_a_refusing_status_gets_nothing(engine: sa.Engine, connection: sa.Connection, status: str) -> None:
     campaign_id = started(engine, connection, 2, [NO_DELAY])
     claimed = claim(engine)
     connection.execute(

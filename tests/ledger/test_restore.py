@@ -45,7 +45,7 @@ def restore(engine: sa.Engine, restored: sa.Engine, postgres: Postgres) -> None:
         connection.execute(sa.text(f"CREATE DATABASE {restored.url.database} TEMPLATE {engine.url.database}"))
 
 
-def test_what_went_out_after_the_snapshot_is_not_sent_from_the_restored_database(
+def test_email_sent_after_the_snapshot_is_not_sent_from_the_restored_database(
     engine: sa.Engine, restored: sa.Engine, postgres: Postgres, ses: SesSimulator
 ) -> None:
     old = sender_resources(engine, ses.url, DEPLOYMENT_ID="acme-prod", LATE_AFTER_MINUTES="6000")

@@ -40,7 +40,7 @@ def test_events_come_in_batches_and_in_order(queue: EventQueue) -> None:
     ]
 
 
-def test_only_what_the_function_gives_back_comes_again(queue: EventQueue) -> None:
+def test_only_messages_that_the_function_returns_are_redelivered(queue: EventQueue) -> None:
     seen: list[tuple[str, str]] = []
 
     def function(batch: dict[str, Any]) -> Any:

@@ -167,7 +167,7 @@ def test_every_rsa_signature_is_known(ask: Ask, issuer: TokenIssuer, alg: str) -
     claims_of(ask(issuer.token(alg=alg)))
 
 
-def test_keys_are_asked_for_once_and_again_for_one_that_is_new(issuer: TokenIssuer) -> None:
+def test_keys_are_fetched_once_and_again_for_a_new_one(issuer: TokenIssuer) -> None:
     verifier = TokenVerifier(JwtAuthorizer(issuer.url, (AUDIENCE,)))
     issuer.requests.clear()
     old = issuer.token()
@@ -277,7 +277,7 @@ def test_issuer_must_be_named_to_the_letter(issuer: TokenIssuer) -> None:
 # The template
 
 
-def test_api_with_an_authorizer_answers_at_an_address_of_its_own(stack: LocalStack) -> None:
+def test_api_with_an_authorizer_has_its_own_address(stack: LocalStack) -> None:
     assert stack.token_url not in (None, stack.url)
     answer = httpx.get(f"{stack.url}/v1/leads")
     assert answer.status_code == 200

@@ -29,7 +29,7 @@ def s3(told: Told) -> Iterator[Any]:
     store.stop()
 
 
-def test_new_object_is_told_of_once(s3: Any, told: Told) -> None:
+def test_new_object_is_announced_once(s3: Any, told: Told) -> None:
     url = s3.generate_presigned_url("put_object", Params={"Bucket": "lists", "Key": "imports/a b+c.csv"})
     assert httpx.put(url, content=b"email\n").status_code == 200
     ((bucket, key, event),) = told
@@ -46,7 +46,7 @@ def test_new_object_is_told_of_once(s3: Any, told: Told) -> None:
     assert f'"{record["s3"]["object"]["eTag"]}"' == s3.head_object(Bucket="lists", Key="imports/a b+c.csv")["ETag"]
 
 
-def test_object_of_several_parts_is_told_of_when_it_is_complete(s3: Any, told: Told) -> None:
+def test_object_of_several_parts_is_announced_when_it_is_complete(s3: Any, told: Told) -> None:
     where = {"Bucket": "lists", "Key": "exports/a.csv"}
     upload = s3.create_multipart_upload(**where)["UploadId"]
     part = s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"email\n")

@@ -150,7 +150,7 @@ def test_process_that_has_got_the_number_of_a_killed_server_does_no_harm(folder:
         assert ask(server, "SELECT 1") == "1"
 
 
-def test_server_that_dies_is_started_again_and_that_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_dies_is_restarted_with_a_message(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "RETRY_SECONDS", 0.01)
     said: list[str] = []
     with running(folder) as server:
@@ -224,7 +224,7 @@ def test_server_that_is_stopped_is_not_started_again(folder: Path) -> None:
     assert server.process.returncode == 0
 
 
-def test_folder_that_was_half_made_is_made_anew(folder: Path) -> None:
+def test_incomplete_folder_is_created_again(folder: Path) -> None:
     half_made = folder.with_name(f"{folder.name}.new")
     half_made.mkdir()
     (half_made / "PG_VERSION").write_text("18\n")

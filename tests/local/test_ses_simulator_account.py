@@ -28,7 +28,7 @@ def error_of(client: Any, *recipients: str, **changes: Any) -> tuple[str, int, s
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Message"]
 
 
-def test_get_account_tells_quota_and_what_was_sent(client: Any) -> None:
+def test_get_account_has_the_quota_and_its_use(client: Any) -> None:
     client.send_email(**request_to("ann@example.org", "bob@example.org"))
     account = client.get_account()
     assert account["SendQuota"] == {"Max24HourSend": 100.0, "MaxSendRate": 1_000_000.0, "SentLast24Hours": 2.0}

@@ -82,14 +82,14 @@ def test_ledger_belongs_to_one_simulator_at_a_time(tmp_path: Path) -> None:
         SesSimulator(ledger_path=path)
 
 
-def test_taken_port_is_a_clear_error(simulator: SesSimulator) -> None:
+def test_used_port_is_a_clear_error(simulator: SesSimulator) -> None:
     port = urlsplit(simulator.url).port
     assert port is not None
     with pytest.raises(PortTakenError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
         SesSimulator(port=port).start()
 
 
-def test_program_says_in_one_line_that_its_port_is_taken(simulator: SesSimulator) -> None:
+def test_program_reports_a_used_port_in_one_line(simulator: SesSimulator) -> None:
     with program("--port", str(urlsplit(simulator.url).port)) as (process, url):
         assert process.wait(10) == 1
         assert process.stderr is not None

@@ -98,7 +98,7 @@ def test_raw_message_is_accepted_and_can_be_read(simulator: SesSimulator, client
         pytest.param({"EmailTags": [{"Name": "a", "Value": "b"}] * 2}, "Duplicate", id="tag given twice"),
     ],
 )
-def test_what_ses_refuses_is_a_bad_request_and_is_not_accepted(
+def test_refused_email_is_a_bad_request_and_is_not_accepted(
     simulator: SesSimulator, client: Any, changes: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(client.exceptions.BadRequestException) as refused:

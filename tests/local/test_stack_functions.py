@@ -164,7 +164,7 @@ def test_a_handler_that_cannot_be_loaded_is_an_error_that_says_why(make: Callabl
     assert "nowhere_to_be_found" in answer["errorMessage"]
 
 
-def test_what_functions_print_goes_to_the_log(make: Callable[..., Functions], tmp_path: Path) -> None:
+def test_output_of_functions_goes_to_the_log(make: Callable[..., Functions], tmp_path: Path) -> None:
     result(make())
     assert (tmp_path / "log").read_text() == "loading\nhandling\n"
 

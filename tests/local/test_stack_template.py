@@ -196,7 +196,7 @@ Resources:
 """
 
 
-def test_a_bucket_tells_its_function_of_objects_under_a_prefix(tmp_path: Path) -> None:
+def test_a_bucket_notifies_its_function_of_objects_under_a_prefix(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
     path.write_text(WITH_BUCKET % {"rule": "prefix"})
     template = read_template(path, {})

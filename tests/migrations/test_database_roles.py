@@ -166,7 +166,7 @@ def test_the_documentation_creates_every_user() -> None:
     assert f"GRANT rds_iam TO {', '.join(users)};" in text
 
 
-def test_what_was_granted_before_and_is_no_longer_needed_goes(engine: sa.Engine) -> None:
+def test_grants_that_are_no_longer_needed_are_revoked(engine: sa.Engine) -> None:
     sender_user = database_roles.users(OWNER)["sender"]
     with engine.begin() as connection:
         connection.execute(sa.text(f"GRANT SELECT ON api_keys TO {sender_user}"))
@@ -178,7 +178,7 @@ def test_what_was_granted_before_and_is_no_longer_needed_goes(engine: sa.Engine)
                 connection.execute(sa.text(statement))
 
 
-def test_granting_again_waits_for_nobody_who_works(engine: sa.Engine) -> None:
+def test_granting_again_does_not_wait_for_working_functions(engine: sa.Engine) -> None:
     with working_as("sender", engine) as theirs, theirs.begin() as working, engine.begin() as connection:
         for table in ("leads", "emails", "scheduled_emails", "suppressions"):
             working.execute(sa.text(f"SELECT FROM {table}"))

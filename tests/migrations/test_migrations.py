@@ -22,7 +22,7 @@ def test_migrated_schema_equals_the_tables_in_code(connection: sa.Connection) ->
     command.check(alembic_config(connection))
 
 
-def test_every_revision_can_be_taken_back_and_made_again(connection: sa.Connection) -> None:
+def test_every_revision_can_be_downgraded_and_upgraded_again(connection: sa.Connection) -> None:
     config = alembic_config(connection)
     command.downgrade(config, "base")
     command.upgrade(config, "head")

@@ -96,7 +96,7 @@ def test_use_sees_a_deletion_that_is_being_committed(
             using.result(timeout=20)
 
 
-def test_steps_replaced_by_two_at_once_are_those_of_one(engine: sa.Engine) -> None:
+def test_steps_replaced_concurrently_are_those_of_one_request(engine: sa.Engine) -> None:
     with engine.begin() as connection:
         workflow_id = make_one_step_workflow(connection)
         template_id = make_template(connection)

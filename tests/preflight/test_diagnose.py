@@ -77,7 +77,7 @@ def test_a_sender_that_does_not_run_is_the_cause(engine: sa.Engine, running: uui
     assert _diagnose(engine, running).cause == "no_tick"
 
 
-def test_a_large_campaign_that_no_tick_prepares_says_so(
+def test_a_large_campaign_that_no_tick_prepares_is_diagnosed(
     engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 2)
@@ -141,7 +141,7 @@ def test_emails_held_after_an_outage_are_the_cause(engine: sa.Engine, running: u
     assert (found.cause, found.detail, found.next_send_at) == ("held_late", {"held": 1}, None)
 
 
-def test_the_time_of_the_next_step_is_told(
+def test_the_time_of_the_next_step_is_shown(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, 1, delays=[dt.timedelta(0), DAY])
@@ -153,7 +153,7 @@ def test_the_time_of_the_next_step_is_told(
     assert found.next_send_at > dt.datetime.now(dt.UTC) + dt.timedelta(hours=23)
 
 
-def test_a_campaign_of_which_everybody_was_suppressed_says_so(engine: sa.Engine, running: uuid.UUID) -> None:
+def test_a_campaign_with_all_leads_suppressed_is_diagnosed(engine: sa.Engine, running: uuid.UUID) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE scheduled_emails SET status = 'skipped', reason = 'suppressed'"))
     found = _diagnose(engine, running)

@@ -33,7 +33,7 @@ def test_each_is_named_once() -> None:
         "2 * 3 | 4 * 5, [1], [sic] a << b >> c, $5 {, }",
     ],
 )
-def test_other_text_is_none(text: str) -> None:
+def test_other_text_is_not_a_placeholder(text: str) -> None:
     assert other_placeholders(text) == []
 
 

@@ -88,7 +88,7 @@ def test_the_preflight_changes_nothing(engine: sa.Engine, connection: sa.Connect
     assert connection.scalar(sa.text("SELECT count(*) FROM campaign_steps")) == 0
 
 
-def test_every_undefined_variable_is_told_with_its_count_and_examples(connection: sa.Connection, run: Run) -> None:
+def test_every_undefined_variable_is_reported_with_its_count_and_examples(connection: sa.Connection, run: Run) -> None:
     batch_id = make_batch(connection, [f"lead{n}@example.com" for n in range(10)])
     connection.execute(sa.update(leads).where(leads.c.email < "lead7").values(city="Bath"))
     template_id = make_template(connection, subject="{{ city }}", body_text="{{ pet }} {{ first_name }} {{ horse }}")
@@ -117,7 +117,7 @@ def test_an_audience_of_several_chunks_is_rendered_completely(connection: sa.Con
     assert (found.facts["leads_rendered"], found.errors) == (4_500, [])
 
 
-def test_a_missing_custom_field_is_told_by_its_path(connection: sa.Connection, run: Run) -> None:
+def test_a_missing_custom_field_is_reported_with_its_path(connection: sa.Connection, run: Run) -> None:
     body = "{{ custom_fields.Plan }} {{ custom_fields.Seats }} {{ pet }}"
     template_id = make_template(connection, body_text=body)
     errors = run(make_campaign(connection, 2, email_template_id=template_id)).errors
@@ -172,7 +172,7 @@ def test_html_that_gmail_clips_is_warned_of(connection: sa.Connection, run: Run,
     assert checks(run(make_campaign(connection, 1, email_template_id=template_id)).warnings) == warned
 
 
-def test_a_campaign_without_content_or_leads_is_told_so(connection: sa.Connection, run: Run) -> None:
+def test_a_campaign_without_content_or_leads_is_an_error(connection: sa.Connection, run: Run) -> None:
     campaign_id = make_campaign(connection, [], email_template_id=None)
     assert checks(run(campaign_id).errors) == ["leads", "content"]
 
@@ -337,7 +337,7 @@ def _denied(**_: Any) -> Any:
     raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListEmailIdentities")
 
 
-def test_a_sender_that_does_not_run_is_a_warning_that_says_what_becomes_of_large_campaigns(
+def test_a_sender_that_does_not_run_is_a_warning_that_mentions_large_campaigns(
     engine: sa.Engine, connection: sa.Connection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY])
@@ -418,7 +418,7 @@ def test_a_start_is_refused_with_the_errors(engine: sa.Engine, connection: sa.Co
     assert [each["check"] for each in raised.value.data["preflight_errors"]] == ["postal_address", "sandbox"]
 
 
-def test_a_campaign_that_runs_already_is_told_so_instead(
+def test_a_running_campaign_is_a_conflict_instead(
     engine: sa.Engine, connection: sa.Connection, ses: SesSimulator
 ) -> None:
     campaign_id = make_campaign(connection, 1)

@@ -23,7 +23,7 @@ def _made(type_: str) -> list[dict[str, Any]]:
     return [each for each in of_type if each.get("Condition") in always]
 
 
-def test_the_model_counts_what_the_template_makes() -> None:
+def test_the_cost_model_counts_the_resources_of_the_template() -> None:
     alarms = [each["Properties"].get("Metrics", [None]) for each in _made("AWS::CloudWatch::Alarm")]
     assert sum(len([each for each in metrics if each is None or "MetricStat" in each]) for metrics in alarms) == (
         ALARM_METRICS

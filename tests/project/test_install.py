@@ -30,7 +30,7 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
         assert installing.stderr.read() == "Stopped. The next try starts again.\n"
 
 
-def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
+def test_package_that_cannot_be_installed_is_named(tmp_path: Path) -> None:
     marker, lock = tmp_path / "environment" / "installed", tmp_path / "no-lock.txt"
     command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def test_what_cannot_be_installed_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_second_of_two_installations_waits_and_leaves_what_the_first_one_made(tmp_path: Path) -> None:
+def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(tmp_path: Path) -> None:
     lock, marker = tmp_path / "lock.txt", tmp_path / "environment" / "installed"
     lock.write_text("")
     command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
@@ -50,7 +50,7 @@ def test_second_of_two_installations_waits_and_leaves_what_the_first_one_made(tm
     assert marker.exists()
 
 
-def test_what_was_installed_to_run_is_kept_when_more_is_added(tmp_path: Path) -> None:
+def test_installing_more_keeps_the_packages_for_running(tmp_path: Path) -> None:
     lock, folder = tmp_path / "lock.txt", tmp_path / "environment"
     lock.write_text("")
     for marker in ("installed-to-run", "installed"):

@@ -64,7 +64,7 @@ def test_bundle_has_nothing_but_roots_once_each() -> None:
 
 
 @pytest.mark.parametrize("root", ROOTS, ids=name_of)
-def test_root_is_an_authority_of_its_own_for_decades(root: x509.Certificate) -> None:
+def test_root_is_a_self_signed_authority_for_decades(root: x509.Certificate) -> None:
     root.verify_directly_issued_by(root)
     assert root.not_valid_before_utc < NOW
     assert root.not_valid_after_utc > dt.datetime(2060, 1, 1, tzinfo=dt.UTC)
@@ -76,7 +76,7 @@ def test_root_is_an_authority_of_its_own_for_decades(root: x509.Certificate) -> 
     assert root.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
 
 
-def test_each_certificate_stands_under_its_name_and_fingerprint() -> None:
+def test_each_certificate_is_listed_with_its_name_and_fingerprint() -> None:
     assert BUNDLE.read_text() == written_as(ROOTS)
 
 
@@ -108,7 +108,9 @@ def test_check_fails_on_a_difference_and_writes_nothing(tmp_path: Path) -> None:
     assert kept.read_bytes() == BUNDLE.read_bytes()
 
 
-def test_what_only_has_the_name_of_a_root_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_certificate_with_only_the_name_of_a_root_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     published, kept = tmp_path / "global-bundle.pem", tmp_path / "kept.pem"
     published.write_bytes(Authority("Somebody").certificate_of("Amazon RDS us-east-1 Root CA RSA2048 G1").pem)
     assert main([str(published), "--output", str(kept)]) == 1

@@ -48,7 +48,7 @@ def test_headers_let_a_mail_client_unsubscribe_with_one_click() -> None:
     )
 
 
-def test_headers_are_what_ses_takes() -> None:
+def test_headers_are_accepted_by_ses() -> None:
     composed = compose(settings=SETTINGS | {"PUBLIC_URL": "https://" + "a" * 180 + ".example"})
     for name, value in composed.outgoing.headers:
         assert len(name + value) <= 996
@@ -80,7 +80,7 @@ def test_part_that_shows_the_link_itself_gets_the_postal_address_only() -> None:
     assert "Springfield" in composed.body_html
 
 
-def test_what_is_kept_is_what_is_sent() -> None:
+def test_stored_content_is_the_sent_content() -> None:
     composed = compose(html="<p>Hello</p>")
     assert (composed.outgoing.body_text, composed.outgoing.body_html) == (
         composed.rendered.body_text,

@@ -239,7 +239,7 @@ def test_answers_of_other_leads_and_campaigns_are_no_parents(
         assert getattr(thread, "parent_id", None) == parent["ses_message_id"]
 
 
-def test_template_whose_subject_cannot_be_rendered_is_sent_as_an_answer_all_the_same(
+def test_template_with_a_broken_subject_can_be_sent_as_an_answer(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     started(engine, connection, "nt")

@@ -156,7 +156,7 @@ def test_refused_emails_and_their_later_steps_are_put_back_and_sent(
     assert assert_ledger_is_consistent(engine, ses).emails_by_status == {"sent": 20}
 
 
-def test_nobody_who_is_suppressed_by_now_is_put_back(
+def test_email_to_a_lead_that_was_suppressed_since_is_not_put_back(
     refused: uuid.UUID, engine: sa.Engine, connection: sa.Connection
 ) -> None:
     connection.execute(sa.insert(suppressions).values(value="example.com", reason="manual"))

@@ -148,7 +148,7 @@ def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
     created._preparer.close()
 
 
-def test_time_that_went_by_before_a_chunk_began_is_reserved_anew(
+def test_time_that_passed_before_a_chunk_began_is_reserved_again(
     resources: Resources, chunk_sender: ChunkSender
 ) -> None:
     now = time.monotonic()
@@ -164,7 +164,7 @@ def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> No
     assert (chunk_sender._useful(), chunk_sender._chunk_size()) == (2, 2)
 
 
-def test_sender_that_is_told_to_slow_down_does_and_recovers(
+def test_sender_that_has_to_slow_down_recovers(
     engine: sa.Engine,
     connection: sa.Connection,
     resources: Resources,

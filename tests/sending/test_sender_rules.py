@@ -105,7 +105,7 @@ def test_large_campaign_does_not_starve_small_ones(engine: sa.Engine, connection
     assert claimed[large] > 100
 
 
-def test_claim_takes_no_more_than_it_was_asked_for(engine: sa.Engine, connection: sa.Connection) -> None:
+def test_claim_is_limited_to_its_batch(engine: sa.Engine, connection: sa.Connection) -> None:
     for _ in range(7):
         started(engine, connection, 30)
     for batch in (1, 3, 7, 10, 50):
@@ -133,7 +133,9 @@ def test_only_a_running_campaign_is_claimed(engine: sa.Engine, connection: sa.Co
         assert claim_emails.claim(opened, 10, uuid.uuid4()) == []
 
 
-def test_what_is_not_due_is_not_claimed(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> None:
+def test_email_that_is_not_due_is_not_claimed(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
     campaign_id = started(engine, connection, 2, [DAY])
     assert send_due_emails(resources, SECONDS).claimed == 0
     assert statuses(engine, campaign_id) == {"pending": 2}
@@ -195,7 +197,7 @@ def test_emails_that_an_outage_made_late_are_held(
     assert not completion.mark_campaign_complete(engine, campaign_id)
 
 
-def test_outage_does_not_loosen_what_an_operator_holds(
+def test_outage_does_not_release_emails_that_an_operator_holds(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     started(engine, connection, 3)

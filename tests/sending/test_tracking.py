@@ -47,7 +47,7 @@ def delivered(
     return email.request["ConfigurationOverrides"]["Tracking"], html.get_content()
 
 
-def test_campaign_that_says_nothing_tracks_nothing(
+def test_campaign_tracks_nothing_by_default(
     engine: sa.Engine, connection: sa.Connection, sender_engine: sa.Engine, ses: SesSimulator
 ) -> None:
     said, html = delivered(engine, connection, sender_engine, ses)

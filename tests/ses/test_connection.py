@@ -83,9 +83,7 @@ def test_endpoint_with_a_dead_address_is_reached_at_another(serve: Serve, monkey
         assert call(connection).status == 200
 
 
-def test_what_the_machine_prefers_of_ipv4_and_ipv6_is_tried_first(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preferred_of_ipv4_and_ipv6_is_tried_first(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """There may be no way out for the other one, and each attempt would take its part of the time."""
     tried = []
 
@@ -132,12 +130,12 @@ def test_connection_that_was_closed_while_it_rested_is_replaced(serve: Serve) ->
     ],
     ids=["interim", "chunked", "ended_by_closing", "accepted_and_cut_off", "with_garbage_behind", "error"],
 )
-def test_answer_is_read_as_what_it_is(serve: Serve, answer: bytes, status: int, body: bytes) -> None:
+def test_answer_is_read_with_its_status_and_body(serve: Serve, answer: bytes, status: int, body: bytes) -> None:
     response = call(serve([[answer]]))
     assert (response.status, response.body) == (status, body)
 
 
-def test_nothing_that_came_behind_an_answer_is_taken_for_the_next_one(serve: Serve) -> None:
+def test_data_after_an_answer_is_not_read_as_the_next_one(serve: Serve) -> None:
     connection = serve([[OK + b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"], [OK]])
     assert [call(connection).status for _ in range(2)] == [200, 200]
 
@@ -153,7 +151,7 @@ def test_nothing_that_came_behind_an_answer_is_taken_for_the_next_one(serve: Ser
     ],
     ids=["nothing", "half_a_status", "half_an_error", "not_http", "another_protocol"],
 )
-def test_what_is_not_a_whole_answer_says_nothing(serve: Serve, answer: bytes) -> None:
+def test_incomplete_answer_proves_nothing(serve: Serve, answer: bytes) -> None:
     connection = serve([[answer]])
     with pytest.raises(BadResponse):
         call(connection)

@@ -102,7 +102,7 @@ def outgoing(**values: Any) -> OutgoingEmail:
 
 
 @pytest.mark.parametrize("token", [None, "session-token"])
-def test_requests_are_those_that_boto3_would_make(
+def test_requests_equal_those_of_boto3(
     token: str | None, captured: tuple[str, list[Captured]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, requests = captured

@@ -337,7 +337,7 @@ def accepted(odd_rows: tuple[sa.Engine, OddRows]) -> list[AcceptedEmail]:
         return ses.accepted()
 
 
-def test_odd_leads_are_sent_what_is_due(odd: sa.Engine, rows: OddRows, accepted: list[AcceptedEmail]) -> None:
+def test_odd_leads_get_the_emails_that_are_due(odd: sa.Engine, rows: OddRows, accepted: list[AcceptedEmail]) -> None:
     open_rows = sa.text("""
         SELECT count(*) FROM scheduled_emails e JOIN campaigns c ON c.id = e.campaign_id
         WHERE c.status = 'running'
@@ -367,6 +367,6 @@ def test_dry_run_on_odd_values_says_what_the_run_then_does(rows: OddRows) -> Non
     assert {**said, "dry_run": False} == done
 
 
-def test_odd_value_keeps_no_other_campaign_from_being_taken_over(rows: OddRows) -> None:
+def test_odd_value_does_not_stop_other_campaigns_from_being_taken_over(rows: OddRows) -> None:
     left = [line for campaign in rows.adopted.campaigns for line in campaign.problems]
     assert [line for line in left if "the database refuses" in line] == []

@@ -166,7 +166,7 @@ vesa  GET    /v1/suppressions
 MATRIX = [line.split() for line in ROLES_OF_ROUTES.strip().splitlines()]
 
 
-def test_each_role_may_do_what_the_table_says_and_a_stranger_nothing(clients: dict[str, ApiClient]) -> None:
+def test_each_role_has_the_permissions_of_the_table_and_a_stranger_none(clients: dict[str, ApiClient]) -> None:
     stranger = ApiClient(campaign_api_handler.lambda_handler, None)
     wrong = []
     for marks, method, route in MATRIX:
@@ -322,7 +322,7 @@ def test_body_that_is_too_large_is_refused(api: ApiClient) -> None:
     assert_problem(api.post("/v1/email-templates", {"name": "x" * 3_000_000}), 413)
 
 
-def test_csv_file_that_is_too_large_for_a_request_is_told_where_to_go(api: ApiClient) -> None:
+def test_csv_file_that_is_too_large_for_a_request_is_referred_to_uploads(api: ApiClient) -> None:
     body = 'Email,"Name"\n' + '"ann@example.com","Ann"\n' * 180_000
     answer = api.request(
         "POST", "/v1/lead-batches", query={"name": "x"}, body=body, headers={"Content-Type": "text/csv"}
@@ -370,7 +370,7 @@ def test_unreachable_database_is_answered_with_503(api: ApiClient, monkeypatch: 
 
 
 @pytest.mark.parametrize("key", ["sl_short", "x" * 46, f"sl_{'x' * 42}!", f"sl_{'x' * 44}", "Bearer", "null"])
-def test_what_cannot_be_a_key_is_refused_without_the_database(
+def test_text_that_cannot_be_a_key_is_refused_without_the_database(
     api: ApiClient, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nowhere")
@@ -489,7 +489,7 @@ def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/health", "/v1/leads", "/v1/no-such-path", "/v1/docs", "/v1/openapi.json"])
-def test_every_answer_tells_browsers_not_to_guess_keep_or_embed_it(api: ApiClient, path: str) -> None:
+def test_every_answer_forbids_browsers_to_guess_store_or_embed_it(api: ApiClient, path: str) -> None:
     for client in (api, ApiClient(api.handler, None)):
         headers = client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"

@@ -35,13 +35,13 @@ def test_erased_lead_cannot_be_changed(api: ApiClient) -> None:
     assert (shown["first_name"], shown["erased_at"]) == (None, erased["erased_at"])
 
 
-def test_what_becomes_of_the_address_must_be_said(api: ApiClient) -> None:
+def test_keep_suppressed_is_required(api: ApiClient) -> None:
     path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}/erase"
     answer = api.post(path, {})
     assert (answer.status, answer.fields) == (422, ["keep_suppressed"])
 
 
-def test_repeated_request_does_not_tell_what_was_erased(api: ApiClient, engine: sa.Engine) -> None:
+def test_repeated_request_does_not_reveal_erased_data(api: ApiClient, engine: sa.Engine) -> None:
     headers = {"Idempotency-Key": "k"}
     created = api.request("POST", "/v1/leads", body=LEAD, headers=headers)
     api.post(f"/v1/leads/{created.json['id']}/erase", {"keep_suppressed": False})
@@ -65,7 +65,7 @@ def test_lead_that_is_deleted_while_it_is_erased_is_not_found(api: ApiClient, en
 
 
 @pytest.mark.parametrize("round_", range(5))
-def test_erasing_beside_deleting_leaves_one_of_them_not_found(api: ApiClient, round_: int) -> None:
+def test_concurrent_erasing_and_deleting_leaves_one_of_them_not_found(api: ApiClient, round_: int) -> None:
     path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
     with ThreadPoolExecutor(4) as pool:
         deleting = [pool.submit(api.delete, path) for _ in range(2)]

@@ -134,7 +134,7 @@ def test_unknown_charset_is_refused(api: ApiClient, charset: str) -> None:
     assert "Send the file as UTF-8" in answer.json["detail"]
 
 
-def test_who_said_no_is_told_and_suppressed(api: ApiClient) -> None:
+def test_person_who_opted_out_is_reported_and_suppressed(api: ApiClient) -> None:
     imported = post(api, "email,Accepts Email Marketing\nann@acme.com,no\nbob@acme.com,yes\n").json
     assert (imported["successful_imports"], imported["failed_imports"]) == (1, 1)
     assert (imported["addresses_suppressed"], imported["emails_skipped"]) == (1, 0)

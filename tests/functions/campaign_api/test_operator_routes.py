@@ -109,7 +109,7 @@ def test_stopped_sending_is_shown_and_resumed(api: ApiClient, engine: sa.Engine)
     assert "sender.resume" in actions(engine)
 
 
-def test_resuming_what_is_not_stopped_is_a_conflict(api: ApiClient) -> None:
+def test_resuming_a_running_sender_is_a_conflict(api: ApiClient) -> None:
     assert api.post("/v1/sender/resume").status == 409
 
 

@@ -79,7 +79,7 @@ def test_replies_are_listed_by_lead_and_by_campaign(api: ApiClient, lead_id: str
         {"raw": "A" * 1_000_001},
     ],
 )
-def test_what_is_no_reply_is_refused(api: ApiClient, body: dict[str, object]) -> None:
+def test_invalid_reply_is_refused(api: ApiClient, body: dict[str, object]) -> None:
     assert api.post("/v1/replies", body).status == 422
 
 

@@ -161,7 +161,7 @@ class LambdaService(RequestHandler):
         self.end_headers()
 
 
-def test_sender_is_told_to_send_now(api: ApiClient, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sender_is_invoked_for_send_now(api: ApiClient, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     LambdaService.invocations = []
     service = ThreadedServer(0, LambdaService)
     service.start()

@@ -169,7 +169,7 @@ def test_longest_name_fits_into_a_cursor(api: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800"])
-def test_cursor_with_what_cannot_be_stored_is_refused(api: ApiClient, text: str) -> None:
+def test_cursor_with_unstorable_characters_is_refused(api: ApiClient, text: str) -> None:
     key = json.dumps(["email_templates", "name", text, "123e4567-e89b-12d3-a456-426614174000"])
     answer = api.get("/v1/email-templates", sort="name", cursor=base64.urlsafe_b64encode(key.encode()).decode())
     assert (answer.status, answer.fields) == (422, ["cursor"])

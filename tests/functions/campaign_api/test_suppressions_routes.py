@@ -54,7 +54,7 @@ def test_suppression_may_hold_for_one_campaign(api: ApiClient, engine: sa.Engine
 
 
 @pytest.mark.parametrize("body", [{}, {"value": "nonsense"}, {"value": ""}, {"value": "a@b.com", "reason": "bounce"}])
-def test_what_cannot_be_suppressed_is_refused(api: ApiClient, body: dict[str, Any]) -> None:
+def test_invalid_suppression_is_refused(api: ApiClient, body: dict[str, Any]) -> None:
     assert api.post("/v1/suppressions", body).status == 422
     assert api.get("/v1/suppressions").json["items"] == []
 

@@ -80,7 +80,7 @@ def test_without_the_setting_nobody_gets_one(api: ApiClient, monkeypatch: pytest
     assert "TEST_SEND_ADDRESSES" in answer.json["detail"]
 
 
-def test_refusal_of_ses_is_told(api: ApiClient, ses: SesSimulator) -> None:
+def test_refusal_of_ses_is_reported(api: ApiClient, ses: SesSimulator) -> None:
     ses.add_fault("message_rejected")
     answer = send(api, "me@example.com")
     assert (answer.status, answer.json["ses_error"]) == (409, "MessageRejected")

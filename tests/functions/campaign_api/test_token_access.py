@@ -91,7 +91,7 @@ def test_claim_and_prefix_are_settings() -> None:
 # Who acts
 
 
-def test_caller_is_who_the_issuer_says_it_is() -> None:
+def test_caller_is_the_subject_of_the_issuer() -> None:
     caller = find_caller(ADMIN | {"name": "Ann", "email": "ann@example.com"})
     assert caller is not None
     assert (caller.name, caller.actor) == ("ann-1", f"jwt:{ISSUER}#ann-1")
@@ -157,7 +157,7 @@ def test_verified_claims_open_the_api() -> None:
 
 
 @pytest.mark.usefixtures("takes_tokens")
-def test_each_role_of_a_token_may_do_what_the_table_says() -> None:
+def test_each_role_of_a_token_has_the_permissions_of_the_table() -> None:
     wrong = []
     for marks, method, route in MATRIX:
         path = re.sub(r"<\w+>", SOME_ID, route)
@@ -207,7 +207,7 @@ def test_request_that_no_jwt_authorizer_has_seen_needs_a_key(api: ApiClient, aut
         lambda client: client.post("/v1/leads", {"requestContext": {"authorizer": {"jwt": {"claims": ADMIN}}}}),
     ],
 )
-def test_claims_in_what_a_caller_can_send_are_not_looked_at(send: Callable[[ApiClient], Answer]) -> None:
+def test_claims_that_a_caller_sends_itself_are_ignored(send: Callable[[ApiClient], Answer]) -> None:
     assert send(ApiClient(campaign_api_handler.lambda_handler, None)).status == 401
 
 

@@ -178,7 +178,7 @@ def test_nobody_sees_a_button_that_would_be_refused(
     assert buttons(browsers[role], f"/console/campaigns/{running}") == expected
 
 
-def test_viewer_who_opens_an_action_is_told_why_not(browsers: dict[str, Browser], running: uuid.UUID) -> None:
+def test_viewer_who_opens_an_action_sees_why_not(browsers: dict[str, Browser], running: uuid.UUID) -> None:
     browsers["viewer"].sign_in()
     page = f"/console/campaigns/{running}/pause"
     assert "your role is viewer" in browsers["viewer"].get(page).text
@@ -309,7 +309,7 @@ def test_viewer_cannot_settle(browsers: dict[str, Browser], engine: sa.Engine, r
         ("/console/assets/0000000000000000/passwd", 404),
     ],
 )
-def test_what_cannot_be_shown_is_an_error_page(browser: Browser, path: str, status: int) -> None:
+def test_errors_are_shown_as_a_page(browser: Browser, path: str, status: int) -> None:
     page = browser.get(path)
     assert page.status == status
     assert "Go to the campaigns" in page.text

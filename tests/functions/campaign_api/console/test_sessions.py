@@ -220,7 +220,7 @@ def test_attempts_are_forgotten_after_an_hour(browsers: dict[str, Browser], engi
     assert attempts(browsers["viewer"], 2) == [401, 401]
 
 
-def test_what_cannot_be_a_key_costs_the_database_nothing(browsers: dict[str, Browser], engine: sa.Engine) -> None:
+def test_text_that_cannot_be_a_key_is_refused_without_a_query(browsers: dict[str, Browser], engine: sa.Engine) -> None:
     for _ in range(20):
         assert browsers["viewer"].sign_in("password").status == 401
     with engine.begin() as connection:
