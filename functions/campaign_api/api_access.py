@@ -77,6 +77,8 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/campaigns/<campaign_id>/scheduled-emails": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/scheduled-emails": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/left-out-leads": Role.VIEWER,
+    "POST /v1/campaigns/<campaign_id>/duplicate": Role.EDITOR,
+    "DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/stats": Role.VIEWER,
     "GET /v1/campaigns/<campaign_id>/timeline": Role.VIEWER,
     "GET /v1/overview": Role.VIEWER,

@@ -10,9 +10,9 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Acting, CampaignId, Input, Resource
+from api_fields import Acting, CampaignId, Input, LeadId, Resource
 from campaigns_routes import Campaign
-from sendledger.campaigns import campaigns, failed_emails
+from sendledger.campaigns import campaigns, failed_emails, remove_lead
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode
 
@@ -205,6 +205,33 @@ def decide_late_emails(
         return LateEmailsDecided.model_validate(campaigns.get_campaign(connection, campaign_id))
 
 
+class RemovedLead(Resource):
+    """What taking the lead out did."""
+
+    status: Annotated[CampaignStatus, Field(description="`completed`, if nothing else was left to send.")]
+    emails_cancelled: Annotated[int, Field(description="0: nothing was planned for the lead any more.")]
+
+
+@router.delete(
+    "/v1/campaigns/<campaign_id>/leads/<lead_id>",
+    operation_id="remove_campaign_lead",
+    summary="Take a lead out of a campaign",
+    description=(
+        "Cancels what a running or paused campaign still has planned for this lead, with the reason `lead_removed`. "
+        "Neither a resume nor `retry-failed` brings it back. Other campaigns go on. The leads of a campaign that has "
+        "not started are changed with PATCH."
+    ),
+    response_description="The lead gets nothing more from this campaign.",
+    tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "The campaign is not under way, is still being scheduled, or an email to the lead is on its way."
+    },
+)
+def remove_campaign_lead(campaign_id: CampaignId, lead_id: LeadId, caller: Acting) -> RemovedLead:
+    removed = remove_lead.remove_lead(api_resources.engine(), campaign_id, lead_id, caller.actor)
+    return RemovedLead.model_validate(removed)
+
+
 ErrorCodes = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=100)]] | None,
     Field(
@@ -214,6 +241,15 @@ ErrorCodes = Annotated[
             "Put back those that failed with one of these codes. Without it: those that SES refused or that failed "
             "for a reason that can pass."
         ),
+        examples=[["bad_request"]],
+    ),
+]
+ErrorCodesFilter = Annotated[
+    list[Annotated[str, Field(pattern="^[a-z_]{1,100}$")]] | None,
+    Query(
+        min_length=1,
+        max_length=50,
+        description="Only emails that failed with one of these codes. Without it: as the POST without `error_codes`.",
         examples=[["bad_request"]],
     ),
 ]
@@ -250,14 +286,15 @@ def _codes(given: list[str] | None) -> list[str] | None:
     "/v1/campaigns/<campaign_id>/retry-failed",
     operation_id="preview_retry_failed",
     summary="Count the failed emails that can be sent again",
-    description="What the POST would put back without `error_codes`. Nothing is changed.",
+    description="What the POST with the same `error_codes` would put back. Nothing is changed.",
     response_description="How many, by error code.",
     tags=TAGS,
 )
-def preview_retry_failed(campaign_id: CampaignId) -> RetryableEmails:
+def preview_retry_failed(campaign_id: CampaignId, error_codes: ErrorCodesFilter = None) -> RetryableEmails:
+    codes = _codes(error_codes)
     with api_resources.transaction() as connection:
         campaigns.get_campaign(connection, campaign_id)
-        return RetryableEmails.model_validate(failed_emails.count_failed(connection, campaign_id, None))
+        return RetryableEmails.model_validate(failed_emails.count_failed(connection, campaign_id, codes))
 
 
 @router.post(

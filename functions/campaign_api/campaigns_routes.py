@@ -28,7 +28,7 @@ from api_fields import (
     no_content,
     only_given,
 )
-from sendledger.campaigns import campaigns, left_out_leads
+from sendledger.campaigns import campaigns, duplicates, left_out_leads
 from sendledger.campaigns.guardrails import Limits
 from sendledger.core.email_address import normalized_address
 from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, StartType
@@ -323,6 +323,31 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
     lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
     with api_resources.transaction() as connection:
         return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor))
+
+
+class Duplicate(Input):
+    """What is to be different."""
+
+    name: Annotated[Name | None, Field(description="Missing: that of the campaign, behind `Copy of`.")] = None
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/duplicate",
+    operation_id="duplicate_campaign",
+    summary="Make a draft like a campaign",
+    description=(
+        "Whatever its status, everything is taken over but its leads and results: give the draft lead batches or leads "
+        "before it starts. A scheduled start is kept while it is in the future. The content is what the template or "
+        "workflow has now."
+    ),
+    status_code=201,
+    response_description="The new draft.",
+    tags=TAGS,
+)
+def duplicate_campaign(campaign_id: CampaignId, body: Annotated[Duplicate, Body()], caller: Acting) -> Campaign:
+    with api_resources.transaction() as connection:
+        duplicate = duplicates.duplicate(connection, campaign_id, body.name, caller.actor)
+        return Campaign.model_validate(duplicate)
 
 
 @router.delete(

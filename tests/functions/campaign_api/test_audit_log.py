@@ -34,6 +34,8 @@ AUDITED_ELSEWHERE = {
     "POST /v1/campaigns/<campaign_id>/cancel": "test_lifecycle",
     "POST /v1/campaigns/<campaign_id>/late-emails": "test_scheduled_emails_routes",
     "POST /v1/campaigns/<campaign_id>/retry-failed": "test_retry_failed",
+    "POST /v1/campaigns/<campaign_id>/duplicate": "test_duplicate_campaign",
+    "DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>": "test_campaign_leads_routes",
     "POST /v1/campaigns/<campaign_id>/scheduled-emails": "test_added_emails",
     "POST /v1/scheduled-emails/<scheduled_email_id>/send": "test_scheduled_emails_routes",
     "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "test_scheduled_emails_routes",

@@ -149,3 +149,16 @@ def test_failed_emails_are_counted_and_put_back(api: ApiClient, engine: sa.Engin
     assert (taken.status, taken.json["emails"], taken.json["background_work"]) == (202, 1, [])
     assert statuses(engine, row["campaign_id"]) == {"pending": 1}
     assert "campaign.retry_failed" in actions(engine)
+
+
+def test_failed_emails_of_named_codes_are_counted_before_they_are_put_back(
+    api: ApiClient, engine: sa.Engine, unknown: int
+) -> None:
+    path = f"/v1/campaigns/{api.get(f'/v1/scheduled-emails/{unknown}').json['campaign_id']}/retry-failed"
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE scheduled_emails SET error_code = 'sender_died'"))
+    assert api.get(path).json["emails"] == 0
+    assert api.get(path, error_codes="bad_request").json["emails"] == 0
+    assert api.get(path, error_codes="bad_request,sender_died").json["by_error_code"] == {"sender_died": 1}
+    assert api.post(path, {"error_codes": ["bad_request", "sender_died"]}).json["emails"] == 1
+    assert api.get(path, error_codes="outcome_unknown").fields == ["error_codes"]

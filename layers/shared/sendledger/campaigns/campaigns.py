@@ -73,7 +73,8 @@ def create(
     Raises:
         InvalidInput: the parts do not fit together, or something that it refers to does not exist.
     """
-    _check(connection, {**_NOTHING_CHOSEN, **values, "lead_ids_count": len(lead_ids)}, values, lead_ids)
+    merged = {**_NOTHING_CHOSEN, **values, "lead_ids_count": len(lead_ids)}
+    _check(connection, merged, values, lead_ids, needs_audience=True)
     campaign_id = connection.execute(
         sa.insert(_table)
         .values({**values, "status": CampaignStatus.DRAFT, "use_workflow": values.get("workflow_id") is not None})
@@ -155,7 +156,9 @@ def update(
         merged = {**current, **changes}
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
-        _check(connection, merged, changes, lead_ids or ())
+        # A duplicate has no audience yet, and need not get it first.
+        needs_audience = lead_ids is not None or bool(changes.keys() & {"batch_ids", "campaign_type"})
+        _check(connection, merged, changes, lead_ids or (), needs_audience=needs_audience)
         if current["status"] == CampaignStatus.SCHEDULED and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
             raise Conflict(message, status=current["status"])
@@ -201,22 +204,27 @@ def _unnested(ids: Sequence[UUID]) -> sa.ColumnElement[UUID]:
 
 
 def _check(
-    connection: sa.Connection, campaign: Mapping[str, Any], given: Mapping[str, Any], lead_ids: Sequence[UUID]
+    connection: sa.Connection,
+    campaign: Mapping[str, Any],
+    given: Mapping[str, Any],
+    lead_ids: Sequence[UUID],
+    *,
+    needs_audience: bool,
 ) -> None:
     """`campaign` is the campaign after the change. Only the references in `given` are looked up."""
-    errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
+    errors = [*_misfits(campaign, needs_audience), *_missing(connection, given, lead_ids)]
     if errors:
         raise InvalidInput("The campaign is not valid.", errors[:MOST_ERRORS])
 
 
-def _misfits(campaign: Mapping[str, Any]) -> Iterator[FieldError]:
+def _misfits(campaign: Mapping[str, Any], needs_audience: bool) -> Iterator[FieldError]:
     is_outreach = campaign["campaign_type"] not in TYPES_WITHOUT_AUDIENCE
     content = ("email_template_id", "workflow_id")
     chosen = [name for name in content if campaign[name] is not None]
     if len(chosen) > 1 or (is_outreach and not chosen):
         for name in content:
             yield FieldError(name, "exactly one of email_template_id and workflow_id is needed")
-    if is_outreach and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
+    if is_outreach and needs_audience and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
         for name in ("batch_ids", "lead_ids"):
             yield FieldError(name, "at least one lead batch or lead is needed")
     if (campaign["start_type"] == StartType.SCHEDULED) != (campaign["scheduled_start_at"] is not None):

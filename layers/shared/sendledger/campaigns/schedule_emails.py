@@ -247,6 +247,8 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
         scheduled = ScheduledLeads(0, 0, Counter(), [{"kind": "schedule", "bucket": 0, "buckets": buckets}])
     if not reachable:
         message = "Nobody is left to email: every lead of this campaign is left out."
+        if not left_out:
+            message = "This campaign has no leads. Give it lead batches or leads."
         raise NobodyToEmail(message, leads_left_out=dict(left_out))
     return scheduled
 

@@ -119,6 +119,7 @@ class Reason(Word):
     LATER_STEP_SENT = "later_step_sent", "The application before this one had sent the lead a later step already."
     SKIPPED_BEFORE = "skipped_before", "The application before this one had skipped or cancelled it."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
+    LEAD_REMOVED = "lead_removed", "The lead was taken out of the campaign."
 
 
 LEFT_OUT_REASONS = (
@@ -443,6 +444,7 @@ class AuditAction(Word):
     CAMPAIGN_CREATE = "campaign.create", "A campaign was created."
     CAMPAIGN_DELETE = "campaign.delete", "A campaign was deleted."
     CAMPAIGN_FAIL = "campaign.fail", "A campaign failed."
+    CAMPAIGN_LEAD_REMOVE = "campaign.lead_remove", "A lead was taken out of a campaign that is under way."
     CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
     CAMPAIGN_RETRY_FAILED = "campaign.retry_failed", "Failed emails of a campaign were put back."
