@@ -114,19 +114,29 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
 
 
 def _file_in(form: bytes, parameters: str) -> bytes:
-    """The part `file` of a form: https://www.rfc-editor.org/rfc/rfc7578
+    """The part `file` of a form.
 
     Raises:
         InvalidInput: there is none.
     """
+    found = form_part(form, parameters, "file")
+    if found is None:
+        raise InvalidInput("The request is not valid.", [FieldError("file", "is not a part of the form")])
+    return found[1]
+
+
+def form_part(form: bytes, parameters: str, name: str) -> tuple[bytes, bytes] | None:
+    """Head and content of the part of this name in a form: https://www.rfc-editor.org/rfc/rfc7578"""
     boundary = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', parameters)
-    if boundary is not None:
-        delimiter = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace")
-        for part in (b"\r\n" + form).split(delimiter, MAX_PARTS)[1:MAX_PARTS]:
-            head, found, content = part.partition(b"\r\n\r\n")
-            if found and len(head) < 1_000 and re.search(rb'(?i)content-disposition:[^\r\n]*\bname="?file\b', head):
-                return content
-    raise InvalidInput("The request is not valid.", [FieldError("file", "is not a part of the form")])
+    if boundary is None:
+        return None
+    delimiter = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace")
+    disposition = re.compile(rb'(?i)content-disposition:[^\r\n]*\bname="?%s\b' % name.encode())
+    for part in (b"\r\n" + form).split(delimiter, MAX_PARTS)[1:MAX_PARTS]:
+        head, found, content = part.partition(b"\r\n\r\n")
+        if found and len(head) < 1_000 and disposition.search(head):
+            return head, content
+    return None
 
 
 def body_bytes(event: APIGatewayProxyEventV2) -> bytes:

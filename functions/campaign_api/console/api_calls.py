@@ -57,6 +57,18 @@ class Api:
         headers = {"idempotency-key": idempotency_key} if idempotency_key else {}
         return self.request("POST", path, query, json.dumps(body or {}), headers)
 
+    def patch(self, path: str, body: object) -> Any:
+        """Raises:
+        ApiRefused
+        """
+        return self.request("PATCH", path, {}, json.dumps(body))
+
+    def delete(self, path: str, **query: object) -> None:
+        """Raises:
+        ApiRefused
+        """
+        self.request("DELETE", path, query)
+
     def request(
         self,
         method: str,
@@ -64,6 +76,8 @@ class Api:
         query: Mapping[str, object],
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
+        *,
+        is_base64: bool = False,
     ) -> Any:
         """The JSON of the answer, None where it has none. Of the query, what is None is left out."""
         given = {name: str(value) for name, value in query.items() if value is not None and value != ""}
@@ -75,7 +89,7 @@ class Api:
             "queryStringParameters": given,
             "headers": {"content-type": "application/json", **(headers or {})} if body is not None else {},
             "requestContext": {**context, "http": {**context["http"], "method": method, "path": path}},
-            "isBase64Encoded": False,
+            "isBase64Encoded": is_base64,
         }
         if body is not None:
             event["body"] = body

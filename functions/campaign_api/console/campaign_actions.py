@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
+from console.template_pages import preview
 from console.visit import ROOT, Answer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, ScheduledEmailStatus
 
@@ -54,6 +55,8 @@ ACTIONS: Mapping[str, Action] = {
     ),
 }
 """By the last part of their route, which is also that of their page."""
+PREVIEWS = 3
+"""Leads for whom the first email is shown before a start."""
 _PATH = f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(ACTIONS)})"
 
 
@@ -130,7 +133,7 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
     """What the action's page needs beside the campaign and its counts."""
     path = f"/v1/campaigns/{campaign['id']}"
     if name == "start" and campaign["status"] in ACTIONS[name].statuses:
-        return {"preflight": api.get(f"{path}/preflight")}
+        return {"preflight": api.get(f"{path}/preflight"), "previews": _previews(api, campaign)}
     if name == "retry-failed":
         return {"retryable": api.get(f"{path}/retry-failed")}
     if name == "late-emails":
@@ -139,6 +142,18 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
         paused_at = dt.datetime.fromisoformat(campaign["paused_at"])
         return {"paused_for": dt.datetime.now(dt.UTC) - paused_at}
     return {}
+
+
+def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
+    """The first email, as some of the leads would get it."""
+    template_id = campaign["email_template_id"]
+    if campaign["workflow_id"]:
+        steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
+        template_id = min(steps, key=lambda step: int(step["step_number"]))["email_template_id"] if steps else None
+    if not template_id or not campaign["batch_ids"]:
+        return []
+    leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
+    return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]
 
 
 def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> Answer:

@@ -6,6 +6,7 @@ from typing import Any
 
 from console.api_calls import Api, ApiRefused
 from console.campaign_actions import ACTIONS, possible
+from console.campaign_form import can_edit
 from console.visit import Answer, Visit, page
 from sendledger.core.vocabulary import CampaignStatus
 
@@ -125,7 +126,13 @@ def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
     campaign = api.get(f"/v1/campaigns/{campaign_id}")
     stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
     diagnosis = api.get(f"/v1/campaigns/{campaign_id}/diagnose")
-    return {"campaign": campaign, "stats": stats, "diagnosis": diagnosis, "actions": possible(api, campaign, stats)}
+    return {
+        "campaign": campaign,
+        "stats": stats,
+        "diagnosis": diagnosis,
+        "actions": possible(api, campaign, stats),
+        "can_edit": can_edit(campaign),
+    }
 
 
 def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:

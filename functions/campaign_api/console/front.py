@@ -12,7 +12,16 @@ from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_resources
-from console import campaign_actions, campaign_pages, lead_pages, public_pages  # noqa: F401 – it registers their pages
+from console import (  # noqa: F401 – it registers their pages
+    campaign_actions,
+    campaign_form,
+    campaign_pages,
+    import_pages,
+    lead_pages,
+    public_pages,
+    template_pages,
+    workflow_pages,
+)
 from console.api_calls import Api, ApiRefused, AskApi
 from console.visit import PAGES, ROOT, Answer, Page, Visit, redirect
 from http_errors import Problem, RequestRefused, problem_of

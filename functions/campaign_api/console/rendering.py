@@ -17,13 +17,19 @@ from markupsafe import Markup
 from console import assets
 from sendledger.core import vocabulary
 
-NAVIGATION = (("campaigns", "/console/campaigns", "Campaigns"), ("leads", "/console/leads", "Leads"))
+NAVIGATION = (
+    ("campaigns", "/console/campaigns", "Campaigns"),
+    ("leads", "/console/leads", "Leads"),
+    ("import", "/console/import", "Import"),
+    ("templates", "/console/templates", "Templates"),
+    ("workflows", "/console/workflows", "Workflows"),
+)
 """Icon, address and name of each section."""
 
 _PAGES = Path(__file__).parent / "pages"
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, /, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 

@@ -80,12 +80,22 @@ class Visit:
         Raises:
             RequestRefused: the body cannot be decoded.
         """
+        return dict(self._fields)
+
+    @cached_property
+    def form_lists(self) -> Mapping[str, list[str]]:
+        """The fields of a form in which a name may occur often."""
+        found: dict[str, list[str]] = {}
+        for name, value in self._fields:
+            found.setdefault(name, []).append(value)
+        return found
+
+    @cached_property
+    def _fields(self) -> list[tuple[str, str]]:
         text = api_requests.body_bytes(self.request).decode("utf-8", "replace")
         # Browsers send each line break as CR LF.
-        return {
-            name: value.replace("\r\n", "\n")
-            for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
-        }
+        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        return [(name, value.replace("\r\n", "\n")) for name, value in fields]
 
     @property
     def address(self) -> str:
@@ -93,7 +103,7 @@ class Visit:
         query = self.request.raw_query_string
         return f"{self.request.path}?{query}" if query else self.request.path
 
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Answer:
+    def page(self, template: str, /, *, status: int = 200, **values: Any) -> Answer:
         """A page made of a template; it knows who is signed in and what that person may do."""
         return answer_with(status, rendering.render(template, visit=self, api=self.signed_in, **values))
 

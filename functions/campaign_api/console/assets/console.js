@@ -34,7 +34,27 @@ function signInWithFragment(form) {
   form.requestSubmit();
 }
 
+/** Checks a file while it stays chosen, so that importing it takes one more press. */
+function checkInPlace(form) {
+  form.addEventListener("submit", async (event) => {
+    if (event.submitter?.name !== "check") return;
+    event.preventDefault();
+    const data = new FormData(form, event.submitter);
+    event.submitter.disabled = true;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: data });
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const result = fresh.getElementById("import-result");
+      if (!result) return location.assign("/console/import");
+      document.getElementById("import-result").replaceChildren(...result.childNodes);
+    } finally {
+      event.submitter.disabled = false;
+    }
+  });
+}
+
 showLocalTimes(document);
+for (const form of document.querySelectorAll("form[data-check]")) checkInPlace(form);
 for (const part of document.querySelectorAll("[data-live]")) {
   setInterval(() => refresh(part).catch(() => {}), 4000);
 }
@@ -42,6 +62,7 @@ const signIn = document.getElementById("sign-in");
 if (signIn) signInWithFragment(signIn);
 // A form that was sent is not sent again by a second click.
 document.addEventListener("submit", (event) => {
+  if (event.defaultPrevented) return;
   setTimeout(() => {
     for (const button of event.target.querySelectorAll("button")) button.disabled = true;
   });

@@ -9,13 +9,24 @@ from html.parser import HTMLParser
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
+from sendledger.core.tables import (
+    campaigns,
+    email_templates,
+    emails,
+    lead_batches,
+    leads,
+    replies,
+    scheduled_emails,
+    workflows,
+)
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.console.browser import Browser
 
 EVIL = """'"><script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)>{{ 7 * 7 }}</textarea>&lt;"""
-ALLOWED_SOURCES = re.compile(r"/console/(assets/[0-9a-f]{16}/[a-z.]+|emails/[0-9a-f-]{36}/html)")
+ALLOWED_SOURCES = re.compile(
+    r"/console/(assets/[0-9a-f]{16}/[a-z.]+|emails/[0-9a-f-]{36}/html|templates/[0-9a-f-]{36}/html[?]lead=[0-9a-f-]{36})"
+)
 _TEXT_FIELDS = (
     "company_name",
     "contact_name",
@@ -71,6 +82,10 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
         )
         connection.execute(sa.update(leads).where(leads.c.id == lead_id).values(email=address))
         connection.execute(sa.text("UPDATE email_templates SET name = :evil, subject = :evil"), {"evil": EVIL})
+        connection.execute(sa.update(workflows).values(name=EVIL))
+        connection.execute(sa.update(lead_batches).values(name=EVIL, failure_reason=EVIL))
+        workflow_id = connection.scalar(sa.select(workflows.c.id))
+        template_id = connection.scalar(sa.select(email_templates.c.id).limit(1))
         row_id = connection.scalar(
             sa.select(sa.func.min(scheduled_emails.c.id)).where(scheduled_emails.c.lead_id == lead_id)
         )
@@ -108,7 +123,14 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
                 campaign_id=campaign_id,
             )
         )
-    return {"campaign": str(campaign_id), "lead": str(lead_id), "email": str(email_id), "row": str(row_id)}
+    return {
+        "campaign": str(campaign_id),
+        "lead": str(lead_id),
+        "email": str(email_id),
+        "row": str(row_id),
+        "template": str(template_id),
+        "workflow": str(workflow_id),
+    }
 
 
 PAGES = [
@@ -130,6 +152,17 @@ PAGES = [
     "/console/leads?search=a&cursor={evil}",
     "/console/leads/{lead}",
     "/console/emails/{email}",
+    "/console/templates",
+    "/console/templates/new",
+    "/console/templates/{template}",
+    "/console/templates/{template}?lead={evil}&done={evil}",
+    "/console/workflows",
+    "/console/workflows/new",
+    "/console/workflows/{workflow}",
+    "/console/import",
+    "/console/campaigns/new",
+    "/console/campaigns/new?batch_id={evil}",
+    "/console/campaigns/{campaign}/edit",
     "/console/sign-in?next={evil}",
     "/console/{evil}",
 ]

@@ -1,0 +1,94 @@
+"""The page on which a campaign is prepared: who gets it, what is sent, and when it starts. It is saved as a draft."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from console.api_calls import ApiRefused
+from console.visit import ROOT, Answer, Visit, page, redirect
+from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
+
+_NEW: dict[str, Any] = {
+    "name": "",
+    "batch_ids": [],
+    "email_template_id": None,
+    "workflow_id": None,
+    "start_type": StartType.MANUAL,
+    "scheduled_start_at": None,
+    "from_address": None,
+    "reply_to_address": None,
+}
+
+
+@page("GET", "/campaigns/new")
+def new_campaign(visit: Visit) -> Answer:
+    batch_id = visit.query.get("batch_id")
+    return _form(visit, None, {**_NEW, "batch_ids": [batch_id] if batch_id else []})
+
+
+@page("POST", "/campaigns/new")
+def create_campaign(visit: Visit) -> Answer:
+    typed = _typed(visit)
+    try:
+        created = visit.api.post("/v1/campaigns", typed, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _form(visit, None, {**_NEW, **typed}, refused)
+    return redirect(f"{ROOT}/campaigns/{created['id']}/start")
+
+
+@page("GET", "/campaigns/<campaign_id:id>/edit")
+def edit_campaign(visit: Visit, campaign_id: str) -> Answer:
+    return _form(visit, campaign_id, visit.api.get(f"/v1/campaigns/{campaign_id}"))
+
+
+@page("POST", "/campaigns/<campaign_id:id>/edit")
+def save_campaign(visit: Visit, campaign_id: str) -> Answer:
+    typed = _typed(visit)
+    try:
+        visit.api.patch(f"/v1/campaigns/{campaign_id}", typed)
+    except ApiRefused as refused:
+        return _form(visit, campaign_id, {**visit.api.get(f"/v1/campaigns/{campaign_id}"), **typed}, refused)
+    return redirect(f"{ROOT}/campaigns/{campaign_id}/start")
+
+
+def can_edit(campaign: Any) -> bool:
+    """Whether all of it can be changed, and not its name alone."""
+    return campaign["status"] in set(STARTABLE_STATUSES)
+
+
+def _typed(visit: Visit) -> dict[str, Any]:
+    kind, _, content_id = visit.form.get("content", "").partition(":")
+    scheduled = visit.form.get("start_type") == StartType.SCHEDULED
+    return {
+        "name": visit.form.get("name", ""),
+        "batch_ids": visit.form_lists.get("batch_ids", []),
+        "email_template_id": content_id if kind == "template" else None,
+        "workflow_id": content_id if kind == "workflow" else None,
+        "start_type": StartType.SCHEDULED if scheduled else StartType.MANUAL,
+        "scheduled_start_at": _in_utc(visit.form.get("scheduled_start_at", "")) if scheduled else None,
+        "from_address": visit.form.get("from_address", "").strip() or None,
+        "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
+    }
+
+
+def _in_utc(typed: str) -> str | None:
+    """A date and time as a browser's field has it; what is none of these the API refuses."""
+    try:
+        return dt.datetime.fromisoformat(typed).replace(tzinfo=dt.UTC).isoformat()
+    except ValueError:
+        return typed or None
+
+
+def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+    api = visit.api
+    return visit.page(
+        "campaign_form.html",
+        status=refused.status if refused else 200,
+        campaign_id=campaign_id,
+        campaign=shown,
+        problem=refused and refused.problem,
+        batches=api.get("/v1/lead-batches", limit=100)["items"],
+        workflows=api.get("/v1/workflows", limit=200, sort="name")["items"],
+        templates=api.get("/v1/email-templates", limit=200, sort="name")["items"],
+    )

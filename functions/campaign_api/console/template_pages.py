@@ -1,0 +1,111 @@
+"""Pages of email templates: the list, the editor with its preview for a real lead, and test emails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console.api_calls import Api, ApiRefused
+from console.lead_pages import MAIL_HEADERS
+from console.visit import ROOT, Answer, Visit, answer_with, page, redirect
+
+LEADS_TO_CHOOSE_FROM = 20
+_FIELDS = ("name", "subject", "body_text", "body_html")
+_NEW = dict.fromkeys(_FIELDS, "")
+
+
+@page("GET", "/templates")
+def list_templates(visit: Visit) -> Answer:
+    listed = visit.api.get("/v1/email-templates", limit=50, cursor=visit.query.get("cursor"))
+    return visit.page("templates.html", templates=listed["items"], next_cursor=listed["next_cursor"])
+
+
+@page("GET", "/templates/new")
+def new_template(visit: Visit) -> Answer:
+    return _editor(visit, None, _NEW)
+
+
+@page("POST", "/templates/new")
+def create_template(visit: Visit) -> Answer:
+    try:
+        created = visit.api.post("/v1/email-templates", _content(visit), visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _editor(visit, None, _typed(visit), refused)
+    return redirect(f"{ROOT}/templates/{created['id']}")
+
+
+@page("GET", "/templates/<template_id:id>")
+def edit_template(visit: Visit, template_id: str) -> Answer:
+    return _editor(visit, template_id, visit.api.get(f"/v1/email-templates/{template_id}"))
+
+
+@page("POST", "/templates/<template_id:id>")
+def save_template(visit: Visit, template_id: str) -> Answer:
+    try:
+        visit.api.patch(f"/v1/email-templates/{template_id}", _content(visit))
+    except ApiRefused as refused:
+        return _editor(visit, template_id, _typed(visit), refused)
+    return redirect(f"{ROOT}/templates/{template_id}?done=saved")
+
+
+@page("POST", "/templates/<template_id:id>/delete")
+def delete_template(visit: Visit, template_id: str) -> Answer:
+    visit.api.delete(f"/v1/email-templates/{template_id}")
+    return redirect(f"{ROOT}/templates")
+
+
+@page("GET", "/templates/<template_id:id>/html")
+def show_preview_html(visit: Visit, template_id: str) -> Answer:
+    """What the frame of the preview shows."""
+    body = {"lead_id": visit.query.get("lead", "")}
+    try:
+        preview = visit.api.post(f"/v1/email-templates/{template_id}/preview", body)
+    except ApiRefused as refused:
+        return answer_with(refused.status, "", MAIL_HEADERS)
+    return answer_with(200, preview["body_html"] or "", MAIL_HEADERS)
+
+
+@page("POST", "/templates/<template_id:id>/test")
+def send_test(visit: Visit, template_id: str) -> Answer:
+    body = {"to": [visit.form.get("to", "").strip()], "lead_id": visit.form.get("lead", "")}
+    try:
+        path = f"/v1/email-templates/{template_id}/test-send"
+        visit.api.post(path, body, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        template = visit.api.get(f"/v1/email-templates/{template_id}")
+        return _editor(visit, template_id, template, refused)
+    return redirect(f"{ROOT}/templates/{template_id}?done=test")
+
+
+def preview(api: Api, template_id: str, lead_id: str) -> dict[str, Any]:
+    """The email that the lead would get, or why there is none."""
+    try:
+        return {"email": api.post(f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id}), "problem": None}
+    except ApiRefused as refused:
+        return {"email": None, "problem": refused.problem}
+
+
+def _typed(visit: Visit) -> dict[str, str]:
+    return {name: visit.form.get(name, "") for name in _FIELDS}
+
+
+def _content(visit: Visit) -> dict[str, str | None]:
+    typed = _typed(visit)
+    return {**typed, "body_text": typed["body_text"] or None, "body_html": typed["body_html"] or None}
+
+
+def _editor(visit: Visit, template_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+    api = visit.api
+    leads = api.get("/v1/leads", limit=LEADS_TO_CHOOSE_FROM)["items"]
+    lead_id = visit.query.get("lead") or (leads[0]["id"] if leads else None)
+    return visit.page(
+        "template.html",
+        status=refused.status if refused else 200,
+        template_id=template_id,
+        template=shown,
+        problem=refused and refused.problem,
+        leads=leads,
+        lead_id=lead_id,
+        preview=preview(api, template_id, lead_id) if template_id and lead_id else None,
+        custom_fields=sorted({name for lead in leads for name in lead["custom_fields"]}),
+        done=visit.query.get("done"),
+    )

@@ -1,0 +1,199 @@
+"""The console in a real browser, on the local stack: one campaign from the file of its leads to its end.
+
+It needs a Chromium of this machine. axe looks at each page that is opened (WCAG 2.2 AA), which fits into 360 pixels.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from local.stack import LocalStack
+from sendledger.access import api_keys
+from testbed.campaigns import DAY, pass_time
+from tests.acceptance.campaign_story import act, make_campaign
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+PATIENCE = 60_000
+"""Milliseconds: the machine may be busy."""
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+LEADS = "Email,First Name,Company\nann@example.com,Ann,Acme\nbob@example.com,Bob,Bobs\nnobody,,\n"
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None,
+    reason="No Chromium was found, so the console was not tried in a browser: apt-get install chromium",
+)
+
+
+@pytest.fixture
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def key(engine: sa.Engine) -> str:
+    with engine.begin() as connection:
+        return api_keys.create(connection, "acceptance", "admin").key
+
+
+@pytest.fixture
+def page(chromium: Browser, stack: LocalStack, key: str) -> Iterator[Page]:
+    """A page that is signed in by the address that `make run` prints. An error of a script or of the policy fails."""
+    context = chromium.new_context(base_url=stack.url)
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    opened.goto(f"/console/sign-in#{key}")
+    opened.wait_for_url("**/console/campaigns")
+    yield opened
+    context.close()
+    assert errors == []
+
+
+def assert_good_to_use(page: Page) -> None:
+    """No violation that axe knows, in light and in dark, and nothing beyond the edge of a small phone."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        found = Axe().run(page, options=RULES).response["violations"]
+        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == [], page.url
+    before = page.viewport_size
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") == 360, page.url
+    if before is not None:
+        page.set_viewport_size(before)
+
+
+def open_from_menu(page: Page, name: str) -> None:
+    page.get_by_role("navigation", name="Main").get_by_role("link", name=name).click()
+    expect(page.get_by_role("main")).to_be_visible()
+
+
+def import_leads(page: Page, folder: Path) -> None:
+    file = folder / "leads.csv"
+    file.write_text(LEADS)
+    open_from_menu(page, "Import")
+    page.get_by_label("CSV file").set_input_files(file)
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.get_by_text("Nothing is imported yet.")).to_be_visible()
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_text("The file is imported.")).to_be_visible()
+
+
+def write_emails(page: Page) -> None:
+    for name in ("First", "Second"):
+        open_from_menu(page, "Templates")
+        page.get_by_role("link", name="New template").click()
+        page.get_by_label("Name", exact=True).fill(name)
+        page.get_by_label("Subject").fill(name + " mail for {{ first_name }}")
+        page.get_by_label("Text", exact=True).fill("Dear {{ first_name }} of {{ company_name }}")
+        page.get_by_label("HTML", exact=True).fill("<p>Dear {{ first_name }}</p>")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("heading", name="Preview")).to_be_visible()
+        expect(page.get_by_text(f"{name} mail for")).to_be_visible()
+        assert_good_to_use(page)
+    open_from_menu(page, "Workflows")
+    page.get_by_role("link", name="New workflow").click()
+    page.get_by_label("Name", exact=True).fill("Two mails")
+    page.get_by_label("Template").nth(0).select_option("First")
+    page.get_by_label("Template").nth(1).select_option("Second")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", name="Two mails")).to_be_visible()
+    assert_good_to_use(page)
+
+
+def start_campaign(page: Page) -> None:
+    open_from_menu(page, "Campaigns")
+    assert_good_to_use(page)
+    page.get_by_role("link", name="New campaign").click()
+    page.get_by_label("Name", exact=True).fill("Autumn")
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("radio", name="Two mails").check()
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Save the draft and check it").click()
+    expect(page.get_by_text("First mail for")).not_to_have_count(0)
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.get_by_text("The campaign is started.")).to_be_visible()
+
+
+def test_campaign_is_run_from_the_file_to_its_end(
+    page: Page, stack: LocalStack, api: httpx.Client, engine: sa.Engine, tmp_path: Path
+) -> None:
+    import_leads(page, tmp_path)
+    write_emails(page)
+    start_campaign(page)
+    main = page.get_by_role("main")
+    expect(main.get_by_text("4 pending")).to_be_visible()
+
+    stack.tick()
+    # The page tells by itself.
+    expect(main.get_by_role("link", name="2 sent")).to_be_visible()
+    assert_good_to_use(page)
+
+    reply = {"from_address": "ann@example.com", "subject": "Yes", "text": "Call me"}
+    assert api.post("/v1/replies", json=reply).status_code == 200
+    open_from_menu(page, "Leads")
+    assert_good_to_use(page)
+    page.get_by_role("link", name="Ann").click()
+    expect(page.get_by_text("Call me")).to_have_count(1)
+    expect(page.get_by_text("The lead replied to an earlier email.")).to_be_visible()
+    assert_good_to_use(page)
+    page.get_by_role("link", name="First mail for Ann").click()
+    expect(page.frame_locator("iframe").get_by_text("Dear Ann")).to_be_visible()
+    assert_good_to_use(page)
+
+    open_from_menu(page, "Campaigns")
+    page.get_by_role("link", name="Autumn").click()
+    pass_time(engine, 3 * DAY)
+    stack.tick()
+    expect(page.get_by_role("heading", name="Autumn Completed")).to_be_visible()
+    expect(main.get_by_text("3 sent")).to_be_visible()
+
+
+def press(page: Page, name: str) -> None:
+    """Reach what has this name with the tab key, and press it."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.innerText") == name:
+            break
+    page.keyboard.press("Enter")
+
+
+def test_campaign_is_paused_with_the_keyboard_alone(page: Page, api: httpx.Client) -> None:
+    campaign_id = make_campaign(api, ["ann@example.com"], [0, 1])
+    act(api, campaign_id, "start")
+    page.goto(f"/console/campaigns/{campaign_id}")
+    press(page, "Pause")
+    expect(page.get_by_role("heading", name="Pause this campaign")).to_be_visible()
+    press(page, "Pause")
+    expect(page.get_by_text("The campaign is paused.")).to_be_visible()
+
+
+def test_pages_work_without_javascript(chromium: Browser, stack: LocalStack, key: str) -> None:
+    context = chromium.new_context(base_url=stack.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/console/leads?search=nobody")
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_text("No lead fits.")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()

@@ -1,0 +1,278 @@
+"""The console's pages on which leads are imported, content is written and campaigns are prepared."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.tables import campaigns, lead_batches, leads
+from testbed.campaigns import NO_DELAY, make_batch, make_template, make_workflow
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.console.browser import Browser, Shown
+
+CSV = "Email,First Name,Company\nann@example.com,Ann,Acme\nbob@example.com,Bob,Bobs\nnobody,,\n"
+
+
+def send_file(
+    browser: Browser, content: bytes, *, name: str = "", file_name: str = "list.csv", check: bool = False
+) -> Shown:
+    """Send the form of the import page as a browser does."""
+    head = f'Content-Disposition: form-data; name="file"; filename="{file_name}"\r\nContent-Type: text/csv'
+    parts = [
+        f"{head}\r\n\r\n".encode() + content,
+        f'Content-Disposition: form-data; name="name"\r\n\r\n{name}'.encode(),
+    ]
+    if check:
+        parts.append(b'Content-Disposition: form-data; name="check"\r\n\r\n1')
+    body = b"".join(b"--XyZ\r\n" + part + b"\r\n" for part in parts) + b"--XyZ--\r\n"
+    headers = {"content-type": "multipart/form-data; boundary=XyZ", "sec-fetch-site": "same-origin"}
+    return browser.send("POST", "/console/import", body, headers, follow=False)
+
+
+def count(engine: sa.Engine, table: sa.Table) -> int:
+    with engine.begin() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+
+# Importing
+
+
+def test_file_is_imported_and_its_errors_are_shown(browser: Browser, engine: sa.Engine) -> None:
+    shown = send_file(browser, CSV.encode(), name="Autumn fair")
+    assert "3 rows: 2 leads, 0 that are there already, 1 with errors" in shown.text
+    assert "4 email This is not an email address" in shown.text
+    assert count(engine, leads) == 2
+    assert "Autumn fair" in browser.get("/console/import").text
+
+
+def test_checking_a_file_imports_nothing(browser: Browser, engine: sa.Engine) -> None:
+    shown = send_file(browser, CSV.encode(), check=True)
+    assert "Nothing is imported yet." in shown.text
+    assert "2 new leads" in shown.text
+    assert count(engine, leads) == count(engine, lead_batches) == 0
+
+
+def test_batch_without_a_name_gets_that_of_the_file(browser: Browser) -> None:
+    send_file(browser, CSV.encode(), file_name="Messe Köln.csv")
+    assert "Messe Köln.csv" in browser.get("/console/import").text
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b"just text", b"Name\nAnn\n"])
+def test_file_that_cannot_be_imported_says_why(browser: Browser, engine: sa.Engine, content: bytes) -> None:
+    shown = send_file(browser, content, name="Broken")
+    assert shown.status in (400, 422)
+    assert 'role="alert"' in shown.html
+    assert count(engine, leads) == 0
+
+
+def test_import_without_a_file_says_so(browser: Browser) -> None:
+    shown = browser.post("/console/import", {"name": "x"})
+    assert shown.status in (415, 422)
+    assert 'role="alert"' in shown.html
+
+
+def test_viewer_cannot_import(browsers: dict[str, Browser], engine: sa.Engine) -> None:
+    browsers["viewer"].sign_in()
+    assert 'type="file"' not in browsers["viewer"].get("/console/import").html
+    assert send_file(browsers["viewer"], CSV.encode(), name="x").status == 403
+    assert count(engine, leads) == 0
+
+
+# Templates
+
+
+CONTENT = {
+    "name": "Hello",
+    "subject": "Hello {{ first_name }}",
+    "body_text": "Dear {{ first_name }},\r\n\r\nbye",
+    "body_html": "",
+}
+
+
+def make_lead(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        make_batch(connection, ["ann@example.com"])
+
+
+def test_template_is_written_and_shown_as_a_lead_gets_it(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    make_lead(engine)
+    shown = browser.post("/console/templates/new", CONTENT)
+    assert "Hello Ann0" in shown.text
+    (template,) = api.get("/v1/email-templates").json["items"]
+    assert api.get(f"/v1/email-templates/{template['id']}").json["body_text"] == "Dear {{ first_name }},\n\nbye"
+
+
+def test_template_is_changed(browser: Browser, api: ApiClient) -> None:
+    created = api.post("/v1/email-templates", {"name": "A", "subject": "B", "body_text": "C"}).json
+    shown = browser.post(f"/console/templates/{created['id']}", {**CONTENT, "subject": "New subject"})
+    assert "The template is saved." in shown.text
+    assert api.get(f"/v1/email-templates/{created['id']}").json["subject"] == "New subject"
+
+
+def test_wrong_template_keeps_what_was_typed(browser: Browser) -> None:
+    shown = browser.post("/console/templates/new", {**CONTENT, "body_text": "Dear {{ first_name"})
+    assert shown.status == 422
+    assert "body_text" in shown.text
+    assert "Dear {{ first_name" in shown.text
+
+
+def test_template_that_is_sent_twice_is_made_once(browser: Browser, api: ApiClient) -> None:
+    form = {**CONTENT, "request": browser.get("/console/templates/new").field("request")}
+    for _ in range(2):
+        browser.post("/console/templates/new", form)
+    assert len(api.get("/v1/email-templates").json["items"]) == 1
+
+
+def test_html_of_the_preview_is_shut_in(browser: Browser, engine: sa.Engine) -> None:
+    make_lead(engine)
+    form = {**CONTENT, "body_html": "<p>Dear {{ company_name }}</p><script>alert(1)</script>"}
+    page = browser.post("/console/templates/new", form)
+    (source,) = [part.partition('"')[0] for part in page.html.split('src="')[1:] if "/html?" in part]
+    shown = browser.get(source)
+    assert "<p>Dear Company 0</p>" in shown.html
+    assert shown.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_test_email_that_is_refused_says_why(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    make_lead(engine)
+    created = api.post("/v1/email-templates", {"name": "A", "subject": "B", "body_text": "C"}).json
+    lead_id = api.get("/v1/leads").json["items"][0]["id"]
+    shown = browser.post(f"/console/templates/{created['id']}/test", {"to": "me@example.com", "lead": lead_id})
+    assert shown.status in (409, 422)
+    assert 'role="alert"' in shown.html
+
+
+def test_template_in_use_is_not_deleted(browser: Browser, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        workflow_id = make_workflow(connection, [NO_DELAY])
+        query = sa.text("SELECT email_template_id FROM workflow_steps WHERE workflow_id = :id")
+        template_id = connection.scalar(query, {"id": workflow_id})
+    assert browser.post(f"/console/templates/{template_id}/delete").status == 409
+
+
+def test_viewer_sees_templates_and_saves_none(browsers: dict[str, Browser], engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        template_id = make_template(connection)
+    browsers["viewer"].sign_in()
+    shown = browsers["viewer"].get(f"/console/templates/{template_id}")
+    assert "Save" not in shown.text
+    assert browsers["viewer"].post(f"/console/templates/{template_id}", CONTENT).status == 403
+
+
+# Workflows
+
+
+def steps(*rows: tuple[object, str, str, str]) -> list[tuple[str, object]]:
+    return [
+        (name, value) for row in rows for name, value in zip(("template", "delay", "unit", "thread"), row, strict=True)
+    ]
+
+
+def test_workflow_is_made_of_the_rows_with_a_template(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        first, second = make_template(connection), make_template(connection)
+    rows = steps((first, "0", "days", "no"), ("", "3", "days", "no"), (second, "2", "hours", "yes"))
+    shown = browser.post("/console/workflows/new", [("name", "Two steps"), *rows])
+    assert shown.status == 200
+    (workflow,) = api.get("/v1/workflows").json["items"]
+    made = api.get(f"/v1/workflows/{workflow['id']}").json["steps"]
+    assert [(step["step_number"], step["delay"]["value"], step["delay"]["unit"]) for step in made] == [
+        (1, 0, "days"),
+        (2, 2, "hours"),
+    ]
+    assert made[1]["in_thread"]
+
+
+@pytest.mark.parametrize("delay", ["", "soon", "-1", "1.5", "9" * 30])
+def test_delay_that_is_none_is_refused_with_its_step(browser: Browser, engine: sa.Engine, delay: str) -> None:
+    with engine.begin() as connection:
+        template = make_template(connection)
+    shown = browser.post("/console/workflows/new", [("name", "W"), *steps((template, delay, "days", "no"))])
+    assert shown.status == 422
+    assert "steps.0.delay" in shown.text
+
+
+def test_workflow_without_steps_is_refused(browser: Browser) -> None:
+    assert browser.post("/console/workflows/new", {"name": "Empty"}).status == 422
+
+
+# Campaigns
+
+
+@pytest.fixture
+def batch_id(engine: sa.Engine) -> uuid.UUID:
+    with engine.begin() as connection:
+        return make_batch(connection, ["ann@example.com", "bob@example.com"])
+
+
+@pytest.fixture
+def template_id(engine: sa.Engine) -> uuid.UUID:
+    with engine.begin() as connection:
+        return make_template(connection)
+
+
+def test_campaign_is_prepared_previewed_and_started(
+    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
+    review = browser.post("/console/campaigns/new", form)
+    assert "Leads 2 Emails 2" in review.text
+    assert "Hello Ann0" in review.text
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    assert campaign["status"] == "draft"
+    browser.post(f"/console/campaigns/{campaign['id']}/start", {"request": review.field("request")})
+    assert api.get(f"/v1/campaigns/{campaign['id']}").json["status"] == "running"
+
+
+def test_campaign_is_scheduled_for_a_time_in_utc(
+    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+) -> None:
+    form = {"name": "Later", "batch_ids": str(batch_id), "content": f"template:{template_id}"}
+    browser.post(
+        "/console/campaigns/new", {**form, "start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
+    )
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    assert campaign["start_type"] == "scheduled"
+    assert campaign["scheduled_start_at"].startswith("2099-01-02T09:30:00")
+
+
+def test_draft_is_changed(browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
+    browser.post("/console/campaigns/new", form)
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    page = f"/console/campaigns/{campaign['id']}/edit"
+    assert browser.get(page).field("name") == "Autumn"
+    browser.post(page, {**form, "name": "Winter"})
+    assert api.get(f"/v1/campaigns/{campaign['id']}").json["name"] == "Winter"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": " "}, "name"),
+        ({"batch_ids": ""}, "batch_ids"),
+        ({"batch_ids": "123e4567-e89b-12d3-a456-426614174000"}, "batch_ids"),
+        ({"content": ""}, "email_template_id"),
+        ({"content": "workflow:nonsense"}, "workflow_id"),
+        ({"start_type": "scheduled", "scheduled_start_at": "tomorrow"}, "scheduled_start_at"),
+        ({"from_address": "nobody"}, "from_address"),
+    ],
+)
+def test_campaign_that_is_not_valid_names_the_field_and_keeps_the_rest(
+    browser: Browser, engine: sa.Engine, batch_id: uuid.UUID, template_id: uuid.UUID, change: dict[str, str], field: str
+) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
+    shown = browser.post("/console/campaigns/new", {**form, **change})
+    assert shown.status == 422
+    assert field in shown.text
+    assert f'value="{batch_id}"' in shown.html
+    assert count(engine, campaigns) == 0
+
+
+def test_viewer_prepares_nothing(browsers: dict[str, Browser], engine: sa.Engine) -> None:
+    browsers["viewer"].sign_in()
+    assert "New campaign" not in browsers["viewer"].get("/console/campaigns").text
+    assert browsers["viewer"].post("/console/campaigns/new", {"name": "x"}).status == 403
+    assert count(engine, campaigns) == 0
