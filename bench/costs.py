@@ -44,12 +44,15 @@ KEPT_MONTHS = 6
 METRICS_OF_EVERY_TICK = 3
 """Ticks, OldestDueSeconds and Claimed; a metric costs by the hour in which it has a value."""
 METRICS_OF_SENDING = 14
-ALARM_METRICS = 21
+ALARM_METRICS = 22
 """Of a deployment with its own database, without replies and tokens; two of the alarms look at two metrics each."""
 POLLS = 5 * HOURS * 3600 / 20
 """Lambda asks the queue of events five times at once, for 20 seconds each."""
 FIVE_MINUTES = 2 * HOURS * 12
 """Of imports and of exports: whether something was left behind."""
+WEBHOOK_RUNS = 2 * TICKS
+"""Of the two functions of webhooks, each minute, with nothing to deliver."""
+WEBHOOK_SECONDS = 0.1
 SECRETS = 2
 """The database's administrator, and the keys of unsubscribe links."""
 ENDPOINTS = 2
@@ -83,7 +86,8 @@ def monthly_costs(size: Size) -> dict[str, float]:
     events = size.emails * EVENTS_PER_EMAIL
     idle_seconds = (TICKS + FIVE_MINUTES) * IDLE_TICK_SECONDS
     lambda_seconds = (idle_seconds + sending) * SENDER_GB + events * EVENT_SECONDS * OTHER_GB
-    invocations = TICKS + FIVE_MINUTES + events / 100
+    lambda_seconds += WEBHOOK_RUNS * WEBHOOK_SECONDS * OTHER_GB
+    invocations = TICKS + FIVE_MINUTES + WEBHOOK_RUNS + events / 100
     stored = max(20.0, size.emails * STORED_BYTES * KEPT_MONTHS / 1e9)
     return {
         "SES": size.emails * SES_PER_EMAIL,

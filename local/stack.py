@@ -39,6 +39,8 @@ PARAMETERS = {
     "PostalAddress": "Harbour Booking, 1 Quay Street, Bristol BS1 4RB",
     "UnsubscribeKeys": "local:bm90IGEgc2VjcmV0OiBldmVyeWJvZHkgaGFzIHRoaXMga2V5",
     "ReplyDomain": "reply.harbour-booking.example",
+    # Receivers on this machine.
+    "WebhookTargets": "any",
 }
 """Values of the template's parameters that have no default. The database is where DATABASE_URL says."""
 

@@ -49,6 +49,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",
         "suppressions": "SELECT, INSERT, UPDATE, DELETE",
         "unsubscribes": "SELECT, INSERT, UPDATE (scope, method)",
+        "webhook_deliveries": """SELECT, INSERT (endpoint_id, event_type, data),
+            UPDATE (status, attempts, first_attempt_at, next_attempt_at)""",
+        "webhook_endpoints": "SELECT, INSERT, UPDATE, DELETE",
         "workflow_steps": "SELECT, INSERT, DELETE",
         "workflows": "SELECT, INSERT, UPDATE, DELETE",
     },
@@ -116,6 +119,16 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "scheduled_emails": "SELECT, UPDATE (status, reason, updated_at)",
         "suppressions": "SELECT, INSERT, UPDATE (reason)",
     },
+    # What signs webhooks; the function that posts them has no user.
+    "webhooks": {
+        "audit_log": "SELECT (id), INSERT",
+        "leads": "SELECT (id, email)",
+        "suppressions": "SELECT (id, value)",
+        "webhook_deliveries": """SELECT, DELETE, UPDATE (status, attempts, next_attempt_at, first_attempt_at,
+            last_attempt_at, response_status, response_text)""",
+        "webhook_endpoints": """SELECT, UPDATE (is_enabled, disabled_reason, failures, failing_since, next_attempt_at,
+            last_delivered_at, updated_at)""",
+    },
     "unsubscribe": {
         "audit_log": "SELECT (id), INSERT",
         "campaigns": "SELECT (id, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
@@ -129,7 +142,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
 
 # The smallest instance takes about 80 connections, the next size twice as many. The number of senders is a parameter
 # (SenderConcurrency), so their user has no limit here.
-MAX_CONNECTIONS: Mapping[str, int] = {"api": 30, "events": 10, "files": 10, "unsubscribe": 10}
+MAX_CONNECTIONS: Mapping[str, int] = {"api": 30, "events": 10, "files": 10, "unsubscribe": 10, "webhooks": 5}
 
 _ONE_LEAD = "current_setting('sendledger.lead_id', true)"
 _ITS_ADDRESSES = """ARRAY(SELECT lower(btrim(email)) FROM leads WHERE email IS NOT NULL

@@ -100,6 +100,16 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/api-keys": Role.ADMIN,
     "DELETE /v1/api-keys/<api_key_id>": Role.ADMIN,
     "GET /v1/audit-log": Role.ADMIN,
+    # Webhooks: what leaves the system, and to whom
+    "GET /v1/webhook-endpoints": Role.ADMIN,
+    "POST /v1/webhook-endpoints": Role.ADMIN,
+    "GET /v1/webhook-endpoints/<endpoint_id>": Role.ADMIN,
+    "PATCH /v1/webhook-endpoints/<endpoint_id>": Role.ADMIN,
+    "DELETE /v1/webhook-endpoints/<endpoint_id>": Role.ADMIN,
+    "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": Role.ADMIN,
+    "POST /v1/webhook-endpoints/<endpoint_id>/test": Role.ADMIN,
+    "POST /v1/webhook-endpoints/<endpoint_id>/replay": Role.ADMIN,
+    "GET /v1/webhook-endpoints/<endpoint_id>/deliveries": Role.ADMIN,
     # What comes back
     "GET /v1/replies": Role.VIEWER,
     "POST /v1/replies": Role.SENDER,

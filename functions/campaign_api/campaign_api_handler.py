@@ -37,6 +37,7 @@ import stats_routes
 import suppressions_routes
 import token_access
 import uploads_routes
+import webhooks_routes
 import workflows_routes
 from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
@@ -78,6 +79,7 @@ for _routes in (
     audit_log_routes,
     replies_routes,
     suppressions_routes,
+    webhooks_routes,
 ):
     app.include_router(_routes.router)
 api_access.check_roles(f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes)

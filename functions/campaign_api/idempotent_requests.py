@@ -25,7 +25,12 @@ REPLAYED = "Idempotency-Replayed"
 
 MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
-_SECRETS = {"POST /v1/api-keys": "key", "POST /v1/lead-batches/uploads": "upload_url"}
+_SECRETS = {
+    "POST /v1/api-keys": "key",
+    "POST /v1/lead-batches/uploads": "upload_url",
+    "POST /v1/webhook-endpoints": "secret",
+    "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": "secret",
+}
 """Fields with credentials. They are shown once and not stored: in a repeated answer they are null."""
 
 Answer = dict[str, Any]

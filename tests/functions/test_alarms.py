@@ -205,6 +205,7 @@ def test_every_alarm_has_a_recipient_and_an_explanation() -> None:
         ("SesRuleFailuresAlarm", "${SesRuleFailures.QueueName}"),
         ("LeadImportErrorsAlarm", "${LeadImportFunction}"),
         ("ExportErrorsAlarm", "${ExportFunction}"),
+        ("WebhookErrorsAlarm", "${WebhookSenderFunction}"),
     ],
 )
 def test_background_failures_have_an_alarm(alarm: str, resource: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
+from standardwebhooks import Webhook
 
 from local.postgres import Postgres
 from local.rds_certificates import BUNDLE
@@ -30,6 +31,7 @@ from sendledger.core.tables import SCHEMA_REVISION, leads
 from sendledger.exports import exports
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import lead_batches
+from sendledger.webhooks import endpoints
 from testbed.campaigns import campaign_row, make_batch, make_campaign, rows_of
 from testbed.certificates import Authority
 from testbed.databases import admin
@@ -37,6 +39,7 @@ from testbed.lambda_runtime import FunctionError, LambdaRuntime
 from testbed.object_store import bucket, object_store, s3
 from testbed.ses_events import event_of, queued
 from testbed.tcp_front import TcpFront
+from testbed.webhook_receiver import WebhookReceiver
 from tests.functions.conftest import StartFunction
 
 __all__ = ["bucket", "object_store", "s3"]
@@ -381,6 +384,23 @@ def _custom_resource(url: str) -> Any:
             "Version": "arn:aws:lambda:us-east-1:123456789012:function:migrate:1",
         },
     }
+
+
+@runs("WebhookExchangeFunction")
+@runs("WebhookSenderFunction")
+def test_webhooks_go_out_from_a_function_that_asks_another(
+    start_function: StartFunction, engine: sa.Engine, database_url: str, aws: str
+) -> None:
+    with WebhookReceiver() as receiver, engine.begin() as connection:
+        values = {"url": receiver.url, "event_types": ["campaign.started"]}
+        endpoint = endpoints.create(connection, values, "ann", any_target=True)
+        endpoints.add_test(connection, endpoint["id"])
+        connection.commit()
+        # The API of Lambda has one function behind it, whatever its name.
+        Aws.migrate = start_function("WebhookExchangeFunction", {"DATABASE_URL": database_url})
+        own = {"AWS_ENDPOINT_URL_LAMBDA": aws, "WEBHOOK_TARGETS": "any"}
+        assert start_function("WebhookSenderFunction", own).invoke(_event("tick")) == {"delivered": 1}
+    Webhook(endpoint["secret"]).verify(receiver.received[0].body, receiver.received[0].headers)
 
 
 @runs("MigrationTriggerFunction")

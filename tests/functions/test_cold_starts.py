@@ -37,6 +37,9 @@ WRONG = [
     ("LeadImportFunction", "DATABASE_URL", OTHER_DATABASE),
     ("ExportFunction", "FILE_BUCKET", ""),
     ("ExportFunction", "DATABASE_URL", OTHER_DATABASE),
+    ("WebhookExchangeFunction", "DATABASE_URL", OTHER_DATABASE),
+    ("WebhookSenderFunction", "WEBHOOK_EXCHANGE_FUNCTION_NAME", ""),
+    ("WebhookSenderFunction", "WEBHOOK_TARGETS", SECRET),
     ("MigrateFunction", "DATABASE_URL", OTHER_DATABASE),
     ("MigrateFunction", "DATABASE_PORT", SECRET),
 ]

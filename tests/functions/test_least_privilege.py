@@ -24,6 +24,8 @@ NOT_CALLED = {
     "MigrateFunction": {"sqs:SendMessage"},
 }
 
+OUTSIDE_OF_THE_VPC = ("MigrationTriggerFunction", "WebhookSenderFunction")
+
 
 def _statements(value: Any) -> Iterator[dict[str, Any]]:
     """Every statement of policies, whatever the conditions."""
@@ -69,6 +71,16 @@ def test_no_role_allows_a_wildcard(name: str) -> None:
         assert statement["Resource"] != "*" or set(_actions(statement)) <= {"ses:GetAccount", "ses:ListEmailIdentities"}
 
 
+def test_what_posts_webhooks_reaches_one_function_and_no_database_and_no_secret() -> None:
+    properties = RESOURCES["WebhookSenderFunction"]["Properties"]
+    assert properties["VpcConfig"] == {"Ref": "AWS::NoValue"}
+    (only,) = _policies("WebhookSenderFunction")
+    assert (only["Action"], only["Resource"]) == (
+        *("lambda:InvokeFunction", {"Fn::GetAtt": ["WebhookExchangeFunction", "Arn"]}),
+    )
+    assert _database_user("WebhookSenderFunction") is None
+
+
 def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
     senders = {name for name in FUNCTIONS for each in _policies(name) if "ses:SendEmail" in _actions(each)}
     assert senders == {"SenderFunction", "CampaignApiFunction"}
@@ -107,7 +119,7 @@ def test_a_role_has_the_policies_of_vpc_and_traces_only_where_they_are_used(name
         for each in _managed_policies(name)
         if "Fn::If" in each
     }
-    in_vpc = {} if name == "MigrationTriggerFunction" else {"AWSLambdaVPCAccessExecutionRole": "RunsInVpc"}
+    in_vpc = {} if name in OUTSIDE_OF_THE_VPC else {"AWSLambdaVPCAccessExecutionRole": "RunsInVpc"}
     assert conditions == {**in_vpc, "AWSXRayDaemonWriteAccess": "Traces"}
     (always,) = (each["Fn::Sub"] for each in _managed_policies(name) if "Fn::Sub" in each)
     assert always.endswith("/AWSLambdaBasicExecutionRole")

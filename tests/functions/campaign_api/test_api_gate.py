@@ -156,6 +156,15 @@ vesa  GET    /v1/emails/<email_id>
 ...a  POST   /v1/api-keys
 ...a  DELETE /v1/api-keys/<api_key_id>
 ...a  GET    /v1/audit-log
+...a  GET    /v1/webhook-endpoints
+...a  POST   /v1/webhook-endpoints
+...a  GET    /v1/webhook-endpoints/<endpoint_id>
+...a  PATCH  /v1/webhook-endpoints/<endpoint_id>
+...a  DELETE /v1/webhook-endpoints/<endpoint_id>
+...a  POST   /v1/webhook-endpoints/<endpoint_id>/rotate-secret
+...a  POST   /v1/webhook-endpoints/<endpoint_id>/test
+...a  POST   /v1/webhook-endpoints/<endpoint_id>/replay
+...a  GET    /v1/webhook-endpoints/<endpoint_id>/deliveries
 vesa  GET    /v1/replies
 ..sa  POST   /v1/replies
 vesa  GET    /v1/replies/<reply_id>

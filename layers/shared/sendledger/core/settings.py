@@ -114,6 +114,8 @@ PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 StopOnReply = Literal["campaign", "all"]
 """Whether a reply ends the mail of its campaign only, or of every campaign."""
+WebhookTargets = Literal["public", "any"]
+"""Where webhooks may go: to https:// at public addresses, or on one's own machine anywhere."""
 Keys = Annotated[TokenKeys, BeforeValidator(_token_keys)]
 PostalAddress = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$", max_length=190)]
@@ -238,6 +240,9 @@ class ApiSettings(MailSettings):
     sender_function_name: str | None = None
     # For the local stack: an additional key of any form.
     fixed_api_key: str | None = Field(None, repr=False)
+    # Told to deliver a test or a replay at once; without it the next minute does.
+    webhook_sender_function_name: str | None = None
+    webhook_targets: WebhookTargets = "public"
     # Who may get test emails.
     test_send_addresses: TestRecipients = ()
 
@@ -269,6 +274,13 @@ class FileSettings(ExportSettings):
     # Functions to invoke for new work. Without their names, their schedules find it.
     lead_import_function_name: str | None = None
     export_function_name: str | None = None
+
+
+class WebhookSenderSettings(_Settings):
+    """Whom the function that posts webhooks asks, and where it may post."""
+
+    webhook_exchange_function_name: str
+    webhook_targets: WebhookTargets = "public"
 
 
 class UnsubscribeSettings(_Settings):

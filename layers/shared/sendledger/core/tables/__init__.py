@@ -26,6 +26,7 @@ from sendledger.core.tables.feedback import email_events, replies, suppressions,
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, sending_schedules
+from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
 __all__ = [
     "SCHEMA_REVISION",
@@ -56,6 +57,8 @@ __all__ = [
     "sending_schedules",
     "suppressions",
     "unsubscribes",
+    "webhook_deliveries",
+    "webhook_endpoints",
     "workflow_steps",
     "workflows",
 ]

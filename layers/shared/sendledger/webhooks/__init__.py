@@ -1,0 +1,4 @@
+"""Outgoing webhooks: telling other people's systems what has happened, at least once.
+
+May import: core.
+"""

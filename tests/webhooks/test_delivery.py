@@ -1,0 +1,307 @@
+"""Events reach the endpoints that want them, signed, at least once, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from sendledger.core.tables import audit_log, webhook_deliveries, webhook_endpoints
+from sendledger.feedback import suppressions
+from sendledger.webhooks import endpoints
+from sendledger.webhooks.deliver import deliver_all
+from testbed.webhook_receiver import WebhookReceiver
+
+Deliver = Callable[[], dict[str, int]]
+Inside = Callable[[dict[str, Any]], dict[str, Any]]
+MakeEndpoint = Callable[..., sa.RowMapping]
+
+
+def add_tests(engine: sa.Engine, endpoint_id: UUID, count: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(webhook_deliveries),
+            [{"endpoint_id": endpoint_id, "event_type": "webhook.test", "data": {"n": n}} for n in range(count)],
+        )
+
+
+def deliveries(engine: sa.Engine) -> list[sa.RowMapping]:
+    with engine.connect() as connection:
+        query = sa.select(webhook_deliveries).order_by(webhook_deliveries.c.id)
+        return list(connection.execute(query).mappings().all())
+
+
+def endpoint_row(engine: sa.Engine, endpoint_id: UUID) -> sa.RowMapping:
+    with engine.connect() as connection:
+        return endpoints.get(connection, endpoint_id)
+
+
+def set_times(engine: sa.Engine, table: sa.Table, **ages: str | None) -> None:
+    """Move times of all rows into the past by these intervals."""
+    values = {name: sa.text(f"now() - interval '{age}'") for name, age in ages.items()}
+    with engine.begin() as connection:
+        connection.execute(sa.update(table).values(values))
+
+
+def lease_is_over(engine: sa.Engine) -> None:
+    set_times(engine, webhook_deliveries, next_attempt_at="1 s")
+
+
+def test_event_arrives_once_and_its_signature_verifies(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    with engine.begin() as connection:
+        added = endpoints.add_test(connection, endpoint["id"])
+    assert deliver() == {"delivered": 1}
+    assert deliver() == {}
+    (received,) = receiver.received
+    event = Webhook(endpoint["secret"]).verify(received.body, received.headers)
+    assert (event["type"], received.headers["webhook-id"]) == ("webhook.test", f"evt_{added['id']}")
+    assert received.headers["content-type"] == "application/json"
+    (row,) = deliveries(engine)
+    assert (row["status"], row["response_status"], row["response_text"]) == ("delivered", 200, "thanks")
+
+
+def test_changed_body_does_not_verify(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 1)
+    deliver()
+    (received,) = receiver.received
+    with pytest.raises(WebhookVerificationError):
+        Webhook(endpoint["secret"]).verify(received.body.replace("webhook.test", "email.sent"), received.headers)
+
+
+def test_both_secrets_sign_for_a_day_after_a_rotation(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    old = make_endpoint(receiver.url, "campaign.completed")
+    with engine.begin() as connection:
+        new = endpoints.rotate_secret(connection, old["id"], "ann")
+    add_tests(engine, old["id"], 1)
+    deliver()
+    for secret in (old["secret"], new["secret"]):
+        Webhook(secret).verify(receiver.received[0].body, receiver.received[0].headers)
+    set_times(engine, webhook_endpoints, previous_secret_until="1 s")
+    add_tests(engine, old["id"], 1)
+    deliver()
+    with pytest.raises(WebhookVerificationError):
+        Webhook(old["secret"]).verify(receiver.received[1].body, receiver.received[1].headers)
+
+
+# What dies between two steps
+
+
+def test_death_before_the_post_loses_nothing(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, inside: Inside, deliver: Deliver
+) -> None:
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 3)
+    assert len(inside({"most": 10})["deliveries"]) == 3  # and whoever asked dies
+    assert deliver() == {}
+    lease_is_over(engine)
+    assert deliver() == {"delivered": 3}
+
+
+def test_death_after_the_post_delivers_again_under_the_same_id(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, inside: Inside, deliver: Deliver
+) -> None:
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 1)
+
+    def dies_before_it_reports(asked: dict[str, Any]) -> dict[str, Any]:
+        if asked["results"]:
+            raise KeyboardInterrupt
+        return inside(asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        deliver_all(dies_before_it_reports, float("inf"), any_target=True)
+    lease_is_over(engine)
+    assert deliver() == {"delivered": 1}
+    first, second = receiver.received
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert first.body == second.body
+
+
+def test_report_that_comes_twice_counts_once(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, inside: Inside
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 1)
+    (leased,) = inside({"most": 1})["deliveries"]
+    failed = {"id": leased["id"], "attempts": 1, "outcome": "failed", "status": 500, "text": "no"}
+    for _ in range(2):
+        inside({"results": [failed]})
+        lease_is_over(engine)
+        inside({"most": 1})
+    (row,) = deliveries(engine)
+    assert (row["attempts"], endpoint_row(engine, endpoint["id"])["failures"]) == (3, 1)
+
+
+def test_late_report_of_a_success_counts(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, inside: Inside
+) -> None:
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 1)
+    (leased,) = inside({"most": 1})["deliveries"]
+    lease_is_over(engine)
+    inside({"most": 1})
+    inside({"results": [{"id": leased["id"], "attempts": 1, "outcome": "delivered", "status": 200, "text": ""}]})
+    assert [row["status"] for row in deliveries(engine)] == ["delivered"]
+
+
+def test_two_senders_at_once_never_get_the_same_delivery(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, inside: Inside
+) -> None:
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 4)
+    first, second = (inside({"most": 2})["deliveries"] for _ in range(2))
+    assert len({each["id"] for each in [*first, *second]}) == 4
+
+
+# Failures
+
+
+def test_failure_is_tried_again_later_and_later(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    receiver.status, receiver.answer = 500, b"x" * 2000
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 1)
+    pauses = []
+    for _ in range(2):
+        assert deliver() == {"failed": 1}
+        (row,) = deliveries(engine)
+        pauses.append((row["next_attempt_at"] - row["last_attempt_at"]).total_seconds())
+        assert (row["status"], row["response_status"], len(row["response_text"])) == ("pending", 500, 1024)
+        lease_is_over(engine)
+    assert 11 < pauses[0] < 20
+    assert 47 < pauses[1] < 74
+    receiver.status = 204
+    receiver.answer = b""
+    assert deliver() == {"delivered": 1}
+
+
+def test_failing_endpoint_is_only_probed(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    receiver.status = 503
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 50)
+    deliver()
+    tried = len(receiver.received)
+    assert 3 <= tried <= 10
+    assert deliver() == {}
+    set_times(engine, webhook_endpoints, next_attempt_at="1 s")
+    assert deliver() == {"failed": 1}
+    receiver.status = 200
+    set_times(engine, webhook_endpoints, next_attempt_at="1 s")
+    lease_is_over(engine)
+    assert deliver() == {"delivered": 50}
+    row = endpoint_row(engine, endpoint["id"])
+    assert (row["failures"], row["failing_since"]) == (0, None)
+
+
+def test_event_is_given_up_after_a_day_and_its_endpoint_disabled(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    receiver.status = 500
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 2)
+    deliver()
+    set_times(engine, webhook_deliveries, first_attempt_at="25 h", next_attempt_at="1 s")
+    set_times(engine, webhook_endpoints, failing_since="25 h", next_attempt_at="1 s")
+    deliver()
+    assert {row["status"] for row in deliveries(engine)} == {"failed"}
+    row = endpoint_row(engine, endpoint["id"])
+    assert (row["is_enabled"], "24 hours" in row["disabled_reason"]) == (False, True)
+    with engine.connect() as connection:
+        actions = connection.scalars(sa.select(audit_log.c.action)).all()
+    assert "webhook_endpoint.disable" in actions
+
+
+def test_disabled_endpoint_keeps_its_events_until_it_is_enabled(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    with engine.begin() as connection:
+        endpoints.update(connection, endpoint["id"], {"is_enabled": False}, "ann", any_target=True)
+    add_tests(engine, endpoint["id"], 2)
+    assert deliver() == {}
+    with engine.begin() as connection:
+        endpoints.update(connection, endpoint["id"], {"is_enabled": True}, "ann", any_target=True)
+    assert deliver() == {"delivered": 2}
+
+
+def test_endpoint_that_is_gone_is_disabled_at_once(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    receiver.status = 410
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 1)
+    deliver()
+    assert endpoint_row(engine, endpoint["id"])["is_enabled"] is False
+
+
+def test_replay_delivers_what_happened_since_under_the_same_ids(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 2)
+    deliver()
+    since = deliveries(engine)[0]["occurred_at"]
+    with engine.begin() as connection:
+        assert endpoints.replay(connection, endpoint["id"], since, "ann") == 2
+    assert deliver() == {"delivered": 2}
+    ids = [received.headers["webhook-id"] for received in receiver.received]
+    assert sorted(ids[:2]) == sorted(ids[2:])
+
+
+def test_events_are_forgotten_after_seven_days(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver, inside: Inside
+) -> None:
+    endpoint = make_endpoint(receiver.url, "campaign.completed")
+    add_tests(engine, endpoint["id"], 1)
+    deliver()
+    set_times(engine, webhook_deliveries, occurred_at="7 days 1 min")
+    add_tests(engine, endpoint["id"], 1)
+    deliver()
+    assert len(deliveries(engine)) == 1
+
+
+def test_slow_endpoint_does_not_hold_up_another(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    with WebhookReceiver() as slow:
+        slow.release = threading.Event()
+        add_tests(engine, make_endpoint(slow.url, "campaign.completed")["id"], 5)
+        add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 450)
+        run = threading.Thread(target=deliver)
+        run.start()
+        slow.arrived.wait(30)
+        # More than it gets at once: it is asked for again while the other one is still waited for.
+        while len(receiver.received) < 450:
+            assert run.is_alive()
+            receiver.arrived.clear()
+            receiver.arrived.wait(0.2)
+        assert not slow.release.is_set()
+        slow.release.set()
+        run.join()
+    assert {row["status"] for row in deliveries(engine)} == {"delivered"}
+
+
+def test_addresses_are_only_in_events_of_an_endpoint_that_asks_for_them(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    with WebhookReceiver() as asking:
+        make_endpoint(receiver.url, "lead.suppressed")
+        make_endpoint(asking.url, "lead.suppressed", include_addresses=True)
+        with engine.begin() as connection:
+            suppressions.suppress(connection, "ann@example.com", "manual", "bob")
+        deliver()
+        assert json.loads(asking.received[0].body)["data"]["address"] == "ann@example.com"
+    assert "ann@example.com" not in receiver.received[0].body
+    assert "ann@example.com" not in str(deliveries(engine))
