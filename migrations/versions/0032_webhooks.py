@@ -6,8 +6,8 @@ What changes seldom has a trigger for each row, which PostgreSQL does not even c
 
 from alembic import op
 
-revision = "0031"
-down_revision = "0030"
+revision = "0032"
+down_revision = "0031"
 
 TABLES = """
 CREATE TABLE webhook_endpoints (
