@@ -211,7 +211,16 @@ def _page(app: APIGatewayHttpResolver) -> tuple[str, list[str]]:
         swagger_base_url="",
         oauth2_config=None,
     )
+    for written, ours in _REPLACED.items():
+        page = page.replace(written, ours, 1)
     return page, [_hash(script) for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)]
+
+
+# As Powertools names the page, and where it says that the document is. Its browser would ask for an icon, too.
+_REPLACED = {
+    "<title>Swagger UI</title>": '<title>Sendledger API</title><link rel="icon" href="data:,">',
+    'currentUrl.pathname + "?format=json"': '"openapi.json"',
+}
 
 
 def _in_script(value: Any) -> str:

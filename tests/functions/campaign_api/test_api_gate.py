@@ -496,7 +496,14 @@ def test_docs_are_one_page_that_loads_nothing(api: ApiClient) -> None:
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "SwaggerUIBundle" in (answer.body or "")
-    assert not re.search(r"<(script|link)[^>]+(src|href)=", answer.body or "")
+    assert not re.search(r"<(script|link)[^>]+(src|href)=(?!\"data:,\")", answer.body or "")
+
+
+def test_docs_have_a_name_and_lead_to_the_document_that_they_show(api: ApiClient) -> None:
+    page = api.get("/v1/docs").body or ""
+    assert "<title>Sendledger API</title>" in page
+    (address,) = re.findall(r"ui\.specActions\.updateUrl\((.*?)\);", page)
+    assert api.get(f"/v1/{json.loads(address)}").status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/health", "/v1/leads", "/v1/no-such-path", "/v1/docs", "/v1/openapi.json"])
