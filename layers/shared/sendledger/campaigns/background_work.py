@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from sendledger.campaigns import failed_emails
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.schedule_emails import schedule_leads
+from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
 
@@ -36,9 +37,9 @@ recorded."""
 
 # The rows of a chunk are locked when they are selected, and the update does not check their status again. With old
 # statistics the planner would compare each row of the chunk with all rows of that status.
-_CANCEL = sa.text("""
+_CANCEL = sa.text(f"""
     WITH chunk AS MATERIALIZED (
-        SELECT id FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+        SELECT id FROM scheduled_emails p WHERE campaign_id = :campaign_id AND {is_pending("p")}
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
     )
     UPDATE scheduled_emails e SET status = 'cancelled', reason = :reason, updated_at = now()
@@ -58,10 +59,10 @@ _RESUME = sa.text("""
     )
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
-_LATE = sa.text("""
+_LATE = sa.text(f"""
     WITH chunk AS MATERIALIZED (
-        SELECT id FROM scheduled_emails
-        WHERE campaign_id = :campaign_id AND status = 'pending' AND scheduled_for <= :until
+        SELECT id FROM scheduled_emails p
+        WHERE campaign_id = :campaign_id AND {is_pending("p")} AND scheduled_for <= :until
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
     )
     UPDATE scheduled_emails e

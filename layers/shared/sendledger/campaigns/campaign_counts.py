@@ -15,6 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import CampaignStatus, Counted, ScheduledEmailStatus
 
@@ -52,10 +53,10 @@ _BY_STEP = sa.text("""
     SELECT step_number, what, CAST(sum(count) AS bigint) FROM campaign_counts
     WHERE campaign_id = :campaign_id AND step_number > 0 GROUP BY step_number, what HAVING sum(count) <> 0
 """)
-_DUE = sa.text("""
-    SELECT (SELECT scheduled_for FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+_DUE = sa.text(f"""
+    SELECT (SELECT scheduled_for FROM scheduled_emails e WHERE campaign_id = :campaign_id AND {is_pending("e")}
             ORDER BY scheduled_for LIMIT 1),
-           (SELECT scheduled_for FROM scheduled_emails WHERE campaign_id = :campaign_id AND status = 'pending'
+           (SELECT scheduled_for FROM scheduled_emails e WHERE campaign_id = :campaign_id AND {is_pending("e")}
             ORDER BY scheduled_for DESC LIMIT 1)
 """)
 # Per second, over this hour and the one before, as far as the campaign was running.
@@ -86,10 +87,10 @@ _RECENT = sa.text("""
     SELECT what, CAST(sum(count) FILTER (WHERE hour >= :today) AS bigint), CAST(sum(count) AS bigint)
     FROM campaign_counts WHERE hour > '-infinity' AND hour >= :today - interval '29 days' GROUP BY what
 """)
-_NEXT_DUE = sa.text("""
+_NEXT_DUE = sa.text(f"""
     SELECT now(), (
         SELECT min(due.scheduled_for) FROM campaigns c CROSS JOIN LATERAL (
-            SELECT scheduled_for FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending'
+            SELECT scheduled_for FROM scheduled_emails e WHERE e.campaign_id = c.id AND {is_pending("e")}
             ORDER BY scheduled_for LIMIT 1) due
         WHERE c.status = 'running')
 """)

@@ -16,13 +16,14 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.core.ledger_rules import is_sending
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
 
-_UNSETTLED = sa.text("""
-    SELECT (SELECT count(*) FROM scheduled_emails
-            WHERE campaign_id = :campaign_id AND status = 'sending' AND send_started_at IS NOT NULL)
+_UNSETTLED = sa.text(f"""
+    SELECT (SELECT count(*) FROM scheduled_emails e
+            WHERE campaign_id = :campaign_id AND {is_sending("e")} AND send_started_at IS NOT NULL)
          + (SELECT count(*) FROM scheduled_emails
-            WHERE campaign_id = :campaign_id AND status = 'failed' AND error_code = 'outcome_unknown')
+            WHERE campaign_id = :campaign_id AND failed_at IS NOT NULL AND error_code = 'outcome_unknown')
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 

@@ -13,14 +13,14 @@ from sendledger.campaigns.hold_batches import release_batches
 from sendledger.campaigns.transitions import TRANSITIONS
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
+from sendledger.core.ledger_rules import is_open
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction
 
-_COMPLETE = sa.text("""
+_COMPLETE = sa.text(f"""
     UPDATE campaigns SET status = 'completed', completed_at = now(), updated_at = now()
     WHERE id = :campaign_id AND status = 'running' AND background_work = '[]'
-      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'pending')
-      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND e.status = 'sending')
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND {is_open("e")})
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
@@ -43,10 +43,9 @@ def mark_campaign_complete(engine: sa.Engine, campaign_id: uuid.UUID) -> bool:
 
 # OFFSET 0 makes PostgreSQL check each campaign by itself. Without it this becomes a join, and with old statistics the
 # planner would scan the emails of all campaigns for each one.
-_FINISHED = sa.text("""
+_FINISHED = sa.text(f"""
     SELECT c.id FROM campaigns c WHERE c.status = 'running' AND c.background_work = '[]'
-    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'pending' OFFSET 0)
-    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending' OFFSET 0)
+    AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {is_open("e")} OFFSET 0)
 """)
 
 

@@ -22,7 +22,8 @@ _NOT_BY_DEFAULT = tuple(code for code in ErrorCode if code not in CAN_PASS)
 
 # A deleted lead gets no mail, nor does one that was taken out of the campaign.
 _RETRYABLE = f"""
-    e.campaign_id = :campaign_id AND e.status = 'failed' AND e.error_code <> '{ErrorCode.OUTCOME_UNKNOWN}'
+    e.campaign_id = :campaign_id AND e.status = 'failed' AND e.failed_at IS NOT NULL
+    AND e.error_code <> '{ErrorCode.OUTCOME_UNKNOWN}'
     AND CASE WHEN CAST(:codes AS text[]) IS NULL THEN e.error_code NOT IN ({quoted(_NOT_BY_DEFAULT)})
              ELSE e.error_code = ANY(:codes) END
     AND EXISTS (SELECT FROM leads l WHERE l.id = e.lead_id AND CASE

@@ -17,6 +17,7 @@ from sendledger.campaigns import background_work
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
+from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
 from sendledger.policy.lanes import missed_zones, open_zones_json
@@ -24,7 +25,7 @@ from sendledger.policy.lanes import missed_zones, open_zones_json
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
 # OFFSET 0: as in completion.py.
-_OVERDUE = "e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now() - :late_after"
+_OVERDUE = f"e.campaign_id = c.id AND {is_pending('e')} AND e.scheduled_for <= now() - :late_after"
 _HOLD = sa.text(f"""
 UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
 WHERE c.status = 'running' AND CASE

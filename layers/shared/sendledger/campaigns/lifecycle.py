@@ -32,6 +32,7 @@ from sendledger.campaigns.transitions import check_transition, is_startable
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, SendledgerError
+from sendledger.core.ledger_rules import is_sending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, StartType
 
@@ -352,9 +353,9 @@ def _in_flight(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
     """The number of rows that a sender has fenced: their SES calls may be under way and cannot be stopped."""
     return int(
         connection.scalar(
-            sa.text("""
-                SELECT count(*) FROM scheduled_emails
-                WHERE campaign_id = :campaign_id AND status = 'sending' AND send_started_at IS NOT NULL
+            sa.text(f"""
+                SELECT count(*) FROM scheduled_emails e
+                WHERE campaign_id = :campaign_id AND {is_sending("e")} AND send_started_at IS NOT NULL
             """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID)),
             {"campaign_id": campaign_id},
         )

@@ -43,21 +43,20 @@ class Order:
     count as the oldest. The column should rarely change: a row that moves while somebody pages through the list may be
     seen twice or not at all.
 
-    `within` is a column that has one `value` in the whole list and comes first in an index. It is compared as a range
-    and is part of the order, so that only this index fits. Equality would let the planner scan a large table by id.
+    `within` is what has one `value` in the whole list and comes first in an index. It is compared as a range and is part
+    of the order, so that only this index fits. Equality would let the planner scan a large table by id.
     """
 
     table: sa.Table
     sort: str = NEWEST_FIRST
-    within: sa.Column[Any] | None = None
+    within: sa.ColumnElement[Any] | None = None
     value: object = None
 
     def by(self, rows: sa.FromClause | None = None) -> list[sa.ColumnElement[Any]]:
         """What to order by; `rows` is a selection of the table's columns, if the query reads one."""
-        selected = self.table if rows is None else rows
-        keys = [_not_null(column) for column in self._columns(selected)]
-        if self.within is not None:
-            keys.insert(0, selected.c[self.within.name])
+        keys = [_not_null(column) for column in self._columns(self.table if rows is None else rows)]
+        if self.within is not None and rows is None:
+            keys.insert(0, self.within)
         return [key.desc() for key in keys] if self._is_downwards else keys
 
     def after(self, cursor: str | None) -> list[sa.ColumnElement[bool]]:
@@ -80,8 +79,9 @@ class Order:
         if self.within is None:
             row, end = sa.tuple_(*here), sa.tuple_(*last)
             return [row < end if self._is_downwards else row > end]
+        value = self.value if isinstance(self.value, sa.ColumnElement) else sa.literal(self.value, self.within.type)
         # No < or >: the planner would estimate from the first column alone that no rows are left.
-        row, end = sa.tuple_(self.within, *here), sa.tuple_(sa.literal(self.value, self.within.type), *last)
+        row, end = sa.tuple_(self.within, *here), sa.tuple_(value, *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
 
     def _exact(self, column: sa.ColumnElement[Any], last: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import still_planned
+from sendledger.core.ledger_rules import ended_as, is_open, is_sending, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
-from sendledger.core.vocabulary import TERMINAL_STATUSES, AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, Reason, ScheduledEmailStatus
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -41,6 +41,24 @@ _SCHEDULED_EMAIL = (
     _table.c.created_at,
     _table.c.updated_at,
 )
+
+_WORDS = {
+    ScheduledEmailStatus.SENT: ["sent"],
+    ScheduledEmailStatus.FAILED: ["failed"],
+    ScheduledEmailStatus.SKIPPED: list(Reason),
+    ScheduledEmailStatus.CANCELLED: list(Reason),
+}
+_ENDED_AS = {status: sa.func.unnest(sa.cast(words, sa.ARRAY(sa.Text))) for status, words in _WORDS.items()}
+"""What `ended_as`, the key of their index, may be of rows with a final status."""
+_BY_INDEX = {
+    ScheduledEmailStatus.PENDING: is_open(_table.name),
+    ScheduledEmailStatus.SENDING: is_sending(_table.name),
+    ScheduledEmailStatus.SENT: "scheduled_emails.sent_at IS NOT NULL",
+    ScheduledEmailStatus.FAILED: "scheduled_emails.failed_at IS NOT NULL",
+    ScheduledEmailStatus.SKIPPED: "scheduled_emails.reason IS NOT NULL",
+    ScheduledEmailStatus.CANCELLED: "scheduled_emails.reason IS NOT NULL",
+}
+"""What follows from a status, in the words of the index that has its rows."""
 
 
 def list_page(
@@ -81,24 +99,27 @@ def list_page(
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
         return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
-    if status in TERMINAL_STATUSES:
-        order = replace(order, within=_table.c.status, value=equal.pop(_table.c.status))
+    words = _ENDED_AS[status].table_valued("word", name="words").render_derived() if status in _ENDED_AS else None
+    if words is not None:
+        order = replace(order, within=sa.literal_column(ended_as(_table.name), sa.Text), value=words.c.word)
     elif status is None and campaign_id is not None:
         order = replace(order, within=_table.c.campaign_id, value=equal.pop(_table.c.campaign_id))
     page = _matching(equal).where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
-    if status in TERMINAL_STATUSES:
-        # Written as in the partial index.
-        page = page.where(_table.c.status.in_(TERMINAL_STATUSES))
+    # The indexes begin with the campaign, then with how a row ended: read the first rows of each, and take the first.
+    each: list[sa.FromClause] = [words] if words is not None else []
     if status is not None and campaign_id is None:
-        # The indexes begin with the campaign: read the first rows of each campaign, and take the first of these.
-        of_each = page.where(_table.c.campaign_id == campaigns.c.id).correlate(campaigns).lateral()
-        page = sa.select(of_each).select_from(campaigns.join(of_each, sa.true()))
-        page = page.order_by(*order.by(of_each)).limit(limit + 1)
+        each.append(campaigns)
+        page = page.where(_table.c.campaign_id == campaigns.c.id)
+    if each:
+        of_each = page.correlate(*each).lateral()
+        page = sa.select(of_each).select_from(*each, of_each).order_by(*order.by(of_each)).limit(limit + 1)
     return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
 
 
 def _matching(equal: Mapping[sa.Column[Any], object]) -> sa.Select[Any]:
-    return sa.select(*_SCHEDULED_EMAIL).where(*(column == value for column, value in equal.items()))
+    status = equal.get(_table.c.status)
+    found = sa.select(*_SCHEDULED_EMAIL).where(*(column == value for column, value in equal.items()))
+    return found.where(sa.text(_BY_INDEX[status])) if status in _BY_INDEX else found
 
 
 def _checked_order(status: str | None, sort: str | None) -> str:

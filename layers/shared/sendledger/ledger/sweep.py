@@ -9,7 +9,8 @@ Its rows that were not fenced were not sent, and are returned at once. What it w
 
 From then on these campaigns are prepared alone: after all others, one campaign at a time, and each row is noted before
 it is prepared. So the next death has one known row as its cause and delays no other campaign. At the third death a
-campaign is paused. Reads `senders`; writes `campaigns`, `scheduled_emails` and `senders`.
+campaign is paused. `claims` says which rows are `sending`. Reads `senders`; writes `campaigns`, `scheduled_emails`,
+`claims` and `senders`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status
+from sendledger.core.ledger_rules import is_sending, lock_campaigns, returned_reason, returned_status
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode, ScheduledEmailStatus
 from sendledger.ledger.senders import LOCK_KEY
 
@@ -70,20 +71,31 @@ _BLAME = sa.text("""
     RETURNING c.id, c.sender_deaths, c.status
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
+# First the claims with nothing open are removed, so that the other statements look at the rest only.
+_FORGET = sa.text("""
+    WITH settled AS MATERIALIZED (
+        SELECT k.id FROM claims k
+        WHERE NOT EXISTS (
+            SELECT FROM scheduled_emails e
+            WHERE e.id = ANY(k.row_ids) AND e.status = 'sending' AND e.claim_token = k.claim_token OFFSET 0)
+        FOR UPDATE OF k SKIP LOCKED
+    )
+    DELETE FROM claims k USING settled WHERE k.id = settled.id
+""")
 # The lock is the one for the counters. A campaign whose results are being recorded is left to the next sweep, so that
 # neither waits for the other.
-_OPEN_CAMPAIGNS = """
-    SELECT c.id, c.status FROM campaigns c
-    WHERE EXISTS (SELECT FROM scheduled_emails s WHERE s.campaign_id = c.id AND s.status = 'sending')
+_IN_HAND = f"""
+in_hand AS MATERIALIZED (SELECT e.* FROM scheduled_emails e WHERE {is_sending("e")}), campaign AS MATERIALIZED (
+    SELECT c.id, c.status FROM campaigns c WHERE c.id IN (SELECT campaign_id FROM in_hand)
     ORDER BY c.id FOR NO KEY UPDATE OF c SKIP LOCKED
+)
 """
 _RETURN = sa.text(f"""
-WITH campaign AS MATERIALIZED ({_OPEN_CAMPAIGNS}), lost AS MATERIALIZED (
+WITH {_IN_HAND}, lost AS MATERIALIZED (
     SELECT e.id, e.claim_token, e.id = ANY(:poison) AS is_poison,
            {returned_status("campaign")} AS status, {returned_reason("campaign")} AS reason
-    FROM campaign JOIN scheduled_emails e ON e.campaign_id = campaign.id
-    WHERE e.status = 'sending' AND e.send_started_at IS NULL
-      AND (e.lease_until < now() OR e.claim_token = ANY(:dead))
+    FROM campaign JOIN in_hand e ON e.campaign_id = campaign.id
+    WHERE e.send_started_at IS NULL AND (e.lease_until < now() OR e.claim_token = ANY(:dead))
 )
 UPDATE scheduled_emails e
 SET status = CASE WHEN lost.is_poison THEN 'failed' ELSE lost.status END,
@@ -94,18 +106,21 @@ SET status = CASE WHEN lost.is_poison THEN 'failed' ELSE lost.status END,
     claim_token = NULL, lease_until = NULL, updated_at = now()
 FROM lost
 -- Checked again, as its sender may have fenced it since.
-WHERE e.id = lost.id AND e.claim_token = lost.claim_token AND e.send_started_at IS NULL
+WHERE e.id = lost.id AND e.claim_token = lost.claim_token AND e.send_started_at IS NULL AND e.lease_until IS NOT NULL
 RETURNING e.campaign_id, e.lead_id, e.workflow_step_number, e.status
 """).bindparams(sa.bindparam("dead", type_=sa.ARRAY(sa.UUID)), sa.bindparam("poison", type_=sa.ARRAY(sa.BigInteger)))
 # The token stays: a late result or an SES event that carries it still settles the row.
 _GIVE_UP = sa.text(f"""
-WITH campaign AS MATERIALIZED ({_OPEN_CAMPAIGNS})
+WITH {_IN_HAND}, lost AS MATERIALIZED (
+    SELECT e.id, e.claim_token FROM campaign JOIN in_hand e ON e.campaign_id = campaign.id
+    WHERE e.send_started_at < now() - :grace
+)
 UPDATE scheduled_emails e
 SET status = 'failed', error_code = '{ErrorCode.OUTCOME_UNKNOWN}', failed_at = now(), lease_until = NULL,
     updated_at = now(),
     failure_reason = 'The sender ended without a result; SES may or may not have accepted this email.'
-FROM campaign
-WHERE e.campaign_id = campaign.id AND e.status = 'sending' AND e.send_started_at < now() - :grace
+FROM lost
+WHERE e.id = lost.id AND e.claim_token = lost.claim_token AND e.lease_until IS NOT NULL
 RETURNING e.campaign_id, e.status
 """).bindparams(sa.bindparam("grace", type_=sa.Interval))
 _COUNT_FAILED = sa.text("""
@@ -121,6 +136,7 @@ def sweep(connection: sa.Connection) -> Swept:
     fails as ``outcome_unknown`` and is never sent again automatically.
     """
     swept = Swept()
+    connection.execute(_FORGET)
     dead = connection.execute(_DEAD, {"stuck_after": STUCK_AFTER}).all()
     guilty = [sender for sender in dead if sender.preparing]
     blamed = [sender for sender in guilty if sender.is_to_blame]

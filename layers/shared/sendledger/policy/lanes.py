@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, may_send
+from sendledger.core.ledger_rules import due, is_pending, may_send
 from sendledger.core.time_zones import UnknownTimeZone, zone
 from sendledger.core.vocabulary import ZoneOf
 from sendledger.policy.openings import Hours, Opening, next_opening, open_time, opening_at
@@ -32,10 +32,10 @@ _ZONES = """
         WHERE c.sending_schedule_id = s.id AND c.status = 'running') z (lead_zone)
 """
 _ALL_ZONES = sa.text(_ZONES)
-_LANES = sa.text("""
+_LANES = sa.text(f"""
     SELECT l.lane, coalesce(l.time_zone, '') AS lead_zone, s.time_zone, s.zone_of, s.hours, s.holidays, now() AS now,
            (SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = l.campaign_id AND e.lane = l.lane AND e.lane > 0 AND e.status = 'pending'
+            WHERE e.campaign_id = l.campaign_id AND e.lane = l.lane AND e.lane > 0 AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due
     FROM campaigns c JOIN sending_schedules s ON s.id = c.sending_schedule_id
     JOIN campaign_lanes l ON l.campaign_id = c.id

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
+from sendledger.core.ledger_rules import is_pending, is_sending
 from sendledger.core.vocabulary import CampaignStatus
 from sendledger.policy.lanes import OPEN_LANES, Lane, lanes_of, open_zones, open_zones_json
 
@@ -70,14 +71,14 @@ _STATE = sa.text("""
            stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now()) AS stopped
     FROM sender_state
 """)
-_ROWS = sa.text("""
-    SELECT (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+_ROWS = sa.text(f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
                 AND scheduled_for <= now() AND scheduled_for > :hold LIMIT :limit) due) AS due,
-           (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+           (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
                 AND scheduled_for <= :hold LIMIT :limit) held) AS held,
-           (SELECT count(*) FROM (SELECT FROM scheduled_emails WHERE campaign_id = :id AND status = 'sending'
+           (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_sending("e")}
                 LIMIT :limit) sending) AS sending,
-           (SELECT min(scheduled_for) FROM scheduled_emails WHERE campaign_id = :id AND status = 'pending'
+           (SELECT min(scheduled_for) FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
                 AND scheduled_for > greatest(now(), CAST(:hold AS timestamptz))) AS next_due
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("hold", type_=sa.TIMESTAMP(timezone=True)))
 # In the order of the campaign's index. Otherwise the planner may search the whole table.
@@ -92,14 +93,14 @@ _BEGINNING = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _OLDEST_DUE = sa.text(f"""
     SELECT extract(epoch FROM now() - min(since)) FROM (
         SELECT (SELECT scheduled_for FROM scheduled_emails e
-                WHERE e.campaign_id = c.id AND e.status = 'pending' AND e.scheduled_for <= now()
+                WHERE e.campaign_id = c.id AND {is_pending("e")} AND e.scheduled_for <= now()
                   AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
                 ORDER BY scheduled_for, id LIMIT 1) AS since
         FROM campaigns c WHERE c.status = 'running' AND c.sending_schedule_id IS NULL
         UNION ALL
         SELECT greatest(lane.opens_at, (
             SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND e.status = 'pending'
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
         FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
     ) first

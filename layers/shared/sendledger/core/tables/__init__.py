@@ -24,7 +24,7 @@ from sendledger.core.tables.content import email_templates, workflow_steps, work
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
-from sendledger.core.tables.ledger import emails, scheduled_emails, sender_state, senders
+from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, sending_schedules
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
@@ -39,6 +39,7 @@ __all__ = [
     "campaign_leads",
     "campaign_steps",
     "campaigns",
+    "claims",
     "console_sessions",
     "console_sign_in_attempts",
     "email_events",

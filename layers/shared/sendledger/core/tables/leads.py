@@ -90,7 +90,7 @@ leads = Table(
     # The order of lists, see pagination.py: of all leads, and of those of a batch.
     Index("leads_newest_idx", NEWEST, "id"),
     Index("leads_batch_id_newest_idx", "batch_id", NEWEST, "id"),
-    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.05},
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.05},
 )
 
 lead_batches = Table(

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from sendledger.core.ledger_rules import ended_as, is_open
 from sendledger.core.tables.base import (
     NOW,
     RANDOM_UUID,
@@ -33,7 +34,7 @@ from sendledger.core.tables.base import (
     one_of,
     required_timestamp,
 )
-from sendledger.core.vocabulary import TERMINAL_STATUSES, DeliveryStatus, Reason, ScheduledEmailStatus
+from sendledger.core.vocabulary import DeliveryStatus, Reason, ScheduledEmailStatus
 
 emails = Table(
     "emails",
@@ -101,7 +102,8 @@ scheduled_emails = Table(
     Column("sent_at", TIMESTAMPTZ),
     Column("failed_at", TIMESTAMPTZ),
     Column("ses_message_id", Text),
-    Column("email_id", UUID, ForeignKey("emails.id", ondelete="SET NULL")),
+    # Of the email that has this row's id. A trigger clears it when the email is deleted with its lead.
+    Column("email_id", UUID),
     required_timestamp("created_at"),
     required_timestamp("updated_at"),
     # Which of `campaign_lanes` it waits in; 0 in a campaign without a sending policy.
@@ -122,35 +124,33 @@ scheduled_emails = Table(
     CheckConstraint("status <> 'pending' OR (claim_token IS NULL AND send_started_at IS NULL)", name="pending_is_free"),
     CheckConstraint("status <> 'sent' OR sent_at IS NOT NULL", name="sent_has_time"),
     CheckConstraint("status <> 'failed' OR error_code IS NOT NULL", name="failed_has_code"),
+    CheckConstraint("status <> 'failed' OR failed_at IS NOT NULL", name="failed_has_time"),
     CheckConstraint("status NOT IN ('skipped', 'cancelled') OR reason IS NOT NULL", name="left_out_has_reason"),
+    CheckConstraint(f"status NOT IN ('pending', 'sending') OR {is_open()}", name="open_has_no_end"),
     Index("scheduled_emails_campaign_id_id_idx", "campaign_id", "id"),
+    # Claim and fence change no column of an index, nor of an index's condition. So they write no index entries.
+    Index("scheduled_emails_open_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text(is_open())),
+    Index("scheduled_emails_failed_at_idx", "campaign_id", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     Index(
-        "scheduled_emails_due_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text("status = 'pending'")
-    ),
-    Index(
-        "scheduled_emails_lane_idx",
+        "scheduled_emails_open_lane_idx",
         "campaign_id",
         "lane",
         "scheduled_for",
         "id",
-        postgresql_where=text("status = 'pending' AND lane > 0"),
+        postgresql_where=text(f"lane > 0 AND {is_open()}"),
     ),
-    Index("scheduled_emails_sending_idx", "campaign_id", "lease_until", postgresql_where=text("status = 'sending'")),
-    Index("scheduled_emails_failed_idx", "campaign_id", "failed_at", postgresql_where=text("status = 'failed'")),
     Index(
-        "scheduled_emails_unknown_idx",
+        "scheduled_emails_outcome_unknown_idx",
         "id",
-        postgresql_where=text("status = 'failed' AND error_code = 'outcome_unknown'"),
+        postgresql_where=text("failed_at IS NOT NULL AND error_code = 'outcome_unknown'"),
     ),
-    # email_id is set once per row and read when an email is deleted with its lead.
-    Index("scheduled_emails_email_id_idx", "email_id", postgresql_where=text("email_id IS NOT NULL")),
-    # Lists by status. Those that are open have indexes of their own, above: a row gets into this one once.
+    # Lists by final status: a row gets into this one once.
     Index(
-        "scheduled_emails_done_idx",
+        "scheduled_emails_ended_idx",
         "campaign_id",
-        "status",
+        text(f"({ended_as()})"),
         "id",
-        postgresql_where=text(one_of("status", TERMINAL_STATUSES)),
+        postgresql_where=text(f"NOT ({is_open()})"),
     ),
     postgresql_with={
         # Free space in each page for the updates of fence and result, and frequent statistics after a start.
@@ -158,6 +158,16 @@ scheduled_emails = Table(
         "autovacuum_vacuum_scale_factor": 0.05,
         "autovacuum_analyze_scale_factor": 0.05,
     },
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    # Which rows were claimed together; written by a trigger of scheduled_emails, removed by the sweep.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("claim_token", UUID, nullable=False),
+    Column("row_ids", ARRAY(BigInteger), nullable=False),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0},
 )
 
 senders = Table(

@@ -1,0 +1,146 @@
+"""Claim and fence write no index entries: no index names the status any more, and `claims` says which rows are claimed.
+
+The indexes of open and of ended rows name the columns that change once, at the end of a row. Which rows are `sending`
+is noted by a trigger, so that it is true whatever statement claims them, also one of the version before.
+
+A sender of the version before works on, but finds due rows by reading the ledger of a campaign, until its new code is
+there. The link from a row to its email is kept by a trigger in place of a foreign key and an index of its own.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0026"
+down_revision = "0025"
+
+OPEN = "sent_at IS NULL AND failed_at IS NULL AND reason IS NULL"
+ENDED_AS = "(CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN failed_at IS NOT NULL THEN 'failed' ELSE reason END)"
+FINAL = "status IN ('sent', 'failed', 'skipped', 'cancelled')"
+INDEXES = {
+    "scheduled_emails_open_idx": f"(campaign_id, scheduled_for, id) WHERE {OPEN}",
+    "scheduled_emails_failed_at_idx": "(campaign_id, failed_at) WHERE failed_at IS NOT NULL",
+    "scheduled_emails_outcome_unknown_idx": "(id) WHERE failed_at IS NOT NULL AND error_code = 'outcome_unknown'",
+    "scheduled_emails_ended_idx": f"(campaign_id, {ENDED_AS}, id) WHERE NOT ({OPEN})",
+}
+INDEXES_BEFORE = {
+    "scheduled_emails_due_idx": "(campaign_id, scheduled_for, id) WHERE status = 'pending'",
+    "scheduled_emails_sending_idx": "(campaign_id, lease_until) WHERE status = 'sending'",
+    "scheduled_emails_failed_idx": "(campaign_id, failed_at) WHERE status = 'failed'",
+    "scheduled_emails_unknown_idx": "(id) WHERE status = 'failed' AND error_code = 'outcome_unknown'",
+    "scheduled_emails_email_id_idx": "(email_id) WHERE email_id IS NOT NULL",
+    "scheduled_emails_done_idx": f"(campaign_id, status, id) WHERE {FINAL}",
+}
+CHECKS = {
+    "scheduled_emails_failed_has_time_check": "status <> 'failed' OR failed_at IS NOT NULL",
+    "scheduled_emails_open_has_no_end_check": f"status NOT IN ('pending', 'sending') OR {OPEN}",
+}
+# A row that becomes `sending` by the statement; not one that was it before, with the same token.
+CLAIMED = """
+    INSERT INTO claims (claim_token, row_ids)
+    SELECT n.claim_token, array_agg(n.id ORDER BY n.id) FROM new_rows n {joined}
+    WHERE n.status = 'sending' {new} GROUP BY n.claim_token;
+"""
+BEFORE = "LEFT JOIN old_rows o ON o.id = n.id AND o.status = 'sending' AND o.claim_token = n.claim_token"
+# They run as their owner, like the counting triggers: a role that may change the status may not write claims itself.
+FUNCTIONS = f"""
+CREATE FUNCTION note_claims() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN {CLAIMED.format(joined="", new="")}
+    ELSE {CLAIMED.format(joined=BEFORE, new="AND o.id IS NULL")}
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE FUNCTION unlink_emails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE scheduled_emails e SET email_id = NULL FROM old_rows o
+    WHERE e.id = o.scheduled_email_id AND e.email_id = o.id;
+    RETURN NULL;
+END $$;
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION note_claims() SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION unlink_emails() SET search_path = %I, pg_temp', current_schema());
+END $$;
+"""
+UPGRADE = f"""
+CREATE TABLE claims (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    claim_token uuid NOT NULL,
+    row_ids bigint[] NOT NULL,
+    CONSTRAINT claims_pkey PRIMARY KEY (id)
+) WITH (autovacuum_vacuum_scale_factor = 0);
+{FUNCTIONS}
+-- From here to the commit nobody else writes to the two tables.
+CREATE TRIGGER scheduled_emails_claim_insert AFTER INSERT ON scheduled_emails REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION note_claims();
+CREATE TRIGGER scheduled_emails_claim_update AFTER UPDATE ON scheduled_emails
+    REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION note_claims();
+CREATE TRIGGER emails_unlink AFTER DELETE ON emails REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION unlink_emails();
+INSERT INTO claims (claim_token, row_ids)
+    SELECT claim_token, array_agg(id ORDER BY id) FROM scheduled_emails WHERE status = 'sending' GROUP BY claim_token;
+UPDATE scheduled_emails SET failed_at = coalesce(send_started_at, updated_at)
+    WHERE status = 'failed' AND failed_at IS NULL;
+UPDATE scheduled_emails SET sent_at = NULL, failed_at = NULL, reason = NULL
+    WHERE status IN ('pending', 'sending') AND NOT ({OPEN});
+ALTER TABLE scheduled_emails DROP CONSTRAINT scheduled_emails_email_id_fkey;
+ALTER TABLE leads SET (fillfactor = 50);
+"""
+DOWNGRADE = """
+ALTER TABLE leads SET (fillfactor = 70);
+DROP TRIGGER emails_unlink ON emails;
+DROP TRIGGER scheduled_emails_claim_update ON scheduled_emails;
+DROP TRIGGER scheduled_emails_claim_insert ON scheduled_emails;
+DROP FUNCTION unlink_emails();
+DROP FUNCTION note_claims();
+DROP TABLE claims;
+UPDATE scheduled_emails s SET email_id = NULL
+    WHERE email_id IS NOT NULL AND NOT EXISTS (SELECT FROM emails e WHERE e.id = s.email_id);
+"""
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql(UPGRADE)
+    for name, condition in CHECKS.items():
+        op.execute(f"ALTER TABLE scheduled_emails ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID")
+    _outside_of_a_transaction(
+        *(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {name}" for name in CHECKS),
+        *_replacement(INDEXES_BEFORE, INDEXES),
+    )
+
+
+def downgrade() -> None:
+    op.get_bind().exec_driver_sql(DOWNGRADE)
+    for name in CHECKS:
+        op.execute(f"ALTER TABLE scheduled_emails DROP CONSTRAINT {name}")
+    op.execute("""
+        ALTER TABLE scheduled_emails ADD CONSTRAINT scheduled_emails_email_id_fkey
+            FOREIGN KEY (email_id) REFERENCES emails (id) ON DELETE SET NULL NOT VALID
+    """)
+    _outside_of_a_transaction(
+        "ALTER TABLE scheduled_emails VALIDATE CONSTRAINT scheduled_emails_email_id_fkey",
+        *_replacement(INDEXES, INDEXES_BEFORE),
+    )
+
+
+def _replacement(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """An interrupted concurrent build leaves an invalid index behind, so a name that is there is dropped first."""
+    statements = []
+    for name, definition in after.items():
+        statements.append(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+        statements.append(f"CREATE INDEX CONCURRENTLY {name} ON scheduled_emails {definition}")
+    return statements + [f"DROP INDEX CONCURRENTLY IF EXISTS {name}" for name in before]
+
+
+def _outside_of_a_transaction(*statements: str) -> None:
+    with op.get_context().autocommit_block():
+        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
+        op.execute("COMMIT")
+        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
+        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
+        op.execute("COMMIT")
+        op.execute("SET lock_timeout = '10min'")
+        for statement in statements:
+            op.execute(statement)
+        op.execute(f"SET lock_timeout = '{lock_timeout}'")
