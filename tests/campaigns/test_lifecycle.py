@@ -473,7 +473,9 @@ def test_completion_that_waited_sees_the_row_that_was_added_meanwhile(
         other.execute(sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id).with_for_update())
         completing = pool.submit(completion.mark_campaign_complete, engine, campaign_id)
         wait_for_waiting_sessions(connection, 1)
-        other.execute(sa.update(scheduled_emails).where(scheduled_emails.c.id == row_id).values(status="pending"))
+        other.execute(
+            sa.update(scheduled_emails).where(scheduled_emails.c.id == row_id).values(status="pending", reason=None)
+        )
         other.commit()
         assert completing.result() is False
     assert campaign_row(engine, campaign_id)["status"] == "running"

@@ -164,8 +164,8 @@ def assert_touches_no_history(connection: sa.Connection, plan: dict[str, Any], b
 def test_claim_reads_due_rows_by_the_partial_index(connection: sa.Connection, running: uuid.UUID) -> None:
     plan = claim_plan(connection, 10)
     used = {scan.get("Index Name") for scan in scans(plan)}
-    assert "scheduled_emails_due_idx" in used
-    assert used <= {"scheduled_emails_due_idx", "scheduled_emails_pkey"}
+    assert "scheduled_emails_open_idx" in used
+    assert used <= {"scheduled_emails_open_idx", "scheduled_emails_pkey"}
     assert_touches_no_history(connection, plan, 600)
 
 
@@ -183,11 +183,8 @@ def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
     for statement, values in ((completion._FINISHED, {}), (late_emails._HOLD, parameters)):
         connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
         plan = explain(connection, statement, values)
-        assert {scan.get("Index Name") for scan in scans(plan)} <= {
-            "scheduled_emails_due_idx",
-            "scheduled_emails_lane_idx",
-            "scheduled_emails_sending_idx",
-        }
+        used = {scan.get("Index Name") for scan in scans(plan)}
+        assert used <= {"scheduled_emails_open_idx", "scheduled_emails_open_lane_idx"}
         # A few blocks of the index for each, and the table for the first row of each.
         assert touched(plan) < MANY * 12
 
@@ -195,12 +192,13 @@ def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
 def test_completion_check_stops_at_the_first_open_row(connection: sa.Connection, running: uuid.UUID) -> None:
     plan = explain(connection, completion._COMPLETE, {"campaign_id": running})
     used = {scan.get("Index Name") for scan in scans(plan)}
-    assert used <= {"scheduled_emails_due_idx", "scheduled_emails_sending_idx"}
+    assert used == {"scheduled_emails_open_idx"}
     assert_touches_no_history(connection, plan, 250)
 
 
 def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, running: uuid.UUID) -> None:
     for statement, parameters in (
+        (sweep._FORGET, {}),
         (sweep._RETURN, {"dead": [uuid.uuid4()], "poison": []}),
         (sweep._GIVE_UP, {"grace": sweep.GRACE}),
     ):

@@ -42,7 +42,7 @@ _SCHEDULED_EMAIL = (
     _table.c.updated_at,
 )
 
-_WORDS = {
+_WORDS: dict[str, list[str]] = {
     ScheduledEmailStatus.SENT: ["sent"],
     ScheduledEmailStatus.FAILED: ["failed"],
     ScheduledEmailStatus.SKIPPED: list(Reason),
@@ -50,7 +50,7 @@ _WORDS = {
 }
 _ENDED_AS = {status: sa.func.unnest(sa.cast(words, sa.ARRAY(sa.Text))) for status, words in _WORDS.items()}
 """What `ended_as`, the key of their index, may be of rows with a final status."""
-_BY_INDEX = {
+_BY_INDEX: dict[object, str] = {
     ScheduledEmailStatus.PENDING: is_open(_table.name),
     ScheduledEmailStatus.SENDING: is_sending(_table.name),
     ScheduledEmailStatus.SENT: "scheduled_emails.sent_at IS NOT NULL",
