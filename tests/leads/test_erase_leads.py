@@ -169,7 +169,8 @@ def of_unknown_outcome(engine: sa.Engine, lead_id: uuid.UUID, campaign_id: uuid.
         connection.execute(sa.text("DELETE FROM emails"))
         connection.execute(
             sa.text("""
-                UPDATE scheduled_emails SET status = 'failed', error_code = 'outcome_unknown', sent_at = NULL, failed_at = now()
+                UPDATE scheduled_emails
+                SET status = 'failed', error_code = 'outcome_unknown', sent_at = NULL, failed_at = now()
                 WHERE status = 'sent'
             """)
         )
