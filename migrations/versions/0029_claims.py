@@ -12,20 +12,22 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0029"
+down_revision = "0028"
 
 OPEN = "sent_at IS NULL AND failed_at IS NULL AND reason IS NULL"
 ENDED_AS = "(CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN failed_at IS NOT NULL THEN 'failed' ELSE reason END)"
 FINAL = "status IN ('sent', 'failed', 'skipped', 'cancelled')"
 INDEXES = {
     "scheduled_emails_open_idx": f"(campaign_id, scheduled_for, id) WHERE {OPEN}",
+    "scheduled_emails_open_lane_idx": f"(campaign_id, lane, scheduled_for, id) WHERE lane > 0 AND {OPEN}",
     "scheduled_emails_failed_at_idx": "(campaign_id, failed_at) WHERE failed_at IS NOT NULL",
     "scheduled_emails_outcome_unknown_idx": "(id) WHERE failed_at IS NOT NULL AND error_code = 'outcome_unknown'",
     "scheduled_emails_ended_idx": f"(campaign_id, {ENDED_AS}, id) WHERE NOT ({OPEN})",
 }
 INDEXES_BEFORE = {
     "scheduled_emails_due_idx": "(campaign_id, scheduled_for, id) WHERE status = 'pending'",
+    "scheduled_emails_lane_idx": "(campaign_id, lane, scheduled_for, id) WHERE status = 'pending' AND lane > 0",
     "scheduled_emails_sending_idx": "(campaign_id, lease_until) WHERE status = 'sending'",
     "scheduled_emails_failed_idx": "(campaign_id, failed_at) WHERE status = 'failed'",
     "scheduled_emails_unknown_idx": "(id) WHERE status = 'failed' AND error_code = 'outcome_unknown'",

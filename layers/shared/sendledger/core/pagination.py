@@ -43,8 +43,8 @@ class Order:
     count as the oldest. The column should rarely change: a row that moves while somebody pages through the list may be
     seen twice or not at all.
 
-    `within` is what has one `value` in the whole list and comes first in an index. It is compared as a range and is part
-    of the order, so that only this index fits. Equality would let the planner scan a large table by id.
+    `within` is what has one `value` in the whole list and comes first in an index. It is compared as a range and is
+    part of the order, so that only this index fits. Equality would let the planner scan a large table by id.
     """
 
     table: sa.Table
