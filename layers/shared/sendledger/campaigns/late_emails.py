@@ -24,12 +24,13 @@ from sendledger.policy.lanes import missed_zones, open_zones_json
 
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
-# OFFSET 0: as in completion.py.
+# ORDER BY and OFFSET 0: as in completion.py.
 _OVERDUE = f"e.campaign_id = c.id AND {is_pending('e')} AND e.scheduled_for <= now() - :late_after"
 _HOLD = sa.text(f"""
 UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
 WHERE c.status = 'running' AND CASE
-    WHEN c.sending_schedule_id IS NULL THEN EXISTS (SELECT FROM scheduled_emails e WHERE {_OVERDUE} OFFSET 0)
+    WHEN c.sending_schedule_id IS NULL THEN EXISTS (
+        SELECT FROM scheduled_emails e WHERE {_OVERDUE} ORDER BY e.scheduled_for OFFSET 0)
     ELSE EXISTS (
         SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
         JOIN campaign_lanes l ON l.campaign_id = c.id AND coalesce(l.time_zone, '') = z.lead_zone
