@@ -43,8 +43,8 @@ _SCHEDULED_EMAIL = (
 )
 
 _WORDS: dict[str, list[str]] = {
-    ScheduledEmailStatus.SENT: ["sent"],
-    ScheduledEmailStatus.FAILED: ["failed"],
+    ScheduledEmailStatus.SENT: [ScheduledEmailStatus.SENT],
+    ScheduledEmailStatus.FAILED: [ScheduledEmailStatus.FAILED],
     ScheduledEmailStatus.SKIPPED: list(Reason),
     ScheduledEmailStatus.CANCELLED: list(Reason),
 }
