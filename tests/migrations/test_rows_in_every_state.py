@@ -1,4 +1,4 @@
-"""Revision 0032 on a ledger with rows in every state, there and back."""
+"""Revision 0033 on a ledger with rows in every state, there and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ledger(connection: sa.Connection) -> list[tuple[object, ...]]:
 def test_rows_in_every_state_survive_and_are_found(engine: sa.Engine, connection: sa.Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
-    command.downgrade(config, "0031")
+    command.downgrade(config, "0032")
     campaign_id = make_campaign(connection, len(STATES))
     lifecycle.start_campaign(engine, campaign_id)
     ids = connection.scalars(sa.text("SELECT id FROM scheduled_emails ORDER BY id")).all()
@@ -51,5 +51,5 @@ def test_rows_in_every_state_survive_and_are_found(engine: sa.Engine, connection
     assert [tuple(claim) for claim in claims] == [(TOKEN, [ids[1]])]
 
     connection.commit()
-    command.downgrade(config, "0031")
+    command.downgrade(config, "0032")
     assert ledger(connection) == before
