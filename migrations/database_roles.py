@@ -24,6 +24,7 @@ from sendledger.core.tables import metadata
 GRANTS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "alembic_version": "SELECT",
+        "answers": "SELECT, INSERT",
         "api_keys": "SELECT, INSERT, UPDATE",
         "audit_log": "SELECT, INSERT",
         "campaign_counts": "SELECT",
@@ -57,6 +58,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "workflows": "SELECT, INSERT, UPDATE, DELETE",
     },
     "sender": {
+        "answers": "SELECT",
         "audit_log": "SELECT (id), INSERT",
         "campaign_counts": "SELECT, INSERT, UPDATE (count), DELETE",
         "campaign_lanes": "SELECT, INSERT",
@@ -69,7 +71,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "claims": "SELECT, UPDATE (row_ids), DELETE",
         "email_events": "SELECT (campaign_id, event_type, ses_message_id, occurred_at, detail)",
         "email_templates": "SELECT",
-        "emails": """SELECT (id, campaign_id, sent_at, subject, body_text), INSERT,
+        "emails": """SELECT (id, campaign_id, sent_at, subject, body_text, delivered_at, opened_at, clicked_at), INSERT,
             UPDATE (subject, body_text, body_html)""",
         "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",
         "leads": "SELECT, UPDATE (status, follow_up_stage, last_contacted_at, emails_sent, updated_at)",
@@ -85,6 +87,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
     # What SES reports, and replies.
     "events": {
+        "answers": "SELECT",
         "audit_log": "SELECT (id, action, entity_type, entity_id, detail), INSERT",
         "campaign_steps": "SELECT",
         "campaigns": """SELECT, UPDATE (status, background_work, failure_reason, paused_at, completed_at, last_run_at,

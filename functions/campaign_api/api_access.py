@@ -115,6 +115,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/replies": Role.SENDER,
     "GET /v1/replies/<reply_id>": Role.VIEWER,
     "PATCH /v1/replies/<reply_id>": Role.SENDER,
+    "POST /v1/replies/<reply_id>/answer": Role.SENDER,
     # Suppressions: removing one lets mail go out again
     "GET /v1/suppressions": Role.VIEWER,
     "POST /v1/suppressions": Role.EDITOR,

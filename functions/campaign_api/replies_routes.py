@@ -251,3 +251,43 @@ def update_reply(reply_id: ReplyId, body: Annotated[ReplyChanges, Body()], calle
     reply_outcomes.update(api_resources.engine(), reply_id, caller.actor, **changes)
     with api_resources.transaction() as connection:
         return Reply.model_validate(replies.get(connection, reply_id))
+
+
+class NewAnswer(Input):
+    """What to answer, as plain text. It is no template."""
+
+    text: Annotated[str, Field(min_length=1, max_length=100_000, pattern=r"\S")]
+    quote: Annotated[Flag, Field(description="Show the text of the reply below.")] = True
+
+
+class AnswerAccepted(Resource):
+    """An answer that waits for the sender."""
+
+    scheduled_email_id: Annotated[int, Field(description="Its row of the ledger, which says what becomes of it.")]
+
+
+@router.post(
+    "/v1/replies/<reply_id>/answer",
+    operation_id="answer_reply",
+    summary="Answer a reply",
+    description=(
+        "Sends one email in the thread of the reply, with the next tick. It is a row of the ledger like every other "
+        "email and counts like one; its step number is above 1000. The steps of the campaign do not hold it up. The "
+        "reply is marked as handled. A campaign that was complete runs again until the answer is sent."
+    ),
+    status_code=201,
+    response_description="The answer waits for the sender.",
+    tags=TAGS,
+    openapi_extensions={
+        "x-conflict": (
+            "The lead's address is suppressed (`reason`), the reply was answered before, belongs to no lead or "
+            "campaign, or the campaign is paused or was cancelled."
+        )
+    },
+)
+def answer_reply(reply_id: ReplyId, body: Annotated[NewAnswer, Body()], caller: Acting) -> AnswerAccepted:
+    from sendledger.feedback import reply_answers  # as above
+
+    with api_resources.transaction() as connection:
+        row_id = reply_answers.answer(connection, reply_id, body.text, caller.actor, quote=body.quote)
+    return AnswerAccepted(scheduled_email_id=row_id)

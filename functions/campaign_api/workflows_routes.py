@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import BeforeValidator, Field, Strict
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 import api_resources
 from api_fields import (
@@ -29,6 +30,7 @@ from api_fields import (
 )
 from sendledger.content import workflows
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.vocabulary import StepCondition
 
 router = APIGatewayHttpRouter()
 TAGS = ["Workflows"]
@@ -44,6 +46,13 @@ class Delay(Input):
 
     value: Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY // dt.timedelta(minutes=1))]
     unit: Literal["minutes", "hours", "days"]
+
+
+class OnlyIf(Input):
+    """What must have become of an earlier step. It is looked at just before the email would be sent."""
+
+    event: StepCondition
+    of_step: StepNumber
 
 
 class NewStep(Input):
@@ -65,6 +74,15 @@ class NewStep(Input):
     quote: Annotated[
         Flag, Field(description="Show the text of the email that is answered below. Needs `in_thread`.")
     ] = False
+    only_if: Annotated[
+        OnlyIf | None,
+        Field(
+            description=(
+                "Sent only to leads for whom this holds; for others it is skipped as `condition_not_met`, and later "
+                "steps go on. The campaign must track what it asks about. Not for step 1."
+            )
+        ),
+    ] = None
 
 
 Steps = Annotated[
@@ -121,6 +139,17 @@ class Step(Resource):
     delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
     in_thread: bool
     quote: bool
+    only_if: OnlyIf | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _condition(cls, value: Any) -> Any:
+        """The condition from its columns."""
+        columns = dict(value) if isinstance(value, Mapping) else value
+        if isinstance(columns, dict) and columns.get("only_if_event"):
+            columns["only_if"] = {"event": columns["only_if_event"], "of_step": columns["only_if_step"]}
+        return columns
+
     subject: str | None
     body: str | None
 
@@ -240,4 +269,6 @@ def _column_values(step: NewStep) -> dict[str, Any]:
         "delay": delay,
         "in_thread": step.in_thread,
         "quote": step.quote,
+        "only_if_event": step.only_if.event if step.only_if else None,
+        "only_if_step": step.only_if.of_step if step.only_if else None,
     }

@@ -169,6 +169,7 @@ vesa  GET    /v1/replies
 ..sa  POST   /v1/replies
 vesa  GET    /v1/replies/<reply_id>
 ..sa  PATCH  /v1/replies/<reply_id>
+..sa  POST   /v1/replies/<reply_id>/answer
 vesa  GET    /v1/suppressions
 .esa  POST   /v1/suppressions
 .esa  POST   /v1/suppressions/import

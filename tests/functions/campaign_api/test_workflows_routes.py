@@ -68,6 +68,35 @@ def test_step_in_a_thread_is_kept_with_the_started_campaign(
     assert facts["threads"] == [{"step_number": 2, "subject_of_step": 1, "quote": False}]
 
 
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ("opened", "track_opens"),
+        ("not_opened", "track_opens"),
+        ("clicked", "track_clicks"),
+        ("not_clicked", "track_clicks"),
+        ("delivered", None),
+    ],
+)
+def test_campaign_that_does_not_track_what_a_step_asks_about_does_not_start(
+    api: ApiClient, template_id: str, connection: sa.Connection, event: str, field: str | None
+) -> None:
+    condition = {"event": event, "of_step": 1}
+    steps = [step(email_template_id=template_id), step(email_template_id=template_id, step_number=2, only_if=condition)]
+    created = api.post("/v1/workflows", {"name": "Condition", "steps": steps}).json
+    assert [each["only_if"] for each in created["steps"]] == [None, condition]
+    campaign_id = make_campaign(connection, 1, [], workflow_id=created["id"])
+    started = api.post(f"/v1/campaigns/{campaign_id}/start")
+    if field is not None:
+        assert (started.status, started.fields) == (422, [field])
+        assert "content" in [
+            error["check"] for error in api.get(f"/v1/campaigns/{campaign_id}/preflight").json["errors"]
+        ]
+        assert api.patch(f"/v1/campaigns/{campaign_id}", {field: True}).status == 200
+        started = api.post(f"/v1/campaigns/{campaign_id}/start")
+    assert started.status == 200, started.body
+
+
 def step(**changes: object) -> dict[str, object]:
     return {"step_number": 1, "email_template_id": "TEMPLATE", **changes}
 
@@ -88,6 +117,20 @@ BAD_STEPS: dict[str, tuple[object, list[str]]] = {
     "too long": ([step(delay={"value": 3651, "unit": "days"})], ["steps.0.delay"]),
     "both delays": ([step(days_after_previous=1, delay={"value": 1, "unit": "days"})], ["steps.0.delay"]),
     "huge number": ([step(days_after_previous=2**70)], ["steps.0.days_after_previous"]),
+    "first step with a condition": ([step(only_if={"event": "opened", "of_step": 1})], ["steps.0.only_if"]),
+    "condition of itself": (
+        [step(), step(step_number=2, only_if={"event": "opened", "of_step": 2})],
+        ["steps.1.only_if.of_step"],
+    ),
+    "condition of a later step": (
+        [step(), step(step_number=2, only_if={"event": "opened", "of_step": 3}), step(step_number=3)],
+        ["steps.1.only_if.of_step"],
+    ),
+    "unknown condition": (
+        [step(), step(step_number=2, only_if={"event": "read", "of_step": 1})],
+        ["steps.1.only_if.event"],
+    ),
+    "half a condition": ([step(), step(step_number=2, only_if={"event": "opened"})], ["steps.1.only_if.of_step"]),
     "first step in a thread": ([step(in_thread=True)], ["steps.0.in_thread"]),
     "quote outside of a thread": ([step(), step(step_number=2, quote=True)], ["steps.1.quote"]),
     "thread in words": ([step(), step(step_number=2, in_thread="yes")], ["steps.1.in_thread"]),
@@ -142,6 +185,7 @@ def test_inline_step_of_the_old_application_is_shown(api: ApiClient, connection:
             "delay": {"value": 2, "unit": "days"},
             "in_thread": False,
             "quote": False,
+            "only_if": None,
             "subject": "Hi",
             "body": "Text",
         }

@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import is_pending
+from sendledger.core.ledger_rules import LAST_STEP, is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import CampaignStatus, Counted, ScheduledEmailStatus
 
@@ -124,7 +124,9 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     funnel = _without_untracked(counts, campaign)
     return {
         "by_status": by_status,
-        "by_step": [{"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items())],
+        "by_step": [
+            {"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items()) if step <= LAST_STEP
+        ],
         "next_due_at": next_due,
         "last_due_at": last_due,
         "emails_per_second": round(float(rate), 6) if rate else None,

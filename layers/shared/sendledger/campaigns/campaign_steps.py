@@ -16,8 +16,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import delay_of_days
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
-from sendledger.core.ledger_rules import is_sending
+from sendledger.core.ledger_rules import LAST_STEP, is_sending
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
+from sendledger.core.vocabulary import StepCondition
 
 _UNSETTLED = sa.text(f"""
     SELECT (SELECT count(*) FROM scheduled_emails e
@@ -33,9 +34,10 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     Returns the number of steps.
 
     Raises:
-        InvalidInput: there is nothing to send, or a template is not valid.
+        InvalidInput: there is nothing to send, a template is not valid, or a step depends on what is not tracked.
     """
     steps = planned_steps(connection, campaign)
+    check_conditions(steps, campaign)
     compile_steps(steps)
     write_steps(connection, campaign["id"], steps)
     return len(steps)
@@ -67,7 +69,9 @@ def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[
         InvalidInput: there is nothing to send any more, or the workflow has other steps than the campaign.
     """
     steps = planned_steps(connection, campaign)
-    query = sa.select(campaign_steps.c.step_number).where(campaign_steps.c.campaign_id == campaign["id"])
+    # Those above are of answers that people have written.
+    own = (campaign_steps.c.campaign_id == campaign["id"]) & (campaign_steps.c.step_number <= LAST_STEP)
+    query = sa.select(campaign_steps.c.step_number).where(own)
     kept = sorted(connection.scalars(query))
     if kept != [step["step_number"] for step in steps]:
         message = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
@@ -137,6 +141,8 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             email_templates.c.id,
             own.c.in_thread,
             own.c.quote,
+            own.c.only_if_event,
+            own.c.only_if_step,
         )
         .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
         .where(own.c.workflow_id == campaign["workflow_id"])
@@ -157,6 +163,30 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     return steps
 
 
+_NEEDED = {
+    StepCondition.OPENED: "track_opens",
+    StepCondition.NOT_OPENED: "track_opens",
+    StepCondition.CLICKED: "track_clicks",
+    StepCondition.NOT_CLICKED: "track_clicks",
+}
+
+
+def check_conditions(steps: list[dict[str, Any]], campaign: sa.RowMapping) -> None:
+    """Refuse steps that depend on what the campaign does not track.
+
+    Raises:
+        InvalidInput: with an error for each such step.
+    """
+    errors: list[FieldError] = []
+    for step in steps:
+        event, needed = step["only_if_event"], _NEEDED.get(step["only_if_event"])
+        if needed is not None and not campaign[needed]:
+            what = f"step {step['step_number']} asks whether step {step['only_if_step']} was {event.replace('_', ' ')}"
+            errors.append(FieldError(needed, f"must be true: {what}"))
+    if errors:
+        raise InvalidInput("The campaign does not track what its steps depend on.", errors)
+
+
 def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dict[str, Any]:
     return {
         "step_number": number,
@@ -168,6 +198,8 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         # The old application may delete the first step of a workflow, whose thread the second one would continue.
         "in_thread": number > 1 and content.get("in_thread", False),
         "quote": number > 1 and content.get("quote", False),
+        "only_if_event": content.get("only_if_event"),
+        "only_if_step": content.get("only_if_step"),
     }
 
 

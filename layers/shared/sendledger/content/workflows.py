@@ -45,6 +45,8 @@ _STEP = (
     ).label("delay"),
     workflow_steps.c.in_thread,
     workflow_steps.c.quote,
+    workflow_steps.c.only_if_event,
+    workflow_steps.c.only_if_step,
     workflow_steps.c.subject,
     workflow_steps.c.body,
 )
@@ -186,3 +188,8 @@ def _wrong_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[FieldError]:
             yield FieldError(f"steps.{index}.in_thread", "must be false for step 1: there is no email to answer yet")
         if step.get("quote") and not step.get("in_thread"):
             yield FieldError(f"steps.{index}.quote", "needs in_thread: only an answer quotes the email before it")
+        if step.get("only_if_event") and step["step_number"] == 1:
+            yield FieldError(f"steps.{index}.only_if", "must be missing for step 1: nothing has happened before it")
+        elif step.get("only_if_event") and not 1 <= step["only_if_step"] < step["step_number"]:
+            message = f"must be an earlier step, 1 to {step['step_number'] - 1}"
+            yield FieldError(f"steps.{index}.only_if.of_step", message)

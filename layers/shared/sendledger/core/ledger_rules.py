@@ -14,6 +14,14 @@ import sqlalchemy as sa
 
 from sendledger.core.vocabulary import LEAD_STATUSES_WITHOUT_MAIL, quoted
 
+LAST_STEP = 1000
+"""Step numbers above it are of answers that people have written to replies: 1001 is the first one to a lead."""
+
+
+def is_answer(row: str) -> str:
+    """Whether an email is a person's answer, which does not depend on the steps and on what the lead has replied."""
+    return f"{row}.workflow_step_number > {LAST_STEP}"
+
 
 def still_planned(row: str) -> str:
     """Whether an email may still go out and no sender has claimed it. Emails that a pause has cancelled count, as a
@@ -85,7 +93,7 @@ def returned_reason(campaign: str) -> str:
     return f"CASE {campaign}.status WHEN 'running' THEN NULL WHEN 'paused' THEN 'paused' ELSE 'campaign_cancelled' END"
 
 
-def no_mail_for_lead(lead: str, address: str, campaign_id: str) -> str:
+def no_mail_for_lead(lead: str, address: str, campaign_id: str, is_answer: str = "false") -> str:
     """WHEN clauses of a CASE: why a lead gets no mail from a campaign. The first that applies counts.
 
     `address` is the lead's `address_of`. Its pattern is what SES takes: ASCII, and no display name.
@@ -94,11 +102,31 @@ def no_mail_for_lead(lead: str, address: str, campaign_id: str) -> str:
         WHEN coalesce({address}, '') = '' THEN 'no_address'
         WHEN {address} !~ '^[^@\\s,;:<>()"\\\\[\\]]+@[a-z0-9.-]+\\.[a-z0-9-]{{2,}}$' OR {address} !~ '^[!-~]+$'
             THEN 'invalid_address'
-        WHEN {lead}.status IN ({quoted(LEAD_STATUSES_WITHOUT_MAIL)}) THEN 'lead_' || {lead}.status::text
+        WHEN NOT {is_answer} AND {lead}.status IN ({quoted(LEAD_STATUSES_WITHOUT_MAIL)})
+            THEN 'lead_' || {lead}.status::text
         WHEN EXISTS (
             SELECT FROM suppressions s
             WHERE s.value IN ({address}, split_part({address}, '@', 2))
               AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = {campaign_id})) THEN 'suppressed'
+    """
+
+
+def condition_is_met(step: str, row: str) -> str:
+    """Whether a lead gets a step that depends on an earlier one; true of a step that depends on none.
+
+    Opens and clicks of machines have left no time in `emails`. Who clicked has opened, with pictures or without.
+    """
+    return f"""
+        CASE WHEN {step}.only_if_event IS NULL THEN true ELSE EXISTS (
+            SELECT FROM scheduled_emails p JOIN emails m ON m.id = p.email_id
+            WHERE p.lead_id = {row}.lead_id AND p.campaign_id = {row}.campaign_id
+              AND p.workflow_step_number = {step}.only_if_step AND p.status = 'sent'
+              AND CASE {step}.only_if_event
+                  WHEN 'delivered' THEN m.delivered_at IS NOT NULL
+                  WHEN 'opened' THEN coalesce(m.opened_at, m.clicked_at) IS NOT NULL
+                  WHEN 'clicked' THEN m.clicked_at IS NOT NULL
+                  WHEN 'not_opened' THEN coalesce(m.opened_at, m.clicked_at) IS NULL
+                  ELSE m.clicked_at IS NULL END) END
     """
 
 

@@ -120,6 +120,17 @@ class Reason(Word):
     SKIPPED_BEFORE = "skipped_before", "The application before this one had skipped or cancelled it."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
     LEAD_REMOVED = "lead_removed", "The lead was taken out of the campaign."
+    CONDITION_NOT_MET = "condition_not_met", "What the step depends on has not become of the earlier step."
+
+
+class StepCondition(Word):
+    """What must have become of an earlier step. Only what people do counts; a click counts as an open, too."""
+
+    OPENED = "opened", "It was sent and opened."
+    CLICKED = "clicked", "It was sent, and a link in it was clicked."
+    DELIVERED = "delivered", "It was sent and delivered."
+    NOT_OPENED = "not_opened", "It was sent and has not been opened."
+    NOT_CLICKED = "not_clicked", "It was sent, and no link in it has been clicked."
 
 
 LEFT_OUT_REASONS = (
@@ -507,6 +518,7 @@ class AuditAction(Word):
     LEAD_UNSUBSCRIBE = "lead.unsubscribe", "A lead opted out."
     LEAD_UNSUBSCRIBE_UNDO = "lead.unsubscribe_undo", "A lead took an opt-out back."
     LEAD_BATCH_DELETE = "lead_batch.delete", "A lead batch was deleted with its leads."
+    REPLY_ANSWER = "reply.answer", "An answer to a reply was written; it is sent with the next tick."
     REPLY_UPDATE = "reply.update", "The outcome of a reply was set."
     SCHEDULED_EMAIL_CREATE = "scheduled_email.create", "An email was added to a running campaign."
     SCHEDULED_EMAIL_DOUBLE_SEND = "scheduled_email.double_send", "SES reported two messages for one scheduled email."

@@ -1,4 +1,4 @@
 """What comes back: SES events, replies, unsubscribes, and the suppressions that follow from them.
 
-May import: campaigns, core, ledger.
+May import: campaigns, content, core, ledger.
 """

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.campaigns import completion
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import NotFound
-from sendledger.core.ledger_rules import still_planned
+from sendledger.core.ledger_rules import LAST_STEP, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
@@ -293,6 +293,7 @@ def _stop(
         (rows.status == ScheduledEmailStatus.SENDING, rows.send_started_at.is_(None)),
         else_=sa.literal_column(still_planned("scheduled_emails"), sa.Boolean),
     )
+    to_come &= rows.workflow_step_number <= LAST_STEP
     if stop == "campaign":
         to_come &= rows.campaign_id == match.campaign_id
     # The lock order is campaigns, leads, rows.

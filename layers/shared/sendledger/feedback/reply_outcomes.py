@@ -18,7 +18,7 @@ from sendledger.campaigns import completion
 from sendledger.campaigns.transitions import check_transition
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import address_of, lock_campaigns, still_planned
+from sendledger.core.ledger_rules import address_of, is_answer, lock_campaigns, still_planned
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import campaigns, emails, leads, replies
 from sendledger.core.vocabulary import (
@@ -64,14 +64,14 @@ _LOCK_LEADS = sa.text("SELECT id FROM leads WHERE id = ANY(:lead_ids) ORDER BY i
 )
 _SKIP = sa.text(f"""
     UPDATE scheduled_emails e SET status = 'skipped', reason = :reason, updated_at = now()
-    WHERE e.lead_id = ANY(:lead_ids) AND {still_planned("e")} RETURNING e.campaign_id
+    WHERE e.lead_id = ANY(:lead_ids) AND NOT {is_answer("e")} AND {still_planned("e")} RETURNING e.campaign_id
 """).bindparams(sa.bindparam("lead_ids", type_=_UUIDS))
 # What the reply, or an outcome before this one, has stopped, and what is still planned. The gaps between them stay.
 _MOVE = sa.text(f"""
     WITH remaining AS MATERIALIZED (
         SELECT e.id, e.scheduled_for - min(e.scheduled_for) OVER () AS after_first
         FROM scheduled_emails e
-        WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id
+        WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id AND NOT {is_answer("e")}
           AND (CASE WHEN e.status = 'skipped'
                     THEN e.reason IN ('replied', 'lead_responded', 'lead_not_interested', 'lead_invalid') END
                OR {still_planned("e")})

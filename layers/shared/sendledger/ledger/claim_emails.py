@@ -20,7 +20,9 @@ import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import (
     address_of,
+    condition_is_met,
     due,
+    is_answer,
     lock_campaigns,
     may_send,
     no_mail_for_lead,
@@ -207,16 +209,18 @@ WITH verdict AS MATERIALIZED (
            coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
         WHEN c.status <> 'running' THEN 'campaign'
         WHEN l.id IS NULL THEN 'lead_deleted'
-        {no_mail_for_lead("l", address_of("l"), "e.campaign_id")}
+        {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
         -- Claimed before the campaign was resumed, which may have changed its content.
         WHEN c.resumed_at > e.updated_at THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
         WHEN earlier.failed THEN 'previous_step_failed'
+        WHEN NOT {condition_is_met("step", "e")} THEN 'condition_not_met'
         ELSE 'send' END AS verdict
     FROM scheduled_emails e
     JOIN campaigns c ON c.id = e.campaign_id
+    JOIN campaign_steps step ON step.campaign_id = e.campaign_id AND step.step_number = e.workflow_step_number
     LEFT JOIN leads l ON l.id = e.lead_id
     LEFT JOIN LATERAL (
         SELECT max(p.scheduled_for) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
@@ -229,7 +233,7 @@ WITH verdict AS MATERIALIZED (
         WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
           AND p.workflow_step_number < e.workflow_step_number
         GROUP BY own.delay
-    ) earlier ON e.workflow_step_number > 1
+    ) earlier ON e.workflow_step_number > 1 AND NOT {is_answer("e")}
     WHERE e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
 )
 UPDATE scheduled_emails e SET

@@ -19,7 +19,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.content.render_email import RenderedEmail
-from sendledger.core.ledger_rules import lock_campaigns, returned_reason, returned_status, still_planned
+from sendledger.core.ledger_rules import (
+    LAST_STEP,
+    is_answer,
+    lock_campaigns,
+    returned_reason,
+    returned_status,
+    still_planned,
+)
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ses.answers import Answer, SendOutcome
@@ -101,7 +108,8 @@ WITH r AS MATERIALIZED (
     INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
                         external_id, created_at, to_address, scheduled_email_id, delivery_status)
     SELECT r.email_id, d.lead_id, d.campaign_id, r.subject, r.body_text, r.body_html,
-           CASE d.workflow_step_number WHEN 1 THEN 'initial' ELSE 'follow_up_' || d.workflow_step_number - 1 END,
+           CASE WHEN {is_answer("d")} THEN 'answer' WHEN d.workflow_step_number = 1 THEN 'initial'
+                ELSE 'follow_up_' || d.workflow_step_number - 1 END,
            'sent', d.sent_at, r.message_id, now(), r.to_address, d.id, 'sent'
     FROM done d JOIN r ON r.id = d.id
     WHERE d.email_id IS NOT NULL
@@ -111,12 +119,14 @@ WITH r AS MATERIALIZED (
                       WHEN sent.step = 2 AND l.status IN ('new', 'contacted') THEN 'follow_up_1'
                       WHEN sent.step >= 3 AND l.status IN ('new', 'contacted', 'follow_up_1') THEN 'follow_up_2'
                       ELSE l.status END,
-        follow_up_stage = CASE sent.step WHEN 1 THEN 'initial' WHEN 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
+        follow_up_stage = CASE WHEN sent.step IS NULL THEN l.follow_up_stage WHEN sent.step = 1 THEN 'initial'
+                               WHEN sent.step = 2 THEN 'follow_up_1' ELSE 'follow_up_2' END,
         last_contacted_at = greatest(l.last_contacted_at, sent.at),
         -- Counts of the earlier application may be as large as their columns allow.
         emails_sent = least(coalesce(l.emails_sent, 0)::bigint + sent.count, 2147483647),
         updated_at = now()
-    FROM (SELECT lead_id, max(workflow_step_number) AS step, max(sent_at)::timestamp AS at, count(*) AS count
+    FROM (SELECT lead_id, max(workflow_step_number) FILTER (WHERE NOT {is_answer("done")}) AS step,
+                 max(sent_at)::timestamp AS at, count(*) AS count
           FROM done WHERE status = 'sent' GROUP BY lead_id) sent
     WHERE l.id = sent.lead_id
 ), counted AS (
@@ -129,12 +139,13 @@ WITH r AS MATERIALIZED (
         updated_at = now()
     FROM (SELECT campaign_id, count(*) FILTER (WHERE status = 'sent') AS sent,
                  count(*) FILTER (WHERE status = 'failed') - count(*) FILTER (WHERE was_unknown) AS failed,
-                 coalesce(max(workflow_step_number) FILTER (WHERE status = 'sent'), 0) AS step
+                 coalesce(max(workflow_step_number)
+                          FILTER (WHERE status = 'sent' AND NOT {is_answer("done")}), 0) AS step
           FROM done GROUP BY campaign_id) by_campaign
     WHERE c.id = by_campaign.campaign_id
 ), next_steps AS (
     SELECT campaign_id, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
-    FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done)
+    FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done) AND step_number <= {LAST_STEP}
     WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
 ), pushed AS (
     UPDATE scheduled_emails n SET scheduled_for = d.sent_at + s.gap, updated_at = now()
@@ -148,7 +159,7 @@ WITH r AS MATERIALIZED (
     FROM done d
     WHERE d.status = 'failed' AND d.error_code <> 'outcome_unknown'
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number > d.workflow_step_number
-      AND {still_planned("n")}
+      AND NOT {is_answer("n")} AND {still_planned("n")}
 ), settled AS MATERIALIZED (
     -- An event of SES came first, or this is a replay. The row is sent already; the content is known only now.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html

@@ -24,6 +24,8 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import returned_reason, returned_status
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
+from sendledger.ledger.answers import Answer as WrittenAnswer
+from sendledger.ledger.answers import find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult, record
@@ -78,12 +80,19 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
     lead_ids = {row["lead_id"] for token in by_token.values() for row in token}
     found = connection.execute(sa.select(leads).where(leads.c.id.in_(lead_ids))).mappings()
     known_leads = {lead["id"]: {**lead, "lead_id": lead["id"]} for lead in found}
-    threads = find_threads(connection, [row["id"] for token in by_token.values() for row in token])
+    ids = [row["id"] for token in by_token.values() for row in token]
+    threads, written = find_threads(connection, ids), find_answers(connection, ids)
     settled = 0
     compiled = functools.cache(compile_template)
     for token, same_token in by_token.items():
         results = [
-            _settled(row, known_leads.get(row["lead_id"]), accepted[row["id"]], compiled, threads.get(row["id"]))
+            _settled(
+                row,
+                known_leads.get(row["lead_id"]),
+                accepted[row["id"]],
+                compiled,
+                written.get(row["id"]) or threads.get(row["id"]),
+            )
             for row in same_token
         ]
         settled += record(connection, results, token, first_hand=False).counts[ScheduledEmailStatus.SENT]
@@ -95,11 +104,13 @@ def _settled(
     lead: dict[str, Any] | None,
     acceptance: Acceptance,
     compiled: Callable[[str, str, str | None], CompiledTemplate],
-    thread: EmailThread | NotYet | None,
+    known: WrittenAnswer | EmailThread | NotYet | None,
 ) -> SendResult:
     rendered = None
-    subject = thread.subject if isinstance(thread, EmailThread) else None
-    if lead is not None:
+    subject = known.subject if isinstance(known, EmailThread) else None
+    if isinstance(known, WrittenAnswer):
+        rendered = RenderedEmail(known.subject, known.text, None)
+    elif lead is not None:
         try:
             template = compiled(row["subject"], row["body_text"], row["body_html"])
             rendered = template.render(lead_variables(lead, row["campaign_name"]), subject)

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.campaign_steps import compile_steps, planned_steps, refreshed_steps
+from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
 from sendledger.campaigns.schedule_emails import leads_left_out, reachable_leads
 from sendledger.content.lead_variables import Fields, lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
@@ -75,6 +75,7 @@ def check_content(
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
     try:
         steps = planned_steps(connection, campaign)
+        check_conditions(steps, campaign)
     except InvalidInput as error:
         findings.error("content", error.detail, errors=_as_dicts(error.errors))
         return

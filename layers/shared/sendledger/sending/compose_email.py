@@ -20,6 +20,7 @@ from sendledger.content.render_email import CompiledTemplate, RenderedEmail
 from sendledger.content.untracked_links import NO_TRACK, without_tracking
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
+from sendledger.ledger.answers import Answer
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread
 from sendledger.ses.message_ids import thread_headers
@@ -98,6 +99,30 @@ class Composer:
             track_clicks=content.track_clicks,
         )
         return ComposedEmail(rendered, outgoing)
+
+    def compose_answer(
+        self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID, answer: Answer
+    ) -> ComposedEmail:
+        """Make the email of a person's answer: no template, no footer, nothing tracked."""
+        assert email.lead is not None  # noqa: S101 (as above)
+        url = self._unsubscribe_url(email, email.lead["lead_id"])
+        headers: tuple[tuple[str, str], ...] = (("List-Unsubscribe", f"<{url}>"), _ONE_CLICK) if url else ()
+        known = [each for each in (answer.root_id, answer.in_reply_to) if each]
+        if known:
+            headers += thread_headers(known[0], known[-1], self._message_id_domain)
+        outgoing = OutgoingEmail(
+            scheduled_email_id=email.id,
+            campaign_id=email.campaign_id,
+            claim_token=attempt,
+            from_address=content.from_address,
+            to_address=email.lead["email"].strip(),
+            reply_to_addresses=self._reply_to(content, email.id),
+            subject=answer.subject,
+            body_text=answer.text,
+            body_html=None,
+            headers=headers,
+        )
+        return ComposedEmail(RenderedEmail(answer.subject, answer.text, None), outgoing)
 
     def _unsubscribe_url(self, email: ClaimedEmail, lead_id: uuid.UUID) -> str | None:
         if self._link is None or self._keys is None:

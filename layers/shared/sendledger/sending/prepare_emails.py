@@ -22,8 +22,11 @@ from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import guardrails
 from sendledger.content.template_filters import RenderError
+from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
+from sendledger.ledger.answers import Answer as WrittenAnswer
+from sendledger.ledger.answers import find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult
@@ -88,6 +91,7 @@ class Preparer:
         self._composer = Composer(settings, domain)
         self._contents = StepContents(settings.sender_from_address)
         self._threads: dict[int, EmailThread | NotYet] = {}
+        self._answers: dict[int, WrittenAnswer] = {}
         self.bytes_per_email = 1
 
     def close(self) -> None:
@@ -160,11 +164,13 @@ class Preparer:
             with self._engine.connect() as connection:
                 read = self._contents.load(connection, emails)
                 self._gate.set_limits(guardrails.most_refusals(connection, read, self._settings))
-        answers = [email.id for email in emails if self._contents.is_in_thread(email)]
-        self._threads = {}
-        if answers:
+        in_threads = [email.id for email in emails if self._contents.is_in_thread(email)]
+        written = [email.id for email in emails if email.step_number > LAST_STEP]
+        self._threads, self._answers = {}, {}
+        if in_threads or written:
             with self._engine.connect() as connection:
-                self._threads = find_threads(connection, answers)
+                self._threads = find_threads(connection, in_threads) if in_threads else {}
+                self._answers = find_answers(connection, written) if written else {}
 
     def _prepare_one(self, email: ClaimedEmail, prepared: Prepared, limit: TimeLimit | None) -> bool:
         """Add the email to the prepared ones. Returns whether more may follow."""
@@ -198,10 +204,14 @@ class Preparer:
     def _compose(self, email: ClaimedEmail, threads: Mapping[int, EmailThread | NotYet]) -> ReadyEmail:
         if not email.has_address:
             return ReadyEmail(email)  # the fence turns it away
+        content = self._contents.of(email)
+        if email.step_number > LAST_STEP:
+            answer = self._composer.compose_answer(content, email, self._token, self._answers[email.id])
+            return ReadyEmail(email, answer, self._signer().signed(answer.outgoing))
         thread = threads.get(email.id)
         if isinstance(thread, NotYet):
             return ReadyEmail(email)  # the fence returns it; if the earlier step has just ended, SES is not called
-        composed = self._composer.compose(self._contents.of(email), email, self._token, thread)
+        composed = self._composer.compose(content, email, self._token, thread)
         return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
 
 

@@ -14,10 +14,10 @@ def message_id_domain(region: str, override: str | None = None) -> str:
 
 
 def thread_headers(root_id: str, parent_id: str, domain: str) -> tuple[tuple[str, str], ...]:
-    """The headers of an answer to `parent_id` in the thread that began with `root_id`; both are ids of SES.
+    """The headers of an answer to `parent_id` in the thread that began with `root_id`.
 
-    A mail program needs the root and the parent only: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4
+    They are ids of SES, or whole Message-IDs with their angle brackets. A mail program needs the root and the parent
+    only: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4
     """
-    ids = dict.fromkeys((root_id, parent_id))
-    references = " ".join(f"<{each}@{domain}>" for each in ids)
-    return (("In-Reply-To", f"<{parent_id}@{domain}>"), ("References", references))
+    root, parent = (each if each.startswith("<") else f"<{each}@{domain}>" for each in (root_id, parent_id))
+    return (("In-Reply-To", parent), ("References", " ".join(dict.fromkeys((root, parent)))))

@@ -22,7 +22,7 @@ from sendledger.core.tables.campaigns import (
 )
 from sendledger.core.tables.content import email_templates, workflow_steps, workflows
 from sendledger.core.tables.exports import exports
-from sendledger.core.tables.feedback import email_events, replies, suppressions, unsubscribes
+from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, sending_schedules
@@ -32,6 +32,7 @@ __all__ = [
     "SCHEMA_REVISION",
     "UtcTimestamp",
     "adopted_campaigns",
+    "answers",
     "api_keys",
     "audit_log",
     "campaign_counts",

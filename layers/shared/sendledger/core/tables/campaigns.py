@@ -33,7 +33,7 @@ from sendledger.core.tables.base import (
     one_of,
     required_timestamp,
 )
-from sendledger.core.vocabulary import LEFT_OUT_REASONS, CampaignStatus, CampaignType, Counted, StartType
+from sendledger.core.vocabulary import LEFT_OUT_REASONS, CampaignStatus, CampaignType, Counted, StartType, StepCondition
 
 campaigns = Table(
     "campaigns",
@@ -195,10 +195,16 @@ campaign_steps = Table(
     # Whether it is an answer to the lead's email before it, and shows that email's text; see ledger/email_threads.py.
     Column("in_thread", Boolean, nullable=False, server_default=text("false")),
     Column("quote", Boolean, nullable=False, server_default=text("false")),
+    # It is only sent to those for whom this has become of the earlier step.
+    Column("only_if_event", Text),
+    Column("only_if_step", Integer),
     required_timestamp("created_at"),
     CheckConstraint("step_number > 0", name="step_number_positive"),
     CheckConstraint("NOT in_thread OR step_number > 1", name="first_step_in_no_thread"),
     CheckConstraint("in_thread OR NOT quote", name="quote_in_thread"),
+    CheckConstraint(one_of("only_if_event", StepCondition), name="only_if_event"),
+    CheckConstraint("(only_if_event IS NULL) = (only_if_step IS NULL)", name="only_if_whole"),
+    CheckConstraint("only_if_step > 0 AND only_if_step < step_number", name="only_if_earlier"),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
 )
 

@@ -18,7 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import NOW, RANDOM_UUID, TIMESTAMPTZ, UtcTimestamp, existing_enum, metadata
+from sendledger.core.tables.base import NOW, RANDOM_UUID, TIMESTAMPTZ, UtcTimestamp, existing_enum, metadata, one_of
+from sendledger.core.vocabulary import StepCondition
 
 email_templates = Table(
     "email_templates",
@@ -76,9 +77,14 @@ workflow_steps = Table(
     Column("delay", Interval),
     Column("in_thread", Boolean, nullable=False, server_default=text("false")),
     Column("quote", Boolean, nullable=False, server_default=text("false")),
+    # It is only sent to those for whom this has become of the earlier step.
+    Column("only_if_event", Text),
+    Column("only_if_step", Integer),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
     CheckConstraint("in_thread OR NOT quote", name="quote_in_thread"),
+    CheckConstraint(one_of("only_if_event", StepCondition), name="only_if_event"),
+    CheckConstraint("(only_if_event IS NULL) = (only_if_step IS NULL)", name="only_if_whole"),
     CheckConstraint("email_template_id IS NOT NULL OR (subject IS NOT NULL AND body IS NOT NULL)", name="has_content"),
     Index("workflow_steps_workflow_id_idx", "workflow_id"),
 )

@@ -152,3 +152,19 @@ replies = Table(
     Index("replies_newest_idx", "created_at", "id"),
     Index("replies_open_idx", "created_at", "id", postgresql_where=text("handled_at IS NULL")),
 )
+
+answers = Table(
+    "answers",
+    metadata,
+    # What a person has written in answer to a reply. The scheduled email that carries it is a row of the ledger.
+    Column("scheduled_email_id", BigInteger, ForeignKey("scheduled_emails.id", ondelete="CASCADE"), primary_key=True),
+    # One answer to each reply.
+    Column("reply_id", UUID, ForeignKey("replies.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("subject", Text, nullable=False),
+    Column("body_text", Text, nullable=False),
+    # The Message-ID of the reply, and SES's id of the email that began the thread; NULL where there is none.
+    Column("in_reply_to", Text),
+    Column("root_id", Text),
+    Column("created_by", Text, nullable=False),
+    required_timestamp("created_at"),
+)
