@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0033"
-down_revision = "0032"
+revision = "0035"
+down_revision = "0034"
 
 BEFORE = (
     *("paused", "campaign_cancelled", "no_address", "invalid_address", "duplicate_address", "lead_deleted"),
