@@ -147,7 +147,7 @@ _ROUTES = _compile()
 
 
 def check_roles(registered: Iterable[str]) -> None:
-    """Refuse to start with a route that has no role: nobody could call it.
+    """Refuse to start with a route that has no role, as it could not be called.
 
     Raises:
         RuntimeError: it names each route that only the code, or only `MINIMUM_ROLE`, has.

@@ -50,7 +50,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
-"""Of every answer that sets none of its own: answers hold personal data, and no page may embed them."""
+"""The default policy of answers: they contain personal data, and no page may embed them."""
 
 logger = Logger()
 

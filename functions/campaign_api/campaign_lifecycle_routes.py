@@ -142,7 +142,7 @@ def resume_campaign(campaign_id: CampaignId, caller: Acting, refresh_content: Re
 @router.post(
     "/v1/campaigns/<campaign_id>/cancel",
     operation_id="cancel_campaign",
-    summary="Cancel a campaign for good",
+    summary="Cancel a campaign permanently",
     response_description="It is cancelled; its lead batches are free.",
     tags=TAGS,
     openapi_extensions={"x-conflict": "Its status (`current_status`) does not allow it."},

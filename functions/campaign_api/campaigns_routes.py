@@ -101,7 +101,7 @@ class NewCampaign(Input):
         Flag,
         Field(
             description=(
-                "SES sends the links of each email through a domain of its own, which reports who follows them. The "
+                "SES sends the links of each email through its own domain, which reports who follows them. The  "
                 "link to unsubscribe is never tracked."
             )
         ),
@@ -180,7 +180,7 @@ class Campaign(Resource):
     completed_at: dt.datetime | None
     cancelled_at: dt.datetime | None
     failed_at: dt.datetime | None
-    failure_reason: Annotated[str | None, Field(description="Why it failed, or why it was paused if nobody did it.")]
+    failure_reason: Annotated[str | None, Field(description="Why it failed, or why it was paused automatically.")]
     total_leads_targeted: int
     emails_scheduled_count: int
     emails_sent_count: int
@@ -188,7 +188,7 @@ class Campaign(Resource):
     emails_delivered_count: Annotated[int, Field(description="Emails that a mail server has accepted.")]
     emails_bounced_count: Annotated[int, Field(description="Emails that bounced permanently.")]
     emails_soft_bounced_count: Annotated[
-        int, Field(description="Emails that bounced for the time being (a full mailbox) and were not delivered.")
+        int, Field(description="Emails that bounced temporarily (a full mailbox) and were not delivered.")
     ]
     emails_complained_count: Annotated[int, Field(description="Emails that were reported as spam.")]
     emails_opened_count: Annotated[

@@ -34,7 +34,7 @@ class Diagnosis(Resource):
     ]
     message: str
     next_send_at: Annotated[
-        dt.datetime | None, Field(description="When the next email goes out by itself; null: somebody has to act.")
+        dt.datetime | None, Field(description="When the next email goes out by itself; null: a person has to act.")
     ]
     detail: Annotated[dict[str, Any], Field(description="Data for programs; a count stops at 10,000.")]
 

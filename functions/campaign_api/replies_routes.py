@@ -103,7 +103,7 @@ class Reply(Resource):
     ]
     outcome: Annotated[ReplyOutcome | None, Field(description="What the team made of it.")]
     later_until: dt.datetime | None
-    handled_at: Annotated[dt.datetime | None, Field(description="Null: nobody has dealt with it.")]
+    handled_at: Annotated[dt.datetime | None, Field(description="Null: it is not handled yet.")]
     handled_by: str | None
 
 
@@ -120,9 +120,7 @@ class ReplyChanges(Input):
             )
         ),
     ] = None
-    handled: Annotated[Flag, Field(description="Without an outcome: whether somebody has dealt with it.")] = (
-        only_given()
-    )
+    handled: Annotated[Flag, Field(description="Without an outcome: whether it is handled.")] = only_given()
 
 
 class ReplyPage(Resource):
@@ -194,7 +192,7 @@ def list_replies(
         Query(max_length=320, description="Only those to campaigns that send from this address."),
     ] = None,
     kind: Annotated[ReplyKind | None, Query()] = None,
-    handled: Annotated[bool | None, Query(description="Whether somebody has dealt with it.")] = None,
+    handled: Annotated[bool | None, Query(description="Whether it is handled.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ReplyPage:
     from sendledger.feedback import replies  # for cold starts: the parser of mails

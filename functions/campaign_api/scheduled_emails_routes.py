@@ -185,7 +185,7 @@ def schedule_email(
     "/v1/scheduled-emails",
     operation_id="list_scheduled_emails",
     summary="List scheduled emails of all campaigns",
-    description="`error_code=outcome_unknown` lists those of which nobody knows whether SES has sent them.",
+    description="`error_code=outcome_unknown` lists those that SES may or may not have sent.",
     response_description="Scheduled emails, in the order that `sort` tells.",
     tags=["Scheduled emails"],
 )

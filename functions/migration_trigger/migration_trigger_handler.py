@@ -109,7 +109,7 @@ class _Migration:
         return upgraded
 
     def _make_sure_of_users(self) -> None:
-        """The administrator logs in only if nobody else can: RDS no longer accepts the administrator's password once
+        """The administrator logs in only if no other user can: RDS no longer accepts the administrator's password once
         the users exist (see `database_roles.create_roles`)."""
         admin_secret = self._settings.database_admin_secret_arn
         try:

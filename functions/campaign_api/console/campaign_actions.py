@@ -130,7 +130,7 @@ def _confirmation(visit: Visit, campaign_id: str, name: str, refused: ApiRefused
 
 
 def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
-    """What the action's page needs beside the campaign and its counts."""
+    """What the page of an action needs besides the campaign and its counts."""
     path = f"/v1/campaigns/{campaign['id']}"
     if name == "start" and campaign["status"] in ACTIONS[name].statuses:
         return {"preflight": api.get(f"{path}/preflight"), "previews": _previews(api, campaign)}

@@ -102,7 +102,7 @@ def list_left_out(visit: Visit, campaign_id: str) -> Answer:
 
 
 def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
-    """Those for which somebody has to do something; the API has them by status."""
+    """Campaigns that need a person; the API lists them by status."""
     stopped = [
         campaign
         for status in (CampaignStatus.FAILED, CampaignStatus.PAUSED)

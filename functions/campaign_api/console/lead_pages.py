@@ -10,7 +10,7 @@ from sendledger.core.vocabulary import LeadStatus
 
 MAIL_HEADERS = {
     **HEADERS,
-    # No script runs and nothing is loaded, whoever opens it: pictures of elsewhere would tell that it was looked at.
+    # No script runs and nothing is loaded: remote pictures would report that it was opened.
     "Content-Security-Policy": (
         "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
     ),

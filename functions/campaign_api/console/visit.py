@@ -58,7 +58,7 @@ def redirect(path: str, cookies: list[str] | None = None) -> Answer:
 
 @dataclass(frozen=True)
 class Visit:
-    """`api` is None before somebody has signed in, on pages that need no session."""
+    """`api` is None without a session, on pages that need none."""
 
     request: APIGatewayProxyEventV2
     signed_in: Api | None

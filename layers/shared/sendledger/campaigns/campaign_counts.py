@@ -141,7 +141,7 @@ def _rate(count: int | None, sent: int) -> float | None:
 
 
 def _without_untracked(counts: Mapping[str, int], campaign: sa.RowMapping) -> dict[str, int | None]:
-    """None in place of 0 for what the campaign does not track: nobody knows whether there were any."""
+    """None instead of 0 for what the campaign does not track, because the number is not known."""
     untracked: dict[str, bool] = {
         Counted.OPENED: not campaign["track_opens"],
         Counted.CLICKED: not campaign["track_clicks"],

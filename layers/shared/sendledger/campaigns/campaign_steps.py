@@ -1,6 +1,6 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-Somebody who resumes a paused campaign may have its content read again. Reads `email_templates`, `workflows`,
+A resume can read the content of a paused campaign again. Reads `email_templates`, `workflows`,
 `workflow_steps` and `scheduled_emails`; writes `campaign_steps`.
 """
 

@@ -337,7 +337,7 @@ def fail_campaign(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> Non
 
 
 def _note_waiting(engine: sa.Engine, campaign_id: uuid.UUID, reason: str) -> None:
-    """Note why a scheduled campaign does not start, unless somebody has started or cancelled it meanwhile."""
+    """Note why a scheduled campaign does not start, unless it was started or cancelled meanwhile."""
     with engine.begin() as connection:
         waiting = sa.and_(campaigns.c.id == campaign_id, campaigns.c.status == CampaignStatus.SCHEDULED)
         connection.execute(sa.update(campaigns).where(waiting).values(failure_reason=reason, updated_at=sa.func.now()))

@@ -339,7 +339,7 @@ def _check_name(node: nodes.Node, name: str) -> None:
 def _refuse(node: nodes.Node | None, what: str, instead: str = "") -> None:
     line = 1
     if node is not None:
-        # A node that Jinja2 makes around others has no line of its own.
+        # A node that Jinja2 makes around others has no line.
         line = node.lineno or next((child.lineno for child in node.iter_child_nodes()), 1)
     message = f"{what} is not possible in a template" + (f"; {instead}" if instead else "")
     raise jinja2.TemplateSyntaxError(message, line)

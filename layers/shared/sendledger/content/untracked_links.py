@@ -1,7 +1,7 @@
 """Links that SES leaves alone although a campaign tracks clicks. Uses no table.
 
-Whoever wants to opt out follows no link through a tracking domain, and blockers open none. SES takes the attribute out
-again: https://docs.aws.amazon.com/ses/latest/dg/faqs-metrics.html
+A person who wants to opt out should not have to follow a link through a tracking domain, and blockers open none. SES
+takes the attribute out again: https://docs.aws.amazon.com/ses/latest/dg/faqs-metrics.html
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The one form in which addresses are stored. What somebody typed goes in, an address that SES can send to comes
-out."""
+"""The one form in which addresses are stored. Any input goes in, an address that SES can send to comes out."""
 
 from __future__ import annotations
 

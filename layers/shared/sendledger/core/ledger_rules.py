@@ -5,7 +5,7 @@ Arguments are the names of tables in the statement. Nothing in here comes from a
 Locks are taken in this order, so that no two transactions wait for each other: the campaign, then the rows of
 `scheduled_emails`, then leads. Several campaigns, and several leads, are locked in the order of their ids. Senders lock
 campaigns FOR KEY SHARE, recording FOR NO KEY UPDATE, and a change of status FOR UPDATE: so a pause waits for a fence
-under way, and counters block nobody but each other.
+under way, and counters only block each other.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Page:
 @dataclass(frozen=True)
 class Order:
     """The order of a list: by a column of `table`, descending with a - before it, then by `id`. Rows without a time
-    count as the oldest. The column should rarely change: a row that moves while somebody pages through the list may be
+    count as the oldest. The column should rarely change: a row that moves while a client pages through the list may be
     seen twice or not at all.
 
     `within` is what has one `value` in the whole list and comes first in an index. It is compared as a range and is

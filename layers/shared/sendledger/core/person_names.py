@@ -53,7 +53,7 @@ class PersonName(NamedTuple):
 def person_name(lead: Mapping[str, Any]) -> PersonName:
     """The name of a lead, which is given as its row or as what stands for one.
 
-    A first or last name of its own, also among the custom fields, goes before what the contact name says.
+    A separate first or last name, also among the custom fields, is preferred to the contact name.
     """
     custom_fields = lead.get("custom_fields")
     custom = custom_fields if isinstance(custom_fields, Mapping) else {}
@@ -75,7 +75,7 @@ def parse_name(first: str, last: str, full: str) -> PersonName:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be somebody's name; an address, a number and ``n/a`` cannot."""
+    """Whether a text can be a person's name; an address, a number and ``n/a`` cannot."""
     if text.isalpha():  # most are, and an import asks for every lead
         return text.casefold() not in _NOT_NAMES
     word = text.strip(_BLANKS_AND_MARKS).casefold()

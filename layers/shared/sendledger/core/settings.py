@@ -187,7 +187,7 @@ class MailSettings(_Settings):
 
 
 class GuardrailSettings(_Settings):
-    """When a campaign pauses itself; a campaign may have limits of its own."""
+    """When a campaign pauses itself. A campaign may have its own limits."""
 
     guardrails_enabled: bool = True
     # SES puts an account under review at 5 % bounces; Gmail and Yahoo want complaints below 0.1 %.

@@ -2,7 +2,7 @@
 
 A token names the email and nothing about the person. It is signed with HMAC-SHA256; the key's id goes with it, so that
 keys can be replaced while links that were sent long ago go on working. A token that does not verify gives None, after
-the same amount of work. So nobody learns what is wrong with it.
+the same amount of work, so that the reason is not revealed.
 
     unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>e
     reply         <key id>.<hexadecimal of: scheduled email, signature>: mail systems may change the case of letters

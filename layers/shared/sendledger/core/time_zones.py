@@ -92,8 +92,8 @@ def zone_of_lead(time_zone: str | None, country: str | None) -> LeadZone:
 def zones_by_country() -> Mapping[str, str]:
     """Code and English names, in lower case, of each country with exactly one zone → its zone.
 
-    Zones that agree from now on are one: Germany has its enclave Büsingen beside it, with the same time. Where two
-    countries share a name (Samoa), it stands for neither.
+    Zones with the same rules from now on count as one: Germany and its enclave Büsingen have the same time. A name of
+    two countries (Samoa) stands for neither.
     """
     codes: dict[str, set[str]] = {}
     for code, english in _rows("iso3166.tab"):
@@ -128,7 +128,7 @@ def _future(name: str) -> bytes:
 
 @functools.cache
 def _names() -> Mapping[str, str]:
-    # Factory stands for a clock that nobody has set.
+    # Factory is the zone of a clock that was not set.
     names = _TABLES.joinpath("zones").read_text(encoding="ascii").split()
     return {name.lower(): name for name in names if name != "Factory"}
 

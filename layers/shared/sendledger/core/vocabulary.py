@@ -85,7 +85,7 @@ class ScheduledEmailStatus(Word):
     PENDING = "pending", "Waits for its time."
     SENDING = "sending", "A sender has claimed it."
     SENT = "sent", "SES accepted it."
-    FAILED = "failed", "It was not sent, or nobody knows whether it was; `error_code` says which."
+    FAILED = "failed", "It was not sent, or its outcome is unknown; `error_code` says which."
     SKIPPED = "skipped", "A rule said no; `reason` says which."
     CANCELLED = "cancelled", "A person said no: the campaign is paused or was cancelled; `reason` says which."
 
@@ -111,11 +111,11 @@ class Reason(Word):
     LEAD_ERASED = "lead_erased", "The lead was erased."
     LEAD_RESPONDED = "lead_responded", "The lead has responded."
     LEAD_NOT_INTERESTED = "lead_not_interested", "The lead is not interested."
-    LEAD_CONVERTED = "lead_converted", "The lead is a customer by now."
+    LEAD_CONVERTED = "lead_converted", "The lead is a customer."
     LEAD_INVALID = "lead_invalid", "The lead is marked as invalid."
     SUPPRESSED = "suppressed", "The address or its domain is suppressed: opted out, bounced, complained or blocked."
     REPLIED = "replied", "The lead replied to an earlier email."
-    PREVIOUS_STEP_FAILED = "previous_step_failed", "An earlier step to this lead failed for good."
+    PREVIOUS_STEP_FAILED = "previous_step_failed", "An earlier step to this lead failed."
     LATER_STEP_SENT = "later_step_sent", "The application before this one had sent the lead a later step already."
     SKIPPED_BEFORE = "skipped_before", "The application before this one had skipped or cancelled it."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
@@ -147,18 +147,18 @@ LEFT_OUT_REASONS = (
 
 
 class ErrorCode(Word):
-    """Why a scheduled email failed, where it is our own finding. Any other code is SES's own, in snake case."""
+    """Why a scheduled email failed. Any other code is a code of SES in snake case."""
 
     OUTCOME_UNKNOWN = "outcome_unknown", "The sender got no answer; SES may have accepted the email."
     SENDER_DIED = "sender_died", "Senders died repeatedly while they prepared this email."
-    NOT_COMPOSED = "not_composed", "The email could not be made."
+    NOT_COMPOSED = "not_composed", "The email could not be composed."
     CANNOT_SIGN = "cannot_sign", "The request to SES could not be signed."
     CANNOT_CONNECT = "cannot_connect", "SES could not be reached."
     BAD_CERTIFICATE = "bad_certificate", "The certificate of the SES endpoint is not valid."
     EMPTY_SUBJECT = "empty_subject", "The subject is empty for this lead."
     EMPTY_BODY = "empty_body", "The email has no text for this lead."
     NOT_TEXT = "not_text", "The template prints a list or an object."
-    NOT_A_LIST = "not_a_list", "The template goes over a value that is not a list."
+    NOT_A_LIST = "not_a_list", "The template loops over a value that is not a list."
     INVALID_CONTENT = "invalid_content", "The stored template of this step is not valid; the campaign is paused."
     UNDEFINED_VARIABLE = "undefined_variable", "The template uses a variable that this lead has no value for."
     TEMPLATE_ERROR = "template_error", "The template failed for this lead."
@@ -177,8 +177,8 @@ class LeadStatus(Word):
     RESPONDED = "responded", "The lead replied. Campaigns send it nothing more."
     INTERESTED = "interested", "The lead is interested. Campaigns go on sending."
     NOT_INTERESTED = "not_interested", "The lead is not interested. Campaigns send it nothing more."
-    INVALID = "invalid", "The lead is of no use. Campaigns send it nothing more."
-    CONVERTED = "converted", "The lead is a customer by now. Campaigns send it nothing more."
+    INVALID = "invalid", "The lead is not usable. Campaigns send it nothing more."
+    CONVERTED = "converted", "The lead is a customer. Campaigns send it nothing more."
 
 
 LEAD_STATUSES_WITHOUT_MAIL = (
@@ -204,13 +204,13 @@ class EmailStatus(Word):
 
 
 class DeliveryStatus(Word):
-    """Where SES says that an email is. It only moves forward."""
+    """The delivery status that SES reports. It only moves forward."""
 
     SENT = "sent", "SES accepted it."
     DELAYED = "delayed", "Delivery is delayed; SES goes on trying."
-    SOFT_BOUNCED = "soft_bounced", "It could not be delivered for the time being; a later delivery goes before."
+    SOFT_BOUNCED = "soft_bounced", "It bounced temporarily. A later delivery replaces this."
     DELIVERED = "delivered", "The recipient's mail server accepted it. An out-of-office answer does not change that."
-    BOUNCED = "bounced", "The recipient's mail server refused it for good."
+    BOUNCED = "bounced", "The recipient's mail server refused it permanently."
     COMPLAINED = "complained", "The recipient reported it as spam."
 
 
@@ -230,7 +230,7 @@ class EventType(Word):
 
 
 class Counted(Word):
-    """What is counted of each campaign: scheduled emails by status, and emails by what became of them."""
+    """What is counted for each campaign: scheduled emails by status, and emails by result."""
 
     PENDING = "pending", "Scheduled emails that wait for their time."
     SENDING = "sending", "Scheduled emails that a sender has claimed."
@@ -241,14 +241,14 @@ class Counted(Word):
     DELIVERED = "delivered", "Emails that the recipient's mail server accepted."
     OPENED = "opened", "Emails that were opened."
     CLICKED = "clicked", "Emails in which a link was clicked."
-    BOUNCED = "bounced", "Emails that bounced for good."
-    SOFT_BOUNCED = "soft_bounced", "Emails that bounced for the time being and were not delivered."
+    BOUNCED = "bounced", "Emails that bounced permanently."
+    SOFT_BOUNCED = "soft_bounced", "Emails that bounced temporarily and were not delivered."
 
 
 class SuppressionReason(Word):
     """Why an address or a domain is suppressed."""
 
-    BOUNCE = "bounce", "An email to it bounced for good."
+    BOUNCE = "bounce", "An email to it bounced permanently."
     TRANSIENT_BOUNCES = "transient_bounces", "Emails to it bounced several times."
     COMPLAINT = "complaint", "The recipient reported an email as spam."
     UNSUBSCRIBE = "unsubscribe", "The recipient opted out."
@@ -296,10 +296,10 @@ class AutomaticKind(Word):
     AUTO_SUBMITTED = "auto_submitted", "Its header `Auto-Submitted` says so (RFC 3834)."
     X_AUTOREPLY = "x_autoreply", "A header such as `X-Autoreply` or `X-Autorespond` says so."
     PRECEDENCE = "precedence", "Its header `Precedence` says so."
-    EMPTY_RETURN_PATH = "empty_return_path", "Its envelope names no sender, as with mail that must not be answered."
+    EMPTY_RETURN_PATH = "empty_return_path", "Its envelope has no sender, as in mail that must not be answered."
     SUBJECT = "subject", "Its subject is one that mail systems give to automatic replies."
     MAILING_LIST = "mailing_list", "It came through a mailing list, and answers none of our emails."
-    FORGED = "forged", "The domain of its sender says that the mail is not from there (DMARC), and it bears no token."
+    FORGED = "forged", "By DMARC it is not from its sender's domain, and it has no token."
 
 
 class ReplyKind(Word):
@@ -307,7 +307,7 @@ class ReplyKind(Word):
 
     HUMAN = "human", "A person wrote it."
     UNSUBSCRIBE_REQUEST = "unsubscribe_request", "A person wrote it, and all that it says is to stop."
-    OUT_OF_OFFICE = "out_of_office", "An automatic answer, such as that of somebody who is away."
+    OUT_OF_OFFICE = "out_of_office", "An automatic answer of a person who is away, for example."
     DELIVERY_REPORT = "delivery_report", "It reports on the delivery or the reading of an email."
     OTHER = "other", "Spam, a forgery, mail of a list, the answer of a calendar."
 
@@ -346,15 +346,15 @@ class LeadEvent(Word):
 
 
 class AuthenticationResult(Word):
-    """What checking a message by SPF, DKIM or DMARC gave (RFC 8601)."""
+    """The result of checking a message by SPF, DKIM or DMARC (RFC 8601)."""
 
-    PASS = "pass", "The message is from where it says."
+    PASS = "pass", "The message is from its stated domain."
     FAIL = "fail", "It is not."
     SOFTFAIL = "softfail", "It is probably not."
-    NEUTRAL = "neutral", "The domain does not say."
-    POLICY = "policy", "It would pass, but for a rule of the receiver."
+    NEUTRAL = "neutral", "The domain makes no statement."
+    POLICY = "policy", "It would pass without a rule of the receiver."
     NONE = "none", "The domain has set up no such check."
-    TEMPERROR = "temperror", "The check could not be made for the time being."
+    TEMPERROR = "temperror", "The check failed temporarily."
     PERMERROR = "permerror", "The domain has set the check up wrongly."
 
 
@@ -376,7 +376,7 @@ class ZoneOf(Word):
 class LeadBatchStatus(Word):
     """How far an import is."""
 
-    PENDING = "pending", "Waits for its file, or for the import to begin."
+    PENDING = "pending", "Waits for its file or for the start of the import."
     IMPORTING = "importing", "Rows are being imported."
     COMPLETED = "completed", "All rows of the file are done."
     FAILED = "failed", "The import could not go on; `failure_reason` says why."

@@ -47,7 +47,7 @@ def ingest_events(engine: sa.Engine, events: Sequence[SesEvent], settings: Guard
     for campaign_id in ingested.recorded.doubtful:
         reason = guardrails.excessive_rates(engine, campaign_id, settings)
         if reason is not None:
-            # Somebody may have paused or cancelled it meanwhile.
+            # It may have been paused or cancelled meanwhile.
             with contextlib.suppress(IllegalTransition):
                 lifecycle.pause_campaign(engine, campaign_id, reason=reason)
                 ingested.campaigns_paused += 1

@@ -45,7 +45,7 @@ Headers = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the message without parts of its own: what its headers say, and where its body is."""
+    """A part of the message without nested parts: what its headers say, and where its body is."""
 
     content_type: Message
     encoding: str
@@ -75,7 +75,7 @@ def read_headers(raw: bytes, start: int, end: int, most: int) -> tuple[Headers, 
 
 
 def parts(raw: bytes, headers: Headers, start: int) -> Iterator[Part]:
-    """The parts without parts of their own, in order: the first `MAX_PARTS`, not deeper than `MAX_DEPTH`."""
+    """The parts without nested parts, in order: the first `MAX_PARTS`, not deeper than `MAX_DEPTH`."""
     waiting = [(headers, start, len(raw), 0)]
     for _ in range(MAX_PARTS):
         if not waiting:

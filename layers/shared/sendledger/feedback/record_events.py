@@ -4,7 +4,7 @@ An event belongs to the scheduled email and the claim that its tags name, else t
 event of no known email is counted and dropped. The order of events makes no difference: an event is stored once, by its
 key; statuses only move forward, times are the earliest ones, and only new events change counters. An email counts once
 for each kind of event (delivered, bounced, complained, opened, clicked). Opens and clicks of machines do not count. A
-soft bounce counts while the email is neither delivered nor bounced for good.
+soft bounce counts while the email is neither delivered nor hard bounced.
 
 An event proves that SES accepted the email: a row that its sender left without a result is settled as sent. Bounces,
 complaints and opt-outs suppress the address. Reads `scheduled_emails`, `leads` and `suppressions`; writes

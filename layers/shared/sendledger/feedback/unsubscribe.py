@@ -78,7 +78,7 @@ def is_opted_out(connection: sa.Connection, email: EmailReference) -> bool:
 
 
 def is_suppressed(connection: sa.Connection, email: EmailReference) -> bool:
-    """Whether the person would get no mail anyway: the address bounced, or somebody complained about an email."""
+    """Whether the person would get no mail anyway: the address bounced, or a recipient complained about an email."""
     _limit_to(connection, email.lead_id)
     suppressed = sa.exists().where(
         _suppressed.c.value.in_(_addresses(connection, email)),

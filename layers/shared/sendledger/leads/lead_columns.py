@@ -107,9 +107,9 @@ _FIELD_AND_RANK = {
 }
 _FOREIGN_FIRST_NAMES = plain_words("vorname rufname prénom voornaam imię förnamn fornavn etunimi jméno prenume")
 _FIRST_OR_FULL_NAMES = plain_words("nombre nome")
-"""The first name beside a column of last names, otherwise the whole name."""
+"""The first name if there is a column of last names, otherwise the whole name."""
 _LAST_OR_FULL_NAMES = plain_words("name nom naam namn navn nimi nume contactname")
-"""The last name beside a column of first names in such a language, otherwise the whole name."""
+"""The last name if there is a column of first names in such a language, otherwise the whole name."""
 
 # Pinpoint's names are paths: User.UserAttributes.FirstName, Attributes.Company, Location.City.
 # https://docs.aws.amazon.com/pinpoint/latest/userguide/segments-importing.html

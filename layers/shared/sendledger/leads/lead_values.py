@@ -20,7 +20,7 @@ from sendledger.core.vocabulary import RejectCode
 from sendledger.leads.lead_columns import COLUMN_NAMES
 
 MAX_TEXT = 10_000
-"""Characters in a field without a limit of its own: address, notes, and each custom field."""
+"""Characters in a field without another limit: address, notes, and each custom field."""
 
 MAX_TAG = 100
 MAX_TAGS = 100

@@ -146,7 +146,7 @@ def _foreign_status(value: str) -> LeadStatus | None:
 
 
 def _custom_fields(text: str) -> dict[str, Any]:
-    """The custom fields that an export of leads holds as JSON; where it is none, the text itself."""
+    """The custom fields that an export of leads holds as JSON. A text that is not JSON is kept as it is."""
     try:
         stored = json.loads(text)
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@
     fence    just before the SES call: what is still allowed to go gets `send_started_at`; the rest goes back or ends
     release  what was claimed and not fenced goes back
 
-Each is one statement in a short transaction of its own. All times are the database's. Reads `campaigns`, their lanes,
+Each is one statement in its own short transaction. All times are the database's. Reads `campaigns`, their lanes,
 `leads` and `suppressions`; writes `scheduled_emails`.
 """
 
@@ -292,7 +292,7 @@ def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
 
 
 def count_due(connection: sa.Connection, limit: int) -> int:
-    """How many emails could be claimed if nobody else held any of them, counted up to `limit`."""
+    """How many emails could be claimed if none of them were locked, counted up to `limit`."""
     zones = open_zones_json(open_zones(connection))
     return int(connection.execute(_COUNT_DUE, {"limit": limit, "open_zones": zones}).scalar_one())
 

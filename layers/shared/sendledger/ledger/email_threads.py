@@ -29,7 +29,7 @@ class EmailThread:
 
 
 class NotYet:
-    """An earlier step may still go out: nobody knows yet what the email answers."""
+    """An earlier step may still go out, so it is not known yet what the email answers."""
 
 
 NOT_YET = NotYet()

@@ -1,6 +1,6 @@
 """The sweep: rows of dead senders are returned or settled, and the email that crashes its sender is isolated.
 
-A sender is dead when nobody holds its lock (see senders.py) or when it has been preparing one thing for too long.
+A sender is dead when its lock is free (see senders.py) or when it has been preparing one thing for too long.
 Its rows that were not fenced were not sent, and are returned at once. What it was preparing counts as the cause:
 
     one row        the row fails as `sender_died`

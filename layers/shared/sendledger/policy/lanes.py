@@ -137,7 +137,7 @@ def open_zones_json(zones: Iterable[OpenZone]) -> str:
 
 
 def lanes_of(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Lane]:
-    """The lanes of a campaign with a schedule; of one without there are none. Held emails do not count."""
+    """The lanes of a campaign with a schedule; empty without one. Held emails do not count."""
     found = []
     for row in connection.execute(_LANES, {"campaign_id": campaign_id}).mappings():
         name, goes_at = _zone_that_counts(row), None

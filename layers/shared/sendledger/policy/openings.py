@@ -61,7 +61,7 @@ def opening_at(hours: Hours, zone: ZoneInfo, instant: dt.datetime) -> Opening | 
 
 
 def next_opening(hours: Hours, zone: ZoneInfo, instant: dt.datetime) -> Opening | None:
-    """The opening that this instant lies in or the next one; None if there is none within `LOOK_AHEAD`."""
+    """The opening that contains this instant, or the next one. None if there is none within `LOOK_AHEAD`."""
     for opening in openings(hours, zone, instant, instant + LOOK_AHEAD):
         return opening
     return None

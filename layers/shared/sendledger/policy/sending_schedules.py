@@ -33,7 +33,7 @@ def create(connection: sa.Connection, values: Mapping[str, Any], actor: str = SY
     """Store a schedule; `values` are columns.
 
     Raises:
-        InvalidInput: there is no such time zone, or the hours are not in order, overlap, or are none at all.
+        InvalidInput: there is no such time zone, or the hours are not in order, overlap, or are empty.
     """
     inserted = sa.insert(_table).values(_checked(values)).returning(_table)
     created = connection.execute(inserted).mappings().one()

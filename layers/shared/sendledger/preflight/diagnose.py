@@ -192,7 +192,7 @@ def _next_send(next_due: dt.datetime | None, lanes: Sequence[Lane]) -> dt.dateti
 
 
 class Blocked(NamedTuple):
-    """What keeps every campaign from being sent, until it passes by itself; None where somebody has to act."""
+    """What stops all campaigns, until it passes by itself; None if a person has to act."""
 
     cause: str
     message: str

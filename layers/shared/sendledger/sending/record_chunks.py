@@ -52,7 +52,7 @@ class ChunkRecorder:
         return any(result.email.campaign_id == campaign_id for result in in_hand)
 
     def record_if(self, enough: int, at_most: int) -> None:
-        """Begin to record what is at hand if there is `enough` of it and no recording under way, or more than
+        """Begin to record the results if there are `enough` and no recording is under way, or more than
         `at_most`, in which case the one under way is waited for."""
         if self._recording is not None and self._recording[1].done():
             self._await_recording()
@@ -61,12 +61,12 @@ class ChunkRecorder:
             self._begin()
 
     def begin_if_idle(self) -> None:
-        """Begin to record what is at hand, if no recording is under way."""
+        """Begin to record the results, if no recording is under way."""
         if self.results and self._recording is None:
             self._begin()
 
     def record_all(self) -> None:
-        """Record what is at hand and wait until it is."""
+        """Record the results and wait for that."""
         if self.results:
             self._begin()
         self._await_recording()

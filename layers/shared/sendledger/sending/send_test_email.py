@@ -36,8 +36,8 @@ def allowed_recipients(addresses: Sequence[str], allowed: Sequence[str]) -> list
     """The addresses in lower case, each once; `allowed` are lower-case addresses, and `*@` before whole domains.
 
     Raises:
-        Conflict: nobody is allowed.
-        InvalidInput: an address is none, or not allowed.
+        Conflict: no recipient is allowed.
+        InvalidInput: an address is not valid or not allowed.
     """
     if not allowed:
         raise Conflict("Nobody may get test emails: the setting TEST_SEND_ADDRESSES is empty.")

@@ -104,7 +104,7 @@ class SesThreads:
     def send(self, calls: Sequence[Call]) -> None:
         """Have these emails sent, after `open`; SES is called at most once for each, and each has a result when `close`
         ends. One that cannot begin in time comes back as not called."""
-        assert self._ses is not None  # noqa: S101 (or nobody would ever send them)
+        assert self._ses is not None  # noqa: S101 (opened before)
         for call in calls:
             self._calls.put(call)
         self.grow()

@@ -1,8 +1,8 @@
 """The tables of the ledger and its surroundings, as SQLAlchemy Core; Alembic compares the database with these.
 
-Names and types of columns that existed before this system (LeadNexConnect) are kept, unused ones included, so that
-the old application can go on beside this one. Its ``timestamp`` columns hold UTC without saying so: `UtcTimestamp`
-reads and writes them as aware UTC. Columns that this system added are ``timestamptz``.
+Names and types of columns that existed before this system (LeadNexConnect) are kept, also unused ones, so that the old
+application still works. Its ``timestamp`` columns are UTC without a time zone: `UtcTimestamp` reads and writes them as
+aware UTC. Columns that this system added are ``timestamptz``.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ campaigns = Table(
     Column("emails_replied_count", Integer, nullable=False, server_default=text("0")),
     # Whether it may start without a postal address in the footer.
     Column("postal_address_waived", Boolean, nullable=False, server_default=text("false")),
-    # Whether SES adds a picture that reports opens, and sends links through a domain of its own that reports clicks.
+    # Whether SES adds a picture that reports opens, and replaces links by links of a domain that reports clicks.
     Column("track_opens", Boolean, nullable=False, server_default=text("false")),
     Column("track_clicks", Boolean, nullable=False, server_default=text("false")),
     # This campaign's own limits, which override the settings; see guardrails.py.
