@@ -46,6 +46,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "left_out_leads": "SELECT, INSERT, UPDATE (lead_id), DELETE",
         "replies": """SELECT, INSERT, UPDATE (emails_skipped, outcome, later_until, handled_at, handled_by), DELETE""",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
+        "segments": "SELECT, INSERT, UPDATE, DELETE",
         # Without deployment_id: a copy that must not send could make itself the owner.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
         "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",

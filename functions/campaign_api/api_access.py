@@ -38,6 +38,12 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/lead-batches/uploads": Role.EDITOR,
     "GET /v1/lead-batches/<lead_batch_id>": Role.VIEWER,
     "DELETE /v1/lead-batches/<lead_batch_id>": Role.EDITOR,
+    "GET /v1/segments": Role.VIEWER,
+    "POST /v1/segments": Role.EDITOR,
+    "GET /v1/segments/<segment_id>": Role.VIEWER,
+    "GET /v1/segments/<segment_id>/leads": Role.VIEWER,
+    "PATCH /v1/segments/<segment_id>": Role.EDITOR,
+    "DELETE /v1/segments/<segment_id>": Role.EDITOR,
     # Personal data in bulk
     "POST /v1/exports": Role.EDITOR,
     "GET /v1/exports": Role.EDITOR,

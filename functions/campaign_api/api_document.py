@@ -46,6 +46,7 @@ _TAGS = {
     "About": "The API itself: is it up, and can it work?",
     "Leads": "People at companies who may get mail.",
     "Lead batches": "Imports of leads from CSV files, at once or, for large files, in the background.",
+    "Segments": "Saved filters over leads, evaluated whenever they are used.",
     "Exports": "CSV files of leads, and of a campaign's ledger with what became of each email.",
     "Email templates": "Subjects and bodies with variables of the lead. They can be previewed and sent as a test.",
     "Workflows": "Steps of email templates with the time between them.",

@@ -31,6 +31,7 @@ import leads_routes
 import preflight_routes
 import replies_routes
 import scheduled_emails_routes
+import segments_routes
 import sender_routes
 import sending_schedules_routes
 import stats_routes
@@ -64,6 +65,7 @@ for _routes in (
     lead_timeline_routes,
     lead_batches_routes,
     uploads_routes,
+    segments_routes,
     exports_routes,
     email_templates_routes,
     workflows_routes,

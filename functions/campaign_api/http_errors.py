@@ -160,6 +160,7 @@ def _invalid(found: Sequence[FieldError]) -> Problem:
 
 def _field_error(found: Mapping[str, Any]) -> FieldError:
     where, *path = found["loc"] or ("body",)
+    path = _without_kinds(path)
     if found["type"] == "value_error":
         message = str(found["ctx"]["error"])
     elif found["type"] in _MESSAGES:
@@ -169,6 +170,16 @@ def _field_error(found: Mapping[str, Any]) -> FieldError:
     else:
         message = found["msg"]
     return FieldError(".".join(str(part) for part in path) or str(where), message)
+
+
+def _without_kinds(path: Sequence[str | int]) -> list[str | int]:
+    """The path in the body. Pydantic adds the kind of each condition of a segment, by which it has chosen the model."""
+
+    def is_kind(index: int) -> bool:
+        before = path[max(index - 2, 0) : index]
+        return before[-1:] in (["filter"], ["condition"]) or (before[:1] == ["conditions"] and len(before) == 2)
+
+    return [part for index, part in enumerate(path) if not is_kind(index)]
 
 
 def _unavailable(error: Exception, correlation_id: str) -> Problem:

@@ -101,6 +101,12 @@ vesa  GET    /v1/lead-batches
 .esa  POST   /v1/lead-batches/uploads
 vesa  GET    /v1/lead-batches/<lead_batch_id>
 .esa  DELETE /v1/lead-batches/<lead_batch_id>
+vesa  GET    /v1/segments
+.esa  POST   /v1/segments
+vesa  GET    /v1/segments/<segment_id>
+vesa  GET    /v1/segments/<segment_id>/leads
+.esa  PATCH  /v1/segments/<segment_id>
+.esa  DELETE /v1/segments/<segment_id>
 .esa  POST   /v1/exports
 .esa  GET    /v1/exports
 .esa  GET    /v1/exports/<export_id>

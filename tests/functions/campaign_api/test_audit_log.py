@@ -59,6 +59,8 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
     own_schedule = api.post("/v1/sending-schedules", schedule).json["id"]
     own_workflow = api.post("/v1/workflows", workflow).json["id"]
     suppression = api.post("/v1/suppressions", {"value": "example.org"}).json["id"]
+    of_spa = {"kind": "field", "field": "industry", "values": ["spa"]}
+    segment = api.post("/v1/segments", {"name": "s", "filter": of_spa}).json["id"]
     draft: dict[str, Any] = {"name": "c", "batch_ids": [str(batch)], "email_template_id": str(template)}
     done = AuditAction
     return {
@@ -69,6 +71,9 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
         "DELETE /v1/email-templates/<email_template_id>": (
             *("DELETE", f"/v1/email-templates/{own_template}", None, done.EMAIL_TEMPLATE_DELETE),
         ),
+        "POST /v1/segments": ("POST", "/v1/segments", {"name": "n", "filter": of_spa}, done.SEGMENT_CREATE),
+        "PATCH /v1/segments/<segment_id>": (*("PATCH", f"/v1/segments/{segment}", {"name": "n"}, done.SEGMENT_UPDATE),),
+        "DELETE /v1/segments/<segment_id>": ("DELETE", f"/v1/segments/{segment}", None, done.SEGMENT_DELETE),
         "POST /v1/workflows": ("POST", "/v1/workflows", workflow, done.WORKFLOW_CREATE),
         "PATCH /v1/workflows/<workflow_id>": (
             *("PATCH", f"/v1/workflows/{own_workflow}", {"name": "n"}, done.WORKFLOW_UPDATE),

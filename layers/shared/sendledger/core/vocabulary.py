@@ -272,6 +272,15 @@ class UnsubscribeMethod(Word):
     REPLY = "reply", "In a reply, as the team read it."
 
 
+class CampaignContact(Word):
+    """What a campaign and a lead have had to do with each other, in the conditions of segments."""
+
+    RECEIVED = "received", "The campaign sent the lead an email."
+    OPENED = "opened", "The lead opened one of its emails."
+    CLICKED = "clicked", "The lead clicked a link in one of its emails."
+    REPLIED = "replied", "The lead replied to it; automatic answers do not count."
+
+
 class ReplySource(Word):
     """How a reply came in."""
 
@@ -525,6 +534,9 @@ class AuditAction(Word):
     SCHEDULED_EMAIL_MARK_SENT = "scheduled_email.mark_sent", "An email of unknown outcome was marked as sent."
     SCHEDULED_EMAIL_REQUEUE = "scheduled_email.requeue", "An email of unknown outcome was put back."
     SCHEDULED_EMAIL_SEND = "scheduled_email.send", "An email was sent at once."
+    SEGMENT_CREATE = "segment.create", "A segment was created."
+    SEGMENT_DELETE = "segment.delete", "A segment was deleted."
+    SEGMENT_UPDATE = "segment.update", "A segment was changed."
     SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
     SENDING_SCHEDULE_CREATE = "sending_schedule.create", "A sending schedule was created."
     SENDING_SCHEDULE_DELETE = "sending_schedule.delete", "A sending schedule was deleted."

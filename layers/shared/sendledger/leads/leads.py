@@ -119,10 +119,14 @@ def list_page(
     batch_id: UUID | None = None,
     email: str | None = None,
     search: str | None = None,
+    condition: sa.ColumnElement[bool] | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of leads. `email` is the whole address, `search` a part of company, contact or address."""
+    """A page of leads. `email` is the whole address, `search` a part of company, contact or address, `condition` one
+    on `leads`."""
     query = sa.select(*LEAD)
+    if condition is not None:
+        query = query.where(condition)
     if status is not None:
         query = query.where(_table.c.status == status)
     if batch_id is not None:

@@ -26,6 +26,7 @@ from sendledger.core.tables.feedback import answers, email_events, replies, supp
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, sending_schedules
+from sendledger.core.tables.segments import segments
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "metadata",
     "replies",
     "scheduled_emails",
+    "segments",
     "sender_state",
     "senders",
     "sending_schedules",

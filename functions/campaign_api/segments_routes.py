@@ -1,0 +1,171 @@
+"""Routes of segments: saved filters over leads, and the leads that they match now."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+from uuid import UUID
+
+from aws_lambda_powertools.event_handler import Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Path
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import (
+    Acting,
+    Cursor,
+    Input,
+    Limit,
+    Name,
+    NextCursor,
+    Resource,
+    Sort,
+    SortByTime,
+    no_content,
+    only_given,
+)
+from leads_routes import Lead
+from sendledger.leads import leads
+from sendledger.segments import segments
+from sendledger.segments.conditions import Condition
+
+router = APIGatewayHttpRouter()
+TAGS = ["Segments"]
+
+SegmentId = Annotated[UUID, Path(description="Id of the segment.")]
+_EXAMPLE = {
+    "kind": "and",
+    "conditions": [
+        {"kind": "field", "field": "country", "operator": "is", "values": ["Germany", "Austria"]},
+        {"kind": "not_contacted_for", "days": 30},
+    ],
+}
+Filter = Annotated[
+    Condition,
+    Field(description="A tree of at most 50 conditions in at most 6 levels.", examples=[_EXAMPLE]),
+]
+
+
+class NewSegment(Input):
+    """A filter under a name."""
+
+    name: Name
+    filter: Filter
+
+
+class SegmentChanges(Input):
+    """Only the given fields change."""
+
+    name: Name = only_given()
+    filter: Filter = only_given()
+
+
+class Segment(Resource):
+    """A saved filter over leads."""
+
+    id: UUID
+    name: str
+    filter: Annotated[dict[str, Any], Field(description="As it was given, with what was left out.")]
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class SegmentPage(Resource):
+    """One page of segments."""
+
+    items: list[Segment]
+    next_cursor: NextCursor
+
+
+class SegmentLeadPage(Resource):
+    """One page of the leads that a segment matches now."""
+
+    items: list[Lead]
+    count: Annotated[
+        int | None, Field(description="How many leads the segment matches, on the first page; null on the others.")
+    ]
+    next_cursor: NextCursor
+
+
+@router.post(
+    "/v1/segments",
+    operation_id="create_segment",
+    summary="Create a segment",
+    description="It holds no leads: it is evaluated whenever it is used.",
+    status_code=201,
+    response_description="The new segment.",
+    tags=TAGS,
+)
+def create_segment(body: Annotated[NewSegment, Body()], caller: Acting) -> Segment:
+    with api_resources.transaction() as connection:
+        return Segment.model_validate(segments.create(connection, body.name, body.filter, caller.actor))
+
+
+@router.get(
+    "/v1/segments",
+    operation_id="list_segments",
+    summary="List segments",
+    response_description="Segments, newest first.",
+    tags=TAGS,
+)
+def list_segments(limit: Limit = 50, cursor: Cursor = None, sort: Sort = "-created_at") -> SegmentPage:
+    with api_resources.transaction() as connection:
+        return SegmentPage.model_validate(segments.list_page(connection, limit, cursor, sort))
+
+
+@router.get(
+    "/v1/segments/<segment_id>",
+    operation_id="get_segment",
+    summary="Get a segment",
+    response_description="The segment.",
+    tags=TAGS,
+)
+def get_segment(segment_id: SegmentId) -> Segment:
+    with api_resources.transaction() as connection:
+        return Segment.model_validate(segments.get(connection, segment_id))
+
+
+@router.get(
+    "/v1/segments/<segment_id>/leads",
+    operation_id="list_segment_leads",
+    summary="Which leads does a segment match now?",
+    description="Erased leads are in no segment. Whom a campaign would leave out at its start is not left out here.",
+    response_description="Leads, newest first.",
+    tags=TAGS,
+)
+def list_segment_leads(
+    segment_id: SegmentId, limit: Limit = 50, cursor: Cursor = None, sort: SortByTime = "-created_at"
+) -> SegmentLeadPage:
+    with api_resources.transaction() as connection:
+        condition = segments.condition_of(connection, segment_id)
+        page = leads.list_page(connection, limit, cursor, condition=condition, sort=sort)
+        total = segments.count(connection, condition) if cursor is None else None
+    return SegmentLeadPage.model_validate({"items": page.items, "count": total, "next_cursor": page.next_cursor})
+
+
+@router.patch(
+    "/v1/segments/<segment_id>",
+    operation_id="update_segment",
+    summary="Change a segment",
+    response_description="The changed segment.",
+    tags=TAGS,
+)
+def update_segment(segment_id: SegmentId, body: Annotated[SegmentChanges, Body()], caller: Acting) -> Segment:
+    with api_resources.transaction() as connection:
+        return Segment.model_validate(segments.update(connection, segment_id, body.name, body.filter, caller.actor))
+
+
+@router.delete(
+    "/v1/segments/<segment_id>",
+    operation_id="delete_segment",
+    summary="Delete a segment",
+    description="Its leads stay.",
+    status_code=204,
+    response_description="It is deleted.",
+    tags=TAGS,
+)
+def delete_segment(segment_id: SegmentId, caller: Acting) -> Response[None]:
+    with api_resources.transaction() as connection:
+        segments.delete(connection, segment_id, caller.actor)
+    return no_content()

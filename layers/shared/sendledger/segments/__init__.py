@@ -1,0 +1,4 @@
+"""Segments: saved filters over leads, as typed conditions that become SQL.
+
+May import: core.
+"""
