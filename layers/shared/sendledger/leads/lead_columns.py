@@ -37,7 +37,7 @@ COLUMN_NAMES: dict[str, str] = {
     " emailhome privateemail",
     "company_name": "companyname company organizationname organization organisationname organisation accountname"
     " account currentcompany employer businessname business associatedcompany primaryassociatedcompany"
-    " companynameforemails organization1name"
+    " companynameforemails organization1name companyaccount"
     " firma firmenname unternehmen société entreprise empresa compañía organización organizzazione società azienda"
     " organização companhia bedrijf bedrijfsnaam organisatie företag virksomhed selskap yritys společnost cég companie"
     " şirket организация компания компанія 会社名 会社 公司 单位 單位 회사",
