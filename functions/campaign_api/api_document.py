@@ -57,6 +57,7 @@ _TAGS = {
     "Replies": "Answers of recipients, which stop what is planned for them.",
     "Suppressions": "Addresses and domains that get no more mail.",
     "Sender": "The function that sends: its state, and how to resume it after a stop.",
+    "Webhooks": "Other systems that are told what happens, and what they answered.",
     "API keys": "Who may do what.",
     "Audit log": "Who did what, and when.",
 }

@@ -21,7 +21,7 @@ from sendledger.access import api_keys
 from sendledger.core.tables import sender_state
 from testbed.campaigns import pass_time
 
-PACKAGE = "sendledger_client"
+PACKAGE = "generated_by_the_test"
 # What a user of the generator has to say: that a CSV file is sent as it is, and that problems are JSON.
 CONFIG = """
 content_type_overrides:
