@@ -47,6 +47,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": """SELECT, INSERT, UPDATE (emails_skipped, outcome, later_until, handled_at, handled_by), DELETE""",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         "segments": "SELECT, INSERT, UPDATE, DELETE",
+        "sender_addresses": "SELECT, INSERT, UPDATE, DELETE",
         # Without deployment_id: a copy that must not send could make itself the owner.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
         "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",
@@ -79,7 +80,9 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "left_out_leads": "SELECT, INSERT",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
-            email_id, updated_at)""",
+            email_id, updated_at, sender_id, sending_day)""",
+        # A claim locks the row whose budget it counts.
+        "sender_addresses": "SELECT, UPDATE (updated_at)",
         "sender_state": "SELECT, UPDATE",
         "senders": "SELECT, INSERT, UPDATE, DELETE",
         "sending_schedules": "SELECT",

@@ -62,6 +62,11 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "PATCH /v1/workflows/<workflow_id>": Role.EDITOR,
     "DELETE /v1/workflows/<workflow_id>": Role.EDITOR,
     # A change counts for campaigns that run
+    "GET /v1/senders": Role.VIEWER,
+    "POST /v1/senders": Role.EDITOR,
+    "GET /v1/senders/<sender_id>": Role.VIEWER,
+    "PATCH /v1/senders/<sender_id>": Role.SENDER,
+    "DELETE /v1/senders/<sender_id>": Role.EDITOR,
     "GET /v1/sending-schedules": Role.VIEWER,
     "POST /v1/sending-schedules": Role.EDITOR,
     "GET /v1/sending-schedules/<sending_schedule_id>": Role.VIEWER,

@@ -50,6 +50,7 @@ _TAGS = {
     "Exports": "CSV files of leads, and of a campaign's ledger with what became of each email.",
     "Email templates": "Subjects and bodies with variables of the lead. They can be previewed and sent as a test.",
     "Workflows": "Steps of email templates with the time between them.",
+    "Sender addresses": "Addresses that campaigns send from, each with its own daily cap.",
     "Sending schedules": "The hours of the week in which campaigns may send, in the time zone of each lead.",
     "Campaigns": "A template or a workflow, sent to the leads of some batches: start, pause, resume, cancel, count.",
     "Scheduled emails": "The ledger: one row for each lead and step of a campaign, and what became of it.",

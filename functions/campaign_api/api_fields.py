@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from sendledger.access.callers import Caller
+from sendledger.core.email_address import normalized_address
 
 INT32_MAX = 2**31 - 1
 # The part of bigint that JSON numbers represent exactly: https://www.rfc-editor.org/rfc/rfc8259#section-6
@@ -91,6 +92,19 @@ Instant = Annotated[
     Field(description="ISO 8601 with an offset from UTC.", examples=["2030-01-31T09:00:00Z"]),
 ]
 
+
+def _mailbox(value: str) -> str:
+    normalized_address(value)  # raises a ValueError that says what is wrong
+    return value
+
+
+Mailbox = Annotated[
+    str,
+    # No control characters: the value becomes a header.
+    Field(max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["Ann <ann@example.com>"]),
+    AfterValidator(_mailbox),
+]
+
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items to return.")]
 # A cursor may hold a name of 255 characters, each of up to four bytes, in base64.
 _CURSOR_LENGTH = 2000
@@ -116,6 +130,7 @@ WorkflowId = Annotated[UUID, Path(description="Id of the workflow.")]
 CampaignId = Annotated[UUID, Path(description="Id of the campaign.")]
 ScheduledEmailId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Id of the scheduled email.")]
 EmailId = Annotated[UUID, Path(description="Id of the email.")]
+SenderAddressId = Annotated[UUID, Path(description="Id of the sender.")]
 SendingScheduleId = Annotated[UUID, Path(description="Id of the sending schedule.")]
 LeadId = Annotated[UUID, Path(description="Id of the lead.")]
 ReplyId = Annotated[UUID, Path(description="Id of the reply.")]

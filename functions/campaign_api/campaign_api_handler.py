@@ -32,6 +32,7 @@ import preflight_routes
 import replies_routes
 import scheduled_emails_routes
 import segments_routes
+import sender_addresses_routes
 import sender_routes
 import sending_schedules_routes
 import stats_routes
@@ -70,6 +71,7 @@ for _routes in (
     email_templates_routes,
     workflows_routes,
     sending_schedules_routes,
+    sender_addresses_routes,
     campaigns_routes,
     campaign_lifecycle_routes,
     stats_routes,

@@ -9,7 +9,7 @@ from uuid import UUID
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 import api_resources
 from api_fields import (
@@ -22,6 +22,7 @@ from api_fields import (
     Input,
     Instant,
     Limit,
+    Mailbox,
     Name,
     NextCursor,
     Resource,
@@ -30,7 +31,6 @@ from api_fields import (
 )
 from sendledger.campaigns import campaigns, duplicates, left_out_leads
 from sendledger.campaigns.guardrails import Limits
-from sendledger.core.email_address import normalized_address
 from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, StartType
 
 router = APIGatewayHttpRouter()
@@ -50,16 +50,9 @@ LeftOutReason = Literal[
 ]
 
 
-def _mailbox(value: str) -> str:
-    normalized_address(value)  # raises a ValueError that says what is wrong
-    return value
-
-
-Mailbox = Annotated[
-    str,
-    # No control characters: the value becomes a header.
-    Field(max_length=320, pattern=r"^[^\x00-\x1f\x7f]+$", examples=["Ann <ann@example.com>"]),
-    AfterValidator(_mailbox),
+SenderIds = Annotated[
+    list[UUID],
+    Field(max_length=20, description="Senders that its leads are split over evenly; none: `from_address` is used."),
 ]
 LeadBatchIds = Annotated[list[UUID], Field(max_length=1000, description="All leads of these lead batches.")]
 LeadIds = Annotated[list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches.")]
@@ -85,6 +78,7 @@ class NewCampaign(Input):
     from_address: Annotated[Mailbox | None, Field(description="Instead of the deployment's own.")] = None
     reply_to_address: Mailbox | None = None
     sending_schedule_id: Annotated[UUID | None, Field(description="When it may send; null: at any time.")] = None
+    sender_ids: SenderIds = Field(default_factory=list)
     postal_address_waived: Annotated[
         Flag, Field(description="It may start although the deployment has no postal address for the footer.")
     ] = False
@@ -130,6 +124,7 @@ class CampaignChanges(Input):
     from_address: Mailbox | None = None
     reply_to_address: Mailbox | None = None
     sending_schedule_id: UUID | None = None
+    sender_ids: SenderIds = only_given()
     postal_address_waived: Flag = only_given()
     track_opens: Flag = only_given()
     track_clicks: Flag = only_given()
@@ -162,6 +157,7 @@ class Campaign(Resource):
     from_address: str | None
     reply_to_address: str | None
     sending_schedule_id: UUID | None
+    sender_ids: list[UUID]
     postal_address_waived: bool
     track_opens: bool
     track_clicks: bool

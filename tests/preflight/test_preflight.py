@@ -18,6 +18,7 @@ from sendledger.campaigns import lifecycle
 from sendledger.core.errors import IllegalTransition, NobodyToEmail, NotFound, NotReady
 from sendledger.core.settings import ApiSettings
 from sendledger.core.tables import campaigns, email_templates, leads
+from sendledger.policy import sender_addresses
 from sendledger.preflight import check_delivery, diagnose
 from sendledger.preflight.findings import Finding, Findings
 from sendledger.preflight.preflight import preflight, refuse_start_unless_ready
@@ -454,3 +455,38 @@ def test_a_scheduled_start_that_is_not_ready_fails_with_the_reason(
     failed = campaign_row(engine, broken)
     assert failed["status"] == "failed"
     assert "pet has no value" in failed["failure_reason"]
+
+
+def test_every_sender_of_a_campaign_must_be_verified(
+    engine: sa.Engine, connection: sa.Connection, run: Run, ses: SesSimulator
+) -> None:
+    verified = {
+        "VerifiedForSendingStatus": True,
+        "DkimAttributes": {"SigningEnabled": True, "Status": "SUCCESS"},
+        "MailFromAttributes": {"MailFromDomain": "mail.example.com", "MailFromDomainStatus": "SUCCESS"},
+    }
+    ses.account.identities = {
+        "ann@example.com": None,
+        "bob@example.org": None,
+        "example.com": verified,
+        "example.org": None,
+    }
+    ann, bob = (
+        sender_addresses.create(connection, {"from_address": address})["id"]
+        for address in ("ann@example.com", "bob@example.org")
+    )
+    connection.commit()
+    assert run(make_campaign(connection, 3, sender_ids=[ann])).errors == []
+    found = run(make_campaign(connection, 3, sender_ids=[ann, bob]))
+    assert [(error.check, error.detail) for error in found.errors] == [("identity", {"domain": "example.org"})]
+    assert (found.facts["from_address"], found.facts["last_send_at"]) == ("ann@example.com", None)
+    outside = run(make_campaign(connection, 3, sender_ids=[ann]), SES_IDENTITY="example.net").errors
+    assert checks(outside) == ["identity"]
+
+
+def test_a_disabled_sender_is_a_warning(connection: sa.Connection, run: Run) -> None:
+    values = {"from_address": "sales@news.example.com", "status": "disabled"}
+    sender_id = sender_addresses.create(connection, values)["id"]
+    connection.commit()
+    found = run(make_campaign(connection, 3, sender_ids=[sender_id]))
+    assert (found.errors, [warning.detail for warning in found.warnings]) == ([], [{"sender_id": str(sender_id)}])

@@ -122,6 +122,11 @@ vesa  GET    /v1/workflows
 vesa  GET    /v1/workflows/<workflow_id>
 .esa  PATCH  /v1/workflows/<workflow_id>
 .esa  DELETE /v1/workflows/<workflow_id>
+vesa  GET    /v1/senders
+.esa  POST   /v1/senders
+vesa  GET    /v1/senders/<sender_id>
+..sa  PATCH  /v1/senders/<sender_id>
+.esa  DELETE /v1/senders/<sender_id>
 vesa  GET    /v1/sending-schedules
 .esa  POST   /v1/sending-schedules
 vesa  GET    /v1/sending-schedules/<sending_schedule_id>

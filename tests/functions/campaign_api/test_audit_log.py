@@ -57,6 +57,7 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
     own_template = api.post("/v1/email-templates", TEMPLATE).json["id"]
     schedule = {"name": "s", "time_zone": "Asia/Tokyo", "hours": {"mon": [["09:00", "17:00"]]}}
     own_schedule = api.post("/v1/sending-schedules", schedule).json["id"]
+    own_sender = api.post("/v1/senders", {"from_address": "eve@example.com"}).json["id"]
     own_workflow = api.post("/v1/workflows", workflow).json["id"]
     suppression = api.post("/v1/suppressions", {"value": "example.org"}).json["id"]
     of_spa = {"kind": "field", "field": "industry", "values": ["spa"]}
@@ -81,6 +82,11 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
         "DELETE /v1/workflows/<workflow_id>": (
             *("DELETE", f"/v1/workflows/{own_workflow}", None, done.WORKFLOW_DELETE),
         ),
+        "POST /v1/senders": ("POST", "/v1/senders", {"from_address": "bob@example.com"}, done.SENDER_ADDRESS_CREATE),
+        "PATCH /v1/senders/<sender_id>": (
+            *("PATCH", f"/v1/senders/{own_sender}", {"daily_cap": 5}, done.SENDER_ADDRESS_UPDATE),
+        ),
+        "DELETE /v1/senders/<sender_id>": (*("DELETE", f"/v1/senders/{own_sender}", None, done.SENDER_ADDRESS_DELETE),),
         "POST /v1/sending-schedules": ("POST", "/v1/sending-schedules", schedule, done.SENDING_SCHEDULE_CREATE),
         "PATCH /v1/sending-schedules/<sending_schedule_id>": (
             *("PATCH", f"/v1/sending-schedules/{own_schedule}", {"holidays": ["2026-12-25"]}),

@@ -56,6 +56,7 @@ BY_NAME = ("name", "-name")
 ORDERS = {
     "/v1/campaigns": (*BY_TIME, *BY_NAME, "actual_started_at", "-actual_started_at"),
     "/v1/workflows": (*BY_TIME, *BY_NAME),
+    "/v1/senders": BY_TIME,
     "/v1/sending-schedules": (*BY_TIME, *BY_NAME),
     "/v1/lead-batches": (*BY_TIME, *BY_NAME),
     "/v1/email-templates": (*BY_TIME, *BY_NAME),
@@ -81,6 +82,7 @@ def some_of_everything(api: ApiClient, engine: sa.Engine, connection: sa.Connect
         api.post("/v1/email-templates", TEMPLATE | {"name": NAMES[number]})
         hours = {"name": NAMES[number], "time_zone": "Asia/Tokyo", "hours": {"mon": [["09:00", "17:00"]]}}
         api.post("/v1/sending-schedules", hours)
+        api.post("/v1/senders", {"from_address": f"sender{number}@example.com"})
         api.post("/v1/api-keys", {"name": NAMES[number], "role": "viewer"})
         api.post("/v1/suppressions", {"value": f"{NAMES[number]}{number}@example.com"})
         with engine.begin() as storing:

@@ -113,9 +113,9 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     now, rate = connection.execute(_RATE, campaign_id).one()
     remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
     finish = None
-    # With a sending schedule the rate of an hour says nothing of the next one.
-    has_schedule = campaign["sending_schedule_id"] is not None
-    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining and not has_schedule:
+    # With a sending schedule or caps the rate of an hour says nothing of the next one.
+    has_policy = campaign["sending_schedule_id"] is not None or campaign["sender_ids"]
+    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining and not has_policy:
         # At this rate from the time of the next email, but not before the last one is due.
         at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
         finish = max(at_this_rate, last_due or now)

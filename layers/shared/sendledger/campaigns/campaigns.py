@@ -22,6 +22,7 @@ from sendledger.core.tables import (
     email_templates,
     lead_batches,
     leads,
+    sender_addresses,
     sending_schedules,
     workflows,
 )
@@ -40,6 +41,8 @@ _NOTHING_CHOSEN: Mapping[str, Any] = {
     "email_template_id": None,
     "workflow_id": None,
     "batch_ids": [],
+    "from_address": None,
+    "sender_ids": [],
     "start_type": StartType.MANUAL,
     "scheduled_start_at": None,
 }
@@ -227,6 +230,10 @@ def _misfits(campaign: Mapping[str, Any], needs_audience: bool) -> Iterator[Fiel
     if is_outreach and needs_audience and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
         for name in ("batch_ids", "lead_ids"):
             yield FieldError(name, "at least one lead batch or lead is needed")
+    if campaign["sender_ids"] and campaign["from_address"] is not None:
+        yield FieldError("from_address", "must be null in a campaign with sender_ids, which say what it sends from")
+    if len(set(campaign["sender_ids"])) < len(campaign["sender_ids"]):
+        yield FieldError("sender_ids", "must not name a sender twice")
     if (campaign["start_type"] == StartType.SCHEDULED) != (campaign["scheduled_start_at"] is not None):
         yield FieldError("scheduled_start_at", "is needed with start_type scheduled, and only then")
 
@@ -237,6 +244,7 @@ def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequ
         ("workflow_id", "workflow", workflows, given.get("workflow_id")),
         ("batch_ids", "lead batch", lead_batches, given.get("batch_ids")),
         ("sending_schedule_id", "sending schedule", sending_schedules, given.get("sending_schedule_id")),
+        ("sender_ids", "sender", sender_addresses, given.get("sender_ids")),
         ("lead_ids", "lead", leads, lead_ids),
     )
     for field, kind, table, value in wanted:

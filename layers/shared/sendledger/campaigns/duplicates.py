@@ -13,7 +13,7 @@ from sendledger.core.vocabulary import AuditAction, CampaignStatus, CampaignType
 
 LONGEST_NAME = 255
 COPIED = (
-    *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id"),
+    *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id", "sender_ids"),
     *("postal_address_waived", "track_opens", "track_clicks", "guardrails", "outreach_delay_days"),
     *("lead_sources", "max_results_per_run", "is_recurring", "recurring_interval"),
     # Settings of the old application.

@@ -17,10 +17,10 @@ from sendledger.campaigns import background_work
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
-from sendledger.core.ledger_rules import is_pending
+from sendledger.core.ledger_rules import has_lanes, is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
-from sendledger.policy.lanes import missed_zones, open_zones_json
+from sendledger.policy.lanes import lane_parameters, missed_zones
 
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
@@ -29,13 +29,16 @@ _OVERDUE = f"e.campaign_id = c.id AND {is_pending('e')} AND e.scheduled_for <= n
 _HOLD = sa.text(f"""
 UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
 WHERE c.status = 'running' AND CASE
-    WHEN c.sending_schedule_id IS NULL THEN EXISTS (
+    WHEN NOT {has_lanes("c")} THEN EXISTS (
         SELECT FROM scheduled_emails e WHERE {_OVERDUE} ORDER BY e.scheduled_for OFFSET 0)
     ELSE EXISTS (
-        SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
-        JOIN campaign_lanes l ON l.campaign_id = c.id AND coalesce(l.time_zone, '') = z.lead_zone
+        SELECT FROM campaign_lanes l LEFT JOIN sender_addresses a ON a.id = l.sender_id
         JOIN scheduled_emails e ON e.lane = l.lane AND e.lane > 0 AND {_OVERDUE}
-        WHERE z.schedule_id = c.sending_schedule_id OFFSET 0) END
+        WHERE l.campaign_id = c.id AND a.daily_cap IS NULL
+          AND (c.sending_schedule_id IS NULL
+               OR EXISTS (SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
+                          WHERE z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')))
+        OFFSET 0) END
 """).bindparams(sa.bindparam("late_after", type_=sa.Interval), sa.bindparam("zones", type_=sa.Text))
 
 
@@ -43,12 +46,13 @@ def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> in
     """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held.
 
     For a campaign with a sending schedule only the time counts in which it was open for the leads of a time zone.
+    Emails of senders with a daily cap are not held: the cap prevents a burst, and they may wait for days.
     """
     last_tick_at, now = connection.execute(_LAST_TICK).one()
     connection.execute(_ALIVE)
     if last_tick_at is None or last_tick_at >= now - late_after:
         return 0
-    zones = open_zones_json(missed_zones(connection, last_tick_at, late_after))
+    zones = lane_parameters(missed_zones(connection, last_tick_at, late_after), [])["open_zones"]
     return connection.execute(_HOLD, {"late_after": late_after, "zones": zones}).rowcount
 
 

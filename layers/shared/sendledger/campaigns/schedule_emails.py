@@ -8,7 +8,6 @@ caller owns the transaction and has locked the campaign.
 from __future__ import annotations
 
 import datetime as dt
-import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of_places
 from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.content.render_email import compile_template
@@ -32,12 +32,7 @@ from sendledger.core.tables import (
     left_out_leads,
     scheduled_emails,
 )
-from sendledger.core.time_zones import zone_of_lead
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
-from sendledger.policy.lanes import write_lanes
-
-NO_LANE = 0
-"""The lane of emails of a campaign without a sending schedule."""
 
 ROWS_PER_BUCKET = 150_000
 """Rows that one transaction writes, at most. The sender writes those of a larger campaign bucket by bucket."""
@@ -86,16 +81,23 @@ _SCHEDULE = sa.text(
 , steps AS (
     SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
     FROM campaign_steps WHERE campaign_id = :campaign_id
+), placed AS (
+    SELECT r.id, coalesce(p.zone, '') AS zone,
+           mod(:leads_before + row_number() OVER () - 1, :senders) AS position
+    FROM ranked r
+    LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
+           ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
+          AND coalesce(p.country, '') = coalesce(r.country, '')
+    WHERE r.reason IS NULL
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane)
     SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay,
-           coalesce(p.lane, :other_lane)
-    FROM ranked r CROSS JOIN steps s
-    LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, lane smallint)
-           ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
-          AND coalesce(p.country, '') = coalesce(r.country, '')
-    WHERE r.reason IS NULL
+           coalesce(w.lane, 0)
+    FROM placed r CROSS JOIN steps s
+    LEFT JOIN json_to_recordset(CAST(:lanes AS json))
+           AS w (zone text, position bigint, follow_up boolean, lane smallint)
+           ON w.zone = r.zone AND w.position = r.position AND w.follow_up = (s.step_number > 1)
 ), left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
     SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
@@ -190,13 +192,16 @@ def schedule_leads(
     second is left out. Memory does not grow with the audience.
     """
     parameters = audience_parameters(campaign, bucket, buckets)
-    places, other_lane = _lanes_of_places(connection, campaign, parameters)
+    places: Sequence[sa.Row[Any]] = []
+    if has_policy(campaign):
+        places = connection.execute(_typed(_PLACES), parameters).all()
     parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
-    parameters |= {"places": json.dumps(places), "other_lane": other_lane}
+    parameters |= lanes_of_places(connection, campaign, places)
     statement = _typed(_SCHEDULE).bindparams(
         sa.bindparam("workflow_id", type_=sa.UUID),
         sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True)),
-        sa.bindparam("other_lane", type_=sa.SmallInteger),
+        sa.bindparam("leads_before", type_=sa.BigInteger),
+        sa.bindparam("senders", type_=sa.BigInteger),
     )
     leads, emails, left_out = 0, 0, Counter[str]()
     for reason, count, steps in connection.execute(statement, parameters):
@@ -205,23 +210,6 @@ def schedule_leads(
         else:
             left_out[reason] = count
     return ScheduledLeads(leads, emails, left_out)
-
-
-def _lanes_of_places(
-    connection: sa.Connection, campaign: sa.RowMapping, parameters: dict[str, Any]
-) -> tuple[list[dict[str, Any]], int]:
-    """The lane for each time zone and country of the leads that get mail, and the lane for all others."""
-    if campaign["sending_schedule_id"] is None:
-        return [], NO_LANE
-    found = connection.execute(_typed(_PLACES), parameters).all()
-    zones = {place: zone_of_lead(*place).name for place in map(tuple, found)}
-    lanes = write_lanes(connection, campaign["id"], zones.values())
-    places = [
-        {"time_zone": time_zone, "country": country, "lane": lanes[zone]}
-        for (time_zone, country), zone in zones.items()
-        if zone is not None
-    ]
-    return places, lanes[None]
 
 
 def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UUID) -> ScheduledLeads:
@@ -302,7 +290,7 @@ def schedule_email_for_lead(
         "template_id": template,
         "workflow_step_number": step_number,
         "scheduled_for": sa.func.now() + delay,
-        "lane": _lane_of_lead(connection, campaign, lead_id),
+        "lane": lane_of_lead(connection, campaign, lead_id, step_number),
     }
     try:
         with connection.begin_nested():
@@ -315,14 +303,6 @@ def schedule_email_for_lead(
     _count_added(connection, campaign_id, lead_id, is_new=is_new)
     audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
     return row_id
-
-
-def _lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID) -> int:
-    if campaign["sending_schedule_id"] is None:
-        return NO_LANE
-    lead = connection.execute(sa.select(leads.c.time_zone, leads.c.country).where(leads.c.id == lead_id)).one()
-    zone = zone_of_lead(lead.time_zone, lead.country).name
-    return write_lanes(connection, campaign["id"], [zone])[zone]
 
 
 def _count_added(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID, *, is_new: bool) -> None:

@@ -75,6 +75,11 @@ def may_send(campaign: str) -> str:
     return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]'"
 
 
+def has_lanes(campaign: str) -> str:
+    """Whether a campaign has a sending policy, so that its emails wait in lanes; see policy/lanes.py."""
+    return f"({campaign}.sending_schedule_id IS NOT NULL OR {campaign}.sender_ids <> '{{}}')"
+
+
 def due(row: str, campaign: str) -> str:
     """Whether a row is due. Rows that the late guard holds are not."""
     return (

@@ -375,6 +375,13 @@ class TimeZoneSource(Word):
     SCHEDULE = "schedule", "From neither: the time zone of the sending schedule counts."
 
 
+class SenderAddressStatus(Word):
+    """Whether campaigns send from an address."""
+
+    ACTIVE = "active", "Campaigns send from it."
+    DISABLED = "disabled", "What campaigns have to send from it waits."
+
+
 class ZoneOf(Word):
     """Whose local time a sending schedule goes by."""
 
@@ -538,6 +545,9 @@ class AuditAction(Word):
     SEGMENT_DELETE = "segment.delete", "A segment was deleted."
     SEGMENT_UPDATE = "segment.update", "A segment was changed."
     SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
+    SENDER_ADDRESS_CREATE = "sender_address.create", "A sender was created."
+    SENDER_ADDRESS_DELETE = "sender_address.delete", "A sender was deleted."
+    SENDER_ADDRESS_UPDATE = "sender_address.update", "A sender was changed."
     SENDING_SCHEDULE_CREATE = "sending_schedule.create", "A sending schedule was created."
     SENDING_SCHEDULE_DELETE = "sending_schedule.delete", "A sending schedule was deleted."
     SENDING_SCHEDULE_UPDATE = "sending_schedule.update", "A sending schedule was changed."

@@ -22,6 +22,7 @@ from sendledger.core.ledger_rules import (
     address_of,
     condition_is_met,
     due,
+    has_lanes,
     is_answer,
     lock_campaigns,
     may_send,
@@ -31,7 +32,8 @@ from sendledger.core.ledger_rules import (
     still_planned,
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
-from sendledger.policy.lanes import OPEN_LANES, open_zones, open_zones_json
+from sendledger.policy.budgets import SENDING_DAY_SQL, budgets
+from sendledger.policy.lanes import OPEN_LANES, lane_parameters, open_zones
 
 LEASE = dt.timedelta(seconds=120)
 """How long a claim is valid. It is far longer than the time from claim to fence."""
@@ -50,6 +52,9 @@ class ClaimedEmail:
     lead: dict[str, Any] | None
     resumed_at: dt.datetime | None = None
     """When its campaign was resumed last. A resume may have changed its content."""
+    from_address: str | None = None
+    """Of its sender, in a campaign that has senders."""
+    reply_to_address: str | None = None
 
     @property
     def content(self) -> tuple[uuid.UUID, dt.datetime | None]:
@@ -72,8 +77,10 @@ class Fenced:
 
 _CLAIMED = """
 SELECT claimed.id, claimed.campaign_id, c.resumed_at, claimed.workflow_step_number, l.id AS lead_id, l.email,
-       l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields
+       l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields,
+       a.from_address, a.reply_to_address
 FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
+LEFT JOIN sender_addresses a ON a.id = claimed.sender_id
 """
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
 # That part locks the rows, so the update does not check their status again. With old statistics such a check would make
@@ -83,7 +90,7 @@ FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON
 _CLAIM = sa.text(f"""
 WITH run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until FROM campaigns c
-    WHERE {may_send("c")} AND c.prepared_alone = :alone AND c.sending_schedule_id IS NULL
+    WHERE {may_send("c")} AND c.prepared_alone = :alone AND NOT {has_lanes("c")}
       AND EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")})
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
@@ -99,7 +106,7 @@ WITH run AS MATERIALIZED (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -109,26 +116,28 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
-# The same where schedules are open. A campaign with one shares its part of the batch over its open lanes. The lease
-# ends before the lane closes: the fence lets nothing through after that, and the sweep puts it back.
+# The same for campaigns with a sending policy, beside those without. A campaign shares its part of the batch among its
+# open lanes. What a sender may send is shared among the campaigns, and later steps go before first ones. The lease ends
+# before the lane closes or the sender's day ends: the fence lets nothing through after that, and the sweep returns it.
 _CLAIM_FROM_LANES = sa.text(f"""
 WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS MATERIALIZED (
-    SELECT c.id, c.late_hold_until, c.sending_schedule_id IS NOT NULL AS has_lanes FROM campaigns c
+    SELECT c.id, c.late_hold_until, {has_lanes("c")} AS has_lanes FROM campaigns c
     WHERE {may_send("c")} AND c.prepared_alone = :alone
-      AND CASE WHEN c.sending_schedule_id IS NULL
-               THEN EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")})
-               ELSE c.id IN (SELECT campaign_id FROM lane) END
+      AND CASE WHEN {has_lanes("c")} THEN c.id IN (SELECT campaign_id FROM lane)
+               ELSE EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")}) END
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
-    SELECT run.id, run.late_hold_until, lane.lane, lane.until,
-           ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT greatest(count(*), 1) FROM run)))
-                / count(*) OVER (PARTITION BY run.id))::bigint AS share
+    SELECT run.id, run.late_hold_until, lane.lane, lane.until, lane.sender_id, lane.follow_up, lane.remaining,
+           least(ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT greatest(count(*), 1) FROM run)))
+                      / count(*) OVER (PARTITION BY run.id)), lane.remaining)::bigint AS share
     FROM run LEFT JOIN lane ON lane.campaign_id = run.id
     WHERE NOT run.has_lanes OR lane.lane IS NOT NULL
     ORDER BY random()
-), picked AS MATERIALIZED (
-    SELECT due.id, queue.until FROM queue CROSS JOIN LATERAL (
+), found AS MATERIALIZED (
+    SELECT due.id, queue.until, queue.sender_id, queue.follow_up, queue.remaining,
+           row_number() OVER (PARTITION BY queue.id, queue.follow_up ORDER BY due.id) AS place
+    FROM queue CROSS JOIN LATERAL (
         SELECT id FROM (
             SELECT e.id FROM scheduled_emails e
             WHERE queue.lane IS NULL AND e.campaign_id = queue.id AND {due("e", "queue")}
@@ -139,12 +148,18 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS M
             WHERE e.campaign_id = queue.id AND e.lane = queue.lane AND e.lane > 0 AND {due("e", "queue")}
             ORDER BY e.scheduled_for, e.id LIMIT queue.share FOR UPDATE OF e SKIP LOCKED) one_lane
     ) due
-    LIMIT :batch
+), picked AS MATERIALIZED (
+    SELECT id, until, sender_id FROM (
+        SELECT found.*, row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, place, random()) AS turn
+        FROM found) in_turn
+    WHERE sender_id IS NULL OR turn <= remaining
+    ORDER BY place LIMIT :batch
 ), claimed AS (
     UPDATE scheduled_emails e
-    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now()
+    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now(),
+        sender_id = picked.sender_id, sending_day = CASE WHEN picked.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -153,12 +168,13 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS M
     sa.bindparam("batch", type_=sa.Integer),
     sa.bindparam("alone", type_=sa.Boolean),
     sa.bindparam("open_zones", type_=sa.Text),
+    sa.bindparam("budgets", type_=sa.Text),
 )
 
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
     SELECT first.* FROM campaigns c CROSS JOIN LATERAL (
-        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id FROM scheduled_emails e
+        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id FROM scheduled_emails e
         WHERE e.campaign_id = c.id AND {due("e", "c")} ORDER BY e.scheduled_for, e.id LIMIT 1) first
     WHERE {may_send("c")} AND NOT c.prepared_alone LIMIT 1000
 )
@@ -169,25 +185,31 @@ _COUNT_DUE = sa.text(f"""
     SELECT count(*) FROM (
         SELECT FROM campaigns c CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {due("e", "c")} LIMIT :limit) due
-        WHERE {may_send("c")} AND c.sending_schedule_id IS NULL
+        WHERE {may_send("c")} AND NOT {has_lanes("c")}
         UNION ALL
         SELECT FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {due("e", "c")}
             LIMIT :limit) due
         LIMIT :limit) bounded
-""").bindparams(sa.bindparam("limit", type_=sa.Integer), sa.bindparam("open_zones", type_=sa.Text))
+""").bindparams(
+    sa.bindparam("limit", type_=sa.Integer),
+    sa.bindparam("open_zones", type_=sa.Text),
+    sa.bindparam("budgets", type_=sa.Text),
+)
 
 # The same claim for one row by its id, for "send now".
 _CLAIM_ONE = sa.text(f"""
 WITH run AS MATERIALIZED (
-    SELECT c.id FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
+    SELECT c.id, l.sender_id FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
+    LEFT JOIN campaign_lanes l ON l.campaign_id = c.id AND l.lane = e.lane
     WHERE e.id = :id AND {may_send("c")} FOR KEY SHARE OF c
 ), claimed AS (
     UPDATE scheduled_emails e
-    SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
+    SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now(),
+        sender_id = run.sender_id, sending_day = CASE WHEN run.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
     FROM run WHERE e.campaign_id = run.id AND e.id = :id AND e.status = 'pending'
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
 )
 {_CLAIMED}
 """).bindparams(
@@ -280,9 +302,10 @@ def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: boo
     """
     parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
     statement = _CLAIM
-    if zones := open_zones(connection):
+    zones, senders = open_zones(connection), budgets(connection, lock=True)
+    if zones or senders:
         statement = _CLAIM_FROM_LANES
-        parameters["open_zones"] = open_zones_json(zones)
+        parameters |= lane_parameters(zones, senders)
     return [_claimed(row) for row in connection.execute(statement, parameters).mappings()]
 
 
@@ -293,8 +316,8 @@ def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
 
 def count_due(connection: sa.Connection, limit: int) -> int:
     """How many emails could be claimed if none of them were locked, counted up to `limit`."""
-    zones = open_zones_json(open_zones(connection))
-    return int(connection.execute(_COUNT_DUE, {"limit": limit, "open_zones": zones}).scalar_one())
+    lanes = lane_parameters(open_zones(connection), budgets(connection))
+    return int(connection.execute(_COUNT_DUE, {"limit": limit, **lanes}).scalar_one())
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
@@ -311,6 +334,8 @@ def _claimed(row: sa.RowMapping) -> ClaimedEmail:
         step_number=row["workflow_step_number"],
         lead=dict(row) if row["lead_id"] is not None else None,
         resumed_at=row["resumed_at"],
+        from_address=row["from_address"],
+        reply_to_address=row["reply_to_address"],
     )
 
 

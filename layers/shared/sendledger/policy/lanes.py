@@ -1,8 +1,10 @@
-"""Lanes: which emails of a campaign with a sending schedule may go now.
+"""Lanes: which emails of a campaign with a sending policy may go now.
 
-All emails of a campaign whose leads share a time zone wait in one lane. Opening and closing write no row: before each
-claim the sender works out which zones are open, and claims from their lanes. What is not known to be open is closed.
-Reads `sending_schedules`, `campaigns` and `scheduled_emails`; reads and writes `campaign_lanes`.
+A campaign has a policy if it has a sending schedule or senders. Its emails wait in one lane for each time zone of its
+leads, each sender, and first or later steps. Opening and closing, and a cap that is used up, write no row: before each
+claim the sender works out which zones are open and which senders have budget, and claims from their lanes. What is not
+known to be open is closed. Reads `sending_schedules`, `sender_addresses`, `campaigns` and `scheduled_emails`; reads and
+writes `campaign_lanes`.
 """
 
 from __future__ import annotations
@@ -10,60 +12,62 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, is_pending, may_send
+from sendledger.core.ledger_rules import due, has_lanes, may_send
 from sendledger.core.time_zones import UnknownTimeZone, zone
 from sendledger.core.vocabulary import ZoneOf
-from sendledger.policy.openings import Hours, Opening, next_opening, open_time, opening_at
+from sendledger.policy.budgets import LAST_CALLS, Budget
+from sendledger.policy.openings import Hours, Opening, open_time, opening_at
 from sendledger.policy.sending_schedules import hours_of
 
-LAST_CALLS = dt.timedelta(seconds=2)
-"""How long before its end an opening takes no more emails: what has passed the fence takes a second to go out."""
-
-_ZONES = """
+_ALL_ZONES = sa.text("""
     SELECT s.id, s.revision, s.time_zone, s.zone_of, s.hours, s.holidays, z.lead_zone, now() AS now
     FROM sending_schedules s CROSS JOIN LATERAL (
         SELECT DISTINCT coalesce(l.time_zone, '') FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
         WHERE c.sending_schedule_id = s.id AND c.status = 'running') z (lead_zone)
-"""
-_ALL_ZONES = sa.text(_ZONES)
-_LANES = sa.text(f"""
-    SELECT l.lane, coalesce(l.time_zone, '') AS lead_zone, s.time_zone, s.zone_of, s.hours, s.holidays, now() AS now,
-           (SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = l.campaign_id AND e.lane = l.lane AND e.lane > 0 AND {is_pending("e")}
-              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due
-    FROM campaigns c JOIN sending_schedules s ON s.id = c.sending_schedule_id
-    JOIN campaign_lanes l ON l.campaign_id = c.id
-    WHERE c.id = :campaign_id ORDER BY l.lane
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+""")
 _ADD = sa.text("""
-    INSERT INTO campaign_lanes (campaign_id, lane, time_zone)
+    INSERT INTO campaign_lanes (campaign_id, lane, time_zone, sender_id, follow_up)
     SELECT :campaign_id, (SELECT coalesce(max(lane), 0) FROM campaign_lanes WHERE campaign_id = :campaign_id)
-                         + row_number() OVER (ORDER BY z), nullif(z, '')
-    FROM unnest(:zones) z
+                         + row_number() OVER (ORDER BY z, s, f), nullif(z, ''), s, f
+    FROM unnest(:zones) z CROSS JOIN unnest(:senders) s CROSS JOIN unnest(:follow_ups) f
     WHERE NOT EXISTS (SELECT FROM campaign_lanes l
-                      WHERE l.campaign_id = :campaign_id AND coalesce(l.time_zone, '') = z)
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("zones", type_=sa.ARRAY(sa.Text)))
-_ALL = sa.text("SELECT time_zone, lane FROM campaign_lanes WHERE campaign_id = :campaign_id").bindparams(
-    sa.bindparam("campaign_id", type_=sa.UUID)
+                      WHERE l.campaign_id = :campaign_id AND coalesce(l.time_zone, '') = z
+                        AND l.sender_id IS NOT DISTINCT FROM s AND l.follow_up = f)
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("zones", type_=sa.ARRAY(sa.Text)),
+    sa.bindparam("senders", type_=sa.ARRAY(sa.UUID)),
+    sa.bindparam("follow_ups", type_=sa.ARRAY(sa.Boolean)),
 )
+_ALL = sa.text("""
+    SELECT coalesce(time_zone, ''), sender_id, follow_up, lane FROM campaign_lanes WHERE campaign_id = :campaign_id
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 OPEN_LANES = f"""
-    SELECT l.campaign_id, l.lane, z.opens_at, z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds' AS until
-    FROM json_to_recordset(CAST(:open_zones AS json))
-         AS z (schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz, closes_at timestamptz)
-    JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
-    JOIN campaigns c ON c.sending_schedule_id = s.id AND {may_send("c")}
-    JOIN campaign_lanes l ON l.campaign_id = c.id AND coalesce(l.time_zone, '') = z.lead_zone
-    WHERE EXISTS (SELECT FROM scheduled_emails p
+    SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, b.remaining, z.opens_at,
+           least(z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds', b.until) AS until
+    FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
+    LEFT JOIN (
+        SELECT z.* FROM json_to_recordset(CAST(:open_zones AS json))
+            AS z (schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz, closes_at timestamptz)
+        JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
+    ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')
+    LEFT JOIN json_to_recordset(CAST(:budgets AS json))
+        AS b (sender_id uuid, remaining bigint, until timestamptz) ON b.sender_id = l.sender_id
+    WHERE {may_send("c")} AND {has_lanes("c")}
+      AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
+      AND (l.sender_id IS NULL OR b.remaining > 0)
+      AND EXISTS (SELECT FROM scheduled_emails p
                   WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND p.lane > 0 AND {due("p", "c")})
 """
-"""The lanes that are open and have something due, with `open_zones_json`. A further condition on `c` may follow.
+"""The lanes that are open, have budget and something due, with `lane_parameters`. A condition on `c` may follow.
 
 The revision is compared: a schedule that has changed since it was read is closed until it is read again.
 """
@@ -79,32 +83,36 @@ class OpenZone:
     opening: Opening
 
 
-@dataclass(frozen=True)
-class Lane:
-    """A lane of a campaign: the zone that counts, when its first email is due, and when that may go."""
+class LaneKey(NamedTuple):
+    """What the emails of a lane share. The zone is '' where it is not known."""
 
     time_zone: str
-    first_due: dt.datetime | None
-    goes_at: dt.datetime | None
+    sender_id: uuid.UUID | None
+    follow_up: bool
 
 
 def write_lanes(
-    connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable[str | None]
-) -> dict[str | None, int]:
-    """Make sure that a campaign has a lane for each zone, and one for leads whose zone is not known (None).
+    connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable[str], sender_ids: Sequence[uuid.UUID]
+) -> dict[LaneKey, int]:
+    """Make sure that a campaign has a lane for each zone, each sender, and first and later steps.
 
-    Returns all its lanes by zone. The caller has locked the campaign.
+    Without senders all steps share a lane. Returns all its lanes. The caller has locked the campaign.
     """
-    wanted = sorted({zone or "" for zone in zones} | {""})
-    connection.execute(_ADD, {"campaign_id": campaign_id, "zones": wanted})
-    return {row.time_zone: row.lane for row in connection.execute(_ALL, {"campaign_id": campaign_id})}
+    parameters: dict[str, Any] = {
+        "campaign_id": campaign_id,
+        "zones": sorted({*zones, ""}),
+        "senders": list(sender_ids) or [None],
+        "follow_ups": [False, True] if sender_ids else [False],
+    }
+    connection.execute(_ADD, parameters)
+    return {LaneKey(*key): lane for *key, lane in connection.execute(_ALL, {"campaign_id": campaign_id})}
 
 
 def open_zones(connection: sa.Connection) -> list[OpenZone]:
     """Where the schedules of running campaigns are open, and stay so long enough to send something."""
     found = []
     for row in connection.execute(_ALL_ZONES).mappings():
-        opening = _opening(hours_of(row), _zone_that_counts(row), row["now"])
+        opening = _opening(hours_of(row), zone_that_counts(row), row["now"])
         if opening is not None and row["now"] < opening.closes_at - LAST_CALLS:
             found.append(OpenZone(row["id"], row["revision"], row["lead_zone"], opening))
     return found
@@ -114,55 +122,44 @@ def missed_zones(connection: sa.Connection, since: dt.datetime, longest: dt.time
     """Where the schedules of running campaigns were open for longer than this since then."""
     found = []
     for row in connection.execute(_ALL_ZONES).mappings():
-        tz = _rules(_zone_that_counts(row))
+        tz = rules(zone_that_counts(row))
         if tz is not None and open_time(hours_of(row), tz, since, row["now"]) > longest:
             found.append(OpenZone(row["id"], row["revision"], row["lead_zone"], Opening(since, row["now"])))
     return found
 
 
-def open_zones_json(zones: Iterable[OpenZone]) -> str:
-    """The zones as the parameter `open_zones` of `OPEN_LANES`."""
-    return json.dumps(
-        [
-            {
-                "schedule_id": str(each.schedule_id),
-                "revision": each.revision,
-                "lead_zone": each.lead_zone,
-                "opens_at": each.opening.opens_at.isoformat(),
-                "closes_at": each.opening.closes_at.isoformat(),
-            }
-            for each in zones
-        ]
-    )
+def lane_parameters(zones: Iterable[OpenZone], budgets: Iterable[Budget]) -> dict[str, Any]:
+    """The parameters of `OPEN_LANES`."""
+    open_now = [
+        {
+            "schedule_id": str(each.schedule_id),
+            "revision": each.revision,
+            "lead_zone": each.lead_zone,
+            "opens_at": each.opening.opens_at.isoformat(),
+            "closes_at": each.opening.closes_at.isoformat(),
+        }
+        for each in zones
+    ]
+    with_budget = [
+        {"sender_id": str(each.sender_id), "remaining": each.remaining, "until": each.until.isoformat()}
+        for each in budgets
+    ]
+    return {"open_zones": json.dumps(open_now), "budgets": json.dumps(with_budget)}
 
 
-def lanes_of(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Lane]:
-    """The lanes of a campaign with a schedule; empty without one. Held emails do not count."""
-    found = []
-    for row in connection.execute(_LANES, {"campaign_id": campaign_id}).mappings():
-        name, goes_at = _zone_that_counts(row), None
-        tz = _rules(name)
-        if row["first_due"] is not None and tz is not None:
-            earliest = max(row["first_due"], row["now"])
-            opening = next_opening(hours_of(row), tz, earliest)
-            goes_at = max(opening.opens_at, earliest) if opening is not None else None
-        found.append(Lane(name, row["first_due"], goes_at))
-    return found
-
-
-def _zone_that_counts(row: sa.RowMapping) -> str:
+def zone_that_counts(row: sa.RowMapping) -> str:
     """The zone that a schedule goes by for leads of `lead_zone`."""
     return str(row["lead_zone"] if row["zone_of"] == ZoneOf.LEAD and row["lead_zone"] else row["time_zone"])
 
 
-def _opening(hours: Hours, name: str, now: dt.datetime) -> Opening | None:
-    tz = _rules(name)
-    return opening_at(hours, tz, now) if tz is not None else None
-
-
-def _rules(name: str) -> ZoneInfo | None:
+def rules(name: str) -> ZoneInfo | None:
     """None: a zone that was stored with newer tables than these. It is closed."""
     try:
         return zone(name)
     except UnknownTimeZone:
         return None
+
+
+def _opening(hours: Hours, name: str, now: dt.datetime) -> Opening | None:
+    tz = rules(name)
+    return opening_at(hours, tz, now) if tz is not None else None

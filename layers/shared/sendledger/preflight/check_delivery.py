@@ -39,12 +39,12 @@ TxtRecords = Callable[[str], Sequence[str]]
 def check_delivery(
     client: Any,
     txt_records: TxtRecords,
-    from_address: str,
+    from_addresses: Sequence[str],
     configuration_set: str | None,
     emails: int,
     findings: Findings,
 ) -> Sequence[str] | None:
-    """Check the account, the sending identity, the configuration set and the domain's DMARC record.
+    """Check the account, the sending identities, the configuration set and the domains' DMARC records.
 
     `client` is an SESv2 client that waits a few seconds at most. Leaves `max_send_rate` and `max_24_hour_send` (None
     where there is no limit) in the facts.
@@ -52,8 +52,8 @@ def check_delivery(
     Returns the addresses and domains, in lower case, to which SES sends while the account is in the sandbox. None if
     SES sends to everybody, or could not be asked.
     """
-    domain = parseaddr(from_address)[1].rpartition("@")[2].lower()
-    findings.facts |= {"from_address": from_address, "from_domain": domain}
+    domains = {address: parseaddr(address)[1].rpartition("@")[2].lower() for address in from_addresses}
+    findings.facts |= {"from_address": from_addresses[0], "from_domain": domains[from_addresses[0]]}
     with _asking("account", findings):
         _check_account(client.get_account(), emails, findings)
     recipients: Sequence[str] | None = None
@@ -61,10 +61,13 @@ def check_delivery(
         with _asking("sandbox", findings):
             recipients = _recipients_in_sandbox(client)
     with _asking("identity", findings):
-        _check_identity(client, from_address, domain, findings)
+        # The first one last: the facts are about it.
+        for address in reversed(from_addresses):
+            _check_identity(client, address, domains[address], findings)
     with _asking("configuration_set", findings):
         _check_configuration_set(client, configuration_set, findings)
-    _check_dmarc(txt_records, domain, emails, findings)
+    for domain in dict.fromkeys(domains.values()):
+        _check_dmarc(txt_records, domain, emails, findings)
     return recipients
 
 

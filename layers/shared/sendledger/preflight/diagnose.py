@@ -17,9 +17,11 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
-from sendledger.core.ledger_rules import is_pending, is_sending
+from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending
 from sendledger.core.vocabulary import CampaignStatus
-from sendledger.policy.lanes import OPEN_LANES, Lane, lanes_of, open_zones, open_zones_json
+from sendledger.policy.budgets import WITHOUT_CAP, budgets
+from sendledger.policy.lanes import OPEN_LANES, lane_parameters, open_zones
+from sendledger.preflight.waiting_lanes import WaitingLane, waiting_lanes, what_due_emails_wait_for
 
 _SENDERS_DIED = (
     "Senders died {deaths} times while they prepared emails of this campaign. They are now prepared after those of all "
@@ -96,24 +98,27 @@ _OLDEST_DUE = sa.text(f"""
                 WHERE e.campaign_id = c.id AND {is_pending("e")} AND e.scheduled_for <= now()
                   AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
                 ORDER BY scheduled_for, id LIMIT 1) AS since
-        FROM campaigns c WHERE c.status = 'running' AND c.sending_schedule_id IS NULL
+        FROM campaigns c WHERE c.status = 'running' AND NOT {has_lanes("c")}
         UNION ALL
         SELECT greatest(lane.opens_at, (
             SELECT min(e.scheduled_for) FROM scheduled_emails e
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
         FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
+        WHERE lane.remaining IS NULL OR lane.remaining = {WITHOUT_CAP}
     ) first
-""").bindparams(sa.bindparam("open_zones", type_=sa.Text))
+""").bindparams(sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("budgets", type_=sa.Text))
 
 
 def oldest_due_seconds(connection: sa.Connection) -> float:
-    """How long the email that has waited longest has been due, and its sending schedule open; 0 where none is.
+    """How long the email that has waited longest has been due and its sending schedule open; 0 where none is.
+
+    Emails of senders with a cap do not count: they may wait for days.
 
     Held emails wait for a person.
     """
-    zones = open_zones_json(open_zones(connection))
-    return float(connection.scalar(_OLDEST_DUE, {"open_zones": zones}) or 0.0)
+    parameters = lane_parameters(open_zones(connection), budgets(connection))
+    return float(connection.scalar(_OLDEST_DUE, parameters) or 0.0)
 
 
 def note_tick(connection: sa.Connection, rate: float, blocked: str | None) -> None:
@@ -164,9 +169,9 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)
     held_until = campaign["late_hold_until"] or _BEGINNING
     rows = connection.execute(_ROWS, {"id": campaign_id, "hold": held_until, "limit": MAX_COUNTED}).one()
-    lanes = lanes_of(connection, campaign_id)
-    if rows.due and (closed := _closed(lanes, sender["now"])) is not None:
-        return found(closed.cause, closed.message, closed.until, due=rows.due, **closed.detail)
+    lanes = waiting_lanes(connection, campaign_id)
+    if rows.due and (wait := what_due_emails_wait_for(lanes, sender["now"])) is not None:
+        return found(wait.cause, wait.message, wait.until, due=rows.due, **wait.detail)
     if rows.due and campaign["prepared_alone"]:
         deaths = campaign["sender_deaths"]
         message = _SENDERS_DIED.format(deaths=deaths)
@@ -186,7 +191,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     return found("nothing_left", message, None, **{str(why): count for why, count in ended})
 
 
-def _next_send(next_due: dt.datetime | None, lanes: Sequence[Lane]) -> dt.datetime | None:
+def _next_send(next_due: dt.datetime | None, lanes: Sequence[WaitingLane]) -> dt.datetime | None:
     """When the next email goes: when it is due, or when its lane opens after that."""
     return min((lane.goes_at for lane in lanes if lane.goes_at is not None), default=None) if lanes else next_due
 
@@ -198,17 +203,6 @@ class Blocked(NamedTuple):
     message: str
     until: dt.datetime | None
     detail: dict[str, Any]
-
-
-def _closed(lanes: Sequence[Lane], now: dt.datetime) -> Blocked | None:
-    """Whether each email that is due waits for an opening, with the next one by time zone."""
-    waiting = [lane for lane in lanes if lane.first_due is not None and lane.first_due <= now]
-    if not waiting or any(lane.goes_at is not None and lane.goes_at <= now for lane in waiting):
-        return None
-    opens = {lane.time_zone: lane.goes_at for lane in waiting if lane.goes_at is not None}
-    shown = {time_zone: at.isoformat() for time_zone, at in sorted(opens.items())}
-    message = "Emails are due, but its sending schedule is closed."
-    return Blocked("window_closed", message, min(opens.values(), default=None), {"next_openings": shown})
 
 
 def sender_blocked(connection: sa.Connection, deployment_id: str | None) -> Blocked | None:

@@ -14,13 +14,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.assign_lanes import has_policy
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
 from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET, leads_elsewhere
 from sendledger.campaigns.transitions import check_transition
 from sendledger.core.errors import NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
-from sendledger.core.vocabulary import StartType
+from sendledger.core.vocabulary import SenderAddressStatus, StartType
+from sendledger.policy import sender_addresses
 from sendledger.preflight.check_content import MAX_EXAMPLES, check_content, check_refreshed_content
 from sendledger.preflight.check_delivery import TxtRecords, check_delivery, txt_records
 from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
@@ -54,14 +56,15 @@ def preflight(
     findings = Findings()
     campaign, now = _check_content(engine, campaign_id, settings, findings, seconds)
     _check_sender(engine, settings.deployment_id, findings)
-    from_address = campaign["from_address"] or settings.sender_from_address
-    if from_address is None:
+    from_addresses = _from_addresses(engine, campaign, settings, findings)
+    if not from_addresses:
         findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
     else:
-        _check_from_address(from_address, settings.ses_identity, findings)
+        for each in from_addresses:
+            _check_from_address(each, settings.ses_identity, findings)
         emails = findings.facts.get("emails", 0)
         configuration_set = settings.ses_configuration_set
-        recipients = check_delivery(ses_client(), find_txt_records, from_address, configuration_set, emails, findings)
+        recipients = check_delivery(ses_client(), find_txt_records, from_addresses, configuration_set, emails, findings)
         if recipients is not None:
             _check_recipients(engine, campaign, recipients, findings)
     _estimate_times(campaign, now, settings.sender_rate_safety, findings)
@@ -129,6 +132,20 @@ def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findin
     findings.warn("sender", message, cause=blocked.cause, **blocked.detail)
 
 
+def _from_addresses(engine: sa.Engine, campaign: sa.RowMapping, settings: ApiSettings, findings: Findings) -> list[str]:
+    """What the campaign sends from: its senders, else its own address, else the deployment's."""
+    if not campaign["sender_ids"]:
+        one = campaign["from_address"] or settings.sender_from_address
+        return [one] if one is not None else []
+    with engine.connect() as connection:
+        senders = sender_addresses.of_campaign(connection, campaign["sender_ids"])
+    for sender in senders:
+        if sender["status"] == SenderAddressStatus.DISABLED:
+            message = f"The sender {sender['address']} is disabled: its part of the emails waits."
+            findings.warn("sender", message, sender_id=str(sender["id"]))
+    return [sender["from_address"] for sender in senders]
+
+
 def _check_from_address(from_address: str, identity: str | None, findings: Findings) -> None:
     """Check the sender's IAM role. SES itself would accept any identity of the account."""
     address = parseaddr(from_address)[1].lower()
@@ -172,7 +189,8 @@ def _estimate_times(campaign: sa.RowMapping, now: dt.datetime, rate_safety: floa
     delays, leads = facts.pop("step_delays_seconds", []), facts["leads"]
     start = max(filter(None, [now, campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]]))
     facts |= {"first_send_at": None, "last_send_at": None}
-    if not delays or not leads:
+    # With hours or caps, the rate does not tell when.
+    if not delays or not leads or has_policy(campaign):
         return
     rate = facts.get("max_send_rate", 0.0) * rate_safety
     per_day = facts.get("max_24_hour_send")

@@ -72,6 +72,7 @@ class Composer:
             RenderError: the template cannot be rendered for this lead.
         """
         assert email.lead is not None  # noqa: S101 (for the type checker)
+        from_address = email.from_address or content.from_address
         url = self._unsubscribe_url(email, email.lead["lead_id"])
         variables = lead_variables(email.lead, content.campaign_name, url)
         rendered = content.template.render(variables, thread.subject if thread else None)
@@ -82,15 +83,15 @@ class Composer:
         if thread is not None:
             headers += thread_headers(thread.root_id, thread.parent_id, self._message_id_domain)
             if thread.parent_text:
-                quoted = QuotedEmail(thread.parent_sent_at, content.from_address, thread.parent_text)
+                quoted = QuotedEmail(thread.parent_sent_at, from_address, thread.parent_text)
                 rendered = with_quote(rendered, quoted)
         outgoing = OutgoingEmail(
             scheduled_email_id=email.id,
             campaign_id=email.campaign_id,
             claim_token=claim_token,
-            from_address=content.from_address,
+            from_address=from_address,
             to_address=email.lead["email"].strip(),
-            reply_to_addresses=self._reply_to(content, email.id),
+            reply_to_addresses=self._reply_to(content, email),
             subject=rendered.subject,
             body_text=rendered.body_text,
             body_html=rendered.body_html,
@@ -114,9 +115,9 @@ class Composer:
             scheduled_email_id=email.id,
             campaign_id=email.campaign_id,
             claim_token=attempt,
-            from_address=content.from_address,
+            from_address=email.from_address or content.from_address,
             to_address=email.lead["email"].strip(),
-            reply_to_addresses=self._reply_to(content, email.id),
+            reply_to_addresses=self._reply_to(content, email),
             subject=answer.subject,
             body_text=answer.text,
             body_html=None,
@@ -129,13 +130,13 @@ class Composer:
             return None
         return self._link + self._keys.unsubscribe_token(EmailReference(email.id, email.campaign_id, lead_id))
 
-    def _reply_to(self, content: StepContent, scheduled_email_id: int) -> tuple[str, ...]:
+    def _reply_to(self, content: StepContent, email: ClaimedEmail) -> tuple[str, ...]:
         """Reply-To: the usual addresses, and the one that stops the sequence."""
-        people = content.reply_to_address
+        people = email.reply_to_address or content.reply_to_address
         if self._reply_domain is None or self._keys is None:
             return (people,) if people else ()
-        people = people or content.from_address
-        token = self._keys.reply_token(scheduled_email_id)
+        people = people or email.from_address or content.from_address
+        token = self._keys.reply_token(email.id)
         return (people, _name_before(people) % f"{REPLY_PREFIX}{token}@{self._reply_domain}")
 
     def _with_footer(self, rendered: RenderedEmail, url: str | None) -> RenderedEmail:

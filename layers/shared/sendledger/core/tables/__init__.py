@@ -25,7 +25,7 @@ from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
-from sendledger.core.tables.policy import campaign_lanes, sending_schedules
+from sendledger.core.tables.policy import campaign_lanes, sender_addresses, sending_schedules
 from sendledger.core.tables.segments import segments
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
@@ -56,6 +56,7 @@ __all__ = [
     "replies",
     "scheduled_emails",
     "segments",
+    "sender_addresses",
     "sender_state",
     "senders",
     "sending_schedules",

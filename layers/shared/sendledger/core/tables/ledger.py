@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
@@ -108,6 +109,9 @@ scheduled_emails = Table(
     required_timestamp("updated_at"),
     # Which of `campaign_lanes` it waits in; 0 in a campaign without a sending policy.
     Column("lane", SmallInteger, nullable=False, server_default=text("0")),
+    # The sender that it was claimed for last, and the day; see policy/budgets.py.
+    Column("sender_id", UUID),
+    Column("sending_day", Date),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -131,6 +135,12 @@ scheduled_emails = Table(
     # Claim and fence change no column of an index, nor of an index's condition. So they write no index entries.
     Index("scheduled_emails_open_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text(is_open())),
     Index("scheduled_emails_failed_at_idx", "campaign_id", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
+    Index(
+        "scheduled_emails_sender_id_idx",
+        "sender_id",
+        "sending_day",
+        postgresql_where=text("sending_day IS NOT NULL"),
+    ),
     Index(
         "scheduled_emails_open_lane_idx",
         "campaign_id",

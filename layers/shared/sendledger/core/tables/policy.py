@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     ARRAY,
     UUID,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -15,12 +16,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.tables.base import RANDOM_UUID, metadata, one_of, required_timestamp
-from sendledger.core.vocabulary import ZoneOf
+from sendledger.core.vocabulary import SenderAddressStatus, ZoneOf
 
 sending_schedules = Table(
     "sending_schedules",
@@ -40,6 +42,25 @@ sending_schedules = Table(
     CheckConstraint(one_of("zone_of", ZoneOf), name="zone_of"),
 )
 
+sender_addresses = Table(
+    "sender_addresses",
+    metadata,
+    # The mailboxes that campaigns send from; `/v1/senders` in the API. (`senders` are the senders at work.)
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    Column("from_address", Text, nullable=False),
+    # The bare address of it, in lower case.
+    Column("address", Text, nullable=False),
+    Column("reply_to_address", Text),
+    # The most emails of one day of UTC; NULL: no limit.
+    Column("daily_cap", Integer),
+    Column("status", Text, nullable=False, server_default=text("'active'")),
+    required_timestamp("created_at"),
+    required_timestamp("updated_at"),
+    UniqueConstraint("address"),
+    CheckConstraint(one_of("status", SenderAddressStatus), name="status"),
+    CheckConstraint("daily_cap > 0", name="daily_cap_positive"),
+)
+
 campaign_lanes = Table(
     "campaign_lanes",
     metadata,
@@ -48,6 +69,17 @@ campaign_lanes = Table(
     Column("lane", SmallInteger, primary_key=True, autoincrement=False),
     # The leads' own zone; NULL where it is not known, and that of the schedule counts.
     Column("time_zone", String(64)),
+    # What it is sent from, and whether it holds the steps after the first; without senders NULL and false.
+    Column("sender_id", UUID, ForeignKey("sender_addresses.id")),
+    Column("follow_up", Boolean, nullable=False, server_default=text("false")),
     CheckConstraint("lane > 0", name="lane_positive"),
-    Index("campaign_lanes_zone_key", "campaign_id", text("coalesce(time_zone, '')"), unique=True),
+    Index(
+        "campaign_lanes_key",
+        "campaign_id",
+        text("coalesce(time_zone, '')"),
+        text("coalesce(sender_id, '00000000-0000-0000-0000-000000000000')"),
+        "follow_up",
+        unique=True,
+    ),
+    Index("campaign_lanes_sender_id_idx", "sender_id", postgresql_where=text("sender_id IS NOT NULL")),
 )

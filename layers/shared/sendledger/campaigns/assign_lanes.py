@@ -1,0 +1,77 @@
+"""Which lane the emails of a campaign with a sending policy wait in; the leads are split over its senders here.
+
+Reads `leads` and `scheduled_emails`; writes `campaign_lanes`. The caller has locked the campaign.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
+from sendledger.core.time_zones import zone_of_lead
+from sendledger.policy.lanes import LaneKey, write_lanes
+
+NO_LANE = 0
+"""The lane of emails of a campaign without a sending policy."""
+
+
+def has_policy(campaign: sa.RowMapping) -> bool:
+    """Whether a campaign has a sending schedule or senders; `ledger_rules.has_lanes` is the same in SQL."""
+    return campaign["sending_schedule_id"] is not None or bool(campaign["sender_ids"])
+
+
+def lanes_of_places(
+    connection: sa.Connection, campaign: sa.RowMapping, places: Iterable[sa.Row[Any]]
+) -> dict[str, Any]:
+    """Parameters of the statement that writes a bucket of the audience, with these time zones and countries of leads.
+
+    `places` says the zone of each time zone and country, `lanes` the lane for each zone, position of a sender, and
+    first or later step. The leads take turns at the `senders`; those of the buckets before, `leads_before`, count too.
+    """
+    parameters = {"places": "[]", "lanes": "[]", "senders": 1, "leads_before": campaign["total_leads_targeted"]}
+    if not has_policy(campaign):
+        return parameters
+    zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
+    sender_ids = list(campaign["sender_ids"])
+    lanes = write_lanes(connection, campaign["id"], [zone for zone in zones.values() if zone], sender_ids)
+    known = [
+        {"time_zone": time_zone, "country": country, "zone": zone}
+        for (time_zone, country), zone in zones.items()
+        if zone
+    ]
+    lane_of = [
+        {"zone": key.time_zone, "position": position, "follow_up": follow_up, "lane": lane}
+        for key, lane in lanes.items()
+        for position, sender_id in enumerate(sender_ids or [None])
+        for follow_up in (False, True)
+        if sender_id == key.sender_id and (follow_up == key.follow_up or not sender_ids)
+    ]
+    return {**parameters, "places": json.dumps(known), "lanes": json.dumps(lane_of), "senders": len(sender_ids) or 1}
+
+
+def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID, step_number: int) -> int:
+    """The lane of one further email to a lead. A lead keeps the sender that it has; a new one gets the next."""
+    if not has_policy(campaign):
+        return NO_LANE
+    lead = connection.execute(sa.select(leads.c.time_zone, leads.c.country).where(leads.c.id == lead_id)).one()
+    zone, sender_ids = zone_of_lead(lead.time_zone, lead.country).name or "", list(campaign["sender_ids"])
+    lanes = write_lanes(connection, campaign["id"], [zone], sender_ids)
+    if not sender_ids:
+        return lanes[LaneKey(zone, None, False)]
+    own = sa.select(campaign_lanes.c.sender_id).join(
+        scheduled_emails,
+        sa.and_(
+            scheduled_emails.c.campaign_id == campaign_lanes.c.campaign_id,
+            scheduled_emails.c.lane == campaign_lanes.c.lane,
+        ),
+    )
+    of_lead = scheduled_emails.c.lead_id == lead_id, scheduled_emails.c.campaign_id == campaign["id"]
+    sender_id = connection.scalar(own.where(*of_lead).limit(1))
+    if sender_id is None:
+        sender_id = sender_ids[campaign["total_leads_targeted"] % len(sender_ids)]
+    return lanes[LaneKey(zone, sender_id, step_number > 1)]

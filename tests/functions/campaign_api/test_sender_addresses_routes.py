@@ -1,0 +1,99 @@
+"""Senders through the API."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from testbed.campaigns import make_batch, make_campaign, make_template
+from tests.functions.campaign_api.api_client import ApiClient
+
+SENDER: dict[str, Any] = {"from_address": "Ann <Ann@Example.com>", "daily_cap": 50}
+UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
+
+
+@pytest.fixture
+def sender(api: ApiClient) -> dict[str, Any]:
+    created: dict[str, Any] = api.post("/v1/senders", SENDER).json
+    return created
+
+
+def test_created_sender_is_shown_as_it_was_given(api: ApiClient, sender: dict[str, Any]) -> None:
+    assert sender.items() >= {**SENDER, "reply_to_address": None, "status": "active"}.items()
+    assert api.get(f"/v1/senders/{sender['id']}").json == sender
+    assert api.get("/v1/senders").json["items"] == [sender]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"from_address": "nobody"}, "from_address"),
+        ({"from_address": "Ann\n<ann@example.com>"}, "from_address"),
+        ({"reply_to_address": "nobody"}, "reply_to_address"),
+        ({"daily_cap": 0}, "daily_cap"),
+        ({"daily_cap": 2**31}, "daily_cap"),
+        ({"daily_cap": "50"}, "daily_cap"),
+        ({"status": "paused"}, "status"),
+        ({"ramp": {"start": 5}}, "ramp"),
+    ],
+    ids=str,
+)
+def test_wrong_sender_is_refused_by_field(
+    api: ApiClient, sender: dict[str, Any], change: dict[str, Any], field: str
+) -> None:
+    new = {"from_address": "bob@example.com"} | change
+    for answer in (api.post("/v1/senders", new), api.patch(f"/v1/senders/{sender['id']}", change)):
+        assert answer.status == 422
+        assert {name.split(".")[0] for name in answer.fields} == {field}, answer.body
+
+
+def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:
+    again = api.post("/v1/senders", {"from_address": "Other <ANN@example.com>"})
+    assert (again.status, "ANN@example.com" in again.json["detail"]) == (409, True)
+    other = api.post("/v1/senders", {"from_address": "bob@example.com"}).json
+    assert api.patch(f"/v1/senders/{other['id']}", {"from_address": "ann@example.com"}).status == 409
+
+
+def test_change_is_logged_from_what_to_what(api: ApiClient, sender: dict[str, Any]) -> None:
+    changed = api.patch(f"/v1/senders/{sender['id']}", {"daily_cap": None}).json
+    assert changed == sender | {"daily_cap": None, "updated_at": changed["updated_at"]}
+    detail = api.get("/v1/audit-log", sort="-id", limit=1).json["items"][0]["detail"]
+    assert detail == {"fields": ["daily_cap"], "before": {"daily_cap": 50}, "after": {"daily_cap": None}}
+
+
+def test_unknown_sender_is_not_found(api: ApiClient) -> None:
+    path = f"/v1/senders/{UNKNOWN}"
+    assert [api.get(path).status, api.patch(path, {"daily_cap": 1}).status, api.delete(path).status] == [404, 404, 404]
+
+
+def test_sender_in_use_is_not_deleted_and_its_campaigns_are_named(
+    api: ApiClient, connection: sa.Connection, sender: dict[str, Any]
+) -> None:
+    campaign_id = make_campaign(connection, 1, sender_ids=[uuid.UUID(sender["id"])], name="Spring")
+    answer = api.delete(f"/v1/senders/{sender['id']}")
+    assert (answer.status, answer.json["campaigns"]) == (409, [{"id": str(campaign_id), "name": "Spring"}])
+    assert api.patch(f"/v1/campaigns/{campaign_id}", {"sender_ids": []}).status == 200
+    assert api.delete(f"/v1/senders/{sender['id']}").status == 204
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"sender_ids": [UNKNOWN]}, "sender_ids.0"),
+        ({"sender_ids": ["SENDER", "SENDER"]}, "sender_ids"),
+        ({"sender_ids": ["SENDER"], "from_address": "bob@example.com"}, "from_address"),
+    ],
+    ids=["unknown", "twice", "with an address of its own"],
+)
+def test_campaign_with_wrong_senders_is_refused_by_field(
+    api: ApiClient, connection: sa.Connection, sender: dict[str, Any], given: dict[str, Any], field: str
+) -> None:
+    batch_id, template_id = make_batch(connection, ["ann@example.com"]), make_template(connection)
+    connection.commit()
+    given["sender_ids"] = [sender["id"] if each == "SENDER" else each for each in given["sender_ids"]]
+    campaign = {"name": "c", "batch_ids": [str(batch_id)], "email_template_id": str(template_id), **given}
+    answer = api.post("/v1/campaigns", campaign)
+    assert (answer.status, field in answer.fields) == (422, True), answer.body
