@@ -159,3 +159,11 @@ def test_email_claimed_before_the_resume_does_not_go_out_with_the_old_content(
     with engine.begin() as connection:
         assert claim_emails.fence(connection, claimed, token).sendable == {}
     assert statuses(engine, uuid.UUID(campaign)) == {"pending": 2}
+
+
+def test_clock_that_was_set_back_after_a_resume_stops_nothing(
+    engine: sa.Engine, connection: sa.Connection, campaign: str, resources: Resources
+) -> None:
+    connection.execute(sa.text("UPDATE campaigns SET resumed_at = now() + interval '1 hour'"))
+    connection.commit()
+    assert send_due_emails(resources, 60.0).sent == 2

@@ -24,7 +24,6 @@ from sendledger.core.ledger_rules import (
     due,
     has_lanes,
     is_answer,
-    lock_campaigns,
     may_send,
     no_mail_for_lead,
     returned_reason,
@@ -219,7 +218,9 @@ WITH run AS MATERIALIZED (
 )
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
-_LOCK_CAMPAIGNS = lock_campaigns("KEY SHARE")
+_LOCK_CAMPAIGNS = sa.text("""
+    SELECT id, resumed_at FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE
+""").bindparams(sa.bindparam("ids", type_=_UUIDS))
 
 # Only a row that is `sending` has a lease, so the check of the lease covers the status. The first verdict that matches
 # wins. If an earlier step is still open, the row goes back and is due when it would be after that step's own time. If
@@ -234,7 +235,7 @@ WITH verdict AS MATERIALIZED (
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
         -- Claimed before the campaign was resumed, which may have changed its content.
-        WHEN c.resumed_at > e.updated_at THEN 'wait'
+        WHEN e.id = ANY(:outdated) THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
         WHEN earlier.failed THEN 'previous_step_failed'
@@ -275,7 +276,9 @@ UPDATE scheduled_emails e SET
 FROM verdict v
 WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
 RETURNING e.id, e.status, e.reason, v.email
-""").bindparams(sa.bindparam("ids", type_=_IDS), sa.bindparam("token", type_=sa.UUID))
+""").bindparams(
+    sa.bindparam("ids", type_=_IDS), sa.bindparam("outdated", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
+)
 
 _RELEASE = sa.text(f"""
 WITH c AS MATERIALIZED (
@@ -344,8 +347,10 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
 
     A row whose lease has expired is left alone, as it may have another owner.
     """
-    connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})})
-    parameters = {"ids": [email.id for email in emails], "token": token}
+    locked = connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})})
+    contents = {(campaign_id, resumed_at) for campaign_id, resumed_at in locked}
+    outdated = [email.id for email in emails if email.content not in contents]
+    parameters = {"ids": [email.id for email in emails], "outdated": outdated, "token": token}
     sendable: dict[int, str] = {}
     turned_away: dict[str, int] = {}
     for id_, status, reason, address in connection.execute(_FENCE, parameters):
