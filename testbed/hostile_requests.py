@@ -98,14 +98,14 @@ def answer(body: Body) -> int:
 
 
 CSV_FILES: Mapping[str, Callable[[], bytes]] = {
-    "as many short rows as possible": lambda: b"Email\n" + b"a\n" * 149_000,
-    "as many rows with an address as possible": lambda: b"Email\n" + b"a@b.co\n" * 149_000,
+    "as many short rows as possible": lambda: b"Email\n" + b"a\n" * 99_000,
+    "as many rows with an address as possible": lambda: b"Email\n" + b"a@b.co\n" * 99_000,
     "quotes": lambda: b"Email\n" + b'"' * LARGEST,
     "quotes and line breaks": lambda: b"Email\n" + b'"\n' * (LARGEST // 2),
     "a quote that is not closed in each line": lambda: b"Email,Name\n" + b'a@b.co,"x\n' * (LARGEST // 10),
-    "blanks behind quotes": lambda: b"Email,Name\n" + b'"a" ,"" \n' * 149_000,
-    "blanks behind quotes of addresses": lambda: b"Email,Name\n" + b'"a@b.co" ,"b"\n' * 149_000,
-    "lines quoted whole": lambda: b"Email,Name\n" + b'"a,b"\n' * 149_000,
+    "blanks behind quotes": lambda: b"Email,Name\n" + b'"a" ,"" \n' * 99_000,
+    "blanks behind quotes of addresses": lambda: b"Email,Name\n" + b'"a@b.co" ,"b"\n' * 99_000,
+    "lines quoted whole": lambda: b"Email,Name\n" + b'"a,b"\n' * 99_000,
     "more lines quoted whole than are taken": lambda: b"Email,Name\n" + b'"a,b"\n' * (LARGEST // 6),
     "quotes within text": lambda: b"Email\n" + b'a"b"c,' * (LARGEST // 6),
     "commas": lambda: b"Email\n" + b"," * LARGEST,

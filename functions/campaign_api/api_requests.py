@@ -40,7 +40,7 @@ bytes; a larger body may not reach this code, and its sender would not read what
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
-MAX_LINES = 150_000
+MAX_LINES = 100_000
 """Lines of a CSV file in a request. It must be processed before the timeout of API Gateway."""
 MAX_DEPTH = 32
 """Levels of objects and lists in a body."""
