@@ -160,6 +160,14 @@ def test_campaign_is_run_from_the_file_to_its_end(
     expect(page.frame_locator("iframe").get_by_text("Dear Ann")).to_be_visible()
     assert_good_to_use(page)
 
+    for name in ("Replies", "Suppressions", "Sending", "Settings"):
+        open_from_menu(page, name)
+        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+        assert_good_to_use(page)
+    page.get_by_role("link", name="Audit log").click()
+    expect(page.get_by_text("A campaign was started.")).to_be_visible()
+    assert_good_to_use(page)
+
     open_from_menu(page, "Campaigns")
     page.get_by_role("link", name="Autumn").click()
     pass_time(engine, 3 * DAY)

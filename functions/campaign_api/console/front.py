@@ -19,6 +19,7 @@ from console import (  # noqa: F401 – it registers their pages
     import_pages,
     lead_pages,
     public_pages,
+    settings_pages,
     template_pages,
     workflow_pages,
 )

@@ -23,6 +23,10 @@ NAVIGATION = (
     ("import", "/console/import", "Import"),
     ("templates", "/console/templates", "Templates"),
     ("workflows", "/console/workflows", "Workflows"),
+    ("replies", "/console/replies", "Replies"),
+    ("suppressions", "/console/suppressions", "Suppressions"),
+    ("sending", "/console/sending", "Sending"),
+    ("settings", "/console/settings", "Settings"),
 )
 """Icon, address and name of each section."""
 

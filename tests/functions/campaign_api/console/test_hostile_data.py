@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.core.tables import (
+    api_keys,
     campaigns,
     email_templates,
     emails,
@@ -17,6 +18,8 @@ from sendledger.core.tables import (
     leads,
     replies,
     scheduled_emails,
+    sender_state,
+    suppressions,
     workflows,
 )
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
@@ -84,6 +87,10 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
         connection.execute(sa.text("UPDATE email_templates SET name = :evil, subject = :evil"), {"evil": EVIL})
         connection.execute(sa.update(workflows).values(name=EVIL))
         connection.execute(sa.update(lead_batches).values(name=EVIL, failure_reason=EVIL))
+        stop = {"stop_code": "x", "stop_reason": EVIL}
+        connection.execute(sa.update(sender_state).values(stop))
+        connection.execute(sa.insert(suppressions).values(value=address, reason="manual", note=EVIL))
+        connection.execute(sa.update(api_keys).values(name=EVIL))
         workflow_id = connection.scalar(sa.select(workflows.c.id))
         template_id = connection.scalar(sa.select(email_templates.c.id).limit(1))
         row_id = connection.scalar(
@@ -163,6 +170,14 @@ PAGES = [
     "/console/campaigns/new",
     "/console/campaigns/new?batch_id={evil}",
     "/console/campaigns/{campaign}/edit",
+    "/console/replies",
+    "/console/replies?campaign_id={campaign}",
+    "/console/suppressions",
+    "/console/suppressions?value={evil}",
+    "/console/sending",
+    "/console/settings",
+    "/console/audit-log",
+    "/console/audit-log?actor={evil}&action={evil}",
     "/console/sign-in?next={evil}",
     "/console/{evil}",
 ]

@@ -1,0 +1,119 @@
+"""The console's pages of keys, the audit log, suppressions, replies and the sender."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.tables import api_keys, replies, sender_state, suppressions
+from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.console.browser import Browser
+
+KEY = re.compile(r"sl_[\w-]{43}")
+
+
+def test_new_key_is_shown_once_and_signs_in(browser: Browser) -> None:
+    form = {
+        "name": "Nina",
+        "role": "editor",
+        "days": "30",
+        "request": browser.get("/console/settings").field("request"),
+    }
+    (key,) = KEY.findall(browser.post("/console/settings/api-keys", form).html)
+    assert KEY.findall(browser.post("/console/settings/api-keys", form).html) == []
+    assert KEY.findall(browser.get("/console/settings").html) == []
+    assert "editor Sign out" in Browser(browser.handler, key).sign_in().text
+
+
+def test_key_that_is_not_valid_names_the_field(browser: Browser, engine: sa.Engine) -> None:
+    shown = browser.post("/console/settings/api-keys", {"name": " ", "role": "king"})
+    assert shown.status == 422
+    assert "name" in shown.text
+    assert "role" in shown.text
+
+
+def test_revoking_a_key_ends_its_sessions(browser: Browser, browsers: dict[str, Browser], engine: sa.Engine) -> None:
+    browsers["viewer"].sign_in()
+    with engine.begin() as connection:
+        key_id = connection.scalar(sa.select(api_keys.c.id).where(api_keys.c.role == "viewer"))
+    browser.post(f"/console/settings/api-keys/{key_id}/revoke")
+    assert browsers["viewer"].get("/console/campaigns", follow=False).status == 303
+
+
+@pytest.mark.parametrize("role", ["viewer", "editor", "sender"])
+def test_only_administrators_see_keys_and_the_audit_log(browsers: dict[str, Browser], role: str) -> None:
+    browsers[role].sign_in()
+    text = browsers[role].get("/console/settings").text
+    assert "New key" not in text
+    assert "Audit log" not in text
+    assert browsers[role].get("/console/audit-log").status == 403
+    assert browsers[role].post("/console/settings/api-keys", {"name": "x", "role": "admin"}).status == 403
+
+
+def test_audit_log_names_the_key_and_what_was_done(browser: Browser) -> None:
+    browser.post("/console/settings/api-keys", {"name": "Nina", "role": "editor"})
+    text = browser.get("/console/audit-log").text
+    assert "An API key was created. admin" in text
+    assert "There is no such entry." in browser.get("/console/audit-log?action=lead.erase").text
+
+
+def test_address_is_suppressed_and_allowed_again(browser: Browser, engine: sa.Engine) -> None:
+    shown = browser.post("/console/suppressions", {"value": "ann@example.com", "note": "asked by telephone"})
+    assert "ann@example.com" in shown.text
+    assert "asked by telephone" in shown.text
+    with engine.begin() as connection:
+        suppression_id = connection.scalar(sa.select(suppressions.c.id))
+    page = f"/console/suppressions/{suppression_id}/remove"
+    assert browser.post(page, {"reason": " "}).status == 422
+    assert "It can be sent to again." in browser.post(page, {"reason": "a mistake"}).text
+    with engine.begin() as connection:
+        assert connection.scalar(sa.select(suppressions.c.removal_reason)) == "a mistake"
+
+
+def test_what_is_no_address_is_not_suppressed(browser: Browser) -> None:
+    shown = browser.post("/console/suppressions", {"value": "not an address"})
+    assert shown.status == 422
+    assert "value" in shown.text
+
+
+@pytest.mark.parametrize(("role", "adds", "removes"), [("viewer", 0, 0), ("editor", 1, 0), ("sender", 1, 1)])
+def test_role_decides_what_can_be_done_to_suppressions(
+    browsers: dict[str, Browser], api: ApiClient, role: str, adds: int, removes: int
+) -> None:
+    api.post("/v1/suppressions", {"value": "ann@example.com"})
+    browsers[role].sign_in()
+    html = browsers[role].get("/console/suppressions").html
+    assert html.count(">Suppress<") == adds
+    assert html.count(">Allow mail again<") == removes
+
+
+def test_replies_are_shown_with_what_they_did(browser: Browser, engine: sa.Engine) -> None:
+    reply = {"message_id": "<1@example.com>", "source": "api", "from_address": "ann@example.com"}
+    with engine.begin() as connection:
+        values = {**reply, "subject": "Yes please", "body_text": "Call me", "emails_skipped": 2}
+        connection.execute(sa.insert(replies).values(values))
+    text = browser.get("/console/replies").text
+    assert "Yes please" in text
+    assert "Call me" in text
+    assert "2 emails are not sent because of it" in text
+
+
+def test_stop_of_all_sending_is_shown_and_ended(browser: Browser, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        stop = {"stop_code": "AccountSuspended", "stop_reason": "The account is suspended."}
+        connection.execute(sa.update(sender_state).values(stop))
+    assert "All sending is stopped. The account is suspended." in browser.get("/console/campaigns").text
+    page = browser.get("/console/sending")
+    assert "Resume sending" in page.text
+    shown = browser.post("/console/sending/resume", {"request": page.field("request")})
+    assert "Sending is not stopped." in shown.text
+
+
+def test_viewer_cannot_resume_sending(browsers: dict[str, Browser], engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(sender_state).values(stop_code="x", stop_reason="y"))
+    browsers["viewer"].sign_in()
+    assert "Resume sending" not in browsers["viewer"].get("/console/sending").text
+    assert browsers["viewer"].post("/console/sending/resume").status == 403
