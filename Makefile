@@ -30,7 +30,7 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check check-code check-template check-openapi lint-openapi check-lambda-python migrate \
-	migrate-existing-campaigns api-key bench soak build deploy deploy-check rds-certificates openapi client lock clean
+	migrate-existing-campaigns api-key pictures bench soak build deploy deploy-check rds-certificates openapi client lock clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
@@ -86,6 +86,9 @@ migrate-existing-campaigns: $(TO_RUN) ## Adopt the campaigns of an existing inst
 
 api-key: $(TO_RUN) ## Create an API key in the database at DATABASE_URL
 	@$(BIN)/python -m local.api_key $(ARGS)
+
+pictures: $(VENV)/installed ## Take the pictures of the console in docs/pictures anew (needs a Chromium)
+	PYTHONPATH=migrations $(BIN)/python -m testbed.pictures
 
 bench: $(VENV)/installed ## Run the benchmarks
 	$(BIN)/python -m bench $(ARGS)

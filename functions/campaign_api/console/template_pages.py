@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
@@ -10,6 +11,7 @@ from console.visit import ROOT, Answer, Visit, answer_with, page, redirect
 
 LEADS_TO_CHOOSE_FROM = 20
 _FIELDS = ("name", "subject", "body_text", "body_html")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _NEW = dict.fromkeys(_FIELDS, "")
 
 
@@ -97,6 +99,8 @@ def _editor(visit: Visit, template_id: str | None, shown: Any, refused: ApiRefus
     api = visit.api
     leads = api.get("/v1/leads", limit=LEADS_TO_CHOOSE_FROM)["items"]
     lead_id = visit.query.get("lead") or (leads[0]["id"] if leads else None)
+    if lead_id and _ID.fullmatch(lead_id) and lead_id not in {lead["id"] for lead in leads}:
+        leads = [api.get(f"/v1/leads/{lead_id}"), *leads]
     return visit.page(
         "template.html",
         status=refused.status if refused else 200,
