@@ -17,18 +17,11 @@ from markupsafe import Markup
 from console import assets
 from sendledger.core import vocabulary
 
-NAVIGATION = (
-    ("campaigns", "/console/campaigns", "Campaigns"),
-    ("leads", "/console/leads", "Leads"),
-    ("import", "/console/import", "Import"),
-    ("templates", "/console/templates", "Templates"),
-    ("workflows", "/console/workflows", "Workflows"),
-    ("replies", "/console/replies", "Replies"),
-    ("suppressions", "/console/suppressions", "Suppressions"),
-    ("sending", "/console/sending", "Sending"),
-    ("settings", "/console/settings", "Settings"),
+SECTIONS = (
+    *("Campaigns", "Leads", "Import", "Templates", "Workflows"),
+    *("Replies", "Suppressions", "Sending", "Settings"),
 )
-"""Icon, address and name of each section."""
+"""In lower case they are the names of their icons and the ends of their addresses."""
 
 _PAGES = Path(__file__).parent / "pages"
 
@@ -59,7 +52,7 @@ def _environment() -> jinja2.Environment:
     environment.globals |= {
         "asset": assets.path_of,
         "meaning": meaning,
-        "navigation": NAVIGATION,
+        "sections": SECTIONS,
         "new_request": lambda: uuid.uuid4().hex,
     }
     return environment
