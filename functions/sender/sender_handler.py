@@ -10,6 +10,7 @@ Answers with the tick's summary.
 from __future__ import annotations
 
 import functools
+from dataclasses import asdict
 from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics
@@ -19,6 +20,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from sendledger.core import database
 from sendledger.core.invoke_function import invoke_function
 from sendledger.core.settings import DatabaseSettings, SenderSettings, at_cold_start
+from sendledger.ledger.vacuum import vacuum_behind
 from sendledger.preflight import diagnose
 from sendledger.sending import tick
 from sendledger.sending.tick_summary import TickSummary
@@ -69,6 +71,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             with resources.engine.begin() as connection:
                 diagnose.note_tick(connection, summary.rate, summary.stopped)
                 oldest = diagnose.oldest_due_seconds(connection)
+                behind = vacuum_behind(connection)
+            if behind is not None:
+                logger.warning("Vacuum is behind", extra=asdict(behind))
+                metrics.add_metric("VacuumBehind", MetricUnit.Count, 1)
             metrics.add_metric("Ticks", MetricUnit.Count, 1)
             metrics.add_metric("OldestDueSeconds", MetricUnit.Seconds, oldest)
     _count(summary)
