@@ -73,6 +73,22 @@ def test_inbox_is_filtered_by_kind_sender_and_whether_it_is_handled(api: ApiClie
     assert api.get("/v1/replies", kind="spam").fields == ["kind"]
 
 
+def test_inbox_of_a_campaign_with_senders_is_filtered_by_the_sender_of_the_email(
+    api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("""
+                WITH ola AS (INSERT INTO sender_addresses (from_address, address)
+                             VALUES ('Ola <Ola@x.example>', 'ola@x.example') RETURNING id)
+                UPDATE scheduled_emails SET sender_id = (SELECT id FROM ola) WHERE workflow_step_number = 1
+            """)
+        )
+    received = reply(api)
+    assert [item["id"] for item in api.get("/v1/replies", sender="ola@x.example").json["items"]] == [received["id"]]
+    assert api.get("/v1/replies", sender="nora@x.example").json["items"] == []
+
+
 def test_request_to_stop_is_proposed_and_not_done(api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID) -> None:
     received = reply(api, "Please unsubscribe me!")
     assert (received["kind"], received["proposed_outcome"]) == ("unsubscribe_request", "unsubscribe")

@@ -12,6 +12,7 @@ import datetime as dt
 import re
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -23,7 +24,7 @@ from sendledger.core.ledger_rules import LAST_STEP, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
-from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
+from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails, sender_addresses
 from sendledger.core.vocabulary import (
     AuditAction,
     AuthenticationResult,
@@ -166,16 +167,31 @@ def list_page(
     if handled is not None:
         query = query.where(_stored.c.handled_at.is_not(None) if handled else _stored.c.handled_at.is_(None))
     if sender is not None:
-        own = sa.func.lower(sa.func.coalesce(campaigns.c.from_address, default_sender or ""))
-        # With a display name the address is in angle brackets at the end.
-        bracketed = sa.func.right(own, len(sender) + 2) == f"<{sender}>"
-        of_sender = sa.select(campaigns.c.id).where((own == sender) | bracketed)
-        query = query.where(_stored.c.campaign_id.in_(of_sender))
+        query = query.where(_was_sent_from(sender, default_sender or ""))
     if campaign_id is not None:
         query = query.where(_stored.c.campaign_id == campaign_id)
     if lead_id is not None:
         query = query.where(_stored.c.lead_id == lead_id)
     return pagination.sorted_page(connection, query, _stored, limit, cursor, sort)
+
+
+def _was_sent_from(sender: str, default_sender: str) -> sa.ColumnElement[bool]:
+    """Whether the answered email was sent from this address: by its own sender, else by its campaign's."""
+
+    def is_of(mailbox: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        # With a display name the address is in angle brackets at the end.
+        lower = sa.func.lower(mailbox)
+        return (lower == sender) | (sa.func.right(lower, len(sender) + 2) == f"<{sender}>")
+
+    answered = (
+        sa.select(sender_addresses.c.from_address)
+        .join(scheduled_emails, scheduled_emails.c.sender_id == sender_addresses.c.id)
+        .where(scheduled_emails.c.email_id == _stored.c.email_id)
+        .correlate(_stored)
+        .scalar_subquery()
+    )
+    own = sa.select(campaigns.c.from_address).where(campaigns.c.id == _stored.c.campaign_id).correlate(_stored)
+    return _stored.c.campaign_id.is_not(None) & is_of(sa.func.coalesce(answered, own.scalar_subquery(), default_sender))
 
 
 def _receive(
