@@ -17,7 +17,14 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import ended_as, is_open, is_sending, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, Reason, ScheduledEmailStatus
+from sendledger.core.vocabulary import (
+    TERMINAL_STATUSES,
+    AuditAction,
+    CampaignStatus,
+    ErrorCode,
+    Reason,
+    ScheduledEmailStatus,
+)
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -99,7 +106,9 @@ def list_page(
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
         return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
-    words = _ENDED_AS[status].table_valued("word", name="words").render_derived() if status in _ENDED_AS else None
+    words = (
+        _ENDED_AS[status].table_valued("word", name="words").render_derived() if status in TERMINAL_STATUSES else None
+    )
     if words is not None:
         order = replace(order, within=sa.literal_column(ended_as(_table.name), sa.Text), value=words.c.word)
     elif status is None and campaign_id is not None:
