@@ -33,9 +33,9 @@ def ledger(connection: sa.Connection) -> list[tuple[object, ...]]:
 def test_rows_in_every_state_survive_and_are_found(engine: sa.Engine, connection: sa.Connection) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(MIGRATIONS))
-    command.downgrade(config, "0032")
     campaign_id = make_campaign(connection, len(STATES))
     lifecycle.start_campaign(engine, campaign_id)
+    command.downgrade(config, "0032")
     ids = connection.scalars(sa.text("SELECT id FROM scheduled_emails ORDER BY id")).all()
     for id_, (status, values) in zip(ids, STATES.items(), strict=True):
         connection.execute(sa.text(f"UPDATE scheduled_emails SET status = '{status}', {values} WHERE id = {id_}"))
