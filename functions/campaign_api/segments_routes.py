@@ -9,7 +9,7 @@ from uuid import UUID
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Path
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 import api_resources
 from api_fields import (
@@ -28,7 +28,7 @@ from api_fields import (
 from leads_routes import Lead
 from sendledger.leads import leads
 from sendledger.segments import segments
-from sendledger.segments.conditions import Condition
+from sendledger.segments.conditions import KINDS, Condition
 
 router = APIGatewayHttpRouter()
 TAGS = ["Segments"]
@@ -41,9 +41,18 @@ _EXAMPLE = {
         {"kind": "not_contacted_for", "days": 30},
     ],
 }
+# A schema that contains itself is too much for the tools that read the document.
 Filter = Annotated[
     Condition,
-    Field(description="A tree of at most 50 conditions in at most 6 levels.", examples=[_EXAMPLE]),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "A tree of at most 50 conditions in at most 6 levels; see docs/segments.md for their forms.",
+            "required": ["kind"],
+            "properties": {"kind": {"type": "string", "enum": list(KINDS)}},
+            "examples": [_EXAMPLE],
+        }
+    ),
 ]
 
 

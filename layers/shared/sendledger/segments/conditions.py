@@ -223,6 +223,10 @@ Condition = Annotated[
     | NotCondition,
     Field(discriminator="kind"),
 ]
+KINDS = (
+    *("field", "custom_field", "tag", "status", "batch", "time_zone", "last_contacted", "not_contacted_for"),
+    *("campaign", "and", "or", "not"),
+)
 for _model in (AndCondition, OrCondition, NotCondition):
     _model.model_rebuild()
 
