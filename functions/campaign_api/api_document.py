@@ -179,7 +179,21 @@ def document(app: APIGatewayHttpResolver) -> dict[str, Any]:
                     if media_type == "application/json" and "schema" in content:
                         content["example"] = example_of(content["schema"], schemas)
     derived["paths"] = dict(sorted(derived["paths"].items()))
+    _drop_unused(derived)
     return derived
+
+
+def _drop_unused(derived: dict[str, Any]) -> None:
+    """Remove the schemas that no operation needs: those of a model whose schema is written by hand."""
+    schemas = derived["components"]["schemas"]
+    others = {name: part for name, part in derived["components"].items() if name != "schemas"}
+    needed: set[str] = set()
+    left = [json.dumps([derived["paths"], others])]
+    while left:
+        named = set(re.findall(r"#/components/schemas/([\w.-]+)", left.pop())) - needed
+        needed |= named
+        left += [json.dumps(schemas[name]) for name in named]
+    derived["components"]["schemas"] = {name: schema for name, schema in schemas.items() if name in needed}
 
 
 def as_json(app: APIGatewayHttpResolver) -> str:
