@@ -48,7 +48,7 @@ def is_called_from_outside(definition: Definition) -> bool:
     return (
         definition.name.startswith("__")
         or definition.name in CALLED_BY_LIBRARIES
-        or any(decorator.startswith(REGISTERED) for decorator in decorators)
+        or any(decorator.startswith(REGISTERED) or decorator.endswith(".register") for decorator in decorators)
     )
 
 

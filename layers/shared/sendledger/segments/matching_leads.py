@@ -127,7 +127,7 @@ def _(condition: conditions.CampaignCondition) -> Truth:
     # The CASE hides all but the lead from the planner. With old statistics it would look at all rows of the campaign
     # for each lead, and OFFSET 0 keeps it from making that a join.
     of_campaign = sa.case((table.c.campaign_id == condition.campaign_id, happened))
-    found = sa.select(sa.literal_column("1")).where(table.c.lead_id == leads.c.id, of_campaign)
+    found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(table.c.lead_id == leads.c.id, of_campaign)
     return sa.exists(found.correlate(leads).offset(sa.literal_column("0")))
 
 
