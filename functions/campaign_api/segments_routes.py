@@ -50,6 +50,8 @@ Filter = Annotated[
             "description": "A tree of at most 50 conditions in at most 6 levels; see docs/segments.md for their forms.",
             "required": ["kind"],
             "properties": {"kind": {"type": "string", "enum": list(KINDS)}},
+            # What else there is depends on the kind.
+            "additionalProperties": True,
             "examples": [_EXAMPLE],
         }
     ),
