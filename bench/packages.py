@@ -19,8 +19,7 @@ import sys
 from pathlib import Path
 
 from local.template import read_template
-from testbed.build_functions import PYTHON, build_functions, build_lambda_dependencies
-from tests.functions.conftest import ENVIRONMENT
+from testbed.build_functions import ENVIRONMENT, PYTHON, build_functions, build_lambda_dependencies
 
 ROUNDS = 5
 

@@ -18,6 +18,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What somebody who deploys chooses, and what exists only on AWS. Each function gets those that the template gives it.
+ENVIRONMENT = {
+    "DATABASE_HOST": "database.example.com",
+    "DATABASE_ADMIN_SECRET_ARN": "",
+    "DATABASE_CA_BUNDLE": "",
+    "DEPLOYMENT_ID": "test",
+    "POWERTOOLS_SERVICE_NAME": "test",
+    "PUBLIC_URL": "https://mail.example.com",
+    "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
+    "SES_IDENTITY": "example.com",
+    "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
+}
+
 ROOT = Path(__file__).parents[1]
 SAM_ENVIRONMENT = ROOT / ".venv-sam"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"

@@ -13,24 +13,11 @@ from sqlalchemy.engine import make_url
 from local.postgres import as_user
 from local.template import Template, read_template
 from sendledger.core import invoke_function
-from testbed.build_functions import build_functions
+from testbed.build_functions import ENVIRONMENT, build_functions
 from testbed.databases import OWNER
 from testbed.lambda_runtime import LambdaRuntime
 
 StartFunction = Callable[..., LambdaRuntime]
-
-# What somebody who deploys chooses, and what exists only on AWS. Each function gets those that the template gives it.
-ENVIRONMENT = {
-    "DATABASE_HOST": "database.example.com",
-    "DATABASE_ADMIN_SECRET_ARN": "",
-    "DATABASE_CA_BUNDLE": "",
-    "DEPLOYMENT_ID": "test",
-    "POWERTOOLS_SERVICE_NAME": "test",
-    "PUBLIC_URL": "https://mail.example.com",
-    "SENDER_FROM_ADDRESS": "Acme Sales <sales@example.com>",
-    "SES_IDENTITY": "example.com",
-    "UNSUBSCRIBE_KEYS": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
-}
 
 
 @pytest.fixture(autouse=True)
