@@ -16,11 +16,11 @@ TEMPLATE = {"name": "t", "subject": "Hi", "body_text": "Hello"}
 
 NOT_AUDITED = {
     "POST /v1/leads": "its lead batch, or the lead itself, says where a lead is from",
-    "PATCH /v1/leads/<lead_id>": "a lead is changed all the time, by sending too",
     "POST /v1/lead-batches": "the batch is the record; it names who uploaded it",
     "POST /v1/lead-batches/uploads": "as above",
     "POST /v1/email-templates/<email_template_id>/preview": "it changes nothing",
     "POST /v1/replies": "recorded as the lead's own deed",
+    "POST /v1/webhook-endpoints/<endpoint_id>/test": "a delivery like any other, which the endpoint lists",
 }
 
 AUDITED_ELSEWHERE = {
@@ -33,7 +33,7 @@ AUDITED_ELSEWHERE = {
     "POST /v1/campaigns/<campaign_id>/resume": "test_lifecycle",
     "POST /v1/campaigns/<campaign_id>/cancel": "test_lifecycle",
     "POST /v1/campaigns/<campaign_id>/late-emails": "test_scheduled_emails_routes",
-    "POST /v1/campaigns/<campaign_id>/retry-failed": "test_retry_failed",
+    "POST /v1/campaigns/<campaign_id>/retry-failed": "test_operator_routes",
     "POST /v1/campaigns/<campaign_id>/duplicate": "test_duplicate_campaign",
     "DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>": "test_campaign_leads_routes",
     "POST /v1/campaigns/<campaign_id>/scheduled-emails": "test_added_emails",
@@ -44,6 +44,13 @@ AUDITED_ELSEWHERE = {
     "POST /v1/api-keys": "test_api_keys_routes",
     "DELETE /v1/api-keys/<api_key_id>": "test_api_keys_routes",
     "POST /v1/suppressions/import": "test_suppressions",
+    "PATCH /v1/replies/<reply_id>": "test_reply_outcomes",
+    "POST /v1/replies/<reply_id>/answer": "test_reply_answers",
+    "POST /v1/webhook-endpoints": "test_webhooks_routes",
+    "PATCH /v1/webhook-endpoints/<endpoint_id>": "test_webhooks_routes",
+    "DELETE /v1/webhook-endpoints/<endpoint_id>": "test_webhooks_routes",
+    "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": "test_webhooks_routes",
+    "POST /v1/webhook-endpoints/<endpoint_id>/replay": "test_webhooks_routes",
 }
 
 
@@ -95,6 +102,7 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
         "DELETE /v1/sending-schedules/<sending_schedule_id>": (
             *("DELETE", f"/v1/sending-schedules/{own_schedule}", None, done.SENDING_SCHEDULE_DELETE),
         ),
+        "PATCH /v1/leads/<lead_id>": ("PATCH", f"/v1/leads/{lead}", {"company_name": "n"}, done.LEAD_UPDATE),
         "DELETE /v1/leads/<lead_id>": ("DELETE", f"/v1/leads/{lead}", None, done.LEAD_DELETE),
         "DELETE /v1/lead-batches/<lead_batch_id>": (
             *("DELETE", f"/v1/lead-batches/{batch}", None, done.LEAD_BATCH_DELETE),

@@ -94,9 +94,12 @@ def test_changes_are_kept_and_on_record(api: ApiClient) -> None:
     assert changed["disabled_reason"] == "Disabled by a person."
     enabled = api.patch(f"{PATH}/{id_}", {"is_enabled": True}).json
     assert (enabled["is_enabled"], enabled["disabled_reason"]) == (True, None)
+    assert api.post(f"{PATH}/{id_}/rotate-secret").status == 200
+    assert api.post(f"{PATH}/{id_}/replay", {"since": "2026-01-01T00:00:00Z"}).status == 202
     assert api.delete(f"{PATH}/{id_}").status == 204
     actions = [entry["action"] for entry in api.get("/v1/audit-log", entity_id=id_).json["items"]]
-    assert set(actions) == {"webhook_endpoint.create", "webhook_endpoint.update", "webhook_endpoint.delete"}
+    deeds = {action.removeprefix("webhook_endpoint.") for action in actions}
+    assert deeds == {"create", "update", "rotate_secret", "replay", "delete"}
 
 
 @pytest.mark.parametrize(
