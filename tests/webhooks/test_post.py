@@ -110,9 +110,20 @@ class Raw:
     ("parts", "closes", "expected"),
     [
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"], True, ("delivered", 200, "ok")),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok\r\n\r\n\x00more"], True, ("delivered", 200, "ok")),
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"],
+            True,
+            ("delivered", 200, "ok"),
+        ),
         ([b"HTTP/1.1 200 OK\r\n\r\nuntil the end"], True, ("delivered", 200, "until the end")),
         ([b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"], True, ("delivered", 204, "")),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n\x00"], True, ("delivered", 200, "\ufffd")),
+        (
+            [b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"],
+            True,
+            ("failed", None, "it answered 101: it wants to speak something else than HTTP."),
+        ),
         ([b"SSH-2.0-OpenSSH_9.6\r\n"], True, ("failed", None, "what came back is not HTTP.")),
         ([], True, ("failed", None, "the connection was closed without an answer.")),
         (

@@ -75,7 +75,11 @@ def _drive(deliveries: Sequence[Delivery], any_target: bool) -> list[Result]:
                     delivery = waiting.popleft()
                 except IndexError:
                     return
-                answered = connection.post(delivery["url"], delivery["headers"], delivery["body"])
+                try:
+                    answered = connection.post(delivery["url"], delivery["headers"], delivery["body"])
+                except Exception as error:
+                    # Whatever it is: a thread that dies says nothing, and the same would happen every minute.
+                    answered = Answered(WebhookOutcome.FAILED, None, f"It was not posted: {type(error).__name__}.")
                 if answered.outcome is WebhookOutcome.FAILED:
                     stop.set()
                 results.append(_result(delivery, answered))

@@ -73,7 +73,7 @@ class EndpointConnection:
             return Answered(WebhookOutcome.FAILED, None, _reason(error))
         if not response.is_reusable:
             self.close()
-        text = bytes(response.body[:SHOWN_BYTES]).decode("utf-8", "replace").replace("\x00", "\ufffd")
+        text = _shown(bytes(response.body[:SHOWN_BYTES]).decode("utf-8", "replace").replace("\x00", "\ufffd"))
         outcome = WebhookOutcome.DELIVERED if 200 <= response.status < 300 else WebhookOutcome.FAILED
         return Answered(outcome, response.status, text)
 
@@ -156,8 +156,13 @@ class _Response:
         self._read += len(received)
         try:
             self._parser.feed_data(received)
+        except httptools.HttpParserUpgrade as error:
+            raise _NoAnswer("it answered 101: it wants to speak something else than HTTP") from error
         except httptools.HttpParserError as error:
-            raise _NoAnswer("what came back is not HTTP") from error
+            # After a complete answer it does not matter what comes.
+            if not self.is_complete:
+                raise _NoAnswer("what came back is not HTTP") from error
+            self.is_reusable = False
         if self._read > MOST_BYTES:
             if self.status == 0:
                 raise _NoAnswer("the headers of the answer are too long")
@@ -167,13 +172,21 @@ class _Response:
         # The parser and this refer to each other, and only the garbage collector would free them.
         self._parser = None
 
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            self.is_reusable = False  # a second answer to one request
+
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
+        if not self.is_complete:
+            self.status = self._parser.get_status_code()
 
     def on_body(self, body: bytes) -> None:
-        self.body += body
+        if not self.is_complete:
+            self.body += body
 
     def on_message_complete(self) -> None:
+        if self.is_complete:
+            return
         if self.status < 200:
             self.status = 0  # an interim response
             return
@@ -202,4 +215,9 @@ def _reason(error: Exception) -> str:
         return f"Its certificate is not good: {error.verify_message}."
     if isinstance(error, socket.gaierror):
         return "Its name has no address."
-    return f"{str(error) or type(error).__name__}."[:SHOWN_BYTES]
+    return _shown(f"{str(error) or type(error).__name__}.")
+
+
+def _shown(text: str) -> str:
+    """The first KB. It is cut as UTF-8, since a byte that is no text becomes a character of three."""
+    return text.encode("utf-8", "replace")[:SHOWN_BYTES].decode("utf-8", "ignore")
