@@ -15,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from sendledger.core.tables import audit_log, webhook_deliveries, webhook_endpoints
 from sendledger.feedback import suppressions
 from sendledger.webhooks import endpoints
+from sendledger.webhooks import exchange as webhooks_exchange
 from sendledger.webhooks.deliver import deliver_all
 from testbed.webhook_receiver import WebhookReceiver
 
@@ -185,6 +186,19 @@ def test_failure_is_tried_again_later_and_later(
     assert deliver() == {"delivered": 1}
 
 
+def test_delivery_that_cannot_be_posted_is_a_failure() -> None:
+    impossible = {"id": 1, "attempts": 1, "endpoint_id": "e", "url": "http://127.0.0.1:1/", "headers": None, "body": ""}
+    asked: list[dict[str, Any]] = []
+
+    def exchange(question: dict[str, Any]) -> dict[str, Any]:
+        asked.append(question)
+        return {"deliveries": [impossible] if len(asked) == 1 else []}
+
+    assert deliver_all(exchange, float("inf"), any_target=True) == {"failed": 1}
+    (result,) = asked[1]["results"]
+    assert (result["outcome"], result["text"]) == ("failed", "It was not posted: TypeError.")
+
+
 def test_failing_endpoint_is_only_probed(
     engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
 ) -> None:
@@ -236,6 +250,29 @@ def test_disabled_endpoint_keeps_its_events_until_it_is_enabled(
     assert deliver() == {"delivered": 2}
 
 
+@pytest.mark.parametrize("change", [{"is_enabled": True}, {"url": "http://127.0.0.1:1/new"}])
+def test_events_have_a_day_again_after_their_endpoint_was_mended(
+    engine: sa.Engine, make_endpoint: MakeEndpoint, deliver: Deliver, change: dict[str, Any]
+) -> None:
+    endpoint = make_endpoint("http://127.0.0.1:1/", "campaign.completed")
+    add_tests(engine, endpoint["id"], 1)
+    assert deliver() == {"failed": 1}
+    set_times(engine, webhook_deliveries, first_attempt_at="25 h", next_attempt_at="1 s")
+    with engine.begin() as connection:
+        endpoints.update(connection, endpoint["id"], change, "ann", any_target=True)
+    assert deliver() == {"failed": 1}
+    assert [row["status"] for row in deliveries(engine)] == ["pending"]
+
+
+def test_day_of_an_event_begins_with_its_first_attempt(
+    engine: sa.Engine, make_endpoint: MakeEndpoint, inside: Inside
+) -> None:
+    add_tests(engine, make_endpoint("http://127.0.0.1:1/", "campaign.completed")["id"], 1)
+    (leased,) = inside({"most": 1})["deliveries"]
+    inside({"results": [{"id": leased["id"], "attempts": 1, "outcome": "untried"}]})
+    assert [(row["attempts"], row["first_attempt_at"]) for row in deliveries(engine)] == [(0, None)]
+
+
 def test_endpoint_that_is_gone_is_disabled_at_once(
     engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
 ) -> None:
@@ -270,6 +307,38 @@ def test_events_are_forgotten_after_seven_days(
     add_tests(engine, endpoint["id"], 1)
     deliver()
     assert len(deliveries(engine)) == 1
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_everything_that_nobody_needs_is_deleted_however_much_it_is(
+    engine: sa.Engine,
+    receiver: WebhookReceiver,
+    make_endpoint: MakeEndpoint,
+    deliver: Deliver,
+    monkeypatch: pytest.MonkeyPatch,
+    is_deleted: bool,
+) -> None:
+    monkeypatch.setattr(webhooks_exchange, "DELETED_AT_ONCE", 2)
+    endpoint, other = (make_endpoint(receiver.url, "campaign.completed") for _ in range(2))
+    add_tests(engine, endpoint["id"], 5)
+    if is_deleted:
+        with engine.begin() as connection:
+            endpoints.delete(connection, endpoint["id"], "ann")
+    else:
+        set_times(engine, webhook_deliveries, occurred_at="7 days 1 min", next_attempt_at="-1 h")
+    add_tests(engine, other["id"], 1)
+    assert deliver() == {"delivered": 1}
+    assert [row["endpoint_id"] for row in deliveries(engine)] == [other["id"]]
+
+
+def test_deleting_an_endpoint_does_not_hold_up_what_tells_it(engine: sa.Engine, make_endpoint: MakeEndpoint) -> None:
+    endpoint = make_endpoint("http://127.0.0.1:1/", "lead.suppressed")
+    with engine.connect() as deleting, engine.begin() as telling:
+        endpoints.delete(deleting, endpoint["id"], "ann")
+        telling.execute(sa.text("SET LOCAL lock_timeout = '200ms'"))
+        suppressions.suppress(telling, "ann@example.com", "manual", "bob")
+        deleting.commit()
+    assert [row["event_type"] for row in deliveries(engine)] == ["lead.suppressed"]
 
 
 def test_slow_endpoint_does_not_hold_up_another(

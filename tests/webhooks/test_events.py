@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
+from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import exports, lead_batches, replies, sender_state, unsubscribes, webhook_deliveries
-from sendledger.core.vocabulary import WebhookEventType
-from sendledger.feedback import suppressions
+from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope, WebhookEventType
+from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.suppressions import NewSuppression
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
@@ -121,6 +122,18 @@ def test_events_of_ses_are_told_but_for_those_of_machines(
     with working_as("events", engine) as own, own.begin() as connection:
         connection.execute(insert, {"event": event, "is_machine": is_machine})
     assert [type_ for type_, _ in written(engine)] == told
+
+
+def test_opt_out_that_widens_is_told_again(
+    engine: sa.Engine, connection: sa.Connection, make_endpoint: MakeEndpoint
+) -> None:
+    make_endpoint(NOWHERE, "lead.unsubscribed")
+    campaign_id = make_campaign(connection, ["ann@example.com"])
+    with engine.begin() as changing:
+        email = EmailReference(1, campaign_id, changing.scalars(sa.text("SELECT id FROM leads")).one())
+        for scope in (UnsubscribeScope.CAMPAIGN, UnsubscribeScope.EVERYTHING, UnsubscribeScope.EVERYTHING):
+            unsubscribe.opt_out(changing, email, scope, UnsubscribeMethod.PAGE)
+    assert [data["scope"] for _, data in written(engine)] == ["campaign", "everything"]
 
 
 def test_what_leads_do_and_what_ends_in_the_background_is_told(

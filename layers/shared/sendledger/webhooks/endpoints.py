@@ -113,6 +113,11 @@ def update(
     if "url" in values:
         values |= _NO_FAILURES
     changed = _change(connection, endpoint_id, values)
+    if "failures" in values:
+        # The 24 hours of what waits begin anew.
+        table = webhook_deliveries
+        waiting = (table.c.endpoint_id == endpoint_id, table.c.status == WebhookDeliveryStatus.PENDING)
+        connection.execute(sa.update(table).where(*waiting).values(attempts=0, first_attempt_at=None))
     detail = {"fields": sorted(changes)}
     audit_log.record(connection, actor, AuditAction.WEBHOOK_ENDPOINT_UPDATE, "webhook_endpoint", endpoint_id, detail)
     return changed
@@ -160,7 +165,7 @@ def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: s
 
 
 def delete(connection: sa.Connection, endpoint_id: UUID, actor: str) -> None:
-    """Delete an endpoint with all that was to be delivered to it.
+    """Delete an endpoint. Its deliveries are handed out no more, and the next run deletes them.
 
     Raises:
         NotFound

@@ -14,6 +14,7 @@ import datetime as dt
 import hashlib
 import hmac
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ KEPT = dt.timedelta(days=7)
 MOST_AT_ONCE = 2000
 """Deliveries in one answer: Lambda carries 6 MB."""
 DELETED_AT_ONCE = 10_000
+CLEAN_SECONDS = 10.0
 PROBED_AFTER = 3
 """Failures in a row, after which an endpoint gets one event at a time until one succeeds."""
 LONGEST_PAUSE = 5
@@ -79,6 +81,7 @@ _RECORD = sa.text(f"""
                       WHEN t.outcome = 'failed' AND d.first_attempt_at < now() - :given_up_after THEN 'failed'
                       ELSE 'pending' END,
         attempts = CASE WHEN t.outcome = 'untried' THEN d.attempts - 1 ELSE d.attempts END,
+        first_attempt_at = CASE WHEN t.outcome = 'untried' AND d.attempts = 1 THEN NULL ELSE d.first_attempt_at END,
         next_attempt_at = CASE WHEN t.outcome = 'untried' THEN now()
             ELSE now() + make_interval(secs => {_JITTER}
                 * ({_BACKOFF})[least(d.attempts, cardinality({_BACKOFF}))]) END,
@@ -113,11 +116,27 @@ _DISABLE = sa.text("""
     sa.bindparam("gone", type_=sa.ARRAY(sa.UUID)),
     sa.bindparam("given_up_after", type_=sa.Interval),
 )
-_CLEAN = sa.text("""
+_DELETE_OLD = sa.text("""
     DELETE FROM webhook_deliveries WHERE id IN (
         SELECT id FROM webhook_deliveries WHERE occurred_at < now() - :kept ORDER BY occurred_at LIMIT :most
         FOR UPDATE SKIP LOCKED)
-""").bindparams(sa.bindparam("kept", type_=sa.Interval))
+""").bindparams(kept=KEPT)
+# Of endpoints that were deleted. One look into the index for each endpoint finds them, and not one for each delivery.
+_DELETE_ORPHANS = sa.text("""
+    WITH RECURSIVE told (id) AS (
+        (SELECT endpoint_id FROM webhook_deliveries ORDER BY endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.endpoint_id FROM webhook_deliveries d WHERE d.endpoint_id > told.id
+                ORDER BY d.endpoint_id LIMIT 1)
+        FROM told WHERE told.id IS NOT NULL
+    )
+    DELETE FROM webhook_deliveries WHERE id IN (
+        SELECT orphan.id FROM told CROSS JOIN LATERAL (
+            SELECT d.id FROM webhook_deliveries d WHERE d.endpoint_id = told.id
+            ORDER BY d.id LIMIT :most FOR UPDATE SKIP LOCKED
+        ) orphan
+        WHERE NOT EXISTS (SELECT FROM webhook_endpoints w WHERE w.id = told.id) LIMIT :most)
+""")
 
 
 def exchange(engine: sa.Engine, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,9 +149,18 @@ def exchange(engine: sa.Engine, asked: Mapping[str, Any]) -> dict[str, Any]:
         deliveries = lease(connection, [UUID(id_) for id_ in busy], asked.get("most", 0))
     if not results and not busy:
         # The first question of a run.
-        with engine.begin() as connection:
-            connection.execute(_CLEAN, {"kept": KEPT, "most": DELETED_AT_ONCE})
+        _clean(engine)
     return {"deliveries": deliveries}
+
+
+def _clean(engine: sa.Engine) -> None:
+    """Delete what is too old and what has no endpoint, in small transactions, until nothing is left or time is up."""
+    until = time.monotonic() + CLEAN_SECONDS
+    for statement in (_DELETE_OLD, _DELETE_ORPHANS):
+        deleted = DELETED_AT_ONCE
+        while deleted >= DELETED_AT_ONCE and time.monotonic() < until:
+            with engine.begin() as connection:
+                deleted = connection.execute(statement, {"most": DELETED_AT_ONCE}).rowcount
 
 
 def lease(connection: sa.Connection, busy: Sequence[UUID], most: int) -> list[dict[str, Any]]:
