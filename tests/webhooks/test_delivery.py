@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -14,9 +15,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from sendledger.core.tables import audit_log, webhook_deliveries, webhook_endpoints
 from sendledger.feedback import suppressions
+from sendledger.webhooks import deliver as deliver_module
 from sendledger.webhooks import endpoints
 from sendledger.webhooks import exchange as webhooks_exchange
 from sendledger.webhooks.deliver import deliver_all
+from sendledger.webhooks.post import ANSWER_SECONDS
 from testbed.webhook_receiver import WebhookReceiver
 
 Deliver = Callable[[], dict[str, int]]
@@ -339,6 +342,46 @@ def test_deleting_an_endpoint_does_not_hold_up_what_tells_it(engine: sa.Engine, 
         suppressions.suppress(telling, "ann@example.com", "manual", "bob")
         deleting.commit()
     assert [row["event_type"] for row in deliveries(engine)] == ["lead.suppressed"]
+
+
+def test_no_post_begins_whose_answer_could_come_after_the_deadline(receiver: WebhookReceiver) -> None:
+    """The deliveries were handed out in time, and got their turn too late."""
+    delivery = {"id": 1, "attempts": 1, "url": receiver.url, "headers": {}, "body": ""}
+    for spare, outcome in ((-1, "untried"), (20, "delivered")):
+        (result,) = deliver_module._drive([delivery], time.monotonic() + ANSWER_SECONDS + spare, any_target=True)
+        assert result["outcome"] == outcome
+    assert len(receiver.received) == 1
+
+
+def test_many_results_are_told_in_parts_that_lambda_takes(
+    engine: sa.Engine,
+    receiver: WebhookReceiver,
+    make_endpoint: MakeEndpoint,
+    inside: Inside,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(deliver_module, "RESULTS_AT_ONCE", 2)
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 5)
+    told: list[int] = []
+
+    def exchange(asked: dict[str, Any]) -> dict[str, Any]:
+        told.append(len(asked["results"]))
+        return inside(asked)
+
+    assert deliver_all(exchange, float("inf"), any_target=True) == {"delivered": 5}
+    assert [count for count in told if count] == [2, 2, 1]
+    assert {row["status"] for row in deliveries(engine)} == {"delivered"}
+
+
+def test_address_in_an_answer_is_not_kept(
+    engine: sa.Engine, receiver: WebhookReceiver, make_endpoint: MakeEndpoint, deliver: Deliver
+) -> None:
+    receiver.status, receiver.answer = 400, b'{"error": "unknown: ann@example.com"}' + b" " * 980 + b"bob@example.com"
+    add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 1)
+    deliver()
+    (row,) = deliveries(engine)
+    assert row["response_text"][:30] == '{"error": "unknown: (address)"'
+    assert "bob" not in row["response_text"]
 
 
 def test_slow_endpoint_does_not_hold_up_another(

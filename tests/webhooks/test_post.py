@@ -19,6 +19,7 @@ PRIVATE = [
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.1.2.3", "224.0.0.1",
     "255.255.255.255", "192.0.2.1", "198.18.0.1", "::1", "::", "fe80::1", "fd00::1", "fd00:ec2::254", "ff02::1",
     "::ffff:10.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001:0:7f00:1::", "2001:db8::1",
+    "::127.0.0.1", "::ffff:0:127.0.0.1", "fec0::1", "4000::1",
 ]  # fmt: skip
 
 
@@ -123,6 +124,11 @@ class Raw:
             [b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"],
             True,
             ("failed", None, "it answered 101: it wants to speak something else than HTTP."),
+        ),
+        (
+            [b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"\xff" * 2000],
+            True,
+            ("delivered", 200, "\ufffd" * 341),  # 1 KB as UTF-8
         ),
         ([b"SSH-2.0-OpenSSH_9.6\r\n"], True, ("failed", None, "what came back is not HTTP.")),
         ([], True, ("failed", None, "the connection was closed without an answer.")),

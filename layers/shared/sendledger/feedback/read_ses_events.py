@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sendledger.core.email_address import without_addresses
 from sendledger.core.vocabulary import EventType, SuppressionReason
 
 MAX_BYTES = 256 * 1024
@@ -31,8 +32,6 @@ MACHINE_SECONDS = 10.0
 _MEMBER = {EventType.RENDERING_FAILURE: "failure", EventType.DELIVERY_DELAY: "deliveryDelay"}
 _MAX_ID = 2**63 - 1
 _MAX_TEXT = 10_000  # texts of mail servers and browsers
-# The look-behind makes the pattern try each run of characters once. Without it, a long run takes quadratic time.
-_ADDRESS = re.compile(r"(?<![^\s<>@,;:/()\"'])[^\s<>@,;:/()\"']+@[^\s<>@,;:/()\"']+")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _APPLE_PRIVACY = "Mozilla/5.0"
 """The whole user agent of Apple's Mail Privacy Protection, which loads the pictures of every email, opened or not."""
@@ -309,7 +308,7 @@ def _kept(value: Any) -> str:
     """A text that can be stored: without addresses and characters that PostgreSQL refuses, and not too long."""
     if not isinstance(value, str):
         return ""
-    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", _ADDRESS.sub("(address)", value[:_MAX_TEXT]))[:500]
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", without_addresses(value[:_MAX_TEXT]))[:500]
 
 
 def _kept_link(value: Any) -> str:

@@ -24,6 +24,8 @@ CONNECTIONS = 4
 LANE_SECONDS = 20.0
 """After which a lane begins no more posts: its deliveries are leased for two minutes."""
 SPARE_SECONDS = 2 * ANSWER_SECONDS
+RESULTS_AT_ONCE = 500
+"""Each has at most 1 KB of text, up to 6 KB as JSON: Lambda takes 6 MB."""
 LANES = 20
 """Endpoints at a time; see `endpoints.MOST_ENDPOINTS`."""
 
@@ -46,11 +48,13 @@ def deliver_all(exchange: Exchange, deadline: float, *, any_target: bool) -> dic
             going_on = time.monotonic() < deadline - SPARE_SECONDS
             most = MOST_FOR_ONE_ENDPOINT if going_on else 0
             if most or results:
-                answer = exchange({"results": results, "busy": list(lanes.values()), "most": most})
-                results = []
+                answer = exchange({"results": results[:RESULTS_AT_ONCE], "busy": list(lanes.values()), "most": most})
+                del results[:RESULTS_AT_ONCE]
                 for endpoint_id, group in groupby(answer["deliveries"], key=lambda each: str(each["endpoint_id"])):
-                    lanes[lanes_pool.submit(_drive, list(group), any_target)] = endpoint_id
+                    lanes[lanes_pool.submit(_drive, list(group), deadline, any_target)] = endpoint_id
             if not lanes:
+                if results:
+                    continue
                 return counts
             # An endpoint that is free again gets its next deliveries, whatever the others do.
             done, _ = wait(lanes, timeout=1.0, return_when=FIRST_COMPLETED)
@@ -61,11 +65,11 @@ def deliver_all(exchange: Exchange, deadline: float, *, any_target: bool) -> dic
                 counts[result["outcome"]] = counts.get(result["outcome"], 0) + 1
 
 
-def _drive(deliveries: Sequence[Delivery], any_target: bool) -> list[Result]:
-    """Post the deliveries of one endpoint, over a few connections."""
+def _drive(deliveries: Sequence[Delivery], deadline: float, any_target: bool) -> list[Result]:
+    """Post the deliveries of one endpoint, over a few connections. The last answer is there before the deadline."""
     waiting = deque(deliveries)
     results: list[Result] = []
-    stop, until = threading.Event(), time.monotonic() + LANE_SECONDS
+    stop, until = threading.Event(), min(time.monotonic() + LANE_SECONDS, deadline - ANSWER_SECONDS)
 
     def work() -> None:
         connection = EndpointConnection(any_target=any_target)

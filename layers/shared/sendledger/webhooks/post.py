@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
+from sendledger.core.email_address import without_addresses
 from sendledger.core.vocabulary import WebhookOutcome
 from sendledger.webhooks.targets import is_public
 
@@ -73,7 +74,7 @@ class EndpointConnection:
             return Answered(WebhookOutcome.FAILED, None, _reason(error))
         if not response.is_reusable:
             self.close()
-        text = _shown(bytes(response.body[:SHOWN_BYTES]).decode("utf-8", "replace").replace("\x00", "\ufffd"))
+        text = _shown(bytes(response.body).decode("utf-8", "replace").replace("\x00", "\ufffd"))
         outcome = WebhookOutcome.DELIVERED if 200 <= response.status < 300 else WebhookOutcome.FAILED
         return Answered(outcome, response.status, text)
 
@@ -219,5 +220,8 @@ def _reason(error: Exception) -> str:
 
 
 def _shown(text: str) -> str:
-    """The first KB. It is cut as UTF-8, since a byte that is no text becomes a character of three."""
-    return text.encode("utf-8", "replace")[:SHOWN_BYTES].decode("utf-8", "ignore")
+    """The first KB, without addresses: those of a lead that is erased must not stay here.
+
+    It is cut as UTF-8, since a byte that is no text becomes a character of three.
+    """
+    return without_addresses(text).encode("utf-8", "replace")[:SHOWN_BYTES].decode("utf-8", "ignore")

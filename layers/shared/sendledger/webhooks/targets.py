@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 
-_NOT_WHAT_THEY_SEEM = tuple(
-    ipaddress.ip_network(network) for network in ("2001::/32", "2002::/16", "64:ff9b::/96", "64:ff9b:1::/48")
-)
-"""IPv6 addresses that carry an IPv4 address to which a gateway translates: Teredo, 6to4, NAT64."""
+_INTERNET = ipaddress.IPv6Network("2000::/3")
+"""All that is given out: https://www.iana.org/assignments/ipv6-address-space/ipv6-address-space.xhtml
+
+Outside of it are forms that carry an IPv4 address: NAT64, ::127.0.0.1, ::ffff:0:127.0.0.1."""
+_NOT_WHAT_THEY_SEEM = (ipaddress.IPv6Network("2001::/32"), ipaddress.IPv6Network("2002::/16"))
+"""Within it, what carries an IPv4 address to which a gateway translates: Teredo and 6to4."""
 
 
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
@@ -15,6 +17,6 @@ def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if any(address in network for network in _NOT_WHAT_THEY_SEEM):
+        if address not in _INTERNET or any(address in network for network in _NOT_WHAT_THEY_SEEM):
             return False
     return address.is_global and not address.is_multicast
