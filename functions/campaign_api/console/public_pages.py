@@ -56,6 +56,10 @@ def sign_in(visit: Visit) -> Answer:
             return refused
         with api_resources.transaction() as connection:
             token = console_sessions.open_session(connection, key, address)
+            before = token_of(visit.request)
+            if token is not None and before is not None:
+                # Its cookie is replaced, so nobody could sign it out any more.
+                console_sessions.end_session(connection, before)
     if token is None:
         message = "This API key is unknown, expired or revoked." if key else "Enter an API key. It begins with sl_."
         return visit.page("sign_in.html", status=401, message=message, next=next_page)

@@ -6,6 +6,7 @@ import datetime as dt
 
 from console.api_calls import ApiRefused
 from console.visit import ROOT, Answer, Visit, page, redirect
+from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import Role, SuppressionReason
 
 IN_A_PAGE = 50
@@ -21,7 +22,11 @@ def create_key(visit: Visit) -> Answer:
     """The page that answers is the only one that shows the key."""
     days = visit.form.get("days", "")
     expires_at = None
-    if days.isdecimal() and len(days) < 5:
+    if days:
+        if not (days.isdecimal() and len(days) < 5):
+            raise InvalidInput(
+                "The key is not valid.", [FieldError("days", "must be a number from 1 to 9999, or empty")]
+            )
         expires_at = (dt.datetime.now(dt.UTC) + dt.timedelta(days=int(days))).isoformat()
     body = {"name": visit.form.get("name", ""), "role": visit.form.get("role", ""), "expires_at": expires_at}
     try:

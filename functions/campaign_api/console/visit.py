@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 import api_requests
 from console import rendering
 from console.api_calls import Api
+from http_errors import Problem, RequestRefused
 
 ROOT = "/console"
 MAX_FIELDS = 1_000
@@ -78,7 +80,7 @@ class Visit:
         """The fields of a form. Of several with one name the last.
 
         Raises:
-            RequestRefused: the body cannot be decoded.
+            RequestRefused: the body cannot be decoded, or there are more than `MAX_FIELDS`.
         """
         return dict(self._fields)
 
@@ -94,7 +96,10 @@ class Visit:
     def _fields(self) -> list[tuple[str, str]]:
         text = api_requests.body_bytes(self.request).decode("utf-8", "replace")
         # Browsers send each line break as CR LF.
-        fields = parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        if text.count("&") >= MAX_FIELDS:
+            detail = f"The form has more than {MAX_FIELDS:,} fields."
+            raise RequestRefused(Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", detail))
+        fields = parse_qsl(text, keep_blank_values=True)
         return [(name, value.replace("\r\n", "\n")) for name, value in fields]
 
     @property

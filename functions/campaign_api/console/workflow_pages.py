@@ -59,7 +59,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
                     "step_number": len(steps) + 1,
                     "email_template_id": template_id,
                     # What is no number the API refuses, with the step's number.
-                    "delay": {"value": int(delay) if delay.isdecimal() else delay, "unit": unit},
+                    "delay": {"value": int(delay) if delay.isdecimal() and len(delay) < 10 else delay, "unit": unit},
                     "in_thread": thread == "yes",
                 }
             )

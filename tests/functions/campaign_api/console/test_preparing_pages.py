@@ -185,13 +185,19 @@ def test_workflow_is_made_of_the_rows_with_a_template(browser: Browser, api: Api
     assert made[1]["in_thread"]
 
 
-@pytest.mark.parametrize("delay", ["", "soon", "-1", "1.5", "9" * 30])
+@pytest.mark.parametrize("delay", ["", "soon", "-1", "1.5", "9" * 30, "9" * 5000])
 def test_delay_that_is_none_is_refused_with_its_step(browser: Browser, engine: sa.Engine, delay: str) -> None:
     with engine.begin() as connection:
         template = make_template(connection)
     shown = browser.post("/console/workflows/new", [("name", "W"), *steps((template, delay, "days", "no"))])
     assert shown.status == 422
     assert "steps.0.delay" in shown.text
+
+
+def test_form_with_too_many_fields_is_refused(browser: Browser) -> None:
+    shown = browser.post("/console/workflows/new", [("name", "W")] * 1001)
+    assert (shown.status, "1,000 fields" in shown.text) == (413, True)
+    assert browser.post("/console/workflows/new", [("name", "W")] * 1000).status == 422
 
 
 def test_workflow_without_steps_is_refused(browser: Browser) -> None:

@@ -61,6 +61,19 @@ def test_another_host_cannot_pass_for_localhost(browsers: dict[str, Browser]) ->
     assert "Secure" in shown.cookies[0]
 
 
+def test_signing_in_again_ends_the_session_before(browser: Browser) -> None:
+    before = dict(browser.cookies)
+    browser.sign_in()
+    assert is_signed_in(browser)
+    browser.cookies = before
+    assert not is_signed_in(browser)
+
+
+def test_wrong_key_leaves_the_session_as_it_is(browser: Browser) -> None:
+    assert browser.sign_in(WRONG_KEY).status == 401
+    assert is_signed_in(browser)
+
+
 def test_token_is_stored_as_a_hash_only(browser: Browser, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         assert browser.cookies[COOKIE] not in str(connection.execute(sa.select(sessions)).all())

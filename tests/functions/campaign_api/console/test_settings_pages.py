@@ -34,6 +34,14 @@ def test_key_that_is_not_valid_names_the_field(browser: Browser, engine: sa.Engi
     assert "role" in shown.text
 
 
+@pytest.mark.parametrize("days", ["90000", "soon", "-1", "1.5", " "])
+def test_key_with_days_that_are_no_number_is_not_made(browser: Browser, engine: sa.Engine, days: str) -> None:
+    shown = browser.post("/console/settings/api-keys", {"name": "Nina", "role": "editor", "days": days})
+    assert (shown.status, "days" in shown.text) == (422, True)
+    with engine.begin() as connection:
+        assert connection.scalar(sa.select(api_keys.c.id).where(api_keys.c.name == "Nina")) is None
+
+
 def test_revoking_a_key_ends_its_sessions(browser: Browser, browsers: dict[str, Browser], engine: sa.Engine) -> None:
     browsers["viewer"].sign_in()
     with engine.begin() as connection:
