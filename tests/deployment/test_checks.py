@@ -92,6 +92,7 @@ def test_a_parameter_that_cloudformation_would_refuse_is_named(found: Any, name:
     ("changed", "text"),
     [
         ({"Database": "existing"}, "Database=existing needs DatabaseHost"),
+        ({"WebhookTargets": "any"}, "WebhookTargets=any is for the local stack only"),
         ({"Network": "none"}, "Database=create needs Network"),
         ({"Network": "existing"}, "Network=existing needs VpcSubnetIds"),
         ({"JwtIssuer": "https://idp.example.com"}, "JwtIssuer needs JwtAudience"),
