@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sendledger_client import Sendledger, models
+from sendledger_client import NotReachable, Sendledger, models
 from tests.client.conftest import Run, Running
 
 
@@ -52,6 +52,22 @@ def test_login_keeps_a_good_key_for_this_user_only(
 def test_bad_key_is_not_kept(run: Run, running: Running, tmp_path: Path) -> None:
     ended = run("login", "--url", running.stack.url, "--api-key", "sl_wrong")
     assert (ended.code, list(tmp_path.rglob("login.json"))) == (3, [])
+
+
+def test_kept_key_goes_to_no_other_host(run: Run, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("login", "--url", running.stack.url, "--api-key", running.key)
+    monkeypatch.delenv("SENDLEDGER_API_KEY")
+    assert run("campaigns", "list").code == 0
+    monkeypatch.setenv("SENDLEDGER_URL", "http://127.0.0.1:1")
+    assert run("campaigns", "list").code == 3
+
+
+@pytest.mark.parametrize("url", ["http://mail.example.com", "ftp://localhost", "http://localhost@example.com", "x"])
+def test_key_is_not_sent_unencrypted(run: Run, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    ended = run("login", "--url", url, "--api-key", "sl_x")
+    assert (ended.code, "https://" in ended.err) == (2, True)
+    monkeypatch.setenv("SENDLEDGER_URL", url)
+    assert run("campaigns", "list").code == 3
 
 
 def test_damaged_login_is_one_sentence(
@@ -227,6 +243,32 @@ def test_templates_survive_the_way_through_a_folder(run: Run, api: Sendledger, t
         )
 
 
+def test_templates_whose_files_would_have_one_name_are_not_pulled(run: Run, api: Sendledger, tmp_path: Path) -> None:
+    part = name()
+    ids = [
+        api.create_email_template(body=models.NewEmailTemplate(f"{part}{sign}b", "Hello", body_text="Hi")).id
+        for sign in (" ", "/")
+    ]
+    ended = run("templates", "pull", tmp_path / "folder")
+    assert (ended.code, f"{part}/b" in ended.err) == (5, True)
+    assert list((tmp_path / "folder").iterdir()) == []
+    for id_ in ids:
+        api.delete_email_template(id_)
+
+
+def test_control_characters_of_strangers_do_not_reach_the_terminal(run: Run, api: Sendledger) -> None:
+    hostile = "\x1b]0;title\x07\x7f\x9b2J"
+    template = api.create_email_template(
+        body=models.NewEmailTemplate(f"{name()}{hostile}", f"S{hostile}", body_text=f"One{hostile}\r\n\tTwo")
+    )
+    for command in (["templates", "list"], ["templates", "list", "--json"], ["preview", template.id]):
+        ended = run(*command)
+        assert ended.code == 0
+        assert not set("\x1b\x07\x7f\x9b") & set(ended.out)
+    assert "\tTwo" in ended.out
+    api.delete_email_template(template.id)
+
+
 def test_changed_file_changes_only_its_template(run: Run, api: Sendledger, tmp_path: Path) -> None:
     template = api.create_email_template(
         body=models.NewEmailTemplate(name(), "Old", body_text="Hi", description="stays")
@@ -275,6 +317,22 @@ def test_replies_are_listed(run: Run, api: Sendledger) -> None:
     api.receive_reply(body=models.NewReply(from_address=address, subject="Re: [red]Hello[/red]", text="Yes"))
     assert "Re: [red]Hello[/red]" in run("replies").out
     assert address in [reply["from_address"] for reply in json.loads(run("replies", "--json").out)]
+
+
+def test_file_is_replaced_only_by_a_whole_export(
+    run: Run, api: Sendledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = api.wait(api.create_export(body=models.NewExport(kind=models.ExportKind.LEADS)))
+    file = tmp_path / "leads.csv"
+    file.write_text("before")
+    whole = export.download_url
+    export.download_url = "http://127.0.0.1:1/"
+    with pytest.raises(NotReachable):
+        api.download(export, file)
+    assert (file.read_text(), list(tmp_path.glob("*.part"))) == ("before", [])
+    export.download_url = whole
+    assert api.download(export, file) == file.stat().st_size
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_export_is_written_to_a_file(run: Run, api: Sendledger, tmp_path: Path) -> None:

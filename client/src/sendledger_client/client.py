@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,10 +115,24 @@ class Sendledger(Operations):
             raise ApiError(answer.status_code, "upload_refused", "The bucket did not take the file.", [], {})
 
     def download(self, export: models.Export, file: Path) -> int:
-        """Write a completed export to a file; the answer is its size in bytes."""
+        """Write a completed export to a file that only this user can read; the answer is its size in bytes.
+
+        A file that is there is replaced once everything has arrived.
+        """
+        part = file.with_name(f"{file.name}.part")
+        part.unlink(missing_ok=True)
+        try:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+                size = self._download(export, opened)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
+    def _download(self, export: models.Export, opened: IO[bytes]) -> int:
         size = 0
         try:
-            with httpx.stream("GET", str(export.download_url), timeout=60) as answer, file.open("wb") as opened:
+            with httpx.stream("GET", str(export.download_url), timeout=60) as answer:
                 if answer.is_error:
                     raise ApiError(answer.status_code, "download_refused", "The bucket did not give the file.", [], {})
                 for part in answer.iter_bytes():

@@ -10,12 +10,11 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from sendledger_client import ApiError, NotReachable, Sendledger, SendledgerError
 from sendledger_client.commands import campaigns, exporting, leads, reading, templates
-from sendledger_client.commands.output import console, errors
-from sendledger_client.commands.session import NotLoggedIn, store
+from sendledger_client.commands.output import console, errors, plain
+from sendledger_client.commands.session import NotLoggedIn, checked_url, store
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 the API key is missing, unknown or may not do this · "
@@ -48,13 +47,14 @@ def login(
     ],
 ) -> None:
     """Check a URL and an API key, and keep them for the next commands."""
-    url = url.strip().rstrip("/").removesuffix("/v1")
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter("must begin with https:// (or http:// on this machine)", param_hint="--url")
+    try:
+        url = checked_url(url)
+    except NotLoggedIn as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from error
     with Sendledger(url, api_key) as api:
         # Any key may do this.
         api.list_campaigns(limit=1)
-    console().print(f"The key is good, and kept in {escape(str(store(url, api_key.strip())))}.")
+    console().print(f"The key is good, and kept in {plain(str(store(url, api_key.strip())))}.")
 
 
 def exit_code(error: SendledgerError) -> int:
@@ -86,5 +86,5 @@ def main() -> None:
     except Exception as error:
         message, code = f"This is a fault of the command line ({type(error).__name__}: {error}).", 1
     if message:
-        errors.print(escape(f"sendledger: {message}"), soft_wrap=True)
+        errors.print(plain(f"sendledger: {message}"), soft_wrap=True)
     sys.exit(code)

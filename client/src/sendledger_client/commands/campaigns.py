@@ -10,12 +10,21 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from sendledger_client import UNSET, ApiError, Sendledger, Unset, each
-from sendledger_client.commands.output import Json, Limit, as_id, console, show_fields, show_json, show_table, text
+from sendledger_client.commands.output import (
+    Json,
+    Limit,
+    as_id,
+    console,
+    plain,
+    show_fields,
+    show_json,
+    show_table,
+    text,
+)
 from sendledger_client.commands.session import connect
 from sendledger_client.generated.models import Campaign, CampaignStats, CampaignStatus
 
@@ -127,7 +136,7 @@ def start(campaign: CampaignName, yes: Yes = False, as_json: Json = False) -> No
         return
     left_out = started.leads_left_out.to_dict()
     console().print(
-        f"{escape(found.name)} is {started.status}: {started.emails_scheduled_count:,} emails for "
+        f"{plain(found.name)} is {started.status}: {started.emails_scheduled_count:,} emails for "
         f"{started.total_leads_targeted:,} leads" + (f"; left out: {text(left_out)}." if left_out else ".")
     )
 
@@ -142,7 +151,7 @@ def pause(campaign: CampaignName, as_json: Json = False) -> None:
         show_json(paused)
         return
     console().print(
-        f"{escape(found.name)} is paused: {paused.emails_cancelled:,} emails wait; {paused.emails_in_flight:,} were "
+        f"{plain(found.name)} is paused: {paused.emails_cancelled:,} emails wait; {paused.emails_in_flight:,} were "
         "already being handed over and still go out."
     )
 
@@ -157,7 +166,7 @@ def resume(campaign: CampaignName, as_json: Json = False) -> None:
         show_json(resumed)
         return
     console().print(
-        f"{escape(found.name)} is running: {resumed.emails_rescheduled:,} emails are pending again, "
+        f"{plain(found.name)} is running: {resumed.emails_rescheduled:,} emails are pending again, "
         f"{resumed.shifted_by_seconds:,.0f} s later than before."
     )
 
@@ -172,7 +181,7 @@ def cancel(campaign: CampaignName, yes: Yes = False, as_json: Json = False) -> N
     if as_json:
         show_json(cancelled)
         return
-    console().print(f"{escape(found.name)} is cancelled: {cancelled.emails_cancelled:,} emails are not sent.")
+    console().print(f"{plain(found.name)} is cancelled: {cancelled.emails_cancelled:,} emails are not sent.")
 
 
 @app.command()
@@ -223,7 +232,7 @@ def _view(campaign: Campaign, stats: CampaignStats) -> Group:
         )
     rate = f", {stats.emails_per_second:.1f} emails/s" if stats.emails_per_second else ""
     due = f", next due {text(stats.next_due_at)}" if stats.next_due_at else ""
-    return Group(f"{escape(campaign.name)}: {stats.status}{rate}{due}", steps)
+    return Group(f"{plain(campaign.name)}: {stats.status}{rate}{due}", steps)
 
 
 def _ask(question: str, yes: bool) -> None:

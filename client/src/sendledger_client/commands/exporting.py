@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from sendledger_client import UNSET
 from sendledger_client.commands.campaigns import CampaignName, find
-from sendledger_client.commands.output import Json, console, errors, show_json
+from sendledger_client.commands.output import Json, console, errors, plain, show_json
 from sendledger_client.commands.session import connect
 from sendledger_client.generated.models import ExportKind, ExportReader, LeadFilters, LeadStatus, NewExport
 
@@ -46,4 +45,4 @@ def _export(wanted: NewExport, output: Path, excel: bool, as_json: bool) -> None
     if as_json:
         show_json({**export.to_dict(), "download_url": None, "file": str(output), "bytes": size})
         return
-    console().print(f"{export.rows_written:,} rows are in {escape(str(output))} ({size:,} bytes).")
+    console().print(f"{export.rows_written:,} rows are in {plain(str(output))} ({size:,} bytes).")

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import Progress
 
 from sendledger_client import File, Sendledger
 from sendledger_client.client import LARGEST_DIRECT_FILE
-from sendledger_client.commands.output import Json, console, errors, show_fields, show_json, show_table
+from sendledger_client.commands.output import Json, console, errors, plain, show_fields, show_json, show_table
 from sendledger_client.commands.session import connect
 from sendledger_client.generated.models import ImportedLeadBatch, LeadBatchWithRejects
 
@@ -38,7 +37,7 @@ def import_(
             batch: ImportedLeadBatch | LeadBatchWithRejects = _try(api, file, name)
         else:
             with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-                task = progress.add_task(escape(file.name), total=file.stat().st_size)
+                task = progress.add_task(plain(file.name), total=file.stat().st_size)
                 batch = api.import_file(file, name=name, progress=lambda sent: progress.advance(task, sent))
     if as_json:
         show_json(batch)
@@ -69,7 +68,7 @@ def _show(batch: ImportedLeadBatch | LeadBatchWithRejects, dry_run: bool) -> Non
     if isinstance(batch, LeadBatchWithRejects):
         show_fields(fields, title=batch.name)
         if batch.rejects_url:
-            console().print(f"Rows that were not imported: {escape(batch.rejects_url)}", soft_wrap=True)
+            console().print(f"Rows that were not imported: {plain(batch.rejects_url)}", soft_wrap=True)
         return
     fields["suppressed"] = batch.addresses_suppressed
     show_fields(fields, title=f"{batch.name} (nothing was imported)" if dry_run else batch.name)

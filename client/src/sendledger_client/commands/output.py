@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -17,6 +18,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Show at most so many, newest first.")]
 
 errors = Console(stderr=True, highlight=False)
+
+
+# What a terminal obeys: they could move the cursor, change the title or copy to the clipboard.
+_CONTROLS = re.compile("(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROLS_IN_JSON = re.compile("[\x7f-\x9f]")
+
+
+def without_controls(text: str) -> str:
+    """A text of strangers as it may be printed: with a sign in place of each control character."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def plain(text: str) -> str:
+    """A text of strangers for `Console.print`: no control characters, and nothing in it is markup."""
+    return escape(without_controls(text))
 
 
 class Model(Protocol):
@@ -61,14 +77,15 @@ def show_json(result: Model | Sequence[Model] | Mapping[str, Any]) -> None:
         document: Any = dict(result)
     else:
         document = [item.to_dict() for item in result] if isinstance(result, Sequence) else result.to_dict()
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    shown = json.dumps(document, indent=2, ensure_ascii=False)
+    typer.echo(_CONTROLS_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", shown))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table; values that come from outside are shown as they are, never as markup."""
     table = Table(*columns, box=None, header_style="bold")
     for row in rows:
-        table.add_row(*(escape(text(value)) for value in row))
+        table.add_row(*(plain(text(value)) for value in row))
     console().print(table if table.row_count else "Nothing was found.")
 
 
@@ -76,7 +93,7 @@ def show_fields(fields: Mapping[str, Any], title: str | None = None) -> None:
     """The fields of one thing."""
     table = Table(show_header=False, box=None)
     for name, value in fields.items():
-        table.add_row(escape(name), escape(text(value)))
+        table.add_row(plain(name), plain(text(value)))
     if title is not None:
-        console().print(escape(title), style="bold", soft_wrap=True)
+        console().print(plain(title), style="bold", soft_wrap=True)
     console().print(table)

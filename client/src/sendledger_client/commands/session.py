@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 
@@ -33,8 +34,24 @@ def store(url: str, api_key: str) -> Path:
     return file
 
 
+def checked_url(url: str) -> str:
+    """The URL of an API, without the /v1 of the documentation.
+
+    Raises:
+        NotLoggedIn: the key would go over the network unencrypted, or this is no URL.
+    """
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        parts = urlsplit("")
+    on_this_machine = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and on_this_machine)):
+        raise NotLoggedIn("The URL of the API must begin with https:// (or http://localhost on this machine).")
+    return url.strip().rstrip("/").removesuffix("/v1")
+
+
 def connect() -> Sendledger:
-    """A client for the API that the user has chosen.
+    """A client for the API that the user has chosen. The kept key goes to the API that it was kept for, and no other.
 
     Raises:
         NotLoggedIn
@@ -44,9 +61,11 @@ def connect() -> Sendledger:
     if not (url and api_key) and file.exists():
         try:
             stored = json.loads(file.read_text())
-            url, api_key = url or stored["url"], api_key or stored["api_key"]
-        except (ValueError, KeyError, TypeError):
+            url = url or stored["url"]
+            if not api_key and checked_url(url) == checked_url(stored["url"]):
+                api_key = stored["api_key"]
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise NotLoggedIn(f"{file} is damaged; run `sendledger login` again.") from None
     if not (url and api_key):
-        raise NotLoggedIn("Run `sendledger login` first, or set SENDLEDGER_URL and SENDLEDGER_API_KEY.")
-    return Sendledger(url, api_key)
+        raise NotLoggedIn("Run `sendledger login` for this URL first, or set SENDLEDGER_URL and SENDLEDGER_API_KEY.")
+    return Sendledger(checked_url(url), api_key)

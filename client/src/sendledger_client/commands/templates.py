@@ -16,10 +16,18 @@ from uuid import UUID
 import attrs
 import typer
 import yaml
-from rich.markup import escape
 
 from sendledger_client import ApiError, Sendledger, SendledgerError, each
-from sendledger_client.commands.output import Json, Limit, as_id, console, show_json, show_table
+from sendledger_client.commands.output import (
+    Json,
+    Limit,
+    as_id,
+    console,
+    plain,
+    show_json,
+    show_table,
+    without_controls,
+)
 from sendledger_client.commands.session import connect
 from sendledger_client.generated.models import (
     EmailTemplate,
@@ -99,12 +107,16 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     return fields, whole["body"]
 
 
+def _stem(template: EmailTemplate) -> str:
+    return re.sub(r"[^\w-]+", "-", template.name.lower()).strip("-") or str(template.id)
+
+
 def write(template: EmailTemplate, folder: Path) -> Path:
     """Write the files of a template; their name is made from the template's."""
     shown = template.to_dict()
     top = {name: shown[name] for name in FIELDS if shown[name] is not None}
     head = f"---\n{yaml.safe_dump(top, sort_keys=False, allow_unicode=True, width=1_000_000)}---\n"
-    stem = re.sub(r"[^\w-]+", "-", template.name.lower()).strip("-") or str(template.id)
+    stem = _stem(template)
     html, text = folder / f"{stem}.html", folder / f"{stem}.txt"
     if template.body_html is None:
         html.unlink(missing_ok=True)
@@ -140,11 +152,19 @@ def pull(folder: Folder, as_json: Json = False) -> None:
     with connect() as api:
         templates = [api.get_email_template(found.id) for found in each(api.list_email_templates, limit=200)]
     _refuse_ambiguous(templates)
+    names: dict[str, str] = {}
+    for template in templates:
+        other = names.setdefault(_stem(template), template.name)
+        if other != template.name:
+            message = (
+                f"The files of {other!r} and {template.name!r} would have the same name; rename one of them first."
+            )
+            raise ApiError(409, "conflict", message, [], {})
     written = [write(template, folder) for template in templates]
     if as_json:
         show_json({"written": [str(path) for path in written]})
     else:
-        console().print(f"{len(written):,} templates are in {escape(str(folder))}.")
+        console().print(f"{len(written):,} templates are in {plain(str(folder))}.")
 
 
 @app.command()
@@ -211,9 +231,9 @@ def preview(
     if as_json:
         show_json(shown)
         return
-    typer.echo(f"Subject: {shown.subject}\n\n{shown.body_text}")
+    typer.echo(without_controls(f"Subject: {shown.subject}\n\n{shown.body_text}"))
     if shown.body_html is not None:
-        typer.echo(f"\n--- HTML ---\n{shown.body_html}")
+        typer.echo(without_controls(f"\n--- HTML ---\n{shown.body_html}"))
 
 
 def _made_up_lead(given: list[str]) -> dict[str, Any]:
