@@ -24,9 +24,8 @@ def create_key(visit: Visit) -> Answer:
     expires_at = None
     if days:
         if not (days.isdecimal() and len(days) < 5):
-            raise InvalidInput(
-                "The key is not valid.", [FieldError("days", "must be a number from 1 to 9999, or empty")]
-            )
+            message = "must be a number from 1 to 9999, or empty"
+            raise InvalidInput(f"The key was not made: days {message}.", [FieldError("days", message)])
         expires_at = (dt.datetime.now(dt.UTC) + dt.timedelta(days=int(days))).isoformat()
     body = {"name": visit.form.get("name", ""), "role": visit.form.get("role", ""), "expires_at": expires_at}
     try:
