@@ -73,6 +73,52 @@ def test_class_of_an_error(code: str, message: str, status: int, answer: Answer)
     assert classify(code, message, status) is answer
 
 
+@pytest.mark.parametrize("code", ["MessageRejected", "BadRequestException"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Account is blocked",
+        "Sending has been stopped for your account",
+        "Your account's ability to send email has been revoked",
+        "Your account's ability to send messages has been withdrawn",
+        "This account is not allowed to send",
+        "Your account is on hold",
+        "Your AWS account is currently under a sending pause",
+        "Sending pause in effect for account",
+        "Sending from this account has been restricted",
+        "Your account has been placed on probation",
+        "Your account is subject to a review",
+        "Message rejected: your account is on hold",
+        "Your message cannot be sent because your account is frozen",
+        "Account 123456789012 is locked. Check the inbox of the email address of the account.",
+        "Sending is currently blocked.",
+    ],
+)
+def test_error_about_the_account_stops_all_sending(code: str, message: str) -> None:
+    assert classify(code, message, 400) is Answer.STOP_UNTIL_OPERATOR
+
+
+@pytest.mark.parametrize("code", ["MessageRejected", "BadRequestException"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Address blacklisted.",
+        "Illegal address",
+        "Missing final '@domain'",
+        "Address is blocked by the suppression list of your account.",
+        "Recipient is blocked. Your account has it on a list.",
+        "Message length is more than 10485760 bytes long: the limit of your account.",
+        "This account is not allowed to send to this address",
+        "Sending is blocked for this address",
+        "Could not send to account@example.com",
+        "Could not send to mail.account.example.com",
+        "The content is not allowed for your account",
+    ],
+)
+def test_error_about_the_email_fails_its_row_even_if_it_names_the_account(code: str, message: str) -> None:
+    assert classify(code, message, 400) is Answer.FAIL_ROW
+
+
 def session() -> botocore.session.Session:
     created = botocore.session.get_session()
     created.set_credentials("test", "secret")

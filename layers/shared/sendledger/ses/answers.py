@@ -50,6 +50,20 @@ _TEXTS: tuple[tuple[re.Pattern[str], Answer], ...] = (
     (re.compile(rf"\bsending (is |has been |was )?(currently |temporarily )?{_OFF}\b"), Answer.STOP_UNTIL_OPERATOR),
 )
 
+# An error that would fail the row, but speaks of the account: sending for it is stopped, in whatever words. The first
+# sentence that speaks of the email or the account decides. "account@example.com" is no account.
+_ACCOUNT = re.compile(
+    r"(?<![@.\w+])(?:account|tenant)s?(?:['\u2019]s)?(?![@.+-]?\w)"
+    r"|\bsending (?:pause|(?:is |has been |was )?(?:currently |temporarily )?"
+    r"(?:stopped|blocked|restricted|revoked|halted|limited|on hold|not allowed))\b"
+)
+_EMAIL = re.compile(
+    r"\b(?:address|identit|recipient|domain|content|header|attachment|subject(?! to\b)|template|body"
+    r"|suppress|size|length)"
+    r"|(?<!send )(?<!sending )\bmessages?\b(?! [\w ']{0,20}(?:rejected|refused|sent)\b)|\w@\w"
+)
+_SENTENCE_END = re.compile(r"[.;!]\s|\n")
+
 # (exception without "Exception" at its end, part of its message, answer): the first match counts. Sources: the SESv2
 # API reference's errors of SendEmail and its common errors, the names of the same errors in the older API, and the
 # errors that botocore takes for a wrong clock.
@@ -99,7 +113,21 @@ _NAMED_OFF = re.compile(r"(Paused|Suspended|Disabled|ShutDown|Shutdown)$")
 
 def classify(code: str, message: str, http_status: int) -> Answer:
     """The meaning of an error. An unlisted one proves nothing, unless it is a client error (4xx)."""
-    name, text = code.removesuffix("Exception"), message.lower()
+    text = message.lower()
+    answer = _answer(code.removesuffix("Exception"), text, http_status)
+    return Answer.STOP_UNTIL_OPERATOR if answer is Answer.FAIL_ROW and _is_about_the_account(text) else answer
+
+
+def _is_about_the_account(text: str) -> bool:
+    for sentence in _SENTENCE_END.split(text):
+        if _EMAIL.search(sentence):
+            return False
+        if _ACCOUNT.search(sentence):
+            return True
+    return False
+
+
+def _answer(name: str, text: str, http_status: int) -> Answer:
     if http_status < 500:
         for pattern, answer in _TEXTS:
             if pattern.search(text):
