@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sendledger.leads.lead_columns import is_address_column
 from sendledger.leads.opt_outs import refuses, sign_of
 
 REFUSALS = """
@@ -61,6 +62,11 @@ REFUSALS = """
     any | Opted In | no
     any | Opt-in | 0
     any | Subscribed | false
+    any | Is Subscribed | false
+    any | is_subscribed | 0
+    any | Can be contacted | No
+    any | Can be emailed | no
+    any | Marketing | no
     any | Newsletter | Nein
     any | Unsubscribed | 2024-05-01
     German | Status | Abgemeldet
@@ -118,9 +124,46 @@ HARMLESS = """
     any | Order Status | blocked
     any | Plan | unsubscribed
     any | Opted In | yes
+    any | Is Subscribed | true
+    any | Can be contacted | Yes
+    any | Marketing | yes
+    any | Standard | no
+    Romanian | Stare | Activ
+    Korean | 상태 | 구독
     German | Abgemeldet | nein
     French | Désabonné | non
 """
+
+LANGUAGES = """
+    German E-Mail-Adresse | Status | Abgemeldet
+    French Adresse de messagerie | Statut | Désabonné
+    Spanish Correo electrónico | Estado | Dado de baja
+    Italian Indirizzo e-mail | Stato | Disiscritto
+    Portuguese Endereço de e-mail | Situação | Descadastrado
+    Dutch E-mailadres | Status | Uitgeschreven
+    Polish Adres poczty elektronicznej | Stan | Wypisany
+    Swedish E-postadress | Tillstånd | Avregistrerad
+    Danish E-mail | Status | Afmeldt
+    Norwegian E-postadresse | Tilstand | Avmeldt
+    Finnish Sähköpostiosoite | Tilaus | Peruutettu
+    Finnish Sähköposti | Tila | Peruuttanut
+    Finnish Sähköposti | Tilauksen tila | Peruutettu
+    Czech E-mailová adresa | Stav | Odhlášen
+    Hungarian E-mail cím | Állapot | Leiratkozott
+    Romanian Adresă de e-mail | Stare | Dezabonat
+    Turkish E-posta adresi | Durum | Abonelikten çıktı
+    Turkish E-posta | E-posta durumu | Abonelikten çıktı
+    Russian Электронная почта | Статус | Отписан
+    Russian Почта | Состояние подписки | Отписался
+    Ukrainian Електронна пошта | Стан | Відписаний
+    Japanese メールアドレス | ステータス | 配信停止
+    Japanese メール | 状態 | 購読解除
+    Chinese 电子邮件地址 | 状态 | 已退订
+    Chinese 電子郵件地址 | 訂閱狀態 | 取消訂閱
+    Korean 이메일 | 상태 | 수신거부
+    Korean 전자 메일 주소 | 구독 상태 | 수신 거부
+"""
+"""Each language whose names of an address are known: its status and the value of a person who has opted out."""
 
 
 def cases(table: str) -> list[tuple[str, str]]:
@@ -131,6 +174,18 @@ def cases(table: str) -> list[tuple[str, str]]:
 def says_no(name: str, value: str) -> bool:
     sign = sign_of(name)
     return sign is not None and bool(value) and refuses(sign, value)
+
+
+@pytest.mark.parametrize("line", LANGUAGES.strip("\n").splitlines())
+def test_status_is_recognised_in_each_language_of_the_addresses(line: str) -> None:
+    address, name, value = (part.strip() for part in line.split("|"))
+    language, _, header = address.partition(" ")
+    assert is_address_column(header), language
+    assert all(
+        says_no(unicodedata.normalize(form, name), cased(unicodedata.normalize(form, value)))
+        for form in ("NFC", "NFD")
+        for cased in (str.upper, str.lower)
+    )
 
 
 @pytest.mark.parametrize(("name", "value"), cases(REFUSALS))

@@ -28,7 +28,7 @@ COLUMN_NAMES: dict[str, str] = {
     # Polish, Swedish, Norwegian, Finnish, Czech, Hungarian, Romanian, Turkish, Russian, Ukrainian
     " adresemail adrespocztyelektronicznej epostadress epostadresse epost sähköpostiosoite sähköposti"
     " emailováadresa emailcím adresădeemail epostaadresi eposta адресэлпочты адресэлектроннойпочты электроннаяпочта"
-    " почта электроннапошта"
+    " почта електроннапошта адресаелектронноїпошти пошта"
     # Japanese, Chinese, Korean
     " 電子メールアドレス メールアドレス メール 电子邮件地址 电子邮件 邮箱 電子郵件地址 電子郵件 전자메일주소 이메일"
     # More than one address: the others count where these have none

@@ -26,6 +26,7 @@ def plain(text: str) -> str:
     if not text.isascii():
         decomposed = unicodedata.normalize("NFKD", text.casefold())
         text = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+        text = text.replace("ı", "i")  # the capital letter of both is I, outside of Turkish
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
@@ -52,7 +53,7 @@ _REFUSALS = _pattern(
     " uitgeschreven afgemeld uitschrijv nietmailen nietbenaderen"
     # Polish, Swedish, Danish, Norwegian, Finnish, Czech, Hungarian, Romanian, Turkish, Russian, Ukrainian
     " wypisan zrezygnował niekontaktować avregistrera avprenumerera avanmäl afmeldt frameldt avmeldt peruuttanut"
-    " odhlášen leiratkozott dezabonat aboneliktençık отписа отписк відписа"
+    " peruutettu odhlášen leiratkozott dezabonat aboneliktençık отписа отписк відписа"
     # Japanese, Chinese, Korean
     " 配信停止 購読解除 オプトアウト 退订 退訂 取消订阅 取消訂閱 수신거부"
 )
@@ -85,20 +86,26 @@ _CONSENT_NAME = re.compile(
     _pattern(
         "acceptsmarketing acceptmarketing acceptsemail acceptemail optin optedin consent newsletter mailable"
         " contactable canemail maysendemail permission emailallowed allowemail allowsemail receiveemail receivesemail"
-        " receivemarketing receivesmarketing wantsemail"
+        " receivemarketing receivesmarketing wantsemail canbeemailed canbemailed canbecontacted canreceiveemail"
         " einwilligung zustimmung angemeldet abonniert abonné inscrit suscrito consentement consentimiento iscritto"
         " consenso inscrito consentimento assinante toestemming ingeschreven zgoda samtycke prenumere tilmeldt"
         " samtykke suostumus souhlas согласие подписан 同意 订阅 수신동의"
     )
-    + "|^(?:email|e?mail)?subscribed|^emailmarketing$|^subscriber$"
+    + "|^(?:is)?e?(?:mail)?subscribed|^(?:email)?marketing$|^subscriber$"
 )
-_STATUS_NAME = re.compile(
-    r"^(?:status|statut|state|estado|stato|situacao|stan|tila|durum|статус|状态|狀態|ステータス|상태)$"
-    r"|^(?:email)?subscription$|^abonnement$"
-    r"|(?=.*(?:status|statut|state|estado|stato|situacao|статус))"
-    r".*(?:mail|subscri|contact|kontakt|contatto|member|marketing|lead|delivery|list|abo|audience|recipient|empfanger"
-    r"|sequence|campaign|interest|suscri|iscri|inscri|correo|verifi|validation)"
+_STATUS_WORDS = _pattern(
+    "status statut state estado stato situação"
+    " tillstånd tilstand stav állapot státusz durum статус состояние 状态 狀態 状態 ステータス 상태"
 )
+_STATUS_ALONE = _pattern("stan tila tilaus tilauksentila stare стан subscription emailsubscription abonnement")
+"""Parts of other words, so they are the whole name."""
+_STATUS_OF = _pattern(
+    "mail subscri contact kontakt contatto member marketing lead delivery list abo audience recipient empfänger"
+    " sequence campaign interest suscri iscri inscri correo verifi validation"
+    " post pošt tilau odběr feliratkoz abon подпис почт рассыл підпис пошт розсил"
+    " メール 配信 購読 订阅 訂閱 邮件 郵件 구독 메일 수신"
+)
+_STATUS_NAME = re.compile(rf"^(?:{_STATUS_WORDS}|{_STATUS_ALONE})$|(?=.*(?:{_STATUS_WORDS})).*(?:{_STATUS_OF})")
 _OTHER_CHANNELS = plain_words("fax sms mms phone call calls text whatsapp push post postal telefon tel")
 _NOT_ABOUT_THE_PERSON = plain_words(
     "link url href token page count counts number total rate template group footer score bouncer"
