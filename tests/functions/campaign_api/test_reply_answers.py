@@ -14,6 +14,11 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from local.ses_simulator.eml import assemble
 from sendledger.campaigns import lifecycle
+from sendledger.content.lead_variables import lead_variables
+from sendledger.content.render_email import compile_template
+from sendledger.content.template_filters import RenderError
+from sendledger.core.ledger_rules import LAST_STEP
+from sendledger.core.tables import campaign_steps, leads
 from sendledger.ledger.settle_unknown import Acceptance, settle_as_sent
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, make_campaign, pass_time, rows_of
@@ -93,6 +98,19 @@ def test_answer_counts_and_leaves_the_steps_of_the_campaign_alone(
     send_due_emails(resources, 60.0)
     assert api.get(f"/v1/campaigns/{campaign_id}").json["status"] == "completed"
     assert to_ann(ses) == 2
+
+
+def test_no_lead_gets_the_step_of_an_answer_from_a_sender_that_knows_no_answers(
+    api: ApiClient, connection: sa.Connection, received: dict[str, Any]
+) -> None:
+    """After going back to a release before answers, a sender takes what is in `campaign_steps`."""
+    assert answer(api, received).status == 201
+    step = connection.execute(sa.select(campaign_steps).where(campaign_steps.c.step_number > LAST_STEP)).mappings().one()
+    lead = connection.execute(sa.select(leads).where(leads.c.email == "ann@example.com")).mappings().one()
+    template = compile_template(step["subject"], step["body_text"], step["body_html"])
+    for subject in (None, "Re: Step 1"):
+        with pytest.raises(RenderError, match="custom_fields.sendledger_answer has no value"):
+            template.render(lead_variables({**lead, "lead_id": lead["id"]}, "Spring"), subject)
 
 
 def test_answer_opens_a_complete_campaign_until_it_is_sent(

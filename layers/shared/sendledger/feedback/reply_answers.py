@@ -37,6 +37,10 @@ _SUPPRESSION = sa.text(f"""
     WHERE l.id = :lead_id AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id) LIMIT 1
 """).bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))
 
+# The ledger wants a step for each row. What is sent is in `answers`. A sender of a release before them would send the
+# step: it cannot render this for any lead, so the row fails.
+_UNSENT = "{{ custom_fields.sendledger_answer }}"
+
 
 def answer(connection: sa.Connection, reply_id: uuid.UUID, text: str, actor: str, *, quote: bool) -> int:
     """Write an answer and mark the reply as handled; returns the id of the scheduled email. The caller commits.
@@ -93,8 +97,7 @@ def _write(connection: sa.Connection, reply: sa.RowMapping, text: str, actor: st
     if quote and reply["body_text"].strip():
         email = with_quote(email, QuotedEmail(reply["created_at"], reply["from_address"], reply["body_text"]))
     step = earlier.next_step or LAST_STEP + 1
-    # The ledger wants a step for each row. What is sent is in `answers`.
-    placeholder = {"step_number": step, "delay": sa.text("interval '0'"), "subject": "Answer", "body_text": "Answer"}
+    placeholder = {"step_number": step, "delay": sa.text("interval '0'"), "subject": _UNSENT, "body_text": _UNSENT}
     write_steps(connection, reply["campaign_id"], [placeholder])
     row = {**ids, "workflow_step_number": step, "scheduled_for": sa.func.now(), "lane": earlier.lane or 0}
     inserted = sa.insert(scheduled_emails).values(row).returning(scheduled_emails.c.id)
