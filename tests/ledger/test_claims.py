@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -14,6 +15,7 @@ from sendledger.core.tables import claims
 from sendledger.leads import leads
 from sendledger.ledger import claim_emails, record_results, scheduled_emails, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.sending import tick
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import make_campaign, rows_of, statuses
 
@@ -39,6 +41,7 @@ def noted(connection: sa.Connection) -> list[tuple[uuid.UUID, list[int]]]:
 
 
 def swept(engine: sa.Engine) -> sweep.Swept:
+    assert sweep.forget_settled_claims(engine, time.monotonic() + 60)
     with engine.begin() as connection:
         return sweep.sweep(connection)
 
@@ -90,6 +93,59 @@ def test_claims_are_kept_while_one_of_their_rows_is_open(
         claim_emails.release(opened, claimed[1:], TOKEN)
     swept(engine)
     assert len(noted(connection)) == 1
+
+
+@pytest.fixture
+def left_behind(engine: sa.Engine, campaign_id: uuid.UUID) -> int:
+    """The number of claims that a release from before them has left, with rows that it has long sent."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("""
+                INSERT INTO claims (claim_token, row_ids)
+                SELECT gen_random_uuid(), (SELECT array_agg(id) FROM scheduled_emails)
+                FROM generate_series(1, 2 * :at_once + 1)
+            """),
+            {"at_once": sweep.CLAIMS_AT_ONCE},
+        )
+    return 2 * sweep.CLAIMS_AT_ONCE + 1
+
+
+def test_many_settled_claims_are_removed_in_parts_until_the_time_is_over(
+    engine: sa.Engine, connection: sa.Connection, left_behind: int
+) -> None:
+    assert not sweep.forget_settled_claims(engine, time.monotonic())
+    assert len(noted(connection)) == left_behind - sweep.CLAIMS_AT_ONCE
+    connection.rollback()
+    assert sweep.forget_settled_claims(engine, time.monotonic() + 60)
+    assert noted(connection) == []
+
+
+def test_settled_claims_are_found_behind_as_many_open_ones(
+    engine: sa.Engine, connection: sa.Connection, left_behind: int
+) -> None:
+    connection.execute(
+        sa.text("UPDATE scheduled_emails SET status = 'sending', claim_token = :token, lease_until = now()").bindparams(
+            sa.bindparam("token", TOKEN, type_=sa.UUID)
+        )
+    )
+    connection.execute(sa.update(claims).where(claims.c.id < left_behind).values(claim_token=TOKEN))
+    connection.commit()
+    assert sweep.forget_settled_claims(engine, time.monotonic() + 60)
+    assert len(noted(connection)) == left_behind
+
+
+def test_tick_without_time_for_all_settled_claims_sends_and_sweeps_later(
+    monkeypatch: pytest.MonkeyPatch,
+    resources: Resources,
+    engine: sa.Engine,
+    campaign_id: uuid.UUID,
+    left_behind: int,
+) -> None:
+    monkeypatch.setattr(tick, "SWEEP_SECONDS", 0.0)
+    unswept = []
+    monkeypatch.setattr(sweep, "sweep", unswept.append)
+    assert send_due_emails(resources, 60.0).sent == 3
+    assert unswept == []
 
 
 def test_nothing_is_noted_after_a_tick_and_the_next(

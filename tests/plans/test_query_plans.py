@@ -198,7 +198,7 @@ def test_completion_check_stops_at_the_first_open_row(connection: sa.Connection,
 
 def test_sweep_touches_only_what_is_being_sent(connection: sa.Connection, running: uuid.UUID) -> None:
     for statement, parameters in (
-        (sweep._FORGET, {}),
+        (sweep._FORGET, {"after": 0, "most": sweep.CLAIMS_AT_ONCE}),
         (sweep._RETURN, {"dead": [uuid.uuid4()], "poison": []}),
         (sweep._GIVE_UP, {"grace": sweep.GRACE}),
     ):

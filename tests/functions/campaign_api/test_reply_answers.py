@@ -105,11 +105,13 @@ def test_no_lead_gets_the_step_of_an_answer_from_a_sender_that_knows_no_answers(
 ) -> None:
     """After going back to a release before answers, a sender takes what is in `campaign_steps`."""
     assert answer(api, received).status == 201
-    step = connection.execute(sa.select(campaign_steps).where(campaign_steps.c.step_number > LAST_STEP)).mappings().one()
+    step = (
+        connection.execute(sa.select(campaign_steps).where(campaign_steps.c.step_number > LAST_STEP)).mappings().one()
+    )
     lead = connection.execute(sa.select(leads).where(leads.c.email == "ann@example.com")).mappings().one()
     template = compile_template(step["subject"], step["body_text"], step["body_html"])
     for subject in (None, "Re: Step 1"):
-        with pytest.raises(RenderError, match="custom_fields.sendledger_answer has no value"):
+        with pytest.raises(RenderError, match=r"custom_fields\.sendledger_answer has no value"):
             template.render(lead_variables({**lead, "lead_id": lead["id"]}, "Spring"), subject)
 
 

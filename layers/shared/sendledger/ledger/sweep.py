@@ -16,6 +16,7 @@ campaign is paused. `claims` says which rows are `sending`. Reads `senders`; wri
 from __future__ import annotations
 
 import datetime as dt
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ STUCK_AFTER = dt.timedelta(seconds=20)
 
 MAX_SENDER_DEATHS = 3
 """After this many deaths with emails of one campaign, it is paused."""
+
+CLAIMS_AT_ONCE = 200
+"""Claims that one statement looks at. Each has hundreds of rows, and their statuses are read one by one."""
 
 
 @dataclass
@@ -71,17 +75,21 @@ _BLAME = sa.text("""
     RETURNING c.id, c.sender_deaths, c.status
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
-# First the claims with nothing open are removed, so that the other statements look at the rest only.
+# Part of the claims, as they can be many: a release from before them leaves a day's claims behind.
 _FORGET = sa.text("""
-    WITH settled AS MATERIALIZED (
-        SELECT k.id FROM claims k
+    WITH looked_at AS MATERIALIZED (
+        SELECT id, claim_token, row_ids FROM claims WHERE id > :after ORDER BY id LIMIT :most
+    ), settled AS MATERIALIZED (
+        SELECT k.id FROM looked_at l JOIN claims k ON k.id = l.id
         WHERE NOT EXISTS (
             SELECT FROM scheduled_emails e
-            WHERE e.id = ANY(k.row_ids) AND e.status = 'sending' AND e.claim_token = k.claim_token OFFSET 0)
+            WHERE e.id = ANY(l.row_ids) AND e.status = 'sending' AND e.claim_token = l.claim_token OFFSET 0)
         FOR UPDATE OF k SKIP LOCKED
+    ), forgotten AS (
+        DELETE FROM claims k USING settled WHERE k.id = settled.id
     )
-    DELETE FROM claims k USING settled WHERE k.id = settled.id
-""")
+    SELECT count(*) AS count, max(id) AS last_id FROM looked_at
+""").bindparams(sa.bindparam("after", type_=sa.BigInteger))
 # The lock is the one for the counters. A campaign whose results are being recorded is left to the next sweep, so that
 # neither waits for the other.
 _IN_HAND = f"""
@@ -129,6 +137,23 @@ _COUNT_FAILED = sa.text("""
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
 
+def forget_settled_claims(engine: sa.Engine, until: float) -> bool:
+    """Remove the claims with nothing open, oldest first, in transactions of their own.
+
+    Returns whether all were looked at before `time.monotonic()` passed `until`. Only then is a sweep quick, as its
+    statements read the rows of all claims that are left.
+    """
+    after = 0
+    while True:
+        with engine.begin() as connection:
+            looked_at = connection.execute(_FORGET, {"after": after, "most": CLAIMS_AT_ONCE}).one()
+        if looked_at.count < CLAIMS_AT_ONCE:
+            return True
+        if time.monotonic() >= until:
+            return False
+        after = looked_at.last_id
+
+
 def sweep(connection: sa.Connection) -> Swept:
     """Return or settle the rows of dead senders. The caller commits, then pauses the campaigns named.
 
@@ -136,7 +161,6 @@ def sweep(connection: sa.Connection) -> Swept:
     fails as ``outcome_unknown`` and is never sent again automatically.
     """
     swept = Swept()
-    connection.execute(_FORGET)
     dead = connection.execute(_DEAD, {"stuck_after": STUCK_AFTER}).all()
     guilty = [sender for sender in dead if sender.preparing]
     blamed = [sender for sender in guilty if sender.is_to_blame]

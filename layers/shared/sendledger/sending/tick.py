@@ -32,6 +32,10 @@ from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
 
+SWEEP_SECONDS = 10.0
+"""The time after which a tick goes on without a sweep. Settled claims take it up only after a release from before them
+was in use; each tick removes a part of them."""
+
 BACKGROUND_WORK_SECONDS = 30.0
 """The share of a tick that background work may take. The rest is left for the next tick."""
 
@@ -81,7 +85,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     summary = TickSummary()
     with engine.begin() as connection:
         sender_state.check_in(connection, settings.deployment_id)
-    _sweep(engine, summary)
+    _sweep(engine, summary, started + min(SWEEP_SECONDS, seconds / 4))
     if not further:
         _keep_campaigns_going(resources, summary, started + min(BACKGROUND_WORK_SECONDS, seconds / 2))
     limits = _limits(resources, summary)
@@ -112,7 +116,10 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
     return summary
 
 
-def _sweep(engine: sa.Engine, summary: TickSummary) -> None:
+def _sweep(engine: sa.Engine, summary: TickSummary, until: float) -> None:
+    if not sweep.forget_settled_claims(engine, until):
+        logger.warning("There are too many settled claims to sweep now; the next tick removes more of them")
+        return
     # In a separate transaction: otherwise no other sender could reserve its rate while a sweep waits for a campaign.
     with engine.begin() as connection:
         swept = sweep.sweep(connection)
