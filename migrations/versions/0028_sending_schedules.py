@@ -38,10 +38,8 @@ def upgrade() -> None:
             CONSTRAINT campaign_lanes_lane_positive_check CHECK (lane > 0)
         );
         CREATE UNIQUE INDEX campaign_lanes_zone_key ON campaign_lanes (campaign_id, coalesce(time_zone, ''));
+        -- Revision 0033 makes the index of the lanes.
         ALTER TABLE scheduled_emails ADD COLUMN lane SMALLINT NOT NULL DEFAULT 0;
-        -- Empty as yet, and so without CONCURRENTLY: no row has a lane. Looking for them takes one pass.
-        CREATE INDEX scheduled_emails_lane_idx ON scheduled_emails (campaign_id, lane, scheduled_for, id)
-            WHERE status = 'pending' AND lane > 0;
     """)
 
 

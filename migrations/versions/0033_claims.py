@@ -27,7 +27,6 @@ INDEXES = {
 }
 INDEXES_BEFORE = {
     "scheduled_emails_due_idx": "(campaign_id, scheduled_for, id) WHERE status = 'pending'",
-    "scheduled_emails_lane_idx": "(campaign_id, lane, scheduled_for, id) WHERE status = 'pending' AND lane > 0",
     "scheduled_emails_sending_idx": "(campaign_id, lease_until) WHERE status = 'sending'",
     "scheduled_emails_failed_idx": "(campaign_id, failed_at) WHERE status = 'failed'",
     "scheduled_emails_unknown_idx": "(id) WHERE status = 'failed' AND error_code = 'outcome_unknown'",
@@ -45,19 +44,23 @@ CLAIMED = """
     WHERE n.status = 'sending' {new} GROUP BY n.claim_token;
 """
 BEFORE = "LEFT JOIN old_rows o ON o.id = n.id AND o.status = 'sending' AND o.claim_token = n.claim_token"
+# Each ends at once if the statement had no rows, as with each lead that was never mailed.
 # They run as their owner, like the counting triggers: a role that may change the status may not write claims itself.
 FUNCTIONS = f"""
-CREATE FUNCTION note_claims() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION note_claims() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    IF TG_OP = 'INSERT' THEN {CLAIMED.format(joined="", new="")}
+    IF NOT EXISTS (SELECT FROM new_rows) THEN RETURN NULL;
+    ELSIF TG_OP = 'INSERT' THEN {CLAIMED.format(joined="", new="")}
     ELSE {CLAIMED.format(joined=BEFORE, new="AND o.id IS NULL")}
     END IF;
     RETURN NULL;
 END $$;
-CREATE FUNCTION unlink_emails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION unlink_emails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    UPDATE scheduled_emails e SET email_id = NULL FROM old_rows o
-    WHERE e.id = o.scheduled_email_id AND e.email_id = o.id;
+    IF EXISTS (SELECT FROM old_rows) THEN
+        UPDATE scheduled_emails e SET email_id = NULL FROM old_rows o
+        WHERE e.id = o.scheduled_email_id AND e.email_id = o.id;
+    END IF;
     RETURN NULL;
 END $$;
 DO $$ BEGIN
@@ -66,29 +69,30 @@ DO $$ BEGIN
 END $$;
 """
 UPGRADE = f"""
-CREATE TABLE claims (
+CREATE TABLE IF NOT EXISTS claims (
     id bigint GENERATED ALWAYS AS IDENTITY,
     claim_token uuid NOT NULL,
     row_ids bigint[] NOT NULL,
     CONSTRAINT claims_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_scale_factor = 0);
 {FUNCTIONS}
--- From here to the commit nobody else writes to the two tables.
-CREATE TRIGGER scheduled_emails_claim_insert AFTER INSERT ON scheduled_emails REFERENCING NEW TABLE AS new_rows
+-- From here to the commit nobody else writes to the two tables. What follows is quick: an index has the claimed rows.
+CREATE OR REPLACE TRIGGER scheduled_emails_claim_insert AFTER INSERT ON scheduled_emails REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION note_claims();
-CREATE TRIGGER scheduled_emails_claim_update AFTER UPDATE ON scheduled_emails
+CREATE OR REPLACE TRIGGER scheduled_emails_claim_update AFTER UPDATE ON scheduled_emails
     REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION note_claims();
-CREATE TRIGGER emails_unlink AFTER DELETE ON emails REFERENCING OLD TABLE AS old_rows
+CREATE OR REPLACE TRIGGER emails_unlink AFTER DELETE ON emails REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION unlink_emails();
 INSERT INTO claims (claim_token, row_ids)
     SELECT claim_token, array_agg(id ORDER BY id) FROM scheduled_emails WHERE status = 'sending' GROUP BY claim_token;
-UPDATE scheduled_emails SET failed_at = coalesce(send_started_at, updated_at)
-    WHERE status = 'failed' AND failed_at IS NULL;
-UPDATE scheduled_emails SET sent_at = NULL, failed_at = NULL, reason = NULL
-    WHERE status IN ('pending', 'sending') AND NOT ({OPEN});
-ALTER TABLE scheduled_emails DROP CONSTRAINT scheduled_emails_email_id_fkey;
-ALTER TABLE leads SET (fillfactor = 50);
 """
+# They read the whole ledger, so each is a transaction of its own.
+CLEAN_UP = (
+    f"""UPDATE scheduled_emails SET sent_at = NULL, failed_at = NULL, reason = NULL
+        WHERE status IN ('pending', 'sending') AND NOT ({OPEN})""",
+    """UPDATE scheduled_emails SET failed_at = coalesce(send_started_at, updated_at)
+        WHERE status = 'failed' AND failed_at IS NULL""",
+)
 DOWNGRADE = """
 ALTER TABLE leads SET (fillfactor = 70);
 DROP TRIGGER emails_unlink ON emails;
@@ -103,10 +107,20 @@ UPDATE scheduled_emails s SET email_id = NULL
 
 
 def upgrade() -> None:
+    """Several transactions; each can be repeated, so that an upgrade that was interrupted can be started again.
+
+    None reads the whole ledger while it holds a lock that writers wait for, and none makes its lock stronger.
+    """
     op.get_bind().exec_driver_sql(UPGRADE)
+    # Before the checks, so that they refuse no claim of an old row; and again for rows that have changed meanwhile.
+    _outside_of_a_transaction(*CLEAN_UP)
     for name, condition in CHECKS.items():
+        op.execute(f"ALTER TABLE scheduled_emails DROP CONSTRAINT IF EXISTS {name}")
         op.execute(f"ALTER TABLE scheduled_emails ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID")
+    op.execute("ALTER TABLE scheduled_emails DROP CONSTRAINT IF EXISTS scheduled_emails_email_id_fkey")
+    op.execute("ALTER TABLE leads SET (fillfactor = 50)")
     _outside_of_a_transaction(
+        *CLEAN_UP,
         *(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {name}" for name in CHECKS),
         *_replacement(INDEXES_BEFORE, INDEXES),
     )

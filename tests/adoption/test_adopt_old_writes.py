@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.core.tables import audit_log, lead_batches
+from sendledger.core.tables import audit_log, campaign_steps, lead_batches
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 from testbed.legacy_database import OldApplication, old_application
@@ -131,6 +131,22 @@ def test_email_that_the_old_application_sends_is_not_sent_again(
     assert len(ses.accepted()) == 3
     campaign = campaign_row(engine, running)
     assert (campaign["status"], campaign["emails_sent_count"]) == ("completed", 4)
+
+
+def test_email_of_the_old_application_settles_no_answer_to_a_reply(engine: sa.Engine, running: uuid.UUID) -> None:
+    with engine.begin() as connection:
+        step = {"campaign_id": running, "step_number": 1001, "delay": NO_DELAY, "subject": "a", "body_text": "a"}
+        connection.execute(sa.insert(campaign_steps).values(step))
+        connection.execute(
+            sa.text("UPDATE scheduled_emails SET workflow_step_number = 1001 WHERE workflow_step_number = 1")
+        )
+    mail_of_others(engine, running, days_ago=0)
+    first_lead = rows_of(engine, running)[0]["lead_id"]
+    settled = [row["workflow_step_number"] for row in rows_of(engine, running) if row["status"] == "sent"]
+    assert settled == [2]
+    mail_of_others(engine, running, days_ago=0)
+    of_lead = [row["status"] for row in rows_of(engine, running) if row["lead_id"] == first_lead]
+    assert sorted(of_lead) == ["pending", "sent"]
 
 
 def test_email_that_leaves_the_old_queue_is_not_sent_again(engine: sa.Engine, running: uuid.UUID) -> None:

@@ -142,7 +142,7 @@ def test_tick_without_time_for_all_settled_claims_sends_and_sweeps_later(
     left_behind: int,
 ) -> None:
     monkeypatch.setattr(tick, "SWEEP_SECONDS", 0.0)
-    unswept = []
+    unswept: list[sa.Connection] = []
     monkeypatch.setattr(sweep, "sweep", unswept.append)
     assert send_due_emails(resources, 60.0).sent == 3
     assert unswept == []

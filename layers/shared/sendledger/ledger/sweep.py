@@ -88,7 +88,7 @@ _FORGET = sa.text("""
     ), forgotten AS (
         DELETE FROM claims k USING settled WHERE k.id = settled.id
     )
-    SELECT count(*) AS count, max(id) AS last_id FROM looked_at
+    SELECT count(*) AS number, max(id) AS last_id FROM looked_at
 """).bindparams(sa.bindparam("after", type_=sa.BigInteger))
 # The lock is the one for the counters. A campaign whose results are being recorded is left to the next sweep, so that
 # neither waits for the other.
@@ -147,7 +147,7 @@ def forget_settled_claims(engine: sa.Engine, until: float) -> bool:
     while True:
         with engine.begin() as connection:
             looked_at = connection.execute(_FORGET, {"after": after, "most": CLAIMS_AT_ONCE}).one()
-        if looked_at.count < CLAIMS_AT_ONCE:
+        if looked_at.number < CLAIMS_AT_ONCE:
             return True
         if time.monotonic() >= until:
             return False

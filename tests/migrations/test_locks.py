@@ -1,0 +1,53 @@
+"""Locks of the migrations: senders work on while the ledger, which may be large, is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from testbed.databases import MIGRATIONS
+
+READS_THE_LEDGER = re.compile(
+    r"VALIDATE CONSTRAINT scheduled_emails|UPDATE scheduled_emails SET"
+    r"|CREATE (UNIQUE )?INDEX (CONCURRENTLY )?\w+ ON scheduled_emails"
+)
+WRITERS_WAIT = sa.text("""
+    SELECT mode FROM pg_locks WHERE pid = :pid AND relation = 'scheduled_emails'::regclass AND granted
+       AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+""")
+
+
+def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, "0023")
+    connection.commit()
+    pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    connection.commit()
+    seen: list[str] = []
+    blocking: list[tuple[Sequence[str], str]] = []
+    with engine.connect() as watching:
+
+        def look(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+            if "CREATE OR REPLACE FUNCTION" in statement or not READS_THE_LEDGER.search(statement):
+                return
+            seen.append(statement)
+            locks = watching.scalars(WRITERS_WAIT, {"pid": pid}).all()
+            watching.rollback()
+            # Several statements in one string are one transaction.
+            others = ";" in statement.strip().rstrip(";")
+            if locks or others or ("INDEX" in statement and "CONCURRENTLY" not in statement):
+                blocking.append((locks, statement))
+
+        sa.event.listen(connection, "before_cursor_execute", look)
+        command.upgrade(config, "head")
+        sa.event.remove(connection, "before_cursor_execute", look)
+    assert len(seen) >= 7
+    assert blocking == []
