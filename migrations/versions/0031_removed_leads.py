@@ -24,7 +24,7 @@ def downgrade() -> None:
 
 
 def _allow(*reasons: str) -> None:
-    # Not valid: looking at the existing rows while the table is locked would block its readers too. Revision 0038 looks.
+    # Not valid: looking at the existing rows while the table is locked would block its readers too. Revision 0039 looks.
     words = ", ".join(f"'{reason}'" for reason in reasons)
     op.execute(f"""
         ALTER TABLE scheduled_emails DROP CONSTRAINT scheduled_emails_reason_check;

@@ -32,7 +32,7 @@ def upgrade() -> None:
         CREATE UNIQUE INDEX campaign_lanes_key ON campaign_lanes (campaign_id, coalesce(time_zone, ''),
             coalesce(sender_id, '00000000-0000-0000-0000-000000000000'), follow_up);
         CREATE INDEX campaign_lanes_sender_id_idx ON campaign_lanes (sender_id) WHERE sender_id IS NOT NULL;
-        -- Revision 0038 makes their index.
+        -- Revision 0039 makes their index.
         ALTER TABLE scheduled_emails ADD COLUMN sender_id UUID, ADD COLUMN sending_day DATE;
     """)
 

@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeDecorator
 
 from sendledger.core.vocabulary import EmailStatus, LeadStatus, TemplateCategory, quoted
 
-SCHEMA_REVISION = "0038"
+SCHEMA_REVISION = "0039"
 """The Alembic revision that has these tables; a test compares."""
 
 metadata = MetaData(

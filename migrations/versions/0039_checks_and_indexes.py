@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0038"
-down_revision = "0037"
+revision = "0039"
+down_revision = "0038"
 
 INDEX = "scheduled_emails_sender_id_idx"
 # The text of the function is the one of 0006b in every other respect.
