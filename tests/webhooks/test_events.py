@@ -15,6 +15,7 @@ from sendledger.core.tables import exports, lead_batches, replies, sender_state,
 from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope, WebhookEventType
 from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.suppressions import NewSuppression
+from sendledger.ledger import sender_state as stops
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
 from testbed.campaigns import make_campaign
@@ -63,6 +64,22 @@ def test_sender_tells_of_each_email_and_of_the_end(
     assert {data["step"] for _, data in sent} == {1}
     assert all(data["email_id"] and data["scheduled_email_id"] and data["lead_id"] for _, data in sent)
     assert len(written(engine, "campaign.completed")) == 1
+
+
+def test_stop_is_told_again_after_sending_has_worked(
+    engine: sa.Engine, connection: sa.Connection, make_endpoint: MakeEndpoint, resources: Resources, ses: SesSimulator
+) -> None:
+    make_endpoint(NOWHERE, "sender.stopped")
+    lifecycle.start_campaign(engine, make_campaign(connection, ["ann@example.com"]))
+
+    def stop() -> int:
+        with engine.begin() as changing:
+            stops.stop(changing, "daily_quota", "The quota is used up.", 0.0)
+        return len(written(engine))
+
+    assert (stop(), stop()) == (1, 1)
+    assert tick.send_due_emails(resources, 20).sent == 1
+    assert stop() == 2
 
 
 def test_nothing_is_written_where_nobody_wants_it(

@@ -73,6 +73,13 @@ def stop(connection: sa.Connection, code: str, reason: str, seconds: float | Non
     )
 
 
+def forget_expired_stop(connection: sa.Connection) -> None:
+    """Sending works again, so that the next stop is a new one, and is told as such."""
+    expired = sender_state.c.stopped_until <= sa.func.now()
+    values = {"stop_code": None, "stop_reason": None, "stopped_until": None}
+    connection.execute(sa.update(sender_state).where(expired).values(values))
+
+
 def clear_stop(connection: sa.Connection, actor: str) -> None:
     """An operator has solved the problem that stopped the sending.
 

@@ -98,6 +98,9 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
         if not further:
             _start_further_senders(resources, summary, last_call(deadline) - time.monotonic())
         ChunkSender(engine, resources.ses_client, settings, limits, summary, deadline, resources.proven).run()
+        if summary.sent:
+            with engine.begin() as connection:
+                sender_state.forget_expired_stop(connection)
     if not further:
         summary.campaigns_completed += len(completion.complete_finished_campaigns(engine))
     return summary

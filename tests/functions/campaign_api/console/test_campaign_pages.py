@@ -188,7 +188,7 @@ def test_viewer_who_opens_an_action_sees_why_not(browsers: dict[str, Browser], r
 @pytest.mark.parametrize("status", ["draft", "running", "paused", "completed", "cancelled"])
 def test_status_decides_which_buttons_there_are(browser: Browser, engine: sa.Engine, status: str) -> None:
     expected = {
-        "draft": ["Start"],
+        "draft": ["Edit", "Start"],
         "running": ["Pause", "Cancel"],
         "paused": ["Resume", "Cancel"],
         "completed": [],
