@@ -1,4 +1,4 @@
-"""Locks of the migrations: senders work on while the ledger, which may be large, is read."""
+"""Migrations of a large ledger: senders work on while it is read, and one that was interrupted can be repeated."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
@@ -51,3 +52,18 @@ def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
         sa.event.remove(connection, "before_cursor_execute", look)
     assert len(seen) >= 7
     assert blocking == []
+
+
+@pytest.mark.parametrize(("before", "interrupted"), [("0032", "0033"), ("0038", "0039")])
+def test_migration_of_several_transactions_can_be_repeated(
+    connection: sa.Connection, before: str, interrupted: str
+) -> None:
+    """The revision is noted in the last transaction."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, interrupted)
+    connection.commit()
+    command.stamp(config, before)
+    connection.commit()
+    command.upgrade(config, "head")
+    command.check(config)
