@@ -85,7 +85,7 @@ def patterns_in(value: object) -> Iterator[re.Pattern[Any]]:
 
 def built_expressions() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
     """Each expression that a module holds, however it was put together. A table's have the methods of its readers."""
-    importlib.import_module("campaign_api_handler")  # it registers the pages, in their order
+    importlib.import_module("console.front")  # it registers the pages, in their order
     for file, source in CODE.items():
         if "re.compile" not in source:
             continue
