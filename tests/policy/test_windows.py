@@ -283,6 +283,19 @@ def test_a_large_campaign_gets_the_same_lanes_bucket_by_bucket(
     assert lanes == {"Europe/Berlin": 1, "Asia/Tokyo": 1, "America/New_York": 1, None: 1}
 
 
+def test_leads_with_no_country_and_an_empty_one_get_one_email_each(
+    clock: MovedClock, engine: sa.Engine, office: uuid.UUID
+) -> None:
+    clock.move_to(at(-10))
+    places: dict[str, dict[str, str | None]] = {
+        "ann@example.com": {"time_zone": "Europe/Berlin", "country": ""},
+        "bob@example.com": {"time_zone": "Europe/Berlin", "country": None},
+        "eve@example.com": {"time_zone": "", "country": "Japan"},
+        "kim@example.com": {"time_zone": None, "country": "Japan"},
+    }
+    assert statuses(engine, started(engine, office, places)) == {"pending": 4}
+
+
 def test_a_zone_that_this_version_does_not_know_is_closed(
     clock: MovedClock, engine: sa.Engine, resources: Resources, ses: SesSimulator, office: uuid.UUID
 ) -> None:

@@ -106,7 +106,14 @@ _SCHEDULE = sa.text(
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
 )
-_PLACES = sa.text(_JUDGED + "SELECT DISTINCT time_zone, country FROM ranked WHERE reason IS NULL")
+# Without NULL, as they are compared above: two places that are equal there would give a lead two rows.
+_PLACES = sa.text(
+    _JUDGED
+    + """
+SELECT DISTINCT coalesce(time_zone, '') AS time_zone, coalesce(country, '') AS country
+FROM ranked WHERE reason IS NULL
+"""
+)
 _AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
 _LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
 _ELSEWHERE = sa.text(
