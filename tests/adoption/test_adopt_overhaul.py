@@ -20,6 +20,7 @@ import migrate_handler
 from local.postgres import Postgres
 from sendledger.adoption.run import refuse_other_schema
 from sendledger.core.tables import SCHEMA_REVISION
+from sendledger.ledger import settle_unknown
 from testbed.campaigns import campaign_row
 from testbed.databases import MIGRATIONS
 from testbed.legacy_database import adopt, alembic_config, downgrade, legacy_engine, upgrade
@@ -212,6 +213,19 @@ def test_rows_of_the_old_ledger_are_evidence(overhauled: sa.Engine) -> None:
     assert {rows[name, step] for name in leads for step in (2, 3)} == {("pending", None)}
     assert report.campaigns[0].rows == Counter(pending=10, failed=2, sent=1, skipped=1, cancelled=1)
     assert (report.tables["emails"], campaign_row(overhauled, made)["emails_failed_count"]) == (0, 2)
+
+
+def test_row_of_unknown_outcome_can_be_marked_as_sent(overhauled: sa.Engine) -> None:
+    with overhauled.begin() as connection:
+        old = OverhauledApplication(connection)
+        made = campaign(old)
+        old.scheduled(made, old.lead("ann@example.com"), 1, "failed")
+    upgrade(overhauled, overhaul_stopped=True)
+    adopt(overhauled)
+    with overhauled.begin() as connection:
+        failed = connection.scalar(sa.text("SELECT id FROM scheduled_emails WHERE status = 'failed'"))
+        settle_unknown.mark_sent(connection, failed or 0, "operator")
+    assert rows_of(overhauled, made)["ann", 1] == ("sent", None)
 
 
 def test_step_that_one_of_the_records_has_as_sent_is_not_sent_again(overhauled: sa.Engine) -> None:

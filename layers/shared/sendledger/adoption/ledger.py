@@ -188,14 +188,16 @@ _WRITE = f"""
 , written AS (
     INSERT INTO scheduled_emails (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for,
                                   status, reason, sent_at, ses_message_id, email_id, error_code, failed_at,
-                                  failure_reason)
+                                  failure_reason, claim_token)
     SELECT :campaign_id, p.lead_id, s.template_id, :workflow_id, p.number, p.scheduled_for,
            CASE WHEN :paused AND p.status = 'pending' THEN 'cancelled' ELSE p.status END,
            CASE WHEN :paused AND p.status = 'pending' THEN 'paused' ELSE p.reason END,
            p.sent_at, p.external_id, p.email_id,
            CASE WHEN p.status = 'failed' THEN '{ErrorCode.OUTCOME_UNKNOWN}' END,
            CASE WHEN p.status = 'failed' THEN p.scheduled_for END,
-           CASE WHEN p.status = 'failed' THEN 'The application before this one does not know whether it was sent.' END
+           CASE WHEN p.status = 'failed' THEN 'The application before this one does not know whether it was sent.' END,
+           -- With a token an operator can record that it was sent.
+           CASE WHEN p.status = 'failed' THEN gen_random_uuid() END
     FROM planned p JOIN steps s ON s.number = p.number
     RETURNING id, email_id
 ), linked AS (
