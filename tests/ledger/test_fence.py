@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -51,11 +52,10 @@ def test_lead_with_a_refusing_status_gets_nothing(engine: sa.Engine, connection:
     assert statuses(engine, campaign_id) == {"skipped": 1, "sending": 1}
 
 
-def test_opt_out_that_was_committed_while_the_fence_waited_is_obeyed(
-    engine: sa.Engine, connection: sa.Connection
-) -> None:
-    started(engine, connection, 1, [NO_DELAY])
-    claimed = claim(engine)
+def fence_after(
+    engine: sa.Engine, connection: sa.Connection, claimed: list[ClaimedEmail], change: Callable[[sa.Connection], object]
+) -> Fenced:
+    """A fence that has begun before the change, and waited for a campaign until it was committed."""
     waits = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
@@ -69,10 +69,33 @@ def test_opt_out_that_was_committed_while_the_fence_waited_is_obeyed(
 
         wait_for(is_waiting, "the fence waits for the campaign")
         with engine.begin() as opened:
-            address = claimed[0].lead["email"]  # type: ignore[index]
-            suppressions.suppress(opened, address, "unsubscribe", "the recipient")
+            change(opened)
         holder.rollback()
-        assert fencing.result().turned_away == {"suppressed": 1}
+        return fencing.result()
+
+
+def test_opt_out_that_was_committed_while_the_fence_waited_is_obeyed(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    started(engine, connection, 1, [NO_DELAY])
+    claimed = claim(engine)
+    address = claimed[0].lead["email"]  # type: ignore[index]
+    fenced = fence_after(
+        engine,
+        connection,
+        claimed,
+        lambda opened: suppressions.suppress(opened, address, "unsubscribe", "the recipient"),
+    )
+    assert fenced.turned_away == {"suppressed": 1}
+
+
+def test_email_whose_lease_ended_while_the_fence_waited_is_not_sent(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    started(engine, connection, 1, [NO_DELAY])
+    ends = sa.text("UPDATE scheduled_emails SET lease_until = clock_timestamp()")
+    fenced = fence_after(engine, connection, claim(engine), lambda opened: opened.execute(ends))
+    assert (fenced.sendable, fenced.turned_away) == ({}, {})
 
 
 def test_step_does_not_overtake_one_that_a_resume_has_not_come_to_yet(

@@ -226,6 +226,7 @@ _LOCK_CAMPAIGNS = sa.text("""
 # wins. If an earlier step is still open, the row goes back and is due when it would be after that step's own time. If
 # an earlier step failed, the row is skipped. A step of unknown outcome may have arrived, so it does not end the
 # sequence.
+# The lease is compared with the clock: now() is the time before the wait for the campaigns.
 _FENCE = sa.text(f"""
 WITH verdict AS MATERIALIZED (
     SELECT e.id, l.email, {returned_reason("c")} AS campaign_reason,
@@ -257,7 +258,8 @@ WITH verdict AS MATERIALIZED (
           AND p.workflow_step_number < e.workflow_step_number
         GROUP BY own.delay
     ) earlier ON e.workflow_step_number > 1 AND NOT {is_answer("e")}
-    WHERE e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
+    WHERE e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL
+      AND e.lease_until > clock_timestamp()
 )
 UPDATE scheduled_emails e SET
     status = CASE WHEN v.verdict = 'send' THEN 'sending'
@@ -274,7 +276,7 @@ UPDATE scheduled_emails e SET
                          ELSE e.scheduled_for END,
     updated_at = now()
 FROM verdict v
-WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > now()
+WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > clock_timestamp()
 RETURNING e.id, e.status, e.reason, v.email
 """).bindparams(
     sa.bindparam("ids", type_=_IDS), sa.bindparam("outdated", type_=_IDS), sa.bindparam("token", type_=sa.UUID)
