@@ -16,7 +16,7 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import late_emails, lifecycle, schedule_emails
 from sendledger.core.tables import email_templates, leads
 from sendledger.ledger import claim_emails, sweep
-from sendledger.policy import sender_addresses
+from sendledger.policy import budgets, sender_addresses
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
@@ -210,6 +210,30 @@ def test_overlapping_claims_never_exceed_a_cap_together(make_sender: MakeSender,
             )
         )
         assert {cap: count for cap, count in counted} == {40: 40, 23: 23, None: 50}  # noqa: C416 (rows are no pairs)
+
+
+@pytest.mark.parametrize(("before", "after"), [({"status": "disabled"}, {"status": "active"}), ({}, {})])
+def test_a_sender_that_gets_its_cap_or_is_enabled_after_the_lock_has_no_budget_yet(
+    make_sender: MakeSender, engine: sa.Engine, before: dict[str, object], after: dict[str, object]
+) -> None:
+    ann, bob = make_sender("ann", 5), make_sender("bob")
+    started(engine, [ann, bob], 4)
+    change(engine, bob, **before)
+
+    def budgets_of() -> set[uuid.UUID]:
+        with engine.begin() as connection:
+            return {budget.sender_id for budget in budgets.budgets(connection, lock=True)}
+
+    def change_bob(connection: sa.Connection, cursor: object, statement: str, *rest: object) -> None:
+        if "FOR NO KEY UPDATE OF a" in statement:
+            change(engine, bob, daily_cap=5, **after)
+
+    sa.event.listen(engine, "after_cursor_execute", change_bob)
+    try:
+        assert budgets_of() == {ann}
+    finally:
+        sa.event.remove(engine, "after_cursor_execute", change_bob)
+    assert budgets_of() == {ann, bob}
 
 
 def test_nothing_that_was_claimed_before_midnight_is_sent_after_it(

@@ -30,9 +30,7 @@ _ACTIVE = """
 """
 _ANY_ACTIVE = sa.text(f"SELECT EXISTS ({_ACTIVE})")
 # Not FOR UPDATE: a start that writes lanes of this sender, for seconds, holds its row FOR KEY SHARE.
-_LOCK = sa.text(f"""
-    SELECT count(*) FROM ({_ACTIVE} AND a.daily_cap IS NOT NULL ORDER BY a.id FOR NO KEY UPDATE OF a) locked
-""")
+_LOCK = sa.text(f"{_ACTIVE} AND a.daily_cap IS NOT NULL ORDER BY a.id FOR NO KEY UPDATE OF a")
 USED = f"""
     (SELECT count(*) FROM scheduled_emails e
      WHERE e.sender_id = a.id AND e.sending_day = {SENDING_DAY_SQL} AND e.sending_day IS NOT NULL
@@ -43,8 +41,9 @@ USED = f"""
 _LEFT = sa.text(f"""
     SELECT a.id, CASE WHEN a.daily_cap IS NOT NULL THEN a.daily_cap - {USED} END AS remaining,
            (date_trunc('day', now(), 'UTC') + interval '1 day') AS day_ends, now() AS now
-    FROM sender_addresses a WHERE a.id IN ({_ACTIVE})
-""")
+    FROM sender_addresses a
+    WHERE a.id IN ({_ACTIVE}) AND (NOT :lock OR a.daily_cap IS NULL OR a.id = ANY(:locked))
+""").bindparams(sa.bindparam("lock", type_=sa.Boolean), sa.bindparam("locked", type_=sa.ARRAY(sa.UUID)))
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ def budgets(connection: sa.Connection, *, lock: bool = False) -> list[Budget]:
     """
     if not connection.scalar(_ANY_ACTIVE):
         return []
-    if lock:
-        connection.execute(_LOCK)
+    # A sender that has become active, or got its cap, since they were locked has no budget until the next claim.
+    locked = list(connection.scalars(_LOCK)) if lock else []
     found = []
-    for id_, remaining, day_ends, now in connection.execute(_LEFT):
+    for id_, remaining, day_ends, now in connection.execute(_LEFT, {"lock": lock, "locked": locked}):
         budget = Budget(id_, WITHOUT_CAP if remaining is None else remaining, day_ends - LAST_CALLS)
         if budget.remaining > 0 and now < budget.until:
             found.append(budget)
