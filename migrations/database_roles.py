@@ -24,7 +24,7 @@ from sendledger.core.tables import metadata
 GRANTS: Mapping[str, Mapping[str, str]] = {
     "api": {
         "alembic_version": "SELECT",
-        "answers": "SELECT, INSERT",
+        "answers": "SELECT, INSERT, UPDATE",
         "api_keys": "SELECT, INSERT, UPDATE",
         "audit_log": "SELECT, INSERT",
         "campaign_counts": "SELECT",

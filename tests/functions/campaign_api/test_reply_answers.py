@@ -191,6 +191,57 @@ def test_reply_is_answered_once(api: ApiClient, received: dict[str, Any]) -> Non
     assert "answered before" in answer(api, received).json["detail"]
 
 
+def failing(engine: sa.Engine, row_id: int) -> None:
+    """An answer that SES refuses."""
+    with engine.begin() as changing:
+        failed = sa.text("""
+            UPDATE scheduled_emails SET status = 'failed', error_code = 'bad_request', failed_at = now() WHERE id = :id
+        """)
+        changing.execute(failed, {"id": row_id})
+        changing.execute(sa.text("UPDATE campaigns SET emails_failed_count = 1"))
+
+
+def test_answer_that_failed_is_retried_although_its_lead_has_responded(
+    api: ApiClient, engine: sa.Engine, resources: Resources, ses: SesSimulator, received: dict[str, Any]
+) -> None:
+    failing(engine, answer(api, received).json["scheduled_email_id"])
+    retried = api.post(f"/v1/campaigns/{received['campaign_id']}/retry-failed", {})
+    assert (retried.status, retried.json["emails"]) == (202, 1)
+    send_due_emails(resources, 60.0)
+    assert to_ann(ses) == 2
+    assert "answered before" in answer(api, received).json["detail"]
+
+
+def test_reply_is_answered_again_after_its_answer_has_failed(
+    api: ApiClient, engine: sa.Engine, resources: Resources, ses: SesSimulator, received: dict[str, Any]
+) -> None:
+    failing(engine, answer(api, received).json["scheduled_email_id"])
+    again = answer(api, received, text="Once more", quote=False)
+    assert again.status == 201, again.body
+    assert api.get(f"/v1/campaigns/{received['campaign_id']}/retry-failed").json["emails"] == 0
+    assert "answered before" in answer(api, received).json["detail"]
+    send_due_emails(resources, 60.0)
+    assert to_ann(ses) == 2
+    assert newest(ses).get_content().strip() == "Once more"
+
+
+def test_reply_is_not_answered_again_while_it_is_unknown_whether_the_answer_went_out(
+    api: ApiClient, resources: Resources, ses: SesSimulator, received: dict[str, Any]
+) -> None:
+    assert answer(api, received).status == 201
+    ses.add_fault("reset_after_accept")
+    send_due_emails(resources, 60.0)
+    assert "answered before" in answer(api, received).json["detail"]
+
+
+def test_send_now_of_an_answer_does_not_wait_for_the_steps_of_the_campaign(
+    api: ApiClient, campaign_id: uuid.UUID
+) -> None:
+    away = reply(api, "Back on Monday", headers={"Auto-Submitted": "auto-replied"})
+    row_id = answer(api, away).json["scheduled_email_id"]
+    assert api.post(f"/v1/scheduled-emails/{row_id}/send").status == 202
+
+
 @pytest.mark.parametrize(
     ("body", "fields"), [({"text": " "}, ["text"]), ({"text": "x" * 100_001}, ["text"]), ({"quote": 1}, ["quote"])]
 )

@@ -2,8 +2,8 @@
 
 Only emails that SES certainly did not accept are put back: never one of unknown outcome, never one to a suppressed
 address. By default these are emails that SES refused or that had a temporary error. Emails that could not be composed,
-or that crashed their sender, are put back only if their error codes are named. Reads `leads` and `suppressions`; writes
-`scheduled_emails`.
+or that crashed their sender, are put back only if their error codes are named. Reads `leads`, `suppressions`
+and `answers`; writes `scheduled_emails`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import address_of, no_mail_for_lead, returned_reason, returned_status
+from sendledger.core.ledger_rules import address_of, is_answer, no_mail_for_lead, returned_reason, returned_status
 from sendledger.core.vocabulary import ErrorCode, Reason, quoted
 
 CAN_PASS = (ErrorCode.CANNOT_CONNECT, ErrorCode.CANNOT_SIGN, ErrorCode.BAD_CERTIFICATE)
 _NOT_BY_DEFAULT = tuple(code for code in ErrorCode if code not in CAN_PASS)
 
-# A deleted lead gets no mail, nor does one that was taken out of the campaign.
+# A deleted lead gets no mail, nor does one that was taken out of the campaign. An answer that another one has replaced
+# stays as it is.
 _RETRYABLE = f"""
     e.campaign_id = :campaign_id AND e.status = 'failed' AND e.failed_at IS NOT NULL
     AND e.error_code <> '{ErrorCode.OUTCOME_UNKNOWN}'
     AND CASE WHEN CAST(:codes AS text[]) IS NULL THEN e.error_code NOT IN ({quoted(_NOT_BY_DEFAULT)})
              ELSE e.error_code = ANY(:codes) END
     AND EXISTS (SELECT FROM leads l WHERE l.id = e.lead_id AND CASE
-        {no_mail_for_lead("l", address_of("l"), "e.campaign_id")} END IS NULL)
+        {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))} END IS NULL)
     AND NOT EXISTS (SELECT FROM scheduled_emails r WHERE r.lead_id = e.lead_id AND r.campaign_id = e.campaign_id
                     AND r.status = 'cancelled' AND r.reason = '{Reason.LEAD_REMOVED}')
+    AND (NOT {is_answer("e")} OR EXISTS (SELECT FROM answers a WHERE a.scheduled_email_id = e.id))
 """
 _COUNT = sa.text(f"SELECT e.error_code, count(*) FROM scheduled_emails e WHERE {_RETRYABLE} GROUP BY 1")
 # The lead's later steps were skipped because of this one. The fence keeps the gaps between the steps.

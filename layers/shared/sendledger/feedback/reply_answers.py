@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.campaigns.campaign_steps import write_steps
 from sendledger.campaigns.campaigns import get_campaign
@@ -18,7 +19,7 @@ from sendledger.content.email_thread import QuotedEmail, answer_subject, with_qu
 from sendledger.content.render_email import MAX_SUBJECT, RenderedEmail
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
-from sendledger.core.ledger_rules import LAST_STEP, address_of
+from sendledger.core.ledger_rules import LAST_STEP, address_of, still_planned
 from sendledger.core.tables import answers, campaigns, leads, replies, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, AutomaticKind, CampaignStatus
 
@@ -40,12 +41,20 @@ _SUPPRESSION = sa.text(f"""
 # The ledger wants a step for each row. What is sent is in `answers`. A sender of a release before them would send the
 # step: it cannot render this for any lead, so the row fails.
 _UNSENT = "{{ custom_fields.sendledger_answer }}"
+_ANSWERED = sa.text(f"""
+    SELECT EXISTS (
+        SELECT FROM answers a JOIN scheduled_emails e ON e.id = a.scheduled_email_id
+        WHERE a.reply_id = :reply_id
+          AND (e.status IN ('sending', 'sent') OR {still_planned("e")} OR e.error_code = 'outcome_unknown'))
+""").bindparams(sa.bindparam("reply_id", type_=sa.UUID))
+"""Whether a reply has an answer that has gone out, may have, or may still go."""
 
 
 def answer(connection: sa.Connection, reply_id: uuid.UUID, text: str, actor: str, *, quote: bool) -> int:
     """Write an answer and mark the reply as handled; returns the id of the scheduled email. The caller commits.
 
-    A campaign that was complete runs again until it is sent.
+    A campaign that was complete runs again until it is sent. An earlier answer that did not go out, and will not, is
+    replaced.
 
     Raises:
         NotFound: there is no such reply.
@@ -69,7 +78,7 @@ def answer(connection: sa.Connection, reply_id: uuid.UUID, text: str, actor: str
     connection.execute(locked)
     if (reason := connection.scalar(_SUPPRESSION, ids)) is not None:
         raise Conflict("The address of the lead is suppressed: it gets no mail, and no answer either.", reason=reason)
-    if connection.scalar(sa.select(answers.c.scheduled_email_id).where(answers.c.reply_id == reply_id)) is not None:
+    if connection.scalar(_ANSWERED, {"reply_id": reply_id}):
         raise Conflict("This reply was answered before.")
     row_id = _write(connection, reply, text, actor, quote=quote)
     connection.execute(
@@ -103,16 +112,19 @@ def _write(connection: sa.Connection, reply: sa.RowMapping, text: str, actor: st
     inserted = sa.insert(scheduled_emails).values(row).returning(scheduled_emails.c.id)
     row_id = int(connection.execute(inserted).scalar_one())
     message_id = reply["message_id"] if reply["message_id"].startswith("<") else None
+    written = {
+        "scheduled_email_id": row_id,
+        "subject": email.subject,
+        "body_text": email.body_text,
+        # Header values are ASCII, and at most 996 characters with their name.
+        "in_reply_to": message_id if message_id and message_id.isascii() and len(message_id) < 500 else None,
+        "root_id": earlier.root_id,
+        "created_by": actor,
+    }
+    replaced = {**written, "created_at": sa.func.now()}
     connection.execute(
-        sa.insert(answers).values(
-            scheduled_email_id=row_id,
-            reply_id=reply["id"],
-            subject=email.subject,
-            body_text=email.body_text,
-            # Header values are ASCII, and at most 996 characters with their name.
-            in_reply_to=message_id if message_id and message_id.isascii() and len(message_id) < 500 else None,
-            root_id=earlier.root_id,
-            created_by=actor,
-        )
+        insert(answers)
+        .values(reply_id=reply["id"], **written)
+        .on_conflict_do_update(index_elements=["reply_id"], set_=replaced)
     )
     return row_id

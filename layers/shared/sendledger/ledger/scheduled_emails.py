@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import ended_as, is_open, is_sending, still_planned
+from sendledger.core.ledger_rules import ended_as, is_answer, is_open, is_sending, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
 from sendledger.core.vocabulary import (
@@ -196,7 +196,7 @@ _EARLIER_STEPS = sa.text(f"""
     JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
     JOIN scheduled_emails p ON p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
                            AND p.workflow_step_number < e.workflow_step_number
-    WHERE e.id = :id
+    WHERE e.id = :id AND NOT {is_answer("e")}
       AND (p.status = 'sending' OR {still_planned("p")} OR p.sent_at + own.delay > now())
     ORDER BY p.sent_at DESC NULLS FIRST LIMIT 1
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
