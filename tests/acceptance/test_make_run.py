@@ -155,13 +155,15 @@ def test_due_emails_that_do_not_move_are_explained_in_the_words_of_ses(start: St
     server.stop()
 
 
-def test_root_of_the_address_leads_to_the_documentation(start: Start, database_url: str) -> None:
+def test_root_of_the_address_leads_to_the_console(start: Start, database_url: str) -> None:
     run = start(DATABASE_URL=database_url, DEMO="0", SENDLEDGER_API_KEY="sl_fixed")
     run.wait_for("Ctrl-C stops everything")
-    answer = httpx.get(f"http://{HOST}:{run.port}", auth=("anybody", "sl_fixed"), follow_redirects=True)
+    address = f"http://{HOST}:{run.port}"
+    answer = httpx.get(address, follow_redirects=True)
+    documentation = httpx.get(f"{address}/v1/docs", auth=("anybody", "sl_fixed"))
     run.stop()
-    assert (answer.status_code, answer.url.path) == (200, "/v1/docs")
-    assert "swagger" in answer.text
+    assert (answer.status_code, answer.url.path) == (200, "/console/sign-in")
+    assert "swagger" in documentation.text
 
 
 def _ask(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -119,6 +119,11 @@ def written(
     ses.add_fault("error_500", address="unknown@example.com")
     with engine.begin() as other:
         other.execute(sa.text("UPDATE leads SET status = 'not_interested' WHERE email = 'skipped@example.com'"))
+    with engine.begin() as other:
+        # A table whose dead rows nobody removes.
+        other.execute(sa.text("CREATE TABLE dead WITH (autovacuum_enabled = off) AS SELECT generate_series(1, 150000)"))
+        other.execute(sa.text("DELETE FROM dead"))
+        other.execute(sa.text("SELECT pg_stat_force_next_flush()"))
     summary = sender.invoke({})
     assert [summary[name] for name in names] == [1, 1, 1, 1]
     row = next(row for row in rows_of(engine, campaign_id) if row["error_code"] == "outcome_unknown")

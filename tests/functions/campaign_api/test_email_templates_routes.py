@@ -34,6 +34,8 @@ def test_missing_text_is_null_and_derived_in_the_preview(api: ApiClient, templat
         "subject": "Hi Ann",
         "body_text": "About A & B\n",
         "body_html": "<p>About A &amp; B</p>",
+        "subject_of_step": None,
+        "answers_step": None,
     }
 
 
