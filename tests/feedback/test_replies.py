@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from sendledger.ledger import claim_emails
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 from testbed.databases import working_as
+from testbed.invariants import wait_for
 from testbed.senders import sender_resources
 
 SETTINGS = {
@@ -213,6 +215,32 @@ def test_with_the_setting_a_reply_ends_its_own_campaign_only(
     send_due_emails(resources, SECONDS)
     assert statuses(engine, other) == {"sent": 2, "pending": 2}
     assert lead_of(engine, "ann@example.com")["last_responded_at"] is not None
+
+
+def test_a_reply_locks_the_answered_campaign_in_the_order_of_ids(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    low, high = sorted(started(engine, connection, resources, ["ann@example.com"]) for _ in range(2))
+    # The higher one is answered; both have something planned.
+    answered = rows_of(engine, high)[0]["ses_message_id"]
+    lock = sa.select(campaigns.c.id).with_for_update(nowait=True)
+    with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(lock.where(campaigns.c.id == low))
+        receiving = pool.submit(receive, engine, reply(in_reply_to=f"<{answered}@email.amazonses.com>"))
+
+        def is_waiting() -> bool:
+            connection.rollback()
+            waits = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(connection.scalar(sa.text(waits)))
+
+        wait_for(is_waiting, "the reply waits for the lower campaign")
+        try:
+            assert holder.scalar(lock.where(campaigns.c.id == high)) == high
+        finally:
+            holder.rollback()
+        assert receiving.result().campaign_id == high
 
 
 def campaign_batch(engine: sa.Engine, campaign_id: uuid.UUID) -> uuid.UUID:

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.campaigns import completion
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import NotFound
-from sendledger.core.ledger_rules import LAST_STEP, still_planned
+from sendledger.core.ledger_rules import LAST_STEP, lock_campaigns, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
@@ -42,6 +42,8 @@ from sendledger.feedback.stop_words import asks_to_stop
 
 RECENT = dt.timedelta(days=90)
 """How old the latest email may be, if only the sender's address connects a message with it."""
+
+_LOCK_CAMPAIGNS = lock_campaigns("KEY SHARE")
 
 RECIPIENT = "recipient"
 """The actor of what a recipient did."""
@@ -199,6 +201,7 @@ def _receive(
 ) -> tuple[ReceivedReply, list[uuid.UUID]]:
     match = _find(connection, reply, keys)
     automatic = _automatic(reply, match)
+    stopped = _lock_what_stops(connection, match, stop) if match is not None and automatic is None else None
     reply_id = connection.scalar(
         insert(_stored)
         .values(
@@ -224,8 +227,8 @@ def _receive(
         known = sa.select(*_KEPT).where(_stored.c.message_id == reply.message_id)
         return _received(connection.execute(known).mappings().one(), is_new=False), []
     touched: list[uuid.UUID] = []
-    if match is not None and automatic is None:
-        skipped, touched = _stop(connection, match, reply_id, stop)
+    if match is not None and stopped is not None:
+        skipped, touched = _stop(connection, match, reply_id, stop, stopped)
         connection.execute(sa.update(_stored).where(_stored.c.id == reply_id).values(emails_skipped=skipped))
         detail = {
             "reply_id": str(reply_id),
@@ -293,10 +296,19 @@ def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -
     return None
 
 
-def _stop(
-    connection: sa.Connection, match: _Match, reply_id: uuid.UUID, stop: StopOnReply
-) -> tuple[int, list[uuid.UUID]]:
-    """Skip the emails that the lead would still get. Returns how many, and their campaigns."""
+@dataclass(frozen=True)
+class _Stopped:
+    """The leads that are one person, and which rows of the ledger these would still get."""
+
+    lead_ids: list[uuid.UUID]
+    to_come: sa.ColumnElement[bool]
+
+
+def _lock_what_stops(connection: sa.Connection, match: _Match, stop: StopOnReply) -> _Stopped:
+    """Lock the campaigns that a reply changes, in the order of their ids.
+
+    Before the reply is stored: its foreign key locks the answered campaign, which may not be the first of them.
+    """
     own = sa.select(leads.c.email).where(leads.c.id == match.lead_id).scalar_subquery()
     same_person = leads.c.id == match.lead_id
     if stop == "all":
@@ -312,14 +324,19 @@ def _stop(
     to_come &= rows.workflow_step_number <= LAST_STEP
     if stop == "campaign":
         to_come &= rows.campaign_id == match.campaign_id
+    affected = set(connection.scalars(sa.select(rows.campaign_id).where(to_come).distinct()))
+    if match.campaign_id is not None:
+        affected.add(match.campaign_id)
+    connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted(affected)})
+    return _Stopped(lead_ids, to_come)
+
+
+def _stop(
+    connection: sa.Connection, match: _Match, reply_id: uuid.UUID, stop: StopOnReply, stopped: _Stopped
+) -> tuple[int, list[uuid.UUID]]:
+    """Skip the emails that the lead would still get. Returns how many, and their campaigns."""
+    lead_ids, rows = stopped.lead_ids, scheduled_emails.c
     # The lock order is campaigns, leads, rows.
-    affected = sa.select(rows.campaign_id).where(to_come)
-    connection.execute(
-        sa.select(campaigns.c.id)
-        .where(campaigns.c.id.in_(affected))
-        .order_by(campaigns.c.id)
-        .with_for_update(read=True, key_share=True)
-    )
     _count(connection, match, reply_id)
     changes: dict[str, object] = {"last_responded_at": sa.func.timezone("UTC", sa.func.now())}
     if stop == "all":
@@ -332,7 +349,7 @@ def _stop(
     connection.execute(sa.update(leads).where(leads.c.id.in_(lead_ids)).values(**changes, updated_at=sa.func.now()))
     skipped = connection.scalars(
         sa.update(scheduled_emails)
-        .where(to_come)
+        .where(stopped.to_come)
         .values(status=ScheduledEmailStatus.SKIPPED, reason=Reason.REPLIED)
         .values(claim_token=None, lease_until=None, updated_at=sa.func.now())
         .returning(rows.campaign_id)
