@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from lxml import etree
 
+from sendledger.content.hidden_elements import HiddenElements
+
 _PARAGRAPHS = frozenset(("p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "blockquote", "pre", "figure"))
 _LINES = frozenset(
     (
@@ -27,13 +29,20 @@ _LEFT_OUT = frozenset(
         *("video", "audio"),
     )
 )
-_HIDING = re.compile(r"(?:^|;)(?:display:none|visibility:hidden|(?:max-height|opacity):0(?:px|em|%|pt)?(?:[;!]|$))")
 _LINK = re.compile(r"(?:https?|mailto|tel|sms):", re.IGNORECASE)
 # Soft hyphens and other characters without width, which fill preheaders.
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u034f\u200b\u200c\u2007\u2060\ufeff"), "")
-_SPACES = re.compile(r"[\s\u00a0\u200c]+")
+_INVISIBLE = dict.fromkeys(
+    map(ord, "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060\u2061\u2062\u2063\u2064\u3164\ufeff\uffa0\u2800"),
+    "",
+)
+# Within words of some languages these two have a meaning; beside blanks they fill.
+_JOINERS = "\u200c\u200d"
+_SPACES = re.compile(r"\s+")
+_SPACES_AND_JOINERS = re.compile(rf"[\s{_JOINERS}]+")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _UNSTORABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+_PIXEL = ("0", "1", "0px", "1px")
 
 MAX_INDENTS = 5
 """Nested lists and quotations that are indented. More would make the text longer than the HTML."""
@@ -42,11 +51,19 @@ RULE = "-" * 20
 
 
 def text_from_html(html: str) -> str:
-    """The text of an HTML document or fragment; empty if it shows nothing."""
+    """The text of an HTML document or fragment; empty if it shows nothing.
+
+    If all of it is hidden, the hidden text is better than none.
+    """
     if not html.strip():
         return ""
-    parser = etree.HTMLParser(target=_Text(), encoding="utf-8")
     source = _UNSTORABLE.sub("", html).encode("utf-8", "replace")
+    shown = _Text(HiddenElements())
+    return _read(source, shown) or (_read(source, _Text(None)) if shown.has_hidden else "")
+
+
+def _read(source: bytes, target: _Text) -> str:
+    parser = etree.HTMLParser(target=target, encoding="utf-8")
     try:
         parser.feed(source)
         text: str = parser.close()
@@ -58,7 +75,16 @@ def text_from_html(html: str) -> str:
 class _Text:
     """Receives what lxml reads, in the order of the document."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: HiddenElements | None) -> None:
+        self._hidden = hidden
+        self.has_hidden = False
+        self._letters = [True]
+        """For each open element: whether its letters have a size."""
+        self._preheader: int | None = None
+        """How many elements were open before the one that may be a preheader: at the start, hidden in Outlook."""
+        self._style_sheet: list[str] | None = None
+        self._waiting: list[str] = []
+        """Text since the last tag: entities come one by one."""
         self._parts: list[str] = []
         self._breaks = 0
         """Line breaks that are due before the next text."""
@@ -76,7 +102,10 @@ class _Text:
         self._preformatted = 0
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        if self._left_out or tag in _LEFT_OUT or _is_hidden(attributes):
+        self._flush()
+        if tag == "style":
+            self._style_sheet = []
+        if self._left_out or tag in _LEFT_OUT or self._is_hidden(tag, attributes):
             self._left_out += 1
             return
         if tag in _LINES:
@@ -91,11 +120,11 @@ class _Text:
             self._break(1)
             self._write(RULE)
             self._break(1)
-        elif tag == "img":
-            self.data(attributes.get("alt", ""))
+        elif tag in ("img", "area"):
+            self._picture(tag, attributes)
         elif tag == "a":
             self._end_link()
-            self._link = (attributes.get("href", "").strip(), len(self._parts))
+            self._link = ((attributes.get("href") or "").strip(), len(self._parts))
         elif tag in ("ul", "ol"):
             self._numbers.append(0 if tag == "ol" else None)
         elif tag == "li":
@@ -106,9 +135,15 @@ class _Text:
             self._preformatted += 1
 
     def end(self, tag: str) -> None:
+        self._flush()
+        if tag == "style" and self._style_sheet is not None:
+            if self._hidden:
+                self._hidden.learn("".join(self._style_sheet))
+            self._style_sheet = None
         if self._left_out:
             self._left_out -= 1
             return
+        self._close_element()
         if tag == "a":
             self._end_link()
         elif tag in ("ul", "ol") and self._numbers:
@@ -127,8 +162,18 @@ class _Text:
             self._space = "  "
 
     def data(self, text: str) -> None:
-        if self._left_out or not text:
-            return
+        if self._style_sheet is not None:
+            self._style_sheet.append(text)
+        elif not self._left_out and self._letters[-1]:
+            self._waiting.append(text)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            text = "".join(self._waiting)
+            self._waiting.clear()
+            self._show(text)
+
+    def _show(self, text: str) -> None:
         text = text.translate(_INVISIBLE)
         if self._preformatted:
             for number, line in enumerate(text.split("\n")):
@@ -136,6 +181,8 @@ class _Text:
                 if line.strip():
                     self._write(line.rstrip(), keep=True)
             return
+        if "\u200c" in text or "\u200d" in text:
+            text = _SPACES_AND_JOINERS.sub(_space_or_joiners, text).strip(_JOINERS)
         words = _SPACES.sub(" ", text)
         if words.startswith(" "):
             self._space = self._space or " "
@@ -150,8 +197,47 @@ class _Text:
         """`<![if !mso]>` and other instructions."""
 
     def close(self) -> str:
+        self._flush()
         text = "".join(self._parts)
         return _BLANK_LINES.sub("\n\n", text) + "\n" if text else ""
+
+    def _is_hidden(self, tag: str, attributes: Mapping[str, str]) -> bool:
+        """Whether the element is left out; if not, it is open now."""
+        letters, not_in_outlook = self._letters[-1], False
+        if self._hidden is not None:
+            look = self._hidden.look(tag, attributes)
+            if look.is_hidden:
+                self.has_hidden = True
+                return True
+            letters = letters if look.letters is None else look.letters
+            self.has_hidden = self.has_hidden or not letters
+            not_in_outlook = look.not_in_outlook
+        if tag in ("a", "img", "table"):
+            self._preheader = None  # a button or a layout that Outlook gets in another form
+        elif not_in_outlook and self._preheader is None and self._at_start:
+            self._preheader = len(self._letters)
+        self._letters.append(letters)
+        return False
+
+    def _close_element(self) -> None:
+        if len(self._letters) > 1:
+            self._letters.pop()
+        if self._preheader == len(self._letters):
+            if self._parts:
+                self._parts, self._breaks, self._space, self._at_start = [], 0, "", True
+                self.has_hidden = True
+            self._preheader = None
+
+    def _picture(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Its text is seen in letters of its own, also where the letters around have no size."""
+        if tag == "area":
+            self._break(1)
+        if not (attributes.get("width") in _PIXEL and attributes.get("height") in _PIXEL):
+            self._show(attributes.get("alt") or "")
+        if tag == "area" and _LINK.match(address := (attributes.get("href") or "").strip()):
+            self._space = " "
+            self._write(f"<{_encoded(address)}>")
+            self._break(1)
 
     def _break(self, count: int) -> None:
         if not self._at_start:
@@ -184,7 +270,7 @@ class _Text:
         if not _LINK.match(address):
             return
         shown = "".join(self._parts[parts_before:]).strip()
-        address = re.sub(r"[\s<>]", lambda sign: f"%{ord(sign.group()):02X}", address)
+        address = _encoded(address)
         if _is_same(shown, address):
             if shown.lower().startswith("http"):
                 self._parts[parts_before:] = [*self._parts[parts_before:-1], f"<{self._parts[-1]}>"]
@@ -198,13 +284,12 @@ class _Text:
         self._space = space if shown else ""
 
 
-def _is_hidden(attributes: Mapping[str, str]) -> bool:
-    if not attributes:
-        return False
-    if "hidden" in attributes:
-        return True
-    style = attributes.get("style") or ""
-    return _HIDING.search("".join(style.split()).lower()) is not None
+def _encoded(address: str) -> str:
+    return re.sub(r"[\s<>]", lambda sign: f"%{ord(sign.group()):02X}", address)
+
+
+def _space_or_joiners(run: re.Match[str]) -> str:
+    return " " if run.group().strip(_JOINERS) else run.group()
 
 
 def _is_same(shown: str, address: str) -> bool:
