@@ -26,9 +26,10 @@ METHODS_WITH_BODY = ("POST", "PUT", "PATCH")
 JSON = "application/json"
 CSV = "text/csv"
 FORM = "multipart/form-data"
+TEXT = "text/plain"
 MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
     "POST /v1/lead-batches": (CSV, FORM),
-    "POST /v1/suppressions/import": (JSON, CSV, FORM),
+    "POST /v1/suppressions/import": (JSON, CSV, FORM, TEXT),
 }
 """The routes that take other types than JSON. They read the body themselves. The CSV file of a form replaces the body
 before the route runs."""
@@ -85,6 +86,8 @@ def check(event: APIGatewayProxyEventV2, route_name: str) -> None:
                 headers={"Accept": ", ".join(possible)},
             )
         )
+    if media_type == TEXT:
+        media_type = CSV  # of one column
     # Media types are case-insensitive. powertools and the routes compare this lower-case form.
     event.raw_event["headers"]["content-type"] = f"{media_type};{parameters}"
     body = body_bytes(event)

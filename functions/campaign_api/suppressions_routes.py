@@ -53,7 +53,7 @@ _IMPORT_BODY = {
             },
             "example": {"values": ["ann@example.com", "example.org"], "note": "From the old system"},
         },
-        **api_requests.csv_content("Email\nann@example.com\nexample.org\n"),
+        **api_requests.csv_content("Email,Reason\nann@example.com,unsubscribed\nexample.org,bounced\n"),
     },
 }
 
@@ -101,7 +101,7 @@ class AddedSuppression(Suppression):
 
 
 class InvalidEntry(Resource):
-    """An entry that is neither an address nor a domain."""
+    """What is wrong with an entry, and where."""
 
     row: Annotated[int | None, Field(description="Of a file: the line on which it is; the first one is 1.")]
     field: Annotated[
@@ -117,7 +117,14 @@ class SuppressionImport(Resource):
     added: Annotated[int, Field(description="Addresses and domains that were not suppressed before.")]
     failed: int
     emails_skipped: Annotated[int, Field(description="Planned emails that are not sent because of it.")]
-    errors: Annotated[list[InvalidEntry], Field(description=f"The first {MOST_ERRORS}; `failed` counts them all.")]
+    errors: Annotated[
+        list[InvalidEntry],
+        Field(description=f"Entries that are neither address nor domain: the first {MOST_ERRORS} of `failed`."),
+    ]
+    warnings: Annotated[
+        list[InvalidEntry],
+        Field(description=f"Entries that are suppressed, with a reason that is not known: the first {MOST_ERRORS}."),
+    ]
 
 
 @router.get(
@@ -180,9 +187,13 @@ def create_suppression(body: Annotated[NewSuppression, Body()], caller: Acting) 
     operation_id="import_suppressions",
     summary="Suppress many addresses and domains",
     description=(
-        "A JSON list, or a CSV file, which is read as an import of leads is: UTF-8, UTF-16, Windows-1252 or the "
+        "A JSON list; a text with one address or domain in each line (`text/csv` or `text/plain`); or a CSV file, "
+        "which is read as an import of leads is: UTF-8, UTF-16, Windows-1252 or the "
         "charset of the media type; commas, semicolons, tabs or bars. The column with the addresses or domains is "
         "found by its name (Email, Address, Domain, …), in whatever place; without a known name each address counts. "
+        "A column that is named Reason, Type or Status gives each row its reason, in the words of other products: "
+        "bounced, HardBounce, complained, spam, unsubscribed, opt-out, manual, `550 5.1.1 …`. An address with a "
+        "reason that is not known is suppressed all the same, and listed in `warnings`. "
         "Entries that are neither address nor domain are listed as errors and do not keep the others from being "
         "suppressed."
     ),
@@ -190,10 +201,15 @@ def create_suppression(body: Annotated[NewSuppression, Body()], caller: Acting) 
     tags=TAGS,
     openapi_extensions={"requestBody": _IMPORT_BODY},
 )
-def import_suppressions(caller: Acting) -> SuppressionImport:
+def import_suppressions(
+    caller: Acting,
+    reason: Annotated[
+        SuppressionReason, Query(description="The reason of entries that give none, or none that is known.")
+    ] = SuppressionReason.IMPORT,
+) -> SuppressionImport:
     entries, note = _entries()
     with api_resources.transaction() as connection:
-        done = suppressions.import_suppressions(connection, entries, caller.actor, note)
+        done = suppressions.import_suppressions(connection, entries, caller.actor, note, reason)
     _complete(done.suppressed.campaign_ids)
     return SuppressionImport.model_validate(
         {
@@ -202,6 +218,7 @@ def import_suppressions(caller: Acting) -> SuppressionImport:
             "failed": len(done.errors),
             "emails_skipped": done.suppressed.emails_skipped,
             "errors": done.errors[:MOST_ERRORS],
+            "warnings": done.warnings[:MOST_ERRORS],
         },
         from_attributes=True,
     )

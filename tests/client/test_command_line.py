@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
 import stat
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -345,3 +349,23 @@ def test_export_is_written_to_a_file(run: Run, api: Sendledger, tmp_path: Path) 
     exported = json.loads(run("export", "leads", "-o", leads, "--excel", "--json").out)
     assert exported["bytes"] == leads.stat().st_size
     assert leads.read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+@pytest.mark.parametrize("output", ["-", "/dev/stdout"])
+def test_export_goes_into_a_pipe_and_nothing_else_does(run: Run, api: Sendledger, output: str) -> None:
+    campaign = new_campaign(api)
+    api.start_campaign(campaign.id)
+    ended = run("export", "ledger", campaign.name, "-o", output, "--json")
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
+    assert (ended.code, len(rows)) == (0, 2)
+    assert all(row["email"].endswith("example.com") for row in rows)
+
+
+def test_export_goes_into_a_named_pipe(run: Run, api: Sendledger, tmp_path: Path) -> None:
+    api.start_campaign(new_campaign(api).id)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text, "utf-8")
+        assert run("export", "leads", "-o", pipe).code == 0
+        assert "example.com" in read.result(timeout=60)

@@ -114,11 +114,17 @@ class Sendledger(Operations):
         if answer.is_error:
             raise ApiError(answer.status_code, "upload_refused", "The bucket did not take the file.", [], {})
 
-    def download(self, export: models.Export, file: Path) -> int:
+    def download(self, export: models.Export, file: Path | IO[bytes]) -> int:
         """Write a completed export to a file that only this user can read; the answer is its size in bytes.
 
-        A file that is there is replaced once everything has arrived.
+        A file that is there is replaced once everything has arrived. An open file, a named pipe or a device gets it as
+        it arrives.
         """
+        if not isinstance(file, Path):
+            return self._download(export, file)
+        if file.exists() and not file.is_file():
+            with file.open("wb") as opened:
+                return self._download(export, opened)
         part = file.with_name(f"{file.name}.part")
         part.unlink(missing_ok=True)
         try:

@@ -109,6 +109,35 @@ def test_csv_file_is_imported(api: ApiClient) -> None:
     assert (again["total"], again["added"]) == (2, 0)
 
 
+def reasons(api: ApiClient) -> dict[str, str]:
+    return {item["value"]: item["reason"] for item in api.get("/v1/suppressions").json["items"]}
+
+
+def test_each_row_of_a_file_gives_its_reason(api: ApiClient) -> None:
+    body = (
+        "Type,Email\nbounced,a@x.com\ncomplained,b@x.com\nunsubscribed,c@x.com\nmanual,d@x.com\n,e@x.com\nodd,f@x.com\n"
+    )
+    done = api.request("POST", "/v1/suppressions/import", body=body, headers=CSV).json
+    assert (done["added"], done["failed"]) == (6, 0)
+    assert [(warning["row"], warning["field"]) for warning in done["warnings"]] == [(7, "Type")]
+    wanted = ["bounce", "complaint", "unsubscribe", "manual", "import", "import"]
+    assert reasons(api) == {f"{letter}@x.com": reason for letter, reason in zip("abcdef", wanted, strict=True)}
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "text/plain", "text/plain; charset=utf-8"])
+def test_text_with_an_address_in_each_line_is_imported(api: ApiClient, media_type: str) -> None:
+    path, headers = "/v1/suppressions/import", {"Content-Type": media_type}
+    body = "a@x.com\r\n\r\nx.org\r\nc@x.com,bounced\r\n"
+    done = api.request("POST", path, body=body, headers=headers, query={"reason": "unsubscribe"}).json
+    assert (done["added"], done["failed"], done["warnings"]) == (3, 0, [])
+    assert reasons(api) == {"a@x.com": "unsubscribe", "x.org": "unsubscribe", "c@x.com": "bounce"}
+
+
+def test_reason_for_the_whole_list_must_be_one_of_ours(api: ApiClient) -> None:
+    answer = api.request("POST", "/v1/suppressions/import", body={"values": ["a@x.com"]}, query={"reason": "odd"})
+    assert (answer.status, answer.fields) == (422, ["reason"])
+
+
 def test_bad_entries_of_a_file_are_named_by_row_and_column(api: ApiClient) -> None:
     body = "Name;E-Mail\r\nÄnn;ann@example.com\r\nBob;no way\r\n".encode("utf-16")
     done = api.request("POST", "/v1/suppressions/import", body=body, headers=CSV).json
@@ -127,7 +156,7 @@ def test_bad_entries_of_a_file_are_named_by_row_and_column(api: ApiClient) -> No
         ("x" * 1_000_001, CSV, 422),
         ("a@example.com", {"Content-Type": "text/csv; charset=klingon"}, 415),
         ("a\x00b", CSV, 422),
-        ("a@example.com", {"Content-Type": "text/plain"}, 415),
+        ("a@example.com", {"Content-Type": "text/html"}, 415),
     ],
 )
 def test_list_that_cannot_be_read_is_refused(api: ApiClient, body: Any, headers: dict[str, str], status: int) -> None:

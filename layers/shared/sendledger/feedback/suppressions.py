@@ -65,11 +65,14 @@ class ListEntry:
     text: str
     row: int | None = None
     error: str | None = None
+    reason: SuppressionReason | None = None
+    warning: InvalidEntry | None = None
+    """What was not understood, although the entry can be suppressed."""
 
 
 @dataclass(frozen=True)
 class InvalidEntry:
-    """An entry that is neither an address nor a domain."""
+    """What is wrong with an entry, and where."""
 
     row: int | None
     field: str
@@ -83,6 +86,7 @@ class ImportedSuppressions:
     total: int
     suppressed: Suppressed
     errors: tuple[InvalidEntry, ...]
+    warnings: tuple[InvalidEntry, ...]
 
 
 _UUIDS = sa.ARRAY(sa.UUID)
@@ -212,23 +216,33 @@ def lock(connection: sa.Connection, campaign_ids: Iterable[uuid.UUID], lead_ids:
 
 
 def import_suppressions(
-    connection: sa.Connection, entries: Iterable[ListEntry], actor: str, note: str | None = None
+    connection: sa.Connection,
+    entries: Iterable[ListEntry],
+    actor: str,
+    note: str | None = None,
+    reason: SuppressionReason = SuppressionReason.IMPORT,
 ) -> ImportedSuppressions:
-    """Suppress a list from every campaign. Entries that are neither address nor domain are left out and reported."""
+    """Suppress a list from every campaign; `reason` is that of the entries that give none.
+
+    Entries that are neither address nor domain are left out and reported.
+    """
     found: list[NewSuppression] = []
     errors: list[InvalidEntry] = []
+    warnings: list[InvalidEntry] = []
     for entry in entries:
         try:
             if entry.error is not None:
                 raise InvalidAddress(entry.error)
-            found.append(NewSuppression(suppression_value(entry.text), SuppressionReason.IMPORT, note))
+            found.append(NewSuppression(suppression_value(entry.text), entry.reason or reason, note))
+            if entry.warning is not None:
+                warnings.append(entry.warning)
         except InvalidAddress as error:
             errors.append(InvalidEntry(entry.row, entry.field, str(error)))
     suppressed = suppress_all(connection, found, actor)
     audit_log.record(
         connection, actor, AuditAction.SUPPRESSION_IMPORT, "suppression", "import", {"added": len(suppressed.created)}
     )
-    return ImportedSuppressions(len(found) + len(errors), suppressed, tuple(errors))
+    return ImportedSuppressions(len(found) + len(errors), suppressed, tuple(errors), tuple(warnings))
 
 
 def get(connection: sa.Connection, suppression_id: uuid.UUID) -> sa.RowMapping:
