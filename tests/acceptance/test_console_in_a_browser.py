@@ -188,6 +188,63 @@ def test_pages_beside_the_campaigns_are_good_to_use(page: Page, api: httpx.Clien
     assert_good_to_use(page)
 
 
+def open_settings(page: Page, name: str) -> None:
+    open_from_menu(page, "Settings")
+    page.get_by_role("navigation", name="Settings").get_by_role("link", name=name).click()
+    expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+
+
+def test_business_hours_and_a_sender_are_made_in_the_settings(page: Page) -> None:
+    open_settings(page, "Sending schedules")
+    page.get_by_role("link", name="New schedule").click()
+    page.get_by_label("Name", exact=True).fill("Office")
+    page.get_by_label("Saturday").fill("10-12")
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("10:00-12:00")).to_be_visible()
+    assert_good_to_use(page)
+    open_settings(page, "Senders")
+    page.get_by_label("From").fill("Ann <ann@example.com>")
+    page.get_by_role("button", name="Add the sender").click()
+    expect(page.get_by_role("heading", name="Ann <ann@example.com>")).to_be_visible()
+    assert_good_to_use(page)
+
+
+def test_webhooks_and_exports_are_looked_after_in_the_settings(page: Page) -> None:
+    open_settings(page, "Webhooks")
+    page.get_by_label("Address", exact=True).fill("https://example.com/hook")
+    page.get_by_role("checkbox", name="lead.replied").check()
+    page.get_by_role("button", name="Add the endpoint").click()
+    expect(page.get_by_text("The endpoint is made.")).to_be_visible()
+    assert_good_to_use(page)
+    page.get_by_role("link", name="https://example.com/hook").click()
+    expect(page.get_by_role("heading", name="https://example.com/hook")).to_be_visible()
+    assert_good_to_use(page)
+    open_settings(page, "Exports")
+    page.get_by_role("button", name="Export all leads").click()
+    expect(page.get_by_role("link", name="Download")).to_be_visible()
+    assert_good_to_use(page)
+
+
+def test_reply_is_worked_through_in_the_inbox(page: Page, api: httpx.Client, stack: LocalStack) -> None:
+    act(api, make_campaign(api, ["ann@example.com"], [0, 1]), "start")
+    stack.tick()
+    reply = {"from_address": "ann@example.com", "subject": "Tell me more", "text": "Call me"}
+    assert api.post("/v1/replies", json=reply).status_code == 200
+    open_from_menu(page, "Replies")
+    page.get_by_role("link", name="Tell me more").click()
+    assert_good_to_use(page)
+    page.get_by_role("radio", name="Interested", exact=False).first.check()
+    page.get_by_role("button", name="Set the outcome").click()
+    expect(page.get_by_text("The outcome is kept")).to_be_visible()
+    page.get_by_label("Text").fill("On Monday?")
+    page.get_by_role("button", name="Send the answer").click()
+    expect(page.get_by_text("The answer goes out")).to_be_visible()
+    assert_good_to_use(page)
+    open_from_menu(page, "Replies")
+    expect(page.get_by_text("Nothing is left to do")).to_be_visible()
+
+
 def press(page: Page, name: str) -> None:
     """Reach what has this name with the tab key, and press it."""
     for _ in range(40):

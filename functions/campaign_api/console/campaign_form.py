@@ -18,6 +18,10 @@ _NEW: dict[str, Any] = {
     "scheduled_start_at": None,
     "from_address": None,
     "reply_to_address": None,
+    "sending_schedule_id": None,
+    "sender_ids": [],
+    "track_opens": False,
+    "track_clicks": False,
 }
 
 
@@ -69,6 +73,10 @@ def _typed(visit: Visit) -> dict[str, Any]:
         "scheduled_start_at": _in_utc(visit.form.get("scheduled_start_at", "")) if scheduled else None,
         "from_address": visit.form.get("from_address", "").strip() or None,
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
+        "sending_schedule_id": visit.form.get("sending_schedule_id") or None,
+        "sender_ids": visit.form_lists.get("sender_ids", []),
+        "track_opens": visit.form.get("track_opens") == "yes",
+        "track_clicks": visit.form.get("track_clicks") == "yes",
     }
 
 
@@ -91,4 +99,6 @@ def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused
         batches=api.get("/v1/lead-batches", limit=100)["items"],
         workflows=api.get("/v1/workflows", limit=200, sort="name")["items"],
         templates=api.get("/v1/email-templates", limit=200, sort="name")["items"],
+        schedules=api.get("/v1/sending-schedules", limit=200)["items"],
+        senders=api.get("/v1/senders", limit=200)["items"],
     )

@@ -50,9 +50,13 @@ def list_campaigns(visit: Visit) -> Answer:
 def show_campaign(visit: Visit, campaign_id: str) -> Answer:
     api = visit.api
     interval = "day" if visit.query.get("interval") == "day" else "hour"
+    progress = _progress(api, campaign_id)
+    schedule_id = progress["campaign"]["sending_schedule_id"]
     return visit.page(
         "campaign.html",
-        **_progress(api, campaign_id),
+        **progress,
+        schedule=schedule_id and api.get(f"/v1/sending-schedules/{schedule_id}"),
+        senders=[api.get(f"/v1/senders/{each}") for each in progress["campaign"]["sender_ids"]],
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
         content=_content(api, campaign_id),
         done=done.done if (done := ACTIONS.get(visit.query.get("done", ""))) else None,

@@ -16,11 +16,15 @@ from console import (  # noqa: F401 – it registers their pages
     campaign_actions,
     campaign_form,
     campaign_pages,
+    export_pages,
     import_pages,
     lead_pages,
+    policy_pages,
     public_pages,
+    reply_pages,
     settings_pages,
     template_pages,
+    webhook_pages,
     workflow_pages,
 )
 from console.api_calls import Api, ApiRefused, AskApi

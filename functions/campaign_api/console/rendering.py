@@ -44,6 +44,7 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "number": number,
         "percent": percent,
+        "spans": spans,
         "plain_time": plain_time,
         "time": time,
         "without_empty": without_empty,
@@ -75,6 +76,11 @@ def meaning(kind: str, value: str | None) -> str:
     """What a word of the vocabulary means; empty for what SES or another application has written."""
     enum = getattr(vocabulary, kind)
     return enum(value).meaning.replace("`", "") if value in set(enum) else ""
+
+
+def spans(pairs: list[list[str]]) -> str:
+    """Pairs of times as people write them: 09:00-12:00, 13:00-17:00. What is none is shown as it was typed."""
+    return ", ".join("-".join(pair) for pair in pairs)
 
 
 def time(value: str | None, missing: str = "–") -> str:

@@ -1,4 +1,4 @@
-"""Pages of the account: API keys and the audit log, suppressions, and the sender."""
+"""Pages of the account: API keys and the audit log, suppressions, and the state of sending."""
 
 from __future__ import annotations
 
@@ -91,23 +91,6 @@ def resume_sending(visit: Visit) -> Answer:
         overview = visit.api.get("/v1/overview")
         return visit.page("sending.html", status=refused.status, overview=overview, problem=refused.problem)
     return redirect(f"{ROOT}/sending")
-
-
-@page("GET", "/replies")
-def list_replies(visit: Visit) -> Answer:
-    """What came back, newest first, each with its lead and campaign."""
-    api = visit.api
-    campaign_id = visit.query.get("campaign_id")
-    cursor = visit.query.get("cursor")
-    listed = api.get("/v1/replies", limit=25, cursor=cursor, campaign_id=campaign_id)
-    campaign_ids = {reply["campaign_id"] for reply in listed["items"] if reply["campaign_id"]}
-    return visit.page(
-        "replies.html",
-        replies=listed["items"],
-        next_cursor=listed["next_cursor"],
-        campaigns={each: api.get(f"/v1/campaigns/{each}") for each in campaign_ids},
-        campaign_id=campaign_id,
-    )
 
 
 def _keys(visit: Visit, refused: ApiRefused | None = None, created: object = None) -> Answer:

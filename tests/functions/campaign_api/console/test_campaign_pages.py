@@ -13,6 +13,7 @@ from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, status
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.console.browser import Browser
 
+EXPORT = "Export its emails"
 ANN = "ann@example.com"
 
 
@@ -169,7 +170,12 @@ def test_leads_are_searched(browser: Browser, running: uuid.UUID) -> None:
 
 @pytest.mark.parametrize(
     ("role", "expected"),
-    [("viewer", []), ("editor", []), ("sender", ["Pause", "Cancel"]), ("admin", ["Pause", "Cancel"])],
+    [
+        ("viewer", []),
+        ("editor", [EXPORT]),
+        ("sender", ["Pause", "Cancel", EXPORT]),
+        ("admin", ["Pause", "Cancel", EXPORT]),
+    ],
 )
 def test_nobody_sees_a_button_that_would_be_refused(
     browsers: dict[str, Browser], running: uuid.UUID, role: str, expected: list[str]
@@ -196,7 +202,7 @@ def test_status_decides_which_buttons_there_are(browser: Browser, engine: sa.Eng
     }
     with engine.connect() as connection:
         some = make_campaign(connection, 1, status=status)
-    assert buttons(browser, f"/console/campaigns/{some}") == expected[status]
+    assert buttons(browser, f"/console/campaigns/{some}") == [*expected[status], EXPORT]
 
 
 def test_start_shows_how_many_emails_it_will_send(browser: Browser, campaign_id: uuid.UUID) -> None:

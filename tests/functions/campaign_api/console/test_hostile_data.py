@@ -18,8 +18,12 @@ from sendledger.core.tables import (
     leads,
     replies,
     scheduled_emails,
+    sender_addresses,
     sender_state,
+    sending_schedules,
     suppressions,
+    webhook_deliveries,
+    webhook_endpoints,
     workflows,
 )
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
@@ -119,8 +123,9 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
                 description=EVIL, from_address=EVIL, reply_to_address=EVIL, leads_left_out={EVIL: 1}
             )
         )
-        connection.execute(
-            sa.insert(replies).values(
+        reply_id = connection.scalar(
+            sa.insert(replies)
+            .values(
                 message_id=EVIL[:90],
                 source="api",
                 from_address=address,
@@ -129,8 +134,28 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
                 lead_id=lead_id,
                 campaign_id=campaign_id,
             )
+            .returning(replies.c.id)
         )
+        hours = {day: [["09:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+        schedule = {"name": EVIL, "time_zone": EVIL[:60], "zone_of": "lead", "hours": hours}
+        schedule_id = connection.scalar(sa.insert(sending_schedules).values(schedule).returning(sending_schedules.c.id))
+        connection.execute(sa.insert(sender_addresses).values(from_address=EVIL, reply_to_address=EVIL, address=EVIL))
+        endpoint = {"url": EVIL, "description": EVIL, "event_types": [EVIL], "secret": "x", "created_by": EVIL}
+        stopped = {"is_enabled": False, "disabled_reason": EVIL, "failures": 1}
+        endpoint_id = connection.scalar(
+            sa.insert(webhook_endpoints).values(endpoint | stopped).returning(webhook_endpoints.c.id)
+        )
+        delivery = {
+            "endpoint_id": endpoint_id,
+            "event_type": "lead.replied",
+            "data": {EVIL: EVIL},
+            "response_text": EVIL,
+        }
+        connection.execute(sa.insert(webhook_deliveries).values(delivery))
     return {
+        "reply": str(reply_id),
+        "schedule": str(schedule_id),
+        "endpoint": str(endpoint_id),
         "campaign": str(campaign_id),
         "lead": str(lead_id),
         "email": str(email_id),
@@ -172,6 +197,17 @@ PAGES = [
     "/console/campaigns/{campaign}/edit",
     "/console/replies",
     "/console/replies?campaign_id={campaign}",
+    "/console/replies?show={evil}&kind={evil}&sender={evil}",
+    "/console/replies/{reply}",
+    "/console/replies/{reply}?done={evil}",
+    "/console/settings/senders",
+    "/console/settings/schedules",
+    "/console/settings/schedules/new",
+    "/console/settings/schedules/{schedule}",
+    "/console/settings/webhooks",
+    "/console/settings/webhooks/{endpoint}?status={evil}",
+    "/console/settings/webhooks/{endpoint}",
+    "/console/settings/exports",
     "/console/suppressions",
     "/console/suppressions?value={evil}",
     "/console/sending",

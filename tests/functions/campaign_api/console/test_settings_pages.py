@@ -1,4 +1,4 @@
-"""The console's pages of keys, the audit log, suppressions, replies and the sender."""
+"""The console's pages of keys, the audit log, suppressions, webhooks, exports and the state of sending."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import re
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import api_keys, replies, sender_state, suppressions
+from sendledger.core.tables import api_keys, exports, sender_state, suppressions
+from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.console.browser import Browser
+from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
+
+__all__ = ["bucket", "file_settings", "object_store", "s3"]
 
 KEY = re.compile(r"sl_[\w-]{43}")
 
@@ -97,17 +101,6 @@ def test_role_decides_what_can_be_done_to_suppressions(
     assert html.count(">Allow mail again<") == removes
 
 
-def test_replies_are_shown_with_what_they_did(browser: Browser, engine: sa.Engine) -> None:
-    reply = {"message_id": "<1@example.com>", "source": "api", "from_address": "ann@example.com"}
-    with engine.begin() as connection:
-        values = {**reply, "subject": "Yes please", "body_text": "Call me", "emails_skipped": 2}
-        connection.execute(sa.insert(replies).values(values))
-    text = browser.get("/console/replies").text
-    assert "Yes please" in text
-    assert "Call me" in text
-    assert "2 emails are not sent because of it" in text
-
-
 def test_stop_of_all_sending_is_shown_and_ended(browser: Browser, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         stop = {"stop_code": "AccountSuspended", "stop_reason": "The account is suspended."}
@@ -125,3 +118,56 @@ def test_viewer_cannot_resume_sending(browsers: dict[str, Browser], engine: sa.E
     browsers["viewer"].sign_in()
     assert "Resume sending" not in browsers["viewer"].get("/console/sending").text
     assert browsers["viewer"].post("/console/sending/resume").status == 403
+
+
+SECRET = re.compile(r"whsec_[\w+/=]+")
+ENDPOINT = {"url": "https://example.com/hook", "event_types": ["lead.replied", "campaign.completed"]}
+
+
+def test_webhook_endpoint_is_made_and_its_secret_shown_once(browser: Browser, clients: dict[str, ApiClient]) -> None:
+    shown = browser.post("/console/settings/webhooks", ENDPOINT)
+    assert len(SECRET.findall(shown.html)) == 1
+    assert SECRET.findall(browser.get("/console/settings/webhooks").html) == []
+    (made,) = clients["admin"].get("/v1/webhook-endpoints").json["items"]
+    assert made["event_types"] == ENDPOINT["event_types"]
+
+
+def test_webhook_endpoint_is_tried_disabled_given_a_secret_and_deleted(
+    browser: Browser, clients: dict[str, ApiClient]
+) -> None:
+    browser.post("/console/settings/webhooks", ENDPOINT)
+    (made,) = clients["admin"].get("/v1/webhook-endpoints").json["items"]
+    page = f"/console/settings/webhooks/{made['id']}"
+    assert "A test event is on its way." in browser.post(page, {"do": "test"}).text
+    assert len(clients["admin"].get(f"/v1/webhook-endpoints/{made['id']}/deliveries").json["items"]) == 1
+    assert "Enable" in browser.post(page, {"do": "disable"}).text
+    assert browser.post(page, {"do": "test"}).status == 409
+    assert "delivered once more" in browser.post(page, {"do": "replay"}).text
+    assert len(SECRET.findall(browser.post(page, {"do": "rotate"}).html)) == 1
+    assert "No endpoints yet" in browser.post(page, {"do": "delete"}).text
+
+
+def test_webhook_endpoint_that_is_not_valid_keeps_what_was_typed(browser: Browser) -> None:
+    shown = browser.post("/console/settings/webhooks", {**ENDPOINT, "url": "ftp://example.com"})
+    assert (shown.status, shown.field("url")) == (422, "ftp://example.com")
+    assert shown.html.count(" checked") == 2
+
+
+@pytest.mark.parametrize("role", ["viewer", "editor", "sender"])
+def test_only_administrators_see_webhooks(browsers: dict[str, Browser], role: str) -> None:
+    browsers[role].sign_in()
+    assert "Webhooks" not in browsers[role].get("/console/settings").text
+    assert browsers[role].get("/console/settings/webhooks").status == 403
+
+
+@pytest.mark.usefixtures("file_settings")
+def test_leads_and_the_emails_of_a_campaign_are_exported(browser: Browser, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 1, status="completed", name="Autumn")
+    page = browser.get(f"/console/campaigns/{campaign_id}")
+    form = {"campaign_id": str(campaign_id), "request": page.field("request")}
+    assert "Emails of Autumn" in browser.post("/console/settings/exports", form).text
+    browser.post("/console/settings/exports", {"for": "excel", "request": "b" * 32})
+    with engine.begin() as connection:
+        made = connection.execute(sa.select(exports.c.kind, exports.c.made_for).order_by(exports.c.kind)).all()
+    assert [tuple(each) for each in made] == [("campaign_ledger", None), ("leads", "excel")]

@@ -1,0 +1,114 @@
+"""Pages of replies: the inbox, and one reply with its outcome and its answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from console.api_calls import Api, ApiRefused
+from console.visit import ROOT, Answer, Visit, page, redirect
+from sendledger.core.vocabulary import ReplyKind, ReplyOutcome
+
+IN_A_PAGE = 25
+SHOWN = {"to-do": False, "done": True, "all": None}
+"""What the inbox can show, each with the `handled` that it asks for; the first is shown at first."""
+DONE = {
+    "outcome": "The outcome is kept, and the lead was changed with it.",
+    "handled": "The reply is handled.",
+    "open": "The reply is to be handled again.",
+    "answered": "The answer goes out with the next run of the sender.",
+}
+
+
+@page("GET", "/replies")
+def list_replies(visit: Visit) -> Answer:
+    """What came back, newest first, each with its campaign."""
+    api = visit.api
+    shown = visit.query.get("show") or next(iter(SHOWN))
+    filters = {name: visit.query.get(name) or None for name in ("campaign_id", "kind", "sender")}
+    handled = SHOWN.get(shown)
+    listed = api.get(
+        "/v1/replies",
+        limit=IN_A_PAGE,
+        cursor=visit.query.get("cursor"),
+        handled=None if handled is None else str(handled).lower(),
+        **filters,
+    )
+    campaign_ids = {reply["campaign_id"] for reply in listed["items"] if reply["campaign_id"]}
+    return visit.page(
+        "replies.html",
+        replies=listed["items"],
+        next_cursor=listed["next_cursor"],
+        campaigns={each: _campaign(api, each) for each in campaign_ids},
+        filters=filters,
+        shown=shown,
+        all_shown=tuple(SHOWN),
+        kinds=[*ReplyKind],
+    )
+
+
+@page("GET", "/replies/<reply_id:id>")
+def show_reply(visit: Visit, reply_id: str) -> Answer:
+    return _reply(visit, reply_id)
+
+
+@page("POST", "/replies/<reply_id:id>")
+def change_reply(visit: Visit, reply_id: str) -> Answer:
+    """Set an outcome, or mark the reply as handled or not."""
+    form = visit.form
+    if form.get("outcome"):
+        done = "outcome"
+        change: dict[str, Any] = {"outcome": form["outcome"]}
+        if form["outcome"] == ReplyOutcome.LATER and form.get("later_until"):
+            change["later_until"] = _morning_of(form["later_until"])
+    else:
+        done = "handled" if form.get("handled") == "yes" else "open"
+        change = {"handled": done == "handled"}
+    try:
+        visit.api.patch(f"/v1/replies/{reply_id}", change)
+    except ApiRefused as refused:
+        return _reply(visit, reply_id, refused)
+    return redirect(f"{ROOT}/replies/{reply_id}?done={done}")
+
+
+@page("POST", "/replies/<reply_id:id>/answer")
+def answer_reply(visit: Visit, reply_id: str) -> Answer:
+    text = visit.form.get("text", "")
+    body = {"text": text, "quote": visit.form.get("quote") == "yes"}
+    try:
+        visit.api.post(f"/v1/replies/{reply_id}/answer", body, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _reply(visit, reply_id, refused, text)
+    return redirect(f"{ROOT}/replies/{reply_id}?done=answered")
+
+
+def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed: str = "") -> Answer:
+    """`typed` is an answer that was refused: it is not lost."""
+    api = visit.api
+    reply = api.get(f"/v1/replies/{reply_id}")
+    return visit.page(
+        "reply.html",
+        status=refused.status if refused else 200,
+        problem=refused and refused.problem,
+        reply=reply,
+        campaign=reply["campaign_id"] and _campaign(api, reply["campaign_id"]),
+        email=reply["email_id"] and api.get(f"/v1/emails/{reply['email_id']}"),
+        outcomes=[*ReplyOutcome],
+        typed=typed,
+        done=DONE.get(visit.query.get("done", "")),
+    )
+
+
+def _campaign(api: Api, campaign_id: str) -> Any | None:
+    try:
+        return api.get(f"/v1/campaigns/{campaign_id}")
+    except ApiRefused:  # deleted a moment ago
+        return None
+
+
+def _morning_of(date: str) -> str:
+    """Nine o'clock UTC of a browser's date; what is no date the API refuses."""
+    try:
+        return dt.datetime.combine(dt.date.fromisoformat(date), dt.time(9), dt.UTC).isoformat()
+    except ValueError:
+        return date
