@@ -194,6 +194,26 @@ def test_missing_parts_of_a_missing_value_need_one_default() -> None:
     assert render("{{ custom_fields.a.b.c | default('x') }}") == "x"
 
 
+def test_name_that_no_lead_has_is_answered_with_those_that_there_are() -> None:
+    with pytest.raises(RenderError, match=r"no lead has it\. There are company_name"):
+        render("{{ firstName }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "advice"),
+    [
+        ("{{First Name}}", "a field with a blank in its name {{ custom_fields['First name'] }}"),
+        ("{{#if city}}x{{/if}}", "a condition {% if city == 'Bath' %}…{% endif %}"),
+        ("{{ first_name | default: 'there' }}", "a value is written {{ first_name | default('there') }}"),
+        ("{%first_name%}", "a value is written {{ first_name | default('there') }}"),
+        ("{{ first_name | default(\u2018there\u2019) }}", "use straight quotation marks"),
+        ("{{ first-name }}", "a name with a hyphen is written custom_fields['first-name']"),
+    ],
+)
+def test_syntax_of_other_products_is_answered_with_how_to_write_it_here(template: str, advice: str) -> None:
+    assert advice in said(template)
+
+
 def test_path_of_a_missing_value_includes_lists() -> None:
     with pytest.raises(RenderError) as caught:
         render("{% for p in custom_fields.products %}{{ p.price }}{% endfor %}")

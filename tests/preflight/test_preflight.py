@@ -154,6 +154,17 @@ def test_links_are_tried_out_as_the_sender_makes_them(connection: sa.Connection,
     assert error.detail["variable"] == "gotcha"
 
 
+def test_a_name_that_no_lead_has_is_warned_of_also_where_a_fallback_hides_it(
+    connection: sa.Connection, run: Run
+) -> None:
+    body = "{% set x = city | default('') %}{{ firstName | default('there') }} {{ contact.name | default('') }} {{ x }}"
+    template_id = make_template(connection, body_text=body)
+    found = run(make_campaign(connection, 1, email_template_id=template_id))
+    (warning,) = [each for each in found.warnings if each.check == "variables"]
+    assert (warning.detail["part"], warning.detail["variables"]) == ("body_text", ["contact", "firstName"])
+    assert "There are company_name, contact_name, first_name" in warning.message
+
+
 def test_placeholders_of_other_products_are_warned_of(connection: sa.Connection, run: Run) -> None:
     template_id = make_template(
         connection, subject="Hi *|FNAME|*", body_text="{FIRST_NAME} {{ first_name }}", body_html="<p>%%x%%</p>"

@@ -28,6 +28,9 @@ LEAD_FIELDS = (
     "phone",
 )
 
+VARIABLES = (*LEAD_FIELDS, "campaign_name", "unsubscribe_url", "custom_fields")
+"""All names that a template knows; the lead's own fields are in `custom_fields`."""
+
 MAX_DEPTH = 5
 """Levels of nested lists and objects."""
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+import jinja2.meta
 
+from sendledger.content.lead_variables import VARIABLES
 from sendledger.content.template_filters import RenderError
 from sendledger.content.template_language import TemplateLanguage, prepared_html
 from sendledger.core.errors import FieldError, InvalidInput
@@ -99,6 +101,18 @@ def compile_template(subject: str, body_text: str, body_html: str | None) -> Com
     return template
 
 
+def unknown_variables(source: str) -> list[str]:
+    """The names in a valid template that no lead has, so that a fallback replaces them in every email."""
+    return sorted(jinja2.meta.find_undeclared_variables(_TEXT.parse(source)).difference(VARIABLES))
+
+
+def _advice(variable: str) -> str:
+    name = variable.partition(".")[0]
+    if name.isidentifier() and name not in VARIABLES:
+        return f"no lead has it. There are {', '.join(VARIABLES[:-1])}; other columns are in custom_fields"
+    return f"give it one, or a fallback: {{{{ {variable} | default('…') }}}}"
+
+
 def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
     parts: list[str] = []
     size = 0
@@ -113,9 +127,7 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
         raise
     except jinja2.UndefinedError as error:
         variable = error.message or "a variable"
-        message = (
-            f"{variable} has no value for this lead; give it one, or a fallback: {{{{ {variable} | default('…') }}}}."
-        )
+        message = f"{variable} has no value for this lead; {_advice(variable)}."
         raise RenderError(ErrorCode.UNDEFINED_VARIABLE, message, variable) from error
     except Exception as error:
         # Any error is the template's, and fails the email of this lead only.

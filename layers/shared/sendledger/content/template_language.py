@@ -84,7 +84,10 @@ _PERMITTED: dict[type[nodes.Node], int] = {
 }
 """Node of the syntax tree → what one visit of it costs."""
 
-_CALCULATED = "calculate the value before the import and keep it in a custom field"
+_CALCULATED = (
+    "calculate the value before the import and keep it in a custom field; "
+    "a name with a hyphen is written custom_fields['first-name']"
+)
 _WRITTEN_HERE = "write the text where it is needed"
 _REFUSED: dict[type[nodes.Node], tuple[str, str]] = {
     nodes.Call: ("a call", "use a filter, as in {{ company_name | upper }}"),
@@ -116,6 +119,17 @@ _STYLE = re.compile(r"(<style\b|</style)", re.IGNORECASE)
 _TAG = re.compile(r"\{\{[^{}]*\}\}|\{%[^{}%]*%\}")
 
 
+_CURLY_QUOTES = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
+_HOW_TO_WRITE = (
+    "a value is written {{ first_name | default('there') }}, a field with a blank in its name "
+    "{{ custom_fields['First name'] }}, and a condition {% if city == 'Bath' %}…{% endif %}"
+)
+
+
+class _Refused(jinja2.TemplateSyntaxError):
+    """Said in the words of this module; other syntax errors are in those of Jinja2."""
+
+
 class TemplateLanguage(ImmutableSandboxedEnvironment):
     """Compiles templates of the language. Jinja2's sandbox is the second line of defence."""
 
@@ -132,7 +146,11 @@ class TemplateLanguage(ImmutableSandboxedEnvironment):
             tree = super()._parse(source, name, filename)
             _Check(tree).statements(tree.body, 0)
         except RecursionError:
-            raise jinja2.TemplateSyntaxError("the template is nested too deeply", 1) from None
+            raise _Refused("the template is nested too deeply", 1) from None
+        except _Refused:
+            raise
+        except jinja2.TemplateSyntaxError as error:
+            raise _Refused(_with_advice((error.message or "").rstrip(".")), error.lineno) from error
         if self.autoescape:
             mark_links(tree)
         return tree
@@ -140,7 +158,7 @@ class TemplateLanguage(ImmutableSandboxedEnvironment):
     def _check_size(self, source: str) -> None:
         if len(source) > MAX_TEMPLATE:
             message = f"the template has {len(source):,} characters; at most {MAX_TEMPLATE:,} are possible"
-            raise jinja2.TemplateSyntaxError(message, 1)
+            raise _Refused(message, 1)
         tokens = in_tag = 0
         for line, kind, _ in self.lexer.tokeniter(source, None):
             if kind in ("data", "whitespace"):
@@ -148,9 +166,9 @@ class TemplateLanguage(ImmutableSandboxedEnvironment):
             tokens += 1
             in_tag = 0 if kind.endswith("_begin") else in_tag + 1
             if in_tag > MAX_TAG_TOKENS:
-                raise jinja2.TemplateSyntaxError("this tag is too long; divide it into several", line)
+                raise _Refused("this tag is too long; divide it into several", line)
             if tokens > MAX_TOKENS:
-                raise jinja2.TemplateSyntaxError("the template has too many tags up to here; divide it", line)
+                raise _Refused("the template has too many tags up to here; divide it", line)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute` is what the lead has under this name, never an attribute of Python."""
@@ -342,7 +360,13 @@ def _refuse(node: nodes.Node | None, what: str, instead: str = "") -> None:
         # A node that Jinja2 makes around others has no line.
         line = node.lineno or next((child.lineno for child in node.iter_child_nodes()), 1)
     message = f"{what} is not possible in a template" + (f"; {instead}" if instead else "")
-    raise jinja2.TemplateSyntaxError(message, line)
+    raise _Refused(message, line)
+
+
+def _with_advice(message: str) -> str:
+    if any(quote in message for quote in _CURLY_QUOTES):
+        return f"{message}; use straight quotation marks, ' or \""
+    return message if "end of template" in message or "Missing end" in message else f"{message}; {_HOW_TO_WRITE}"
 
 
 def prepared_html(source: str) -> str:

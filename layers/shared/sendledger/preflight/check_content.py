@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
 from sendledger.campaigns.schedule_emails import leads_left_out, reachable_leads
-from sendledger.content.lead_variables import Fields, lead_variables
-from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
+from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
+from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template, unknown_variables
 from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.ledger_rules import still_planned
@@ -40,6 +40,7 @@ CLIPPED_BYTES = 102_000
 SAMPLE_SCHEDULED_EMAIL_ID = 48_150_623
 """A placeholder id for links in trial renderings."""
 
+_PARTS = ("subject", "body_text", "body_html")
 _CHUNK = 2_000
 _MAX_UNDEFINED = 20
 
@@ -87,6 +88,7 @@ def check_content(
         _check_placeholders(number, step, findings)
         try:
             templates.append((number, compile_template(step["subject"], step["body_text"], step["body_html"])))
+            _check_variables(number, step, findings)
         except InvalidInput as error:
             message = f"The template of step {number} is not valid."
             findings.error("content", message, step_number=number, errors=_as_dicts(error.errors))
@@ -230,13 +232,24 @@ def _with_value(variables: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def _check_placeholders(number: int, step: dict[str, Any], findings: Findings) -> None:
-    for part in ("subject", "body_text", "body_html"):
+    for part in _PARTS:
         if found := other_placeholders(step[part] or ""):
             message = (
                 f"Step {number}: {', '.join(found)} in {part} looks like a placeholder of another product, and is sent "
                 "as it is. Here a placeholder is written {{ first_name | default('there') }}."
             )
             findings.warn("placeholders", message, step_number=number, part=part, placeholders=found)
+
+
+def _check_variables(number: int, step: dict[str, Any], findings: Findings) -> None:
+    """A misspelled name with a fallback renders for every lead, and always as the fallback."""
+    for part in _PARTS:
+        if found := unknown_variables(step[part] or "")[:MAX_EXAMPLES]:
+            message = (
+                f"Step {number}: no lead has {', '.join(found)}, which {part} uses. "
+                f"There are {', '.join(VARIABLES[:-1])}; other columns are in custom_fields."
+            )
+            findings.warn("variables", message, step_number=number, part=part, variables=found)
 
 
 def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:
