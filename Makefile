@@ -24,6 +24,9 @@ LAMBDA_PYTHON = $(firstword $(shell for python in python3.13 $(wildcard $(PYENV)
 # By then all tests have run on another Python. In CI the second run skips those that do not depend on the version.
 LAMBDA_PYTHON_TESTS := tests $(if $(CI),$(foreach folder,acceptance faults functions local,--ignore=tests/$(folder)))
 
+# A person may lack a tool, and is told what was not checked. In CI that is an error.
+FAILS_IN_CI := $(if $(CI), >&2; exit 1)
+
 export SAM_CLI_TELEMETRY := 0
 # The SAM CLI's own files. They are here because a home folder may be read-only.
 export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
@@ -65,7 +68,7 @@ LINTERS := requirements/openapi
 HAS_NODE = $(shell node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm)
 check-openapi: $(VENV)/installed $(if $(HAS_NODE),lint-openapi)
 	PYTHONPATH=functions/campaign_api $(BIN)/python -m local.openapi --check
-	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not check docs/openapi.json.")
+	@$(if $(HAS_NODE),,echo "Node 20 or newer was not found: Spectral and Redocly did not check docs/openapi.json."$(FAILS_IN_CI))
 
 lint-openapi: $(LINTERS)/node_modules/.package-lock.json
 	$(LINTERS)/node_modules/.bin/spectral lint --fail-severity=hint --ruleset $(LINTERS)/.spectral.yaml docs/openapi.json
@@ -74,7 +77,8 @@ lint-openapi: $(LINTERS)/node_modules/.package-lock.json
 
 check-lambda-python:
 	@python="$(LAMBDA_PYTHON)"; \
-	if [ -z "$$python" ]; then echo "Python 3.13, which Lambda runs, was not found: the tests ran on $(PYTHON) only."; \
+	if [ -z "$$python" ]; then \
+		echo "Python 3.13, which Lambda runs, was not found: the tests ran on $(PYTHON) only."$(FAILS_IN_CI); \
 	elif $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))'; then :; \
 	else $(MAKE) --no-print-directory VENV=.venv-3.13 PYTHON="$$python" ARGS="$(LAMBDA_PYTHON_TESTS)" test; fi
 

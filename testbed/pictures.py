@@ -6,13 +6,11 @@ It starts a stack of its own with the demo's leads and three campaigns in differ
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import sqlalchemy as sa
-from playwright.sync_api import sync_playwright
 
 from local.api_client import ApiClient
 from local.demo import load_demo
@@ -22,11 +20,11 @@ from local.stack import LocalStack
 from sendledger.access import api_keys
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
+from testbed import browser
 from testbed.databases import let_functions_work, migrate
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
 SIZE = {"width": 1100, "height": 680}
 WEEKS = 4
 LEADS = 240
@@ -69,9 +67,8 @@ _COUNTED = sa.text("""
 
 
 def main() -> int:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        print("No Chromium was found: apt-get install chromium", file=sys.stderr)
+    if browser.PATH is None:
+        print(browser.MISSING, file=sys.stderr)
         return 1
     FOLDER.mkdir(exist_ok=True)
     with contextlib.ExitStack() as running:
@@ -89,7 +86,7 @@ def main() -> int:
         with engine.begin() as connection:
             key = api_keys.create(connection, "Nora Lind", "admin").key
         _fill(ApiClient(stack.url, key), stack, engine)
-        _take(chromium, stack.url, key)
+        _take(stack.url, key)
     for picture in sorted(FOLDER.glob("*.jpg")):
         print(f"{picture.relative_to(ROOT)}  {picture.stat().st_size // 1000} KB")
     return 0
@@ -118,7 +115,7 @@ def _fill(api: ApiClient, stack: LocalStack, engine: sa.Engine) -> None:
         stack.tick()
 
 
-def _take(chromium: str, url: str, key: str) -> None:
+def _take(url: str, key: str) -> None:
     api = ApiClient(url, key)
     by_name = {campaign["name"]: campaign["id"] for campaign in api.list("/v1/campaigns")}
     lead = next(lead for lead in api.list("/v1/leads") if lead["contact_name"] == "Anna Keller")
@@ -131,15 +128,13 @@ def _take(chromium: str, url: str, key: str) -> None:
         "lead": f"/console/leads/{lead['id']}",
         "sending": "/console/sending",
     }
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(base_url=url, viewport={"width": SIZE["width"], "height": SIZE["height"]})
+    with browser.chromium() as opened:
+        page = opened.new_page(base_url=url, viewport={"width": SIZE["width"], "height": SIZE["height"]})
         page.goto(f"/console/sign-in#{key}")
         page.wait_for_url("**/console/campaigns")
         for name, path in pages.items():
             page.goto(path)
             page.screenshot(path=FOLDER / f"console-{name}.jpg", type="jpeg", quality=48)
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 import sqlalchemy as sa
+from botocore import UNSIGNED
+from botocore.config import Config
 
 from local.stack import LocalStack
 from sendledger.access import api_keys
@@ -51,3 +58,27 @@ def test_every_command_of_the_walk_can_be_typed_again(
     for line in typed.stdout.splitlines():
         assert line.count('{"') <= 1 or line.startswith(("{", "[")), "an answer that does not end its line"
     assert typed.stdout.endswith('{"status":"ok"}\n')
+
+
+@pytest.mark.parametrize("page", ["local-stack.md", "local-invoke.md"])
+def test_lambda_is_invoked_by_the_line_of_the_page(
+    page: str, stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The AWS CLI is not among our packages. Its library gets the options of the line, and nothing else."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    (line,) = re.findall(r"^aws lambda invoke (.*\\\n.*)$", (DOCS / page).read_text(), re.MULTILINE)
+    options = ArgumentParser()
+    for name in ("--endpoint-url", "--region", "--function-name"):
+        options.add_argument(name)
+    options.add_argument(
+        "--no-sign-request", dest="config", action="store_const", const=Config(signature_version=UNSIGNED)
+    )
+    options.add_argument("outfile")
+    given = options.parse_args(shlex.split(line.replace("\\\n", "").replace("http://localhost:8000", stack.url)))
+    client = boto3.client("lambda", endpoint_url=given.endpoint_url, region_name=given.region, config=given.config)
+    answer = client.invoke(FunctionName=given.function_name)
+    assert "FunctionError" not in answer
+    assert json.load(answer["Payload"])["stopped"] is None

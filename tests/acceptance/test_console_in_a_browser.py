@@ -1,11 +1,12 @@
-"""The console in a real browser, on the local stack: one campaign from the file of its leads to its end.
+"""The pages in a real browser, on the local stack: the console, from a file of leads to the end of their campaign, the
+API's documentation, and the inbox.
 
-It needs a Chromium of this machine. axe looks at each page that is opened (WCAG 2.2 AA), which fits into 360 pixels.
+They need a Chromium of this machine. axe looks at each page of the console (WCAG 2.2 AA), which fits into 360 pixels.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,36 +15,32 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from local.campaigns_of_emails import CampaignsOfEmails
+from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from sendledger.access import api_keys
+from testbed import browser
 from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, make_campaign
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-]
 PATIENCE = 60_000
 """Milliseconds: the machine may be busy."""
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 LEADS = "Email,First Name,Company\nann@example.com,Ann,Acme\nbob@example.com,Bob,Bobs\nnobody,,\n"
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None,
-    reason="No Chromium was found, so the console was not tried in a browser: apt-get install chromium",
-)
+# In CI they fail without one.
+pytestmark = pytest.mark.skipif(browser.PATH is None and "CI" not in os.environ, reason=browser.MISSING)
 
 
 @pytest.fixture
 def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    assert browser.PATH is not None, browser.MISSING
+    expect.set_options(timeout=PATIENCE)
+    with browser.chromium() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -57,7 +54,6 @@ def page(chromium: Browser, stack: LocalStack, key: str) -> Iterator[Page]:
     """A page that is signed in by the address that `make run` prints. An error of a script or of the policy fails."""
     context = chromium.new_context(base_url=stack.url)
     context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     opened = context.new_page()
     errors: list[str] = []
     opened.on("pageerror", lambda error: errors.append(str(error)))
@@ -273,4 +269,41 @@ def test_pages_work_without_javascript(chromium: Browser, stack: LocalStack, key
     expect(page.get_by_text("No lead fits.")).to_be_visible()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    context.close()
+
+
+def test_request_is_tried_out_in_the_documentation_with_one_sign_in(
+    chromium: Browser, stack: LocalStack, api: httpx.Client, key: str
+) -> None:
+    make_campaign(api, ["ann@example.com"], [0])
+    context = chromium.new_context(http_credentials={"username": "anybody", "password": key})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"{stack.url}/v1/docs")
+    operation = page.locator("#operations-Leads-list_leads")
+    operation.get_by_role("button").first.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table")).to_contain_text("ann@example.com")
+    # The key goes as the API wants it, and not by the browser's sign-in.
+    expect(operation.locator(".curl-command")).to_contain_text(f"Authorization: Bearer {key}")
+    context.close()
+
+
+def test_inbox_and_its_messages_fit_on_a_phone(
+    chromium: Browser, stack: LocalStack, ses: SesSimulator, api: httpx.Client, database_url: str
+) -> None:
+    ses.inbox.describe = CampaignsOfEmails(database_url)
+    long_address = f"{'information' * 5}@{'bluedoor-massage-' * 3}practice.example.com"
+    act(api, make_campaign(api, [long_address, "bob@example.com"], [0]), "start")
+    stack.tick()
+    context = chromium.new_context(base_url=ses.url, viewport={"width": 360, "height": 740}, is_mobile=True)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto("/")
+    expect(page.get_by_text("Campaign, step 1")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    page.get_by_role("link", name="Step 1 for").last.click()
+    expect(page.get_by_role("heading", name="Text")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
     context.close()

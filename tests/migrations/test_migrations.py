@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from sendledger.core.tables import SCHEMA_REVISION, metadata
+from sendledger.core.tables import SCHEMA_REVISION, has_these_tables, metadata, revision_order
 from testbed.databases import MIGRATIONS
 
 
@@ -46,12 +46,23 @@ def test_the_tables_say_which_revision_has_them() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
 
 
-def test_later_revisions_have_greater_names() -> None:
+def test_names_of_revisions_tell_their_order() -> None:
     """`/v1/readiness` compares them: functions do not have the migrations with them."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     latest_first = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    assert latest_first == sorted(latest_first, reverse=True)
+    assert latest_first == sorted(latest_first, key=revision_order, reverse=True)
+    assert len({revision_order(revision) for revision in latest_first}) == len(latest_first)
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("0006", "0006b"), ("0006b", "0007"), ("9999", "10000")])
+def test_revisions_are_ordered_by_number_and_then_by_letter(earlier: str, later: str) -> None:
+    assert revision_order(earlier) < revision_order(later)
+
+
+@pytest.mark.parametrize("foreign", [None, "", "zzzz", "1975ea83b712", "9999 ", "0006B"])
+def test_database_of_another_application_has_not_these_tables(foreign: str | None) -> None:
+    assert not has_these_tables(foreign)
 
 
 def test_migrated_tables_have_the_storage_settings_of_the_tables_in_code(connection: sa.Connection) -> None:

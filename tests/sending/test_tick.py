@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from sendledger.ledger.record_results import SendResult
 from sendledger.ledger.settle_unknown import Acceptance
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
+from testbed.senders import sender_resources
 
 SECONDS = 60.0
 
@@ -31,6 +33,12 @@ def test_single_template_campaign_is_sent_and_completes(
     campaign = campaign_row(engine, campaign_id)
     assert campaign["status"] == "completed"
     assert campaign["emails_sent_count"] == campaign["emails_sent"] == campaign["emails_scheduled_count"] == 5
+
+
+def test_rate_of_a_tick_has_no_rounding_error(sender_engine: sa.Engine) -> None:
+    with SesSimulator(rate=14, daily_quota=-1) as limited:
+        summary = send_due_emails(sender_resources(sender_engine, limited.url), SECONDS)
+    assert json.dumps(summary.as_dict()["rate"]) == "13.3"
 
 
 def test_sent_row_is_linked_to_the_email_and_the_lead(

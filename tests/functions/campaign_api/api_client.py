@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
+
+ROUNDING_ERROR = re.compile(r"[0-9]\.[0-9]{7}")
+"""A number as 13.299999999999999, which is 13.3."""
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -70,6 +74,7 @@ class ApiClient:
         answered = self.handler(_event(method, path, query or {}, sent, body), SimpleNamespace())
         # As Lambda does: what cannot be written as JSON fails here and not in production.
         answer = json.loads(json.dumps(answered))
+        assert not ROUNDING_ERROR.search(answer["body"] or ""), "a number is not rounded"
         return Answer(
             answer["statusCode"], {name.lower(): value for name, value in answer["headers"].items()}, answer["body"]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import api_document
 import campaign_api_handler
 from api_examples import example_of
+from tests.functions.campaign_api.api_client import ROUNDING_ERROR
 
 DOCUMENT = api_document.document(campaign_api_handler.app)
 
@@ -41,6 +43,10 @@ def test_each_answer_has_an_example_that_fits_its_schema() -> None:
                 jsonschema_rs.validate(schema, content["example"])
                 examples += status < "3"
     assert examples > 50
+
+
+def test_no_number_of_the_document_has_a_rounding_error() -> None:
+    assert ROUNDING_ERROR.findall(json.dumps(DOCUMENT)) == []
 
 
 def test_health_looks_at_nothing_that_could_be_invalid() -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import audit_log, campaigns
+from sendledger.core.tables import SCHEMA_REVISION, audit_log, campaigns
 from sendledger.ledger import sender_state
 from testbed.campaigns import campaign_row, make_campaign, rows_of, statuses
 from tests.functions.campaign_api.api_client import ApiClient
+
+
+@pytest.fixture
+def _revision_stays(engine: sa.Engine) -> Iterator[None]:
+    """The database is that of many tests, and not emptied of its revision."""
+    yield
+    store_revision(engine, SCHEMA_REVISION)
 
 
 @pytest.fixture
@@ -119,16 +127,25 @@ def test_a_diagnosis_names_the_cause_and_when_it_goes_on(api: ApiClient, connect
     assert (answer.status, answer.json["cause"], answer.json["next_send_at"]) == (200, "campaign_draft", None)
 
 
-def test_the_api_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.Engine) -> None:
+def store_revision(engine: sa.Engine, revision: str) -> None:
     with engine.begin() as connection:
-        current = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
-    try:
-        answer = api.get("/v1/readiness")
-    finally:
-        with engine.begin() as connection:
-            connection.execute(sa.text("UPDATE alembic_version SET version_num = :current"), {"current": current})
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+@pytest.mark.usefixtures("_revision_stays")
+@pytest.mark.parametrize("revision", ["0001", "0006b", "another"])
+def test_the_api_is_not_ready_before_the_schema_is(api: ApiClient, engine: sa.Engine, revision: str) -> None:
+    store_revision(engine, revision)
+    answer = api.get("/v1/readiness")
     assert (answer.status, answer.json["type"]) == (503, "urn:sendledger:problem:schema_outdated")
+
+
+@pytest.mark.usefixtures("_revision_stays")
+@pytest.mark.parametrize("revision", [SCHEMA_REVISION, "9999", "10000"])
+def test_the_api_is_ready_with_its_schema_and_with_a_newer_one(
+    api: ApiClient, engine: sa.Engine, revision: str
+) -> None:
+    store_revision(engine, revision)
     assert api.get("/v1/readiness").status == 200
 
 

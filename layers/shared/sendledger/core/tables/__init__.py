@@ -10,7 +10,9 @@ from sendledger.core.tables.access import (
 from sendledger.core.tables.base import (
     SCHEMA_REVISION,
     UtcTimestamp,
+    has_these_tables,
     metadata,
+    revision_order,
 )
 from sendledger.core.tables.campaigns import (
     adopted_campaigns,
@@ -48,12 +50,14 @@ __all__ = [
     "email_templates",
     "emails",
     "exports",
+    "has_these_tables",
     "idempotency_keys",
     "lead_batches",
     "leads",
     "left_out_leads",
     "metadata",
     "replies",
+    "revision_order",
     "scheduled_emails",
     "segments",
     "sender_addresses",

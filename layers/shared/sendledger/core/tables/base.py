@@ -8,6 +8,7 @@ aware UTC. Columns that this system added are ``timestamptz``.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,22 @@ from sendledger.core.vocabulary import EmailStatus, LeadStatus, TemplateCategory
 
 SCHEMA_REVISION = "0039"
 """The Alembic revision that has these tables; a test compares."""
+
+
+def has_these_tables(revision: str | None) -> bool:
+    """Whether a database at this revision is at SCHEMA_REVISION or at a later one.
+
+    Functions do not have the migrations with them, so the names must tell: a number, then a letter or none. A test
+    holds that this is the order of the migrations. Any other name is another application's.
+    """
+    return revision_order(revision or "") >= revision_order(SCHEMA_REVISION)
+
+
+def revision_order(revision: str) -> tuple[int, str]:
+    """Compares as the revisions follow each other: 0006 < 0006b < 0007 and 9999 < 10000."""
+    parts = re.fullmatch(r"([0-9]{4,9})([a-z]?)", revision)
+    return (int(parts[1]), parts[2]) if parts else (-1, "")
+
 
 metadata = MetaData(
     naming_convention={
