@@ -55,7 +55,12 @@ SenderIds = Annotated[
     Field(max_length=20, description="Senders that its leads are split over evenly; none: `from_address` is used."),
 ]
 LeadBatchIds = Annotated[list[UUID], Field(max_length=1000, description="All leads of these lead batches.")]
-LeadIds = Annotated[list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches.")]
+SegmentIds = Annotated[
+    list[UUID], Field(max_length=100, description="The leads that these segments match when the campaign starts.")
+]
+LeadIds = Annotated[
+    list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches and segments.")
+]
 LeadSources = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
 
 
@@ -68,6 +73,7 @@ class NewCampaign(Input):
         CampaignType.OUTREACH
     )
     batch_ids: LeadBatchIds = Field(default_factory=list)
+    segment_ids: SegmentIds = Field(default_factory=list)
     lead_ids: LeadIds = Field(default_factory=list)
     email_template_id: UUID | None = None
     workflow_id: UUID | None = None
@@ -110,12 +116,13 @@ class NewCampaign(Input):
 
 
 class CampaignChanges(Input):
-    """Only the given fields change; `batch_ids` and `lead_ids` replace those before."""
+    """Only the given fields change; `batch_ids`, `segment_ids` and `lead_ids` replace those before."""
 
     name: Name = only_given()
     description: Description | None = None
     campaign_type: NewCampaignType = only_given()
     batch_ids: LeadBatchIds = only_given()
+    segment_ids: SegmentIds = only_given()
     lead_ids: LeadIds = only_given()
     email_template_id: UUID | None = None
     workflow_id: UUID | None = None
@@ -150,6 +157,7 @@ class Campaign(Resource):
         str, Field(description="One of those of `type`; an older application may have written others.")
     ]
     batch_ids: list[UUID]
+    segment_ids: list[UUID]
     lead_ids_count: Annotated[int, Field(description="How many leads were given as `lead_ids`.")]
     email_template_id: UUID | None
     workflow_id: UUID | None
@@ -332,9 +340,9 @@ class Duplicate(Input):
     operation_id="duplicate_campaign",
     summary="Make a draft like a campaign",
     description=(
-        "Whatever its status, everything is taken over but its leads and results: give the draft lead batches or leads "
-        "before it starts. A scheduled start is kept while it is in the future. The content is what the template or "
-        "workflow has now."
+        "Whatever its status, everything is taken over but its leads and results: give the draft lead batches, "
+        "segments or leads before it starts. A scheduled start is kept while it is in the future. The content is what "
+        "the template or workflow has now."
     ),
     status_code=201,
     response_description="The new draft.",

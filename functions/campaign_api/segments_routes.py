@@ -161,6 +161,9 @@ def list_segment_leads(
     summary="Change a segment",
     response_description="The changed segment.",
     tags=TAGS,
+    openapi_extensions={
+        "x-conflict": "A campaign that has started with it is still being scheduled; `campaigns` names it."
+    },
 )
 def update_segment(segment_id: SegmentId, body: Annotated[SegmentChanges, Body()], caller: Acting) -> Segment:
     with api_resources.transaction() as connection:
@@ -171,10 +174,11 @@ def update_segment(segment_id: SegmentId, body: Annotated[SegmentChanges, Body()
     "/v1/segments/<segment_id>",
     operation_id="delete_segment",
     summary="Delete a segment",
-    description="Its leads stay.",
+    description="Its leads stay. Refused while a campaign that has not ended uses it.",
     status_code=204,
     response_description="It is deleted.",
     tags=TAGS,
+    openapi_extensions={"x-conflict": "Campaigns that have not ended use it; `campaigns` names some."},
 )
 def delete_segment(segment_id: SegmentId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:

@@ -21,7 +21,7 @@ CALLED_BY_LIBRARIES = {
     "lambda_handler": "AWS Lambda",
     **dict.fromkeys(("comment", "pi"), "html.parser"),
     "handle_messages": "pg8000",
-    **dict.fromkeys(("process_bind_param", "process_result_value"), "SQLAlchemy"),
+    **dict.fromkeys(("process_bind_param", "process_result_value", "render_bind_cast"), "SQLAlchemy"),
     **dict.fromkeys(("readable", "readinto"), "io.BufferedReader"),
     **dict.fromkeys(
         ("on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete"), "httptools"

@@ -150,9 +150,12 @@ def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
     if campaign["workflow_id"]:
         steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
         template_id = min(steps, key=lambda step: int(step["step_number"]))["email_template_id"] if steps else None
-    if not template_id or not campaign["batch_ids"]:
+    if template_id and campaign["batch_ids"]:
+        leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
+    elif template_id and campaign["segment_ids"]:
+        leads = api.get(f"/v1/segments/{campaign['segment_ids'][0]}/leads", limit=PREVIEWS)["items"]
+    else:
         return []
-    leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
     return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]
 
 

@@ -12,6 +12,7 @@ from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 _NEW: dict[str, Any] = {
     "name": "",
     "batch_ids": [],
+    "segment_ids": [],
     "email_template_id": None,
     "workflow_id": None,
     "start_type": StartType.MANUAL,
@@ -67,6 +68,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return {
         "name": visit.form.get("name", ""),
         "batch_ids": visit.form_lists.get("batch_ids", []),
+        "segment_ids": visit.form_lists.get("segment_ids", []),
         "email_template_id": content_id if kind == "template" else None,
         "workflow_id": content_id if kind == "workflow" else None,
         "start_type": StartType.SCHEDULED if scheduled else StartType.MANUAL,
@@ -97,6 +99,7 @@ def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused
         campaign=shown,
         problem=refused and refused.problem,
         batches=api.get("/v1/lead-batches", limit=100)["items"],
+        segments=api.get("/v1/segments", limit=100)["items"],
         workflows=api.get("/v1/workflows", limit=200, sort="name")["items"],
         templates=api.get("/v1/email-templates", limit=200, sort="name")["items"],
         schedules=api.get("/v1/sending-schedules", limit=200)["items"],

@@ -110,7 +110,7 @@ BAD_BODIES: dict[str, tuple[dict[str, object], list[str]]] = {
     "type of the old application": ({"campaign_type": "automated"}, ["campaign_type"]),
     "no content": ({"email_template_id": None}, ["email_template_id", "workflow_id"]),
     "template and workflow": ({"workflow_id": "WORKFLOW"}, ["email_template_id", "workflow_id"]),
-    "nobody": ({"batch_ids": []}, ["batch_ids", "lead_ids"]),
+    "nobody": ({"batch_ids": []}, ["batch_ids", "segment_ids", "lead_ids"]),
     "unknown batch": ({"batch_ids": ["BATCH", UNKNOWN]}, ["batch_ids.1"]),
     "unknown lead": ({"lead_ids": [UNKNOWN]}, ["lead_ids.0"]),
     "unknown template": ({"email_template_id": UNKNOWN}, ["email_template_id"]),

@@ -16,7 +16,7 @@ from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_camp
 from tests.functions.campaign_api.api_client import ApiClient
 
 FAR = dt.datetime(2090, 1, 1, tzinfo=dt.UTC)
-LEADS = {"batch_ids", "lead_ids"}
+LEADS = {"batch_ids", "segment_ids", "lead_ids"}
 CHOSEN = {"name", "campaign_type", "email_template_id", "start_type", "scheduled_start_at", "next_run_at"}
 """These are taken over with conditions."""
 
@@ -59,8 +59,9 @@ def test_duplicate_has_every_setting_and_no_result(
     settings = NewCampaign.model_fields.keys() - LEADS
     assert settings - CHOSEN <= set(COPIED)
     assert [name for name in settings - CHOSEN if copy[name] != origin[name]] == []
-    own = {"id", "created_at", "updated_at", "batch_ids", "use_workflow", *CHOSEN, *COPIED}
+    own = {"id", "created_at", "updated_at", "batch_ids", "segment_ids", "use_workflow", *CHOSEN, *COPIED}
     assert [name for name in campaigns.c.keys() if name not in own and copy[name] != fresh[name]] == []  # noqa: SIM118
+    assert copy["segment_ids"] == []
     assert (copy["batch_ids"], copy["use_workflow"], copy["status"]) == ([], True, "draft")
     assert (copy["next_run_at"], copy["email_template_id"]) == (FAR, template)
 
@@ -80,7 +81,7 @@ def test_duplicate_starts_once_it_has_leads(api: ApiClient, connection: sa.Conne
     assert (refused.status, refused.json["leads_left_out"]) == (422, {})
     assert "no leads" in refused.json["detail"]
     assert api.patch(path, {"from_address": "ann@example.com"}).status == 200
-    assert api.patch(path, {"batch_ids": []}).fields == ["batch_ids", "lead_ids"]
+    assert api.patch(path, {"batch_ids": []}).fields == ["batch_ids", "segment_ids", "lead_ids"]
     batch_id = make_batch(connection, ["a@example.com"])
     connection.commit()
     assert api.patch(path, {"batch_ids": [str(batch_id)], "from_address": None}).status == 200

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from testbed.campaigns import make_batch
+from testbed.campaigns import make_batch, make_template
 from tests.functions.campaign_api.api_client import ApiClient
 
 NOBODY = "123e4567-e89b-12d3-a456-426614174000"
@@ -82,3 +82,32 @@ def test_filter_that_is_too_deep_or_too_large_is_refused(api: ApiClient) -> None
     assert api.post("/v1/segments", {"name": "s", "filter": deep}).fields == ["filter"]
     wide = {"kind": "or", "conditions": [{"kind": "and", "conditions": [SPA] * 30}] * 2}
     assert api.post("/v1/segments", {"name": "s", "filter": wide}).fields == ["filter"]
+
+
+def test_campaign_writes_to_a_segment_which_it_then_holds(api: ApiClient, connection: sa.Connection) -> None:
+    make_batch(connection, ["a@example.com", "b@example.com"])
+    template = make_template(connection)
+    connection.commit()
+    segment_id = api.post("/v1/segments", {"name": "Spas", "filter": SPA}).json["id"]
+    campaign = {"name": "To spas", "email_template_id": str(template), "segment_ids": [segment_id]}
+    created = api.post("/v1/campaigns", campaign)
+    assert (created.status, created.json["segment_ids"]) == (201, [segment_id])
+    path = f"/v1/campaigns/{created.json['id']}"
+    assert api.get(f"{path}/preflight").json["facts"]["leads"] == 2
+    refused = api.delete(f"/v1/segments/{segment_id}")
+    assert (refused.status, refused.json["campaigns"]) == (409, [{"id": created.json["id"], "name": "To spas"}])
+    assert "To spas" in refused.json["detail"]
+    assert api.post(f"{path}/start").json["emails_scheduled_count"] == 2
+    assert api.patch(path, {"segment_ids": []}).status == 409
+    assert api.delete(f"/v1/segments/{segment_id}").status == 409
+    api.post(f"{path}/cancel")
+    assert api.delete(f"/v1/segments/{segment_id}").status == 204
+
+
+def test_campaign_with_an_unknown_segment_is_refused_by_field(api: ApiClient, connection: sa.Connection) -> None:
+    template = make_template(connection)
+    connection.commit()
+    campaign = {"name": "n", "email_template_id": str(template), "segment_ids": [NOBODY]}
+    refused = api.post("/v1/campaigns", campaign)
+    assert (refused.status, refused.fields) == (422, ["segment_ids.0"])
+    assert api.post("/v1/campaigns", campaign | {"segment_ids": NOBODY}).fields == ["segment_ids"]

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sendledger.adoption.overhaul import LEDGER
 from sendledger.adoption.report import Ledger
 from sendledger.adoption.templates import AdoptedStep
-from sendledger.campaigns.schedule_emails import REASON_LEFT_OUT
+from sendledger.campaigns.audience import REASON_LEFT_OUT
 from sendledger.core.tables import campaign_steps
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode, Reason
 

@@ -25,6 +25,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns import failed_emails
+from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.schedule_emails import schedule_leads
 from sendledger.core.ledger_rules import is_pending
@@ -148,7 +149,8 @@ def _schedule_bucket(
     connection: sa.Connection, campaign: sa.RowMapping, work: dict[str, Any]
 ) -> tuple[int, dict[str, Any]]:
     """Write the next bucket of the audience; returns the rows written and what changes in the campaign."""
-    done = schedule_leads(connection, campaign, campaign["actual_started_at"], work["bucket"], work["buckets"])
+    audience, start_at = audience_of(connection, campaign), campaign["actual_started_at"]
+    done = schedule_leads(connection, campaign, audience, start_at, work["bucket"], work["buckets"])
     work["bucket"] += 1
     left_out = {**campaign["leads_left_out"]}
     for reason, count in done.left_out.items():

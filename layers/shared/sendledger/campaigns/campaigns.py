@@ -22,6 +22,7 @@ from sendledger.core.tables import (
     email_templates,
     lead_batches,
     leads,
+    segments,
     sender_addresses,
     sending_schedules,
     workflows,
@@ -41,6 +42,7 @@ _NOTHING_CHOSEN: Mapping[str, Any] = {
     "email_template_id": None,
     "workflow_id": None,
     "batch_ids": [],
+    "segment_ids": [],
     "from_address": None,
     "sender_ids": [],
     "start_type": StartType.MANUAL,
@@ -71,7 +73,7 @@ _CAMPAIGN = tuple(_DERIVED.get(column.name, column).label(column.name) for colum
 def create(
     connection: sa.Connection, values: Mapping[str, Any], lead_ids: Sequence[UUID] = (), actor: str = SYSTEM
 ) -> sa.RowMapping:
-    """Store a draft. `values` are columns, `lead_ids` the leads besides those of its batches.
+    """Store a draft. `values` are columns, `lead_ids` the leads besides those of its batches and segments.
 
     Raises:
         InvalidInput: the parts do not fit together, or something that it refers to does not exist.
@@ -160,7 +162,7 @@ def update(
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
         # A duplicate has no audience yet, and need not get it first.
-        needs_audience = lead_ids is not None or bool(changes.keys() & {"batch_ids", "campaign_type"})
+        needs_audience = lead_ids is not None or bool(changes.keys() & {"batch_ids", "segment_ids", "campaign_type"})
         _check(connection, merged, changes, lead_ids or (), needs_audience=needs_audience)
         if current["status"] == CampaignStatus.SCHEDULED and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
@@ -227,9 +229,10 @@ def _misfits(campaign: Mapping[str, Any], needs_audience: bool) -> Iterator[Fiel
     if len(chosen) > 1 or (is_outreach and not chosen):
         for name in content:
             yield FieldError(name, "exactly one of email_template_id and workflow_id is needed")
-    if is_outreach and needs_audience and not campaign["batch_ids"] and not campaign["lead_ids_count"]:
-        for name in ("batch_ids", "lead_ids"):
-            yield FieldError(name, "at least one lead batch or lead is needed")
+    audience = ("batch_ids", "segment_ids", "lead_ids")
+    if is_outreach and needs_audience and not (campaign["lead_ids_count"] or any(map(campaign.get, audience[:-1]))):
+        for name in audience:
+            yield FieldError(name, "at least one lead batch, segment or lead is needed")
     if campaign["sender_ids"] and campaign["from_address"] is not None:
         yield FieldError("from_address", "must be null in a campaign with sender_ids, which say what it sends from")
     if len(set(campaign["sender_ids"])) < len(campaign["sender_ids"]):
@@ -243,6 +246,7 @@ def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequ
         ("email_template_id", "email template", email_templates, given.get("email_template_id")),
         ("workflow_id", "workflow", workflows, given.get("workflow_id")),
         ("batch_ids", "lead batch", lead_batches, given.get("batch_ids")),
+        ("segment_ids", "segment", segments, given.get("segment_ids")),
         ("sending_schedule_id", "sending schedule", sending_schedules, given.get("sending_schedule_id")),
         ("sender_ids", "sender", sender_addresses, given.get("sender_ids")),
         ("lead_ids", "lead", leads, lead_ids),

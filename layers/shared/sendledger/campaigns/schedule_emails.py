@@ -1,8 +1,8 @@
 """Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
 
-Reads `leads`, `campaign_leads`, `suppressions` and the campaign's template or workflow; writes `campaign_steps` (the
-content as it is now), `campaign_lanes`, `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The
-caller owns the transaction and has locked the campaign.
+Reads the audience (audience.py) and the campaign's template or workflow; writes `campaign_steps` (the content as it is
+now), `campaign_lanes`, `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The caller owns the
+transaction and has locked the campaign.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of_places
+from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NobodyToEmail
-from sendledger.core.ledger_rules import address_of, no_mail_for_lead
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -48,36 +48,7 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
-AUDIENCE = f"""
-    SELECT l.id, l.status, {address_of("l")} AS address, l.time_zone, l.country
-    FROM leads l
-    WHERE (l.batch_id = ANY(:batch_ids)
-           OR l.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id))
-"""
-"""The leads of a campaign's batches and list, with `audience_parameters`; a further condition on `l` may follow."""
-REASON_LEFT_OUT = f"CASE {no_mail_for_lead('a', 'a.address', ':campaign_id')} END"
-"""Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
-
-_JUDGED = f"""
-WITH audience AS MATERIALIZED ({AUDIENCE}
-      AND (:buckets = 1
-           OR (mod(abs(hashtext(coalesce({address_of("l")}, l.id::text))::bigint), :buckets) = :bucket
-               -- If an address is edited between two buckets, its lead moves from one into the other.
-               AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id)
-               AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id)))
-), judged AS (
-    SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason
-    FROM audience a
-), ranked AS (
-    SELECT id, time_zone, country,
-           coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
-                            THEN 'duplicate_address' END) AS reason
-    FROM judged
-)
-"""
-_SCHEDULE = sa.text(
-    _JUDGED
-    + """
+_SCHEDULE = """
 , steps AS (
     SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
     FROM campaign_steps WHERE campaign_id = :campaign_id
@@ -105,91 +76,22 @@ _SCHEDULE = sa.text(
 )
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
-)
 # Without NULL, as they are compared above: two places that are equal there would give a lead two rows.
-_PLACES = sa.text(
-    _JUDGED
-    + """
+_PLACES = """
 SELECT DISTINCT coalesce(time_zone, '') AS time_zone, coalesce(country, '') AS country
 FROM ranked WHERE reason IS NULL
 """
-)
-_AUDIENCE_SIZE = sa.text(f"SELECT count(*) FROM ({AUDIENCE}) a")
-_LEFT_OUT = sa.text(_JUDGED + "SELECT reason, count(*) FROM ranked GROUP BY reason")
-_ELSEWHERE = sa.text(
-    _JUDGED
-    + """
-SELECT l.id, count(*) OVER () AS total
-FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
-WHERE r.reason IS NULL AND a.address <> ALL(:names) AND split_part(a.address, '@', 2) <> ALL(:names)
-ORDER BY l.id LIMIT :examples
-"""
-)
-_REACHABLE = sa.text(
-    "DECLARE reachable_leads NO SCROLL CURSOR FOR"
-    + _JUDGED
-    + "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
-)
-_UUIDS = sa.ARRAY(sa.UUID)
 _SCHEDULED_ALREADY = "scheduled_emails_lead_id_campaign_id_workflow_step_number_key"
 """The unique constraint of the ledger."""
 
 
-def audience_parameters(campaign: sa.RowMapping, bucket: int, buckets: int) -> dict[str, Any]:
-    """The parameters of the statements about an audience, those about a bucket of it included."""
-    batch_ids = list(campaign["batch_ids"])
-    return {"campaign_id": campaign["id"], "batch_ids": batch_ids, "bucket": bucket, "buckets": buckets}
-
-
-def _typed(statement: sa.TextClause) -> sa.TextClause:
-    return statement.bindparams(sa.bindparam("batch_ids", type_=_UUIDS), sa.bindparam("campaign_id", type_=sa.UUID))
-
-
-def audience_size(connection: sa.Connection, campaign: sa.RowMapping) -> int:
-    """How many leads the campaign's batches and list have, before any is left out."""
-    parameters = audience_parameters(campaign, 0, 1)
-    return int(
-        connection.scalar(_typed(_AUDIENCE_SIZE), {name: parameters[name] for name in ("campaign_id", "batch_ids")})
-        or 0
-    )
-
-
-def leads_left_out(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[int, Counter[str]]:
-    """How many leads would get mail, and how many would not, by reason; writes nothing."""
-    rows = connection.execute(_typed(_LEFT_OUT), audience_parameters(campaign, 0, 1))
-    counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
-    taken = counts.pop(None, 0)
-    return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
-
-
-def leads_elsewhere(
-    connection: sa.Connection, campaign: sa.RowMapping, names: Sequence[str], examples: int
-) -> tuple[int, list[uuid.UUID]]:
-    """How many leads with addresses and domains that are not among `names` would get mail, and some of these leads.
-
-    The names are in lower case.
-    """
-    statement = _typed(_ELSEWHERE).bindparams(sa.bindparam("names", type_=sa.ARRAY(sa.Text)))
-    parameters = audience_parameters(campaign, 0, 1) | {"names": list(names), "examples": examples}
-    rows = connection.execute(statement, parameters).all()
-    return rows[0].total if rows else 0, [row.id for row in rows]
-
-
-def reachable_leads(
-    connection: sa.Connection, campaign: sa.RowMapping, chunk: int
-) -> Iterator[Sequence[sa.RowMapping]]:
-    """The leads that would get mail after a start, in chunks. A cursor keeps memory constant.
-
-    Used once in a transaction, which closes the cursor when it ends.
-    """
-    connection.execute(_typed(_REACHABLE), audience_parameters(campaign, 0, 1))
-    fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
-    while rows := connection.execute(fetch).mappings().all():
-        yield rows
-
-
 def schedule_leads(
-    connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime, bucket: int = 0, buckets: int = 1
+    connection: sa.Connection,
+    campaign: sa.RowMapping,
+    audience: Audience,
+    start_at: dt.datetime,
+    bucket: int = 0,
+    buckets: int = 1,
 ) -> ScheduledLeads:
     """Write the rows of one bucket of the audience in one statement. A single bucket is the whole audience.
 
@@ -198,20 +100,20 @@ def schedule_leads(
     Leads get their bucket by a hash of the address. So two leads with one address are in the same bucket, and the
     second is left out. Memory does not grow with the audience.
     """
-    parameters = audience_parameters(campaign, bucket, buckets)
     places: Sequence[sa.Row[Any]] = []
     if has_policy(campaign):
-        places = connection.execute(_typed(_PLACES), parameters).all()
-    parameters |= {"workflow_id": campaign["workflow_id"], "start_at": start_at}
-    parameters |= lanes_of_places(connection, campaign, places)
-    statement = _typed(_SCHEDULE).bindparams(
-        sa.bindparam("workflow_id", type_=sa.UUID),
-        sa.bindparam("start_at", type_=sa.TIMESTAMP(timezone=True)),
+        places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
+    statement = audience.judged(
+        _SCHEDULE,
+        bucket,
+        buckets,
+        sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
+        sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
         sa.bindparam("leads_before", type_=sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
     )
     leads, emails, left_out = 0, 0, Counter[str]()
-    for reason, count, steps in connection.execute(statement, parameters):
+    for reason, count, steps in connection.execute(statement, lanes_of_places(connection, campaign, places)):
         if reason is None:
             leads, emails = count, count * steps
         else:
@@ -233,26 +135,27 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     """
     campaign = get_campaign(connection, campaign_id, lock=True)
     steps = snapshot_steps(connection, campaign)
-    buckets = max(1, -(-audience_size(connection, campaign) * steps // ROWS_PER_BUCKET))
+    audience = audience_of(connection, campaign, lock=True)
+    buckets = max(1, -(-audience_size(connection, audience) * steps // ROWS_PER_BUCKET))
     if buckets == 1:
-        scheduled = _schedule_once(connection, campaign)
+        scheduled = _schedule_once(connection, campaign, audience)
         reachable, left_out = scheduled.leads, scheduled.left_out
     else:
-        reachable, left_out = leads_left_out(connection, campaign)
+        reachable, left_out = leads_left_out(connection, audience)
         scheduled = ScheduledLeads(0, 0, Counter(), [{"kind": "schedule", "bucket": 0, "buckets": buckets}])
     if not reachable:
         message = "Nobody is left to email: every lead of this campaign is left out."
         if not left_out:
-            message = "This campaign has no leads. Give it lead batches or leads."
+            message = "This campaign has no leads. Give it lead batches, segments or leads."
         raise NobodyToEmail(message, leads_left_out=dict(left_out))
     return scheduled
 
 
-def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping) -> ScheduledLeads:
+def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping, audience: Audience) -> ScheduledLeads:
     start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     try:
         with connection.begin_nested():
-            return schedule_leads(connection, campaign, start_at)
+            return schedule_leads(connection, campaign, audience, start_at)
     except sa.exc.DBAPIError as error:
         if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"The emails of campaign {campaign['id']} are scheduled already.") from error

@@ -16,7 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.campaigns.schedule_emails import AUDIENCE, REASON_LEFT_OUT, audience_parameters
+from sendledger.campaigns.audience import REASON_LEFT_OUT, Audience, audience_of
 from sendledger.core.errors import NotFound
 from sendledger.core.tables import campaigns, emails, leads, left_out_leads, scheduled_emails
 from sendledger.leads.leads import FIELDS, LEAD, shown
@@ -71,11 +71,7 @@ _AT_THE_BEGINNING = sa.select(
         sa.select(sa.func.max(_left_out.id)).where(_left_out.campaign_id == campaigns.c.id).scalar_subquery(), 0
     ).label("last_left_out"),
 )
-_END_OF_LOOK = sa.text(f"{AUDIENCE} AND l.id > :after ORDER BY l.id OFFSET :skip LIMIT 1").bindparams(
-    sa.bindparam("batch_ids", type_=sa.ARRAY(sa.UUID)),
-    sa.bindparam("campaign_id", type_=sa.UUID),
-    sa.bindparam("after", type_=sa.UUID),
-)
+_END_OF_LOOK = " AND leads.id > :after ORDER BY leads.id OFFSET :skip LIMIT 1"
 _LEFT_OUT = (
     sa.select(
         *(left_out_leads.c.lead_id, leads.c.email, leads.c.company_name, leads.c.contact_name),
@@ -88,13 +84,12 @@ _LEFT_OUT = (
 # Leads for which no start had stored a reason at the beginning of the export: the campaign had not started, its start
 # had not reached them, they were added later, or the campaign is older than stored reasons. Their reason is the one of
 # now.
-_NOT_JUDGED = sa.text(f"""
-    WITH a AS MATERIALIZED (
-        {AUDIENCE} AND l.id > :after AND (CAST(:until AS uuid) IS NULL OR l.id <= CAST(:until AS uuid))
-          AND NOT EXISTS (SELECT FROM scheduled_emails e
-                          WHERE e.lead_id = l.id AND e.campaign_id = :campaign_id AND e.id <= :last_row)
-          AND NOT EXISTS (SELECT FROM left_out_leads o
-                          WHERE o.lead_id = l.id AND o.campaign_id = :campaign_id AND o.id <= :last_left_out)
+_NOT_JUDGED = f"""
+        AND leads.id > :after AND (CAST(:until AS uuid) IS NULL OR leads.id <= CAST(:until AS uuid))
+        AND NOT EXISTS (SELECT FROM scheduled_emails e
+                        WHERE e.lead_id = leads.id AND e.campaign_id = :campaign_id AND e.id <= :last_row)
+        AND NOT EXISTS (SELECT FROM left_out_leads o
+                        WHERE o.lead_id = leads.id AND o.campaign_id = :campaign_id AND o.id <= :last_left_out)
     )
     SELECT l.id, l.email, l.company_name, l.contact_name, CASE
         WHEN c.started_at IS NULL THEN coalesce({REASON_LEFT_OUT}, 'not_started')
@@ -119,15 +114,14 @@ _NOT_JUDGED = sa.text(f"""
     -- For a lead that was erased since, its anonymous row tells what it got, or why it got nothing.
     WHERE l.erased_at IS NULL OR c.started_at IS NULL OR l.erased_at < judged.at
     ORDER BY l.id
-""").bindparams(
-    sa.bindparam("batch_ids", type_=sa.ARRAY(sa.UUID)),
-    sa.bindparam("campaign_id", type_=sa.UUID),
-    sa.bindparam("after", type_=sa.UUID),
+"""
+_PARAMETERS = (
     sa.bindparam("until", type_=sa.UUID),
     sa.bindparam("status", type_=sa.Text),
     sa.bindparam("started_at", type_=sa.TIMESTAMP(timezone=True)),
     sa.bindparam("background_work", type_=JSONB),
 )
+_AFTER = sa.bindparam("after", type_=sa.UUID)
 
 
 def lead_pages(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Page]:
@@ -190,17 +184,27 @@ def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page
 
 
 def _not_judged_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
-    audience = {name: audience_parameters(campaign, 0, 1)[name] for name in ("campaign_id", "batch_ids")}
     then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "background_work")}
     then["started_at"] = campaign["actual_started_at"]
     after: UUID | None = _FIRST
     while after is not None:
         with engine.begin() as connection:
-            look = {**audience, "after": after}
-            until = connection.scalar(_END_OF_LOOK, {**look, "skip": LEADS_PER_LOOK - 1})
-            rows = connection.execute(_NOT_JUDGED, {**look, **then, "until": until}).all()
+            audience = _audience(connection, campaign)
+            end = audience.statement(audience.leads + _END_OF_LOOK, _AFTER)
+            until = connection.scalar(end, {"after": after, "skip": LEADS_PER_LOOK - 1})
+            sql = f"WITH a AS MATERIALIZED ({audience.leads}{_NOT_JUDGED}"
+            not_judged = audience.statement(sql, _AFTER, *_PARAMETERS)
+            rows = connection.execute(not_judged, {**then, "after": after, "until": until}).all()
         yield [_without_email(lead, reason) for *lead, reason in rows]
         after = until
+
+
+def _audience(connection: sa.Connection, campaign: sa.RowMapping) -> Audience:
+    """Once a campaign is scheduled, its segments may match others than at its start; those of the start are judged."""
+    is_scheduled = campaign["actual_started_at"] is not None and all(
+        work["kind"] != "schedule" for work in campaign["background_work"]
+    )
+    return audience_of(connection, campaign, with_segments=not is_scheduled)
 
 
 def _without_email(lead: Sequence[object], reason: str) -> list[object]:

@@ -16,8 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.audience import audience_of, leads_left_out, reachable_leads
 from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
-from sendledger.campaigns.schedule_emails import leads_left_out, reachable_leads
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template, unknown_variables
 from sendledger.content.template_filters import RenderError
@@ -70,7 +70,8 @@ def check_content(
     To be called once in a transaction, as it reads the audience with a cursor.
     """
     _check_settings(campaign, mail, findings)
-    reachable, left_out = leads_left_out(connection, campaign)
+    audience = audience_of(connection, campaign)
+    reachable, left_out = leads_left_out(connection, audience)
     findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
     if not reachable:
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
@@ -93,7 +94,7 @@ def check_content(
             message = f"The template of step {number} is not valid."
             findings.error("content", message, step_number=number, errors=_as_dicts(error.errors))
     if reachable:
-        leads = chain.from_iterable(reachable_leads(connection, campaign, _CHUNK))
+        leads = chain.from_iterable(reachable_leads(connection, audience, _CHUNK))
         emails = ((lead, templates) for lead in leads)
         _render_all(campaign, emails, reachable, mail, findings, time.monotonic() + seconds)
 

@@ -15,9 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
+from sendledger.campaigns.audience import audience_of, leads_elsewhere
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
-from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET, leads_elsewhere
+from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET
 from sendledger.campaigns.transitions import check_transition
 from sendledger.core.errors import NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
@@ -158,7 +159,8 @@ def _check_from_address(from_address: str, identity: str | None, findings: Findi
 def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:
     """In the sandbox: does SES accept the address of every lead? The first refusal would pause the campaign."""
     with engine.begin() as connection:
-        count, examples = leads_elsewhere(connection, campaign, taken, MAX_EXAMPLES)
+        audience = audience_of(connection, campaign)
+        count, examples = leads_elsewhere(connection, audience, taken, MAX_EXAMPLES)
     if count:
         what = "1 lead has an address that is" if count == 1 else f"{count:,} leads have addresses that are"
         message = (

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 
 from sendledger.core.tables import emails, leads, replies, scheduled_emails
 from sendledger.core.time_zones import zones_by_country
@@ -21,6 +23,35 @@ from sendledger.segments.conditions import Condition
 
 Truth = sa.ColumnElement[bool]
 _NUMBER = r"^-?\d{1,15}(\.\d{1,15})?$"
+
+
+@dataclass(frozen=True)
+class ConditionText:
+    """A condition on `leads` as text, for a statement that is written as text, and the parameters that it names."""
+
+    sql: str
+    parameters: tuple[sa.BindParameter[Any], ...]
+
+
+class _Compiler(PGCompiler):
+    def render_bind_cast(self, type_: Any, dbapi_type: Any, sqltext: str) -> str:
+        return sqltext  # the statement casts its typed parameters itself
+
+
+class _Named(PGDialect):
+    statement_compiler = _Compiler
+    supports_statement_cache = True
+    default_paramstyle = "named"
+
+
+_DIALECT: Callable[[], sa.Dialect] = _Named
+
+
+def as_text(condition: Truth) -> ConditionText:
+    """The condition as text. Its values stay parameters."""
+    compiled = condition.compile(dialect=_DIALECT())
+    bound = (sa.bindparam(name, value.value, value.type) for value, name in compiled.bind_names.items())
+    return ConditionText(str(compiled), tuple(bound))
 
 
 def matching(condition: Condition) -> Truth:
@@ -83,7 +114,7 @@ def _(condition: conditions.TagCondition) -> Truth:
 
 @_sql.register
 def _(condition: conditions.StatusCondition) -> Truth:
-    return sa.func.coalesce(leads.c.status.in_(condition.values), sa.false())
+    return sa.func.coalesce(_is_one_of(leads.c.status, condition.values, leads.c.status.type), sa.false())
 
 
 @_sql.register
@@ -127,8 +158,9 @@ def _(condition: conditions.CampaignCondition) -> Truth:
     # The CASE hides all but the lead from the planner. With old statistics it would look at all rows of the campaign
     # for each lead, and OFFSET 0 keeps it from making that a join.
     of_campaign = sa.case((table.c.campaign_id == condition.campaign_id, happened))
-    found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(table.c.lead_id == leads.c.id, of_campaign)
-    return sa.exists(found.correlate(leads).offset(sa.literal_column("0")))
+    of_this_lead = table.c.lead_id == sa.literal_column("leads.id", leads.c.id.type)
+    found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(of_this_lead, of_campaign)
+    return sa.exists(found.offset(sa.literal_column("0")))
 
 
 def _text_is(column: sa.ColumnElement[str], operator: str, values: Sequence[str]) -> Truth:
@@ -141,5 +173,5 @@ def _text_is(column: sa.ColumnElement[str], operator: str, values: Sequence[str]
     return sa.or_(*(column.istartswith(value, autoescape=True) for value in values))
 
 
-def _is_one_of(column: sa.ColumnElement[Any], values: Sequence[str]) -> Truth:
-    return column == sa.any_(sa.literal(list(values), sa.ARRAY(sa.Text)))
+def _is_one_of(column: sa.ColumnElement[Any], values: Sequence[str], type_: Any = sa.Text) -> Truth:
+    return column == sa.any_(sa.literal(list(values), sa.ARRAY(type_)))

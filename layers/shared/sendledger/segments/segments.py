@@ -10,16 +10,23 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core import audit_log, pagination
-from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, lead_batches, leads, segments
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, CampaignStatus
 from sendledger.segments.conditions import BatchCondition, CampaignCondition, Condition, check_size, of_json, walk
 from sendledger.segments.matching_leads import matching
 
+MOST_NAMED = 10
+"""How many campaigns a refusal names."""
+
 _table = segments
+# One that has failed can be started again.
+_NEEDS_IT = campaigns.c.status.in_((*OPEN_CAMPAIGN_STATUSES, CampaignStatus.FAILED))
+_IS_SCHEDULING = campaigns.c.background_work.op("@>")(sa.literal([{"kind": "schedule"}], JSONB))
 
 
 def create(connection: sa.Connection, name: str, filter_: Condition, actor: str) -> sa.RowMapping:
@@ -58,11 +65,15 @@ def update(
     Raises:
         NotFound: there is no such segment.
         InvalidInput: as in `create`.
+        Conflict: the filter would change while a campaign that has started with it is still being scheduled.
     """
-    get(connection, segment_id)
+    _lock(connection, segment_id)
     changes: Mapping[str, Any] = {"name": name} if name is not None else {}
     if filter_ is not None:
         _check(connection, filter_)
+        if users := _users(connection, segment_id, _IS_SCHEDULING):
+            message = "A campaign with this segment is still being scheduled; try again in a few minutes."
+            raise Conflict(message, campaigns=users)
         changes = {**changes, "filter": filter_.model_dump(mode="json")}
     if changes:
         changed = sa.update(_table).where(_table.c.id == segment_id).values({**changes, "updated_at": sa.func.now()})
@@ -75,10 +86,28 @@ def update(
 def delete(connection: sa.Connection, segment_id: UUID, actor: str) -> None:
     """Raises:
     NotFound: there is no such segment.
+    Conflict: a campaign that has not ended uses it; `data["campaigns"]`.
     """
-    if connection.execute(sa.delete(_table).where(_table.c.id == segment_id)).rowcount == 0:
-        raise NotFound("segment", segment_id)
+    _lock(connection, segment_id)
+    if users := _users(connection, segment_id, _NEEDS_IT):
+        names = ", ".join(repr(user["name"]) for user in users)
+        raise Conflict(f"The segment is in use by {names}; it cannot be deleted.", campaigns=users)
+    connection.execute(sa.delete(_table).where(_table.c.id == segment_id))
     audit_log.record(connection, actor, AuditAction.SEGMENT_DELETE, "segment", segment_id)
+
+
+def _lock(connection: sa.Connection, segment_id: UUID) -> None:
+    # Before the check: a campaign that is being given the segment, or starts with it, has committed or waits.
+    locked = sa.select(_table.c.id).where(_table.c.id == segment_id).with_for_update()
+    if connection.scalar(locked) is None:
+        raise NotFound("segment", segment_id)
+
+
+def _users(connection: sa.Connection, segment_id: UUID, which: sa.ColumnElement[bool]) -> list[dict[str, str]]:
+    """The campaigns with the segment of which `which` is true."""
+    has_it = sa.literal(segment_id, sa.UUID) == sa.any_(campaigns.c.segment_ids)
+    query = sa.select(campaigns.c.id, campaigns.c.name).where(has_it, which).order_by(campaigns.c.id)
+    return [{"id": str(row.id), "name": row.name} for row in connection.execute(query.limit(MOST_NAMED))]
 
 
 def condition_of(connection: sa.Connection, segment_id: UUID) -> sa.ColumnElement[bool]:

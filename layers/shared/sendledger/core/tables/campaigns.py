@@ -130,6 +130,8 @@ campaigns = Table(
     Column("sending_schedule_id", UUID, ForeignKey("sending_schedules.id")),
     # The sender addresses that its leads are split over; without one `from_address` is used.
     Column("sender_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    # Whom it writes to besides its lead batches and its list; see audience.py.
+    Column("segment_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(

@@ -1,0 +1,138 @@
+"""The audience of a campaign: who is in it, and who of them gets no mail and why. This is the only such rule.
+
+The audience are the leads of the campaign's lead batches, its list and its segments. Reads `leads`, `campaign_leads`,
+`segments`, `suppressions`, and what the conditions of the segments ask about.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.core.ledger_rules import address_of, no_mail_for_lead
+from sendledger.core.tables import segments
+from sendledger.segments.conditions import of_json
+from sendledger.segments.matching_leads import as_text, matching
+
+REASON_LEFT_OUT = f"CASE {no_mail_for_lead('a', 'a.address', ':campaign_id')} END"
+"""Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
+
+_BUCKET = f"""
+    (:buckets = 1
+     OR (mod(abs(hashtext(coalesce({address_of("leads")}, leads.id::text))::bigint), :buckets) = :bucket
+         -- If an address is edited between two buckets, its lead moves from one into the other.
+         AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = leads.id AND e.campaign_id = :campaign_id)
+         AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = leads.id AND o.campaign_id = :campaign_id)))
+"""
+_RANKED = f"""
+), judged AS (
+    SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason
+    FROM audience a
+), ranked AS (
+    SELECT id, time_zone, country,
+           coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                            THEN 'duplicate_address' END) AS reason
+    FROM judged
+)
+"""
+_ELSEWHERE = """
+SELECT l.id, count(*) OVER () AS total
+FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
+WHERE r.reason IS NULL AND a.address <> ALL(:names) AND split_part(a.address, '@', 2) <> ALL(:names)
+ORDER BY l.id LIMIT :examples
+"""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """The SQL of an audience, with all its parameters except those of a bucket."""
+
+    leads: str
+    """`id`, `status`, `address`, `time_zone` and `country` of each lead; a condition on `leads` may follow."""
+    parameters: tuple[sa.BindParameter[Any], ...]
+
+    def statement(self, sql: str, *parameters: sa.BindParameter[Any]) -> sa.TextClause:
+        """A statement that contains `leads`."""
+        return sa.text(sql).bindparams(*self.parameters, *parameters)
+
+    def judged(
+        self, tail: str, bucket: int = 0, buckets: int = 1, *parameters: sa.BindParameter[Any], head: str = ""
+    ) -> sa.TextClause:
+        """A statement about `ranked`: each lead of a bucket, with the reason why it gets no mail, or NULL."""
+        of_bucket = sa.bindparam("bucket", bucket, sa.BigInteger), sa.bindparam("buckets", buckets, sa.BigInteger)
+        sql = f"{head} WITH audience AS MATERIALIZED ({self.leads} AND {_BUCKET}{_RANKED}{tail}"
+        return self.statement(sql, *of_bucket, *parameters)
+
+
+def audience_of(
+    connection: sa.Connection, campaign: sa.RowMapping, *, with_segments: bool = True, lock: bool = False
+) -> Audience:
+    """The audience of a campaign as it is now. With `lock` its segments stay as they are until the transaction ends."""
+    condition, parameters = _segments(connection, campaign["segment_ids"] if with_segments else [], lock=lock)
+    sql = f"""
+    SELECT leads.id, leads.status, {address_of("leads")} AS address, leads.time_zone, leads.country
+    FROM leads
+    WHERE (leads.batch_id = ANY(:batch_ids)
+           OR leads.id IN (SELECT cl.lead_id FROM campaign_leads cl WHERE cl.campaign_id = :campaign_id){condition})
+    """
+    own = (
+        sa.bindparam("campaign_id", campaign["id"], sa.UUID),
+        sa.bindparam("batch_ids", list(campaign["batch_ids"]), sa.ARRAY(sa.UUID)),
+    )
+    return Audience(sql, (*own, *parameters))
+
+
+def _segments(
+    connection: sa.Connection, ids: Sequence[uuid.UUID], *, lock: bool
+) -> tuple[str, Sequence[sa.BindParameter[Any]]]:
+    if not ids:
+        return "", ()
+    own = segments.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID)))
+    query = sa.select(segments.c.filter).where(own).order_by(segments.c.id)
+    filters = connection.scalars(query.with_for_update(read=True, key_share=True) if lock else query).all()
+    if not filters:
+        return "", ()
+    text = as_text(sa.or_(*(matching(of_json(stored)) for stored in filters)))
+    return f"\n           OR ({text.sql})", text.parameters
+
+
+def audience_size(connection: sa.Connection, audience: Audience) -> int:
+    """How many leads are in the audience, before any is left out."""
+    return int(connection.scalar(audience.statement(f"SELECT count(*) FROM ({audience.leads}) a")) or 0)
+
+
+def leads_left_out(connection: sa.Connection, audience: Audience) -> tuple[int, Counter[str]]:
+    """How many leads would get mail, and how many would not, by reason; writes nothing."""
+    rows = connection.execute(audience.judged("SELECT reason, count(*) FROM ranked GROUP BY reason"))
+    counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
+    taken = counts.pop(None, 0)
+    return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+
+
+def leads_elsewhere(
+    connection: sa.Connection, audience: Audience, names: Sequence[str], examples: int
+) -> tuple[int, list[uuid.UUID]]:
+    """How many leads with addresses and domains that are not among `names` would get mail, and some of these leads.
+
+    The names are in lower case.
+    """
+    named = sa.bindparam("names", list(names), sa.ARRAY(sa.Text)), sa.bindparam("examples", examples, sa.BigInteger)
+    rows = connection.execute(audience.judged(_ELSEWHERE, 0, 1, *named)).all()
+    return rows[0].total if rows else 0, [row.id for row in rows]
+
+
+def reachable_leads(connection: sa.Connection, audience: Audience, chunk: int) -> Iterator[Sequence[sa.RowMapping]]:
+    """The leads that would get mail after a start, in chunks. A cursor keeps memory constant.
+
+    Used once in a transaction, which closes the cursor when it ends.
+    """
+    query = "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
+    connection.execute(audience.judged(query, head="DECLARE reachable_leads NO SCROLL CURSOR FOR"))
+    fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
+    while rows := connection.execute(fetch).mappings().all():
+        yield rows
