@@ -1,321 +1,33 @@
-"""Subjects that mail systems give to automatic replies, in many languages. Reads and writes no table.
+"""Whether a subject is one that a mail system gives to automatic replies. Reads and writes no table.
 
-The phrases are those of Outlook, Exchange, Gmail, Notes and common autoresponders. They count at the start of a subject
-only: a person's answer starts with "Re:" or its translation. Tags such as "[EXTERNAL]" may stand before them.
+The phrases count at the start of a subject only: a person's answer starts with "Re:" or its translation. Tags such as
+"[EXTERNAL]" may stand before them. What is doubtful counts as a person's: their answer must stop the sequence.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
-PHRASES: Mapping[str, Sequence[str]] = {
-    "af": ("outomatiese antwoord", "outomatiese reaksie", "buite kantoor", "buite die kantoor"),
-    "ar": (
-        *("رد تلقائي", "الرد التلقائي", "رد آلي", "الرد الآلي", "إجابة تلقائية", "رسالة تلقائية", "خارج المكتب"),
-        *("أنا خارج المكتب", "غير موجود في المكتب", "في إجازة"),
-    ),
-    "az": ("avtomatik cavab", "ofisdən kənarda"),
-    "be": ("аўтаматычны адказ", "аўтаадказ", "па-за офісам"),
-    "bg": ("автоматичен отговор", "автоматично съобщение", "извън офиса", "отсъствие от офиса", "отсъствам"),
-    "bn": ("স্বয়ংক্রিয় উত্তর", "স্বয়ংক্রিয় জবাব", "অফিসের বাইরে"),
-    "bs": ("automatski odgovor", "van ureda"),
-    "ca": ("resposta automàtica", "fora de l'oficina", "fora d'oficina", "absència de l'oficina"),
-    "cs": (
-        *("automatická odpověď", "automatická zpráva", "automaticky generovaná odpověď", "mimo kancelář"),
-        *(
-            "nejsem v kanceláři",
-            "nepřítomnost",
-            "nepřítomen",
-            "oznámení o nepřítomnosti",
-            "dovolená",
-            "čerpám dovolenou",
-        ),
-    ),
-    "cy": ("ateb awtomatig", "allan o'r swyddfa"),
-    "da": (
-        *("automatisk svar", "autosvar", "auto svar", "fravær", "fraværende", "fraværsmeddelelse"),
-        *("fraværsbesked", "ikke til stede", "ikke på kontoret", "ikke tilstede", "ude af kontoret", "på ferie"),
-    ),
-    "de": (
-        *(
-            "automatische antwort",
-            "automatische rückantwort",
-            "automatisch generierte antwort",
-            "automatische nachricht",
-        ),
-        *("automatische abwesenheitsnotiz", "automatische eingangsbestätigung", "abwesenheit", "abwesenheitsnotiz"),
-        *("abwesenheitsmeldung", "abwesenheitsnachricht", "abwesenheitsassistent", "abwesenheitsbenachrichtigung"),
-        *("abwesenheitsinfo", "abwesenheitshinweis", "abwesend", "nicht im büro", "nicht im buero", "nicht am platz"),
-        *("ich bin nicht im büro", "ich bin abwesend", "ich bin im urlaub", "außer haus", "außer büro", "im urlaub"),
-        *("bin im urlaub", "im mutterschutz", "in elternzeit", "urlaubsbedingt abwesend", "urlaubsbenachrichtigung"),
-    ),
-    "el": (
-        *("αυτόματη απάντηση", "αυτόματο μήνυμα", "αυτόματη ειδοποίηση", "εκτός γραφείου", "απουσία από το γραφείο"),
-        *("απουσία", "απουσιάζω", "σε άδεια"),
-    ),
-    "en": (
-        *("automatic reply", "automatic response", "automatic out of office", "automated reply", "automated response"),
-        *("automated message", "automatic message", "auto reply", "autoreply", "auto response", "autoresponse"),
-        *("auto responder", "autoresponder", "auto :", "out of office", "out of the office", "out of my office"),
-        *("out of office autoreply", "i am out of", "i'm out of", "i am currently out of", "i'm currently out of"),
-        *("i am on leave", "i'm on leave", "i am on vacation", "i'm on vacation", "i am on holiday", "i'm on holiday"),
-        *("i am away", "i'm away", "i am currently away", "currently out of", "ooo :", "ooo re", "ooo until", "ooto"),
-        *("vacation reply", "vacation response", "vacation message", "vacation notice", "vacation auto", "on vacation"),
-        *("on annual leave", "on holiday", "on leave", "on maternity leave", "on parental leave"),
-        *("away from the office", "away from office", "away from my desk"),
-        *("away from my mail", "away from my email", "absence notification", "absence notice", "not in the office"),
-    ),
-    "eo": ("aŭtomata respondo",),
-    "es": (
-        *("respuesta automática", "contestación automática", "mensaje automático", "respuesta automatizada"),
-        *(
-            "autorespuesta",
-            "auto respuesta",
-            "fuera de la oficina",
-            "fuera de oficina",
-            "fuera de mi oficina",
-            "ausente",
-        ),
-        *("ausencia", "aviso de ausencia", "estoy fuera de", "estoy de vacaciones", "de vacaciones", "en vacaciones"),
-        *("me encuentro fuera", "no estoy en la oficina"),
-    ),
-    "et": (
-        *("automaatvastus", "automaatne vastus", "kontorist väljas", "kontorist eemal", "väljas kontorist", "puhkusel"),
-        *("olen puhkusel", "eemal"),
-    ),
-    "eu": ("erantzun automatikoa", "bulegotik kanpo", "bulegotik kanpo nago"),
-    "fa": ("پاسخ خودکار", "پاسخ اتوماتیک", "خارج از دفتر", "خارج از محل کار"),
-    "fi": (
-        *("automaattinen vastaus", "automaattivastaus", "automaattinen poissaoloviesti", "poissa", "poissaolo"),
-        *("poissaoloilmoitus", "poissaoloviesti", "en ole paikalla", "en ole toimistolla", "lomalla", "olen lomalla"),
-    ),
-    "fr": (
-        *(
-            "réponse automatique",
-            "réponse d'absence",
-            "réponse automatisée",
-            "message automatique",
-            "absence du bureau",
-        ),
-        *("absent du bureau", "absente du bureau", "absence", "absent", "absente", "message d'absence"),
-        *("notification d'absence", "avis d'absence", "je suis absent", "je suis absente", "je suis en congé"),
-        *("je suis en congés", "en congé", "en congés", "en vacances", "hors du bureau", "hors bureau"),
-        *("en congé maternité", "en déplacement"),
-    ),
-    "ga": ("freagra uathoibríoch", "as oifig"),
-    "gl": ("resposta automática", "fóra da oficina"),
-    "gu": ("સ્વચાલિત જવાબ",),
-    "he": (
-        *("תשובה אוטומטית", "מענה אוטומטי", "הודעה אוטומטית", "תגובה אוטומטית", "מחוץ למשרד", "לא במשרד"),
-        *("אני מחוץ למשרד", "בחופשה", "אני בחופשה", "היעדרות"),
-    ),
-    "hi": (
-        *("स्वचालित उत्तर", "स्वतः उत्तर", "स्वत: उत्तर", "स्वचालित प्रतिक्रिया", "स्वचालित जवाब", "ऑटो रिप्लाई"),
-        *("कार्यालय से बाहर", "कार्यालय से बाहर हूँ"),
-    ),
-    "hr": (
-        *("automatski odgovor", "automatska poruka", "automatski odziv", "izvan ureda", "odsutan", "odsutna"),
-        *("nisam u uredu", "odsutnost", "na godišnjem odmoru"),
-    ),
-    "hu": (
-        *("automatikus válasz", "automatikus üzenet", "automata válasz", "automatikus távolléti", "házon kívül"),
-        *("irodán kívül", "távollét", "távolléti", "távol vagyok", "szabadságon", "nem vagyok az irodában"),
-    ),
-    "hy": ("ավտոմատ պատասխան", "ինքնաշխատ պատասխան", "գրասենյակից դուրս"),
-    "id": (
-        *("balasan otomatis", "jawaban otomatis", "respons otomatis", "pesan otomatis", "di luar kantor"),
-        *("tidak di kantor", "sedang cuti"),
-    ),
-    "is": ("sjálfvirkt svar", "ekki á skrifstofunni", "ekki við", "fjarverandi", "er í fríi", "fjarvera"),
-    "it": (
-        *("risposta automatica", "risposta automatizzata", "messaggio automatico", "autorisposta", "fuori sede"),
-        *("fuori ufficio", "fuori dall'ufficio", "assente", "assenza", "assenza dall'ufficio", "sono assente"),
-        *("sono fuori", "non sono in ufficio", "in ferie", "sono in ferie", "notifica di assenza"),
-    ),
-    "ja": (
-        *(
-            "自動応答",
-            "自動返信",
-            "自動送信",
-            "自動回答",
-            "不在",
-            "外出中",
-            "休暇中",
-            "オフィス不在",
-            "只今不在",
-            "現在不在",
-        ),
-        *("休暇のお知らせ", "出張中"),
-    ),
-    "ka": ("ავტომატური პასუხი", "ავტომატური შეტყობინება", "ოფისს გარეთ"),
-    "kk": ("автоматты жауап", "автоматты түрде жауап", "кеңседен тыс"),
-    "km": ("ឆ្លើយតបស្វ័យប្រវត្តិ", "ការឆ្លើយតបស្វ័យប្រវត្តិ"),
-    "kn": ("ಸ್ವಯಂಚಾಲಿತ ಪ್ರತ್ಯುತ್ತರ",),
-    "ko": (
-        *("자동 회신", "자동회신", "자동 응답", "자동응답", "자동 답장", "자동답장", "부재중", "부재 중", "부재 알림"),
-        *("휴가 중", "휴가중", "출장 중"),
-    ),
-    "lb": ("automatesch äntwert", "net am büro"),
-    "lo": ("ຕອບກັບອັດຕະໂນມັດ", "ການຕອບກັບອັດຕະໂນມັດ"),
-    "lt": (
-        *("automatinis atsakymas", "automatinis atsakas", "automatinis pranešimas", "ne biure", "nesu biure"),
-        *("ne darbo vietoje", "atostogauju", "atostogose", "esu atostogose", "nebūsiu biure", "išvykęs"),
-    ),
-    "lv": (
-        *("automātiskā atbilde", "automātiska atbilde", "automātiskais ziņojums", "automātisks ziņojums"),
-        *("ārpus biroja", "neesmu birojā", "prombūtne", "prombūtnē", "atvaļinājumā", "esmu atvaļinājumā"),
-    ),
-    "mk": ("автоматски одговор", "надвор од канцеларија", "отсутен"),
-    "ml": ("സ്വയമേവയുള്ള മറുപടി", "ഓട്ടോമാറ്റിക് മറുപടി"),
-    "mn": ("автомат хариу", "автомат хариулт"),
-    "mr": ("स्वयंचलित उत्तर", "स्वयंचलित प्रत्युत्तर"),
-    "ms": ("balasan automatik", "jawapan automatik", "di luar pejabat", "luar pejabat", "sedang bercuti"),
-    "mt": ("tweġiba awtomatika", "risposta awtomatika", "barra mill-uffiċċju"),
-    "my": ("အလိုအလျောက် ပြန်ကြားချက်", "အလိုအလျောက်ပြန်စာ"),
-    "nb": (
-        *("automatisk svar", "autosvar", "auto svar", "fraværsmelding", "fravær", "fraværende", "ikke på kontoret"),
-        *("ikke til stede", "ute av kontoret", "utenfor kontoret", "borte fra kontoret", "på ferie"),
-    ),
-    "nl": (
-        *("automatisch antwoord", "automatische reactie", "automatisch bericht", "automatische beantwoording"),
-        *("automatisch beantwoord", "auto antwoord", "afwezigheid", "afwezigheidsbericht", "afwezigheidsmelding"),
-        *("afwezigheidsassistent", "afwezig", "niet aanwezig", "niet op kantoor", "buiten kantoor", "ik ben afwezig"),
-        *("ik ben niet aanwezig", "met vakantie", "op vakantie", "ik ben met vakantie"),
-    ),
-    "nn": ("automatisk svar", "fråvær", "fråværsmelding", "ikkje på kontoret", "ikkje til stades"),
-    "pa": ("ਸਵੈਚਲਿਤ ਜਵਾਬ",),
-    "pl": (
-        *("odpowiedź automatyczna", "automatyczna odpowiedź", "autoodpowiedź", "wiadomość automatyczna"),
-        *("automatyczna wiadomość", "autoresponder", "poza biurem", "nieobecność", "nieobecny", "nieobecna"),
-        *("jestem poza biurem", "nieobecność w biurze", "na urlopie", "jestem na urlopie", "urlop"),
-    ),
-    "pt": (
-        *("resposta automática", "resposta automatizada", "mensagem automática", "resposta de ausência"),
-        *("fora do escritório", "fora de escritório", "ausência", "ausente", "aviso de ausência", "estou ausente"),
-        *("estou fora", "estou de férias", "de férias", "em férias"),
-    ),
-    "ro": (
-        *("răspuns automat", "mesaj automat", "în afara biroului", "absent din birou", "absență", "absent de la birou"),
-        *("nu sunt la birou", "în concediu", "sunt în concediu", "plecat din birou"),
-    ),
-    "ru": (
-        *("автоматический ответ", "автоматическое сообщение", "автоматическое уведомление", "автоматически ответ"),
-        *(
-            "автоответ",
-            "автоответчик",
-            "вне офиса",
-            "нет на месте",
-            "отсутствие",
-            "отсутствую",
-            "уведомление об отсутствии",
-        ),
-        *("меня нет в офисе", "меня нет на месте", "нахожусь в отпуске", "я в отпуске", "в отпуске", "я вне офиса"),
-        *("отсутствие на рабочем месте", "в командировке"),
-    ),
-    "sk": (
-        *("automatická odpoveď", "automatická správa", "mimo kancelárie", "nie som v kancelárii", "neprítomnosť"),
-        *("neprítomný", "neprítomná", "oznámenie o neprítomnosti", "dovolenka"),
-    ),
-    "sl": (
-        *("samodejni odgovor", "samodejni odziv", "avtomatski odgovor", "avtomatsko sporočilo", "samodejno sporočilo"),
-        *("odsoten", "odsotna", "odsotnost", "izven pisarne", "zunaj pisarne", "nisem v pisarni", "na dopustu"),
-    ),
-    "sq": ("përgjigje automatike", "përgjigjje automatike", "jashtë zyrës", "jashtë zyre"),
-    "sr": (
-        *("аутоматски одговор", "аутоматска порука", "ван канцеларије", "одсутан", "одсутна", "нисам у канцеларији"),
-        *("automatski odgovor", "automatska poruka", "van kancelarije", "nisam u kancelariji", "na godišnjem odmoru"),
-    ),
-    "sv": (
-        *("automatiskt svar", "automatsvar", "automatiskt meddelande", "autosvar", "auto svar", "frånvaro"),
-        *("frånvaromeddelande", "frånvarobesked", "frånvarande", "inte på kontoret", "ej på kontoret"),
-        *("är inte på kontoret", "ute från kontoret", "på semester", "tjänstledig", "föräldraledig"),
-    ),
-    "sw": ("jibu la kiotomatiki", "majibu ya kiotomatiki", "jibu la moja kwa moja", "nje ya ofisi"),
-    "ta": ("தானியங்கு பதில்", "தானியங்கி பதில்"),
-    "te": ("స్వయంచాలక ప్రత్యుత్తరం", "ఆటోమేటిక్ ప్రత్యుత్తరం"),
-    "th": (
-        "ตอบกลับอัตโนมัติ",
-        "การตอบกลับอัตโนมัติ",
-        "ข้อความตอบกลับอัตโนมัติ",
-        "ข้อความอัตโนมัติ",
-        "ไม่อยู่ที่สำนักงาน",
-        "ไม่อยู่สำนักงาน",
-        "ลาพักร้อน",
-    ),
-    "tl": ("awtomatikong tugon", "awtomatikong sagot", "wala sa opisina"),
-    "tr": (
-        *("otomatik yanıt", "otomatik cevap", "otomatik mesaj", "otomatik ileti", "ofis dışında", "ofis dışındayım"),
-        *("ofis dışı", "ofiste değilim", "işyeri dışında", "iş yeri dışında", "iş dışında", "izindeyim", "izinde"),
-        *("yıllık izindeyim", "tatildeyim"),
-    ),
-    "uk": (
-        *("автоматична відповідь", "автоматичне повідомлення", "автовідповідь", "автоматичний відповідь"),
-        *("поза офісом", "відсутність", "відсутній", "відсутня", "мене немає в офісі", "не в офісі", "у відпустці"),
-        *("я у відпустці", "в відпустці"),
-    ),
-    "ur": ("خودکار جواب", "خودکار جوابی", "دفتر سے باہر"),
-    "uz": ("avtomatik javob", "автоматик жавоб", "ofisdan tashqarida"),
-    "vi": (
-        *("thư trả lời tự động", "trả lời tự động", "tự động trả lời", "phản hồi tự động", "vắng mặt"),
-        *("không có mặt tại văn phòng", "ngoài văn phòng", "nghỉ phép", "đang nghỉ phép"),
-    ),
-    "zh": (
-        *(
-            "自动回复",
-            "自動回覆",
-            "自動回復",
-            "自动答复",
-            "自動答覆",
-            "自動回信",
-            "自动应答",
-            "自动响应",
-            "系统自动回复",
-        ),
-        *(
-            "系統自動回覆",
-            "外出自动回复",
-            "外出自動回覆",
-            "假期自动回复",
-            "休假自动回复",
-            "不在办公室",
-            "不在辦公室",
-            "外出",
-        ),
-        *("外出通知", "休假中", "正在休假", "我正在休假", "我不在办公室", "我不在辦公室"),
-    ),
-    "zu": ("impendulo ezenzakalelayo",),
-}
-"""By language. They match in any case, with or without accents, and with any punctuation between the words."""
-
-# Notes writes "AUTO: Ann Lee is out of the office (returning 4 May)"; others leave the "AUTO:" out.
-SOMEBODY_IS = (
-    *("is out of the office", "is out of office", "is currently out of the office", "is away from the office"),
-    *("is on vacation", "is on leave", "is on annual leave", "ist nicht im büro", "ist abwesend", "ist im urlaub"),
-    *("ist außer haus", "est absent", "est absente", "está ausente", "está fuera de la oficina", "è assente"),
-    *("è fuori ufficio", "is afwezig", "is niet aanwezig", "estará ausente", "jest nieobecny", "jest nieobecna"),
+from sendledger.feedback.automatic_phrases import (
+    ANSWER_PREFIXES,
+    FROM,
+    LEFT_BY_THEMSELVES,
+    NOT_BEFORE,
+    PHRASES,
+    SOMEBODY_IS,
+    TAG_WORDS,
+    UNTIL,
 )
-
-ANSWER_PREFIXES = (
-    "re aw sv vs ref rif r antw antwort odp ynt res rv fw fwd wg tr doorst i vl ang atb ats bls cevap vast na blss"
-    " ответ отв απ σχετ تعليق رد השב תגובה 回复 回覆 答复 返信 回信 답장 회신"
-)
-"""Prefixes of answered or forwarded subjects; a colon follows."""
-
-_TAG_WORDS = (
-    "external ext extern externe externer externes externo externa esterno esterna exterieur externi externy kulso "
-    "zewnetrzny zewnetrzna zewnetrzne ekstern eksternt ulkoinen valis isorinis arejs внешнее внешний внешняя "
-    "зовнішній външен εξωτερικό harici dış خارجي חיצוני 外部 社外 외부 spam caution warning suspicious unverified bulk "
-    "untrusted attention achtung attenzione atención let op uwaga pozor figyelem внимание email e mail message sender"
-)
-"""Tags of mail gateways before a subject, with or without brackets."""
 
 _MOST_TAGS = 10
 _LONGEST_TAG = 80
 _LONGEST_SUBJECT = 500
 # Letters that Unicode does not decompose into a base letter and an accent.
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ə": "e"})
+_SPACED_DASH = re.compile(r"\s[-\u2010-\u2015](?=\s)")
+_STOPS = frozenset(",.;!\u3001\u3002\uff0c\uff01\u2026")
 _WITHOUT_BLANKS = re.compile("[\u0e00-\u0eff\u1000-\u11ff\u1780-\u17ff\u3040-\U0003ffff]")
 
 
@@ -323,8 +35,8 @@ def is_automatic_subject(subject: str) -> bool:
     """Whether only a mail system writes such a subject."""
     text = plain_text(subject[:_LONGEST_SUBJECT])
     for _ in range(_MOST_TAGS):
-        rest = text.lstrip(" []:")
-        if f"{rest} ".startswith(_STARTS):
+        rest = text.lstrip(" []:,")
+        if _begins_with_a_phrase(f"{rest} "):
             return True
         tag = next((word for word in _TAGS if f"{rest} ".startswith(word)), "")
         if (end := text.find("]", 0, _LONGEST_TAG)) > 0 and text.startswith("["):
@@ -337,13 +49,35 @@ def is_automatic_subject(subject: str) -> bool:
     return not is_answer and any(phrase in f" {rest} " for phrase in _SOMEBODY_IS)
 
 
+def _begins_with_a_phrase(text: str) -> bool:
+    for phrase in _STARTS if text.startswith(_STARTS) else ():
+        if text.startswith(phrase) and (phrase.endswith(": ") or _words_after(phrase, text)[0] not in _NOT_BEFORE):
+            return True
+    if text.startswith(_ALONE):
+        return any(_is_end(*_words_after(phrase, text)) for phrase in _ALONE if text.startswith(phrase))
+    return False
+
+
+def _words_after(phrase: str, text: str) -> tuple[str, str]:
+    """The two words or signs behind the phrase."""
+    first, second, *_ = [*text[len(phrase) :].split(None, 2), "", ""]
+    return first, second
+
+
+def _is_end(first: str, second: str) -> bool:
+    """Whether these words say that a subject has only the phrase before them, or a date behind it."""
+    return first in _UNTIL or first[:1].isdigit() or (first in _FROM and second[:1].isdigit())
+
+
 def plain_text(text: str) -> str:
-    """In lower case and without accents; of other characters only colons and brackets (as ``[`` and ``]``) stay.
+    """In lower case and without accents; of other characters only colons, brackets (as ``[`` and ``]``), and marks
+    that end a sentence (as ``,``) stay.
 
     The same for composed and decomposed characters, and for full-width and ordinary ones.
     """
     kept = []
-    for character in unicodedata.normalize("NFKD", text.casefold()).translate(_PLAIN):
+    text = _SPACED_DASH.sub(" ,", text.casefold())
+    for character in unicodedata.normalize("NFKD", text).translate(_PLAIN):
         category = unicodedata.category(character)
         if category[0] in "LN" or category == "Mc":
             kept.append(character)
@@ -351,6 +85,8 @@ def plain_text(text: str) -> str:
             kept.append(" [ ")
         elif category == "Pe" or character in ">»":
             kept.append(" ] ")
+        elif character in _STOPS:
+            kept.append(" , ")
         elif category not in ("Mn", "Cf"):  # an accent or an invisible mark
             kept.append(" : " if character == ":" else " ")
     return " ".join("".join(kept).split())
@@ -362,7 +98,18 @@ def _starts(phrases: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(phrase if _WITHOUT_BLANKS.search(phrase) else f"{phrase} " for phrase in plain))
 
 
-_STARTS = _starts(phrase for phrases in PHRASES.values() for phrase in phrases)
+def _counts_alone(phrase: str) -> bool:
+    plain = plain_text(phrase)
+    return plain in _LEFT or (" " not in plain and not _WITHOUT_BLANKS.search(plain))
+
+
+_LEFT = frozenset(plain_text(phrase) for phrase in LEFT_BY_THEMSELVES.split("|"))
+_ALL = [phrase for phrases in PHRASES.values() for phrase in phrases]
+_STARTS = _starts(phrase for phrase in _ALL if not _counts_alone(phrase))
+_ALONE = tuple(f"{phrase.strip()} " for phrase in _starts(phrase for phrase in _ALL if _counts_alone(phrase)))
+_UNTIL = frozenset((*map(plain_text, UNTIL.split()), "", ":", "[", "]", ","))
+_FROM = frozenset(map(plain_text, FROM.split()))
+_NOT_BEFORE = frozenset(NOT_BEFORE.split())
 _SOMEBODY_IS = tuple(f" {plain_text(phrase)} " for phrase in SOMEBODY_IS)
 _ANSWER_PREFIXES = frozenset(plain_text(prefix) for prefix in ANSWER_PREFIXES.split())
-_TAGS = _starts(_TAG_WORDS.split())
+_TAGS = _starts(TAG_WORDS.split())
