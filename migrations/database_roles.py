@@ -96,6 +96,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "events": {
         "answers": "SELECT",
         "audit_log": "SELECT (id, action, entity_type, entity_id, detail), INSERT",
+        "campaign_lanes": "SELECT",
         "campaign_steps": "SELECT",
         "campaigns": """SELECT, UPDATE (status, background_work, failure_reason, paused_at, completed_at, last_run_at,
             updated_at, current_workflow_step, responses_received, emails_sent_count, emails_sent, emails_failed_count,
@@ -112,6 +113,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": "SELECT, INSERT, UPDATE (emails_skipped)",
         "scheduled_emails": """SELECT, UPDATE (status, reason, scheduled_for, retry_count, claim_token, lease_until,
             send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at)""",
+        "sending_schedules": "SELECT",
         "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
         "unsubscribes": "SELECT, INSERT",
     },

@@ -45,7 +45,15 @@ class Delay(Input):
     """How long after the step before; for the first step, after the start of the campaign."""
 
     value: Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY // dt.timedelta(minutes=1))]
-    unit: Literal["minutes", "hours", "days"]
+    unit: Annotated[
+        Literal["minutes", "hours", "days", "business_days"],
+        Field(
+            description=(
+                "`business_days` are days on which the campaign's sending schedule is open in the time zone of the "
+                "lead; the local time of day stays the same. At most 365. The campaign must have a schedule to start."
+            )
+        ),
+    ]
 
 
 class OnlyIf(Input):
@@ -127,7 +135,7 @@ class ShownDelay(Resource):
     """How long after the step before. Seconds are only for delays that the API did not write."""
 
     value: int
-    unit: Literal["seconds", "minutes", "hours", "days"]
+    unit: Literal["seconds", "minutes", "hours", "days", "business_days"]
 
 
 class Step(Resource):
@@ -135,7 +143,7 @@ class Step(Resource):
 
     step_number: int
     email_template_id: UUID | None
-    days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`.")]
+    days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`, or its business days.")]
     delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
     in_thread: bool
     quote: bool
@@ -143,11 +151,13 @@ class Step(Resource):
 
     @model_validator(mode="before")
     @classmethod
-    def _condition(cls, value: Any) -> Any:
-        """The condition from its columns."""
+    def _from_columns(cls, value: Any) -> Any:
+        """The condition, and a delay in business days, from their columns."""
         columns = dict(value) if isinstance(value, Mapping) else value
         if isinstance(columns, dict) and columns.get("only_if_event"):
             columns["only_if"] = {"event": columns["only_if_event"], "of_step": columns["only_if_step"]}
+        if isinstance(columns, dict) and columns.get("business_days"):
+            columns["delay"] = {"value": columns["days_after_previous"] or 0, "unit": "business_days"}
         return columns
 
     subject: str | None
@@ -260,13 +270,19 @@ def _columns(steps: list[NewStep]) -> list[dict[str, Any]]:
 
 
 def _column_values(step: NewStep) -> dict[str, Any]:
-    delay = step.delay.value * _UNITS[step.delay.unit] if step.delay else None
+    length, days, in_business_days = None, step.days_after_previous or 0, False
+    if step.delay is not None and step.delay.unit == "business_days":
+        days, in_business_days = step.delay.value, True
+    elif step.delay is not None:
+        length = step.delay.value * _UNITS[step.delay.unit]
+        days = length.days
     return {
         "step_number": step.step_number,
         "email_template_id": step.email_template_id,
         # What an older application reads.
-        "days_after_previous": (step.days_after_previous or 0) if delay is None else delay.days,
-        "delay": delay,
+        "days_after_previous": days,
+        "delay": length,
+        "business_days": in_business_days,
         "in_thread": step.in_thread,
         "quote": step.quote,
         "only_if_event": step.only_if.event if step.only_if else None,

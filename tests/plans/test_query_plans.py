@@ -251,7 +251,7 @@ def test_fence_of_the_first_emails_ever_compares_each_with_its_own_row_only(firs
     token = uuid.uuid4()
     with first_campaign.begin() as opened:
         claimed = claim_emails.claim(opened, 500, token)
-    parameters = {"ids": [email.id for email in claimed], "outdated": [], "token": token}
+    parameters = {"ids": [email.id for email in claimed], "outdated": [], "token": token, "business_gaps": "[]"}
     with first_campaign.connect() as connection:
         plan = explain(connection, claim_emails._FENCE, parameters)
     assert plan["Actual Rows"] == 500

@@ -9,7 +9,7 @@ from console.visit import ROOT, Answer, Visit, page, redirect
 
 SPARE_STEPS = 3
 """Empty ones below the steps that there are."""
-_UNITS = ("days", "hours", "minutes")
+_UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "minutes": "minutes"}
 
 
 @page("GET", "/workflows")

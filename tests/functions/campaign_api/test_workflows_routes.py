@@ -54,6 +54,22 @@ def test_delay_is_stored_as_an_interval_and_its_whole_days(
     assert stored == (dt.timedelta(hours=36), 1)
 
 
+def test_a_delay_in_business_days_is_stored_as_days_for_the_old_application(
+    api: ApiClient, template_id: str, connection: sa.Connection
+) -> None:
+    step = {"step_number": 1, "email_template_id": template_id, "delay": {"value": 5, "unit": "business_days"}}
+    created = api.post("/v1/workflows", {"name": "One", "steps": [step]}).json
+    assert created["steps"][0]["delay"] == {"value": 5, "unit": "business_days"}
+    own = workflow_steps.c
+    assert connection.execute(sa.select(own.delay, own.days_after_previous, own.business_days)).one() == (None, 5, True)
+
+
+def test_more_than_a_year_of_business_days_is_refused(api: ApiClient, template_id: str) -> None:
+    step = {"step_number": 1, "email_template_id": template_id, "delay": {"value": 366, "unit": "business_days"}}
+    refused = api.post("/v1/workflows", {"name": "One", "steps": [step]})
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "steps.0.delay")
+
+
 def test_step_in_a_thread_is_kept_with_the_started_campaign(
     api: ApiClient, template_id: str, connection: sa.Connection
 ) -> None:

@@ -5,6 +5,7 @@ Reads `leads` and `scheduled_emails`; writes `campaign_lanes`. The caller has lo
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
 from sendledger.core.time_zones import zone_of_lead
+from sendledger.policy.business_days import due_times
 from sendledger.policy.lanes import LaneKey, write_lanes
 
 NO_LANE = 0
@@ -26,14 +28,16 @@ def has_policy(campaign: sa.RowMapping) -> bool:
 
 
 def lanes_of_places(
-    connection: sa.Connection, campaign: sa.RowMapping, places: Iterable[sa.Row[Any]]
+    connection: sa.Connection, campaign: sa.RowMapping, places: Iterable[sa.Row[Any]], start_at: dt.datetime
 ) -> dict[str, Any]:
     """Parameters of the statement that writes a bucket of the audience, with these time zones and countries of leads.
 
     `places` says the zone of each time zone and country, `lanes` the lane for each zone, position of a sender, and
-    first or later step. The leads take turns at the `senders`; those of the buckets before, `leads_before`, count too.
+    first or later step, and `times` when the steps are due in each zone, if they wait for business days. The leads take
+    turns at the `senders`; those of the buckets before, `leads_before`, count too.
     """
-    parameters = {"places": "[]", "lanes": "[]", "senders": 1, "leads_before": campaign["total_leads_targeted"]}
+    parameters = {"places": "[]", "lanes": "[]", "times": "[]", "senders": 1}
+    parameters["leads_before"] = campaign["total_leads_targeted"]
     if not has_policy(campaign):
         return parameters
     zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
@@ -51,7 +55,9 @@ def lanes_of_places(
         for follow_up in (False, True)
         if sender_id == key.sender_id and (follow_up == key.follow_up or not sender_ids)
     ]
-    return {**parameters, "places": json.dumps(known), "lanes": json.dumps(lane_of), "senders": len(sender_ids) or 1}
+    times = due_times(connection, campaign["id"], {zone or "" for zone in zones.values()}, start_at)
+    json_parameters = {"places": json.dumps(known), "lanes": json.dumps(lane_of), "times": times}
+    return {**parameters, **json_parameters, "senders": len(sender_ids) or 1}
 
 
 def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID, step_number: int) -> int:

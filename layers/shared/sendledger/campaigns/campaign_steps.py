@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.content.render_email import CompiledTemplate, compile_template
-from sendledger.content.workflows import delay_of_days
+from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.ledger_rules import LAST_STEP, is_sending
 from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
@@ -133,6 +133,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             # Workflows of the old application may begin at 0 or have a number twice.
             sa.func.row_number().over(order_by=(own.c.step_number, own.c.created_at, own.c.id)).label("step_number"),
             own.c.delay,
+            own.c.business_days,
             own.c.days_after_previous,
             # An inline text is used only if no template is named.
             sa.func.coalesce(email_templates.c.subject, own.c.subject).label("subject"),
@@ -153,7 +154,8 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     for row in rows:
         number, days, delay = row["step_number"], row["days_after_previous"], row["delay"]
         if delay is None:
-            delay, problem = delay_of_days(f"days_after_previous of the workflow's step {number}", number, days)
+            most = MAX_BUSINESS_DAYS if row["business_days"] else MAX_DELAY.days
+            delay, problem = delay_of_days(f"days_after_previous of the workflow's step {number}", number, days, most)
             problems += [FieldError("workflow_id", problem)] if problem else []
         steps.append(step_values(number, delay, row))
     if problems:
@@ -172,7 +174,7 @@ _NEEDED = {
 
 
 def check_conditions(steps: list[dict[str, Any]], campaign: sa.RowMapping) -> None:
-    """Refuse steps that depend on what the campaign does not track.
+    """Refuse steps that depend on what the campaign does not track, or on open days without a sending schedule.
 
     Raises:
         InvalidInput: with an error for each such step.
@@ -183,14 +185,18 @@ def check_conditions(steps: list[dict[str, Any]], campaign: sa.RowMapping) -> No
         if needed is not None and not campaign[needed]:
             what = f"step {step['step_number']} asks whether step {step['only_if_step']} was {event.replace('_', ' ')}"
             errors.append(FieldError(needed, f"must be true: {what}"))
+        if step["business_days"] and campaign["sending_schedule_id"] is None:
+            message = f"must name a sending schedule: step {step['step_number']} waits for days on which it is open"
+            errors.append(FieldError("sending_schedule_id", message))
     if errors:
-        raise InvalidInput("The campaign does not track what its steps depend on.", errors)
+        raise InvalidInput("The campaign does not have what its steps depend on.", errors)
 
 
 def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dict[str, Any]:
     return {
         "step_number": number,
         "delay": delay,
+        "business_days": (delay.days or None) if content.get("business_days") else None,
         "email_template_id": content["id"],
         "subject": content["subject"],
         "body_text": content["body_text"] or "",

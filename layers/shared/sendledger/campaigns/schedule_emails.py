@@ -63,12 +63,14 @@ _SCHEDULE = """
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane)
-    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay,
-           coalesce(w.lane, 0)
+    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number,
+           coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0)
     FROM placed r CROSS JOIN steps s
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = r.position AND w.follow_up = (s.step_number > 1)
+    LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
+           ON t.zone = r.zone AND t.step_number = s.step_number
 ), left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
     SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
@@ -113,7 +115,8 @@ def schedule_leads(
         sa.bindparam("senders", type_=sa.BigInteger),
     )
     leads, emails, left_out = 0, 0, Counter[str]()
-    for reason, count, steps in connection.execute(statement, lanes_of_places(connection, campaign, places)):
+    parameters = lanes_of_places(connection, campaign, places, start_at)
+    for reason, count, steps in connection.execute(statement, parameters):
         if reason is None:
             leads, emails = count, count * steps
         else:

@@ -21,6 +21,7 @@ from sendledger.core.vocabulary import WORKFLOW_STATUSES, AuditAction
 
 MAX_STEPS = 50
 MAX_DELAY = dt.timedelta(days=3650)
+MAX_BUSINESS_DAYS = 365
 MOST_NAMED = 20
 """How many users of a workflow an error names."""
 
@@ -43,6 +44,7 @@ _STEP = (
         workflow_steps.c.delay,
         sa.func.make_interval(0, 0, 0, sa.func.coalesce(workflow_steps.c.days_after_previous, 0)),
     ).label("delay"),
+    workflow_steps.c.business_days,
     workflow_steps.c.in_thread,
     workflow_steps.c.quote,
     workflow_steps.c.only_if_event,
@@ -137,7 +139,9 @@ def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) ->
     audit_log.record(connection, actor, AuditAction.WORKFLOW_DELETE, "workflow", workflow_id)
 
 
-def delay_of_days(name: str, step_number: int, days: int | None) -> tuple[dt.timedelta, str | None]:
+def delay_of_days(
+    name: str, step_number: int, days: int | None, most: int = MAX_DELAY.days
+) -> tuple[dt.timedelta, str | None]:
     """The delay of a step in days, and the reason if it is not clear. Then the delay is 0.
 
     Columns of the old application, such as `name`, may contain NULL and any number. The first step may have NULL, as it
@@ -145,10 +149,10 @@ def delay_of_days(name: str, step_number: int, days: int | None) -> tuple[dt.tim
     """
     if days is None and step_number == 1:
         return dt.timedelta(0), None
-    if days is not None and 0 <= days <= MAX_DELAY.days:
+    if days is not None and 0 <= days <= most:
         return dt.timedelta(days=days), None
     stored = "NULL" if days is None else str(days)
-    return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {MAX_DELAY.days}"
+    return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {most}"
 
 
 def _lock(connection: sa.Connection, workflow_id: UUID) -> None:
@@ -184,6 +188,8 @@ def _wrong_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[FieldError]:
     for index, step in enumerate(steps):
         if step["delay"] is not None and step["delay"] > MAX_DELAY:
             yield FieldError(f"steps.{index}.delay", f"must not be longer than {MAX_DELAY.days} days")
+        if step.get("business_days") and step["days_after_previous"] > MAX_BUSINESS_DAYS:
+            yield FieldError(f"steps.{index}.delay", f"must not be longer than {MAX_BUSINESS_DAYS} business days")
         if step.get("in_thread") and step["step_number"] == 1:
             yield FieldError(f"steps.{index}.in_thread", "must be false for step 1: there is no email to answer yet")
         if step.get("quote") and not step.get("in_thread"):

@@ -11,6 +11,7 @@ Each is one statement in its own short transaction. All times are the database's
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from sendledger.core.ledger_rules import (
     still_planned,
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
+from sendledger.policy import business_days
 from sendledger.policy.budgets import SENDING_DAY_SQL, budgets
 from sendledger.policy.lanes import OPEN_LANES, lane_parameters, open_zones
 
@@ -219,7 +221,8 @@ WITH run AS MATERIALIZED (
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
 _LOCK_CAMPAIGNS = sa.text("""
-    SELECT id, resumed_at FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE
+    SELECT id, resumed_at, sending_schedule_id IS NOT NULL AS has_schedule
+    FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE
 """).bindparams(sa.bindparam("ids", type_=_UUIDS))
 
 # Only a row that is `sending` has a lease, so the check of the lease covers the status. The first verdict that matches
@@ -249,11 +252,13 @@ WITH verdict AS MATERIALIZED (
     LEFT JOIN LATERAL (
         SELECT max(p.scheduled_for) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
                    + own.delay AS open_until,
-               max(p.sent_at) + own.delay AS gap_until,
+               coalesce(max(business.gap_until), max(p.sent_at) + own.delay) AS gap_until,
                bool_or(p.status = 'failed' AND p.error_code <> 'outcome_unknown') AS failed
         FROM scheduled_emails p
         CROSS JOIN (SELECT delay FROM campaign_steps s
                     WHERE s.campaign_id = e.campaign_id AND s.step_number = e.workflow_step_number) own
+        LEFT JOIN json_to_recordset(CAST(:business_gaps AS json)) AS business (id bigint, gap_until timestamptz)
+               ON business.id = e.id
         WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
           AND p.workflow_step_number < e.workflow_step_number
         GROUP BY own.delay
@@ -350,9 +355,18 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
     A row whose lease has expired is left alone, as it may have another owner.
     """
     locked = connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})})
-    contents = {(campaign_id, resumed_at) for campaign_id, resumed_at in locked}
-    outdated = [email.id for email in emails if email.content not in contents]
-    parameters = {"ids": [email.id for email in emails], "outdated": outdated, "token": token}
+    contents, scheduled, ids = set(), list[uuid.UUID](), [email.id for email in emails]
+    for campaign_id, resumed_at, has_schedule in locked:
+        contents.add((campaign_id, resumed_at))
+        if has_schedule:
+            scheduled.append(campaign_id)
+    gaps = business_days.gaps(connection, ids, scheduled) if scheduled else {}
+    parameters = {
+        "ids": ids,
+        "outdated": [email.id for email in emails if email.content not in contents],
+        "token": token,
+        "business_gaps": json.dumps([{"id": id_, "gap_until": until.isoformat()} for id_, until in gaps.items()]),
+    }
     sendable: dict[int, str] = {}
     turned_away: dict[str, int] = {}
     for id_, status, reason, address in connection.execute(_FENCE, parameters):

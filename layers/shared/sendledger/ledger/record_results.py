@@ -29,6 +29,7 @@ from sendledger.core.ledger_rules import (
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.policy import business_days
 from sendledger.ses.answers import Answer, SendOutcome
 
 MAX_ATTEMPTS = 3
@@ -69,7 +70,7 @@ _RECORD = sa.text(f"""
 WITH r AS MATERIALIZED (
     SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
         id bigint, kind text, message_id text, error_code text, message text, age float8, retry_in float8,
-        email_id uuid, to_address text, subject text, body_text text, body_html text)
+        email_id uuid, to_address text, subject text, body_text text, body_html text, next_due timestamptz)
 ), done AS (
     UPDATE scheduled_emails e SET
         status = CASE WHEN r.kind = 'sent' THEN 'sent'
@@ -103,7 +104,7 @@ WITH r AS MATERIALIZED (
                WHEN e.status = 'sending' THEN true
                WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
     RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
-              r.kind, before.status = 'failed' AS was_unknown
+              r.kind, r.next_due, before.status = 'failed' AS was_unknown
 ), written AS (
     INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
                         external_id, created_at, to_address, scheduled_email_id, delivery_status)
@@ -148,12 +149,12 @@ WITH r AS MATERIALIZED (
     FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done) AND step_number <= {LAST_STEP}
     WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
 ), pushed AS (
-    UPDATE scheduled_emails n SET scheduled_for = d.sent_at + s.gap, updated_at = now()
+    UPDATE scheduled_emails n SET scheduled_for = coalesce(d.next_due, d.sent_at + s.gap), updated_at = now()
     FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
       AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
       AND {still_planned("n")}
-      AND n.scheduled_for < d.sent_at + s.gap
+      AND n.scheduled_for < coalesce(d.next_due, d.sent_at + s.gap)
 ), ended AS (
     UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
     FROM done d
@@ -199,10 +200,16 @@ def record(
     lead_ids = {result.email.lead["lead_id"] for result in results if result.email.lead is not None}
     connection.execute(_LOCK_LEADS, {"ids": list(lead_ids)})
     now = time.monotonic()
+    sent_ago = {result.email.id: now - result.ended_at for result in results if result.outcome.answer is Answer.SENT}
+    next_due = business_days.next_steps_due(connection, sent_ago, list(campaign_ids))
+    written = [_row(result, now) for result in results]
+    for each in written:
+        if each["id"] in next_due:
+            each["next_due"] = next_due[each["id"]].isoformat()
     rows = connection.execute(
         _RECORD,
         {
-            "results": json.dumps([_row(result, now) for result in results], ensure_ascii=False),
+            "results": json.dumps(written, ensure_ascii=False),
             "token": token,
             "max_attempts": MAX_ATTEMPTS,
             "first_hand": first_hand,

@@ -25,6 +25,7 @@ from sendledger.core.vocabulary import (
     Reason,
     ScheduledEmailStatus,
 )
+from sendledger.policy import business_days
 
 _table = scheduled_emails
 _SCHEDULED_EMAIL = (
@@ -191,13 +192,14 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
 
 # The same gap as in the fence, which would return the row.
 _EARLIER_STEPS = sa.text(f"""
-    SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until
+    SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until, e.campaign_id, now() AS now
     FROM scheduled_emails e
     JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
     JOIN scheduled_emails p ON p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
                            AND p.workflow_step_number < e.workflow_step_number
     WHERE e.id = :id AND NOT {is_answer("e")}
-      AND (p.status = 'sending' OR {still_planned("p")} OR p.sent_at + own.delay > now())
+      AND (p.status = 'sending' OR {still_planned("p")} OR own.business_days IS NOT NULL
+           OR p.sent_at + own.delay > now())
     ORDER BY p.sent_at DESC NULLS FIRST LIMIT 1
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 
@@ -208,7 +210,11 @@ def _check_earlier_steps(connection: sa.Connection, scheduled_email_id: int) -> 
         return
     if earlier.sent_at is None:
         raise Conflict(f"Step {earlier.step} to this lead has not been sent yet; send that one first.")
-    sent_at, until = (moment.isoformat(timespec="seconds") for moment in (earlier.sent_at, earlier.gap_until))
+    gap = business_days.gaps(connection, [scheduled_email_id], [earlier.campaign_id])
+    gap_until = gap.get(scheduled_email_id, earlier.gap_until)
+    if gap_until <= earlier.now:
+        return
+    sent_at, until = (moment.isoformat(timespec="seconds") for moment in (earlier.sent_at, gap_until))
     raise Conflict(
         f"Step {earlier.step} to this lead was sent at {sent_at}; the gap between the steps ends at {until}.",
         sendable_from=until,

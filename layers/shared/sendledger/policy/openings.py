@@ -92,6 +92,41 @@ def open_time(hours: Hours, zone: ZoneInfo, start: dt.datetime, end: dt.datetime
     return sum(within, dt.timedelta(0))
 
 
+def business_days_after(hours: Hours, zone: ZoneInfo, instant: dt.datetime, days: int) -> dt.datetime:
+    """The same local time on the n-th later day on which the schedule is open.
+
+    A local time that does not exist on that day becomes the first that does; one that happens twice is the first.
+    Where a schedule has no such days (all are holidays), days of the calendar count after `LOOK_AHEAD`.
+    """
+    if not days:
+        return instant
+    local = instant.astimezone(zone)
+    date, missing = local.date(), days
+    last = date + LOOK_AHEAD + days * dt.timedelta(days=7)
+    while missing and date < last:
+        date += _DAY
+        missing -= _is_open_day(hours, zone, date)
+    return _at(zone, dt.datetime.combine(date, local.time()))
+
+
+def _is_open_day(hours: Hours, zone: ZoneInfo, date: dt.date) -> bool:
+    if not hours.of(date):
+        return False
+    midnight = dt.datetime.combine(date, dt.time(0), zone)
+    if midnight.utcoffset() == (midnight + _DAY).utcoffset():
+        return True  # the clock does not change on this day, so all of its hours exist
+    return bool(openings_of(hours, zone, date))
+
+
+def _at(zone: ZoneInfo, local: dt.datetime) -> dt.datetime:
+    """The instant of a local time, in UTC."""
+    instant = local.replace(tzinfo=zone).astimezone(dt.UTC)
+    if instant.astimezone(zone).replace(tzinfo=None) == local:
+        return instant
+    # In the gap, the offset of after the change leads to before it (PEP 495).
+    return _change(zone, local.replace(tzinfo=zone, fold=1).astimezone(dt.UTC), instant)
+
+
 @functools.lru_cache(maxsize=20_000)
 def openings_of(hours: Hours, zone: ZoneInfo, date: dt.date) -> tuple[Opening, ...]:
     """The openings of one local date, in the order of time."""

@@ -193,6 +193,8 @@ campaign_steps = Table(
     Column("step_number", Integer, primary_key=True),
     Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="SET NULL")),
     Column("delay", Interval, nullable=False),
+    # How many business days the step waits for; `delay` has as many days of the calendar. See policy/business_days.py.
+    Column("business_days", Integer),
     Column("subject", Text, nullable=False),
     Column("body_text", Text, nullable=False),
     Column("body_html", Text),
@@ -210,6 +212,7 @@ campaign_steps = Table(
     CheckConstraint("(only_if_event IS NULL) = (only_if_step IS NULL)", name="only_if_whole"),
     CheckConstraint("only_if_step > 0 AND only_if_step < step_number", name="only_if_earlier"),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
+    CheckConstraint("business_days > 0", name="business_days_positive"),
 )
 
 left_out_leads = Table(

@@ -75,6 +75,8 @@ workflow_steps = Table(
     Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="RESTRICT")),
     # A delay in other units than days. Without it days_after_previous applies.
     Column("delay", Interval),
+    # Whether days_after_previous counts days on which the campaign's sending schedule is open.
+    Column("business_days", Boolean, nullable=False, server_default=text("false")),
     Column("in_thread", Boolean, nullable=False, server_default=text("false")),
     Column("quote", Boolean, nullable=False, server_default=text("false")),
     # It is only sent to those for whom this has become of the earlier step.
@@ -82,6 +84,7 @@ workflow_steps = Table(
     Column("only_if_step", Integer),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
+    CheckConstraint("delay IS NULL OR NOT business_days", name="delay_or_business_days"),
     CheckConstraint("in_thread OR NOT quote", name="quote_in_thread"),
     CheckConstraint(one_of("only_if_event", StepCondition), name="only_if_event"),
     CheckConstraint("(only_if_event IS NULL) = (only_if_step IS NULL)", name="only_if_whole"),
