@@ -57,9 +57,9 @@ def let_functions_work(url: str) -> None:
 
 
 def wait_until(engine: sa.Engine, condition: str, **values: Any) -> None:
-    """Ask the server until the condition holds, for half a minute at most."""
+    """Ask the server until the condition holds, for five minutes at most: the machine may be busy."""
     with engine.connect() as connection:
-        give_up = connection.scalar(sa.text("SELECT now() + interval '30 seconds'"))
+        give_up = connection.scalar(sa.text("SELECT now() + interval '5 minutes'"))
         statement = sa.text(f"SELECT {condition}, clock_timestamp() > :give_up")
         while True:
             holds, is_late = connection.execute(statement, {"give_up": give_up, **values}).one()

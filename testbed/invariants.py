@@ -155,7 +155,7 @@ def _check_order(sent_ids: list[int], rows: dict[int, Any], requeued: Counter[in
         last[key] = row["workflow_step_number"]
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 300.0) -> None:
     """Returns when the condition holds. Raises AssertionError where it does not come true in time."""
     never = threading.Event()
     deadline = time.monotonic() + seconds

@@ -173,7 +173,7 @@ class SenderProcess:
     def running(self) -> bool:
         return self._process.is_alive()
 
-    def wait(self, seconds: float = 90.0) -> dict[str, Any] | None:
+    def wait(self, seconds: float = 300.0) -> dict[str, Any] | None:
         self._process.join(seconds)
         assert self._process.exitcode is not None, "the sender does not end"
         killed = self._process.exitcode == -signal.SIGKILL

@@ -37,5 +37,5 @@ def api(stack: LocalStack, engine: sa.Engine) -> Iterator[httpx.Client]:
     """A client with the key of an admin."""
     with engine.begin() as connection:
         key = api_keys.create(connection, "acceptance", "admin").key
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=300) as client:
         yield client

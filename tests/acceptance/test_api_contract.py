@@ -66,7 +66,7 @@ def test_every_answer_is_documented(
         # Some rules cannot be told in a schema: ids that must exist, fields that go together, templates that compile.
         *("--exclude-checks", "positive_data_acceptance", "--warnings", "off", "--continue-on-failure"),
     ]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False)
     assert run.returncode == 0, run.stdout
     assert '"level":"ERROR"' not in (tmp_path / "functions.log").read_text()
 

@@ -55,7 +55,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--output-path", str(folder / PACKAGE), "--meta", "none", "--config", str(folder / "config.yaml")),
         "--fail-on-warning",
     ]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     return folder
 

@@ -47,7 +47,7 @@ class Run:
     def wait_for(self, text: str) -> str:
         """The first line with this text; the run is killed if it does not come."""
         assert self.process.stdout is not None
-        patience = threading.Timer(120, self.process.kill)
+        patience = threading.Timer(600, self.process.kill)
         patience.start()
         try:
             for line in self.process.stdout:
@@ -60,7 +60,7 @@ class Run:
 
     def end(self) -> tuple[int, str]:
         """Exit code and standard error, once it has ended by itself."""
-        output, errors = self.process.communicate(timeout=60)
+        output, errors = self.process.communicate(timeout=600)
         self.printed.append(output)
         return self.process.returncode, errors
 
@@ -72,7 +72,7 @@ class Run:
 
     def get(self, path: str, key: str) -> Any:
         request = urllib.request.Request(f"http://{HOST}:{self.port}{path}", headers={"Authorization": f"Bearer {key}"})
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=300) as response:
             return json.load(response)
 
 
@@ -168,7 +168,7 @@ def test_root_of_the_address_leads_to_the_console(start: Start, database_url: st
 
 def _ask(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "local", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-m", "local", *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
     )
 
 

@@ -16,6 +16,9 @@ from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign, rows, statuses
 from tests.acceptance.conftest import TEMPLATE
 
+PATIENCE = 300.0
+"""Seconds: the machine may be busy."""
+
 
 @pytest.fixture
 def ses_events() -> EventQueue:
@@ -44,8 +47,8 @@ def box(name: str) -> str:
 
 def settle(ses: SesSimulator, ses_events: EventQueue) -> None:
     """Wait until everything that SES has to say has been recorded."""
-    ses.flush_events()
-    ses_events.drain()
+    ses.flush_events(PATIENCE)
+    ses_events.drain(PATIENCE)
     assert ses_events.dead_letters == []
 
 
@@ -94,7 +97,7 @@ def test_message_that_is_no_event_ends_as_a_dead_letter_and_holds_up_nothing(
     campaign_id = make_campaign(api, [box("bounce")], [0, 1])
     act(api, campaign_id, "start")
     stack.tick()
-    ses.flush_events()
-    ses_events.drain()
+    ses.flush_events(PATIENCE)
+    ses_events.drain(PATIENCE)
     assert [message.body for message in ses_events.dead_letters] == ['{"truncated": ']
     assert campaign(api, campaign_id)["status"] == "completed"

@@ -35,7 +35,7 @@ def parameters(issuer: TokenIssuer) -> dict[str, str]:
 def tokens(stack: LocalStack) -> Iterator[httpx.Client]:
     """A client of the address for tokens."""
     assert stack.token_url
-    with httpx.Client(base_url=stack.token_url, timeout=60) as client:
+    with httpx.Client(base_url=stack.token_url, timeout=300) as client:
         yield client
 
 

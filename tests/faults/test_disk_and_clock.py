@@ -18,6 +18,7 @@ from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import campaign_row, make_campaign, pass_time, statuses
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
+from testbed.sender_process import install
 
 LEADS = 120
 HOUR = dt.timedelta(hours=1)
@@ -26,14 +27,14 @@ HOUR = dt.timedelta(hours=1)
 class Tick(threading.Thread):
     """A tick beside the test; `ended` is its summary, or the error that ended it."""
 
-    def __init__(self, resources: Resources, seconds: float = 60.0) -> None:
+    def __init__(self, resources: Resources) -> None:
         super().__init__()
-        self._work = (resources, seconds)
+        self._resources = resources
         self.ended: TickSummary | Exception | None = None
 
     def run(self) -> None:
         try:
-            self.ended = send_due_emails(*self._work)
+            self.ended = send_due_emails(self._resources, 60.0)
         except Exception as error:
             self.ended = error
 
@@ -59,8 +60,10 @@ class Disk:
                 sa.text("""
                     CREATE TABLE disk (is_full boolean);
                     INSERT INTO disk VALUES (false);
+                    CREATE SEQUENCE refusals; -- which no rollback takes back
                     CREATE FUNCTION write() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
                         IF (SELECT is_full FROM public.disk) THEN
+                            PERFORM nextval('public.refusals');
                             RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100';
                         END IF;
                         RETURN NEW;
@@ -74,6 +77,10 @@ class Disk:
         with self._engine.begin() as connection:
             connection.execute(sa.text("UPDATE disk SET is_full = :is_full"), {"is_full": is_full})
 
+    def has_refused(self) -> bool:
+        with self._engine.connect() as connection:
+            return bool(connection.scalar(sa.text("SELECT is_called FROM refusals")))
+
 
 @pytest.fixture
 def disk(engine: sa.Engine) -> Disk:
@@ -83,13 +90,13 @@ def disk(engine: sa.Engine) -> Disk:
 def test_disk_that_is_full_for_a_moment_loses_no_result(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, disk: Disk
 ) -> None:
+    uninstall = install(resources.engine, "send.after:20", lambda: disk.set_full(True))
     tick = Tick(resources)
     tick.start()
-    wait_for(lambda: len(ses.accepted()) >= 20, "20 emails")
-    disk.set_full(True)
-    threading.Event().wait(1.0)
+    wait_for(disk.has_refused, "a write that is refused")
     disk.set_full(False)
     tick.join()
+    uninstall()
     let_it_settle(engine, resources)
     found = assert_ledger_is_consistent(engine, ses)
     assert (found.emails_accepted, found.outcome_unknown) == (LEADS, 0)
@@ -105,12 +112,10 @@ def test_disk_that_stays_full_stops_the_sending_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(send_chunks, "MAX_CALL_SECONDS", 2.0)
-    tick = Tick(resources, seconds=9.0)
-    tick.start()
-    wait_for(lambda: len(ses.accepted()) >= 20, "20 emails")
-    disk.set_full(True)
-    tick.join()
-    assert isinstance(tick.ended, sa.exc.DBAPIError)
+    uninstall = install(resources.engine, "send.after:5", lambda: disk.set_full(True))
+    with pytest.raises(sa.exc.DBAPIError):
+        send_due_emails(resources, 12.0)
+    uninstall()
     accepted = len(ses.accepted())
     with pytest.raises(sa.exc.DBAPIError):
         send_due_emails(resources, 9.0)

@@ -38,7 +38,8 @@ def campaign_id(engine: sa.Engine, connection: sa.Connection) -> uuid.UUID:
 
 @pytest.fixture
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
+    # On a busy machine an answer may take a second.
+    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 4.0)
 
 
 @pytest.mark.usefixtures("short_timeout")
@@ -205,9 +206,9 @@ def test_refusal_that_may_pass_is_tried_again_later_three_times_at_most(
     for attempt in range(1, MAX_ATTEMPTS):
         assert send_due_emails(resources, SECONDS).retried == LEADS
         assert {row["retry_count"] for row in rows_of(engine, campaign_id)} == {attempt}
-        waits = due_in(engine, campaign_id)
+        waits = waits_of(engine, campaign_id)
         # Twice as long each time.
-        assert min(waits) > 0.9 * attempt * RETRY_BASE_SECONDS
+        assert min(waits) >= attempt * RETRY_BASE_SECONDS
         assert max(waits) <= 2 * attempt * RETRY_BASE_SECONDS
         assert send_due_emails(resources, SECONDS).claimed == 0, "it waits before it tries again"
         pass_time(engine, 5 * A_MINUTE * attempt)
@@ -217,10 +218,9 @@ def test_refusal_that_may_pass_is_tried_again_later_three_times_at_most(
     assert ses.counts.send_requests == MAX_ATTEMPTS * LEADS
 
 
-def due_in(engine: sa.Engine, campaign_id: uuid.UUID) -> list[float]:
-    """In how many seconds each of the campaign's emails is due."""
-    now = dt.datetime.now(dt.UTC)
-    return [(row["scheduled_for"] - now).total_seconds() for row in rows_of(engine, campaign_id)]
+def waits_of(engine: sa.Engine, campaign_id: uuid.UUID) -> list[float]:
+    """How many seconds after its failure each of the campaign's emails is due."""
+    return [(row["scheduled_for"] - row["updated_at"]).total_seconds() for row in rows_of(engine, campaign_id)]
 
 
 def test_ses_that_cannot_be_reached_fails_no_email_however_long_that_lasts(
@@ -254,18 +254,19 @@ def test_retries_of_emails_that_failed_together_are_spread(
     assert times[-1] - times[0] > dt.timedelta(seconds=5)
 
 
-@pytest.mark.usefixtures("short_timeout")
 def test_tick_ends_within_its_time_though_every_call_stalls(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It has time for a few calls, and on a busy machine too for all that comes after them.
+    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(send_chunks, "MAX_CALL_SECONDS", 0.6)
-    monkeypatch.setattr(send_chunks, "FINISH_SECONDS", 1.0)
-    ses.account.max_send_rate = 5
+    monkeypatch.setattr(send_chunks, "FINISH_SECONDS", 5.0)
+    ses.account.max_send_rate = 2
     ses.add_fault("stall", count=None)
     threads = threading.active_count()
     began = time.monotonic()
-    summary = send_due_emails(resources, 3.0)
-    assert time.monotonic() - began < 3.0
+    summary = send_due_emails(resources, 9.0)
+    assert time.monotonic() - began < 9.0
     assert threading.active_count() == threads
     assert 0 < summary.unknown < LEADS
     # What was claimed and not fenced has been given back.
