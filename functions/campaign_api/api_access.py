@@ -111,6 +111,8 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/api-keys": Role.ADMIN,
     "DELETE /v1/api-keys/<api_key_id>": Role.ADMIN,
     "GET /v1/audit-log": Role.ADMIN,
+    # The route also asks for the role of what is confirmed
+    "POST /v1/confirmations": Role.SENDER,
     # Webhooks: what leaves the system, and to whom
     "GET /v1/webhook-endpoints": Role.ADMIN,
     "POST /v1/webhook-endpoints": Role.ADMIN,

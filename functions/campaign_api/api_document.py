@@ -22,6 +22,8 @@ from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swag
 from api_access import MINIMUM_ROLE, PUBLIC
 from api_examples import example_of
 from api_requests import METHODS_WITH_BODY
+from confirmed_requests import HEADER as CONFIRMATION
+from confirmed_requests import ROUTES as CONFIRMED_ROUTES
 from http_errors import PROBLEM_JSON
 from idempotent_requests import HEADER, MUTATING
 
@@ -60,6 +62,7 @@ _TAGS = {
     "Sender": "The function that sends: its state, and how to resume it after a stop.",
     "Webhooks": "Other systems that are told what happens, and what they answered.",
     "API keys": "Who may do what.",
+    "Confirmations": "A person lets an assistant do one thing.",
     "Audit log": "Who did what, and when.",
 }
 
@@ -148,6 +151,13 @@ _IDEMPOTENCY_KEY = {
         "(marked Idempotency-Replayed) and changes nothing; with another request it is refused with 422."
     ),
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_CONFIRMATION = {
+    "name": CONFIRMATION,
+    "in": "header",
+    "required": False,
+    "description": "A token of POST /v1/confirmations. With it the role is not needed; without it, it is.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
 
@@ -268,6 +278,8 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     if method in METHODS_WITH_BODY:
         problems |= {status: _PROBLEMS[status] for status in (400, 413, 415)}
     conflicts = [operation.pop("x-conflict")] if "x-conflict" in operation else []
+    if f"{method} {listed_path}" in CONFIRMED_ROUTES.values():
+        operation.setdefault("parameters", []).append(_CONFIRMATION)
     if method in MUTATING:
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
         conflicts.append("The first request with this Idempotency-Key is still being worked on.")

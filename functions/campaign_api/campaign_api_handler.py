@@ -21,6 +21,8 @@ import api_resources
 import audit_log_routes
 import campaign_lifecycle_routes
 import campaigns_routes
+import confirmations_routes
+import confirmed_requests
 import diagnose_routes
 import email_templates_routes
 import exports_routes
@@ -81,6 +83,7 @@ for _routes in (
     sender_routes,
     api_keys_routes,
     audit_log_routes,
+    confirmations_routes,
     replies_routes,
     suppressions_routes,
     webhooks_routes,
@@ -115,9 +118,7 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
         route, caller = _pass_gate(request, caller)
         logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
         app.append_context(caller=caller)
-        answer = idempotent_requests.answer_once(
-            request, route, caller, lambda: app.resolve(request.raw_event, context)
-        )
+        answer = idempotent_requests.answer_once(request, route, caller, lambda: _resolve(request, route, context))
     except Exception as error:
         problem = problem_of(error, request_id)
         answer = {
@@ -131,6 +132,13 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
     return answer
 
 
+def _resolve(request: APIGatewayProxyEventV2, route: Route, context: LambdaContext) -> dict[str, Any]:
+    # Here, and not at the gate: a repeated request gets its first answer, although the confirmation is used up by then.
+    if (token := confirmed_requests.token_of(request, route)) is not None:
+        confirmed_requests.check(request, route, token)
+    return app.resolve(request.raw_event, context)
+
+
 def _pass_gate(request: APIGatewayProxyEventV2, caller: Caller | None) -> tuple[Route, Caller | None]:
     method, path = request.http_method, request.path
     if caller is None and not api_access.is_public(method, path):
@@ -141,6 +149,7 @@ def _pass_gate(request: APIGatewayProxyEventV2, caller: Caller | None) -> tuple[
             caller = api_access.authenticate(api_resources.engine, method, path, authorization, fixed_key)
     route = api_access.find_route(method, path)
     if caller is not None:
-        api_access.authorize(caller, route)
+        if confirmed_requests.token_of(request, route) is None:
+            api_access.authorize(caller, route)
         api_requests.check(request, route.name)
     return route, caller

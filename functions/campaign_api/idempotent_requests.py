@@ -27,6 +27,7 @@ MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
 _SECRETS = {
     "POST /v1/api-keys": "key",
+    "POST /v1/confirmations": "token",
     "POST /v1/lead-batches/uploads": "upload_url",
     "POST /v1/webhook-endpoints": "secret",
     "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": "secret",

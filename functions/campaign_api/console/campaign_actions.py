@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from confirmed_requests import ConfirmedOperation
 from console.api_calls import Api, ApiRefused
 from console.template_pages import preview
 from console.visit import ROOT, Answer, Visit, page, redirect
@@ -55,6 +56,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
 }
 """By the last part of their route, which is also that of their page."""
+_CONFIRMED = ACTIONS.keys() & set(ConfirmedOperation)
 PREVIEWS = 3
 """Leads for whom the first email is shown before a start."""
 _PATH = f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(ACTIONS)})"
@@ -93,6 +95,17 @@ def act(visit: Visit, campaign_id: str, name: str) -> Answer:
     return redirect(f"{ROOT}/campaigns/{campaign_id}?done={name}")
 
 
+@page("POST", f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(sorted(_CONFIRMED))})/confirmation")
+def confirm(visit: Visit, campaign_id: str, name: str) -> Answer:
+    """The page that answers is the only one that shows the token."""
+    body = {"operation": name, "id": campaign_id}
+    try:
+        made = visit.api.post("/v1/confirmations", body, visit.form.get("request", ""))
+    except ApiRefused as refused:
+        return _confirmation(visit, campaign_id, name, refused)
+    return _confirmation(visit, campaign_id, name, confirmed=made)
+
+
 @page("GET", "/scheduled-emails/<email:number>")
 def ask_to_settle(visit: Visit, email: str) -> Answer:
     """One row of the ledger. Where SES gave no answer: was it sent, or shall it be sent again?"""
@@ -112,7 +125,9 @@ def _route(name: str) -> str:
     return f"POST /v1/campaigns/<campaign_id>/{name}"
 
 
-def _confirmation(visit: Visit, campaign_id: str, name: str, refused: ApiRefused | None = None) -> Answer:
+def _confirmation(
+    visit: Visit, campaign_id: str, name: str, refused: ApiRefused | None = None, confirmed: object = None
+) -> Answer:
     api = visit.api
     campaign = api.get(f"/v1/campaigns/{campaign_id}")
     stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
@@ -124,6 +139,8 @@ def _confirmation(visit: Visit, campaign_id: str, name: str, refused: ApiRefused
         name=name,
         action=ACTIONS[name],
         is_possible=name in possible(api, campaign, stats),
+        can_confirm=name in _CONFIRMED,
+        confirmed=confirmed,
         problem=refused and refused.problem,
         **_numbers(api, campaign, name),
     )

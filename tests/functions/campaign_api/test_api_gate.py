@@ -167,6 +167,7 @@ vesa  GET    /v1/emails/<email_id>
 ...a  POST   /v1/api-keys
 ...a  DELETE /v1/api-keys/<api_key_id>
 ...a  GET    /v1/audit-log
+..sa  POST   /v1/confirmations
 ...a  GET    /v1/webhook-endpoints
 ...a  POST   /v1/webhook-endpoints
 ...a  GET    /v1/webhook-endpoints/<endpoint_id>

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sendledger_client import ApiError, NotReachable, Sendledger, SendledgerError
-from sendledger_client.commands import campaigns, exporting, leads, reading, templates
+from sendledger_client.commands import assistants, campaigns, exporting, leads, reading, templates
 from sendledger_client.commands.output import console, errors, plain
 from sendledger_client.commands.session import NotLoggedIn, checked_url, store
 
@@ -37,6 +37,8 @@ app.command("preview")(templates.preview)
 app.command("replies")(reading.replies)
 app.command("diagnose")(reading.diagnose)
 app.command("audit")(reading.audit)
+app.command("confirm")(campaigns.confirm)
+app.command("mcp")(assistants.mcp)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from sendledger_client.commands.output import (
     Limit,
     as_id,
     console,
+    errors,
     plain,
     show_fields,
     show_json,
@@ -26,7 +27,13 @@ from sendledger_client.commands.output import (
     text,
 )
 from sendledger_client.commands.session import connect
-from sendledger_client.generated.models import Campaign, CampaignStats, CampaignStatus
+from sendledger_client.generated.models import (
+    Campaign,
+    CampaignStats,
+    CampaignStatus,
+    ConfirmedOperation,
+    NewConfirmation,
+)
 
 app = typer.Typer(help="Look at campaigns; start, pause, resume and cancel them.", no_args_is_help=True)
 
@@ -233,6 +240,30 @@ def _view(campaign: Campaign, stats: CampaignStats) -> Group:
     rate = f", {stats.emails_per_second:.1f} emails/s" if stats.emails_per_second else ""
     due = f", next due {text(stats.next_due_at)}" if stats.next_due_at else ""
     return Group(f"{plain(campaign.name)}: {stats.status}{rate}{due}", steps)
+
+
+def confirm(
+    operation: Annotated[ConfirmedOperation, typer.Argument(help="What somebody else may do once.")],
+    what: Annotated[str, typer.Argument(help="Id or exact name of the campaign; for erase the id of the lead.")],
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Let an assistant do one thing within ten minutes: prints the token that it needs."""
+    with connect() as api:
+        if operation is ConfirmedOperation.ERASE:
+            id_, name = as_id(what), what
+            if id_ is None:
+                raise typer.BadParameter("must be the id of a lead", param_hint="WHAT")
+        else:
+            campaign = find(api, what)
+            id_, name = campaign.id, campaign.name
+        _ask(f"Allow {operation} of {name!r} once?", yes)
+        made = api.create_confirmation(body=NewConfirmation(operation, id_))
+    if as_json:
+        show_json(made)
+        return
+    typer.echo(made.token)
+    errors.print(f"It allows {operation} of {plain(name)} until {text(made.expires_at)}.", soft_wrap=True)
 
 
 def _ask(question: str, yes: bool) -> None:

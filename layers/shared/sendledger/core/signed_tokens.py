@@ -1,4 +1,5 @@
-"""Signed tokens: which email an unsubscribe link or a reply address belongs to. Reads and writes no table.
+"""Signed tokens: which email an unsubscribe link or a reply address belongs to, and what a person has confirmed. Reads
+and writes no table.
 
 A token names the email and nothing about the person. It is signed with HMAC-SHA256; the key's id goes with it, so that
 keys can be replaced while links that were sent long ago go on working. A token that does not verify gives None, after
@@ -6,6 +7,7 @@ the same amount of work, so that the reason is not revealed.
 
     unsubscribe   <key id>.<base64url of: version, scheduled email, campaign, lead, signature>e
     reply         <key id>.<hexadecimal of: scheduled email, signature>: mail systems may change the case of letters
+    confirmation  <key id>.<hexadecimal of: end in seconds since 1970, signature>; what is confirmed is only signed
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ _UNSUBSCRIBE_TOKEN = re.compile(rf"([a-z0-9]{{1,8}})\.([A-Za-z0-9_-]{{75}})([A-Z
 _AFTER_LINKS = " .,;:!?)>]}/*\"'\u201c\u201d\u2019\u00bb"
 # With its prefix at most the 64 characters that a local part may have.
 _REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([0-9a-f]{48})", re.ASCII)
+_CONFIRMATION_TOKEN = _REPLY_TOKEN
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,20 @@ class TokenKeys:
         if not self._verified(b"reply", key_id, payload, signature):
             return None
         return int.from_bytes(payload)
+
+    def confirmation_token(self, subject: str, until: int) -> str:
+        """Says that a person allows `subject` until then (seconds since 1970)."""
+        key, end = self._signing, until.to_bytes(8)
+        signature = _sign(key.secret, b"confirmation", key.id, end + subject.encode())[:_SIGNATURE_BYTES]
+        return f"{key.id}.{(end + signature).hex()}"
+
+    def confirms(self, token: str, subject: str, now: int) -> bool:
+        """Whether the token allows this subject now."""
+        found = _CONFIRMATION_TOKEN.fullmatch(token.strip().lower())
+        key_id, encoded = found.groups() if found else ("", "0" * 48)
+        decoded = bytes.fromhex(encoded)
+        end, signature = decoded[:8], decoded[8:]
+        return self._verified(b"confirmation", key_id, end + subject.encode(), signature) and now < int.from_bytes(end)
 
     def _verified(self, purpose: bytes, key_id: str, payload: bytes, signature: bytes) -> bool:
         # An unknown key takes the same time as a known one, so that response times do not reveal key ids.

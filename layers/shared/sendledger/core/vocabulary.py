@@ -520,6 +520,7 @@ class AuditAction(Word):
     CAMPAIGN_START = "campaign.start", "A campaign was started."
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
     CAMPAIGN_UPDATE = "campaign.update", "Fields of a campaign were changed."
+    CONFIRMATION_CREATE = "confirmation.create", "A person confirmed one operation for somebody else."
     EMAIL_TEMPLATE_CREATE = "email_template.create", "An email template was created."
     EMAIL_TEMPLATE_DELETE = "email_template.delete", "An email template was deleted."
     EMAIL_TEMPLATE_TEST_SEND = "email_template.test_send", "An email template was sent as a test."

@@ -342,3 +342,17 @@ def test_fault_of_ours_is_a_page_with_the_id_for_the_log(
     assert page.status == 500
     assert "Correlation id" in page.text
     assert "leads_away" not in page.text
+
+
+@pytest.mark.parametrize("name", ["start", "cancel"])
+def test_token_for_an_assistant_is_made_and_works(
+    browser: Browser, api: ApiClient, campaign_id: uuid.UUID, name: str
+) -> None:
+    if name == "cancel":
+        assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    path = f"/console/campaigns/{campaign_id}/{name}"
+    made = browser.post(f"{path}/confirmation", {"request": browser.get(path).field("request")})
+    found = re.search(r'<code class="secret">([^<]+)</code>', made.html)
+    assert found, made.text
+    headers = {"Sendledger-Confirmation": found[1]}
+    assert api.request("POST", f"/v1/campaigns/{campaign_id}/{name}", body={}, headers=headers).status == 200

@@ -1,0 +1,98 @@
+"""Confirmations: a person lets somebody else do one thing, for some minutes. docs/decisions/confirmations.md
+
+A token stands for one operation on one campaign or lead. Whoever sends it with that request needs no role for it. It is
+signed and not stored. For a start it covers the content too: after an edit it is worth nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+
+import api_resources
+from api_access import Route
+from http_errors import Problem, RequestRefused
+from sendledger.campaigns.content_digest import content_digest
+from sendledger.core.errors import Conflict
+from sendledger.core.signed_tokens import TokenKeys
+
+HEADER = "Sendledger-Confirmation"
+VALID_FOR = dt.timedelta(minutes=10)
+
+
+class ConfirmedOperation(StrEnum):
+    """What a person can confirm for somebody else, by the last part of its route."""
+
+    START = "start"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    ERASE = "erase"
+
+
+ROUTES: Mapping[ConfirmedOperation, str] = {
+    ConfirmedOperation.START: "POST /v1/campaigns/<campaign_id>/start",
+    ConfirmedOperation.RESUME: "POST /v1/campaigns/<campaign_id>/resume",
+    ConfirmedOperation.CANCEL: "POST /v1/campaigns/<campaign_id>/cancel",
+    ConfirmedOperation.ERASE: "POST /v1/leads/<lead_id>/erase",
+}
+
+
+class Confirmation(NamedTuple):
+    token: str
+    expires_at: dt.datetime
+
+
+def confirm(connection: sa.Connection, operation: ConfirmedOperation, id_: str) -> Confirmation:
+    """A token for this operation on the campaign or lead with this id.
+
+    Raises:
+        Conflict: this deployment has no keys to sign with.
+    """
+    until = int(time.time() + VALID_FOR.total_seconds())
+    token = _keys().confirmation_token(_subject(connection, operation, id_), until)
+    return Confirmation(token, dt.datetime.fromtimestamp(until, dt.UTC))
+
+
+def token_of(request: APIGatewayProxyEventV2, route: Route) -> str | None:
+    """The token that a request carries, where one is of use."""
+    return request.headers.get(HEADER.lower()) if route.name in ROUTES.values() else None
+
+
+def check(request: APIGatewayProxyEventV2, route: Route, token: str) -> None:
+    """Let the request pass.
+
+    Raises:
+        RequestRefused: 403, the token is for something else, or its time is over.
+    """
+    operation = next(each for each, name in ROUTES.items() if name == route.name)
+    id_ = request.path.split("/")[3]
+    with api_resources.transaction() as connection:
+        subject = _subject(connection, operation, id_)
+    if not _keys().confirms(token, subject, int(time.time())):
+        detail = (
+            f"This confirmation does not allow to {operation} {id_}: it is for something else, its "
+            f"{VALID_FOR // dt.timedelta(minutes=1)} minutes are over, or the content was changed since. Ask a person "
+            f"for another one: sendledger confirm {operation} {id_}"
+        )
+        raise RequestRefused(Problem(HTTPStatus.FORBIDDEN, "not_confirmed", detail))
+
+
+def _subject(connection: sa.Connection, operation: ConfirmedOperation, id_: str) -> str:
+    id_ = id_.lower()
+    if operation is not ConfirmedOperation.START:
+        return f"{operation} {id_}"
+    return f"{operation} {id_} {content_digest(connection, id_)}"
+
+
+def _keys() -> TokenKeys:
+    keys = api_resources.settings().unsubscribe_keys
+    if keys is None:
+        raise Conflict("Confirmations need UNSUBSCRIBE_KEYS, which are not set here.")
+    return keys

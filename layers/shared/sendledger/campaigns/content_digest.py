@@ -1,0 +1,33 @@
+"""A digest of what a campaign would send: it differs as soon as an edit could change an email or its time.
+
+A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps` and `email_templates`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+_DIGEST = sa.text("""
+    WITH steps AS (
+        SELECT s.email_template_id, to_jsonb(s) - '{created_at,updated_at}'::text[] AS fields
+        FROM campaigns c JOIN workflow_steps s ON s.workflow_id = c.workflow_id
+        WHERE c.id = CAST(:id AS uuid)
+    ), templates AS (
+        SELECT t.id, t.subject, t.body_text, t.body_html FROM email_templates t
+        WHERE t.id = (SELECT email_template_id FROM campaigns WHERE id = CAST(:id AS uuid))
+           OR t.id IN (SELECT email_template_id FROM steps)
+    )
+    SELECT md5(concat_ws(E'\\n',
+        to_jsonb(c) - '{created_at,updated_at}'::text[],
+        (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM steps),
+        (SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.id) FROM templates t),
+        (SELECT count(*) || ' ' || bit_xor(hashtextextended(lead_id::text, 0)) FROM campaign_leads l
+         WHERE l.campaign_id = c.id)))
+    FROM campaigns c WHERE c.id = CAST(:id AS uuid)
+""")
+
+
+def content_digest(connection: sa.Connection, campaign_id: object) -> str | None:
+    """None: there is no such campaign."""
+    digest: str | None = connection.scalar(_DIGEST, {"id": str(campaign_id)})
+    return digest

@@ -1,0 +1,148 @@
+"""A person confirms one operation for somebody else, whose role does not allow it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.tables import audit_log, email_templates, workflow_steps
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
+from tests.functions.campaign_api.api_client import Answer, ApiClient
+
+
+@pytest.fixture
+def campaign_id(connection: sa.Connection) -> uuid.UUID:
+    """A draft of two steps."""
+    return make_campaign(connection, ["ann@example.com"], [NO_DELAY, DAY])
+
+
+def confirm(clients: dict[str, ApiClient], operation: str, id_: object, role: str = "admin") -> str:
+    answer = clients[role].post("/v1/confirmations", {"operation": operation, "id": str(id_)})
+    assert answer.status == 201, answer.body
+    token: str = answer.json["token"]
+    return token
+
+
+def ask(api: ApiClient, operation: str, id_: object, token: str, **headers: str) -> Answer:
+    path = f"/v1/leads/{id_}/erase" if operation == "erase" else f"/v1/campaigns/{id_}/{operation}"
+    body = {"keep_suppressed": False} if operation == "erase" else {}
+    return api.request("POST", path, body=body, headers={"Sendledger-Confirmation": token, **headers})
+
+
+def test_editor_starts_and_cancels_what_a_sender_has_confirmed(
+    clients: dict[str, ApiClient], engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    editor = clients["editor"]
+    assert editor.post(f"/v1/campaigns/{campaign_id}/start").status == 403
+    for operation, status in (("start", "running"), ("cancel", "cancelled")):
+        token = confirm(clients, operation, campaign_id, "sender")
+        assert ask(editor, operation, campaign_id, token).status == 200
+        assert campaign_row(engine, campaign_id)["status"] == status
+
+
+def test_editor_resumes_what_a_sender_has_confirmed(
+    clients: dict[str, ApiClient], engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    clients["sender"].post(f"/v1/campaigns/{campaign_id}/start")
+    clients["sender"].post(f"/v1/campaigns/{campaign_id}/pause")
+    assert ask(clients["editor"], "resume", campaign_id, confirm(clients, "resume", campaign_id)).status == 200
+    assert campaign_row(engine, campaign_id)["status"] == "running"
+
+
+def test_editor_erases_a_lead_whom_an_administrator_has_confirmed(clients: dict[str, ApiClient]) -> None:
+    lead = clients["editor"].post("/v1/leads", {"email": "ann@example.com"}).json["id"]
+    assert ask(clients["editor"], "erase", lead, confirm(clients, "erase", lead)).status == 200
+    assert clients["editor"].get(f"/v1/leads/{lead}").json["erased_at"] is not None
+
+
+def test_confirmation_is_for_one_operation_on_one_thing(
+    clients: dict[str, ApiClient], connection: sa.Connection, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    other = make_campaign(connection, ["bob@example.com"], [NO_DELAY])
+    token = confirm(clients, "start", campaign_id)
+    for operation, id_ in (("start", other), ("cancel", campaign_id), ("resume", campaign_id), ("erase", campaign_id)):
+        answer = ask(clients["editor"], operation, id_, token)
+        assert (answer.status, answer.json["type"]) == (403, "urn:sendledger:problem:not_confirmed")
+    assert campaign_row(engine, campaign_id)["status"] == "draft"
+
+
+@pytest.mark.parametrize("token", ["", "x", "k1." + "0" * 48, "k2." + "f" * 48, "ä"])
+def test_invented_confirmation_is_refused(
+    clients: dict[str, ApiClient], engine: sa.Engine, campaign_id: uuid.UUID, token: str
+) -> None:
+    # Also where the role would do: who sends a confirmation relies on it.
+    for role in ("editor", "admin"):
+        assert ask(clients[role], "start", campaign_id, token).status == 403
+    assert campaign_row(engine, campaign_id)["status"] == "draft"
+
+
+def test_confirmation_holds_for_ten_minutes(
+    clients: dict[str, ApiClient], campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, now = confirm(clients, "start", campaign_id), time.time()
+    monkeypatch.setattr("confirmed_requests.time.time", lambda: now + 601)
+    assert ask(clients["editor"], "start", campaign_id, token).status == 403
+    monkeypatch.setattr("confirmed_requests.time.time", lambda: now + 590)
+    assert ask(clients["editor"], "start", campaign_id, token).status == 200
+
+
+@pytest.mark.parametrize("changed", ["template", "step", "campaign", "leads"])
+def test_edit_after_the_confirmation_takes_it_back(
+    clients: dict[str, ApiClient], engine: sa.Engine, campaign_id: uuid.UUID, changed: str
+) -> None:
+    token = confirm(clients, "start", campaign_id)
+    with engine.begin() as connection:
+        if changed == "template":
+            connection.execute(sa.update(email_templates).values(subject="Something else"))
+        elif changed == "step":
+            connection.execute(sa.update(workflow_steps).values(in_thread=True))
+    changes: dict[str, Any] = {"campaign": {"name": "Other"}, "leads": {"lead_ids": [_lead(clients)]}}
+    if changed in changes:
+        answer = clients["editor"].patch(f"/v1/campaigns/{campaign_id}", changes[changed])
+        assert answer.status == 200, answer.body
+    assert ask(clients["editor"], "start", campaign_id, token).status == 403
+
+
+def _lead(clients: dict[str, ApiClient]) -> Any:
+    return clients["editor"].post("/v1/leads", {"email": "carl@example.com"}).json["id"]
+
+
+@pytest.mark.parametrize(
+    ("role", "operation", "status"),
+    [("viewer", "start", 403), ("editor", "start", 403), ("sender", "start", 201), ("sender", "erase", 403)],
+)
+def test_nobody_confirms_what_the_role_does_not_allow(
+    clients: dict[str, ApiClient], campaign_id: uuid.UUID, role: str, operation: str, status: int
+) -> None:
+    id_ = _lead(clients) if operation == "erase" else str(campaign_id)
+    assert clients[role].post("/v1/confirmations", {"operation": operation, "id": id_}).status == status
+
+
+def test_repeated_request_gets_its_answer_although_the_campaign_runs(
+    clients: dict[str, ApiClient], campaign_id: uuid.UUID
+) -> None:
+    token = confirm(clients, "start", campaign_id)
+    first, second = (
+        ask(clients["editor"], "start", campaign_id, token, **{"Idempotency-Key": "start-1"}) for _ in range(2)
+    )
+    assert (first.status, second.status, second.json) == (200, 200, first.json)
+
+
+def test_confirmation_is_on_record_and_its_token_is_not_kept(
+    clients: dict[str, ApiClient], connection: sa.Connection, campaign_id: uuid.UUID
+) -> None:
+    body, headers = {"operation": "start", "id": str(campaign_id)}, {"Idempotency-Key": "c"}
+    first, second = (clients["sender"].request("POST", "/v1/confirmations", body=body, headers=headers) for _ in "12")
+    assert (first.json["token"] is None, second.json["token"]) == (False, None)
+    entry = connection.execute(sa.select(audit_log).filter_by(action="confirmation.create")).mappings().one()
+    assert (entry["entity_id"], entry["detail"]) == (str(campaign_id), {"operation": "start"})
+
+
+def test_what_does_not_exist_is_not_confirmed(clients: dict[str, ApiClient]) -> None:
+    for operation in ("start", "erase"):
+        body = {"operation": operation, "id": str(uuid.uuid4())}
+        assert clients["admin"].post("/v1/confirmations", body).status == 404
