@@ -51,6 +51,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     # Content
     "GET /v1/email-templates": Role.VIEWER,
     "POST /v1/email-templates": Role.EDITOR,
+    "POST /v1/email-templates/preview": Role.EDITOR,
     "GET /v1/email-templates/<email_template_id>": Role.VIEWER,
     "PATCH /v1/email-templates/<email_template_id>": Role.EDITOR,
     "DELETE /v1/email-templates/<email_template_id>": Role.EDITOR,

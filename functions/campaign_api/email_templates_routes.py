@@ -137,6 +137,17 @@ class PreviewRequest(Input):
     step_number: Annotated[int | None, Strict(), Field(ge=1)] = None
 
 
+class ContentPreviewRequest(Input):
+    """Content that need not be stored, with at least one of the bodies. Exactly one of `lead_id` and `lead`."""
+
+    subject: Subject
+    body_text: BodyText = None
+    body_html: BodyHtml = None
+    lead_id: UUID | None = None
+    lead: PreviewLead | None = None
+    campaign_name: Annotated[str, Field(max_length=255)] = "Campaign"
+
+
 class TestSendRequest(PreviewRequest):
     """As for a preview, and who gets it."""
 
@@ -160,12 +171,23 @@ class TestEmail(Resource):
     to: list[str]
 
 
-class Preview(Resource):
+class RenderedContent(Resource):
     """What the lead would be sent."""
 
     subject: str
     body_text: str
     body_html: str | None
+
+
+class ContentPreview(RenderedContent):
+    """What the lead would be sent, and what to look at before."""
+
+    warnings: Annotated[list[str], Field(description="What a preflight would warn of, in words.")]
+
+
+class Preview(RenderedContent):
+    """What the lead would be sent."""
+
     subject_of_step: Annotated[
         int | None,
         Field(
@@ -275,6 +297,27 @@ def preview_email_template(email_template_id: EmailTemplateId, body: Annotated[P
 
 
 @router.post(
+    "/v1/email-templates/preview",
+    operation_id="preview_content",
+    summary="Preview content that is not stored",
+    response_description="The rendered email; nothing is stored or sent.",
+    tags=TAGS,
+)
+def preview_content(body: Annotated[ContentPreviewRequest, Body()]) -> ContentPreview:
+    from sendledger.preflight.check_content import content_warnings  # for cold starts: Jinja2
+
+    content = body.model_dump(include={"subject", "body_text", "body_html"})
+    with api_resources.transaction() as connection:
+        email = email_templates.preview_content(connection, content, _lead_of(body), body.campaign_name)
+    return ContentPreview(
+        subject=email.subject,
+        body_text=email.body_text,
+        body_html=email.body_html,
+        warnings=content_warnings(content, email.body_html),
+    )
+
+
+@router.post(
     "/v1/email-templates/<email_template_id>/test-send",
     operation_id="send_test_email",
     summary="Send an email template to yourself",
@@ -324,7 +367,7 @@ def _preview(email_template_id: UUID, body: PreviewRequest) -> StepPreview:
         )
 
 
-def _lead_of(body: PreviewRequest) -> UUID | dict[str, Any]:
+def _lead_of(body: PreviewRequest | ContentPreviewRequest) -> UUID | dict[str, Any]:
     lead = body.lead.model_dump() if body.lead else body.lead_id
     if lead is None or (body.lead_id and body.lead):
         message = "exactly one of lead_id and lead is needed"

@@ -109,6 +109,10 @@ def write_emails(page: Page) -> None:
         page.get_by_label("Subject").fill(name + " mail for {{ first_name }}")
         page.get_by_label("Text", exact=True).fill("Dear {{ first_name }} of {{ company_name }}")
         page.get_by_label("HTML", exact=True).fill("<p>Dear {{ first_name }}</p>")
+        # What is typed is shown before it is saved.
+        expect(page.get_by_text(f"{name} mail for")).to_be_visible()
+        expect(page.frame_locator("iframe").get_by_text("Dear ")).to_be_visible()
+        assert_good_to_use(page)
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("heading", name="Preview")).to_be_visible()
         expect(page.get_by_text(f"{name} mail for")).to_be_visible()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from markupsafe import escape
+
 from console.api_calls import Api, ApiRefused
 from console.lead_pages import MAIL_HEADERS
 from console.visit import ROOT, Answer, Visit, answer_with, page, redirect
@@ -13,6 +15,15 @@ LEADS_TO_CHOOSE_FROM = 20
 _FIELDS = ("name", "subject", "body_text", "body_html")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _NEW = dict.fromkeys(_FIELDS, "")
+_SAMPLE = {
+    "contact_name": "Jane Miller",
+    "email": "jane@example.com",
+    "company_name": "Acme",
+    "job_title": "Head of Sales",
+    "city": "Boston",
+    "country": "United States",
+}
+"""The lead of a preview while there are none."""
 
 
 @page("GET", "/templates")
@@ -33,6 +44,21 @@ def create_template(visit: Visit) -> Answer:
     except ApiRefused as refused:
         return _editor(visit, None, _typed(visit), refused)
     return redirect(f"{ROOT}/templates/{created['id']}")
+
+
+@page("POST", "/templates/preview")
+def preview_typed(visit: Visit) -> Answer:
+    """What the preview's part of the page shows while one types; nothing is stored."""
+    return visit.page("template_preview.html", preview=_preview_typed(visit))
+
+
+@page("POST", "/templates/preview-html")
+def preview_typed_html(visit: Visit) -> Answer:
+    """What its frame shows: the HTML, or the text of an email without."""
+    email = _preview_typed(visit)["email"]
+    if email is None:
+        return answer_with(422, "", MAIL_HEADERS)
+    return answer_with(200, email["body_html"] or f"<pre>{escape(email['body_text'])}</pre>", MAIL_HEADERS)
 
 
 @page("GET", "/templates/<template_id:id>")
@@ -80,8 +106,20 @@ def send_test(visit: Visit, template_id: str) -> Answer:
 
 def preview(api: Api, template_id: str, lead_id: str) -> dict[str, Any]:
     """The email that the lead would get, or why there is none."""
+    return _shown(api, f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id})
+
+
+def _preview_typed(visit: Visit) -> dict[str, Any]:
+    """Of what is typed, for the lead that was chosen, or for a made-up one where there is none yet."""
+    typed = {name: value for name, value in _content(visit).items() if name != "name"}
+    lead_id = visit.form.get("lead")
+    lead = {"lead_id": lead_id} if lead_id else {"lead": _SAMPLE}
+    return _shown(visit.api, "/v1/email-templates/preview", typed | lead)
+
+
+def _shown(api: Api, path: str, body: dict[str, Any]) -> dict[str, Any]:
     try:
-        return {"email": api.post(f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id}), "problem": None}
+        return {"email": {"warnings": [], **api.post(path, body)}, "problem": None}
     except ApiRefused as refused:
         return {"email": None, "problem": refused.problem}
 

@@ -112,6 +112,7 @@ vesa  GET    /v1/segments/<segment_id>/leads
 .esa  GET    /v1/exports/<export_id>
 vesa  GET    /v1/email-templates
 .esa  POST   /v1/email-templates
+.esa  POST   /v1/email-templates/preview
 vesa  GET    /v1/email-templates/<email_template_id>
 .esa  PATCH  /v1/email-templates/<email_template_id>
 .esa  DELETE /v1/email-templates/<email_template_id>

@@ -18,6 +18,7 @@ NOT_AUDITED = {
     "POST /v1/leads": "its lead batch, or the lead itself, says where a lead is from",
     "POST /v1/lead-batches": "the batch is the record; it names who uploaded it",
     "POST /v1/lead-batches/uploads": "as above",
+    "POST /v1/email-templates/preview": "it changes nothing",
     "POST /v1/email-templates/<email_template_id>/preview": "it changes nothing",
     "POST /v1/replies": "recorded as the lead's own deed",
     "POST /v1/webhook-endpoints/<endpoint_id>/test": "a delivery like any other, which the endpoint lists",

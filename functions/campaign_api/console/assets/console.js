@@ -53,8 +53,26 @@ function checkInPlace(form) {
   });
 }
 
+/** Shows what is typed as a lead would get it, a moment after the last key. */
+function previewWhileTyping(form) {
+  let waiting;
+  form.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(async () => {
+      const typed = new URLSearchParams(new FormData(form));
+      const answer = await fetch("/console/templates/preview", { method: "POST", body: typed });
+      if (answer.redirected || !answer.ok) return;
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+      document.getElementById("preview-result").replaceChildren(...fresh.childNodes);
+      // The frame has a policy of its own, so it loads the mail by itself.
+      if (form.checkValidity()) form.requestSubmit(form.querySelector("[data-typed]"));
+    }, 600);
+  });
+}
+
 showLocalTimes(document);
 for (const form of document.querySelectorAll("form[data-check]")) checkInPlace(form);
+for (const form of document.querySelectorAll("form[data-preview]")) previewWhileTyping(form);
 for (const part of document.querySelectorAll("[data-live]")) {
   setInterval(() => refresh(part).catch(() => {}), 4000);
 }
@@ -62,7 +80,7 @@ const signIn = document.getElementById("sign-in");
 if (signIn) signInWithFragment(signIn);
 // A form that was sent is not sent again by a second click.
 document.addEventListener("submit", (event) => {
-  if (event.defaultPrevented) return;
+  if (event.defaultPrevented || event.submitter?.formTarget) return;
   setTimeout(() => {
     for (const button of event.target.querySelectorAll("button")) button.disabled = true;
   });

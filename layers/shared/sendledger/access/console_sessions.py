@@ -2,7 +2,7 @@
 
 A key goes in, a token for a cookie comes out; only its hash is stored. A session ends after `SESSION_LASTS`, when it is
 ended, and when its key is revoked or expires. Reads and writes `console_sessions` and `console_sign_in_attempts`; reads
-`api_keys`.
+`api_keys`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import sqlalchemy as sa
 
 from sendledger.access import api_keys
 from sendledger.access.callers import Caller, key_holder
+from sendledger.core import audit_log
 from sendledger.core.tables import api_keys as keys
 from sendledger.core.tables import console_sessions, console_sign_in_attempts
+from sendledger.core.vocabulary import AuditAction
 
 SESSION_LASTS = dt.timedelta(hours=8)
 
@@ -73,6 +75,7 @@ def open_session(connection: sa.Connection, key: str, address: str) -> str | Non
             token_hash=_hash(token), api_key_id=caller.id, expires_at=sa.func.now() + SESSION_LASTS
         )
     )
+    audit_log.record(connection, caller.actor, AuditAction.CONSOLE_SIGN_IN, "api_key", caller.id)
     attempts = console_sign_in_attempts
     connection.execute(sa.delete(attempts).where(attempts.c.address == _network(address)))
     return token

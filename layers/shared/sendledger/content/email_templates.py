@@ -147,21 +147,37 @@ def preview(
         NotFound: there is no such template.
         InvalidInput: there is no such lead, or the template cannot be rendered for it.
     """
+    template = get(connection, email_template_id)
+    return preview_content(connection, template, lead, campaign_name or template["name"], given_subject)
+
+
+def preview_content(
+    connection: sa.Connection,
+    content: Mapping[str, Any],
+    lead: UUID | dict[str, Any],
+    campaign_name: str,
+    given_subject: str | None = None,
+) -> RenderedEmail:
+    """As `preview`, of a subject and bodies that need not be stored.
+
+    Raises:
+        InvalidInput: as `create` and `preview`.
+    """
     # For cold starts of the API: Jinja2.
     from sendledger.content.lead_variables import lead_variables
     from sendledger.content.render_email import compile_template
     from sendledger.content.template_filters import RenderError
 
-    template = get(connection, email_template_id)
+    _need_a_body(content)
     if isinstance(lead, UUID):
         found = connection.execute(sa.select(leads).where(leads.c.id == lead)).mappings().one_or_none()
         if found is None:
             message = f"there is no lead with the id {lead}"
             raise InvalidInput("The lead does not exist.", [FieldError("lead_id", message)])
         lead = dict(found)
-    compiled = compile_template(template["subject"], template["body_text"] or "", template["body_html"])
+    compiled = compile_template(content["subject"], content["body_text"] or "", content["body_html"] or None)
     try:
-        return compiled.render(lead_variables(lead, campaign_name or template["name"]), given_subject)
+        return compiled.render(lead_variables(lead, campaign_name), given_subject)
     except RenderError as error:
         raise InvalidInput(f"The template cannot be rendered: {error.message}", reason=error.code) from error
 
@@ -179,12 +195,15 @@ def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_content(values: Mapping[str, Any]) -> None:
-    text, html = values.get("body_text") or "", values.get("body_html") or ""
-    if not text.strip() and not html.strip():
+    from sendledger.content.render_email import compile_template  # for cold starts of the API: Jinja2
+
+    _need_a_body(values)
+    compile_template(values["subject"], values.get("body_text") or "", values.get("body_html") or None)
+
+
+def _need_a_body(values: Mapping[str, Any]) -> None:
+    if not any((values.get(name) or "").strip() for name in ("body_text", "body_html")):
         message = "one of body_text and body_html is needed"
         raise InvalidInput(
             "The template has no body.", [FieldError(name, message) for name in ("body_text", "body_html")]
         )
-    from sendledger.content.render_email import compile_template  # for cold starts of the API: Jinja2
-
-    compile_template(values["subject"], text, html or None)

@@ -506,6 +506,7 @@ class AuditAction(Word):
 
     API_KEY_CREATE = "api_key.create", "An API key was created."
     API_KEY_REVOKE = "api_key.revoke", "An API key was revoked."
+    CONSOLE_SIGN_IN = "console.sign_in", "Somebody signed in to the console with an API key."
     CAMPAIGN_ADOPT = "campaign.adopt", "A campaign of an existing installation was taken over."
     CAMPAIGN_CANCEL = "campaign.cancel", "A campaign was cancelled."
     CAMPAIGN_COMPLETE = "campaign.complete", "A campaign was completed."

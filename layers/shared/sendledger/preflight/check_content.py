@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -179,12 +179,8 @@ def _render_all(
         message = f"Only {rendered:,} of {count:,} leads were tried out."
         findings.warn("templates", message)
     for number, size in sorted(largest.items()):
-        if size > CLIPPED_BYTES:
-            message = (
-                f"Step {number}: the HTML has {size // 1000} KB. Gmail shows the first {CLIPPED_BYTES // 1000} KB and "
-                "hides the rest, with the unsubscribe link, behind another one."
-            )
-            findings.warn("html_size", message, step_number=number, bytes=size)
+        if message := _clipped(size):
+            findings.warn("html_size", f"Step {number}: {message}", step_number=number, bytes=size)
     for (number, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
         findings.error(
             "templates",
@@ -235,10 +231,7 @@ def _with_value(variables: dict[str, Any], path: str) -> dict[str, Any]:
 def _check_placeholders(number: int, step: dict[str, Any], findings: Findings) -> None:
     for part in _PARTS:
         if found := other_placeholders(step[part] or ""):
-            message = (
-                f"Step {number}: {', '.join(found)} in {part} looks like a placeholder of another product, and is sent "
-                "as it is. Here a placeholder is written {{ first_name | default('there') }}."
-            )
+            message = f"Step {number}: {_foreign_placeholders(part, found)}"
             findings.warn("placeholders", message, step_number=number, part=part, placeholders=found)
 
 
@@ -246,11 +239,41 @@ def _check_variables(number: int, step: dict[str, Any], findings: Findings) -> N
     """A misspelled name with a fallback renders for every lead, and always as the fallback."""
     for part in _PARTS:
         if found := unknown_variables(step[part] or "")[:MAX_EXAMPLES]:
-            message = (
-                f"Step {number}: no lead has {', '.join(found)}, which {part} uses. "
-                f"There are {', '.join(VARIABLES[:-1])}; other columns are in custom_fields."
-            )
+            message = f"Step {number}: {_no_such_variables(part, found)}"
             findings.warn("variables", message, step_number=number, part=part, variables=found)
+
+
+def content_warnings(content: Mapping[str, Any], body_html: str | None) -> list[str]:
+    """What a preflight would warn of in one template: `content` as it is written, `body_html` as a lead gets it."""
+    parts = [(part, content[part] or "") for part in _PARTS]
+    foreign = [_foreign_placeholders(part, found) for part, text in parts if (found := other_placeholders(text))]
+    unknown = [_no_such_variables(part, found) for part, text in parts if (found := unknown_variables(text))]
+    clipped = _clipped(len((body_html or "").encode()))
+    return [*foreign, *unknown, *([clipped] if clipped else [])]
+
+
+def _foreign_placeholders(part: str, found: Sequence[str]) -> str:
+    return (
+        f"{', '.join(found)} in {part} looks like a placeholder of another product, and is sent as it is. Here a "
+        "placeholder is written {{ first_name | default('there') }}."
+    )
+
+
+def _no_such_variables(part: str, found: Sequence[str]) -> str:
+    return (
+        f"no lead has {', '.join(found[:MAX_EXAMPLES])}, which {part} uses. There are {', '.join(VARIABLES[:-1])}; "
+        "other columns are in custom_fields."
+    )
+
+
+def _clipped(size: int) -> str | None:
+    """What is to be said of HTML of so many bytes."""
+    if size <= CLIPPED_BYTES:
+        return None
+    return (
+        f"the HTML has {size // 1000} KB. Gmail shows the first {CLIPPED_BYTES // 1000} KB and hides the rest, with "
+        "the unsubscribe link, behind another one."
+    )
 
 
 def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:

@@ -71,6 +71,15 @@ def test_audit_log_names_the_key_and_what_was_done(browser: Browser) -> None:
     assert "There is no such entry." in browser.get("/console/audit-log?action=lead.erase").text
 
 
+def test_each_sign_in_is_in_the_audit_log(browsers: dict[str, Browser]) -> None:
+    browsers["viewer"].sign_in()
+    browsers["viewer"].sign_in("sl_" + "x" * 43)
+    browsers["admin"].sign_in()
+    page = browsers["admin"].get("/console/audit-log?action=console.sign_in").text
+    said = "Somebody signed in to the console with an API key."
+    assert (page.count(said), f"{said} viewer" in page) == (2, True)
+
+
 def test_address_is_suppressed_and_allowed_again(browser: Browser, engine: sa.Engine) -> None:
     shown = browser.post("/console/suppressions", {"value": "ann@example.com", "note": "asked by telephone"})
     assert "ann@example.com" in shown.text
