@@ -148,7 +148,7 @@ def preview(
         InvalidInput: there is no such lead, or the template cannot be rendered for it.
     """
     template = get(connection, email_template_id)
-    return preview_content(connection, template, lead, campaign_name or template["name"], given_subject)
+    return preview_content(connection, dict(template), lead, campaign_name or template["name"], given_subject)
 
 
 def preview_content(

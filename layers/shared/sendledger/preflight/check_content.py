@@ -179,8 +179,8 @@ def _render_all(
         message = f"Only {rendered:,} of {count:,} leads were tried out."
         findings.warn("templates", message)
     for number, size in sorted(largest.items()):
-        if message := _clipped(size):
-            findings.warn("html_size", f"Step {number}: {message}", step_number=number, bytes=size)
+        if clipped := _clipped(size):
+            findings.warn("html_size", f"Step {number}: {clipped}", step_number=number, bytes=size)
     for (number, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
         findings.error(
             "templates",
