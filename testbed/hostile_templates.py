@@ -15,7 +15,16 @@ LEAD = {
     "email": "ann@example.com",
     "company_name": "<" * 10_000,
     "contact_name": "Ann Lee",
-    "custom_fields": {"rows": [["x" * 100] * 100] * 100, "long": "&" * 10_000},
+    "custom_fields": {
+        "rows": [["x" * 100, "y"] for _ in range(100)],
+        "blank": [[] for _ in range(100)],
+        "list": ["word " * 2_000] * 100,
+        "long": "&" * 10_000,
+        "words": "a " * 5_000,
+        "half": "a" * 5_000 + "ba",
+        "all": "a" * 10_000,
+        "format": "%2000000000d",
+    },
 }
 
 
@@ -50,4 +59,42 @@ TEMPLATES: Mapping[str, Callable[[], str]] = {
     "attributes in a row": lambda: "{{ custom_fields" + ".a" * 100_000 + " }}",
     "quotation marks": _fill('<a href="'),
     "entities": _fill("&#x41;"),
+    "a text as a format": lambda: "{{ 1 if custom_fields.format is odd }}{{ 1 if '%2000000000d' is divisibleby 2 }}",
+    "another list in the inner loop": lambda: (
+        "{% for a in custom_fields.blank %}{% for b in a.none | default(custom_fields.list) %}"
+        + "{{ custom_fields.words | wordcount }}" * 3
+        + "{% endfor %}{% endfor %}"
+    ),
+    "another list under the name of the outer loop": lambda: (
+        "{% for a in custom_fields.blank %}{% set a = custom_fields.list %}{% for b in a %}"
+        + "{{ b | wordcount }}" * 3
+        + "{% endfor %}{% endfor %}"
+    ),
+    "all the work that is permitted": lambda: (
+        "{% for a in custom_fields.rows %}{% for b in a %}"
+        + "{{ custom_fields.words | wordcount }}" * 3
+        + "{% endfor %}{% endfor %}"
+    ),
+    "texts in texts": lambda: "{{ 1 if custom_fields.half in custom_fields.all }}" * 600,
+    "texts that are replaced": lambda: "{{ custom_fields.all | replace(custom_fields.half, '') | length }}" * 370,
+    "lists that are sorted": lambda: "{{ custom_fields.list | sort | length }}" * 300,
+    "title of words": lambda: "{{ custom_fields.words | title | length }}" * 400,
+    "capitals": lambda: "{{ custom_fields.long | upper | lower | length }}" * 500,
+    "a name of 400,000 letters": lambda: "{{ " + "a" * 400_000 + " }}",
+    "a key of 400,000 letters": lambda: "{{ custom_fields['" + "a" * 400_000 + "'] }}",
+    "a number of 400,000 digits": lambda: "{{ " + "9" * 400_000 + " }}",
+    "numbers without end": lambda: "{{ 1e308 | round(10, 'ceil') }}{{ 1e999 | int }}",
+    "comparisons in a row": lambda: ("{{ " + "1 < " * 140 + "1 }}") * 20,
+    "texts side by side": lambda: ("{{ " + "'a' " * 290 + "}}") * 20,
+    "conditions in a row": lambda: ("{% if 0 %}" + "{% elif 0 %}" * 99 + "{% endif %}") * 14,
+    "raw": lambda: "{% raw %}" + "{{ x }}" * 60_000 + "{% endraw %}",
+    "raw without an end": lambda: "{% raw %}" * 50_000,
+    "blanks around signs": lambda: (" " * 1_000 + "{{- 1 -}}") * 490,
+    "styles": _fill("<style>{#"),
+    "hidden elements": _fill("<p style='font-size:0; left:-999px'>"),
+    "rules of style sheets": lambda: (
+        "<style>" + ".a,.b{display:none} " * 10_000 + "</style>" + "<p class='a b'>" * 15_000
+    ),
+    "style sheets": _fill("<style>/*"),
+    "characters without width": _fill("&zwnj;"),
 }

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sendledger.content.lead_variables import MAX_DEPTH, lead_variables
-from sendledger.content.render_email import MAX_CHARACTERS, compile_template
+from sendledger.content.render_email import MAX_CHARACTERS, MAX_MESSAGE, compile_template
 from sendledger.content.template_filters import FILTERS, MAX_ENTRIES, MAX_VALUE, MAX_VALUES, RenderError
 from sendledger.content.template_language import MAX_TEMPLATE, MAX_WORK
 from sendledger.core.errors import InvalidInput
@@ -212,6 +212,31 @@ def test_name_that_no_lead_has_is_answered_with_those_that_there_are() -> None:
 )
 def test_syntax_of_other_products_is_answered_with_how_to_write_it_here(template: str, advice: str) -> None:
     assert advice in said(template)
+
+
+@pytest.mark.parametrize(
+    ("inner", "advice"),
+    [
+        ("{% for b in a.parts | default(custom_fields.list) %}x{% endfor %}", "write default('')"),
+        ("{% set a = custom_fields.list %}{% for b in a %}x{% endfor %}", "use another name"),
+    ],
+)
+def test_inner_loop_goes_over_nothing_but_the_entry_of_the_outer_one(inner: str, advice: str) -> None:
+    assert advice in said("{% for a in custom_fields.list %}" + inner + "{% endfor %}")
+
+
+@pytest.mark.parametrize("test", ["odd", "even", "divisibleby(2)"])
+def test_tests_for_numbers_do_not_take_a_text_for_a_format(test: str) -> None:
+    with pytest.raises(RenderError, match="are for numbers"):
+        render("{{ 1 if custom_fields.x is " + test + " }}", custom_fields={"x": "%2000000000d"})
+    assert render("{% if custom_fields.x is " + test + " %}{% endif %}y", custom_fields={"x": "4"}) == "y"
+
+
+def test_message_about_a_name_is_short_however_long_the_name() -> None:
+    assert len(said("{{ _" + "a" * 100_000 + " }}")) <= MAX_MESSAGE
+    with pytest.raises(RenderError) as caught:
+        render("{{ " + "a" * 100_000 + " }}")
+    assert len(caught.value.message) < 1_000
 
 
 def test_path_of_a_missing_value_includes_lists() -> None:

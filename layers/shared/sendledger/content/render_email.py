@@ -25,6 +25,10 @@ MAX_CHARACTERS = 1_000_000
 MAX_SUBJECT = 500
 """The width of emails.subject."""
 
+MAX_MESSAGE = 500
+"""Characters of a message. A template can have names of any length."""
+
+_MAX_PATH = 200
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 
 _TEXT = TemplateLanguage(autoescape=False)
@@ -85,9 +89,11 @@ def compile_template(subject: str, body_text: str, body_html: str | None) -> Com
         try:
             return language.from_string(source)
         except jinja2.TemplateSyntaxError as error:
-            errors.append(FieldError(field, f"line {error.lineno}: {error.message}"))
+            errors.append(FieldError(field, f"line {error.lineno}: {error.message}"[:MAX_MESSAGE]))
         except Exception as error:  # a constant that a filter cannot work on, say
-            errors.append(FieldError(field, f"the template cannot be used ({type(error).__name__}: {error})"[:500]))
+            errors.append(
+                FieldError(field, f"the template cannot be used ({type(error).__name__}: {error})"[:MAX_MESSAGE])
+            )
         return language.from_string("")
 
     has_html = bool(body_html and body_html.strip())
@@ -126,12 +132,12 @@ def _render(template: jinja2.Template, variables: dict[str, Any]) -> str:
     except RenderError:
         raise
     except jinja2.UndefinedError as error:
-        variable = error.message or "a variable"
+        variable = (error.message or "a variable")[:_MAX_PATH]
         message = f"{variable} has no value for this lead; {_advice(variable)}."
         raise RenderError(ErrorCode.UNDEFINED_VARIABLE, message, variable) from error
     except Exception as error:
         # Any error is the template's, and fails the email of this lead only.
-        raise RenderError(ErrorCode.TEMPLATE_ERROR, f"{type(error).__name__}: {error}"[:500]) from error
+        raise RenderError(ErrorCode.TEMPLATE_ERROR, f"{type(error).__name__}: {error}"[:MAX_MESSAGE]) from error
     rendered = "".join(parts)
     if "\x00" in rendered or not _is_encodable(rendered):
         raise RenderError(ErrorCode.CONTROL_CHARACTER, "The email contains a NUL or half a surrogate pair.")

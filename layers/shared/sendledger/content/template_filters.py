@@ -191,6 +191,19 @@ def _number(convert: Callable[..., Any]) -> Callable[..., Any]:
     return converted
 
 
+def _of_number(test: Callable[..., bool]) -> Callable[..., bool]:
+    """Jinja2's tests use the sign % for the remainder, which on a text formats: "%999999999d" fills the memory."""
+
+    def tested(value: Any, *numbers: Any) -> bool:
+        value = _number(jinja_filters.do_float)(value, value) if isinstance(value, str) else value
+        for number in (value, *numbers):
+            if not isinstance(number, (int, float)):
+                raise RenderError(ErrorCode.NOT_TEXT, "The tests odd, even and divisibleby are for numbers.")
+        return test(value, *numbers)
+
+    return tested
+
+
 def _on_text(change: Callable[[str], Any]) -> Callable[[Any], Any]:
     return lambda value: change(text_of(value))
 
@@ -241,11 +254,12 @@ _COMPARISONS = (
     "greaterthan",
     "ge",
 )
-_QUESTIONS = ("defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false", "odd")
+_QUESTIONS = ("defined", "undefined", "none", "string", "number", "integer", "float", "boolean", "true", "false")
 _JINJA_TESTS: dict[str, Callable[..., Any]] = jinja_tests.TESTS  # type: ignore[assignment]
 TESTS: dict[str, tuple[Callable[..., Any], int]] = {
     **{name: (_JINJA_TESTS[name], 5) for name in _COMPARISONS},
-    **{name: (_JINJA_TESTS[name], 1) for name in (*_QUESTIONS, "even", "divisibleby", "mapping", "sequence")},
+    **{name: (_JINJA_TESTS[name], 1) for name in (*_QUESTIONS, "mapping", "sequence")},
+    **{name: (_of_number(_JINJA_TESTS[name]), 1) for name in ("odd", "even", "divisibleby")},
     **{name: (_JINJA_TESTS[name], 10) for name in ("in", "lower", "upper")},
 }
 """Name → function, and what one use of it costs."""

@@ -242,6 +242,8 @@ class _Check:
             _refuse(node, "several names set at once", "use one {% set name = value %} for each")
         name = cast(nodes.Name, node.target).name
         _check_name(node, name)
+        if name in loops:
+            _refuse(node, f"a set of {name}, which is the variable of a loop", "use another name")
         for used in _names(node.node):
             if used in self._set and (used != name or self._set[name] > 1 or loops):
                 _refuse(node, f"a set of {name} that uses {used}, which is set itself", "use the lead's own fields")
@@ -258,6 +260,9 @@ class _Check:
         _check_name(node, target)
         source: nodes.Node | None = node.iter
         while isinstance(source, nodes.Filter):
+            for argument in (*source.args, *(keyword.value for keyword in source.kwargs)):
+                if loops and not isinstance(argument, nodes.Const):  # it could be another list
+                    _refuse(node, "a value as a filter's argument in a loop in a loop", "write default('')")
             source = source.node
         root: nodes.Node | None = source
         while isinstance(root, (nodes.Getattr, nodes.Getitem)):
