@@ -174,7 +174,9 @@ def unschedule_campaign(campaign_id: CampaignId, caller: Acting) -> Campaign:
 class LateEmailsDecision(Input):
     """What to do with the emails that an outage made late."""
 
-    action: Annotated[Literal["send", "skip"], Field(description="send: they are due now. skip: they are never sent.")]
+    action: Annotated[
+        Literal["send", "skip"], Field(description="- `send`: They are due now.\n- `skip`: They are never sent.")
+    ]
 
 
 class LateEmailsDecided(Resource):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -31,12 +31,13 @@ from api_fields import (
 )
 from sendledger.campaigns import campaigns, duplicates, left_out_leads
 from sendledger.campaigns.guardrails import Limits
-from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, StartType
+from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, StartType, described
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
 
 NewCampaignType = Literal[CampaignType.OUTREACH, CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED]
+_TYPES = described(get_args(NewCampaignType))
 # Why a start leaves a lead out: `vocabulary.LEFT_OUT_REASONS`.
 LeftOutReason = Literal[
     Reason.NO_ADDRESS,
@@ -48,6 +49,7 @@ LeftOutReason = Literal[
     Reason.SUPPRESSED,
     Reason.DUPLICATE_ADDRESS,
 ]
+_LEFT_OUT = described(get_args(LeftOutReason))
 
 
 SenderIds = Annotated[
@@ -69,9 +71,7 @@ class NewCampaign(Input):
 
     name: Name
     description: Description | None = None
-    campaign_type: Annotated[NewCampaignType, Field(description="Only outreach campaigns can be started for now.")] = (
-        CampaignType.OUTREACH
-    )
+    campaign_type: Annotated[NewCampaignType, Field(description=_TYPES)] = CampaignType.OUTREACH
     batch_ids: LeadBatchIds = Field(default_factory=list)
     segment_ids: SegmentIds = Field(default_factory=list)
     lead_ids: LeadIds = Field(default_factory=list)
@@ -120,7 +120,7 @@ class CampaignChanges(Input):
 
     name: Name = only_given()
     description: Description | None = None
-    campaign_type: NewCampaignType = only_given()
+    campaign_type: Annotated[NewCampaignType, Field(description=_TYPES)] = only_given()
     batch_ids: LeadBatchIds = only_given()
     segment_ids: SegmentIds = only_given()
     lead_ids: LeadIds = only_given()
@@ -218,7 +218,7 @@ class LeftOutLead(Resource):
     """A lead of the campaign's audience that gets nothing from it."""
 
     lead_id: Annotated[UUID | None, Field(description="Null: the lead was deleted or erased.")]
-    reason: LeftOutReason
+    reason: Annotated[LeftOutReason, Field(description=_LEFT_OUT)]
     email: Annotated[str | None, Field(description="Of today, as the names are.")]
     company_name: str | None
     contact_name: str | None
@@ -304,7 +304,7 @@ def list_left_out_leads(
     campaign_id: CampaignId,
     limit: Limit = 50,
     cursor: Cursor = None,
-    reason: Annotated[LeftOutReason | None, Query()] = None,
+    reason: Annotated[LeftOutReason | None, Query(description=_LEFT_OUT)] = None,
 ) -> LeftOutLeadPage:
     with api_resources.transaction() as connection:
         return LeftOutLeadPage.model_validate(

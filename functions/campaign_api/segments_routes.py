@@ -41,6 +41,7 @@ _EXAMPLE = {
         {"kind": "not_contacted_for", "days": 30},
     ],
 }
+_KINDS = "\n".join(f"- `{kind}`: {meaning}" for kind, meaning in KINDS.items())
 # A schema that contains itself is too much for the tools that read the document.
 Filter = Annotated[
     Condition,
@@ -49,7 +50,7 @@ Filter = Annotated[
             "type": "object",
             "description": "A tree of at most 50 conditions in at most 6 levels; see docs/segments.md for their forms.",
             "required": ["kind"],
-            "properties": {"kind": {"type": "string", "enum": list(KINDS)}},
+            "properties": {"kind": {"type": "string", "enum": list(KINDS), "description": _KINDS}},
             # What else there is depends on the kind.
             "additionalProperties": True,
             "examples": [_EXAMPLE],

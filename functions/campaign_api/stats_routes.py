@@ -117,10 +117,13 @@ class TimelineItem(Resource):
     replied: int
 
 
+_INTERVALS = "- `hour`: An item is a whole hour.\n- `day`: An item is a day in UTC."
+
+
 class Timeline(Resource):
     """Every hour or day between two times, those in which nothing happened too."""
 
-    interval: Literal["hour", "day"]
+    interval: Annotated[Literal["hour", "day"], Field(description=_INTERVALS)]
     from_: Annotated[dt.datetime, Field(serialization_alias="from")]
     to: dt.datetime
     items: list[TimelineItem]
@@ -175,7 +178,7 @@ def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
 )
 def get_campaign_timeline(
     campaign_id: CampaignId,
-    interval: Annotated[Literal["hour", "day"], Query()] = "hour",
+    interval: Annotated[Literal["hour", "day"], Query(description=_INTERVALS)] = "hour",
     from_: Annotated[Instant | None, Query(alias="from", description="The first hour or day.")] = None,
     to: Annotated[Instant | None, Query(description="Where it ends; now, if missing.")] = None,
 ) -> Timeline:

@@ -41,18 +41,21 @@ StepNumber = Annotated[int, Strict(), Field(ge=1, le=workflows.MAX_STEPS)]
 Days = Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY.days)]
 
 
+_UNIT_MEANINGS = """\
+- `minutes`: 60 seconds each.
+- `hours`: 60 minutes each.
+- `days`: 24 hours each.
+- `business_days`: Days on which the campaign's sending schedule is open in the time zone of the lead. The local time of
+  day stays the same. At most 365. The campaign must have a schedule to start."""
+
+
 class Delay(Input):
     """How long after the step before; for the first step, after the start of the campaign."""
 
     value: Annotated[int, Strict(), Field(ge=0, le=workflows.MAX_DELAY // dt.timedelta(minutes=1))]
     unit: Annotated[
         Literal["minutes", "hours", "days", "business_days"],
-        Field(
-            description=(
-                "`business_days` are days on which the campaign's sending schedule is open in the time zone of the "
-                "lead; the local time of day stays the same. At most 365. The campaign must have a schedule to start."
-            )
-        ),
+        Field(description=_UNIT_MEANINGS),
     ]
 
 
@@ -132,10 +135,13 @@ def _shown_delay(delay: Any) -> Any:
 
 
 class ShownDelay(Resource):
-    """How long after the step before. Seconds are only for delays that the API did not write."""
+    """How long after the step before."""
 
     value: int
-    unit: Literal["seconds", "minutes", "hours", "days", "business_days"]
+    unit: Annotated[
+        Literal["seconds", "minutes", "hours", "days", "business_days"],
+        Field(description=f"- `seconds`: Only in a delay that the API did not write.\n{_UNIT_MEANINGS}"),
+    ]
 
 
 class Step(Resource):

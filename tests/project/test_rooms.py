@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "layers" / "shared" / "sendledger"
+DOCS = PACKAGE.parents[2] / "docs"
 ROOMS = sorted(folder.parent.name for folder in PACKAGE.glob("*/__init__.py"))
 MAX_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -60,6 +61,18 @@ def test_rooms_import_in_one_direction() -> None:
         TopologicalSorter({room: allowed(room) for room in ROOMS}).prepare()
     except CycleError as circle:
         pytest.fail(f"rooms import each other: {circle.args[1]}")
+
+
+def test_the_decision_has_what_each_room_says_of_itself() -> None:
+    page = (DOCS / "decisions" / "rooms.md").read_text()
+    for room in ROOMS:
+        what, _, imports = (importlib.import_module(f"sendledger.{room}").__doc__ or "").partition("May import: ")
+        assert f"| `{room}` | {' '.join(what.split())} | {imports.strip().rstrip('.')} |\n" in page
+
+
+def test_the_readme_names_every_room() -> None:
+    (row,) = (line for line in (DOCS.parent / "README.md").read_text().splitlines() if "`layers/shared/" in line)
+    assert {room for room in ROOMS if f"`{room}`" not in row} == set()
 
 
 def test_every_module_is_in_a_room() -> None:

@@ -57,6 +57,7 @@ OTHER_MEANING = {
     ("campaigns/guardrails.py", "bounced"): "a verb in a message",
     ("campaigns/lifecycle.py", "fail"): "an action of the table of transitions",
     ("campaigns/transitions.py", "fail"): "an action of the table of transitions",
+    ("content/hidden_elements.py", "none"): "a value of CSS",
     ("content/template_filters.py", "none"): "a test of the template language",
     ("core/tables/base.py", "manual"): "a type of the old schema",
     ("core/tables/base.py", "scheduled"): "a type of the old schema",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,38 @@ def test_each_answer_has_an_example_that_fits_its_schema() -> None:
 
 def test_no_number_of_the_document_has_a_rounding_error() -> None:
     assert ROUNDING_ERROR.findall(json.dumps(DOCUMENT)) == []
+
+
+def enums(node: Any, where: str = "", description: str = "") -> Iterator[tuple[str, list[str], str]]:
+    """Each list of possible values: where it is, its values, and the description that stands with it."""
+    if isinstance(node, list):
+        for position, item in enumerate(node):
+            yield from enums(item, f"{where}/{position}", description)
+    if not isinstance(node, dict):
+        return
+    description = node.get("description") or description
+    if isinstance(node.get("enum"), list):
+        yield where, node["enum"], description
+    for name, part in node.items():
+        if name not in ("enum", "example", "examples", "default"):
+            same = name in ("schema", "items", "anyOf", "oneOf", "allOf")
+            yield from enums(part, f"{where}/{name}", description if same else "")
+
+
+def test_each_possible_value_is_described_in_a_sentence() -> None:
+    found = list(enums({name: DOCUMENT[name] for name in ("paths", "components")}))
+    assert len(found) > 50
+    # An order names fields, and says what a sign before them means.
+    orders = [each for each in found if f"-{each[1][0].removeprefix('-')}" in each[1]]
+    assert all(re.search(r"-( before it|at): ", description) for _, _, description in orders)
+    undescribed = [
+        f"{where}: {value}"
+        for where, values, description in found
+        if (where, values, description) not in orders
+        for value in values
+        if not re.search(rf"^- `{re.escape(value)}`: [A-Z0-9].*\.", description, re.MULTILINE)
+    ]
+    assert undescribed == []
 
 
 def test_health_looks_at_nothing_that_could_be_invalid() -> None:

@@ -26,8 +26,12 @@ class Word(enum.StrEnum):
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """In OpenAPI each value is described."""
         derived = handler(schema)
-        meanings = "\n".join(f"- `{word}`: {word.meaning}" for word in cls)
-        return {**derived, "description": f"{(cls.__doc__ or '').strip()}\n\n{meanings}"}
+        return {**derived, "description": f"{(cls.__doc__ or '').strip()}\n\n{described(cls)}"}
+
+
+def described(words: Iterable[Word]) -> str:
+    """Each word with its meaning, for OpenAPI."""
+    return "\n".join(f"- `{word}`: {word.meaning}" for word in words)
 
 
 def quoted(words: Iterable[str]) -> str:

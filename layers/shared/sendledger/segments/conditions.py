@@ -9,7 +9,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -223,10 +223,10 @@ Condition = Annotated[
     | NotCondition,
     Field(discriminator="kind"),
 ]
-KINDS = (
-    *("field", "custom_field", "tag", "status", "batch", "time_zone", "last_contacted", "not_contacted_for"),
-    *("campaign", "and", "or", "not"),
-)
+KINDS = {
+    get_args(model.model_fields["kind"].annotation)[0]: model.__doc__ for model in get_args(get_args(Condition)[0])
+}
+"""Each kind of condition and what is true then."""
 for _model in (AndCondition, OrCondition, NotCondition):
     _model.model_rebuild()
 
