@@ -114,6 +114,18 @@ def _reply() -> Entrance:
     return Entrance(read_reply, HOSTILE_MAIL)
 
 
+def _opt_out_csv() -> Entrance:
+    from testbed import hostile_requests
+
+    return Entrance(hostile_requests.import_opt_outs, hostile_requests.CSV_FILES)
+
+
+def _upload() -> Entrance:
+    from testbed import hostile_requests
+
+    return Entrance(hostile_requests.import_file, hostile_requests.UPLOADS)
+
+
 def _ses_event() -> Entrance:
     from sendledger.feedback.read_ses_events import UnreadableEvent, read_ses_event
     from testbed import hostile_requests
@@ -131,6 +143,8 @@ def _ses_event() -> Entrance:
 ENTRANCES: Mapping[str, Callable[[], Entrance]] = {
     "api_json": _api_json,
     "csv_import": _csv_import,
+    "opt_out_csv": _opt_out_csv,
+    "upload": _upload,
     "template": _template,
     "unsubscribe": _unsubscribe,
     "reply": _reply,
@@ -142,15 +156,20 @@ def _costs(name: str) -> Iterator[Cost | str]:
     chosen = entrance(name)
     for case, make in chosen.corpus.items():
         yield case
-        given, failure = make(), None
-        before, started = _memory("VmRSS"), time.process_time()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: man 5 proc_pid_clear_refs
-        try:
-            chosen.read(given)
-        except Exception as error:  # whatever the product lets out is what is looked for
-            failure = f"{type(error).__name__}: {str(error)[:200]}"
-        seconds = time.process_time() - started
-        yield Cost(case, round(seconds, 3), round(max(0.0, _memory("VmHWM") - before), 1), failure)
+        yield cost_of(case, chosen.read, make())[0]
+
+
+def cost_of(case: str, read: Callable[[Any], Any], given: Any) -> tuple[Cost, Any]:
+    """What reading costs in this process, and what it returns; None if it fails."""
+    result = failure = None
+    before, started = _memory("VmRSS"), time.process_time()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: man 5 proc_pid_clear_refs
+    try:
+        result = read(given)
+    except Exception as error:  # whatever the product lets out is what is looked for
+        failure = f"{type(error).__name__}: {str(error)[:200]}"
+    seconds = time.process_time() - started
+    return Cost(case, round(seconds, 3), round(max(0.0, _memory("VmHWM") - before), 1), failure), result
 
 
 def _memory(which: str) -> float:

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
@@ -142,6 +142,83 @@ def import_csv(content: bytes) -> int:
         stream = io.BytesIO(api_requests.body_bytes(request))
         return sum(1 for _ in read_leads(stream, lambda warning: None).rows)
     except (RequestRefused, InvalidInput):
+        return 0
+
+
+def import_opt_outs(content: bytes) -> int:
+    """Read a list of addresses that must not be mailed as its import does; how many entries it has."""
+    import api_requests
+    from http_errors import RequestRefused
+    from sendledger.core.errors import InvalidInput
+    from sendledger.leads.read_opt_outs import read_opt_outs
+
+    try:
+        request = _request(_SUPPRESSIONS, "text/csv", base64.b64encode(content).decode(), is_base64=True)
+        api_requests.check(request, _SUPPRESSIONS)
+        return sum(1 for _ in read_opt_outs(io.BytesIO(api_requests.body_bytes(request))))
+    except (RequestRefused, InvalidInput):
+        return 0
+
+
+def _mega(piece: bytes, size: int = 60_000_000, head: bytes = b"Email,Name\n") -> Callable[[], Iterator[bytes]]:
+    """A file of this size, in blocks: it is never in memory as a whole."""
+    block = piece * (65_536 // len(piece))
+
+    def blocks() -> Iterator[bytes]:
+        yield head
+        for _ in range(size // len(block)):
+            yield block
+
+    return blocks
+
+
+UPLOADS: Mapping[str, Callable[[], Iterator[bytes]]] = {
+    "one line of 60 MB": _mega(b"x"),
+    "one cell of 60 MB in quotes": _mega(b"x", head=b'Email,Name\na@b.co,"'),
+    "quotes": _mega(b'"', 3_000_000),
+    "a quote that is never closed, then lines": _mega(b"a@b.co,x\n", 1_000_000, head=b'Email,Name\na@b.co,"'),
+    "commas": _mega(b",", 3_000_000),
+    "NUL": _mega(b"\0"),
+    "blank lines": _mega(b"\n", 1_000_000),
+    "carriage returns": _mega(b"\r", 1_000_000),
+    "a header of 60 MB": _mega(b"Email", head=b""),
+    "a header of commas": _mega(b",", head=b"Email"),
+    "blank lines before the header": _mega(b"\n", 1_000_000, head=b""),
+    "bytes of no encoding": _mega(bytes(range(128, 256)), 3_000_000),
+    "UTF-16 of one line": _mega(b"x\0", head=b"\xff\xfeE\0m\0a\0i\0l\0\n\0"),
+    "picture": _mega(b"\x00\x01\xff\xd8\n\r", 3_000_000, head=b"\x89PNG\r\n\x1a\n"),
+    "archive": _mega(b"PK\x03\x04" + b"\x00" * 60, 3_000_000, head=b"PK\x03\x04"),
+    "short rows": _mega(b"a,b\n", 400_000),
+    "cells of 300 characters": _mega(b"a@b.co," + b"x" * 300 + b"\n", 6_000_000),
+}
+
+
+class _Blocks(io.RawIOBase):
+    """A stream of blocks, as a file in the bucket is read."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = next(self._blocks, b"")
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
+def import_file(blocks: Iterator[bytes]) -> int:
+    """Read an uploaded file as the importer does; how many rows it has."""
+    from sendledger.files.read_text import UnreadableFile
+    from sendledger.leads.read_leads import read_leads
+
+    try:
+        return sum(1 for _ in read_leads(_Blocks(blocks), lambda warning: None).rows)
+    except UnreadableFile:
         return 0
 
 
