@@ -126,6 +126,7 @@ NextCursor = Annotated[
 ]
 
 EmailTemplateId = Annotated[UUID, Path(description="Id of the email template.")]
+AttachmentId = Annotated[UUID, Path(description="Id of the attachment.")]
 WorkflowId = Annotated[UUID, Path(description="Id of the workflow.")]
 CampaignId = Annotated[UUID, Path(description="Id of the campaign.")]
 ScheduledEmailId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Id of the scheduled email.")]

@@ -40,7 +40,10 @@ MAX_BYTES = 3_000_000
 bytes; a larger body may not reach this code, and its sender would not read what to do instead.
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
-_OTHERWISE: Mapping[str, str] = {"POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads."}
+_OTHERWISE: Mapping[str, str] = {
+    "POST /v1/lead-batches": " Upload a larger file with POST /v1/lead-batches/uploads.",
+    "POST /v1/email-templates/<email_template_id>/attachments": " Upload a larger file: see …/attachments/uploads.",
+}
 MAX_LINES = 100_000
 """Lines of a CSV file in a request. It must be processed before the timeout of API Gateway."""
 MAX_DEPTH = 32

@@ -18,6 +18,7 @@ import api_access
 import api_keys_routes
 import api_requests
 import api_resources
+import attachments_routes
 import audit_log_routes
 import campaign_lifecycle_routes
 import campaigns_routes
@@ -71,6 +72,7 @@ for _routes in (
     segments_routes,
     exports_routes,
     email_templates_routes,
+    attachments_routes,
     workflows_routes,
     sending_schedules_routes,
     sender_addresses_routes,

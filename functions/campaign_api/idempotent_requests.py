@@ -29,6 +29,7 @@ _SECRETS = {
     "POST /v1/api-keys": "key",
     "POST /v1/confirmations": "token",
     "POST /v1/lead-batches/uploads": "upload_url",
+    "POST /v1/email-templates/<email_template_id>/attachments/uploads": "upload_url",
     "POST /v1/webhook-endpoints": "secret",
     "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": "secret",
 }

@@ -1,8 +1,10 @@
-"""The Lambda that imports uploaded files and finishes the deletion of large lead batches, in the background.
+"""The Lambda for files in the background: it imports uploaded ones, finishes the deletion of large lead batches and
+deletes files that nothing needs any more.
 
     {"Records": […]}                              files have arrived in the bucket
     {"bucket": "…", "lead_batch_id": "…"}         continue with this lead batch
     {"bucket": "…"}                               continue with those that were left behind (every five minutes)
+    {"unused_files_of": "…"}                      delete the files of this bucket that nothing needs (once a day)
 
 The bucket is not among the settings: it notifies the function, so the function must exist before the bucket.
 An invocation ends before its timeout and invokes the next one. Lambda retries one that crashes, and the retry
@@ -22,9 +24,11 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from sendledger.content.attachments import FILES
 from sendledger.core import database
 from sendledger.core.invoke_function import tell_function
 from sendledger.core.settings import DatabaseSettings, at_cold_start
+from sendledger.files import unused_files
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
 
@@ -50,6 +54,9 @@ at_cold_start(_engine)
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
+    if "unused_files_of" in event:
+        removed = unused_files.remove_unused_files(_engine(), _bucket(event["unused_files_of"]), FILES, deadline)
+        logger.info("Removed unused files", extra={"removed": removed})
     for bucket, lead_batch_id in _work(event):
         if import_files.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
             tell_function(context.function_name, {"bucket": bucket, "lead_batch_id": str(lead_batch_id)})

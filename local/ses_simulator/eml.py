@@ -4,7 +4,7 @@ from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import format_datetime
 
-from local.ses_simulator.ledger import AcceptedEmail
+from local.ses_simulator.ledger import AcceptedEmail, AttachedFile
 from local.ses_simulator.tracking import delivered_html
 
 MAX_LINE = 998  # RFC 5322, 2.1.1
@@ -44,6 +44,7 @@ def assemble(email: AcceptedEmail, *, region: str) -> bytes:
     message["Feedback-ID"] = f"::1.{region}.c2ltdWxhdGVk:AmazonSES"
     message["X-SES-Outgoing"] = f"{email.accepted_at:%Y.%m.%d}-192.0.2.1"
     _add_parts(message, email, simple["Body"], delivered_html(email, region))
+    _add_files(message, email.attachments)
     return message.as_bytes()
 
 
@@ -56,8 +57,25 @@ def _add_parts(message: EmailMessage, email: AcceptedEmail, body: dict[str, dict
             message.set_content(html, subtype="html", cte="quoted-printable")
         else:
             message.add_alternative(html, subtype="html", cte="quoted-printable")
-            for part in message.iter_parts():
-                del part["MIME-Version"]  # belongs to the whole message only (RFC 2045, 4)
+
+
+def _add_files(message: EmailMessage, files: list[AttachedFile]) -> None:
+    """Pictures beside the HTML that shows them (multipart/related), then the other files (multipart/mixed)."""
+    html = message.get_body(("html",))
+    for file in sorted(files, key=lambda each: each.content_id is None):
+        maintype, _, subtype = file.content_type.partition("/")
+        if file.content_id is not None and isinstance(html, EmailMessage):
+            html.add_related(
+                *(file.content, maintype, subtype),
+                cid=f"<{file.content_id}>",
+                disposition="inline",
+                filename=file.file_name,
+            )
+        else:
+            message.add_attachment(file.content, maintype, subtype, filename=file.file_name)
+    for part in message.walk():
+        if part is not message:
+            del part["MIME-Version"]  # belongs to the whole message only (RFC 2045, 4)
 
 
 def _encodable(text: str, content: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ Everything that a sender wrote is escaped. A message's HTML is shown in a sandbo
 resource from the net; its links open in a new tab, so that an unsubscribe link can be tried.
 """
 
+import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from local.ses_simulator.http_server import HttpResponse, Request
-from local.ses_simulator.ledger import AcceptedEmail, Ledger
+from local.ses_simulator.ledger import AcceptedEmail, AttachedFile, Ledger
 from local.ses_simulator.tracking import delivered_html, tracks
 
 PAGE_SIZE = 50
@@ -32,6 +33,9 @@ _SECURITY_HEADERS = (
     ("Cache-Control", "no-store"),
 )
 
+
+_ATTACHMENT_PATH = re.compile(r"/messages/([^/]+)/attachments/([0-9]{1,4})")
+_PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _TRACKED = (("opens", "Open"), ("clicks", "Click"))
 
@@ -54,9 +58,23 @@ class Inbox:
             return self._list(request)
         if path == "/inbox.css":
             return HttpResponse(body=self._style, content_type="text/css", headers=_SECURITY_HEADERS)
+        if found := _ATTACHMENT_PATH.fullmatch(path):
+            return self._attachment(found[1], int(found[2]))
         if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
             return _page(email.subject or "(no subject)", _message(email, self.describe([email]), self._region))
         return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
+
+    def _attachment(self, message_id: str, number: int) -> HttpResponse:
+        """As a download of no type: a browser shows nothing of it."""
+        email = self._ledger.find(message_id)
+        files = email.attachments if email else []
+        if number >= len(files):
+            return _page(
+                "Not found", '<p>There is no such attachment. <a href="/">Back to the inbox</a></p>', status=404
+            )
+        name = quote(files[number].file_name, safe="")
+        headers = (*_SECURITY_HEADERS, ("Content-Disposition", f"attachment; filename*=UTF-8''{name}"))
+        return HttpResponse(body=files[number].content, content_type="application/octet-stream", headers=headers)
 
     def _list(self, request: Request) -> HttpResponse:
         recipient = request.query.get("to", [""])[0].strip()
@@ -121,7 +139,7 @@ def _message(email: AcceptedEmail, known: Mapping[str, str], region: str) -> str
     ]
     if email.html is not None:
         # The base element makes links open in a new tab: within the frame they would be blocked.
-        document = escape(f'<base target="_blank">{email.html}')
+        document = escape(f'<base target="_blank">{_with_pictures(email.html, email.attachments)}')
         sections.append(
             '<h2 id="html">HTML</h2><iframe sandbox="allow-popups allow-popups-to-escape-sandbox" '
             f'referrerpolicy="no-referrer" aria-labelledby="html" title="HTML part" srcdoc="{document}"></iframe>'
@@ -132,6 +150,8 @@ def _message(email: AcceptedEmail, known: Mapping[str, str], region: str) -> str
             sections.append(f"<h2>HTML as it is delivered</h2><pre>{escape(delivered)}</pre>")
     if email.text is not None:
         sections.append(f"<h2>Text</h2><pre>{escape(email.text)}</pre>")
+    if email.attachments:
+        sections.append(f"<h2>Attachments</h2><ul>{_attachments(email)}</ul>")
     if email.headers:
         sections.append(f"<h2>Headers</h2>{_facts(list(email.headers))}")
     if email.tags:
@@ -150,6 +170,25 @@ def _readable(header: str) -> str:
         return _breakable(str(make_header(decode_header(header))))
     except (HeaderParseError, LookupError, UnicodeError):
         return _breakable(header)
+
+
+def _with_pictures(html: str, files: Sequence[AttachedFile]) -> str:
+    """The HTML with its attached pictures, as the page may load nothing else. Those that could hold a script are left
+    out."""
+    for file in files:
+        if file.content_id is not None and file.content_type in _PICTURES:
+            source = f"data:{file.content_type};base64,{base64.b64encode(file.content).decode()}"
+            html = re.sub(rf"(?i)\bcid:{re.escape(file.content_id)}(?=[\s\"'>)])", source, html)
+    return html
+
+
+def _attachments(email: AcceptedEmail) -> str:
+    return "".join(
+        f'<li><a href="/messages/{quote(email.message_id)}/attachments/{number}">{escape(file.file_name)}</a> '
+        f'<span class="soft">{escape(file.content_type)}, {len(file.content):,} bytes'
+        f"{f', shown as cid:{escape(file.content_id)}' if file.content_id else ''}</span></li>"
+        for number, file in enumerate(email.attachments)
+    )
 
 
 def _breakable(text: str) -> str:

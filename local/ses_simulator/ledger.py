@@ -30,6 +30,16 @@ class LedgerInUseError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """One of the attachments of a Simple request; `content_id` where it is shown in the HTML."""
+
+    file_name: str
+    content_type: str
+    content_id: str | None
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptedEmail:
     """One accepted SendEmail request; `suppressed` are the recipients on the account's suppression list at that time.
 
@@ -57,6 +67,19 @@ class AcceptedEmail:
     @property
     def destination(self) -> tuple[str, ...]:
         return self.to + self.cc + self.bcc
+
+    @property
+    def attachments(self) -> list[AttachedFile]:
+        simple = self.request["Content"].get("Simple") or {}
+        return [
+            AttachedFile(
+                each["FileName"],
+                each.get("ContentType") or "application/octet-stream",
+                (each.get("ContentId") or None) if each.get("ContentDisposition") == "INLINE" else None,
+                base64.b64decode(each["RawContent"]),
+            )
+            for each in simple.get("Attachments") or ()
+        ]
 
     def header(self, name: str) -> str | None:
         """The value of the first custom header of that name, in any case."""

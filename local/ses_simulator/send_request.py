@@ -26,6 +26,13 @@ _TAG_PART = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _PLAIN_ADDRESS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{2,63}")
 _OWN_HEADERS = {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "return-path", "mime-version"}
 
+# Some of https://docs.aws.amazon.com/ses/latest/dg/mime-types.html
+REFUSED_TYPES = frozenset(("bat", "cmd", "com", "exe", "hta", "js", "jse", "lnk", "msi", "ps1", "scr", "vbs", "wsf"))
+_ATTACHMENT_VALUES = {
+    "ContentDisposition": ("ATTACHMENT", "INLINE"),
+    "ContentTransferEncoding": ("BASE64", "QUOTED_PRINTABLE", "SEVEN_BIT"),
+}
+
 _ONCE = ("in-reply-to", "references")
 
 _T = TypeVar("_T")
@@ -153,10 +160,9 @@ def _check_simple(simple: dict[str, Any]) -> None:
         raise bad_request("Content.Simple.Body must have Text or Html.")
     if not all(isinstance(part.get("Data"), str) for part in parts):
         raise bad_request("The Data of a body part is required.")
-    if sum(len(part["Data"]) for part in parts) > MAX_MESSAGE_BYTES:
+    attached = sum(_check_attachment(each) for each in _objects(simple, "Attachments"))
+    if sum(len(part["Data"]) for part in parts) + attached > MAX_MESSAGE_BYTES:
         raise bad_request(f"Message length is more than {MAX_MESSAGE_BYTES} bytes long.")
-    if simple.get("Attachments"):
-        raise bad_request("Attachments are not supported by this SES simulator; send Raw content.")
     headers = _objects(simple, "Headers")
     if len(headers) > MAX_HEADERS:
         raise bad_request(f"A message can have no more than {MAX_HEADERS} headers.")
@@ -173,6 +179,35 @@ def _check_simple(simple: dict[str, Any]) -> None:
     names = [str(header["Name"]).lower() for header in headers]
     if twice := next((name for name in _ONCE if names.count(name) > 1), None):
         raise bad_request(f"The header {twice} can be given once only.")
+
+
+def _check_attachment(attachment: dict[str, Any]) -> int:
+    """The size that it will have in the message.
+
+    https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_Attachment.html
+    """
+    name = _member(attachment, "FileName", str)
+    if not name or len(name) > 255 or not name.isprintable():
+        raise bad_request("FileName must be 1 to 255 printable characters.")
+    if name.rpartition(".")[2].lower() in REFUSED_TYPES:
+        raise bad_request(f"The file type of {name} is not supported.")
+    for field, values in _ATTACHMENT_VALUES.items():
+        if _member(attachment, field, str) not in (None, *values):
+            raise bad_request(f"{field} must be one of {', '.join(values)}.")
+    for field in ("ContentId", "ContentType"):
+        given = _member(attachment, field, str)
+        if given is not None and not re.fullmatch(r"[!-~]{1,78}", given):
+            raise bad_request(f"{field} must be 1 to 78 printable ASCII characters.")
+    try:
+        data = base64.b64decode(_member(attachment, "RawContent", str) or "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise bad_request("RawContent must be base64.") from error
+    if not data:
+        raise bad_request("RawContent is required.")
+    encoding = attachment.get("ContentTransferEncoding") or "SEVEN_BIT"
+    if encoding == "SEVEN_BIT" and not data.isascii():
+        raise bad_request("RawContent is not 7-bit text; say how to encode it in ContentTransferEncoding.")
+    return len(data) * 4 // 3
 
 
 def _check_raw(raw: dict[str, Any]) -> None:

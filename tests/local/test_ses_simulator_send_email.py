@@ -160,3 +160,43 @@ def test_request_under_the_name_of_another_site_is_refused(simulator: SesSimulat
     connection.endheaders()
     assert connection.getresponse().status == status
     connection.close()
+
+
+FILE = {"FileName": "a.pdf", "RawContent": b"%PDF \xff", "ContentTransferEncoding": "BASE64"}
+
+
+def with_file(**changes: Any) -> dict[str, Any]:
+    content = simple_content()
+    content["Simple"]["Attachments"] = [{name: value for name, value in {**FILE, **changes}.items() if value != ""}]
+    return request_to("ann@example.org", Content=content)
+
+
+def test_attachments_are_kept_as_they_were_sent(simulator: SesSimulator, client: Any) -> None:
+    client.send_email(**with_file(ContentType="application/pdf"))
+    client.send_email(**with_file(ContentDisposition="INLINE", ContentId="logo", FileName="l.png"))
+    files = [email.attachments[0] for email in simulator.accepted()]
+    assert [(file.file_name, file.content_type, file.content_id, file.content) for file in files] == [
+        ("a.pdf", "application/pdf", None, b"%PDF \xff"),
+        ("l.png", "application/octet-stream", "logo", b"%PDF \xff"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"FileName": "setup.exe"}, "file type"),
+        ({"FileName": "x" * 256}, "FileName"),
+        ({"FileName": "a\r\nb.pdf"}, "FileName"),
+        ({"RawContent": b""}, "RawContent"),
+        ({"ContentTransferEncoding": ""}, "7-bit"),
+        ({"ContentTransferEncoding": "BASE32"}, "ContentTransferEncoding"),
+        ({"ContentDisposition": "SHOWN"}, "ContentDisposition"),
+        ({"ContentId": "a b"}, "ContentId"),
+        ({"ContentType": "x" * 79}, "ContentType"),
+        ({"RawContent": bytes(31 * 1024 * 1024)}, "Message length"),
+    ],
+)
+def test_attachments_that_ses_refuses_are_refused(client: Any, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClientError, match=message) as refused:
+        client.send_email(**with_file(**changes))
+    assert refused.value.response["Error"]["Code"] == "BadRequestException"

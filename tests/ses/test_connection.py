@@ -58,7 +58,7 @@ def to(url: str) -> SesConnection:
 
 def call(connection: SesConnection) -> connection.Response:
     connection.open()
-    connection.write(REQUEST)
+    connection.write((REQUEST,))
     return connection.read()
 
 

@@ -127,7 +127,7 @@ def session() -> botocore.session.Session:
 
 
 def test_unreachable_ses_proves_that_nothing_was_sent() -> None:
-    outcome = SesSender(ses_client(session(), "http://127.0.0.1:9")).send(b"")
+    outcome = SesSender(ses_client(session(), "http://127.0.0.1:9")).send((b"",))
     assert (outcome.answer, outcome.error_code) == (Answer.NOT_REACHED, "cannot_connect")
 
 

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import botocore.auth
 import botocore.session
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 
 from sendledger.ses.answers import Answer
+from sendledger.ses.attachments import AttachedFile, EncodedAttachments
 from sendledger.ses.client import ses_client
 from sendledger.ses.ses_sender import SesSender
 from sendledger.ses.sign_email import (
@@ -102,6 +105,35 @@ def outgoing(**values: Any) -> OutgoingEmail:
 
 
 @pytest.mark.parametrize("token", [None, "session-token"])
+def test_request_with_attachments_says_what_boto3_says(
+    token: str | None, captured: tuple[str, list[Captured]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, requests = captured
+    now = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 (as below)
+    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: now)
+    client = ses_client(session(token), url)
+    files = [
+        AttachedFile("Prospekt für Sie.pdf", "application/pdf", None, bytes(range(256)) * 1000),
+        AttachedFile("logo.png", "image/png", "logo", b"\x89PNG"),
+    ]
+    email = outgoing(attachments=EncodedAttachments(files))
+    signed = EmailSigner(client, "sendledger").signed(email)
+    assert SesSender(client).send(signed).answer is Answer.SENT
+    parameters = send_email_parameters(email, "sendledger")
+    parameters["Content"]["Simple"]["Attachments"] = [file.parameters() for file in files]
+    session(token).create_client("sesv2", endpoint_url=url).send_email(**parameters)
+    ours, theirs = requests
+    assert json.loads(ours.body) == json.loads(theirs.body)
+    # The signature is of the whole body.
+    again = SigV4Auth(client._request_signer._credentials, "ses", "eu-west-1")
+    request = AWSRequest("POST", f"{url}{ours.path}", {"Content-Type": "application/json"}, ours.body)
+    if token is not None:
+        request.headers["X-Amz-Security-Token"] = token
+    again.add_auth(request)
+    assert ours.headers["Authorization"] == request.headers["Authorization"]
+
+
+@pytest.mark.parametrize("token", [None, "session-token"])
 def test_requests_equal_those_of_boto3(
     token: str | None, captured: tuple[str, list[Captured]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,11 +173,11 @@ def test_time_and_credentials_of_a_request_are_those_of_its_second(monkeypatch: 
     monkeypatch.setattr(
         botocore.auth, "get_current_datetime", lambda: dt.datetime.fromtimestamp(now, dt.UTC).replace(tzinfo=None)
     )
-    before = signer.signed(outgoing())
+    before = b"".join(signer.signed(outgoing()))
     created.get_credentials().token = "second"
-    assert signer.signed(outgoing()) == before
+    assert b"".join(signer.signed(outgoing())) == before
     now += 0.1
-    after = signer.signed(outgoing())
+    after = b"".join(signer.signed(outgoing()))
     for request, second, token in ((before, b"40", b"first"), (after, b"41", b"second")):
         assert b"\r\nX-Amz-Date: 20010909T0146%bZ\r\n" % second in request
         assert b"\r\nX-Amz-Security-Token: %b\r\n" % token in request
@@ -162,7 +194,7 @@ def test_in_a_network_with_ipv6_requests_go_to_the_name_that_has_both_kinds_of_a
     created.set_config_variable("region", "eu-west-1")
     client = ses_client(created)
     assert endpoint_of(client).hostname == host
-    assert f"\r\nHost: {host}\r\n".encode() in EmailSigner(client, None).signed(outgoing())
+    assert f"\r\nHost: {host}\r\n".encode() in b"".join(EmailSigner(client, None).signed(outgoing()))
 
 
 def test_without_credentials_there_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:

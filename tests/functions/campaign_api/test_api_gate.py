@@ -116,6 +116,10 @@ vesa  GET    /v1/email-templates
 vesa  GET    /v1/email-templates/<email_template_id>
 .esa  PATCH  /v1/email-templates/<email_template_id>
 .esa  DELETE /v1/email-templates/<email_template_id>
+vesa  GET    /v1/email-templates/<email_template_id>/attachments
+.esa  POST   /v1/email-templates/<email_template_id>/attachments
+.esa  POST   /v1/email-templates/<email_template_id>/attachments/uploads
+.esa  DELETE /v1/email-templates/<email_template_id>/attachments/<attachment_id>
 vesa  POST   /v1/email-templates/<email_template_id>/preview
 ..sa  POST   /v1/email-templates/<email_template_id>/test-send
 vesa  GET    /v1/workflows

@@ -20,12 +20,15 @@ NOT_AUDITED = {
     "POST /v1/lead-batches/uploads": "as above",
     "POST /v1/email-templates/preview": "it changes nothing",
     "POST /v1/email-templates/<email_template_id>/preview": "it changes nothing",
+    "POST /v1/email-templates/<email_template_id>/attachments/uploads": "nothing is attached yet",
     "POST /v1/replies": "recorded as the lead's own deed",
     "POST /v1/webhook-endpoints/<endpoint_id>/test": "a delivery like any other, which the endpoint lists",
 }
 
 AUDITED_ELSEWHERE = {
     "POST /v1/email-templates/<email_template_id>/test-send": "test_test_send",
+    "POST /v1/email-templates/<email_template_id>/attachments": "test_attachments_routes",
+    "DELETE /v1/email-templates/<email_template_id>/attachments/<attachment_id>": "test_attachments_routes",
     "POST /v1/exports": "test_exports_routes",
     "POST /v1/leads/<lead_id>/erase": "test_erase_leads",
     "POST /v1/campaigns/<campaign_id>/start": "test_lifecycle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Iterator
 
@@ -12,7 +13,11 @@ import api_resources
 from local.ses_simulator import SesSimulator
 from sendledger.core.settings import ApiSettings
 from sendledger.core.tables import audit_log, emails, scheduled_emails
+from sendledger.files.file_bucket import FileBucket
+from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import Answer, ApiClient
+
+__all__ = ["bucket", "object_store", "s3"]
 
 TEMPLATE = {"name": "Hello", "subject": "Hi {{ first_name }}", "body_text": "Dear {{ first_name }}"}
 LEAD = {"first_name": "Ann"}
@@ -38,6 +43,16 @@ def _settings(api: ApiClient, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
     api_resources.sending_ses_client.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def _bucket(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("FILE_BUCKET", bucket.name)
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()
+    yield
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()
+
+
 def send(api: ApiClient, *to: str, **body: object) -> Answer:
     template_id = api.post("/v1/email-templates", TEMPLATE).json["id"]
     return api.post(f"/v1/email-templates/{template_id}/test-send", {"to": to, "lead": LEAD, **body})
@@ -51,6 +66,19 @@ def test_test_email_is_what_the_preview_shows(api: ApiClient, ses: SesSimulator)
     assert sent.destination == ("me@example.com", "bob@team.example.com")
     assert sent.subject == "[Test] Hi Ann"
     assert sent.tags == {"test": "true"}
+
+
+def test_test_email_has_the_attachments(api: ApiClient, ses: SesSimulator, bucket: FileBucket) -> None:
+    path = f"/v1/email-templates/{api.post('/v1/email-templates', TEMPLATE).json['id']}"
+    file = {"file_name": "a.pdf", "content": base64.b64encode(b"%PDF").decode()}
+    attached = api.post(f"{path}/attachments", file)
+    assert attached.status == 201, attached.body
+    to = {"to": ["me@example.com"], "lead": LEAD}
+    assert api.post(f"{path}/test-send", to).status == 200
+    assert [(each.file_name, each.content) for each in ses.accepted()[0].attachments] == [("a.pdf", b"%PDF")]
+    bucket.remove([f"attachments/{attached.json['id']}"])
+    missing = api.post(f"{path}/test-send", to)
+    assert (missing.status, "a.pdf is not in the bucket" in missing.json["detail"]) == (409, True)
 
 
 def test_ledger_is_not_touched_and_the_deed_is_on_record(api: ApiClient, engine: sa.Engine) -> None:

@@ -1,7 +1,7 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-A resume can read the content of a paused campaign again. Reads `email_templates`, `workflows`,
-`workflow_steps` and `scheduled_emails`; writes `campaign_steps`.
+A resume can read the content of a paused campaign again. Reads `email_templates`, their attachments,
+`workflows`, `workflow_steps` and `scheduled_emails`; writes `campaign_steps`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
@@ -80,9 +81,10 @@ def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[
 
 
 def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[int]:
-    """Take subject and texts of each step from the templates as they are now; the caller has locked the campaign.
+    """Take subject, texts and attachments of each step from the templates as they are now.
 
-    Delays and threads stay as they are, as the emails are scheduled by them. Returns the steps that have changed.
+    The caller has locked the campaign. Delays and threads stay as they are, as the emails are scheduled by them.
+    Returns the steps that have changed.
 
     Raises:
         InvalidInput: as `refreshed_steps`, or a template is not valid.
@@ -96,7 +98,7 @@ def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[in
         )
     steps = refreshed_steps(connection, campaign)
     compile_steps(steps)
-    content = ("email_template_id", "subject", "body_text", "body_html")
+    content = ("email_template_id", "subject", "body_text", "body_html", "attachments")
     new = insert(campaign_steps).values([{"campaign_id": campaign["id"], **step} for step in steps])
     changed = connection.scalars(
         new.on_conflict_do_update(
@@ -126,7 +128,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
         if template is None:
             message = f"there is no email template with the id {campaign['email_template_id']}"
             raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
-        return [step_values(1, dt.timedelta(0), template)]
+        return with_attachments(connection, [step_values(1, dt.timedelta(0), template)])
     own = workflow_steps
     rows = connection.execute(
         sa.select(
@@ -162,7 +164,14 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
         raise InvalidInput("The workflow does not say when to send its steps.", problems)
     if not steps:
         raise InvalidInput("There is nothing to send.", [FieldError("workflow_id", "the workflow has no steps")])
-    return steps
+    return with_attachments(connection, steps)
+
+
+def with_attachments(connection: sa.Connection, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps, each with the attachments that its template has now."""
+    named = {step["email_template_id"] for step in steps if step["email_template_id"] is not None}
+    files = attached_files(connection, named)
+    return [{**step, "attachments": files.get(step["email_template_id"], [])} for step in steps]
 
 
 _NEEDED = {

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of_places
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
-from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, write_steps
+from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
@@ -243,7 +243,7 @@ def _add_step(
         raise _unknown("email_template_id", "email template", template)
     step = step_values(step_number, delay, content)
     compile_template(step["subject"], step["body_text"], step["body_html"])
-    write_steps(connection, campaign_id, [step])
+    write_steps(connection, campaign_id, with_attachments(connection, [step]))
     kept = campaign_steps.c
     used = connection.scalar(
         sa.select(kept.email_template_id).where(kept.campaign_id == campaign_id, kept.step_number == step_number)

@@ -207,6 +207,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
     ses_configuration_set: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     # The domain of the Message-IDs that SES gives to emails, where it is another one than ses/message_ids.py says.
     ses_message_id_domain: Domain | None = None
+    # Where the attachments of templates are.
+    file_bucket: str | None = None
     # Senders that may run at once; they share the SES rate through the database.
     sender_concurrency: int = Field(1, ge=1, le=100)
     # The share of MaxSendRate that is used. Other mail of the account needs some, and SES's clock may differ.

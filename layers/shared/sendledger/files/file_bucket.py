@@ -1,23 +1,26 @@
-"""The bucket of imported and exported files, in S3: files are read and written in parts, so that memory is bounded.
+"""The bucket of files, in S3: imports and exports are read and written in parts, so that memory is bounded.
 
 No database.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import io
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 
 PART_BYTES = 8 * 1024 * 1024
 """Size of a part that is read or written. S3 requires at least 5 MiB and at most 10,000 parts, so files end at 80 GB.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 
 CSV = "text/csv"
+ANY_TYPE = "application/octet-stream"
 _TRIES = 3
 
 
@@ -27,6 +30,18 @@ class NoSuchFile(Exception):
 
 class FileReplaced(Exception):
     """The file was replaced while it was read."""
+
+
+class FileTooLarge(Exception):
+    """The file has more bytes than were asked for; `size` says how many."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes")
+        self.size = size
+
+
+class BucketUnreachable(OSError):
+    """S3 does not answer as it should; later it may."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,10 @@ class StoredFile:
 class FileBucket:
     """One bucket. Create one per process, because it loads the model of S3."""
 
-    def __init__(self, name: str, session: botocore.session.Session | None = None) -> None:
+    def __init__(
+        self, name: str, session: botocore.session.Session | None = None, *, tries: int = 4, patience: float = 60.0
+    ) -> None:
+        """`tries` of a request, each of which waits `patience` seconds for S3."""
         self.name = name
         config = Config(
             signature_version="s3v4",
@@ -52,7 +70,9 @@ class FileBucket:
             # With checksums, a multipart upload must repeat those of all its parts. TLS protects the parts as well.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": 4},
+            retries={"mode": "standard", "total_max_attempts": tries},
+            connect_timeout=patience,
+            read_timeout=patience,
         )
         self._client = (session or botocore.session.get_session()).create_client("s3", config=config)
 
@@ -68,15 +88,64 @@ class FileBucket:
             raise
         return StoredFile(key, found["ETag"], found["ContentLength"])
 
+    def content_of(self, key: str, most: int) -> bytes:
+        """The whole of a small file.
+
+        Raises:
+            NoSuchFile
+            FileTooLarge: it has more than `most` bytes.
+            BucketUnreachable
+        """
+        try:
+            answer = self._client.get_object(Bucket=self.name, Key=key)
+            with answer["Body"] as body:
+                if answer["ContentLength"] > most:
+                    raise FileTooLarge(answer["ContentLength"])
+                return bytes(body.read())
+        except ClientError as error:
+            # Without the right to list the bucket, S3 answers 403 for a missing file.
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
+                raise NoSuchFile(key) from error
+            raise BucketUnreachable(str(error)) from error
+        except (BotoCoreError, IncompleteReadError) as error:
+            raise BucketUnreachable(str(error)) from error
+
+    def store(self, key: str, content: bytes, content_type: str) -> None:
+        """Write a small file.
+
+        Raises:
+            BucketUnreachable
+        """
+        try:
+            self._client.put_object(Bucket=self.name, Key=key, Body=content, ContentType=content_type)
+        except (BotoCoreError, ClientError) as error:
+            raise BucketUnreachable(str(error)) from error
+
+    def keys_before(self, moment: dt.datetime, prefix: str) -> Iterator[list[str]]:
+        """The keys of files that were written before that, up to a thousand at a time."""
+        after = ""
+        while True:
+            listed = self._client.list_objects_v2(Bucket=self.name, Prefix=prefix, StartAfter=after)
+            files = listed.get("Contents", [])
+            yield [file["Key"] for file in files if file["LastModified"] < moment]
+            if not listed["IsTruncated"]:
+                return
+            after = files[-1]["Key"]
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Delete up to a thousand files."""
+        objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        self._client.delete_objects(Bucket=self.name, Delete=objects)
+
     def reader(self, file: StoredFile) -> FileReader:
         return FileReader(self._client, self.name, file)
 
     def writer(self, key: str) -> FileWriter:
         return FileWriter(self._client, self.name, key)
 
-    def upload_url(self, key: str, seconds: int) -> str:
-        """A URL to which a CSV file can be PUT, with `Content-Type: text/csv`. No network is used."""
-        parameters = {"Bucket": self.name, "Key": key, "ContentType": CSV}
+    def upload_url(self, key: str, seconds: int, content_type: str = CSV) -> str:
+        """A URL to which a file can be PUT with this Content-Type. No network is used."""
+        parameters = {"Bucket": self.name, "Key": key, "ContentType": content_type}
         return str(self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=seconds))
 
     def download_url(self, key: str, file_name: str, seconds: int) -> str:

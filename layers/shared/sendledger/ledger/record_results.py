@@ -231,8 +231,8 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
             kind = ScheduledEmailStatus.FAILED
         case Answer.RETRY_LATER:
             kind = "retry"
-        case Answer.NOT_REACHED:
-            kind = "later"  # not counted as an attempt: an outage of SES must not fail emails
+        case Answer.NOT_REACHED | Answer.FILES_NOT_REACHED:
+            kind = "later"  # not counted as an attempt: an outage of AWS must not fail emails
         case _:
             kind = "back"
     row: dict[str, Any] = {

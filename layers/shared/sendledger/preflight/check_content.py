@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.audience import audience_of, leads_left_out, reachable_leads
 from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
+from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template, unknown_variables
 from sendledger.content.template_filters import RenderError
@@ -87,6 +88,7 @@ def check_content(
     templates: list[tuple[int, CompiledTemplate]] = []
     for number, step in enumerate(steps, 1):
         _check_placeholders(number, step, findings)
+        _check_pictures(number, step, findings)
         try:
             templates.append((number, compile_template(step["subject"], step["body_text"], step["body_html"])))
             _check_variables(number, step, findings)
@@ -274,6 +276,23 @@ def _clipped(size: int) -> str | None:
         f"the HTML has {size // 1000} KB. Gmail shows the first {CLIPPED_BYTES // 1000} KB and hides the rest, with "
         "the unsubscribe link, behind another one."
     )
+
+
+def _check_pictures(number: int, step: dict[str, Any], findings: Findings) -> None:
+    """Whether each picture that the HTML shows is attached, and each attached picture is shown."""
+    shown, attached = pictures_in(step["body_html"]), {file["content_id"] for file in step["attachments"]} - {None}
+    if missing := sorted(shown - attached):
+        message = (
+            f"Step {number}: the HTML shows pictures that the template does not have as attachments: "
+            f"{', '.join(f'cid:{each}' for each in missing)}."
+        )
+        findings.error("attachments", message, step_number=number, content_ids=missing)
+    if unused := sorted(attached - shown):
+        message = (
+            f"Step {number}: no HTML shows the attached pictures {', '.join(f'cid:{each}' for each in unused)}. Mail "
+            "programs may list them as files, or hide them."
+        )
+        findings.warn("attachments", message, step_number=number, content_ids=unused)
 
 
 def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import formataddr, parseaddr
+from typing import Any
 
 from markupsafe import escape
 
@@ -23,6 +25,7 @@ from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
 from sendledger.ledger.answers import Answer
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread
+from sendledger.ses.attachments import EncodedAttachments
 from sendledger.ses.message_ids import thread_headers
 from sendledger.ses.sign_email import OutgoingEmail
 
@@ -41,6 +44,8 @@ class StepContent:
     in_thread: bool = False
     track_opens: bool = False
     track_clicks: bool = False
+    attachments: tuple[Mapping[str, Any], ...] = ()
+    """The files, as `campaign_steps` lists them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,12 @@ class Composer:
         self._postal_address_html = str(escape(postal_address))
 
     def compose(
-        self, content: StepContent, email: ClaimedEmail, claim_token: uuid.UUID, thread: EmailThread | None = None
+        self,
+        content: StepContent,
+        email: ClaimedEmail,
+        claim_token: uuid.UUID,
+        thread: EmailThread | None = None,
+        attachments: EncodedAttachments | None = None,
     ) -> ComposedEmail:
         """Compose the email of an existing lead, as an answer in `thread` if there is one.
 
@@ -98,6 +108,7 @@ class Composer:
             headers=headers,
             track_opens=content.track_opens,
             track_clicks=content.track_clicks,
+            attachments=attachments,
         )
         return ComposedEmail(rendered, outgoing)
 

@@ -25,18 +25,21 @@ from sendledger.content.template_filters import RenderError
 from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
+from sendledger.files.file_bucket import BucketUnreachable
 from sendledger.ledger.answers import Answer as WrittenAnswer
 from sendledger.ledger.answers import find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult
 from sendledger.ledger.senders import LivingSender
+from sendledger.sending.attached_files import AttachedFiles, MissingFile
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.refusals import RefusalGate
 from sendledger.sending.ses_threads import ReadyEmail
 from sendledger.sending.step_contents import ContentKey, InvalidContent, StepContents
 from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
 from sendledger.ses.answers import Answer, SendOutcome
+from sendledger.ses.attachments import EncodedAttachments
 from sendledger.ses.message_ids import message_id_domain
 from sendledger.ses.sign_email import CannotSign, EmailSigner
 
@@ -90,6 +93,7 @@ class Preparer:
         domain = message_id_domain(ses_client.meta.region_name, settings.ses_message_id_domain)
         self._composer = Composer(settings, domain)
         self._contents = StepContents(settings.sender_from_address)
+        self._files = AttachedFiles(settings.file_bucket)
         self._threads: dict[int, EmailThread | NotYet] = {}
         self._answers: dict[int, WrittenAnswer] = {}
         self.bytes_per_email = 1
@@ -178,9 +182,11 @@ class Preparer:
             prepared.waiting.append(email)
             return True
         try:
+            # Outside of the time limit, which is for templates.
+            attachments = self._attachments_of(email)
             if limit is not None:
                 limit.begin(LONGEST_PREPARATION)
-            ready = self._compose(email, self._threads)
+            ready = self._compose(email, self._threads, attachments)
         except TookTooLong:
             message = f"Preparing this email took longer than {LONGEST_PREPARATION:.0f} s."
             outcome = SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.SENDER_DIED, message=message)
@@ -193,15 +199,23 @@ class Preparer:
             outcome = _not_composed(email, error)
         else:
             prepared.ready.append(ready)
-            prepared.size += len(ready.request)
+            prepared.size += sum(len(part) for part in ready.request)
             return True
         finally:
             if limit is not None:
                 limit.end()
         prepared.failed.append(SendResult(email, outcome, None, time.monotonic()))
-        return outcome.answer is Answer.FAIL_ROW and not prepared.stalled
+        return outcome.answer in (Answer.FAIL_ROW, Answer.FILES_NOT_REACHED) and not prepared.stalled
 
-    def _compose(self, email: ClaimedEmail, threads: Mapping[int, EmailThread | NotYet]) -> ReadyEmail:
+    def _attachments_of(self, email: ClaimedEmail) -> EncodedAttachments | None:
+        return self._files.of(self._contents.of(email).attachments) if email.has_address else None
+
+    def _compose(
+        self,
+        email: ClaimedEmail,
+        threads: Mapping[int, EmailThread | NotYet],
+        attachments: EncodedAttachments | None = None,
+    ) -> ReadyEmail:
         if not email.has_address:
             return ReadyEmail(email)  # the fence turns it away
         content = self._contents.of(email)
@@ -211,7 +225,7 @@ class Preparer:
         thread = threads.get(email.id)
         if isinstance(thread, NotYet):
             return ReadyEmail(email)  # the fence returns it; if the earlier step has just ended, SES is not called
-        composed = self._composer.compose(content, email, self._token, thread)
+        composed = self._composer.compose(content, email, self._token, thread, attachments)
         return ReadyEmail(email, composed, self._signer().signed(composed.outgoing))
 
 
@@ -236,7 +250,10 @@ def _parts(claimed: deque[ClaimedEmail], most: int, alone: bool) -> Iterator[int
 def _not_composed(email: ClaimedEmail, error: Exception) -> SendOutcome:
     if isinstance(error, RenderError):
         return SendOutcome(Answer.FAIL_ROW, error_code=error.code, message=error.message[:1000])
-    if isinstance(error, InvalidContent):
+    if isinstance(error, BucketUnreachable):
+        message = "The attachments could not be read from the bucket."
+        return SendOutcome(Answer.FILES_NOT_REACHED, error_code=ErrorCode.FILES_UNREACHABLE, message=message)
+    if isinstance(error, InvalidContent | MissingFile):
         return SendOutcome(Answer.PAUSE_CAMPAIGN, error_code=ErrorCode.INVALID_CONTENT, message=str(error)[:1000])
     logger.error("An email could not be composed", extra={"scheduled_email_id": email.id}, exc_info=error)
     message = f"The email could not be made ({type(error).__name__})."

@@ -19,6 +19,7 @@ from sendledger.core.email_address import normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.settings import ApiSettings
 from sendledger.core.vocabulary import AuditAction
+from sendledger.ses.attachments import AttachedFile
 from sendledger.ses.message_ids import message_id_domain, thread_headers
 from sendledger.ses.sign_email import mailbox, tracking
 
@@ -57,7 +58,12 @@ def allowed_recipients(addresses: Sequence[str], allowed: Sequence[str]) -> list
 
 
 def send_test_email(
-    client: Any, rendered: RenderedEmail, to: Sequence[str], settings: ApiSettings, in_reply_to: str | None = None
+    client: Any,
+    rendered: RenderedEmail,
+    to: Sequence[str],
+    settings: ApiSettings,
+    in_reply_to: str | None = None,
+    attachments: Sequence[AttachedFile] = (),
 ) -> str:
     """Send one message to all of `to`, which were checked before; returns SES's id of it. `client` is of `ses_client`,
     and the settings name a sender. `in_reply_to` is SES's id of the email that it answers.
@@ -80,6 +86,8 @@ def send_test_email(
         domain = message_id_domain(client.meta.region_name, settings.ses_message_id_domain)
         headers = thread_headers(in_reply_to, in_reply_to, domain)
         parameters["Content"]["Simple"]["Headers"] = [{"Name": name, "Value": value} for name, value in headers]
+    if attachments:
+        parameters["Content"]["Simple"]["Attachments"] = [each.parameters() for each in attachments]
     if settings.ses_configuration_set:
         parameters["ConfigurationSetName"] = settings.ses_configuration_set
     try:

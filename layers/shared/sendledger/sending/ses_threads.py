@@ -24,6 +24,7 @@ from sendledger.sending.compose_email import ComposedEmail
 from sendledger.sending.refusals import RefusalGate
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import SesSender
+from sendledger.ses.sign_email import SignedRequest
 
 BURST_SECONDS = 0.005
 """How far an email may be ahead of the even pace."""
@@ -43,7 +44,7 @@ class ReadyEmail:
 
     email: ClaimedEmail
     composed: ComposedEmail | None = None
-    request: bytes = b""
+    request: SignedRequest = ()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class StepContents:
                     row["in_thread"],
                     row["track_opens"],
                     row["track_clicks"],
+                    tuple(row["attachments"]),
                 )
             except InvalidInput as error:
                 # It was valid at the start. The language has changed since, or the row was changed by hand.

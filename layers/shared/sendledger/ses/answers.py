@@ -18,6 +18,7 @@ class Answer(enum.Enum):
     FAIL_ROW = "fail this row"
     RETRY_LATER = "retry this row later"
     NOT_REACHED = "SES was not reached"
+    FILES_NOT_REACHED = "the files of the email were not reached"
     UNKNOWN = "unknown"
     NOT_CALLED = "SES was not called"
 

@@ -90,16 +90,17 @@ class SesConnection:
                 return connection
         raise error
 
-    def write(self, request: bytes) -> None:
-        """Send a whole request.
+    def write(self, request: Sequence[bytes]) -> None:
+        """Send a whole request, part after part.
 
         Raises:
             OSError: any part of it may have arrived.
         """
         assert self._socket is not None  # noqa: S101 (for the type checker: it is open)
         self._answer_by = time.monotonic() + READ_TIMEOUT
-        self._set_timeout(READ_TIMEOUT)
-        self._socket.sendall(request)
+        for part in request:
+            self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
+            self._socket.sendall(part)
 
     def read(self) -> Response:
         """Wait for the response to what was written.

@@ -26,7 +26,7 @@ from sendledger.ses.connection import (
     SesConnection,
     addresses_of,
 )
-from sendledger.ses.sign_email import endpoint_of
+from sendledger.ses.sign_email import SignedRequest, endpoint_of
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
@@ -53,7 +53,7 @@ class SesSender:
         for connection in self._connections:
             connection.close()
 
-    def send(self, request: bytes) -> SendOutcome:
+    def send(self, request: SignedRequest) -> SendOutcome:
         """Send one request, or none if there is no connection. No answer of SES raises."""
         connection = self._connection()
         try:

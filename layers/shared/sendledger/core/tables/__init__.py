@@ -22,7 +22,7 @@ from sendledger.core.tables.campaigns import (
     campaigns,
     left_out_leads,
 )
-from sendledger.core.tables.content import email_templates, workflow_steps, workflows
+from sendledger.core.tables.content import email_template_attachments, email_templates, workflow_steps, workflows
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
@@ -47,6 +47,7 @@ __all__ = [
     "console_sessions",
     "console_sign_in_attempts",
     "email_events",
+    "email_template_attachments",
     "email_templates",
     "emails",
     "exports",

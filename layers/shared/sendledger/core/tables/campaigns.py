@@ -204,6 +204,8 @@ campaign_steps = Table(
     # It is only sent to those for whom this has become of the earlier step.
     Column("only_if_event", Text),
     Column("only_if_step", Integer),
+    # The attachments as they were at the start; their files stay in the bucket. See content/attachments.py.
+    Column("attachments", JSONB, nullable=False, server_default=text("'[]'")),
     required_timestamp("created_at"),
     CheckConstraint("step_number > 0", name="step_number_positive"),
     CheckConstraint("NOT in_thread OR step_number > 1", name="first_step_in_no_thread"),

@@ -14,11 +14,21 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import NOW, RANDOM_UUID, TIMESTAMPTZ, UtcTimestamp, existing_enum, metadata, one_of
+from sendledger.core.tables.base import (
+    NOW,
+    RANDOM_UUID,
+    TIMESTAMPTZ,
+    UtcTimestamp,
+    existing_enum,
+    metadata,
+    one_of,
+    required_timestamp,
+)
 from sendledger.core.vocabulary import StepCondition
 
 email_templates = Table(
@@ -39,6 +49,22 @@ email_templates = Table(
     Column("updated_at", UtcTimestamp, server_default=NOW),
     Column("category", existing_enum("template_category"), server_default=text("'general'")),
     Column("usage_count", Integer, server_default=text("0")),
+)
+
+email_template_attachments = Table(
+    "email_template_attachments",
+    metadata,
+    # The file is in the bucket, under this id.
+    Column("id", UUID, primary_key=True),
+    Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="CASCADE"), nullable=False),
+    Column("file_name", Text, nullable=False),
+    Column("content_type", Text, nullable=False),
+    # Of a picture in the HTML, which names it as cid:<content_id>.
+    Column("content_id", Text),
+    Column("size", Integer, nullable=False),
+    required_timestamp("created_at"),
+    CheckConstraint("size BETWEEN 1 AND 10485760", name="size"),
+    UniqueConstraint("email_template_id", "content_id"),
 )
 
 workflows = Table(
