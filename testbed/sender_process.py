@@ -116,11 +116,13 @@ def poison(kind: Literal["kill", "stall"]) -> None:
     if kind == "stall":
         prepare_emails.LONGEST_PREPARATION = 1.0
 
-    def poisoned(self: Composer, content: Any, email: Any, claim_token: Any, thread: Any = None, files: Any = None) -> Any:
+    def poisoned(
+        self: Composer, content: Any, email: Any, claim_token: Any, thread: Any = None, attachments: Any = None
+    ) -> Any:
         while email.lead["company_name"].startswith("Poison"):
             if kind == "kill":
                 kill_this_process()
-        return compose(self, content, email, claim_token, thread, files)
+        return compose(self, content, email, claim_token, thread, attachments)
 
     Composer.compose = poisoned  # type: ignore[method-assign]
 

@@ -363,14 +363,11 @@ def _files(email_template_id: UUID) -> list[AttachedFile]:
     Raises:
         Conflict: one is not in the bucket any more.
     """
-    from sendledger.ses.attachments import AttachedFile
+    from sendledger.files.file_bucket import NoSuchFile  # for cold starts: botocore
+    from sendledger.ses.attachments import AttachedFile  # for cold starts, too
 
     with api_resources.transaction() as connection:
         attached = attachments.list_attachments(connection, email_template_id)
-    if not attached:
-        return []
-    from sendledger.files.file_bucket import NoSuchFile  # for cold starts: botocore
-
     found = []
     for each in attached:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -157,10 +158,8 @@ def test_conversation_is_one_thread_in_mail_programs(
     assert [part.get_filename() for part in answer.iter_attachments()] == []
 
     assert call(api, "GET", f"/v1/leads/{received['lead_id']}")["status"] == "interested"
-    happened = [each["event"] for each in call(api, "GET", f"/v1/leads/{received['lead_id']}/timeline")["items"]]
-    assert [each for each in happened if each in ("imported", "sent", "opened", "replied")] == [
-        *("imported", "sent", "opened", "sent", "sent", "replied", "sent"),
-    ]
+    happened = Counter(each["event"] for each in call(api, "GET", f"/v1/leads/{received['lead_id']}/timeline")["items"])
+    assert [happened[each] for each in ("imported", "sent", "opened", "replied")] == [1, 4, 1, 1]
     funnel = call(api, "GET", f"/v1/campaigns/{campaign_id}/stats")["funnel"]
     assert (funnel["opened"], funnel["clicked"]) == (1, None)
 

@@ -93,5 +93,5 @@ def test_attachment_is_not_removed_while_a_campaign_copies_it(
     with engine.begin() as starting:
         assert len(attachments.attached_files(starting, {template_id})[template_id]) == 1
         connection.execute(sa.text("SET lock_timeout = '50ms'"))
-        with pytest.raises(sa.exc.OperationalError, match="lock"):
+        with pytest.raises(sa.exc.DBAPIError, match="lock"):
             attachments.detach(connection, template_id, id_, "test")

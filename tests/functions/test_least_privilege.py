@@ -16,8 +16,6 @@ FUNCTIONS = [name for name, each in RESOURCES.items() if each["Type"] == "AWS::S
 
 # What no code of ours calls.
 NOT_CALLED = {
-    # S3 asks for it: whether a file is not there or only not to be seen.
-    "LeadImportFunction": {"s3:ListBucket"},
     # Lambda itself reads the queue, and writes what comes of an invocation.
     "SesEventsFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "ReplyFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},

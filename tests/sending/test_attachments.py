@@ -146,7 +146,7 @@ def test_campaign_whose_file_is_missing_is_paused_and_says_so(
     other = make_campaign(connection, 1)
     for each in (campaign_id, other):
         lifecycle.start_campaign(engine, each)
-    bucket.remove([f"attachments/{id_}"])
+    bucket.delete_files([f"attachments/{id_}"])
     environ = {"FILE_BUCKET": bucket.name} if with_bucket else {}
     send_due_emails(sender_resources(sender_engine, ses.url, **environ), SECONDS)
     paused = campaign_row(engine, campaign_id)

@@ -118,10 +118,14 @@ def test_request_with_attachments_says_what_boto3_says(
     ]
     email = outgoing(attachments=EncodedAttachments(files))
     signed = EmailSigner(client, "sendledger").signed(email)
-    assert SesSender(client).send(signed).answer is Answer.SENT
+    sender = SesSender(client)
+    assert sender.send(signed).answer is Answer.SENT
+    sender.close()
     parameters = send_email_parameters(email, "sendledger")
     parameters["Content"]["Simple"]["Attachments"] = [file.parameters() for file in files]
-    session(token).create_client("sesv2", endpoint_url=url).send_email(**parameters)
+    reference = session(token).create_client("sesv2", endpoint_url=url)
+    reference.send_email(**parameters)
+    reference.close()
     ours, theirs = requests
     assert json.loads(ours.body) == json.loads(theirs.body)
     # The signature is of the whole body.

@@ -76,7 +76,7 @@ def test_test_email_has_the_attachments(api: ApiClient, ses: SesSimulator, bucke
     to = {"to": ["me@example.com"], "lead": LEAD}
     assert api.post(f"{path}/test-send", to).status == 200
     assert [(each.file_name, each.content) for each in ses.accepted()[0].attachments] == [("a.pdf", b"%PDF")]
-    bucket.remove([f"attachments/{attached.json['id']}"])
+    bucket.delete_files([f"attachments/{attached.json['id']}"])
     missing = api.post(f"{path}/test-send", to)
     assert (missing.status, "a.pdf is not in the bucket" in missing.json["detail"]) == (409, True)
 

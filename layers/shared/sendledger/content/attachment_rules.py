@@ -66,7 +66,7 @@ _REFUSED_MEDIA_TYPES = re.compile(
 )
 _PACKED = ("gz", "bz2", "xz", "z", "zst")
 _NOT_IN_NAMES = '/\\:*?"<>|'
-_NAME = re.compile(r"[^.\s].*\.([A-Za-z0-9_-]{1,20})", re.DOTALL)
+_TYPE = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def _problem_of_name(name: str) -> str | None:
         # Control characters, those that turn the direction of writing, and what belongs to paths and headers.
         if unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") or character in _NOT_IN_NAMES:
             return f"must not contain the character U+{ord(character):04X}"
-    found = _NAME.fullmatch(name)
-    if found is None:
+    stem, _, type_ = name.rpartition(".")
+    if not stem or stem[0] in ". " or not _TYPE.fullmatch(type_):
         return "must be a name and a type, such as brochure.pdf"
     if (type_ := _type_of(name)) in REFUSED_TYPES:
         return f"is of the type .{type_}, which mail providers refuse"

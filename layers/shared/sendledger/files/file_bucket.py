@@ -132,7 +132,7 @@ class FileBucket:
                 return
             after = files[-1]["Key"]
 
-    def remove(self, keys: Collection[str]) -> None:
+    def delete_files(self, keys: Collection[str]) -> None:
         """Delete up to a thousand files."""
         objects = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         self._client.delete_objects(Bucket=self.name, Delete=objects)

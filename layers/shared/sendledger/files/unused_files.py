@@ -33,6 +33,6 @@ def remove_unused_files(engine: sa.Engine, bucket: FileBucket, prefix: str, dead
         with engine.connect() as connection:
             unused = list(connection.scalars(_UNUSED, {"keys": keys, "prefix": prefix})) if keys else []
         if unused:
-            bucket.remove(unused)
+            bucket.delete_files(unused)
             removed += len(unused)
     return removed
