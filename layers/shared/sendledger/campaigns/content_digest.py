@@ -1,6 +1,7 @@
 """A digest of what a campaign would send: it differs as soon as an edit could change an email or its time.
 
-A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps` and `email_templates`.
+A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps`, `email_templates` and their
+attachments.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _DIGEST = sa.text("""
         to_jsonb(c) - '{created_at,updated_at}'::text[],
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM steps),
         (SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.id) FROM templates t),
+        (SELECT string_agg(a.id::text, E'\\n' ORDER BY a.id) FROM email_template_attachments a
+         WHERE a.email_template_id IN (SELECT id FROM templates)),
         (SELECT count(*) || ' ' || bit_xor(hashtextextended(lead_id::text, 0)) FROM campaign_leads l
          WHERE l.campaign_id = c.id)))
     FROM campaigns c WHERE c.id = CAST(:id AS uuid)
