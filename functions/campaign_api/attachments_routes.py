@@ -16,10 +16,11 @@ import api_resources
 from api_fields import Acting, AttachmentId, EmailTemplateId, Input, Resource, no_content
 from sendledger.content import attachments
 from sendledger.content.attachment_rules import MOST_BYTES, checked_file
-from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 
 if TYPE_CHECKING:
     from sendledger.content.attachment_rules import CheckedFile
+    from sendledger.ses.attachments import AttachedFile
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
@@ -168,6 +169,27 @@ def delete_attachment(
     with api_resources.transaction() as connection:
         attachments.detach(connection, email_template_id, attachment_id, caller.actor)
     return no_content()
+
+
+def files_of(email_template_id: UUID) -> list[AttachedFile]:
+    """The attachments of a template with their content, for a test email.
+
+    Raises:
+        Conflict: one is not in the bucket any more.
+    """
+    from sendledger.files.file_bucket import NoSuchFile  # for cold starts: botocore
+    from sendledger.ses.attachments import AttachedFile  # for cold starts, too
+
+    with api_resources.transaction() as connection:
+        attached = attachments.list_attachments(connection, email_template_id)
+    found = []
+    for each in attached:
+        try:
+            content = api_resources.file_bucket().content_of(f"{attachments.FILES}{each['id']}", MOST_BYTES)
+        except NoSuchFile as error:
+            raise Conflict(f"The attachment {each['file_name']} is not in the bucket any more.") from error
+        found.append(AttachedFile(each["file_name"], each["content_type"], each["content_id"], content))
+    return found
 
 
 def _upload(email_template_id: UUID, upload_id: UUID) -> str:

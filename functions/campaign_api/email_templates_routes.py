@@ -27,15 +27,13 @@ from api_fields import (
     no_content,
     only_given,
 )
-from attachments_routes import Attachment
+from attachments_routes import Attachment, files_of
 from sendledger.content import attachments, email_templates
-from sendledger.content.attachment_rules import MOST_BYTES
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.vocabulary import TemplateCategory
 
 if TYPE_CHECKING:
     from sendledger.content.preview_step import StepPreview
-    from sendledger.ses.attachments import AttachedFile
 
 router = APIGatewayHttpRouter()
 TAGS = ["Email templates"]
@@ -349,33 +347,12 @@ def send_test_email(
     if settings.sender_from_address is None:
         raise Conflict("Test emails cannot be sent: the setting SENDER_FROM_ADDRESS is empty.")
     rendered = _preview(email_template_id, body).email
-    files = _files(email_template_id)
+    files = files_of(email_template_id)
     client = api_resources.sending_ses_client()
     message_id = sending.send_test_email(client, rendered, to, settings, body.in_reply_to, files)
     with api_resources.transaction() as connection:
         sending.record_test_email(connection, email_template_id, len(to), message_id, caller.actor)
     return TestEmail(ses_message_id=message_id, to=to)
-
-
-def _files(email_template_id: UUID) -> list[AttachedFile]:
-    """The template's attachments with their content.
-
-    Raises:
-        Conflict: one is not in the bucket any more.
-    """
-    from sendledger.files.file_bucket import NoSuchFile  # for cold starts: botocore
-    from sendledger.ses.attachments import AttachedFile  # for cold starts, too
-
-    with api_resources.transaction() as connection:
-        attached = attachments.list_attachments(connection, email_template_id)
-    found = []
-    for each in attached:
-        try:
-            content = api_resources.file_bucket().content_of(f"{attachments.FILES}{each['id']}", MOST_BYTES)
-        except NoSuchFile as error:
-            raise Conflict(f"The attachment {each['file_name']} is not in the bucket any more.") from error
-        found.append(AttachedFile(each["file_name"], each["content_type"], each["content_id"], content))
-    return found
 
 
 def _preview(email_template_id: UUID, body: PreviewRequest) -> StepPreview:
