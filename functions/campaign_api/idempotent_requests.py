@@ -35,12 +35,12 @@ _SECRETS = {
 }
 """Fields with credentials. They are shown once and not stored: in a repeated answer they are null."""
 
-Answer = dict[str, Any]
+HttpAnswer = dict[str, Any]
 
 
 def answer_once(
-    request: APIGatewayProxyEventV2, route: Route, caller: Caller | None, answer: Callable[[], Answer]
-) -> Answer:
+    request: APIGatewayProxyEventV2, route: Route, caller: Caller | None, answer: Callable[[], HttpAnswer]
+) -> HttpAnswer:
     """Answer the request, or repeat the stored answer of its key. Our own errors (5xx) are not stored.
 
     Raises:
@@ -78,7 +78,7 @@ def _forget(caller: Caller, key: str) -> None:
         idempotency.forget(connection, caller.id, key)
 
 
-def _without_secret(answer: Answer, route: Route) -> Answer:
+def _without_secret(answer: HttpAnswer, route: Route) -> HttpAnswer:
     name = _SECRETS.get(route.name)
     if name is None or answer["statusCode"] >= 300:
         return answer

@@ -48,7 +48,7 @@ Undo = Literal["undo"]
 OptOut = tuple[UnsubscribeScope, UnsubscribeMethod]
 
 
-class Answer(TypedDict):
+class HttpAnswer(TypedDict):
     """https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html"""
 
     statusCode: int
@@ -69,7 +69,7 @@ def _engine() -> sa.Engine:
 at_cold_start(_engine, _settings)
 
 
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Answer:
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> HttpAnswer:
     """Answer one request. No content of a request makes this raise."""
     http = event["requestContext"]["http"]
     headers: Mapping[str, str] = event.get("headers") or {}
@@ -109,7 +109,7 @@ def _is_opted_out(email: EmailReference) -> bool:
         return False
 
 
-def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> Answer:
+def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> HttpAnswer:
     action = _action(_form(event, headers))
     if action is None:
         return _answer(400, pages.message(language, "not_understood"))
@@ -186,5 +186,5 @@ def _in_transaction(work: Callable[[sa.Connection], object]) -> None:
                 raise
 
 
-def _answer(status: int, body: str, **headers: str) -> Answer:
+def _answer(status: int, body: str, **headers: str) -> HttpAnswer:
     return {"statusCode": status, "headers": {**pages.HEADERS, **headers}, "body": body}

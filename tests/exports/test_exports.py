@@ -213,7 +213,7 @@ def test_ledger_that_is_read_while_the_campaign_starts_is_that_of_the_moment_in_
 ) -> None:
     campaign_id = make_campaign(connection, [*addresses(3), "no-at"])
     with working_as("files", engine) as as_function:
-        pages = export_rows.ledger_pages(as_function, campaign_id)
+        pages = export_rows.ledger_rows(as_function, campaign_id)
         found = list(next(pages))
         lifecycle.start_campaign(engine, campaign_id)
         found += (row for page in pages for row in page)
@@ -238,7 +238,7 @@ def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(
     with working_as("files", engine) as as_function:
         found: list[Any] = []
         # Something is written between any two pages.
-        for page in export_rows.ledger_pages(as_function, campaign_id):
+        for page in export_rows.ledger_rows(as_function, campaign_id):
             found += page
             with engine.begin() as working:
                 background_work.work_once(working, campaign_id)

@@ -94,6 +94,20 @@ def strings(file: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+def types(file: Path) -> Iterator[str]:
+    """The names of the types that a module defines, aliases too."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript):
+            yield from (name.id for name in node.targets if isinstance(name, ast.Name))
+
+
+@pytest.mark.parametrize(("name", "file"), [("Answer", "ses/answers.py"), ("Page", "core/pagination.py")])
+def test_type_of_this_name_is_one_thing(name: str, file: str) -> None:
+    assert [short_name(each) for each in CODE if name in types(each)] == [file]
+
+
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
 def test_each_word_says_what_it_means(enum: type[Word]) -> None:
     assert [word.value for word in enum if not re.fullmatch(r"[A-Z].+\.", word.meaning)] == []

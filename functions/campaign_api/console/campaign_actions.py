@@ -13,7 +13,7 @@ from typing import Any
 from confirmed_requests import ConfirmedOperation
 from console.api_calls import Api, ApiRefused
 from console.template_pages import preview
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, ScheduledEmailStatus
 
 
@@ -80,13 +80,13 @@ def possible(api: Api, campaign: Any, stats: Any) -> dict[str, Action]:
 
 
 @page("GET", _PATH)
-def ask(visit: Visit, campaign_id: str, name: str) -> Answer:
+def ask(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     """What the action will do, and the button that does it."""
     return _confirmation(visit, campaign_id, name)
 
 
 @page("POST", _PATH)
-def act(visit: Visit, campaign_id: str, name: str) -> Answer:
+def act(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     body = {"action": visit.form.get("action", "")} if name == "late-emails" else {}
     try:
         visit.api.post(f"/v1/campaigns/{campaign_id}/{name}", body, visit.form.get("request", ""))
@@ -96,7 +96,7 @@ def act(visit: Visit, campaign_id: str, name: str) -> Answer:
 
 
 @page("POST", f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(sorted(_CONFIRMED))})/confirmation")
-def confirm(visit: Visit, campaign_id: str, name: str) -> Answer:
+def confirm(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     """The page that answers is the only one that shows the token."""
     body = {"operation": name, "id": campaign_id}
     try:
@@ -107,13 +107,13 @@ def confirm(visit: Visit, campaign_id: str, name: str) -> Answer:
 
 
 @page("GET", "/scheduled-emails/<email:number>")
-def ask_to_settle(visit: Visit, email: str) -> Answer:
+def ask_to_settle(visit: Visit, email: str) -> HttpAnswer:
     """One row of the ledger. Where SES gave no answer: was it sent, or shall it be sent again?"""
     return _settling(visit, email)
 
 
 @page("POST", "/scheduled-emails/<email:number>/(?P<action>mark-sent|requeue|send)")
-def settle(visit: Visit, email: str, action: str) -> Answer:
+def settle(visit: Visit, email: str, action: str) -> HttpAnswer:
     try:
         visit.api.post(f"/v1/scheduled-emails/{email}/{action}", {}, visit.form.get("request", ""))
     except ApiRefused as refused:
@@ -127,7 +127,7 @@ def _route(name: str) -> str:
 
 def _confirmation(
     visit: Visit, campaign_id: str, name: str, refused: ApiRefused | None = None, confirmed: object = None
-) -> Answer:
+) -> HttpAnswer:
     api = visit.api
     campaign = api.get(f"/v1/campaigns/{campaign_id}")
     stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
@@ -176,7 +176,7 @@ def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
     return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]
 
 
-def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> Answer:
+def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> HttpAnswer:
     api = visit.api
     row = api.get(f"/v1/scheduled-emails/{email_id}")
     return visit.page(

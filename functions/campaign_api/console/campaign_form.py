@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 
 _NEW: dict[str, Any] = {
@@ -27,13 +27,13 @@ _NEW: dict[str, Any] = {
 
 
 @page("GET", "/campaigns/new")
-def new_campaign(visit: Visit) -> Answer:
+def new_campaign(visit: Visit) -> HttpAnswer:
     batch_id = visit.query.get("batch_id")
     return _form(visit, None, {**_NEW, "batch_ids": [batch_id] if batch_id else []})
 
 
 @page("POST", "/campaigns/new")
-def create_campaign(visit: Visit) -> Answer:
+def create_campaign(visit: Visit) -> HttpAnswer:
     typed = _typed(visit)
     try:
         created = visit.api.post("/v1/campaigns", typed, visit.form.get("request", ""))
@@ -43,12 +43,12 @@ def create_campaign(visit: Visit) -> Answer:
 
 
 @page("GET", "/campaigns/<campaign_id:id>/edit")
-def edit_campaign(visit: Visit, campaign_id: str) -> Answer:
+def edit_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     return _form(visit, campaign_id, visit.api.get(f"/v1/campaigns/{campaign_id}"))
 
 
 @page("POST", "/campaigns/<campaign_id:id>/edit")
-def save_campaign(visit: Visit, campaign_id: str) -> Answer:
+def save_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     typed = _typed(visit)
     try:
         visit.api.patch(f"/v1/campaigns/{campaign_id}", typed)
@@ -90,7 +90,7 @@ def _in_utc(typed: str) -> str | None:
         return typed or None
 
 
-def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     api = visit.api
     return visit.page(
         "campaign_form.html",

@@ -7,7 +7,7 @@ from typing import Any
 from console.api_calls import Api, ApiRefused
 from console.campaign_actions import ACTIONS, possible
 from console.campaign_form import can_edit
-from console.visit import Answer, Visit, page
+from console.visit import HttpAnswer, Visit, page
 from sendledger.core.vocabulary import CampaignStatus
 
 IN_A_PAGE = 20
@@ -24,7 +24,7 @@ MOST_IN_NEED = 10
 
 
 @page("GET", "/campaigns")
-def list_campaigns(visit: Visit) -> Answer:
+def list_campaigns(visit: Visit) -> HttpAnswer:
     api = visit.api
     status, cursor = visit.query.get("status"), visit.query.get("cursor")
     listed = api.get("/v1/campaigns", limit=IN_A_PAGE, status=status, cursor=cursor)
@@ -47,7 +47,7 @@ def list_campaigns(visit: Visit) -> Answer:
 
 
 @page("GET", "/campaigns/<campaign_id:id>")
-def show_campaign(visit: Visit, campaign_id: str) -> Answer:
+def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     api = visit.api
     interval = "day" if visit.query.get("interval") == "day" else "hour"
     progress = _progress(api, campaign_id)
@@ -64,13 +64,13 @@ def show_campaign(visit: Visit, campaign_id: str) -> Answer:
 
 
 @page("GET", "/campaigns/<campaign_id:id>/live")
-def show_progress(visit: Visit, campaign_id: str) -> Answer:
+def show_progress(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The part of the campaign's page that changes while one looks at it."""
     return visit.page("campaign_live.html", **_progress(visit.api, campaign_id))
 
 
 @page("GET", "/campaigns/<campaign_id:id>/emails")
-def list_emails(visit: Visit, campaign_id: str) -> Answer:
+def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The campaign's rows of the ledger, each with its lead."""
     api = visit.api
     filters = {name: visit.query.get(name) for name in ("status", "step", "error_code")}
@@ -90,7 +90,7 @@ def list_emails(visit: Visit, campaign_id: str) -> Answer:
 
 
 @page("GET", "/campaigns/<campaign_id:id>/left-out")
-def list_left_out(visit: Visit, campaign_id: str) -> Answer:
+def list_left_out(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The leads that its start has left out."""
     api = visit.api
     reason = visit.query.get("reason")

@@ -5,25 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import ExportKind, ExportReader, ExportStatus
 
 IN_A_PAGE = 25
 
 
 @page("GET", "/settings/exports")
-def list_exports(visit: Visit) -> Answer:
+def list_exports(visit: Visit) -> HttpAnswer:
     return _exports(visit)
 
 
 @page("GET", "/settings/exports/live")
-def show_exports(visit: Visit) -> Answer:
+def show_exports(visit: Visit) -> HttpAnswer:
     """The part that changes while files are written."""
     return _exports(visit, template="exports_live.html")
 
 
 @page("POST", "/settings/exports")
-def create_export(visit: Visit) -> Answer:
+def create_export(visit: Visit) -> HttpAnswer:
     """The leads, or the ledger of the campaign that the form names."""
     campaign_id = visit.form.get("campaign_id")
     body: dict[str, Any] = {"kind": ExportKind.LEADS}
@@ -37,7 +37,7 @@ def create_export(visit: Visit) -> Answer:
     return redirect(f"{ROOT}/settings/exports")
 
 
-def _exports(visit: Visit, refused: ApiRefused | None = None, template: str = "exports.html") -> Answer:
+def _exports(visit: Visit, refused: ApiRefused | None = None, template: str = "exports.html") -> HttpAnswer:
     api = visit.api
     listed = api.get("/v1/exports", limit=IN_A_PAGE, cursor=visit.query.get("cursor"))
     campaigns = {}

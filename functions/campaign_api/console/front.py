@@ -28,7 +28,7 @@ from console import (  # noqa: F401 – it registers their pages
     workflow_pages,
 )
 from console.api_calls import Api, ApiRefused, AskApi
-from console.visit import PAGES, ROOT, Answer, Page, Visit, redirect
+from console.visit import PAGES, ROOT, HttpAnswer, PageHandler, Visit, redirect
 from http_errors import Problem, RequestRefused, problem_of
 from sendledger.access import console_sessions
 
@@ -41,7 +41,7 @@ _OTHER_SITE = Problem(
 logger = Logger(child=True)
 
 
-def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> Answer:
+def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> HttpAnswer:
     """The answer to one request; whatever goes wrong is shown as a page."""
     visit = Visit(request, None)
     name = None
@@ -72,7 +72,7 @@ def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> Answer:
     return answer
 
 
-def _ask_to_sign_in(visit: Visit) -> Answer:
+def _ask_to_sign_in(visit: Visit) -> HttpAnswer:
     """A browser that follows a link of another site sends no cookie (SameSite=Strict): the page opens itself again."""
     if visit.request.http_method != "GET":
         return redirect(f"{ROOT}/sign-in")
@@ -81,7 +81,7 @@ def _ask_to_sign_in(visit: Visit) -> Answer:
     return redirect(f"{ROOT}/sign-in?next={quote(visit.address)}")
 
 
-def _find(request: APIGatewayProxyEventV2) -> tuple[str, Page, dict[str, str]]:
+def _find(request: APIGatewayProxyEventV2) -> tuple[str, PageHandler, dict[str, str]]:
     possible = []
     for method, pattern, name, function in PAGES:
         found = pattern.fullmatch(request.path)

@@ -6,16 +6,16 @@ import re
 
 import api_requests
 from console.api_calls import ApiRefused
-from console.visit import Answer, Visit, page
+from console.visit import HttpAnswer, Visit, page
 
 
 @page("GET", "/import")
-def list_imports(visit: Visit) -> Answer:
+def list_imports(visit: Visit) -> HttpAnswer:
     return _page(visit)
 
 
 @page("POST", "/import")
-def import_file(visit: Visit) -> Answer:
+def import_file(visit: Visit) -> HttpAnswer:
     """Import the file, or with `check` only say what would become of it. Nothing of the file is kept by the console."""
     request = visit.request
     parameters = request.headers.get("content-type", "").partition(";")[2]
@@ -43,7 +43,7 @@ def _page(
     is_check: bool = False,
     name: str = "",
     refused: ApiRefused | None = None,
-) -> Answer:
+) -> HttpAnswer:
     listed = visit.api.get("/v1/lead-batches", limit=50, cursor=visit.query.get("cursor"))
     return visit.page(
         "import.html",

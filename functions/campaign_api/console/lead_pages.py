@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.visit import HEADERS, Answer, Visit, answer_with, page
+from console.visit import HEADERS, HttpAnswer, Visit, answer_with, page
 from sendledger.core.vocabulary import LeadStatus
 
 MAIL_HEADERS = {
@@ -19,7 +19,7 @@ MAIL_HEADERS = {
 
 
 @page("GET", "/leads")
-def list_leads(visit: Visit) -> Answer:
+def list_leads(visit: Visit) -> HttpAnswer:
     filters = {name: visit.query.get(name) or None for name in ("search", "status", "batch_id")}
     listed = visit.api.get("/v1/leads", limit=50, cursor=visit.query.get("cursor"), **filters)
     return visit.page(
@@ -32,7 +32,7 @@ def list_leads(visit: Visit) -> Answer:
 
 
 @page("GET", "/leads/<lead_id:id>")
-def show_lead(visit: Visit, lead_id: str) -> Answer:
+def show_lead(visit: Visit, lead_id: str) -> HttpAnswer:
     """Who it is, and each email of every campaign with what became of it."""
     api = visit.api
     lead = api.get(f"/v1/leads/{lead_id}")
@@ -52,13 +52,13 @@ def show_lead(visit: Visit, lead_id: str) -> Answer:
 
 
 @page("GET", "/emails/<email_id:id>")
-def show_email(visit: Visit, email_id: str) -> Answer:
+def show_email(visit: Visit, email_id: str) -> HttpAnswer:
     email = visit.api.get(f"/v1/emails/{email_id}")
     return visit.page("email.html", email=email)
 
 
 @page("GET", "/emails/<email_id:id>/html")
-def show_email_html(visit: Visit, email_id: str) -> Answer:
+def show_email_html(visit: Visit, email_id: str) -> HttpAnswer:
     """What the frame of the email's page shows."""
     return answer_with(200, visit.api.get(f"/v1/emails/{email_id}")["body_html"] or "", MAIL_HEADERS)
 

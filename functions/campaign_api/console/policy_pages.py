@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import SenderAddressStatus, ZoneOf
 
 IN_A_PAGE = 50
@@ -33,7 +33,7 @@ _SENDERS = f"{ROOT}/settings/senders"
 
 
 @page("GET", "/settings/schedules")
-def list_schedules(visit: Visit) -> Answer:
+def list_schedules(visit: Visit) -> HttpAnswer:
     listed = visit.api.get("/v1/sending-schedules", limit=IN_A_PAGE, cursor=visit.query.get("cursor"))
     return visit.page(
         "schedules.html",
@@ -45,12 +45,12 @@ def list_schedules(visit: Visit) -> Answer:
 
 
 @page("GET", "/settings/schedules/new")
-def new_schedule(visit: Visit) -> Answer:
+def new_schedule(visit: Visit) -> HttpAnswer:
     return _schedule(visit, None, _NEW_SCHEDULE)
 
 
 @page("POST", "/settings/schedules/new")
-def create_schedule(visit: Visit) -> Answer:
+def create_schedule(visit: Visit) -> HttpAnswer:
     typed = _typed_schedule(visit)
     try:
         visit.api.post("/v1/sending-schedules", typed, visit.form.get("request", ""))
@@ -60,12 +60,12 @@ def create_schedule(visit: Visit) -> Answer:
 
 
 @page("GET", "/settings/schedules/<schedule_id:id>")
-def edit_schedule(visit: Visit, schedule_id: str) -> Answer:
+def edit_schedule(visit: Visit, schedule_id: str) -> HttpAnswer:
     return _schedule(visit, schedule_id, visit.api.get(f"/v1/sending-schedules/{schedule_id}"))
 
 
 @page("POST", "/settings/schedules/<schedule_id:id>")
-def save_schedule(visit: Visit, schedule_id: str) -> Answer:
+def save_schedule(visit: Visit, schedule_id: str) -> HttpAnswer:
     typed = _typed_schedule(visit)
     try:
         visit.api.patch(f"/v1/sending-schedules/{schedule_id}", typed)
@@ -75,7 +75,7 @@ def save_schedule(visit: Visit, schedule_id: str) -> Answer:
 
 
 @page("POST", "/settings/schedules/<schedule_id:id>/delete")
-def delete_schedule(visit: Visit, schedule_id: str) -> Answer:
+def delete_schedule(visit: Visit, schedule_id: str) -> HttpAnswer:
     try:
         visit.api.delete(f"/v1/sending-schedules/{schedule_id}")
     except ApiRefused as refused:
@@ -84,12 +84,12 @@ def delete_schedule(visit: Visit, schedule_id: str) -> Answer:
 
 
 @page("GET", "/settings/senders")
-def list_senders(visit: Visit) -> Answer:
+def list_senders(visit: Visit) -> HttpAnswer:
     return _senders(visit)
 
 
 @page("POST", "/settings/senders")
-def create_sender(visit: Visit) -> Answer:
+def create_sender(visit: Visit) -> HttpAnswer:
     body = {"from_address": visit.form.get("from_address", "").strip(), **_typed_sender(visit)}
     try:
         visit.api.post("/v1/senders", body, visit.form.get("request", ""))
@@ -99,7 +99,7 @@ def create_sender(visit: Visit) -> Answer:
 
 
 @page("POST", "/settings/senders/<sender_id:id>")
-def save_sender(visit: Visit, sender_id: str) -> Answer:
+def save_sender(visit: Visit, sender_id: str) -> HttpAnswer:
     try:
         visit.api.patch(f"/v1/senders/{sender_id}", _typed_sender(visit))
     except ApiRefused as refused:
@@ -108,7 +108,7 @@ def save_sender(visit: Visit, sender_id: str) -> Answer:
 
 
 @page("POST", "/settings/senders/<sender_id:id>/delete")
-def delete_sender(visit: Visit, sender_id: str) -> Answer:
+def delete_sender(visit: Visit, sender_id: str) -> HttpAnswer:
     try:
         visit.api.delete(f"/v1/senders/{sender_id}")
     except ApiRefused as refused:
@@ -147,7 +147,7 @@ def _typed_sender(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _schedule(visit: Visit, schedule_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+def _schedule(visit: Visit, schedule_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     return visit.page(
         "schedule.html",
         status=refused.status if refused else 200,
@@ -159,7 +159,7 @@ def _schedule(visit: Visit, schedule_id: str | None, shown: Any, refused: ApiRef
     )
 
 
-def _senders(visit: Visit, refused: ApiRefused | None = None) -> Answer:
+def _senders(visit: Visit, refused: ApiRefused | None = None) -> HttpAnswer:
     listed = visit.api.get("/v1/senders", limit=IN_A_PAGE, cursor=visit.query.get("cursor"))
     return visit.page(
         "senders.html",

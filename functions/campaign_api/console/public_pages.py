@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_resources
 from console import assets
-from console.visit import HEADERS, ROOT, Answer, Visit, answer_with, page, redirect
+from console.visit import HEADERS, ROOT, HttpAnswer, Visit, answer_with, page, redirect
 from http_errors import Problem, RequestRefused
 from sendledger.access import api_keys, console_sessions
 
@@ -30,17 +30,17 @@ def token_of(request: APIGatewayProxyEventV2) -> str | None:
 
 
 @page("GET", "")
-def go_home(visit: Visit) -> Answer:
+def go_home(visit: Visit) -> HttpAnswer:
     return redirect(_HOME)
 
 
 @page("GET", "/sign-in")
-def ask_for_key(visit: Visit) -> Answer:
+def ask_for_key(visit: Visit) -> HttpAnswer:
     return visit.page("sign_in.html", next=_next(visit.query.get("next", "")))
 
 
 @page("POST", "/session")
-def sign_in(visit: Visit) -> Answer:
+def sign_in(visit: Visit) -> HttpAnswer:
     key = visit.form.get("key", "").strip()
     next_page = _next(visit.form.get("next", ""))
     token = None
@@ -68,7 +68,7 @@ def sign_in(visit: Visit) -> Answer:
 
 
 @page("POST", "/session/end")
-def sign_out(visit: Visit) -> Answer:
+def sign_out(visit: Visit) -> HttpAnswer:
     """With `everywhere` on all devices."""
     token = token_of(visit.request)
     with api_resources.transaction() as connection:
@@ -82,7 +82,7 @@ def sign_out(visit: Visit) -> Answer:
 
 
 @page("GET", r"/assets/(?P<digest>[0-9a-f]{16})/(?P<name>[a-z.]+)")
-def get_asset(visit: Visit, digest: str, name: str) -> Answer:
+def get_asset(visit: Visit, digest: str, name: str) -> HttpAnswer:
     if name not in assets.TYPES or assets.path_of(name) != visit.request.path:
         raise RequestRefused(Problem(HTTPStatus.NOT_FOUND, "not_found", "There is no such file."))
     # Its address has its digest: it never changes.

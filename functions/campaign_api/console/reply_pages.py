@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import ReplyKind, ReplyOutcome
 
 IN_A_PAGE = 25
@@ -21,7 +21,7 @@ DONE = {
 
 
 @page("GET", "/replies")
-def list_replies(visit: Visit) -> Answer:
+def list_replies(visit: Visit) -> HttpAnswer:
     """What came back, newest first, each with its campaign."""
     api = visit.api
     shown = visit.query.get("show") or next(iter(SHOWN))
@@ -48,12 +48,12 @@ def list_replies(visit: Visit) -> Answer:
 
 
 @page("GET", "/replies/<reply_id:id>")
-def show_reply(visit: Visit, reply_id: str) -> Answer:
+def show_reply(visit: Visit, reply_id: str) -> HttpAnswer:
     return _reply(visit, reply_id)
 
 
 @page("POST", "/replies/<reply_id:id>")
-def change_reply(visit: Visit, reply_id: str) -> Answer:
+def change_reply(visit: Visit, reply_id: str) -> HttpAnswer:
     """Set an outcome, or mark the reply as handled or not."""
     form = visit.form
     if form.get("outcome"):
@@ -72,7 +72,7 @@ def change_reply(visit: Visit, reply_id: str) -> Answer:
 
 
 @page("POST", "/replies/<reply_id:id>/answer")
-def answer_reply(visit: Visit, reply_id: str) -> Answer:
+def answer_reply(visit: Visit, reply_id: str) -> HttpAnswer:
     text = visit.form.get("text", "")
     body = {"text": text, "quote": visit.form.get("quote") == "yes"}
     try:
@@ -82,7 +82,7 @@ def answer_reply(visit: Visit, reply_id: str) -> Answer:
     return redirect(f"{ROOT}/replies/{reply_id}?done=answered")
 
 
-def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed: str = "") -> Answer:
+def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed: str = "") -> HttpAnswer:
     """`typed` is an answer that was refused: it is not lost."""
     api = visit.api
     reply = api.get(f"/v1/replies/{reply_id}")

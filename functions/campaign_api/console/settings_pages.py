@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import Role, SuppressionReason
 
@@ -13,12 +13,12 @@ IN_A_PAGE = 50
 
 
 @page("GET", "/settings")
-def show_settings(visit: Visit) -> Answer:
+def show_settings(visit: Visit) -> HttpAnswer:
     return _keys(visit)
 
 
 @page("POST", "/settings/api-keys")
-def create_key(visit: Visit) -> Answer:
+def create_key(visit: Visit) -> HttpAnswer:
     """The page that answers is the only one that shows the key."""
     days = visit.form.get("days", "")
     expires_at = None
@@ -35,7 +35,7 @@ def create_key(visit: Visit) -> Answer:
 
 
 @page("POST", "/settings/api-keys/<key_id:id>/revoke")
-def revoke_key(visit: Visit, key_id: str) -> Answer:
+def revoke_key(visit: Visit, key_id: str) -> HttpAnswer:
     try:
         visit.api.delete(f"/v1/api-keys/{key_id}")
     except ApiRefused as refused:
@@ -44,7 +44,7 @@ def revoke_key(visit: Visit, key_id: str) -> Answer:
 
 
 @page("GET", "/audit-log")
-def show_audit_log(visit: Visit) -> Answer:
+def show_audit_log(visit: Visit) -> HttpAnswer:
     filters = {name: visit.query.get(name) or None for name in ("actor", "action", "entity_id")}
     cursor = visit.query.get("cursor")
     listed = visit.api.get("/v1/audit-log", limit=IN_A_PAGE, cursor=cursor, sort="-id", **filters)
@@ -55,12 +55,12 @@ def show_audit_log(visit: Visit) -> Answer:
 
 
 @page("GET", "/suppressions")
-def list_suppressions(visit: Visit) -> Answer:
+def list_suppressions(visit: Visit) -> HttpAnswer:
     return _suppressions(visit)
 
 
 @page("POST", "/suppressions")
-def add_suppression(visit: Visit) -> Answer:
+def add_suppression(visit: Visit) -> HttpAnswer:
     body = {"value": visit.form.get("value", "").strip(), "note": visit.form.get("note", "").strip() or None}
     try:
         visit.api.post("/v1/suppressions", body, visit.form.get("request", ""))
@@ -70,7 +70,7 @@ def add_suppression(visit: Visit) -> Answer:
 
 
 @page("POST", "/suppressions/<suppression_id:id>/remove")
-def remove_suppression(visit: Visit, suppression_id: str) -> Answer:
+def remove_suppression(visit: Visit, suppression_id: str) -> HttpAnswer:
     try:
         visit.api.delete(f"/v1/suppressions/{suppression_id}", reason=visit.form.get("reason", ""))
     except ApiRefused as refused:
@@ -79,12 +79,12 @@ def remove_suppression(visit: Visit, suppression_id: str) -> Answer:
 
 
 @page("GET", "/sending")
-def show_sending(visit: Visit) -> Answer:
+def show_sending(visit: Visit) -> HttpAnswer:
     return visit.page("sending.html", overview=visit.api.get("/v1/overview"), problem=None)
 
 
 @page("POST", "/sending/resume")
-def resume_sending(visit: Visit) -> Answer:
+def resume_sending(visit: Visit) -> HttpAnswer:
     try:
         visit.api.post("/v1/sender/resume", {}, visit.form.get("request", ""))
     except ApiRefused as refused:
@@ -93,7 +93,7 @@ def resume_sending(visit: Visit) -> Answer:
     return redirect(f"{ROOT}/sending")
 
 
-def _keys(visit: Visit, refused: ApiRefused | None = None, created: object = None) -> Answer:
+def _keys(visit: Visit, refused: ApiRefused | None = None, created: object = None) -> HttpAnswer:
     may_see = visit.api.may("GET /v1/api-keys")
     cursor = visit.query.get("cursor")
     listed = visit.api.get("/v1/api-keys", limit=IN_A_PAGE, cursor=cursor) if may_see else {}
@@ -110,7 +110,7 @@ def _keys(visit: Visit, refused: ApiRefused | None = None, created: object = Non
     )
 
 
-def _suppressions(visit: Visit, refused: ApiRefused | None = None) -> Answer:
+def _suppressions(visit: Visit, refused: ApiRefused | None = None) -> HttpAnswer:
     filters = {name: visit.query.get(name) or None for name in ("value", "reason")}
     listed = visit.api.get("/v1/suppressions", limit=IN_A_PAGE, cursor=visit.query.get("cursor"), **filters)
     return visit.page(

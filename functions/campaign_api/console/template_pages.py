@@ -9,7 +9,7 @@ from markupsafe import escape
 
 from console.api_calls import Api, ApiRefused
 from console.lead_pages import MAIL_HEADERS
-from console.visit import ROOT, Answer, Visit, answer_with, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, answer_with, page, redirect
 
 LEADS_TO_CHOOSE_FROM = 20
 _FIELDS = ("name", "subject", "body_text", "body_html")
@@ -27,18 +27,18 @@ _SAMPLE = {
 
 
 @page("GET", "/templates")
-def list_templates(visit: Visit) -> Answer:
+def list_templates(visit: Visit) -> HttpAnswer:
     listed = visit.api.get("/v1/email-templates", limit=50, cursor=visit.query.get("cursor"))
     return visit.page("templates.html", templates=listed["items"], next_cursor=listed["next_cursor"])
 
 
 @page("GET", "/templates/new")
-def new_template(visit: Visit) -> Answer:
+def new_template(visit: Visit) -> HttpAnswer:
     return _editor(visit, None, _NEW)
 
 
 @page("POST", "/templates/new")
-def create_template(visit: Visit) -> Answer:
+def create_template(visit: Visit) -> HttpAnswer:
     try:
         created = visit.api.post("/v1/email-templates", _content(visit), visit.form.get("request", ""))
     except ApiRefused as refused:
@@ -47,13 +47,13 @@ def create_template(visit: Visit) -> Answer:
 
 
 @page("POST", "/templates/preview")
-def preview_typed(visit: Visit) -> Answer:
+def preview_typed(visit: Visit) -> HttpAnswer:
     """What the preview's part of the page shows while one types; nothing is stored."""
     return visit.page("template_preview.html", preview=_preview_typed(visit))
 
 
 @page("POST", "/templates/preview-html")
-def preview_typed_html(visit: Visit) -> Answer:
+def preview_typed_html(visit: Visit) -> HttpAnswer:
     """What its frame shows: the HTML, or the text of an email without."""
     email = _preview_typed(visit)["email"]
     if email is None:
@@ -62,12 +62,12 @@ def preview_typed_html(visit: Visit) -> Answer:
 
 
 @page("GET", "/templates/<template_id:id>")
-def edit_template(visit: Visit, template_id: str) -> Answer:
+def edit_template(visit: Visit, template_id: str) -> HttpAnswer:
     return _editor(visit, template_id, visit.api.get(f"/v1/email-templates/{template_id}"))
 
 
 @page("POST", "/templates/<template_id:id>")
-def save_template(visit: Visit, template_id: str) -> Answer:
+def save_template(visit: Visit, template_id: str) -> HttpAnswer:
     try:
         visit.api.patch(f"/v1/email-templates/{template_id}", _content(visit))
     except ApiRefused as refused:
@@ -76,13 +76,13 @@ def save_template(visit: Visit, template_id: str) -> Answer:
 
 
 @page("POST", "/templates/<template_id:id>/delete")
-def delete_template(visit: Visit, template_id: str) -> Answer:
+def delete_template(visit: Visit, template_id: str) -> HttpAnswer:
     visit.api.delete(f"/v1/email-templates/{template_id}")
     return redirect(f"{ROOT}/templates")
 
 
 @page("GET", "/templates/<template_id:id>/html")
-def show_preview_html(visit: Visit, template_id: str) -> Answer:
+def show_preview_html(visit: Visit, template_id: str) -> HttpAnswer:
     """What the frame of the preview shows."""
     body = {"lead_id": visit.query.get("lead", "")}
     try:
@@ -93,7 +93,7 @@ def show_preview_html(visit: Visit, template_id: str) -> Answer:
 
 
 @page("POST", "/templates/<template_id:id>/test")
-def send_test(visit: Visit, template_id: str) -> Answer:
+def send_test(visit: Visit, template_id: str) -> HttpAnswer:
     body = {"to": [visit.form.get("to", "").strip()], "lead_id": visit.form.get("lead", "")}
     try:
         path = f"/v1/email-templates/{template_id}/test-send"
@@ -133,7 +133,7 @@ def _content(visit: Visit) -> dict[str, str | None]:
     return {**typed, "body_text": typed["body_text"] or None, "body_html": typed["body_html"] or None}
 
 
-def _editor(visit: Visit, template_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+def _editor(visit: Visit, template_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     api = visit.api
     leads = api.get("/v1/leads", limit=LEADS_TO_CHOOSE_FROM)["items"]
     lead_id = visit.query.get("lead") or (leads[0]["id"] if leads else None)

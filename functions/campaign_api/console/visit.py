@@ -38,12 +38,12 @@ HEADERS: Mapping[str, str] = {
 }
 """Of every page: all that it loads comes from here, nothing embeds it, no cache keeps it."""
 
-Answer = dict[str, Any]
+HttpAnswer = dict[str, Any]
 
 
 def answer_with(
     status: int, body: str, headers: Mapping[str, str] = HEADERS, cookies: list[str] | None = None
-) -> Answer:
+) -> HttpAnswer:
     return {
         "statusCode": status,
         "headers": dict(headers),
@@ -53,7 +53,7 @@ def answer_with(
     }
 
 
-def redirect(path: str, cookies: list[str] | None = None) -> Answer:
+def redirect(path: str, cookies: list[str] | None = None) -> HttpAnswer:
     """After a write the browser gets another page, so that loading it again repeats nothing."""
     return answer_with(303, "", {**HEADERS, "Location": path}, cookies)
 
@@ -108,13 +108,13 @@ class Visit:
         query = self.request.raw_query_string
         return f"{self.request.path}?{query}" if query else self.request.path
 
-    def page(self, template: str, /, *, status: int = 200, **values: Any) -> Answer:
+    def page(self, template: str, /, *, status: int = 200, **values: Any) -> HttpAnswer:
         """A page made of a template; it knows who is signed in and what that person may do."""
         return answer_with(status, rendering.render(template, visit=self, api=self.signed_in, **values))
 
 
-Page = Callable[..., Answer]
-PAGES: list[tuple[str, re.Pattern[str], str, Page]] = []
+PageHandler = Callable[..., HttpAnswer]
+PAGES: list[tuple[str, re.Pattern[str], str, PageHandler]] = []
 """Method, pattern of the path, name in the log, and the function that answers."""
 
 _KINDS = {
@@ -124,11 +124,11 @@ _KINDS = {
 }
 
 
-def page(method: str, path: str) -> Callable[[Page], Page]:
+def page(method: str, path: str) -> Callable[[PageHandler], PageHandler]:
     """Register a page. `<name:id>` in its path is a UUID, `<name:number>` a number; else it is a regular expression."""
     pattern = re.sub(r"<(\w+):(id|number)>", lambda found: f"(?P<{found[1]}>{_KINDS[found[2]]})", path)
 
-    def register(function: Page) -> Page:
+    def register(function: PageHandler) -> PageHandler:
         name = re.sub(r"\(\?P<(\w+)>[^)]*\)|<(\w+):\w+>", lambda found: f"<{found[1] or found[2]}>", path)
         PAGES.append((method, re.compile(ROOT + pattern, re.ASCII), f"{method} {ROOT}{name}", function))
         return function

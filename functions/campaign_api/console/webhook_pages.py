@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import WebhookDeliveryStatus, WebhookEventType
 
 IN_A_PAGE = 50
@@ -19,12 +19,12 @@ DONE = {
 
 
 @page("GET", "/settings/webhooks")
-def list_endpoints(visit: Visit) -> Answer:
+def list_endpoints(visit: Visit) -> HttpAnswer:
     return _endpoints(visit)
 
 
 @page("POST", "/settings/webhooks")
-def create_endpoint(visit: Visit) -> Answer:
+def create_endpoint(visit: Visit) -> HttpAnswer:
     """The page that answers is the only one that shows the secret."""
     body = {
         "url": visit.form.get("url", "").strip(),
@@ -40,12 +40,12 @@ def create_endpoint(visit: Visit) -> Answer:
 
 
 @page("GET", "/settings/webhooks/<endpoint_id:id>")
-def show_endpoint(visit: Visit, endpoint_id: str) -> Answer:
+def show_endpoint(visit: Visit, endpoint_id: str) -> HttpAnswer:
     return _endpoint(visit, endpoint_id)
 
 
 @page("POST", "/settings/webhooks/<endpoint_id:id>")
-def change_endpoint(visit: Visit, endpoint_id: str) -> Answer:
+def change_endpoint(visit: Visit, endpoint_id: str) -> HttpAnswer:
     """What the pressed button says."""
     path = f"/v1/webhook-endpoints/{endpoint_id}"
     do = visit.form.get("do", "")
@@ -71,7 +71,7 @@ def change_endpoint(visit: Visit, endpoint_id: str) -> Answer:
 
 def _endpoints(
     visit: Visit, refused: ApiRefused | None = None, typed: Any | None = None, created: Any | None = None
-) -> Answer:
+) -> HttpAnswer:
     listed = visit.api.get("/v1/webhook-endpoints", limit=IN_A_PAGE, cursor=visit.query.get("cursor"))
     return visit.page(
         "webhooks.html",
@@ -86,7 +86,9 @@ def _endpoints(
     )
 
 
-def _endpoint(visit: Visit, endpoint_id: str, refused: ApiRefused | None = None, rotated: Any | None = None) -> Answer:
+def _endpoint(
+    visit: Visit, endpoint_id: str, refused: ApiRefused | None = None, rotated: Any | None = None
+) -> HttpAnswer:
     path = f"/v1/webhook-endpoints/{endpoint_id}"
     status = visit.query.get("status") or None
     listed = visit.api.get(f"{path}/deliveries", limit=IN_A_PAGE, cursor=visit.query.get("cursor"), status=status)

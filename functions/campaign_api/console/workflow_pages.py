@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from console.api_calls import ApiRefused
-from console.visit import ROOT, Answer, Visit, page, redirect
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 
 SPARE_STEPS = 3
 """Empty ones below the steps that there are."""
@@ -13,18 +13,18 @@ _UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "m
 
 
 @page("GET", "/workflows")
-def list_workflows(visit: Visit) -> Answer:
+def list_workflows(visit: Visit) -> HttpAnswer:
     listed = visit.api.get("/v1/workflows", limit=50, cursor=visit.query.get("cursor"))
     return visit.page("workflows.html", workflows=listed["items"], next_cursor=listed["next_cursor"])
 
 
 @page("GET", "/workflows/new")
-def new_workflow(visit: Visit) -> Answer:
+def new_workflow(visit: Visit) -> HttpAnswer:
     return _editor(visit, None, {"name": "", "steps": []})
 
 
 @page("POST", "/workflows/new")
-def create_workflow(visit: Visit) -> Answer:
+def create_workflow(visit: Visit) -> HttpAnswer:
     typed = _typed(visit)
     try:
         created = visit.api.post("/v1/workflows", typed, visit.form.get("request", ""))
@@ -34,12 +34,12 @@ def create_workflow(visit: Visit) -> Answer:
 
 
 @page("GET", "/workflows/<workflow_id:id>")
-def edit_workflow(visit: Visit, workflow_id: str) -> Answer:
+def edit_workflow(visit: Visit, workflow_id: str) -> HttpAnswer:
     return _editor(visit, workflow_id, visit.api.get(f"/v1/workflows/{workflow_id}"))
 
 
 @page("POST", "/workflows/<workflow_id:id>")
-def save_workflow(visit: Visit, workflow_id: str) -> Answer:
+def save_workflow(visit: Visit, workflow_id: str) -> HttpAnswer:
     typed = _typed(visit)
     try:
         visit.api.patch(f"/v1/workflows/{workflow_id}", typed)
@@ -66,7 +66,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return {"name": visit.form.get("name", ""), "steps": steps}
 
 
-def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefused | None = None) -> Answer:
+def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     return visit.page(
         "workflow.html",
         status=refused.status if refused else 200,

@@ -25,7 +25,7 @@ ROWS_PER_PAGE = 5_000
 LEADS_PER_LOOK = 20_000
 """How many leads of a campaign's audience one statement checks for a row in the ledger."""
 
-Page = Sequence[Sequence[object]]
+Rows = Sequence[Sequence[object]]
 
 LEAD_HEADER = FIELDS
 LEDGER_HEADER = (
@@ -124,7 +124,7 @@ _PARAMETERS = (
 _AFTER = sa.bindparam("after", type_=sa.UUID)
 
 
-def lead_pages(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Page]:
+def lead_rows(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Rows]:
     """All leads in the order of their ids; `filters` may hold a `status` and a `batch_id`."""
     query = sa.select(*LEAD).order_by(leads.c.id).limit(ROWS_PER_PAGE)
     if "status" in filters:
@@ -141,7 +141,7 @@ def lead_pages(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Page]:
         after = rows[-1]["id"]
 
 
-def ledger_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
+def ledger_rows(engine: sa.Engine, campaign_id: UUID) -> Iterator[Rows]:
     """Every scheduled email of a campaign in the order of ids, then the leads without one, each with the reason.
 
     Each lead of the audience is in it, whatever is written meanwhile. Emails that exist at the beginning are exported
@@ -164,11 +164,11 @@ def ledger_pages(engine: sa.Engine, campaign_id: UUID) -> Iterator[Page]:
         if len(rows) < ROWS_PER_PAGE:
             break
         after = rows[-1].id
-    yield from _left_out_pages(engine, campaign)
-    yield from _not_judged_pages(engine, campaign)
+    yield from _left_out_rows(engine, campaign)
+    yield from _not_judged_rows(engine, campaign)
 
 
-def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
+def _left_out_rows(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Rows]:
     columns = left_out_leads.c
     written = _LEFT_OUT.where(columns.campaign_id == campaign["id"], columns.id <= campaign["last_left_out"])
     reason, after = "", 0
@@ -183,7 +183,7 @@ def _left_out_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page
         reason, after = rows[-1].reason, rows[-1].id
 
 
-def _not_judged_pages(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Page]:
+def _not_judged_rows(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Rows]:
     then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "background_work")}
     then["started_at"] = campaign["actual_started_at"]
     after: UUID | None = _FIRST

@@ -16,7 +16,7 @@ from aws_lambda_powertools.logging import Logger
 from sendledger.core.errors import NotFound
 from sendledger.core.vocabulary import ExportKind, ExportReader
 from sendledger.exports import export_rows, exports
-from sendledger.exports.export_rows import Page
+from sendledger.exports.export_rows import Rows
 from sendledger.files.file_bucket import FileBucket
 from sendledger.files.write_csv import BYTE_ORDER_MARK, csv_bytes
 
@@ -58,7 +58,7 @@ def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadlin
     logger.info("Export written", extra={"export_id": str(export_id), "rows": rows_written})
 
 
-def _content(engine: sa.Engine, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Page]]:
+def _content(engine: sa.Engine, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Rows]]:
     if export["kind"] == ExportKind.CAMPAIGN_LEDGER:
-        return export_rows.LEDGER_HEADER, export_rows.ledger_pages(engine, export["campaign_id"])
-    return export_rows.LEAD_HEADER, export_rows.lead_pages(engine, export["filters"])
+        return export_rows.LEDGER_HEADER, export_rows.ledger_rows(engine, export["campaign_id"])
+    return export_rows.LEAD_HEADER, export_rows.lead_rows(engine, export["filters"])

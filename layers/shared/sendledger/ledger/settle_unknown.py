@@ -24,8 +24,7 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import returned_reason, returned_status
 from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
-from sendledger.ledger.answers import Answer as WrittenAnswer
-from sendledger.ledger.answers import find_answers
+from sendledger.ledger.answers import WrittenAnswer, find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult, record

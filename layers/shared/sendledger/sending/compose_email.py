@@ -22,7 +22,7 @@ from sendledger.content.render_email import CompiledTemplate, RenderedEmail
 from sendledger.content.untracked_links import NO_TRACK, without_tracking
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import REPLY_PREFIX, EmailReference
-from sendledger.ledger.answers import Answer
+from sendledger.ledger.answers import WrittenAnswer
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread
 from sendledger.ses.attachments import EncodedAttachments
@@ -113,7 +113,7 @@ class Composer:
         return ComposedEmail(rendered, outgoing)
 
     def compose_answer(
-        self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID, answer: Answer
+        self, content: StepContent, email: ClaimedEmail, attempt: uuid.UUID, answer: WrittenAnswer
     ) -> ComposedEmail:
         """Make the email of a person's answer: no template, no footer, nothing tracked."""
         assert email.lead is not None  # noqa: S101 (as above)

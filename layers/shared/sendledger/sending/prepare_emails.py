@@ -26,8 +26,7 @@ from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode
 from sendledger.files.file_bucket import BucketUnreachable
-from sendledger.ledger.answers import Answer as WrittenAnswer
-from sendledger.ledger.answers import find_answers
+from sendledger.ledger.answers import WrittenAnswer, find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
 from sendledger.ledger.record_results import SendResult
