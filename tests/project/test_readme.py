@@ -19,6 +19,24 @@ def test_what_make_clean_is_said_to_remove_it_removes() -> None:
     assert folders <= set(cleaned[0].split())
 
 
+def test_capacity_of_one_sender_is_said_once() -> None:
+    """Other rates of sending are those of what it is compared with, and of SES."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    rates = [(page.name, rate) for page in pages for rate in re.findall(r"\b\d,\d{3}/s", page.read_text())]
+    assert rates == [("speed.md", "3,532/s"), ("speed.md", "1,101/s"), ("speed.md", "1,000/s")]
+    speed = (ROOT / "docs" / "speed.md").read_text()
+    assert re.search(r"\(3,532/s beside 1,101/s\).*`python -m bench.sending` \|", speed)
+
+
+def test_every_row_of_measurements_names_its_benchmark() -> None:
+    speed = (ROOT / "docs" / "speed.md").read_text()
+    rows = [line for line in speed.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 10
+    named = [re.search(r"`python -m bench\.(\w+)[^`]*` \|$", row) for row in rows]
+    assert [row for row, found in zip(rows, named, strict=True) if found is None] == []
+    assert all(found and (ROOT / "bench" / f"{found[1]}.py").exists() for found in named)
+
+
 def test_every_folder_that_make_installs_into_is_named() -> None:
     said = README + (ROOT / "docs/local-stack.md").read_text()
     installed = re.findall(r"(\.venv[\w.-]*)", MAKEFILE)

@@ -213,7 +213,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
     sender_concurrency: int = Field(1, ge=1, le=100)
     # The share of MaxSendRate that is used. Other mail of the account needs some, and SES's clock may differ.
     sender_rate_safety: float = Field(0.95, gt=0, le=1)
-    # Emails a second that one sender can send, as bench.sending measures. If more are due, more senders are started.
+    # Emails a second that one sender is expected to send. If more are due, more senders are started. The default is
+    # careful: docs/speed.md has what one core can do.
     sender_capacity_per_second: int = Field(500, ge=1)
     # Concurrent SES calls, at most. More help only if SES answers slowly.
     sender_threads: int = Field(128, ge=1, le=512)
