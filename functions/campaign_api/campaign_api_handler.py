@@ -28,6 +28,7 @@ import diagnose_routes
 import email_templates_routes
 import exports_routes
 import idempotent_requests
+import intake_routes
 import lead_batches_routes
 import lead_timeline_routes
 import leads_routes
@@ -78,6 +79,7 @@ for _routes in (
     sender_addresses_routes,
     campaigns_routes,
     campaign_lifecycle_routes,
+    intake_routes,
     stats_routes,
     preflight_routes,
     diagnose_routes,

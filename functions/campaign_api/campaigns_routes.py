@@ -63,6 +63,24 @@ SegmentIds = Annotated[
 LeadIds = Annotated[
     list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches and segments.")
 ]
+
+
+class Intake(Input):
+    """How often a campaign takes in the leads that its lead batches, segments and list have got since."""
+
+    every: Annotated[
+        str,
+        Field(
+            pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week)s?$",
+            description="A number of minutes, hours, days or weeks.",
+            examples=["1 day", "6 hours"],
+        ),
+    ]
+
+
+EndAt = Annotated[
+    Instant | None, Field(description="When an evergreen campaign stops taking in leads. Null: `finish` ends that.")
+]
 LeadSources = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
 
 
@@ -107,6 +125,11 @@ class NewCampaign(Input):
         ),
     ] = False
     guardrails: Limits = Limits()
+    evergreen: Annotated[
+        Flag, Field(description="It takes in leads after its start, may start without any, and does not complete.")
+    ] = False
+    end_at: EndAt = None
+    intake: Intake | None = None
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = False
@@ -138,6 +161,9 @@ class CampaignChanges(Input):
     guardrails: Annotated[Limits, Field(description="Can be changed at any time; replaces all limits that it had.")] = (
         only_given()
     )
+    evergreen: Flag = only_given()
+    end_at: EndAt = None
+    intake: Intake | None = None
     lead_sources: LeadSources | None = None
     max_results_per_run: Count | None = None
     is_recurring: Flag = only_given()
@@ -170,6 +196,14 @@ class Campaign(Resource):
     track_opens: bool
     track_clicks: bool
     guardrails: Limits
+    evergreen: bool
+    end_at: dt.datetime | None
+    intake: Intake | None
+    next_intake_at: Annotated[dt.datetime | None, Field(description="When it looks for new leads next.")]
+    intake_ended_at: Annotated[dt.datetime | None, Field(description="When a person ended the intake.")]
+    idle_since: Annotated[
+        dt.datetime | None, Field(description="Since when all its emails are done while it still takes in leads.")
+    ]
     start_type: StartType
     scheduled_start_at: dt.datetime | None
     lead_sources: list[str] | None

@@ -126,7 +126,7 @@ def problem_of(error: Exception, correlation_id: str) -> Problem:
     if isinstance(error, NotFoundError):
         return NO_SUCH_PATH
     if isinstance(error, RequestValidationError):
-        return _invalid([_field_error(found) for found in error.errors()])
+        return _invalid([field_error(found) for found in error.errors()])
     if isinstance(error, SendledgerError):
         for base in type(error).__mro__:
             if base in STATUS_OF:
@@ -158,7 +158,8 @@ def _invalid(found: Sequence[FieldError]) -> Problem:
     return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_input", detail + more, found)
 
 
-def _field_error(found: Mapping[str, Any]) -> FieldError:
+def field_error(found: Mapping[str, Any]) -> FieldError:
+    """An error of pydantic in our words. The first part of its place says where in the request it is."""
     where, *path = found["loc"] or ("body",)
     path = _without_kinds(path)
     if found["type"] == "value_error":

@@ -153,7 +153,9 @@ vesa  GET    /v1/campaigns/<campaign_id>/scheduled-emails
 ..sa  POST   /v1/campaigns/<campaign_id>/scheduled-emails
 vesa  GET    /v1/campaigns/<campaign_id>/left-out-leads
 .esa  POST   /v1/campaigns/<campaign_id>/duplicate
+..sa  POST   /v1/campaigns/<campaign_id>/leads
 ..sa  DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>
+..sa  POST   /v1/campaigns/<campaign_id>/finish
 vesa  GET    /v1/campaigns/<campaign_id>/stats
 vesa  GET    /v1/campaigns/<campaign_id>/timeline
 vesa  GET    /v1/overview

@@ -39,6 +39,8 @@ AUDITED_ELSEWHERE = {
     "POST /v1/campaigns/<campaign_id>/late-emails": "test_scheduled_emails_routes",
     "POST /v1/campaigns/<campaign_id>/retry-failed": "test_operator_routes",
     "POST /v1/campaigns/<campaign_id>/duplicate": "test_duplicate_campaign",
+    "POST /v1/campaigns/<campaign_id>/leads": "test_intake_routes",
+    "POST /v1/campaigns/<campaign_id>/finish": "test_intake_routes",
     "DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>": "test_campaign_leads_routes",
     "POST /v1/campaigns/<campaign_id>/scheduled-emails": "test_added_emails",
     "POST /v1/scheduled-emails/<scheduled_email_id>/send": "test_scheduled_emails_routes",

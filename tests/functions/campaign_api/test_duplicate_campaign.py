@@ -17,7 +17,7 @@ from tests.functions.campaign_api.api_client import ApiClient
 
 FAR = dt.datetime(2090, 1, 1, tzinfo=dt.UTC)
 LEADS = {"batch_ids", "segment_ids", "lead_ids"}
-CHOSEN = {"name", "campaign_type", "email_template_id", "start_type", "scheduled_start_at", "next_run_at"}
+CHOSEN = {"name", "campaign_type", "email_template_id", "start_type", "scheduled_start_at", "next_run_at", "end_at"}
 """These are taken over with conditions."""
 
 
@@ -32,6 +32,8 @@ def filled(column: sa.Column[Any]) -> object:
         return [uuid.uuid4()] if isinstance(kind.item_type, sa.UUID) else ["x"]
     if isinstance(kind, sa.UUID):
         return uuid.uuid4()
+    if isinstance(kind, sa.dialects.postgresql.JSONB) and column.name == "intake":
+        return {"every": "1 day"}
     if isinstance(kind, sa.dialects.postgresql.JSONB):
         return [{"kind": "cancel"}] if column.name == "background_work" else {"enabled": False}
     return "daily" if isinstance(kind, sa.Enum) else "x" if isinstance(kind, sa.String) else FAR

@@ -22,24 +22,17 @@ from sendledger.segments.matching_leads import as_text, matching
 REASON_LEFT_OUT = f"CASE {no_mail_for_lead('a', 'a.address', ':campaign_id')} END"
 """Of a row `a` with `status` and `address`, and a parameter `campaign_id`; NULL for a lead that gets mail."""
 
-_BUCKET = f"""
-    (:buckets = 1
-     OR (mod(abs(hashtext(coalesce({address_of("leads")}, leads.id::text))::bigint), :buckets) = :bucket
-         -- If an address is edited between two buckets, its lead moves from one into the other.
-         AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = leads.id AND e.campaign_id = :campaign_id)
-         AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = leads.id AND o.campaign_id = :campaign_id)))
-"""
-_RANKED = f"""
-), judged AS (
-    SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason
-    FROM audience a
-), ranked AS (
-    SELECT id, time_zone, country,
-           coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
-                            THEN 'duplicate_address' END) AS reason
-    FROM judged
+_IN_BUCKET = (
+    f"mod(abs(hashtext(coalesce({address_of('leads')}, leads.id::text))::bigint), CAST(:buckets AS bigint)) = :bucket"
 )
+_IS_NEW = """
+    NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = leads.id AND e.campaign_id = :campaign_id)
+    AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = leads.id AND o.campaign_id = :campaign_id)
 """
+_HAS_TWIN = """EXISTS (
+    SELECT FROM leads other JOIN scheduled_emails e ON e.lead_id = other.id
+    WHERE lower(other.email) = judged.address AND other.id <> judged.id AND e.campaign_id = :campaign_id)"""
+"""Whether another lead with the same address is in the campaign already."""
 _ELSEWHERE = """
 SELECT l.id, count(*) OVER () AS total
 FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
@@ -53,8 +46,10 @@ class Audience:
     """The SQL of an audience, with all its parameters except those of a bucket."""
 
     leads: str
-    """`id`, `status`, `address`, `time_zone` and `country` of each lead; a condition on `leads` may follow."""
+    """SQL for `id`, `status`, `address`, `time_zone` and `country` of each lead; a condition on `leads` may follow."""
     parameters: tuple[sa.BindParameter[Any], ...]
+    newcomers: bool = False
+    """Whether the campaign has started: only those that no start and no intake has judged are meant."""
 
     def statement(self, sql: str, *parameters: sa.BindParameter[Any]) -> sa.TextClause:
         """A statement that contains `leads`."""
@@ -64,13 +59,35 @@ class Audience:
         self, tail: str, bucket: int = 0, buckets: int = 1, *parameters: sa.BindParameter[Any], head: str = ""
     ) -> sa.TextClause:
         """A statement about `ranked`: each lead of a bucket, with the reason why it gets no mail, or NULL."""
-        of_bucket = sa.bindparam("bucket", bucket, sa.BigInteger), sa.bindparam("buckets", buckets, sa.BigInteger)
-        sql = f"{head} WITH audience AS MATERIALIZED ({self.leads} AND {_BUCKET}{_RANKED}{tail}"
+        of_bucket: tuple[sa.BindParameter[Any], ...] = ()
+        conditions = []
+        if buckets > 1:
+            of_bucket = sa.bindparam("bucket", bucket, sa.BigInteger), sa.bindparam("buckets", buckets, sa.BigInteger)
+            conditions.append(_IN_BUCKET)
+        if buckets > 1 or self.newcomers:
+            # If an address is edited between two buckets, its lead moves from one into the other.
+            conditions.append(_IS_NEW)
+        sql = f"""{head}
+            WITH audience AS MATERIALIZED ({" AND ".join([self.leads, *conditions])}
+            ), judged AS (
+                SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason FROM audience a
+            ), ranked AS (
+                SELECT id, time_zone, country,
+                       coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                                               OR {_HAS_TWIN if self.newcomers else "false"}
+                                        THEN 'duplicate_address' END) AS reason
+                FROM judged
+            ) {tail}"""
         return self.statement(sql, *of_bucket, *parameters)
 
 
 def audience_of(
-    connection: sa.Connection, campaign: sa.RowMapping, *, with_segments: bool = True, lock: bool = False
+    connection: sa.Connection,
+    campaign: sa.RowMapping,
+    *,
+    with_segments: bool = True,
+    lock: bool = False,
+    newcomers: bool = False,
 ) -> Audience:
     """The audience of a campaign as it is now. With `lock` its segments stay as they are until the transaction ends."""
     condition, parameters = _segments(connection, campaign["segment_ids"] if with_segments else [], lock=lock)
@@ -84,7 +101,17 @@ def audience_of(
         sa.bindparam("campaign_id", campaign["id"], sa.UUID),
         sa.bindparam("batch_ids", list(campaign["batch_ids"]), sa.ARRAY(sa.UUID)),
     )
-    return Audience(sql, (*own, *parameters))
+    return Audience(sql, (*own, *parameters), newcomers)
+
+
+def audience_of_leads(campaign: sa.RowMapping, lead_ids: Sequence[uuid.UUID]) -> Audience:
+    """Single leads that come into a campaign after its start."""
+    sql = f"""
+    SELECT leads.id, leads.status, {address_of("leads")} AS address, leads.time_zone, leads.country
+    FROM leads WHERE leads.id = ANY(:lead_ids)
+    """
+    ids = sa.bindparam("lead_ids", list(lead_ids), sa.ARRAY(sa.UUID))
+    return Audience(sql, (sa.bindparam("campaign_id", campaign["id"], sa.UUID), ids), newcomers=True)
 
 
 def _segments(
@@ -103,7 +130,8 @@ def _segments(
 
 def audience_size(connection: sa.Connection, audience: Audience) -> int:
     """How many leads are in the audience, before any is left out."""
-    return int(connection.scalar(audience.statement(f"SELECT count(*) FROM ({audience.leads}) a")) or 0)
+    sql = f"{audience.leads} AND {_IS_NEW}" if audience.newcomers else audience.leads
+    return int(connection.scalar(audience.statement(f"SELECT count(*) FROM ({sql}) a")) or 0)
 
 
 def leads_left_out(connection: sa.Connection, audience: Audience) -> tuple[int, Counter[str]]:

@@ -4,6 +4,7 @@ A status change must take effect immediately, but a million leads take longer th
 transaction changes the status and appends to `campaigns.background_work`, a queue of changes to the rows:
 
     {"kind": "schedule", "bucket": 3, "buckets": 20}     write the next bucket of the audience
+    {"kind": "intake", "bucket": 0, "buckets": 0}        write the leads that have come into the audience since
     {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
     {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
@@ -24,10 +25,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns import failed_emails
-from sendledger.campaigns.audience import audience_of
+from sendledger.campaigns import failed_emails, schedule_emails
+from sendledger.campaigns.audience import audience_of, audience_size
+from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.campaigns.schedule_emails import schedule_leads
+from sendledger.campaigns.schedule_emails import counters, schedule_leads
 from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
@@ -101,6 +103,9 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
         case "schedule":
             changed, values = _schedule_bucket(connection, campaign, work)
             finished = work["bucket"] == work["buckets"]
+        case "intake":
+            changed, values = _take_in_bucket(connection, campaign, work)
+            finished = work["bucket"] == work["buckets"]
         case "pause":
             changed = cancel_scheduled_emails(connection, campaign_id, Reason.PAUSED)
             finished = changed < ROWS_PER_CHUNK
@@ -152,14 +157,22 @@ def _schedule_bucket(
     audience, start_at = audience_of(connection, campaign), campaign["actual_started_at"]
     done = schedule_leads(connection, campaign, audience, start_at, work["bucket"], work["buckets"])
     work["bucket"] += 1
-    left_out = {**campaign["leads_left_out"]}
-    for reason, count in done.left_out.items():
-        left_out[reason] = left_out.get(reason, 0) + count
-    return done.emails, {
-        "leads_left_out": left_out,
-        "total_leads_targeted": campaigns.c.total_leads_targeted + done.leads,
-        "emails_scheduled_count": campaigns.c.emails_scheduled_count + done.emails,
-    }
+    return done.emails, counters(campaign, done)
+
+
+def _take_in_bucket(
+    connection: sa.Connection, campaign: sa.RowMapping, work: dict[str, Any]
+) -> tuple[int, dict[str, Any]]:
+    """The same for the leads that have come into its audience since its start; their steps count from now."""
+    audience = audience_of(connection, campaign, newcomers=True)
+    if work["buckets"] == 0:
+        now = connection.execute(sa.select(sa.func.now())).scalar_one()
+        rows = audience_size(connection, audience) * count_steps(connection, campaign["id"])
+        work |= {"buckets": max(1, -(-rows // schedule_emails.ROWS_PER_BUCKET)), "came_in_at": now.isoformat()}
+    came_in_at = dt.datetime.fromisoformat(work["came_in_at"])
+    done = schedule_leads(connection, campaign, audience, came_in_at, work["bucket"], work["buckets"])
+    work["bucket"] += 1
+    return done.emails, {**counters(campaign, done), **({"idle_since": None} if done.leads else {})}
 
 
 def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:

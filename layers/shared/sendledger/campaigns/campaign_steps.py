@@ -44,6 +44,12 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     return len(steps)
 
 
+def count_steps(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """How many steps a started campaign has, without the answers that people have written."""
+    own = (campaign_steps.c.campaign_id == campaign_id) & (campaign_steps.c.step_number <= LAST_STEP)
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(campaign_steps).where(own)) or 0)
+
+
 def compile_steps(steps: list[dict[str, Any]]) -> dict[int, CompiledTemplate]:
     """The templates by the number of the step.
 

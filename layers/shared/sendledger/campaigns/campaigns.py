@@ -43,6 +43,9 @@ _NOTHING_CHOSEN: Mapping[str, Any] = {
     "workflow_id": None,
     "batch_ids": [],
     "segment_ids": [],
+    "evergreen": False,
+    "end_at": None,
+    "intake": None,
     "from_address": None,
     "sender_ids": [],
     "start_type": StartType.MANUAL,
@@ -162,7 +165,9 @@ def update(
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
         # A duplicate has no audience yet, and need not get it first.
-        needs_audience = lead_ids is not None or bool(changes.keys() & {"batch_ids", "segment_ids", "campaign_type"})
+        needs_audience = lead_ids is not None or bool(
+            changes.keys() & {"batch_ids", "segment_ids", "campaign_type", "evergreen"}
+        )
         _check(connection, merged, changes, lead_ids or (), needs_audience=needs_audience)
         if current["status"] == CampaignStatus.SCHEDULED and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
@@ -230,9 +235,13 @@ def _misfits(campaign: Mapping[str, Any], needs_audience: bool) -> Iterator[Fiel
         for name in content:
             yield FieldError(name, "exactly one of email_template_id and workflow_id is needed")
     audience = ("batch_ids", "segment_ids", "lead_ids")
-    if is_outreach and needs_audience and not (campaign["lead_ids_count"] or any(map(campaign.get, audience[:-1]))):
+    needs_audience = needs_audience and is_outreach and not campaign["evergreen"]
+    if needs_audience and not (campaign["lead_ids_count"] or any(map(campaign.get, audience[:-1]))):
         for name in audience:
             yield FieldError(name, "at least one lead batch, segment or lead is needed")
+    for name in ("end_at", "intake"):
+        if campaign[name] is not None and not (is_outreach and campaign["evergreen"]):
+            yield FieldError(name, "is for evergreen outreach campaigns only")
     if campaign["sender_ids"] and campaign["from_address"] is not None:
         yield FieldError("from_address", "must be null in a campaign with sender_ids, which say what it sends from")
     if len(set(campaign["sender_ids"])) < len(campaign["sender_ids"]):

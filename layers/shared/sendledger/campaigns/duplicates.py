@@ -15,6 +15,7 @@ LONGEST_NAME = 255
 COPIED = (
     *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id", "sender_ids"),
     *("postal_address_waived", "track_opens", "track_clicks", "guardrails", "outreach_delay_days"),
+    *("evergreen", "intake"),
     *("lead_sources", "max_results_per_run", "is_recurring", "recurring_interval"),
     # Settings of the old application.
     *("industry", "target_countries", "target_cities", "company_size", "leads_per_day", "follow_up_enabled"),
@@ -42,8 +43,11 @@ def duplicate(connection: sa.Connection, campaign_id: UUID, name: str | None, ac
     kept = sa.select(email_templates.c.id).where(email_templates.c.id == origin["email_template_id"])
     values["email_template_id"] = connection.scalar(kept.with_for_update(read=True, key_share=True))
     now = connection.execute(sa.select(sa.func.now())).scalar_one()
-    if origin["next_run_at"] is not None and origin["next_run_at"] > now:
-        values["next_run_at"] = origin["next_run_at"]
+    values |= {
+        column: origin[column]
+        for column in ("next_run_at", "end_at")
+        if origin[column] is not None and origin[column] > now
+    }
     if origin["start_type"] == StartType.SCHEDULED and origin["scheduled_start_at"] > now:
         values |= {"start_type": StartType.SCHEDULED, "scheduled_start_at": origin["scheduled_start_at"]}
     created = connection.execute(sa.insert(campaigns).values(values).returning(campaigns.c.id)).scalar_one()

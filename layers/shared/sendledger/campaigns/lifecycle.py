@@ -152,7 +152,12 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
         emails_scheduled_count=scheduled.emails,
         leads_left_out=dict(scheduled.left_out),
         background_work=scheduled.background_work,
+        next_intake_at=now + _interval(campaign["intake"]["every"]) if campaign["intake"] else None,
     )
+
+
+def _interval(text: str) -> sa.ColumnElement[dt.timedelta]:
+    return sa.cast(sa.literal(text, sa.Text), sa.Interval)
 
 
 def unschedule_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CampaignStatus:

@@ -18,12 +18,13 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of_places
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
-from sendledger.campaigns.campaign_steps import snapshot_steps, step_values, with_attachments, write_steps
+from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NobodyToEmail
+from sendledger.core.ledger_rules import LAST_STEP, returned_reason, returned_status, takes_in_leads
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -48,10 +49,10 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
-_SCHEDULE = """
+_SCHEDULE = f"""
 , steps AS (
     SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
-    FROM campaign_steps WHERE campaign_id = :campaign_id
+    FROM campaign_steps WHERE campaign_id = :campaign_id AND step_number <= {LAST_STEP}
 ), placed AS (
     SELECT r.id, coalesce(p.zone, '') AS zone,
            mod(:leads_before + row_number() OVER () - 1, :senders) AS position
@@ -62,10 +63,11 @@ _SCHEDULE = """
     WHERE r.reason IS NULL
 ), written AS (
     INSERT INTO scheduled_emails
-        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane)
+        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, status, reason)
     SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number,
-           coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0)
+           coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0), {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
+    CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = r.position AND w.follow_up = (s.step_number > 1)
@@ -94,10 +96,12 @@ def schedule_leads(
     start_at: dt.datetime,
     bucket: int = 0,
     buckets: int = 1,
+    status: CampaignStatus = CampaignStatus.RUNNING,
 ) -> ScheduledLeads:
     """Write the rows of one bucket of the audience in one statement. A single bucket is the whole audience.
 
-    The leads that are left out are written too, each with the reason.
+    The leads that are left out are written too, each with the reason. With the `status` paused the rows are as if the
+    pause had cancelled them.
 
     Leads get their bucket by a hash of the address. So two leads with one address are in the same bucket, and the
     second is left out. Memory does not grow with the audience.
@@ -111,6 +115,7 @@ def schedule_leads(
         buckets,
         sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
         sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
+        sa.bindparam("status", status, sa.Text),
         sa.bindparam("leads_before", type_=sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
     )
@@ -146,12 +151,28 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     else:
         reachable, left_out = leads_left_out(connection, audience)
         scheduled = ScheduledLeads(0, 0, Counter(), [{"kind": "schedule", "bucket": 0, "buckets": buckets}])
-    if not reachable:
+    if not reachable and not takes_in(connection, campaign_id):
         message = "Nobody is left to email: every lead of this campaign is left out."
         if not left_out:
             message = "This campaign has no leads. Give it lead batches, segments or leads."
         raise NobodyToEmail(message, leads_left_out=dict(left_out))
     return scheduled
+
+
+def takes_in(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
+    """Whether leads can still be added to the campaign once it is under way."""
+    own = sa.text(f"SELECT {takes_in_leads('c')} FROM campaigns c WHERE id = :id")
+    return bool(connection.scalar(own.bindparams(sa.bindparam("id", campaign_id, sa.UUID))))
+
+
+def counters(campaign: sa.RowMapping | dict[str, Any], scheduled: ScheduledLeads) -> dict[str, Any]:
+    """The columns of a locked campaign that change with leads that were scheduled after its start."""
+    left_out = Counter(campaign["leads_left_out"]) + scheduled.left_out
+    return {
+        "leads_left_out": dict(left_out),
+        "total_leads_targeted": campaigns.c.total_leads_targeted + scheduled.leads,
+        "emails_scheduled_count": campaigns.c.emails_scheduled_count + scheduled.emails,
+    }
 
 
 def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping, audience: Audience) -> ScheduledLeads:
@@ -191,6 +212,9 @@ def schedule_email_for_lead(
         # A start writes all emails of a campaign and would conflict with one that was written before.
         message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
         raise Conflict(message, status=status)
+    if campaign["evergreen"] and step_number > count_steps(connection, campaign_id):
+        # All leads that come in later would get it too.
+        raise Conflict("An evergreen campaign has the steps of its start.", status=status)
     _add_step(connection, campaign_id, step_number, template, delay)
     _refuse_second_lead_with_its_address(connection, campaign_id, lead_id)
     planned = sa.select(scheduled_emails.c.id).where(

@@ -70,6 +70,14 @@ def is_sending(row: str) -> str:
     return f"{row}.id = ANY(ARRAY(SELECT unnest(row_ids) FROM claims)) AND {row}.status = 'sending'"
 
 
+def takes_in_leads(campaign: str) -> str:
+    """Whether leads can still be added to a campaign that is under way. Such a campaign does not complete."""
+    return (
+        f"{campaign}.evergreen AND {campaign}.intake_ended_at IS NULL "
+        f"AND ({campaign}.end_at IS NULL OR {campaign}.end_at > now())"
+    )
+
+
 def may_send(campaign: str) -> str:
     """Whether emails of a campaign may be claimed at all."""
     return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]'"

@@ -506,6 +506,15 @@ class WebhookDeliveryStatus(Word):
     FAILED = "failed", "Given up after 24 hours of attempts. It can be replayed."
 
 
+class IntakeOutcome(Word):
+    """What became of a lead that was to be added to a campaign."""
+
+    ADDED = "added", "It gets the campaign's emails, from the first step on."
+    ALREADY_THERE = "already_there", "The campaign has emails to it already."
+    NOT_ADDED = "not_added", "It gets nothing; `reason` says why."
+    NO_SUCH_LEAD = "no_such_lead", "There is no such lead."
+
+
 class AuditAction(Word):
     """What was done, in the audit log."""
 
@@ -518,6 +527,8 @@ class AuditAction(Word):
     CAMPAIGN_CREATE = "campaign.create", "A campaign was created."
     CAMPAIGN_DELETE = "campaign.delete", "A campaign was deleted."
     CAMPAIGN_FAIL = "campaign.fail", "A campaign failed."
+    CAMPAIGN_FINISH = "campaign.finish", "The intake of a campaign was ended."
+    CAMPAIGN_LEADS_ADD = "campaign.leads_add", "Leads were added to a campaign under way."
     CAMPAIGN_LEAD_REMOVE = "campaign.lead_remove", "A lead was taken out of a campaign that is under way."
     CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."

@@ -34,7 +34,7 @@ MOST_ERRORS = 1_000
 MAX_NOTE = 300
 """Characters of the note of a suppression that an import makes."""
 
-SOURCE = "csv_import"
+SOURCE, SOURCE_TYPE = "csv_import", "manual_import"
 
 _LOCK = 0x6C65616473  # "leads"; advisory locks are known by a number
 _COLUMNS = (
@@ -44,11 +44,15 @@ _COLUMNS = (
 _TYPES = {"tags": "text[]", "custom_fields": "jsonb", "status": "lead_status"}
 _INSERT = sa.text(f"""
     INSERT INTO leads ({", ".join(_COLUMNS)}, status, source, source_type, batch_id)
-    SELECT {", ".join(_COLUMNS)}, coalesce(status, 'new'), '{SOURCE}', 'manual_import', :batch_id
+    SELECT {", ".join(_COLUMNS)}, coalesce(status, 'new'), :source, :source_type, :batch_id
     FROM json_to_recordset(CAST(:rows AS json))
          AS given({", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in (*_COLUMNS, "status"))})
     WHERE NOT EXISTS (SELECT FROM leads l WHERE lower(l.email) = lower(given.email))
-""").bindparams(sa.bindparam("batch_id", type_=sa.UUID))
+""").bindparams(
+    sa.bindparam("batch_id", type_=sa.UUID),
+    sa.bindparam("source", type_=sa.String),
+    sa.bindparam("source_type", type_=sa.String),
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,22 @@ def lock_addresses(connection: sa.Connection) -> None:
     A unique constraint on the address is not possible: an existing installation may contain duplicates.
     """
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def insert_new(
+    connection: sa.Connection, rows: Iterable[Mapping[str, Any]], batch_id: UUID | None, source: str, source_type: str
+) -> int:
+    """Store the leads whose addresses are new, once each; returns how many. `rows` are of `lead_values`."""
+    unique: dict[str, Mapping[str, Any]] = {}  # one statement does not see its own duplicates
+    for row in rows:
+        unique.setdefault(row["email"].lower(), row)
+    if not unique:
+        return 0
+    lock_addresses(connection)
+    # ensure_ascii would write every character beyond ASCII as six.
+    given = json.dumps(list(unique.values()), ensure_ascii=False, separators=(",", ":"))
+    origin = {"batch_id": batch_id, "source": source, "source_type": source_type}
+    return connection.execute(_INSERT, {"rows": given, **origin}).rowcount
 
 
 def import_file(
@@ -160,13 +180,7 @@ def import_chunk(
         Conflict: the batch is not at this position, because another run is importing the file or it was deleted.
     """
     found = [row for row in chunk if not isinstance(row, RowError)]
-    unique: dict[str, dict[str, Any]] = {}  # one statement does not see its own duplicates
-    for row in found:
-        unique.setdefault(row["email"].lower(), row)
-    lock_addresses(connection)
-    # ensure_ascii would write every character beyond ASCII as six.
-    rows = json.dumps(list(unique.values()), ensure_ascii=False, separators=(",", ":"))
-    added = connection.execute(_INSERT, {"rows": rows, "batch_id": batch_id}).rowcount if unique else 0
+    added = insert_new(connection, found, batch_id, SOURCE, SOURCE_TYPE)
     counted = connection.execute(
         sa.update(lead_batches)
         .where(lead_batches.c.id == batch_id, lead_batches.c.total_leads == position)

@@ -5,7 +5,7 @@ No two leads that are created here have the same address, in any case. An adopte
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,10 @@ from sendledger.core.tables import campaigns, leads, scheduled_emails
 from sendledger.core.time_zones import zone_of_lead
 from sendledger.core.vocabulary import AuditAction, Reason, ScheduledEmailStatus
 from sendledger.leads import lead_values
-from sendledger.leads.import_leads import lock_addresses
+from sendledger.leads.import_leads import insert_new, lock_addresses
 from sendledger.leads.lead_values import BadValue
 
-SOURCE = "api"
+SOURCE, SOURCE_TYPE = "api", "manual"
 
 _table = leads
 _tag = sa.func.unnest(_table.c.tags).table_valued(sa.column("tag", sa.Text), name="tag")
@@ -90,14 +90,34 @@ def create(connection: sa.Connection, fields: Mapping[str, Any], custom_fields: 
         InvalidInput: a field cannot be stored.
         Conflict: there is a lead with this address; `data["lead_id"]` is its id.
     """
-    try:
-        values = lead_values.lead_values(fields, custom_fields)
-    except BadValue as error:
-        raise _invalid(error) from error
+    values = columns_of(fields, custom_fields)
     lock_addresses(connection)
     _refuse_duplicate(connection, values["email"])
-    inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": "manual"}).returning(*LEAD)
+    inserted = sa.insert(_table).values({**values, "source": SOURCE, "source_type": SOURCE_TYPE}).returning(*LEAD)
     return shown(connection.execute(inserted).mappings().one())
+
+
+def columns_of(fields: Mapping[str, Any], custom_fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of a new lead.
+
+    Raises:
+        InvalidInput: a field cannot be stored.
+    """
+    try:
+        return lead_values.lead_values(fields, custom_fields)
+    except BadValue as error:
+        raise _invalid(error) from error
+
+
+def find_or_create(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[UUID]:
+    """The lead with the address of each row. Of `columns_of` those are stored whose address is new."""
+    insert_new(connection, rows, None, SOURCE, SOURCE_TYPE)
+    address = sa.func.lower(_table.c.email)
+    wanted = sa.literal([row["email"].lower() for row in rows], sa.ARRAY(sa.Text))
+    # Where an adopted database has an address twice, it is always the same lead.
+    query = sa.select(address, _table.c.id).where(address == sa.any_(wanted)).order_by(_table.c.id.desc())
+    found: dict[str, UUID] = {lower: lead_id for lower, lead_id in connection.execute(query)}  # noqa: C416 (typed)
+    return [found[row["email"].lower()] for row in rows]
 
 
 def get(connection: sa.Connection, lead_id: UUID) -> dict[str, Any]:

@@ -74,7 +74,9 @@ def check_content(
     audience = audience_of(connection, campaign)
     reachable, left_out = leads_left_out(connection, audience)
     findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
-    if not reachable:
+    if not reachable and campaign["evergreen"]:
+        findings.warn("leads", "Nobody gets mail yet: leads come in after the start.", leads_left_out=dict(left_out))
+    elif not reachable:
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
     try:
         steps = planned_steps(connection, campaign)

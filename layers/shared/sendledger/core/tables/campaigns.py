@@ -132,6 +132,15 @@ campaigns = Table(
     Column("sender_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
     # Whom it writes to besides its lead batches and its list; see audience.py.
     Column("segment_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    # Whether it takes in leads after its start, until `end_at` or until a person ends that; see intake.py.
+    Column("evergreen", Boolean, nullable=False, server_default=text("false")),
+    Column("end_at", TIMESTAMPTZ),
+    # {"every": "1 day"}: how often it takes in the new leads of its batches and segments.
+    Column("intake", JSONB(none_as_null=True)),
+    Column("next_intake_at", TIMESTAMPTZ),
+    Column("intake_ended_at", TIMESTAMPTZ),
+    # Since when every one of its emails is terminal while it still takes in leads.
+    Column("idle_since", TIMESTAMPTZ),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(

@@ -1,0 +1,168 @@
+"""Intake: leads come into an evergreen campaign after its start, and their steps count from then.
+
+They come one request at a time (`add_leads`), or at the campaign's own times from its lead batches, list and segments
+(`begin_due_intakes`, as background work). Who is left out is decided as at a start, by audience.py. Until a person or
+`end_at` ends the intake, the campaign does not complete. Reads `leads`; reads and writes `campaigns`, `left_out_leads`
+and `scheduled_emails`; writes `audit_log`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.audience import audience_of_leads
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.completion import mark_campaign_complete
+from sendledger.campaigns.schedule_emails import counters, schedule_leads, takes_in
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict
+from sendledger.core.ledger_rules import takes_in_leads
+from sendledger.core.tables import campaigns, leads, left_out_leads, scheduled_emails
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, IntakeOutcome, Reason
+
+_BEGIN = sa.text(f"""
+    WITH due AS MATERIALIZED (
+        SELECT id FROM campaigns c
+        WHERE status = 'running' AND next_intake_at <= now() AND {takes_in_leads("c")}
+          AND NOT background_work @> '[{{"kind": "intake"}}]'
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    UPDATE campaigns c
+    SET background_work = background_work || '[{{"kind": "intake", "bucket": 0, "buckets": 0}}]',
+        -- After an outage one intake makes up for all that were missed.
+        next_intake_at = CASE WHEN next_intake_at + CAST(intake ->> 'every' AS interval) > now()
+                              THEN next_intake_at + CAST(intake ->> 'every' AS interval)
+                              ELSE now() + CAST(intake ->> 'every' AS interval) END,
+        updated_at = now()
+    FROM due WHERE c.id = due.id
+""")
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What became of each lead, in the order given: why it is left out, where it is."""
+
+    status: CampaignStatus
+    outcomes: list[tuple[IntakeOutcome, str | None]]
+    emails: int
+
+
+def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, lead_ids: Sequence[uuid.UUID], actor: str) -> TakenIn:
+    """Add leads to a campaign under way: those of them that would get mail by a start now, and are not in it yet.
+
+    All happens in one transaction, so that a repetition after a crash adds nothing twice. A lead that was left out
+    before is judged again.
+
+    Raises:
+        NotFound: there is no such campaign.
+        Conflict: it takes in no leads, or not at this moment.
+    """
+    with engine.begin() as connection:
+        campaign = refuse_unless_open(connection, campaign_id, lock=True)
+        status = CampaignStatus(campaign["status"])
+        wanted = sorted(set(lead_ids))
+        # Locked, so that they are not deleted meanwhile.
+        lock = sa.select(leads.c.id).where(_one_of(leads.c.id, wanted)).order_by(leads.c.id)
+        known = set(connection.scalars(lock.with_for_update(read=True, key_share=True)))
+        rows = scheduled_emails.c
+        there = sa.select(rows.lead_id).where(_one_of(rows.lead_id, wanted), rows.campaign_id == campaign_id)
+        before = set(connection.scalars(there))
+        judged = left_out_leads.c
+        own = sa.and_(_one_of(judged.lead_id, wanted), judged.campaign_id == campaign_id)
+        forgotten = Counter(connection.scalars(sa.delete(left_out_leads).where(own).returning(judged.reason)))
+        is_paused = status == CampaignStatus.PAUSED
+        # The resume moves what is paused by the length of the whole pause.
+        at = campaign["paused_at"] if is_paused else connection.execute(sa.select(sa.func.now())).scalar_one()
+        added = schedule_leads(connection, campaign, audience_of_leads(campaign, wanted), at, status=status)
+        changes = counters({**campaign, "leads_left_out": Counter(campaign["leads_left_out"]) - forgotten}, added)
+        if added.leads:
+            changes["idle_since"] = None
+            detail = {"leads": added.leads, "emails": added.emails}
+            audit_log.record(connection, actor, AuditAction.CAMPAIGN_LEADS_ADD, "campaign", campaign_id, detail)
+        connection.execute(
+            sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**changes, updated_at=sa.func.now())
+        )
+        left_out = dict(map(tuple, connection.execute(sa.select(judged.lead_id, judged.reason).where(own))))
+    return TakenIn(status, _outcomes(lead_ids, known, before, left_out), added.emails)
+
+
+def _outcomes(
+    lead_ids: Sequence[uuid.UUID],
+    known: set[uuid.UUID],
+    before: set[uuid.UUID],
+    left_out: Mapping[uuid.UUID, str],
+) -> list[tuple[IntakeOutcome, str | None]]:
+    seen: set[uuid.UUID] = set()
+    outcomes: list[tuple[IntakeOutcome, str | None]] = []
+    for lead_id in lead_ids:
+        if lead_id not in known:
+            outcomes.append((IntakeOutcome.NO_SUCH_LEAD, None))
+        elif lead_id in seen:
+            outcomes.append((IntakeOutcome.NOT_ADDED, Reason.DUPLICATE_ADDRESS))
+        elif lead_id in before:
+            outcomes.append((IntakeOutcome.ALREADY_THERE, None))
+        elif lead_id in left_out:
+            outcomes.append((IntakeOutcome.NOT_ADDED, left_out[lead_id]))
+        else:
+            outcomes.append((IntakeOutcome.ADDED, None))
+        seen.add(lead_id)
+    return outcomes
+
+
+def _one_of(column: sa.Column[Any], ids: Sequence[uuid.UUID]) -> sa.ColumnElement[bool]:
+    return column == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID)))
+
+
+def refuse_unless_open(connection: sa.Connection, campaign_id: uuid.UUID, *, lock: bool = False) -> sa.RowMapping:
+    """The campaign, if it takes in leads now.
+
+    Raises:
+        NotFound, Conflict: as `add_leads`.
+    """
+    campaign = get_campaign(connection, campaign_id, lock=lock)
+    status = campaign["status"]
+    if not campaign["evergreen"]:
+        raise Conflict("This campaign is not evergreen: its leads are those of its start.", status=status)
+    if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
+        raise Conflict(f"The campaign is {status}; it takes in leads while it is running or paused.", status=status)
+    if not takes_in(connection, campaign["id"]):
+        raise Conflict("The intake of this campaign has ended.", status=status)
+    kinds = [work["kind"] for work in campaign["background_work"]]
+    # Rows that are added now would be cancelled by the pause that a resume has ended, and moved by its whole length.
+    if "schedule" in kinds or (status == CampaignStatus.RUNNING and "pause" in kinds):
+        message = "The emails of this campaign are still being scheduled or changed; try again in a few minutes."
+        raise Conflict(message, status=status)
+    return campaign
+
+
+def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> CampaignStatus:
+    """End the intake. The campaign completes when every one of its emails is terminal, which may be now.
+
+    Raises:
+        NotFound: there is no such campaign.
+        Conflict: it takes in no leads.
+    """
+    with engine.begin() as connection:
+        campaign = get_campaign(connection, campaign_id, lock=True)
+        status = campaign["status"]
+        under_way = status in (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
+        if not under_way or not takes_in(connection, campaign_id):
+            raise Conflict(f"The campaign is {status} and takes in no leads.", status=status)
+        work = [each for each in campaign["background_work"] if each["kind"] != "intake"]
+        ended = {"intake_ended_at": sa.func.now(), "next_intake_at": None, "idle_since": None, "background_work": work}
+        connection.execute(
+            sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**ended, updated_at=sa.func.now())
+        )
+        audit_log.record(connection, actor, AuditAction.CAMPAIGN_FINISH, "campaign", campaign_id)
+    return CampaignStatus.COMPLETED if mark_campaign_complete(engine, campaign_id) else CampaignStatus(status)
+
+
+def begin_due_intakes(connection: sa.Connection) -> int:
+    """Add an intake to the background work of each running campaign that is due for one. Returns how many."""
+    return connection.execute(_BEGIN).rowcount

@@ -1,0 +1,151 @@
+"""Adding leads to an evergreen campaign, and ending that, through the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.tables import audit_log, leads
+from testbed.campaigns import make_batch, make_template
+from tests.functions.campaign_api.api_client import ApiClient
+
+NOBODY = "123e4567-e89b-12d3-a456-426614174000"
+
+
+@pytest.fixture
+def draft(connection: sa.Connection) -> dict[str, Any]:
+    """An evergreen campaign to nobody yet."""
+    template = make_template(connection)
+    connection.commit()
+    return {"name": "Welcome", "email_template_id": str(template), "evergreen": True, "intake": {"every": "1 day"}}
+
+
+@pytest.fixture
+def path(api: ApiClient, draft: dict[str, Any]) -> str:
+    """Of a running one."""
+    created = api.post("/v1/campaigns", draft)
+    assert created.status == 201
+    assert api.post(f"/v1/campaigns/{created.json['id']}/start").status == 200
+    return f"/v1/campaigns/{created.json['id']}"
+
+
+def actions(connection: sa.Connection) -> list[str]:
+    connection.rollback()
+    return list(connection.scalars(sa.select(audit_log.c.action).order_by(audit_log.c.id)))
+
+
+def test_evergreen_campaign_starts_without_leads(api: ApiClient, path: str) -> None:
+    campaign = api.get(path).json
+    assert (campaign["status"], campaign["evergreen"], campaign["intake"]) == ("running", True, {"every": "1 day"})
+    assert campaign["next_intake_at"] is not None
+
+
+def test_leads_are_added_by_id_and_each_bad_entry_is_named(
+    api: ApiClient, connection: sa.Connection, path: str
+) -> None:
+    batch_id = make_batch(connection, ["a@example.com", "nowhere"])
+    query = sa.select(leads.c.id).where(leads.c.batch_id == batch_id).order_by(leads.c.email)
+    good, without_address = map(str, connection.scalars(query))
+    connection.commit()
+    added = api.post(f"{path}/leads", {"lead_ids": ["x", good, NOBODY, without_address, 7]})
+    assert (added.status, added.json["leads_added"], added.json["emails_scheduled"]) == (200, 1, 1)
+    assert [(each["row"], each["outcome"], each["reason"]) for each in added.json["leads"]] == [
+        (1, "added", None),
+        (3, "not_added", "invalid_address"),
+    ]
+    assert [(error["row"], error["field"]) for error in added.json["errors"]] == [
+        (0, "lead_ids"),
+        (2, "lead_ids"),
+        (4, "lead_ids"),
+    ]
+    assert api.get(f"{path}/left-out-leads").json["items"][0]["lead_id"] == without_address
+    assert actions(connection)[-1] == "campaign.leads_add"
+
+
+def test_leads_are_added_by_address_and_stored_if_they_are_new(
+    api: ApiClient, connection: sa.Connection, path: str
+) -> None:
+    make_batch(connection, ["old@example.com"])
+    connection.commit()
+    given = [
+        {"email": "new@example.com", "first_name": "Ann", "tags": ["vip"], "custom_fields": {"plan": "Pro"}},
+        {"email": "OLD@example.com", "first_name": "Not"},
+        {"email": "nowhere"},
+        {"email": "b@example.com", "time_zone": "Mars/Base", "tags": "x"},
+        {"email": "c@example.com", "phone": 5},
+        "d@example.com",
+        {"first_name": "Eve"},
+        {"email": "NEW@example.com"},
+        {"email": "f@example.com", "custom_fields": {"first_name": "F"}},
+    ]
+    added = api.post(f"{path}/leads", {"leads": given})
+    assert (added.status, added.json["leads_added"]) == (200, 2)
+    assert [(each["row"], each["outcome"], each["reason"]) for each in added.json["leads"]] == [
+        (0, "added", None),
+        (1, "added", None),
+        (7, "not_added", "duplicate_address"),
+    ]
+    wrong = [(error["row"], error["field"]) for error in added.json["errors"]]
+    assert sorted(wrong) == [
+        (2, "email"),
+        (3, "tags"),
+        (4, "phone"),
+        (5, "leads"),
+        (6, "email"),
+        (8, "custom_fields"),
+    ]
+    stored = api.get("/v1/leads", email="new@example.com").json["items"][0]
+    assert (stored["first_name"], stored["tags"], stored["custom_fields"]) == ("Ann", ["vip"], {"plan": "Pro"})
+    assert len(api.get("/v1/leads").json["items"]) == 2
+    again = api.post(f"{path}/leads", {"leads": given[:2]})
+    assert [each["outcome"] for each in again.json["leads"]] == ["already_there", "already_there"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body"),
+        ({"lead_ids": [], "leads": []}, "body"),
+        ({"lead_ids": NOBODY}, "lead_ids"),
+        ({"lead_ids": ["x"] * 10_001}, "lead_ids"),
+        ({"leads": [{}] * 1_001}, "leads"),
+    ],
+)
+def test_request_that_is_wrong_as_a_whole_is_refused(api: ApiClient, path: str, body: Any, field: str) -> None:
+    refused = api.post(f"{path}/leads", body)
+    assert (refused.status, refused.fields) == (422, [field])
+
+
+def test_nothing_is_stored_for_a_campaign_that_takes_in_nobody(
+    api: ApiClient, connection: sa.Connection, path: str
+) -> None:
+    finished = api.post(f"{path}/finish")
+    assert (finished.status, finished.json) == (200, {"status": "completed"})
+    assert "campaign.finish" in actions(connection)
+    refused = api.post(f"{path}/leads", {"leads": [{"email": "a@example.com"}]})
+    assert (refused.status, refused.json["current_status"]) == (409, "completed")
+    assert api.get("/v1/leads").json["items"] == []
+    assert api.post(f"{path}/finish").status == 409
+    for unknown in (f"/v1/campaigns/{NOBODY}/leads", f"/v1/campaigns/{NOBODY}/finish"):
+        assert api.post(unknown, {"lead_ids": []} if "leads" in unknown else None).status == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"evergreen": False}, ["batch_ids", "segment_ids", "lead_ids", "intake"]),
+        ({"evergreen": False, "intake": None}, ["batch_ids", "segment_ids", "lead_ids"]),
+        ({"intake": {"every": "0 days"}}, ["intake.every"]),
+        ({"intake": {"every": "sometimes"}}, ["intake.every"]),
+        ({"intake": {}}, ["intake.every"]),
+        ({"end_at": "soon"}, ["end_at"]),
+        ({"evergreen": "yes"}, ["evergreen"]),
+    ],
+)
+def test_wrong_intake_is_refused_by_field(api: ApiClient, draft: dict[str, Any], changes: Any, fields: Any) -> None:
+    refused = api.post("/v1/campaigns", draft | changes)
+    assert (refused.status, refused.fields) == (422, fields)
+    created = api.post("/v1/campaigns", draft).json
+    assert api.patch(f"/v1/campaigns/{created['id']}", changes).fields == fields
