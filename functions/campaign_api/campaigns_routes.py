@@ -68,14 +68,7 @@ LeadIds = Annotated[
 class Intake(Input):
     """How often a campaign takes in the leads that its lead batches, segments and list have got since."""
 
-    every: Annotated[
-        str,
-        Field(
-            pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week)s?$",
-            description="A number of minutes, hours, days or weeks.",
-            examples=["1 day", "6 hours"],
-        ),
-    ]
+    every: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week)s?$", examples=["1 day", "6 hours"])]
 
 
 EndAt = Annotated[

@@ -28,24 +28,30 @@ MOST_LEADS = 1_000
 class AddedLeads(Input):
     """Either ids of leads, or leads by their addresses. Each entry is checked by itself."""
 
-    lead_ids: Annotated[
-        list[Any] | None,
-        Field(max_length=MOST_IDS),
-        WithJsonSchema({"type": ["array", "null"], "items": {"type": "string"}, "maxItems": MOST_IDS}),
-    ] = None
-    leads: Annotated[
-        list[Any] | None,
-        Field(max_length=MOST_LEADS),
-        WithJsonSchema(
-            {
-                "type": ["array", "null"],
-                "description": "As for `POST /v1/leads`. A lead that is there already is left as it is.",
-                "items": {"type": "object", "additionalProperties": True},
-                "maxItems": MOST_LEADS,
-                "examples": [[{"email": "ann@example.com", "first_name": "Ann"}]],
-            }
-        ),
-    ] = None
+    lead_ids: (
+        Annotated[
+            list[Any],
+            Field(max_length=MOST_IDS),
+            WithJsonSchema({"type": "array", "items": {"type": "string"}, "maxItems": MOST_IDS}),
+        ]
+        | None
+    ) = None
+    leads: (
+        Annotated[
+            list[Any],
+            Field(max_length=MOST_LEADS),
+            WithJsonSchema(
+                {
+                    "type": "array",
+                    "description": "As for `POST /v1/leads`. A lead that is there already is left as it is.",
+                    "items": {"type": "object", "additionalProperties": True},
+                    "maxItems": MOST_LEADS,
+                    "examples": [[{"email": "ann@example.com", "first_name": "Ann"}]],
+                }
+            ),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_of_them(self) -> AddedLeads:
