@@ -49,6 +49,7 @@ NOUNS = {
 OTHER_MEANING = {
     ("functions/campaign_api/http_errors.py", "too_long"): "a type of pydantic's errors",
     ("functions/campaign_api/suppressions_routes.py", "failed"): "a field of the answer: how many values were refused",
+    ("functions/campaign_api/suppressions_routes.py", "added"): "a field of the answer: how many are new",
     ("functions/ses_events/ses_events_handler.py", "failed"): "a field of the log line: how many messages failed",
     ("adoption/ledger.py", "paused"): "a parameter of a statement",
     ("campaigns/campaign_counts.py", "complained"): "counted from email_events",
@@ -61,6 +62,7 @@ OTHER_MEANING = {
     ("content/template_filters.py", "none"): "a test of the template language",
     ("core/tables/base.py", "manual"): "a type of the old schema",
     ("core/tables/base.py", "scheduled"): "a type of the old schema",
+    ("feedback/suppressions.py", "added"): "a field of the audit log: how many are new",
     ("feedback/read_reply.py", "fail"): "what SES writes into a header",
     ("feedback/read_reply.py", "none"): "what mail programs write into a header",
     ("feedback/read_ses_events.py", "opted_out"): "a key of an event's detail",
