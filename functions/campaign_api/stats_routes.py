@@ -13,6 +13,7 @@ from pydantic import Field
 import api_resources
 from api_fields import CampaignId, Instant, Resource
 from sender_routes import Sender
+from sendledger.access import api_keys
 from sendledger.campaigns import campaign_counts, campaigns
 from sendledger.core.vocabulary import CampaignStatus
 from sendledger.ledger import sender_state
@@ -149,6 +150,13 @@ class Overview(Resource):
     last_30_days: Annotated[RecentEmails, Field(description="Today and the 29 days before.")]
     next_due_at: Annotated[dt.datetime | None, Field(description="When the next email of a running campaign is due.")]
     sender: Sender
+    administrators_until: Annotated[
+        dt.datetime | None,
+        Field(
+            description="When the last API key of an administrator expires, if in less than 30 days. Make another one "
+            "before: afterwards only who can invoke the migration function of the deployment can make keys."
+        ),
+    ]
 
 
 @router.get(
@@ -196,4 +204,5 @@ def get_campaign_timeline(
 def get_overview() -> Overview:
     with api_resources.transaction() as connection:
         seen = campaign_counts.overview(connection)
-        return Overview.model_validate({**seen, "sender": sender_state.read(connection)})
+        sender, until = sender_state.read(connection), api_keys.administrators_until(connection)
+        return Overview.model_validate({**seen, "sender": sender, "administrators_until": until})

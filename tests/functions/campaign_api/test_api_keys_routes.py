@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from sendledger.core.tables import api_keys
 from tests.functions.campaign_api.api_client import ApiClient
 
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
@@ -134,3 +135,19 @@ def test_audit_log_is_paged_and_filtered(api: ApiClient) -> None:
     second = api.get("/v1/audit-log", limit=2, action="api_key.create", cursor=first["next_cursor"]).json
     assert (len(first["items"]), len(second["items"]), second["next_cursor"]) == (2, 1, None)
     assert api.get("/v1/audit-log", action="nothing").json["items"] == []
+
+
+def test_overview_says_when_the_last_key_of_an_administrator_expires(api: ApiClient, connection: sa.Connection) -> None:
+    def expire_in(days: int, role: str = "admin") -> None:
+        expiry = sa.func.now() + dt.timedelta(days=days)
+        connection.execute(sa.update(api_keys).where(api_keys.c.role == role).values(expires_at=expiry))
+        connection.commit()
+
+    expire_in(1, "viewer")
+    expire_in(40)
+    assert api.get("/v1/overview").json["administrators_until"] is None
+    expire_in(29)
+    said = dt.datetime.fromisoformat(api.get("/v1/overview").json["administrators_until"])
+    assert dt.timedelta(days=28) < said - dt.datetime.now(dt.UTC) < dt.timedelta(days=30)
+    assert api.post("/v1/api-keys", {"name": "Nina", "role": "admin"}).status == 201
+    assert api.get("/v1/overview").json["administrators_until"] is None

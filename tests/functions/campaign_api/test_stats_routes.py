@@ -158,6 +158,7 @@ def test_overview_of_nothing(api: ApiClient) -> None:
         "last_30_days": NO_EMAILS,
         "next_due_at": None,
         "sender": api.get("/v1/sender").json,
+        "administrators_until": None,
     }
 
 

@@ -24,6 +24,9 @@ from sendledger.core.pagination import NEWEST_FIRST, Page, sorted_page
 from sendledger.core.tables import api_keys
 from sendledger.core.vocabulary import AuditAction, Role
 
+NOTICE = dt.timedelta(days=30)
+"""How long before the last administrator's key expires this is said."""
+
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
 """`last_used_at` may lag by this much. So a busy key costs one write a minute, not one for each request."""
 
@@ -123,6 +126,15 @@ def revoke(connection: sa.Connection, api_key_id: UUID, caller: Caller, *, force
     if revoked.rowcount == 0:
         raise NotFound("API key", api_key_id)
     audit_log.record(connection, caller.actor, AuditAction.API_KEY_REVOKE, "api_key", api_key_id)
+
+
+def administrators_until(connection: sa.Connection) -> dt.datetime | None:
+    """When the last key of an administrator expires or has expired, if that is in less than `NOTICE`; else None."""
+    expiry = sa.func.max(sa.func.coalesce(api_keys.c.expires_at, sa.text("'infinity'::timestamptz")))
+    last = sa.select(expiry.label("expiry")).where(api_keys.c.role == Role.ADMIN, api_keys.c.revoked_at.is_(None))
+    found = last.subquery()
+    soon = sa.select(found.c.expiry).where(found.c.expiry < sa.func.now() + NOTICE)
+    return connection.execute(soon).scalar_one_or_none()
 
 
 def is_valid() -> tuple[sa.ColumnElement[bool], ...]:

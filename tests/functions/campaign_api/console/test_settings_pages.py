@@ -180,3 +180,15 @@ def test_leads_and_the_emails_of_a_campaign_are_exported(browser: Browser, engin
     with engine.begin() as connection:
         made = connection.execute(sa.select(exports.c.kind, exports.c.made_for).order_by(exports.c.kind)).all()
     assert [tuple(each) for each in made] == [("campaign_ledger", None), ("leads", "excel")]
+
+
+def test_front_page_warns_before_the_last_key_of_an_administrator_expires(
+    browser: Browser, connection: sa.Connection
+) -> None:
+    assert "last key of an administrator" not in browser.get("/console/campaigns").text
+    soon = sa.func.now() + sa.text("interval '2 days'")
+    connection.execute(sa.update(api_keys).values(expires_at=soon))
+    connection.commit()
+    shown = browser.get("/console/campaigns")
+    assert "The last key of an administrator expires" in shown.text
+    assert 'href="/console/settings">Make another one' in shown.html
