@@ -52,6 +52,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/email-templates": Role.VIEWER,
     "POST /v1/email-templates": Role.EDITOR,
     "POST /v1/email-templates/preview": Role.EDITOR,
+    "POST /v1/email-templates/translate": Role.EDITOR,
     "GET /v1/email-templates/<email_template_id>": Role.VIEWER,
     "PATCH /v1/email-templates/<email_template_id>": Role.EDITOR,
     "DELETE /v1/email-templates/<email_template_id>": Role.EDITOR,

@@ -41,6 +41,7 @@ import sender_routes
 import sending_schedules_routes
 import stats_routes
 import suppressions_routes
+import template_translation_routes
 import token_access
 import uploads_routes
 import webhooks_routes
@@ -72,6 +73,7 @@ for _routes in (
     uploads_routes,
     segments_routes,
     exports_routes,
+    template_translation_routes,
     email_templates_routes,
     attachments_routes,
     workflows_routes,

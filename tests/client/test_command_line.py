@@ -369,3 +369,30 @@ def test_export_goes_into_a_named_pipe(run: Run, api: Sendledger, tmp_path: Path
         read = pool.submit(pipe.read_text, "utf-8")
         assert run("export", "leads", "-o", pipe).code == 0
         assert "example.com" in read.result(timeout=60)
+
+
+def test_template_of_another_product_is_imported_once_it_is_understood(
+    run: Run, api: Sendledger, tmp_path: Path
+) -> None:
+    file = tmp_path / f"{name()}.html"
+    body = "<title>Hi *|FNAME|*</title>\n<p>{{#if company}}{{{company}}}{{/if}}\n"
+    file.write_text(body + "{{> footer}}</p>")
+    refused = run("templates", "import", file)
+    assert (refused.code, "1 place could not be translated" in refused.err) == (1, True)
+    assert "parts of other templates" in refused.out
+    assert json.loads(run("templates", "import", file, "--dry-run", "--json").out)["created"] is False
+    file.write_text(body + "{{plan}}</p>")
+    assert "Leads need these custom fields: plan." in run("templates", "import", file).out
+    shown = run(
+        "preview", file.stem, "--field", "first_name=Ann", "--field", "company_name=Acme", "--field", "plan=Pro"
+    )
+    assert shown.out.startswith("Subject: Hi Ann\n\n")
+    assert "Acme Pro" in " ".join(shown.out.split())
+
+
+def test_template_that_is_not_understood_can_be_imported_all_the_same(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / f"{name()}.txt"
+    file.write_text("Hi {Hello|Hey} %FIRSTNAME%")
+    assert (run("templates", "import", file).code, run("templates", "import", file, "--subject", "x").code) == (2, 1)
+    assert run("templates", "import", file, "--subject", "x", "--keep").code == 0
+    assert "Hi {Hello|Hey} Ann" in run("preview", file.stem, "--field", "first_name=Ann").out

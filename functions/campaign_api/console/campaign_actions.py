@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confirmed_requests import ConfirmedOperation
 from console.api_calls import Api, ApiRefused
 from console.template_pages import preview
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
@@ -56,7 +55,8 @@ ACTIONS: Mapping[str, Action] = {
     ),
 }
 """By the last part of their route, which is also that of their page."""
-_CONFIRMED = ACTIONS.keys() & set(ConfirmedOperation)
+CONFIRMED = ("start", "resume", "cancel")
+"""For these a person can make a token for an assistant."""
 PREVIEWS = 3
 """Leads for whom the first email is shown before a start."""
 _PATH = f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(ACTIONS)})"
@@ -95,7 +95,7 @@ def act(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     return redirect(f"{ROOT}/campaigns/{campaign_id}?done={name}")
 
 
-@page("POST", f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(sorted(_CONFIRMED))})/confirmation")
+@page("POST", f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(CONFIRMED)})/confirmation")
 def confirm(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     """The page that answers is the only one that shows the token."""
     body = {"operation": name, "id": campaign_id}
@@ -139,7 +139,7 @@ def _confirmation(
         name=name,
         action=ACTIONS[name],
         is_possible=name in possible(api, campaign, stats),
-        can_confirm=name in _CONFIRMED,
+        can_confirm=name in CONFIRMED,
         confirmed=confirmed,
         problem=refused and refused.problem,
         **_numbers(api, campaign, name),

@@ -113,6 +113,7 @@ vesa  GET    /v1/segments/<segment_id>/leads
 vesa  GET    /v1/email-templates
 .esa  POST   /v1/email-templates
 .esa  POST   /v1/email-templates/preview
+.esa  POST   /v1/email-templates/translate
 vesa  GET    /v1/email-templates/<email_template_id>
 .esa  PATCH  /v1/email-templates/<email_template_id>
 .esa  DELETE /v1/email-templates/<email_template_id>

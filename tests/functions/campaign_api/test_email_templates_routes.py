@@ -211,3 +211,29 @@ def test_preview_of_content_warns_as_a_preflight_does(api: ApiClient) -> None:
 def test_content_that_is_not_valid_names_the_field(api: ApiClient, change: dict[str, Any], named: str) -> None:
     answer = api.post("/v1/email-templates/preview", CONTENT | {"lead": {"first_name": "Ann"}} | change)
     assert (answer.status, named in answer.fields) == (422, True)
+
+
+def test_template_of_another_product_is_translated_with_what_could_not_be(api: ApiClient) -> None:
+    body = {"subject": "Hi *|FNAME|*", "body_html": "<p>{{#if plan}}\n{{{plan}}}{{/if}}{{> footer}}</p>"}
+    answer = api.post("/v1/email-templates/translate", body)
+    assert answer.status == 200, answer.body
+    made = answer.json
+    assert (made["subject"], made["body_text"]) == ("Hi {{ first_name | default('') }}", None)
+    lines = [(each["part"], each["line"]) for each in made["translated"]]
+    assert lines == [("subject", 1), ("body_html", 1), ("body_html", 2), ("body_html", 2)]
+    left = [(each["part"], each["line"], each["text"]) for each in made["untranslated"]]
+    assert left == [("body_html", 2, "{{> footer}}")]
+    assert made["custom_fields"] == ["plan"]
+    created = {"name": "Imported", "subject": made["subject"], "body_html": made["body_html"]}
+    assert api.post("/v1/email-templates", created).status == 201
+
+
+def test_translation_that_our_language_does_not_allow_says_so(api: ApiClient) -> None:
+    loops = "{% for a in as %}{% for b in a.bs %}{% for c in b.cs %}{{ c.x }}{% endfor %}{% endfor %}{% endfor %}"
+    made = api.post("/v1/email-templates/translate", {"body_text": loops}).json
+    assert [(each["part"], each["line"]) for each in made["untranslated"]] == [("body_text", None)]
+
+
+def test_nothing_is_not_translated(api: ApiClient) -> None:
+    answer = api.post("/v1/email-templates/translate", {})
+    assert (answer.status, answer.fields) == (422, ["subject", "body_text", "body_html"])

@@ -32,6 +32,7 @@ WRITES = (
     "create_email_template",
     "update_email_template",
     "preview_email_template",
+    "translate_email_template",
     "create_workflow",
     "update_workflow",
     "create_segment",

@@ -6,6 +6,7 @@ is one, is its text part. A template without HTML is NAME.txt alone, with the sa
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 from itertools import islice
@@ -34,8 +35,10 @@ from sendledger_client.generated.models import (
     EmailTemplateChanges,
     EmailTemplateSummary,
     NewEmailTemplate,
+    OtherTemplate,
     PreviewLead,
     PreviewRequest,
+    TranslatedTemplate,
 )
 
 app = typer.Typer(help="Keep email templates as files.", no_args_is_help=True)
@@ -66,10 +69,10 @@ def read_folder(folder: Path) -> list[TemplateFile]:
     """
     found = []
     for path in sorted(folder.glob("*.html")):
-        fields, html = _read(path)
+        fields, body_html = _read(path)
         text = path.with_suffix(".txt")
         body_text = _text(text) if text.exists() else None
-        found.append(TemplateFile(path, {**fields, "body_html": html, "body_text": body_text}))
+        found.append(TemplateFile(path, {**fields, "body_html": body_html, "body_text": body_text}))
     for path in sorted(folder.glob("*.txt")):
         if not path.with_suffix(".html").exists():
             fields, body_text = _read(path)
@@ -117,17 +120,17 @@ def write(template: EmailTemplate, folder: Path) -> Path:
     top = {name: shown[name] for name in FIELDS if shown[name] is not None}
     head = f"---\n{yaml.safe_dump(top, sort_keys=False, allow_unicode=True, width=1_000_000)}---\n"
     stem = _stem(template)
-    html, text = folder / f"{stem}.html", folder / f"{stem}.txt"
+    html_file, text = folder / f"{stem}.html", folder / f"{stem}.txt"
     if template.body_html is None:
-        html.unlink(missing_ok=True)
+        html_file.unlink(missing_ok=True)
         _write(text, head + (template.body_text or ""))
         return text
-    _write(html, head + template.body_html)
+    _write(html_file, head + template.body_html)
     if template.body_text is None:
         text.unlink(missing_ok=True)
     else:
         _write(text, template.body_text)
-    return html
+    return html_file
 
 
 def _write(path: Path, content: str) -> None:
@@ -184,6 +187,53 @@ def push(
         show_json({"templates": [{"file": file, "name": name, "done": what} for file, name, what in done]})
     else:
         show_table(["file", "name", "would be" if dry_run else ""], done)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Another product's template: HTML or text.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Its name here; the file's if left out.")] = None,
+    subject: Annotated[str | None, typer.Option(help="Left out, it is the <title> of the HTML.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Create it although something was not understood.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is translated, and what is not.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Create a template from another product's, with its placeholders translated."""
+    body, name = _text(file), name or file.stem
+    title = re.search(r"<title[^>]*>([^<]*)</title>", body, re.IGNORECASE)
+    subject = subject or (html.unescape(title[1]).strip() if title else "")
+    if not subject:
+        raise typer.BadParameter("is needed, as the file has no <title>", param_hint="--subject")
+    part = "body_html" if re.search(r"<[a-z!]", body, re.IGNORECASE) else "body_text"
+    with connect() as api:
+        made = api.translate_email_template(body=OtherTemplate.from_dict({"subject": subject, part: body}))
+        is_created = not dry_run and (keep or not made.untranslated)
+        if is_created:
+            fields = {"subject": made.subject, "body_html": made.body_html, "body_text": made.body_text}
+            api.create_email_template(body=NewEmailTemplate.from_dict({"name": name, **fields}))
+    if as_json:
+        show_json({**made.to_dict(), "created": is_created})
+    else:
+        _show_translation(made, name if is_created else None)
+    if made.untranslated and not (keep or dry_run):
+        places = f"{len(made.untranslated):,} {'places' if len(made.untranslated) > 1 else 'place'}"
+        raise BadTemplateFile(
+            f"{file}: {places} could not be translated. Mend them, or create it all the same: --keep."
+        )
+
+
+def _show_translation(made: TranslatedTemplate, created: str | None) -> None:
+    if made.translated:
+        rows = [(each.part, each.line, each.text, each.becomes) for each in made.translated]
+        show_table(["part", "line", "translated", "becomes"], rows)
+    if made.untranslated:
+        left = [(each.part, each.line, each.text, each.reason) for each in made.untranslated]
+        show_table(["part", "line", "not translated", "why"], left)
+    if made.custom_fields:
+        console().print(plain(f"Leads need these custom fields: {', '.join(made.custom_fields)}."), soft_wrap=True)
+    console().print(plain(f"{created} is created.") if created else "Nothing was created.", soft_wrap=True)
 
 
 def _refuse_ambiguous(templates: list[EmailTemplate] | list[EmailTemplateSummary]) -> None:

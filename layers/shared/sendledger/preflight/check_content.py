@@ -20,6 +20,7 @@ from sendledger.campaigns.audience import audience_of, leads_left_out, reachable
 from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
+from sendledger.content.other_placeholders import other_placeholders
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template, unknown_variables
 from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import FieldError, InvalidInput
@@ -27,7 +28,6 @@ from sendledger.core.ledger_rules import still_planned
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.preflight.findings import Findings
-from sendledger.preflight.other_placeholders import other_placeholders
 
 MAX_EXAMPLES = 5
 """Examples of leads for each problem."""

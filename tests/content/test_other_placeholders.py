@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from sendledger.content.other_placeholders import other_placeholders
 from sendledger.content.render_email import compile_template
 from sendledger.core.errors import InvalidInput
-from sendledger.preflight.other_placeholders import other_placeholders
 
 # Each form is that of some product or of a habit of people.
 PLACEHOLDERS = r"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 MOST_NAMED = 10
 
@@ -51,12 +52,18 @@ _STYLE = re.compile(r"(<(?:style|script)\b|</(?:style|script))", re.IGNORECASE)
 
 def other_placeholders(source: str) -> list[str]:
     """Each text that looks like a placeholder but is not one here, once. Style sheets are skipped."""
-    found: dict[str, None] = {}
-    shown = True
-    for position, part in enumerate(_STYLE.split(source)):
+    return list(dict.fromkeys(text[:60] for _, text in placeholders_in(source)))[:MOST_NAMED]
+
+
+def placeholders_in(source: str) -> Iterator[tuple[int, str]]:
+    """Where there are such texts, in their order. Style sheets are skipped."""
+    # As long as before, so that the places stay the same.
+    others = _OURS.sub(lambda ours: "\0" * len(ours.group()), source)
+    start, is_shown = 0, True
+    for position, part in enumerate(_STYLE.split(others)):
         if position % 2:
-            shown = part[1] == "/"
-        elif shown:
-            for match in _OTHERS.finditer(_OURS.sub("", part)):
-                found.setdefault(match.group()[:60])
-    return list(found)[:MOST_NAMED]
+            is_shown = part[1] == "/"
+        elif is_shown:
+            for match in _OTHERS.finditer(part):
+                yield start + match.start(), source[start + match.start() : start + match.end()]
+        start += len(part)
