@@ -33,8 +33,8 @@ MEDIA_TYPES_OF: Mapping[str, tuple[str, ...]] = {
 }
 """The routes that take other types than JSON. They read the body themselves. The CSV file of a form replaces the body
 before the route runs."""
-MAX_PARTS = 20
-"""Parts of a form. One of them is used."""
+MAX_PARTS = 250
+"""Parts of a form. Of the API one is used, of the console's form of imports one for each column."""
 MAX_BYTES = 3_000_000
 """Lambda takes events of up to 6 MB. API Gateway sends text as a JSON string, in which quotes and line breaks take two
 bytes; a larger body may not reach this code, and its sender would not read what to do instead.
@@ -133,16 +133,20 @@ def _file_in(form: bytes, parameters: str) -> bytes:
 
 def form_part(form: bytes, parameters: str, name: str) -> tuple[bytes, bytes] | None:
     """Head and content of the part of this name in a form: https://www.rfc-editor.org/rfc/rfc7578"""
+    return next(form_parts(form, parameters, name), None)
+
+
+def form_parts(form: bytes, parameters: str, name: str) -> Iterator[tuple[bytes, bytes]]:
+    """All parts of this name, as `form_part`."""
     boundary = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s";,]{1,70}))', parameters)
     if boundary is None:
-        return None
+        return
     delimiter = b"\r\n--" + (boundary[1] or boundary[2]).encode("latin-1", "replace")
     disposition = re.compile(rb'(?i)content-disposition:[^\r\n]*\bname="?%s\b' % name.encode())
     for part in (b"\r\n" + form).split(delimiter, MAX_PARTS)[1:MAX_PARTS]:
         head, found, content = part.partition(b"\r\n\r\n")
         if found and len(head) < 1_000 and disposition.search(head):
-            return head, content
-    return None
+            yield head, content
 
 
 def body_bytes(event: APIGatewayProxyEventV2) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,8 +17,9 @@ import api_resources
 from api_fields import Acting, Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
 from csv_bodies import csv_body
 from sendledger.campaigns import completion
+from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.invoke_function import tell_function
-from sendledger.core.vocabulary import LeadBatchStatus, RejectCode
+from sendledger.core.vocabulary import ColumnUse, LeadBatchStatus, RejectCode
 from sendledger.leads import import_leads, lead_batches
 
 router = APIGatewayHttpRouter()
@@ -77,6 +79,14 @@ class RowError(Resource):
     message: str
 
 
+class ImportedColumn(Resource):
+    """How a column of the file was understood."""
+
+    name: str
+    field: ColumnUse
+    samples: Annotated[list[str], Field(description="Values of the first rows, shortened.")]
+
+
 class ImportedLeadBatch(LeadBatch):
     """What became of a file."""
 
@@ -91,6 +101,7 @@ class ImportedLeadBatch(LeadBatch):
         int, Field(description="People who must not be mailed, the file says, and who were not suppressed before.")
     ]
     emails_skipped: Annotated[int, Field(description="Planned emails to these people that are not sent.")]
+    columns: list[ImportedColumn]
 
 
 class LeadBatchPage(Resource):
@@ -127,11 +138,23 @@ def import_lead_batch(
     dry_run: Annotated[
         bool, Query(description="Only report what would be imported. Nothing is stored, and `id` belongs to no batch.")
     ] = False,
+    columns: Annotated[
+        str | None,
+        Query(
+            max_length=8_000,
+            description=(
+                "What columns are, where they would be understood otherwise, as a JSON object: name of a column → its "
+                "`ColumnUse`. A column that says that people must not be mailed does so all the same."
+            ),
+            examples=['{"Firm": "company_name", "Internal id": "ignored"}'],
+        ),
+    ] = None,
 ) -> ImportedLeadBatch:
+    chosen = _chosen(columns)
     stream, charset = csv_body(router.current_event)
     batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
     with api_resources.transaction() as connection, connection.begin_nested() as changes:
-        imported = import_leads.import_file(connection, stream, batch, caller.actor, charset)
+        imported = import_leads.import_file(connection, stream, batch, caller.actor, charset, chosen)
         if dry_run:
             changes.rollback()
     for campaign_id in imported.suppressed.campaign_ids:
@@ -140,12 +163,27 @@ def import_lead_batch(
         {
             **imported.lead_batch,
             "errors": imported.errors,
+            "columns": imported.columns,
             "warnings": imported.warnings,
             "addresses_suppressed": len(imported.suppressed.created),
             "emails_skipped": imported.suppressed.emails_skipped,
         },
         from_attributes=True,
     )
+
+
+def _chosen(columns: str | None) -> dict[str, str]:
+    """The parameter `columns`, read and checked."""
+    if not columns:
+        return {}
+    try:
+        chosen = json.loads(columns)
+    except (ValueError, RecursionError):
+        chosen = None
+    if not isinstance(chosen, dict) or not all(use in [*ColumnUse] for use in chosen.values()):
+        message = f"must be a JSON object: name of a column → one of {', '.join(ColumnUse)}"
+        raise InvalidInput("The columns cannot be read.", [FieldError("columns", message)])
+    return chosen
 
 
 @router.get(

@@ -96,7 +96,12 @@ def import_leads(page: Page, folder: Path) -> None:
     page.get_by_label("CSV file").set_input_files(file)
     page.get_by_role("button", name="Check the file").click()
     expect(page.get_by_text("Nothing is imported yet.")).to_be_visible()
+    page.get_by_role("combobox", name="Company").select_option("Notes")
     assert_good_to_use(page)
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.get_by_role("button", name="Check the file")).to_be_enabled()
+    expect(page.get_by_role("combobox", name="Company")).to_have_value("notes Company")
+    page.get_by_role("combobox", name="Company").select_option("Company name")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("The file is imported.")).to_be_visible()
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 
 import api_requests
 from console.api_calls import ApiRefused
 from console.visit import HttpAnswer, Visit, page
+from sendledger.core.vocabulary import ColumnUse
+
+MAX_COLUMNS = 100
+"""Of a file, that can be corrected here."""
 
 
 @page("GET", "/import")
@@ -25,7 +31,13 @@ def import_file(visit: Visit) -> HttpAnswer:
     file_name = re.search(rb'filename="([^"\r\n]*)"', file[0]) if file else None
     source = file_name[1].decode("utf-8", "replace")[:255] if file_name else ""
     batch = name[1].decode("utf-8", "replace").strip() if name else ""
-    query = {"name": batch or source, "source_file": source, "dry_run": "true" if check else None}
+    chosen = _chosen(form, parameters)
+    query = {
+        "name": batch or source,
+        "source_file": source,
+        "dry_run": "true" if check else None,
+        "columns": json.dumps(chosen, ensure_ascii=False) if chosen else None,
+    }
     headers = {"content-type": request.headers.get("content-type", "")}
     try:
         imported = visit.api.request(
@@ -33,7 +45,17 @@ def import_file(visit: Visit) -> HttpAnswer:
         )
     except ApiRefused as refused:
         return _page(visit, refused=refused, name=batch)
-    return _page(visit, imported=imported, is_check=bool(check), name=batch)
+    return _page(visit, imported=imported, is_check=bool(check), name=batch, chosen=chosen)
+
+
+def _chosen(form: bytes, parameters: str) -> dict[str, str]:
+    """What a person has chosen: each field `column` is empty, or the use of a column, a blank and its name."""
+    chosen = {}
+    for _, content in api_requests.form_parts(form, parameters, "column"):
+        use, _, column = content.decode("utf-8", "replace").partition(" ")
+        if column:
+            chosen[column] = use
+    return chosen
 
 
 def _page(
@@ -42,6 +64,7 @@ def _page(
     imported: object = None,
     is_check: bool = False,
     name: str = "",
+    chosen: Mapping[str, str] | None = None,
     refused: ApiRefused | None = None,
 ) -> HttpAnswer:
     listed = visit.api.get("/v1/lead-batches", limit=50, cursor=visit.query.get("cursor"))
@@ -54,4 +77,7 @@ def _page(
         name=name,
         batches=listed["items"],
         next_cursor=listed["next_cursor"],
+        uses=[*ColumnUse],
+        chosen=chosen or {},
+        most_columns=MAX_COLUMNS,
     )

@@ -151,7 +151,7 @@ def test_person_who_opted_out_is_reported_and_suppressed(api: ApiClient) -> None
 
 
 def test_batch_can_be_read_and_listed(api: ApiClient, batch: dict[str, Any]) -> None:
-    for name in ("errors", "warnings", "addresses_suppressed", "emails_skipped"):
+    for name in ("errors", "warnings", "addresses_suppressed", "emails_skipped", "columns"):
         del batch[name]
     shown = {**batch, "rejects_url": None, "rejects_url_expires_at": None}
     assert api.get(f"/v1/lead-batches/{batch['id']}").json == shown
@@ -214,3 +214,36 @@ def test_missing_name_is_refused(api: ApiClient) -> None:
 def test_viewer_does_not_import(clients: dict[str, ApiClient]) -> None:
     assert post(clients["viewer"], FILE).status == 403
     assert post(clients["editor"], FILE).status == 201
+
+
+def test_columns_are_corrected_and_told(api: ApiClient) -> None:
+    imported = post(api, FILE, columns='{"Plan": "notes", "Last Name": "ignored"}')
+    told = {column["name"]: column["field"] for column in imported.json["columns"]}
+    assert told == {
+        "Email Address": "email",
+        "First Name": "first_name",
+        "Last Name": "ignored",
+        "Company": "company_name",
+        "Plan": "notes",
+    }
+    assert imported.json["columns"][4]["samples"] == ["Pro"]
+    (ann,) = api.get("/v1/leads", email="ann@acme.com").json["items"]
+    assert (ann["notes"], ann["last_name"], ann["custom_fields"]) == ("Pro", None, {})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("{", "must be a JSON object"),
+        ("[]", "must be a JSON object"),
+        ('{"Plan": "king"}', "one of email, company_name"),
+        ('{"Plan": ["notes"]}', "one of email, company_name"),
+        ('{"Plans": "notes"}', "the file has no column Plans; it has Email Address, First Name"),
+        ("[" * 5_000, "must be a JSON object"),
+    ],
+)
+def test_columns_that_are_not_valid_are_refused(api: ApiClient, columns: str, said: str) -> None:
+    refused = post(api, FILE, columns=columns)
+    assert (refused.status, refused.fields) == (422, ["columns"])
+    assert said in refused.json["errors"][0]["message"]
+    assert api.get("/v1/lead-batches").json["items"] == []

@@ -394,6 +394,31 @@ class ZoneOf(Word):
     SCHEDULE = "schedule", "That of the schedule, for all leads."
 
 
+class ColumnUse(Word):
+    """What a column of a file of leads is."""
+
+    EMAIL = "email", "The address. Of several columns the first valid one counts."
+    COMPANY_NAME = "company_name", "The lead's company."
+    CONTACT_NAME = "contact_name", "The lead's whole name."
+    FIRST_NAME = "first_name", "The lead's first name."
+    LAST_NAME = "last_name", "The lead's last name."
+    JOB_TITLE = "job_title", "What the lead does in the company."
+    INDUSTRY = "industry", "The company's industry."
+    BUSINESS_TYPE = "business_type", "The company's type of business."
+    CITY = "city", "The lead's or the company's city."
+    COUNTRY = "country", "The lead's or the company's country."
+    ADDRESS = "address", "The street address."
+    WEBSITE = "website", "The company's website."
+    PHONE = "phone", "A telephone number."
+    LINKEDIN_URL = "linkedin_url", "The lead's page on LinkedIn."
+    COMPANY_SIZE = "company_size", "How many people work for the company."
+    TIME_ZONE = "time_zone", "The lead's time zone, a name of the IANA database."
+    NOTES = "notes", "Notes about the lead."
+    TAGS = "tags", "The lead's tags, with commas between them."
+    CUSTOM_FIELDS = "custom_fields", "A custom field with the name of the column."
+    IGNORED = "ignored", "Nothing: the column is left out."
+
+
 class LeadBatchStatus(Word):
     """How far an import is."""
 

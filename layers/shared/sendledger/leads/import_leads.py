@@ -18,13 +18,14 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core.errors import Conflict
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.tables import lead_batches
 from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback.suppressions import NewSuppression, Suppressed, suppress_all
 from sendledger.files.read_csv import RowError
 from sendledger.files.read_text import UnreadableFile
-from sendledger.leads.read_leads import OptedOut, read_leads
+from sendledger.leads.lead_columns import NOTHING_CHOSEN
+from sendledger.leads.read_leads import OptedOut, ReadColumn, columns_of, read_leads
 
 ROWS_PER_CHUNK = 5_000
 BYTES_PER_CHUNK = 8 * 1024 * 1024
@@ -65,6 +66,7 @@ class ImportedFile:
     """Values that were left out of leads."""
     suppressed: Suppressed
     """The suppressions of people who opted out. After the commit their campaigns may be complete."""
+    columns: list[ReadColumn]
 
 
 def lock_addresses(connection: sa.Connection) -> None:
@@ -92,24 +94,34 @@ def insert_new(
 
 
 def import_file(
-    connection: sa.Connection, stream: BinaryIO, batch: Mapping[str, Any], actor: str, charset: str | None = None
+    connection: sa.Connection,
+    stream: BinaryIO,
+    batch: Mapping[str, Any],
+    actor: str,
+    charset: str | None = None,
+    chosen: Mapping[str, str] = NOTHING_CHOSEN,
 ) -> ImportedFile:
     """Import a whole file as a new lead batch, in the caller's transaction.
 
-    `batch` has its name and other columns.
+    `batch` has its name and other columns. `chosen` says what columns are, in place of what is recognised; see
+    lead_columns.py.
 
     A file with only duplicates makes a batch without leads, as a record of the import.
 
     Raises:
         UnreadableFile: the file as a whole cannot be read.
+        InvalidInput: `chosen` names a column that the file does not have.
     """
     warnings: list[RowError] = []
-    rows = read_leads(stream, lambda warning: _keep_some(warnings, [warning]), charset).rows
+    file = read_leads(stream, lambda warning: _keep_some(warnings, [warning]), charset, chosen)
+    if missing := chosen.keys() - set(file.header):
+        message = f"the file has no column {min(missing)[:MAX_NOTE]}; it has {', '.join(file.header)[:1_000]}"
+        raise InvalidInput("The file does not have this column.", [FieldError("columns", message)])
     batch_id = connection.execute(sa.insert(lead_batches).values(batch).returning(lead_batches.c.id)).scalar_one()
     errors: list[RowError] = []
     opted_out: list[OptedOut] = []
     position = 0
-    for chunk in chunks(rows):
+    for chunk in chunks(file.rows):
         import_chunk(connection, batch_id, position, chunk)
         position += len(chunk)
         failed = [row for row in chunk if isinstance(row, RowError)]
@@ -123,7 +135,7 @@ def import_file(
         .values(completed_at=sa.func.now())
         .returning(lead_batches)
     )
-    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed)
+    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed, columns_of(file))
 
 
 def _keep_some(kept: list[RowError], found: Sequence[RowError]) -> None:

@@ -8,8 +8,11 @@ field.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from sendledger.core.vocabulary import ColumnUse
 from sendledger.leads.opt_outs import Sign, plain, plain_words, sign_of
 
 MAX_NAME = 255
@@ -95,6 +98,7 @@ The names in other languages are mostly those of the contacts that Outlook expor
 REJECT_COLUMNS = ("rejected_row", "rejected_field", "rejected_code", "rejected_message")
 """The first columns of the file of rejects. They are ignored when the corrected file is imported."""
 
+NOTHING_CHOSEN: Mapping[str, str] = MappingProxyType({})
 CUSTOM_FIELDS = "custom_fields"
 STATUS = "status"
 OWN_COLUMNS = frozenset(
@@ -137,10 +141,16 @@ class LeadColumns:
     own_custom_fields: int | None
     """The column with all custom fields as JSON, in an export of leads from here."""
 
+    def use_of(self, index: int) -> ColumnUse:
+        if index in self.custom or index == self.own_custom_fields:
+            return ColumnUse.CUSTOM_FIELDS
+        fields = (ColumnUse(field) for field, places in self.fields.items() if index in places)
+        return next(fields, ColumnUse.IGNORED)
 
-def has_address(header: list[str]) -> bool:
+
+def has_address(header: list[str], chosen: Mapping[str, str] = NOTHING_CHOSEN) -> bool:
     """Whether these are the names of columns with an address among them."""
-    return "email" in (field for field, _ in _recognise([clean_name(name) for name in header]) if field)
+    return "email" in read_header(header, chosen).fields
 
 
 def is_address_column(name: str) -> bool:
@@ -153,8 +163,11 @@ def clean_name(name: str) -> str:
     return " ".join((name if name.isprintable() else _INVISIBLE.sub(" ", name)).split())
 
 
-def read_header(header: list[str]) -> LeadColumns:
+def read_header(header: list[str], chosen: Mapping[str, str] = NOTHING_CHOSEN) -> LeadColumns:
     """Recognise the columns of a file that `has_address`.
+
+    `chosen` has the `ColumnUse` of some columns, by their names, in place of what is recognised. A column that can say
+    that a person must not be mailed does so all the same.
 
     Of several columns with one name each is kept: the first one with a value is the field, the others are custom
     fields with a number behind their names.
@@ -167,11 +180,18 @@ def read_header(header: list[str]) -> LeadColumns:
     names: list[str] = []
     for index, (field, rank) in enumerate(_recognise(cleaned)):
         name = cleaned[index] or f"column {index + 1}"
-        if field:
+        names.append(_unique(name, names))
+        use = chosen.get(names[-1])
+        if use is not None and use in COLUMN_NAMES:
+            found.setdefault(use, []).append((-1, index))
+        elif use == ColumnUse.CUSTOM_FIELDS:
+            custom.append(index)
+        elif use == ColumnUse.IGNORED:
+            pass
+        elif field:
             found.setdefault(field, []).append((rank, index))
         elif name not in passed_over:
             custom.append(index)
-        names.append(_unique(name, names))
     signs = tuple((index, sign) for index, name in enumerate(cleaned) if (sign := sign_of(name)) is not None)
     return LeadColumns(
         fields={field: tuple(index for _, index in sorted(places)) for field, places in found.items()},

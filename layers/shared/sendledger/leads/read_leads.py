@@ -6,23 +6,32 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any, BinaryIO
 
 from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.person_names import NAME_PARTS, is_name, is_title
-from sendledger.core.vocabulary import LeadStatus, RejectCode
+from sendledger.core.vocabulary import ColumnUse, LeadStatus, RejectCode
 from sendledger.files.read_csv import Record, RowError, read_csv
 from sendledger.files.write_csv import cells_as_meant
-from sendledger.leads.lead_columns import CUSTOM_FIELDS, MAX_NAME, LeadColumns, has_address, read_header
+from sendledger.leads.lead_columns import (
+    CUSTOM_FIELDS,
+    MAX_NAME,
+    NOTHING_CHOSEN,
+    LeadColumns,
+    has_address,
+    read_header,
+)
 from sendledger.leads.lead_values import BadValue, lead_values, storable
 from sendledger.leads.opt_outs import Sign, plain, refuses
 
 _GOOGLE_BREAK = " ::: "
 _SHOWN = 50
 """Characters of a value that a message repeats."""
+_SAMPLES = 3
+"""Records whose values show what is in a column."""
 
 Warn = Callable[[RowError], None]
 
@@ -40,22 +49,63 @@ class LeadFile:
 
     header: list[str]
     rows: Iterator[dict[str, Any] | RowError]
+    columns: LeadColumns
+    first_records: list[list[str]]
+    """Filled while the rows are iterated."""
 
 
-def read_leads(stream: BinaryIO | RawIOBase, warn: Warn, charset: str | None = None) -> LeadFile:
+@dataclass(frozen=True)
+class ReadColumn:
+    """How a column was understood, with a few of its values."""
+
+    name: str
+    field: ColumnUse
+    samples: list[str]
+
+
+def read_leads(
+    stream: BinaryIO | RawIOBase,
+    warn: Warn,
+    charset: str | None = None,
+    chosen: Mapping[str, str] = NOTHING_CHOSEN,
+) -> LeadFile:
     """The rows of a file in order, read on demand.
 
     Every row is counted, so that an interrupted import continues after the rows that it has recorded. `warn` is called
     for each value that is left out of a lead because it cannot be stored. `charset` is what the sender says that the
-    encoding is.
+    encoding is. `chosen` is that of `read_header`.
 
     Raises:
         UnreadableFile: the file as a whole cannot be read; also while the rows are iterated.
     """
-    file = read_csv(stream, has_address, charset)
-    columns = read_header(file.header)
-    rows = (row if isinstance(row, RowError) else _lead(columns, row, warn) for row in file.records)
-    return LeadFile(list(columns.names), rows)
+    file = read_csv(stream, lambda header: has_address(header, chosen), charset)
+    columns = read_header(file.header, chosen)
+    first: list[list[str]] = []
+    return LeadFile(list(columns.names), _leads(columns, file.records, warn, first), columns, first)
+
+
+def columns_of(file: LeadFile) -> list[ReadColumn]:
+    """How its columns were understood, with values of the first records, once some of its rows were iterated."""
+    return [
+        ReadColumn(
+            name,
+            file.columns.use_of(index),
+            [cells[index][:_SHOWN] for cells in file.first_records if index < len(cells) and cells[index].strip()],
+        )
+        for index, name in enumerate(file.header)
+    ]
+
+
+def _leads(
+    columns: LeadColumns, records: Iterator[Record | RowError], warn: Warn, first: list[list[str]]
+) -> Iterator[dict[str, Any] | RowError]:
+    for record in records:
+        if isinstance(record, RowError):
+            yield record
+            continue
+        if len(first) < _SAMPLES:
+            first.append(record.fields)
+        yield _lead(columns, record, warn)
 
 
 def _lead(columns: LeadColumns, record: Record, warn: Warn) -> dict[str, Any] | RowError:

@@ -16,11 +16,18 @@ CSV = "Email,First Name,Company\nann@example.com,Ann,Acme\nbob@example.com,Bob,B
 
 
 def send_file(
-    browser: Browser, content: bytes, *, name: str = "", file_name: str = "list.csv", check: bool = False
+    browser: Browser,
+    content: bytes,
+    *,
+    name: str = "",
+    file_name: str = "list.csv",
+    check: bool = False,
+    columns: tuple[str, ...] = (),
 ) -> Shown:
     """Send the form of the import page as a browser does."""
     head = f'Content-Disposition: form-data; name="file"; filename="{file_name}"\r\nContent-Type: text/csv'
     parts = [
+        *(f'Content-Disposition: form-data; name="column"\r\n\r\n{column}'.encode() for column in columns),
         f"{head}\r\n\r\n".encode() + content,
         f'Content-Disposition: form-data; name="name"\r\n\r\n{name}'.encode(),
     ]
@@ -52,6 +59,18 @@ def test_checking_a_file_imports_nothing(browser: Browser, engine: sa.Engine) ->
     assert "Nothing is imported yet." in shown.text
     assert "2 new leads" in shown.text
     assert count(engine, leads) == count(engine, lead_batches) == 0
+
+
+def test_columns_are_shown_and_corrected(browser: Browser, engine: sa.Engine) -> None:
+    content = b"Email,Company,Holding\nann@example.com,Acme,Acme Group\n"
+    shown = send_file(browser, content, check=True)
+    for option in ('<option value="" title="The lead\'s company." selected>', '<option value="company_name Holding"'):
+        assert option in shown.html.replace("&#39;", "'")
+    again = send_file(browser, content, check=True, columns=("", "", "company_name Holding"))
+    assert 'value="company_name Holding" title="The lead&#39;s company." selected' in again.html
+    send_file(browser, content, columns=("", "ignored Company", "company_name Holding"))
+    with engine.begin() as connection:
+        assert connection.execute(sa.select(leads.c.company_name, leads.c.custom_fields)).one() == ("Acme Group", None)
 
 
 def test_batch_without_a_name_gets_that_of_the_file(browser: Browser) -> None:
