@@ -309,7 +309,7 @@ def test_a_class_or_version_that_rds_does_not_have_is_named(found: Any, recorded
     assert levels(found("database")) == {"ok"}
     only = {"OrderableDBInstanceOptions": [{"EngineVersion": "16.11"}]}
     recorded.answer("rds.DescribeOrderableDBInstanceOptions", only)
-    assert "for PostgreSQL 16, not 17" in str(found("database"))
+    assert "for PostgreSQL 16, not 18" in str(found("database"))
     recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": []})
     assert "DatabaseInstanceClass" in str(found("database"))
 
