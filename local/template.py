@@ -115,20 +115,15 @@ def read_template(
     endpoint = api_endpoint or f"https://local.execute-api.{region}.amazonaws.com"
     apis = [logical_id for logical_id, resource in resources.items() if resource.get("Type") == _HTTP_API]
     names: dict[str, str] = {}
-    buckets: list[str] = []
     references: dict[str, str] = {}
     values = Values(document, parameters, region, names, {f"{api}.ApiEndpoint": endpoint for api in apis}, references)
-    for logical_id, resource in resources.items():
-        kind = resource.get("Type")
-        if kind == _BUCKET and values.is_made(resource, logical_id):
-            references[logical_id] = f"{STACK_NAME}-{logical_id.lower()}"
-            buckets.append(references[logical_id])
-        elif kind == _QUEUE and values.is_made(resource, logical_id):
-            references[logical_id] = f"https://sqs.{region}.amazonaws.com/{ACCOUNT_ID}/{STACK_NAME}-{logical_id}"
+    buckets = {logical_id: f"{STACK_NAME}-{logical_id.lower()}" for logical_id in _made(resources, values, _BUCKET)}
+    queues = f"https://sqs.{region}.amazonaws.com/{ACCOUNT_ID}/{STACK_NAME}"
+    references |= buckets | {logical_id: f"{queues}-{logical_id}" for logical_id in _made(resources, values, _QUEUE)}
+    shared = document.get("Globals", {}).get("Function", {})
     found = {
-        logical_id: _with_globals(resource.get("Properties", {}), document.get("Globals", {}).get("Function", {}))
-        for logical_id, resource in resources.items()
-        if resource.get("Type") == _FUNCTION and values.is_made(resource, logical_id)
+        logical_id: _with_globals(resources[logical_id].get("Properties", {}), shared)
+        for logical_id in _made(resources, values, _FUNCTION)
     }
     for logical_id, properties in found.items():
         name = values.resolve(properties.get("FunctionName", logical_id), f"{logical_id}.FunctionName")
@@ -136,25 +131,33 @@ def read_template(
     references.update(_secrets(resources, values))
     reader = _Reader(path.parent, values, given or {})
     routes: list[Route] = []
-    for logical_id in apis:
-        if values.is_made(resources[logical_id], logical_id):
-            routes += reader.api(logical_id, resources[logical_id].get("Properties", {}), found)
-    schedules: list[Schedule] = []
-    notifications: list[BucketNotification] = []
-    for logical_id, properties in found.items():
-        for event_name, event in properties.get("Events", {}).items():
-            read_event = reader.event(logical_id, event_name, event)
-            if isinstance(read_event, Route):
-                routes.append(read_event)
-            elif isinstance(read_event, Schedule):
-                schedules.append(read_event)
-            elif isinstance(read_event, BucketNotification):
-                notifications.append(read_event)
-    functions = {
-        logical_id: reader.function(logical_id, names[logical_id], properties)
+    for logical_id in _made(resources, values, _HTTP_API):
+        routes += reader.api(logical_id, resources[logical_id].get("Properties", {}), found)
+    events = [
+        reader.event(logical_id, event_name, event)
         for logical_id, properties in found.items()
-    }
-    return Template(functions, tuple(routes), tuple(schedules), tuple(buckets), tuple(notifications), region)
+        for event_name, event in properties.get("Events", {}).items()
+    ]
+    return Template(
+        functions={
+            logical_id: reader.function(logical_id, names[logical_id], properties)
+            for logical_id, properties in found.items()
+        },
+        routes=(*routes, *(event for event in events if isinstance(event, Route))),
+        schedules=tuple(event for event in events if isinstance(event, Schedule)),
+        buckets=tuple(buckets.values()),
+        notifications=tuple(event for event in events if isinstance(event, BucketNotification)),
+        region=region,
+    )
+
+
+def _made(resources: Mapping[str, Any], values: Values, type_: str) -> list[str]:
+    """The logical ids of this type whose condition holds."""
+    return [
+        logical_id
+        for logical_id, resource in resources.items()
+        if resource.get("Type") == type_ and values.is_made(resource, logical_id)
+    ]
 
 
 def _secrets(resources: Mapping[str, Any], values: Values) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A server of this worker's own. It does not wait for the disk: a test database need not survive the machine."""
     with tempfile.TemporaryDirectory(prefix="sl-") as folder:
-        # For root the server is another user, whom the programs before PostgreSQL 16 want to enter the folder above too.
+        # For root the server is another user. Before PostgreSQL 16 it has to enter the folder above, too.
         Path(folder).chmod(0o711)
         server = Postgres(Path(folder) / "pg")
         with admin(server) as connection:
