@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sendledger.core import vocabulary
+from sendledger.core.person_names import NAME_PARTS
 from sendledger.core.tables import metadata
 from sendledger.core.vocabulary import Word
 
@@ -42,9 +43,10 @@ OF_COLUMN = {
 NOUNS = {
     *metadata.tables,
     *(column.name for table in metadata.tables.values() for column in table.columns),
+    *NAME_PARTS,
     *("campaign", "lead", "schedule", "sender", "api", "unsubscribe", "import", "ses", "precedence", "reply"),
 }
-"""Words that are also names of tables, columns, kinds of things, headers, database users or actors."""
+"""Words that are also names of tables, columns, kinds of things, headers, parts of a name, database users or actors."""
 
 OTHER_MEANING = {
     ("functions/campaign_api/http_errors.py", "too_long"): "a type of pydantic's errors",
