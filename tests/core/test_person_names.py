@@ -47,6 +47,12 @@ NAMES: dict[tuple[str, str, str], tuple[str, str]] = {
     ("", "", "山田 太郎"): ("", ""),
     ("明", "李", ""): ("明", "李"),
     ("", "", "Zoë Ærø"): ("Zoë", "Ærø"),
+    ("", "", "Jane Smith (Acme)"): ("Jane", "Smith"),
+    ("", "", 'Jane "JJ" Smith'): ("Jane", "Smith"),
+    ("", "", "Jane 'JJ' O'Neil [CEO]"): ("Jane", "O'Neil"),
+    ("", "", "Smith, Jane (she/her)"): ("Jane", "Smith"),
+    ("", "", "Jane & John Smith"): ("", ""),
+    ("Jane and John", "Smith", ""): ("", "Smith"),
 }
 
 

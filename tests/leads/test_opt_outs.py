@@ -58,6 +58,9 @@ REFUSALS = """
     any | Contact Status | Do Not Contact
     any | Do not contact | x
     any | DNC | Y
+    Mailchimp | Status | Archived
+    Mailchimp | Status | Non-Subscribed
+    Smartlead | Reply Status | Unsubscribed
     any | Opted Out | ✓
     any | Opted In | no
     any | Opt-in | 0

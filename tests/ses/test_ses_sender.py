@@ -58,6 +58,13 @@ from sendledger.ses.ses_sender import SesSender
         ("MailFromDomainNotVerifiedException", "", 400, Answer.PAUSE_CAMPAIGN),
         ("NotFoundException", "Configuration set <x> does not exist.", 404, Answer.PAUSE_CAMPAIGN),
         ("MessageRejected", "Email address is not verified.", 400, Answer.PAUSE_CAMPAIGN),
+        (
+            "BadRequestException",
+            "Email address is not verified. The following identities failed",
+            400,
+            Answer.PAUSE_CAMPAIGN,
+        ),
+        ("InvalidParameterValue", "Configuration set <x> doesn't exist.", 400, Answer.PAUSE_CAMPAIGN),
         ("MessageRejected", "Content rejected", 400, Answer.FAIL_ROW),
         ("BadRequestException", "", 400, Answer.FAIL_ROW),
         ("413", "HTTP status 413", 413, Answer.FAIL_ROW),

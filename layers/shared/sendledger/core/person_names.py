@@ -62,6 +62,13 @@ def person_name(lead: Mapping[str, Any]) -> PersonName:
     return parse_name(first, last, lead.get("contact_name") or "")
 
 
+_BESIDE_THE_NAME = re.compile(
+    r"(?:^|(?<=\s))(?:\([^()]{0,100}\)|\[[^\[\]]{0,100}\]|[\"\u201c\u201e'\u2018][^\"\u201c\u201d'\u2019]{0,100}[\"\u201c\u201d'\u2019](?!\w))"
+)
+"""A nickname or a note: Jane "JJ" Smith (Acme)."""
+_SEVERAL = frozenset(("&", "+", "and", "und", "et", "en", "och"))
+
+
 @functools.lru_cache(maxsize=10_000)
 def parse_name(first: str, last: str, full: str) -> PersonName:
     """The parts of a name from its columns, each of which may be empty or hold what does not belong there."""
@@ -91,6 +98,7 @@ def is_title(text: str) -> bool:
 def _split(full: str, last: str, is_first_name: bool = False) -> PersonName:
     if not is_name(full):
         return PersonName("", "")
+    full = _BESIDE_THE_NAME.sub(" ", full)
     family, comma, rest = full.partition(",")
     if comma:
         pieces = [piece.strip() for piece in rest.split(",")]
@@ -157,4 +165,6 @@ def _key(word: str) -> str:
 
 
 def _may_be_a_person(words: list[str]) -> bool:
+    if any(_key(word) in _SEVERAL for word in words):
+        return False  # Jane & John Smith
     return bool(words) and _key(words[0]) not in _NOT_NAMES and _key(words[-1]) not in _COMPANY_FORMS

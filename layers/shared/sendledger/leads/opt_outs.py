@@ -64,7 +64,8 @@ _REFUSAL_DENIED = re.compile(
 """Not unsubscribed, soft bounce; ZeroBounce and NeverBounce are products that check addresses."""
 
 _REFUSING_VALUES = plain_words(
-    "dnc dne baja cleaned blocked spam junk abuse revoked withdrawn notsubscribed noconsent nolongersubscribed"
+    "dnc dne baja cleaned archived deleted nonsubscribed blocked spam junk abuse revoked withdrawn notsubscribed"
+    " noconsent nolongersubscribed"
     " gesperrt blockiert bereinigt nettoyé bloqué limpiado depurado bloqueado bloccato geblokkeerd отказ"
 )
 _HARD_BOUNCE = re.compile(r"5\.\d{1,3}\.\d{1,3}\b")
@@ -101,7 +102,7 @@ _STATUS_ALONE = _pattern("stan tila tilaus tilauksentila stare стан subscrip
 """Parts of other words, so they are the whole name."""
 _STATUS_OF = _pattern(
     "mail subscri contact kontakt contatto member marketing lead delivery list abo audience recipient empfänger"
-    " sequence campaign interest suscri iscri inscri correo verifi validation"
+    " sequence campaign interest reply suscri iscri inscri correo verifi validation"
     " post pošt tilau odběr feliratkoz abon подпис почт рассыл підпис пошт розсил"
     " メール 配信 購読 订阅 訂閱 邮件 郵件 구독 메일 수신"
 )

@@ -47,6 +47,9 @@ _TEXTS: tuple[tuple[re.Pattern[str], Answer], ...] = (
         re.compile(r"signature (expired|not yet current)|request has expired|token .{0,40}is expired"),
         Answer.STOP_FOR_A_WHILE,
     ),
+    # About what the campaign sends with, so every email of it would be refused.
+    (re.compile(r"configuration set\b.{0,100}\b(does not|doesn.t) exist"), Answer.PAUSE_CAMPAIGN),
+    (re.compile(r"\b(address|domain|identit\w{1,3}) (is |has |are )?not (been )?verified"), Answer.PAUSE_CAMPAIGN),
     (re.compile(rf"\b{_WHOSE}\b.{{0,80}}\b{_OFF}\b|\b{_OFF}\b.{{0,80}}\b{_WHOSE}\b"), Answer.STOP_UNTIL_OPERATOR),
     (re.compile(rf"\bsending (is |has been |was )?(currently |temporarily )?{_OFF}\b"), Answer.STOP_UNTIL_OPERATOR),
 )
