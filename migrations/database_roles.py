@@ -30,6 +30,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaign_counts": "SELECT",
         "campaign_lanes": "SELECT, INSERT",
         "campaign_leads": "SELECT, INSERT, DELETE",
+        "campaign_step_variants": """SELECT, INSERT,
+            UPDATE (email_template_id, subject, body_text, body_html, attachments, retired_at, replaced_by)""",
         "campaign_steps": """SELECT, INSERT, UPDATE (email_template_id, subject, body_text, body_html,
             attachments)""",
         "campaigns": "SELECT, INSERT, UPDATE, DELETE",
@@ -58,6 +60,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "webhook_deliveries": """SELECT, INSERT (endpoint_id, event_type, data),
             UPDATE (status, attempts, first_attempt_at, next_attempt_at)""",
         "webhook_endpoints": "SELECT, INSERT, UPDATE, DELETE",
+        "workflow_step_variants": "SELECT, INSERT",
         "workflow_steps": "SELECT, INSERT, DELETE",
         "workflows": "SELECT, INSERT, UPDATE, DELETE",
     },
@@ -67,6 +70,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaign_counts": "SELECT, INSERT, UPDATE (count), DELETE",
         "campaign_lanes": "SELECT, INSERT",
         "campaign_leads": "SELECT",
+        "campaign_step_variants": "SELECT, INSERT",
         "campaign_steps": "SELECT, INSERT",
         "campaigns": """SELECT, UPDATE (status, background_work, late_hold_until, failure_reason, use_workflow,
             actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
@@ -85,7 +89,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": "SELECT (campaign_id, lead_id, matched_by, automatic)",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
-            email_id, updated_at, sender_id, sending_day)""",
+            email_id, updated_at, sender_id, sending_day, template_id, variant)""",
         # A start locks the segments that it evaluates.
         "segments": "SELECT, UPDATE (updated_at)",
         # A claim locks the row whose budget it counts.
@@ -94,6 +98,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "senders": "SELECT, INSERT, UPDATE, DELETE",
         "sending_schedules": "SELECT",
         "suppressions": "SELECT",
+        "workflow_step_variants": "SELECT",
         "workflow_steps": "SELECT",
     },
     # What SES reports, and replies.
@@ -101,6 +106,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "answers": "SELECT",
         "audit_log": "SELECT (id, action, entity_type, entity_id, detail), INSERT",
         "campaign_lanes": "SELECT",
+        "campaign_step_variants": "SELECT",
         "campaign_steps": "SELECT",
         "campaigns": """SELECT, UPDATE (status, background_work, failure_reason, paused_at, completed_at, last_run_at,
             idle_since, updated_at, current_workflow_step, responses_received, emails_sent_count, emails_sent,
@@ -126,6 +132,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "adopted_campaigns": "SELECT",
         "campaign_leads": "SELECT",
         # Which files are still used.
+        "campaign_step_variants": "SELECT (attachments)",
         "campaign_steps": "SELECT (attachments)",
         "campaigns": "SELECT, UPDATE (updated_at)",
         "email_template_attachments": "SELECT (id)",

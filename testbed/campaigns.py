@@ -16,6 +16,7 @@ from sendledger.core.tables import (
     lead_batches,
     leads,
     scheduled_emails,
+    workflow_step_variants,
     workflow_steps,
     workflows,
 )
@@ -76,6 +77,25 @@ def make_workflow(connection: sa.Connection, delays: Sequence[dt.timedelta], **c
     return workflow_id
 
 
+def make_variants(connection: sa.Connection, workflow_id: uuid.UUID, weights: Sequence[int], step: int = 1) -> None:
+    """Give a step of a workflow these variants, with the subjects "A", "B" and so on; bodies name step and variant."""
+    own = workflow_steps.c
+    of_step = sa.and_(own.workflow_id == workflow_id, own.step_number == step)
+    step_id = connection.execute(sa.select(own.id).where(of_step)).scalar_one()
+    for number, weight in enumerate(weights, 1):
+        letter = chr(ord("A") + number - 1)
+        template_id = make_template(
+            connection, subject=letter, body_text=f"Step {step} {letter} for {{{{ first_name }}}}"
+        )
+        connection.execute(
+            sa.insert(workflow_step_variants).values(
+                workflow_step_id=step_id, variant=number, email_template_id=template_id, weight=weight
+            )
+        )
+        if number == 1:
+            connection.execute(sa.update(workflow_steps).where(of_step).values(email_template_id=template_id))
+
+
 def make_campaign(
     connection: sa.Connection,
     addresses: Sequence[str | None] | int = 3,
@@ -122,7 +142,14 @@ def pass_time(engine: sa.Engine, time: dt.timedelta) -> None:
     """Let time pass: due times are the database's, so all times in it move into the past."""
     moved = {
         "scheduled_emails": ("scheduled_for", "lease_until", "send_started_at", "sent_at"),
-        "campaigns": ("actual_started_at", "scheduled_start_at", "paused_at", "resumed_at", "late_hold_until"),
+        "campaigns": (
+            "actual_started_at",
+            "scheduled_start_at",
+            "paused_at",
+            "resumed_at",
+            "late_hold_until",
+            "content_changed_at",
+        ),
         "sender_state": ("last_tick_at", "last_tick_ended_at", "rate_reserved_until", "stopped_until"),
     }
     with engine.begin() as connection:

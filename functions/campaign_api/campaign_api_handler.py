@@ -44,6 +44,7 @@ import suppressions_routes
 import template_translation_routes
 import token_access
 import uploads_routes
+import variants_routes
 import webhooks_routes
 import workflows_routes
 from api_access import Route
@@ -83,6 +84,7 @@ for _routes in (
     campaign_lifecycle_routes,
     intake_routes,
     stats_routes,
+    variants_routes,
     preflight_routes,
     diagnose_routes,
     scheduled_emails_routes,

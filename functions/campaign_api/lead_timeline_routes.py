@@ -26,6 +26,7 @@ class LeadTimelineItem(Resource):
     campaign_id: UUID | None
     scheduled_email_id: int | None
     step_number: int | None
+    variant: Annotated[int | None, Field(description="Of the step, where that has several.")]
     subject: Annotated[str | None, Field(description="Of the email that was sent, as it was sent; of the reply.")]
     reason: str | None
     is_machine: Annotated[bool | None, Field(description="Of an open or a click: whether a program did it.")]

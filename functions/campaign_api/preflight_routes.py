@@ -21,8 +21,8 @@ class Finding(Resource):
         str,
         Field(
             description=(
-                "unsubscribe_url, postal_address, leads, content, templates, sender, account, sandbox, quota, "
-                "identity, dkim, mail_from, configuration_set, event_destination or dmarc."
+                "unsubscribe_url, postal_address, leads, content, variants, templates, sender, account, sandbox, "
+                "quota, identity, dkim, mail_from, configuration_set, event_destination or dmarc."
             )
         ),
     ]
@@ -49,6 +49,13 @@ class ThreadFact(Resource):
     quote: Annotated[bool, Field(description="Whether the text of the email before is shown below.")]
 
 
+class VariantsFact(Resource):
+    """A step that is sent in several variants. Each of them was rendered for every lead."""
+
+    step_number: int
+    weights: list[int]
+
+
 class PreflightFacts(Resource):
     """Facts for a decision. Unknown ones are missing or null."""
 
@@ -59,6 +66,7 @@ class PreflightFacts(Resource):
     steps: int = 0
     emails: Annotated[int, Field(description="Leads times steps.")] = 0
     threads: list[ThreadFact] = Field(default_factory=list)
+    variants: list[VariantsFact] = Field(default_factory=list)
     first_send_at: Annotated[dt.datetime | None, Field(description="If it were started now.")]
     last_send_at: Annotated[dt.datetime | None, Field(description="With the account's whole rate and quota.")]
     from_address: str | None = None

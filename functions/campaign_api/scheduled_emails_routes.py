@@ -55,6 +55,7 @@ class ScheduledEmail(Resource):
     template_id: UUID | None
     workflow_id: UUID | None
     workflow_step_number: int
+    variant: Annotated[int | None, Field(description="Of its step, where that has several.")]
     scheduled_for: dt.datetime
     status: ScheduledEmailStatus
     reason: Annotated[Reason | None, Field(description="Why it was skipped or cancelled.")]

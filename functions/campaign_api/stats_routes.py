@@ -32,13 +32,6 @@ class CountByStatus(Resource):
     cancelled: int
 
 
-class StepStats(Resource):
-    """The scheduled emails of one step."""
-
-    step_number: int
-    by_status: CountByStatus
-
-
 Tracked = Annotated[int | None, Field(description="Null: the campaign does not track it.")]
 
 
@@ -67,6 +60,26 @@ class Rates(Resource):
     soft_bounced: float | None
     complained: float | None
     unsubscribed: float | None
+
+
+class VariantStats(Resource):
+    """The scheduled emails of one variant of a step."""
+
+    variant: int
+    weight: int
+    email_template_id: Annotated[UUID | None, Field(description="Null: the template was deleted. Its content is kept.")]
+    retired_at: Annotated[dt.datetime | None, Field(description="Since when it goes out no more.")]
+    by_status: CountByStatus
+    funnel: Funnel
+    rates: Rates
+
+
+class StepStats(Resource):
+    """The scheduled emails of one step."""
+
+    step_number: int
+    by_status: CountByStatus
+    variants: Annotated[list[VariantStats], Field(description="Of a step that has several.")]
 
 
 class CampaignStats(Resource):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -66,11 +66,40 @@ class OnlyIf(Input):
     of_step: StepNumber
 
 
+class Variant(Input):
+    """One of the contents of a step, and its share of the leads: its weight divided by the sum of the weights."""
+
+    email_template_id: UUID
+    weight: Annotated[int, Strict(), Field(ge=1, le=workflows.MAX_WEIGHT)] = 1
+
+
 class NewStep(Input):
     """At most one of `days_after_previous` and `delay`; without both it is sent together with the step before."""
 
     step_number: StepNumber
-    email_template_id: UUID
+    email_template_id: Annotated[
+        UUID | None, Field(description="What everybody gets. Beside `variants` it may only repeat the first of them.")
+    ] = None
+    variants: Annotated[
+        list[Variant] | None,
+        Field(
+            min_length=1,
+            max_length=workflows.MAX_VARIANTS,
+            description=(
+                "In place of `email_template_id`: each lead gets one of these. The leads are split by the weights, "
+                "to at most one lead more or less, over all leads of the campaign."
+            ),
+        ),
+    ] = None
+    keep_variant: Annotated[
+        Flag,
+        Field(
+            description=(
+                "A lead gets the variant with the same number in all steps that have as many variants with the same "
+                "weights. False: this step is split by itself."
+            )
+        ),
+    ] = True
     days_after_previous: Days | None = None
     delay: Delay | None = None
     in_thread: Annotated[
@@ -144,11 +173,20 @@ class ShownDelay(Resource):
     ]
 
 
+class ShownVariant(Resource):
+    """One of the contents of a step."""
+
+    email_template_id: UUID
+    weight: int
+
+
 class Step(Resource):
     """A step of a workflow. Steps of an older application may have a subject and a body instead of a template."""
 
     step_number: int
-    email_template_id: UUID | None
+    email_template_id: Annotated[UUID | None, Field(description="Of the first variant.")]
+    variants: Annotated[list[ShownVariant], Field(description="In the order of their numbers, from 1; one is usual.")]
+    keep_variant: bool
     days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`, or its business days.")]
     delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
     in_thread: bool
@@ -272,10 +310,22 @@ def _columns(steps: list[NewStep]) -> list[dict[str, Any]]:
     if twice:
         message = "either days_after_previous or delay, not both"
         raise InvalidInput("The steps are not valid.", [FieldError(f"steps.{index}.delay", message) for index in twice])
+    if errors := [error for index, step in enumerate(steps) for error in _unclear_content(f"steps.{index}", step)]:
+        raise InvalidInput("The steps are not valid.", errors)
     return [_column_values(step) for step in steps]
 
 
+def _unclear_content(field: str, step: NewStep) -> Iterator[FieldError]:
+    if step.variants is None and step.email_template_id is None:
+        yield FieldError(f"{field}.email_template_id", "is needed, or variants in its place")
+    elif step.variants and step.email_template_id not in (None, step.variants[0].email_template_id):
+        message = "either email_template_id or variants; beside variants it may only repeat the first of them"
+        yield FieldError(f"{field}.email_template_id", message)
+
+
 def _column_values(step: NewStep) -> dict[str, Any]:
+    variants = [each.model_dump() for each in step.variants or ()]
+    variants = variants or [{"email_template_id": step.email_template_id, "weight": 1}]
     length, days, in_business_days = None, step.days_after_previous or 0, False
     if step.delay is not None and step.delay.unit == "business_days":
         days, in_business_days = step.delay.value, True
@@ -284,7 +334,9 @@ def _column_values(step: NewStep) -> dict[str, Any]:
         days = length.days
     return {
         "step_number": step.step_number,
-        "email_template_id": step.email_template_id,
+        "email_template_id": variants[0]["email_template_id"],
+        "variants": variants,
+        "keep_variant": step.keep_variant,
         # What an older application reads.
         "days_after_previous": days,
         "delay": length,

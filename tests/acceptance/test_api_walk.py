@@ -38,7 +38,8 @@ def commands(script: str) -> Iterator[str]:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="There is no curl here.")
 @pytest.mark.parametrize(
-    "page", ["api-walk.md", "conversations.md", "sending-policy.md", "segments.md", "evergreen.md"]
+    "page",
+    ["api-walk.md", "conversations.md", "sending-policy.md", "segments.md", "evergreen.md", "variants.md"],
 )
 def test_every_command_of_the_walk_can_be_typed_again(
     page: str, stack: LocalStack, engine: sa.Engine, tmp_path: Path

@@ -7,9 +7,11 @@ import sqlalchemy as sa
 WITHOUT_AN_INDEX = {
     # A person deletes one template, workflow or campaign at a time, and these tables have a row for each thing that a
     # person has made: thousands, not millions. To read them takes milliseconds.
+    "campaign_step_variants (email_template_id)": "email_templates",
     "campaign_steps (email_template_id)": "email_templates",
     "campaigns (workflow_id)": "workflows",
     "lead_batches (active_campaign_id)": "campaigns",
+    "workflow_step_variants (email_template_id)": "email_templates",
     "workflow_steps (email_template_id)": "email_templates",
     # Steps are deleted with their campaign only, whose rows an index on campaign_id finds.
     "scheduled_emails (campaign_id, workflow_step_number)": "campaign_steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from console.api_calls import ApiRefused
@@ -9,6 +10,8 @@ from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 
 SPARE_STEPS = 3
 """Empty ones below the steps that there are."""
+HIDDEN = ("variants", "keep_variant", "quote", "only_if")
+"""Fields of a step that the form keeps as they are."""
 _UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "minutes": "minutes"}
 
 
@@ -51,11 +54,13 @@ def save_workflow(visit: Visit, workflow_id: str) -> HttpAnswer:
 def _typed(visit: Visit) -> dict[str, Any]:
     """The workflow as it was typed. A row without a template is no step."""
     columns = [visit.form_lists.get(name, []) for name in ("template", "delay", "unit", "thread")]
+    hidden = visit.form_lists.get("kept", [])
     steps: list[dict[str, Any]] = []
-    for template_id, delay, unit, thread in zip(*columns, strict=False):
+    for place, (template_id, delay, unit, thread) in enumerate(zip(*columns, strict=False)):
         if template_id:
             steps.append(
                 {
+                    **_kept(hidden[place] if place < len(hidden) else "", template_id, in_thread=thread == "yes"),
                     "step_number": len(steps) + 1,
                     "email_template_id": template_id,
                     # What is no number the API refuses, with the step's number.
@@ -66,12 +71,34 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return {"name": visit.form.get("name", ""), "steps": steps}
 
 
+def _kept(text: str, template_id: str, *, in_thread: bool) -> dict[str, Any]:
+    """The fields of a step that the form does not show. The template that was chosen is that of the first variant."""
+    try:
+        kept = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(kept, dict):
+        return {}
+    match kept.get("variants"):
+        case [dict(first), *others]:
+            kept["variants"] = [{**first, "email_template_id": template_id}, *others]
+    if not in_thread:
+        kept.pop("quote", None)
+    return {name: kept[name] for name in HIDDEN if kept.get(name) is not None}
+
+
+def _hidden(step: dict[str, Any]) -> dict[str, Any]:
+    variants = step.get("variants")
+    count = len(variants) if isinstance(variants, list) else 0
+    return {"kept": json.dumps({name: step.get(name) for name in HIDDEN}), "variant_count": count}
+
+
 def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     return visit.page(
         "workflow.html",
         status=refused.status if refused else 200,
         workflow_id=workflow_id,
-        workflow=shown,
+        workflow={**shown, "steps": [step | _hidden(step) for step in shown["steps"]]},
         problem=refused and refused.problem,
         templates=visit.api.get("/v1/email-templates", limit=200, sort="name")["items"],
         spare=SPARE_STEPS,

@@ -197,6 +197,8 @@ def test_inline_step_of_the_old_application_is_shown(api: ApiClient, connection:
         {
             "step_number": 1,
             "email_template_id": None,
+            "variants": [],
+            "keep_variant": True,
             "days_after_previous": 2,
             "delay": {"value": 2, "unit": "days"},
             "in_thread": False,

@@ -10,6 +10,7 @@ transaction changes the status and appends to `campaigns.background_work`, a que
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
     {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
     {"kind": "retry_failed", "codes": null}               failed rows are put back
+    {"kind": "split_again", "step_number": 1, "variant": 2, "after_id": 0}   unsent rows of a retired variant
 
 The first entry is processed in chunks. Each chunk is one transaction that also stores the progress, so after a crash
 nothing is repeated or left out. While the queue is not empty, the sender claims nothing from the campaign and the
@@ -25,7 +26,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns import failed_emails, schedule_emails
+from sendledger.campaigns import failed_emails, schedule_emails, variants
 from sendledger.campaigns.audience import audience_of, audience_size
 from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
@@ -139,6 +140,9 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             changed = failed_emails.put_back(connection, campaign_id, work["codes"], ROWS_PER_CHUNK)
             finished = changed < ROWS_PER_CHUNK
             values = {"emails_failed_count": campaigns.c.emails_failed_count - changed}
+        case "split_again":
+            changed, work["after_id"] = variants.split_again(connection, campaign_id, work, ROWS_PER_CHUNK)
+            finished = changed < ROWS_PER_CHUNK
         case kind:
             raise AssertionError(f"unknown background work {kind}")
     work["rows_done"] = work.get("rows_done", 0) + changed

@@ -2,7 +2,8 @@
 
 Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
 any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
-`email_events`, and one pending row of `scheduled_emails` at either end of its index.
+`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants are
+counted in the ledger.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.variants import kept_variants, variant_results
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
 from sendledger.core.tables import campaigns
@@ -122,10 +124,13 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     sent = campaign["emails_sent_count"]
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
+    variants = _by_variant(connection, campaign)
     return {
         "by_status": by_status,
         "by_step": [
-            {"step_number": step, "by_status": counts} for step, counts in sorted(by_step.items()) if step <= LAST_STEP
+            {"step_number": step, "by_status": counts, "variants": variants.get(step, [])}
+            for step, counts in sorted(by_step.items())
+            if step <= LAST_STEP
         ],
         "next_due_at": next_due,
         "last_due_at": last_due,
@@ -134,6 +139,25 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         "funnel": funnel,
         "rates": {name: _rate(funnel[name], sent) for name in FUNNEL},
     }
+
+
+def _by_variant(connection: sa.Connection, campaign: sa.RowMapping) -> dict[int, list[dict[str, Any]]]:
+    """The variants of each step that has several, with what became of their emails."""
+    kept = kept_variants(connection, campaign["id"])
+    results = variant_results(connection, campaign["id"]) if kept else {}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for variant in kept:
+        result = results.get(
+            (variant["step_number"], variant["variant"]), {"by_status": {}, **dict.fromkeys(FUNNEL, 0)}
+        )
+        by_status = dict.fromkeys(ScheduledEmailStatus, 0) | result["by_status"]
+        sent = by_status[ScheduledEmailStatus.SENT]
+        counts = {Counted.SENT: sent, **{name: result[name] for name in FUNNEL}}
+        funnel = _without_untracked(counts, campaign)
+        rates = {name: _rate(funnel[name], sent) for name in FUNNEL}
+        each = {**variant, "by_status": by_status, "funnel": funnel, "rates": rates}
+        found.setdefault(variant["step_number"], []).append(each)
+    return found
 
 
 def _rate(count: int | None, sent: int) -> float | None:

@@ -1,13 +1,14 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-A resume can read the content of a paused campaign again. Reads `email_templates`, their attachments,
-`workflows`, `workflow_steps` and `scheduled_emails`; writes `campaign_steps`.
+A resume can read the content of a paused campaign again. Reads `email_templates`, their attachments, `workflows`,
+`workflow_steps`, `workflow_step_variants` and `scheduled_emails`; writes `campaign_steps` and `campaign_step_variants`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,11 +16,20 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
-from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days
+from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days, same_answers
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.ledger_rules import LAST_STEP, is_sending
-from sendledger.core.tables import campaign_steps, email_templates, workflow_steps
+from sendledger.core.tables import (
+    campaign_step_variants,
+    campaign_steps,
+    email_templates,
+    workflow_step_variants,
+    workflow_steps,
+)
 from sendledger.core.vocabulary import StepCondition
+
+CONTENT = ("email_template_id", "subject", "body_text", "body_html", "attachments")
+"""The columns of a step, or of a variant of one, that say what is sent."""
 
 _UNSETTLED = sa.text(f"""
     SELECT (SELECT count(*) FROM scheduled_emails e
@@ -39,6 +49,7 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     """
     steps = planned_steps(connection, campaign)
     check_conditions(steps, campaign)
+    check_answers(steps)
     compile_steps(steps)
     write_steps(connection, campaign["id"], steps)
     return len(steps)
@@ -50,20 +61,31 @@ def count_steps(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
     return int(connection.scalar(sa.select(sa.func.count()).select_from(campaign_steps).where(own)) or 0)
 
 
-def compile_steps(steps: list[dict[str, Any]]) -> dict[int, CompiledTemplate]:
-    """The templates by the number of the step.
+def contents_of(step: dict[str, Any]) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """What a step sends: each variant with its number, or the one content."""
+    if step["variants"]:
+        yield from ((each["variant"], each) for each in step["variants"])
+    else:
+        yield None, step
+
+
+def compile_steps(steps: list[dict[str, Any]]) -> dict[tuple[int, int | None], CompiledTemplate]:
+    """The templates by the number of the step and of the variant.
 
     Raises:
         InvalidInput: with an error for each part that is not valid.
     """
     errors: list[FieldError] = []
-    compiled: dict[int, CompiledTemplate] = {}
+    compiled: dict[tuple[int, int | None], CompiledTemplate] = {}
     for step in steps:
         number = step["step_number"]
-        try:
-            compiled[number] = compile_template(step["subject"], step["body_text"], step["body_html"])
-        except InvalidInput as invalid:
-            errors += [FieldError(f"steps.{number}.{error.field}", error.message) for error in invalid.errors]
+        for variant, content in contents_of(step):
+            where = f"steps.{number}" if variant is None else f"steps.{number}.variants.{variant}"
+            try:
+                template = compile_template(content["subject"], content["body_text"], content["body_html"])
+                compiled[number, variant] = template
+            except InvalidInput as invalid:
+                errors += [FieldError(f"{where}.{error.field}", error.message) for error in invalid.errors]
     if errors:
         raise InvalidInput("A template of this campaign is not valid.", errors)
     return compiled
@@ -73,7 +95,7 @@ def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[
     """What a refresh would put in place of the content that a started campaign has now.
 
     Raises:
-        InvalidInput: there is nothing to send any more, or the workflow has other steps than the campaign.
+        InvalidInput: there is nothing to send any more, or the workflow has other steps or variants than the campaign.
     """
     steps = planned_steps(connection, campaign)
     # Those above are of answers that people have written.
@@ -83,14 +105,22 @@ def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[
     if kept != [step["step_number"] for step in steps]:
         message = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
         raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", message)])
+    variants = campaign_step_variants.c
+    of_step = sa.select(variants.step_number, sa.func.count()).where(variants.campaign_id == campaign["id"])
+    counts: dict[int, int] = {number: count for number, count in connection.execute(of_step.group_by("step_number"))}  # noqa: C416 (typed)
+    for step in steps:
+        number, had, has = step["step_number"], counts.get(step["step_number"], 0), len(step["variants"])
+        if had != has:
+            message = f"step {number} has {has or 1} variants and was started with {had or 1}; make a new campaign"
+            raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", message)])
     return steps
 
 
 def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[int]:
     """Take subject, texts and attachments of each step from the templates as they are now.
 
-    The caller has locked the campaign. Delays and threads stay as they are, as the emails are scheduled by them.
-    Returns the steps that have changed.
+    The caller has locked the campaign. Delays, threads and weights stay as they are, as the emails are scheduled by
+    them. Returns the steps that have changed.
 
     Raises:
         InvalidInput: as `refreshed_steps`, or a template is not valid.
@@ -104,20 +134,26 @@ def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[in
         )
     steps = refreshed_steps(connection, campaign)
     compile_steps(steps)
-    content = ("email_template_id", "subject", "body_text", "body_html", "attachments")
-    new = insert(campaign_steps).values([{"campaign_id": campaign["id"], **step} for step in steps])
-    changed = connection.scalars(
-        new.on_conflict_do_update(
-            index_elements=["campaign_id", "step_number"],
-            set_={name: new.excluded[name] for name in content},
-            where=sa.or_(*(campaign_steps.c[name].is_distinct_from(new.excluded[name]) for name in content)),
-        ).returning(campaign_steps.c.step_number)
-    )
+    changed = _refresh(connection, campaign_steps, _step_rows(campaign["id"], steps))
+    changed |= _refresh(connection, campaign_step_variants, _variant_rows(campaign["id"], steps))
     return sorted(changed)
 
 
+def _refresh(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> set[int]:
+    """Replace what is sent by what these rows send. Returns the steps in which that is something else."""
+    if not rows:
+        return set()
+    new = insert(table).values(rows)
+    changed = new.on_conflict_do_update(
+        index_elements=[column.name for column in table.primary_key],
+        set_={name: new.excluded[name] for name in CONTENT},
+        where=sa.or_(*(table.c[name].is_distinct_from(new.excluded[name]) for name in CONTENT)),
+    )
+    return set(connection.scalars(changed.returning(table.c.step_number)))
+
+
 def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
-    """What a start would send in each step: the columns of `campaign_steps`.
+    """What a start would send in each step: the columns of `campaign_steps`, and of `campaign_step_variants`.
 
     Raises:
         InvalidInput: there is nothing to send, or the delay of a step is not clear.
@@ -152,11 +188,14 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             own.c.quote,
             own.c.only_if_event,
             own.c.only_if_step,
+            own.c.keep_variant,
+            own.c.id.label("step_id"),
         )
         .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
         .where(own.c.workflow_id == campaign["workflow_id"])
         .order_by(own.c.step_number)
     ).mappings()
+    variants = _planned_variants(connection, campaign["workflow_id"])
     steps: list[dict[str, Any]] = []
     problems: list[FieldError] = []
     for row in rows:
@@ -165,7 +204,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             most = MAX_BUSINESS_DAYS if row["business_days"] else MAX_DELAY.days
             delay, problem = delay_of_days(f"days_after_previous of the workflow's step {number}", number, days, most)
             problems += [FieldError("workflow_id", problem)] if problem else []
-        steps.append(step_values(number, delay, row))
+        steps.append(step_values(number, delay, row) | {"variants": variants.get(row["step_id"], [])})
     if problems:
         raise InvalidInput("The workflow does not say when to send its steps.", problems)
     if not steps:
@@ -174,10 +213,46 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
 
 
 def with_attachments(connection: sa.Connection, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The steps, each with the attachments that its template has now."""
-    named = {step["email_template_id"] for step in steps if step["email_template_id"] is not None}
-    files = attached_files(connection, named)
-    return [{**step, "attachments": files.get(step["email_template_id"], [])} for step in steps]
+    """The steps and their variants, each with the attachments that its template has now."""
+    contents = [each for step in steps for each in (step, *step["variants"])]
+    files = attached_files(connection, {each["email_template_id"] for each in contents} - {None})
+    for each in contents:
+        each["attachments"] = files.get(each["email_template_id"], [])
+    return steps
+
+
+def _planned_variants(connection: sa.Connection, workflow_id: uuid.UUID) -> dict[uuid.UUID, list[dict[str, Any]]]:
+    """The variants of the steps that have several, by the step's id."""
+    own, template = workflow_step_variants.c, email_templates.c
+    rows = connection.execute(
+        sa.select(own.workflow_step_id, own.variant, own.weight, own.email_template_id)
+        .add_columns(template.subject, template.body_text, template.body_html)
+        .join(workflow_steps, workflow_steps.c.id == own.workflow_step_id)
+        .join(email_templates, template.id == own.email_template_id)
+        .where(workflow_steps.c.workflow_id == workflow_id)
+        .order_by(own.workflow_step_id, own.variant)
+    ).mappings()
+    variants: dict[uuid.UUID, list[dict[str, Any]]] = {}
+    for row in rows:
+        values = {name: row[name] for name in ("variant", "weight", "email_template_id", "subject")}
+        values |= {"body_text": row["body_text"] or "", "body_html": row["body_html"] or None}
+        variants.setdefault(row["workflow_step_id"], []).append(values)
+    return variants
+
+
+def check_answers(steps: list[dict[str, Any]]) -> None:
+    """Refuse variants of an answer that differ in their subject only, which the answer does not use.
+
+    Raises:
+        InvalidInput: with an error for each such variant.
+    """
+    errors = [
+        FieldError(f"steps.{step['step_number']}.variants.{step['variants'][place]['variant']}", message)
+        for step in steps
+        for place, message in same_answers(step["in_thread"], step["variants"])
+    ]
+    if errors:
+        raise InvalidInput("The variants of a step are not valid.", errors)
 
 
 _NEEDED = {
@@ -221,10 +296,31 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         "quote": number > 1 and content.get("quote", False),
         "only_if_event": content.get("only_if_event"),
         "only_if_step": content.get("only_if_step"),
+        "keep_variant": content.get("keep_variant", True),
+        "variants": [],
     }
 
 
 def write_steps(connection: sa.Connection, campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> None:
-    connection.execute(
-        insert(campaign_steps).values([{"campaign_id": campaign_id, **step} for step in steps]).on_conflict_do_nothing()
-    )
+    connection.execute(insert(campaign_steps).values(_step_rows(campaign_id, steps)).on_conflict_do_nothing())
+    if variants := _variant_rows(campaign_id, steps):
+        connection.execute(insert(campaign_step_variants).values(variants).on_conflict_do_nothing())
+
+
+def _step_rows(campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """With the content of the first variant, where there are several."""
+    rows = []
+    for step in steps:
+        own = {name: value for name, value in step.items() if name != "variants"}
+        if variants := step.get("variants"):
+            own |= {name: variants[0][name] for name in CONTENT}
+        rows.append({"campaign_id": campaign_id, **own})
+    return rows
+
+
+def _variant_rows(campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {"campaign_id": campaign_id, "step_number": step["step_number"], **variant}
+        for step in steps
+        for variant in step.get("variants", ())
+    ]

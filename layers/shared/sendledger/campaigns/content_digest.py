@@ -1,7 +1,7 @@
 """A digest of what a campaign would send: it differs as soon as an edit could change an email or its time.
 
-A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps`, `email_templates` and their
-attachments.
+A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps` and their variants,
+`email_templates` and their attachments.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ _DIGEST = sa.text("""
         SELECT s.email_template_id, to_jsonb(s) - '{created_at,updated_at}'::text[] AS fields
         FROM campaigns c JOIN workflow_steps s ON s.workflow_id = c.workflow_id
         WHERE c.id = CAST(:id AS uuid)
+    ), variants AS (
+        SELECT v.email_template_id, to_jsonb(v) AS fields
+        FROM campaigns c JOIN workflow_steps s ON s.workflow_id = c.workflow_id
+        JOIN workflow_step_variants v ON v.workflow_step_id = s.id
+        WHERE c.id = CAST(:id AS uuid)
     ), templates AS (
         SELECT t.id, t.subject, t.body_text, t.body_html FROM email_templates t
         WHERE t.id = (SELECT email_template_id FROM campaigns WHERE id = CAST(:id AS uuid))
-           OR t.id IN (SELECT email_template_id FROM steps)
+           OR t.id IN (SELECT email_template_id FROM steps UNION ALL SELECT email_template_id FROM variants)
     )
     SELECT md5(concat_ws(E'\\n',
         to_jsonb(c) - '{created_at,updated_at}'::text[],
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM steps),
+        (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM variants),
         (SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.id) FROM templates t),
         (SELECT string_agg(a.id::text, E'\\n' ORDER BY a.id) FROM email_template_attachments a
          WHERE a.email_template_id IN (SELECT id FROM templates)),

@@ -1,8 +1,8 @@
 """Scheduling: the campaign's audience and steps in, rows of the ledger out, set by set.
 
-Reads the audience (audience.py) and the campaign's template or workflow; writes `campaign_steps` (the content as it is
-now), `campaign_lanes`, `scheduled_emails` and, for each lead that gets nothing, `left_out_leads`. The caller owns the
-transaction and has locked the campaign.
+Reads the audience (audience.py) and the campaign's template or workflow; writes `campaign_steps` and
+`campaign_step_variants` (the content as it is now), `campaign_lanes`, `scheduled_emails` and, for each lead that gets
+nothing, `left_out_leads`. The caller owns the transaction and has locked the campaign.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.variants import splits, variant_of_template
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
@@ -49,28 +50,41 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
+# `rank` counts all leads that the campaign ever had. It decides which variant a lead gets. `drawn` has other ranks for
+# the steps that do not keep the variant of the others.
 _SCHEDULE = f"""
 , steps AS (
-    SELECT step_number, email_template_id, sum(delay) OVER (ORDER BY step_number) AS delay
-    FROM campaign_steps WHERE campaign_id = :campaign_id AND step_number <= {LAST_STEP}
+    SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
+           s.keep_variant, v.turns, v.templates
+    FROM campaign_steps s
+    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, turns smallint[], templates uuid[])
+           ON v.step_number = s.step_number
+    WHERE s.campaign_id = :campaign_id AND s.step_number <= {LAST_STEP}
 ), placed AS (
-    SELECT r.id, coalesce(p.zone, '') AS zone,
-           mod(:leads_before + row_number() OVER () - 1, :senders) AS position
+    SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank
     FROM ranked r
     LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
            ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
           AND coalesce(p.country, '') = coalesce(r.country, '')
     WHERE r.reason IS NULL
+), drawn AS (
+    SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
+               PARTITION BY s.step_number ORDER BY hashtextextended(r.id::text, s.step_number), r.id) AS rank
+    FROM placed r CROSS JOIN steps s WHERE s.turns IS NOT NULL AND NOT s.keep_variant
 ), written AS (
     INSERT INTO scheduled_emails
-        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, status, reason)
-    SELECT :campaign_id, r.id, s.email_template_id, :workflow_id, s.step_number,
-           coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0), {returned_status("c")}, {returned_reason("c")}
+        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
+         status, reason)
+    SELECT :campaign_id, r.id, CASE WHEN v.variant IS NULL THEN s.email_template_id ELSE s.templates[v.variant] END,
+           :workflow_id, s.step_number, coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0), v.variant,
+           {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
+    LEFT JOIN drawn d ON d.id = r.id AND d.step_number = s.step_number
+    CROSS JOIN LATERAL (SELECT s.turns[1 + mod(coalesce(d.rank, r.rank), cardinality(s.turns))]) v (variant)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
-           ON w.zone = r.zone AND w.position = r.position AND w.follow_up = (s.step_number > 1)
+           ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number
 ), left_out AS (
@@ -116,6 +130,7 @@ def schedule_leads(
         sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
         sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
         sa.bindparam("status", status, sa.Text),
+        sa.bindparam("splits", splits(connection, campaign["id"])),
         sa.bindparam("leads_before", type_=sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
     )
@@ -215,7 +230,7 @@ def schedule_email_for_lead(
     if campaign["evergreen"] and step_number > count_steps(connection, campaign_id):
         # All leads that come in later would get it too.
         raise Conflict("An evergreen campaign has the steps of its start.", status=status)
-    _add_step(connection, campaign_id, step_number, template, delay)
+    variant = _add_step(connection, campaign_id, step_number, template, delay)
     _refuse_second_lead_with_its_address(connection, campaign_id, lead_id)
     planned = sa.select(scheduled_emails.c.id).where(
         scheduled_emails.c.campaign_id == campaign_id, scheduled_emails.c.lead_id == lead_id
@@ -228,6 +243,7 @@ def schedule_email_for_lead(
         "workflow_step_number": step_number,
         "scheduled_for": sa.func.now() + delay,
         "lane": lane_of_lead(connection, campaign, lead_id, step_number),
+        "variant": variant,
     }
     try:
         with connection.begin_nested():
@@ -260,20 +276,23 @@ def _count_added(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uui
 
 def _add_step(
     connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, template: uuid.UUID, delay: dt.timedelta
-) -> None:
-    """Make the template the content of a step that the campaign does not have yet."""
+) -> int | None:
+    """Make the template the content of a step that the campaign does not have yet. Returns which variant it is."""
     content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
     if content is None:
         raise _unknown("email_template_id", "email template", template)
     step = step_values(step_number, delay, content)
     compile_template(step["subject"], step["body_text"], step["body_html"])
     write_steps(connection, campaign_id, with_attachments(connection, [step]))
+    if (variant := variant_of_template(connection, campaign_id, step_number, template)) is not None:
+        return variant
     kept = campaign_steps.c
     used = connection.scalar(
         sa.select(kept.email_template_id).where(kept.campaign_id == campaign_id, kept.step_number == step_number)
     )
     if used != template:
         raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
+    return None
 
 
 def _refuse_second_lead_with_its_address(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uuid.UUID) -> None:

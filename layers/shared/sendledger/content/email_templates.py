@@ -15,7 +15,14 @@ from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
-from sendledger.core.tables import campaigns, email_templates, leads, workflow_steps, workflows
+from sendledger.core.tables import (
+    campaigns,
+    email_templates,
+    leads,
+    workflow_step_variants,
+    workflow_steps,
+    workflows,
+)
 from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
 
 if TYPE_CHECKING:
@@ -111,11 +118,13 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
     """
     # Lock before the check: a transaction that refers to it has committed, or waits for this lock.
     _get(connection, sa.select(_table.c.id).with_for_update(), email_template_id)
+    as_variant = sa.select(workflow_step_variants.c.workflow_step_id).where(
+        workflow_step_variants.c.email_template_id == email_template_id
+    )
+    uses = sa.or_(workflow_steps.c.email_template_id == email_template_id, workflow_steps.c.id.in_(as_variant))
     used_by = {
         "workflows": sa.select(workflows.c.id, workflows.c.name).where(
-            workflows.c.id.in_(
-                sa.select(workflow_steps.c.workflow_id).where(workflow_steps.c.email_template_id == email_template_id)
-            )
+            workflows.c.id.in_(sa.select(workflow_steps.c.workflow_id).where(uses))
         ),
         "campaigns": sa.select(campaigns.c.id, campaigns.c.name).where(
             campaigns.c.email_template_id == email_template_id, campaigns.c.status.in_(OPEN_CAMPAIGN_STATUSES)

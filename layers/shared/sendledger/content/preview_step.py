@@ -1,6 +1,6 @@
 """Previews of a workflow's step: the email for a lead, with the subject and the quote of its thread.
 
-Reads `workflow_steps`, `email_templates` and `leads`.
+The template says which variant of the step. Reads `workflow_steps`, `email_templates` and `leads`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def preview_step(
     except NotFound as error:
         raise InvalidInput(error.detail, [FieldError("workflow_id", error.detail)]) from error
     step = steps.get(step_number)
-    if step is None or step["email_template_id"] != email_template_id:
+    templates = {number: [variant["email_template_id"] for variant in steps[number]["variants"]] for number in steps}
+    if step is None or email_template_id not in templates[step_number]:
         message = f"is not a step of the workflow that sends the template {email_template_id}"
         raise InvalidInput("The workflow has no such step.", [FieldError("step_number", message)])
     earlier = [number for number in sorted(steps) if number < step_number and steps[number]["email_template_id"]]
@@ -55,10 +56,17 @@ def preview_step(
     if not step["in_thread"] or not begins:
         return StepPreview(email_templates.preview(connection, email_template_id, lead, campaign_name), None, None)
     root, parent = begins[-1], earlier[-1]
-    first = email_templates.preview(connection, steps[root]["email_template_id"], lead, campaign_name)
+    variant = templates[step_number].index(email_template_id)
+
+    def of_same_variant(number: int) -> RenderedEmail:
+        # A lead keeps its variant in steps that have as many of them; otherwise it may have got any.
+        same = variant if len(templates[number]) == len(templates[step_number]) else 0
+        return email_templates.preview(connection, templates[number][same], lead, campaign_name)
+
+    first = of_same_variant(root)
     subject = answer_subject(first.subject)
     email = email_templates.preview(connection, email_template_id, lead, campaign_name, subject)
     if step["quote"]:
-        answered = email_templates.preview(connection, steps[parent]["email_template_id"], lead, campaign_name)
-        email = with_quote(email, QuotedEmail(dt.datetime.now(dt.UTC), sender, answered.body_text))
+        answered = of_same_variant(parent).body_text
+        email = with_quote(email, QuotedEmail(dt.datetime.now(dt.UTC), sender, answered))
     return StepPreview(email, root, parent)

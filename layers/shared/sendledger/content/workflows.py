@@ -1,4 +1,5 @@
-"""Workflows: the steps that a campaign sends one after the other. Reads and writes `workflows` and `workflow_steps`.
+"""Workflows: the steps that a campaign sends one after the other. Reads and writes `workflows`,
+`workflow_steps` and `workflow_step_variants`.
 
 A campaign copies its steps when it starts, so nothing here changes a running campaign.
 """
@@ -12,14 +13,17 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.content.attachments import attached_files
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
-from sendledger.core.tables import campaigns, email_templates, workflow_steps, workflows
+from sendledger.core.tables import campaigns, email_templates, workflow_step_variants, workflow_steps, workflows
 from sendledger.core.vocabulary import WORKFLOW_STATUSES, AuditAction
 
 MAX_STEPS = 50
+MAX_VARIANTS = 8
+MAX_WEIGHT = 100
 MAX_DELAY = dt.timedelta(days=3650)
 MAX_BUSINESS_DAYS = 365
 MOST_NAMED = 20
@@ -49,6 +53,8 @@ _STEP = (
     workflow_steps.c.quote,
     workflow_steps.c.only_if_event,
     workflow_steps.c.only_if_step,
+    workflow_steps.c.keep_variant,
+    workflow_steps.c.id.label("step_id"),
     workflow_steps.c.subject,
     workflow_steps.c.body,
 )
@@ -59,8 +65,11 @@ def create(
 ) -> dict[str, Any]:
     """Store a workflow; `values` and `steps` are columns, a step's `delay` is None if it is given in days.
 
+    The `variants` of a step are at least one. Its `email_template_id` is that of the first one.
+
     Raises:
-        InvalidInput: the steps are not numbered 1, 2, 3, …, a delay is too long or a template does not exist.
+        InvalidInput: the steps are not numbered 1, 2, 3, …, a delay is too long, a template does not exist, or variants
+            make no sense.
     """
     _check_steps(connection, steps)
     workflow_id = connection.scalar(
@@ -72,7 +81,9 @@ def create(
 
 
 def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
-    """A workflow with its `steps`; those of the old application may have an inline subject and body.
+    """A workflow with its `steps` and their `variants`.
+
+    Steps of the old application may have an inline subject and body, and then no variants.
 
     Raises:
         NotFound: there is no such workflow.
@@ -81,7 +92,18 @@ def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
     if found is None:
         raise NotFound("workflow", workflow_id)
     query = sa.select(*_STEP).where(workflow_steps.c.workflow_id == workflow_id).order_by(workflow_steps.c.step_number)
-    return {**found, "steps": connection.execute(query).mappings().all()}
+    steps, variants = connection.execute(query).mappings().all(), workflow_step_variants.c
+    of_steps = sa.select(variants.workflow_step_id, variants.email_template_id, variants.weight).where(
+        variants.workflow_step_id.in_([step["step_id"] for step in steps])
+    )
+    several: dict[UUID, list[dict[str, Any]]] = {}
+    for step_id, template_id, weight in connection.execute(of_steps.order_by(variants.variant)):
+        several.setdefault(step_id, []).append({"email_template_id": template_id, "weight": weight})
+    return {**found, "steps": [{**step, "variants": several.get(step["step_id"]) or _one(step)} for step in steps]}
+
+
+def _one(step: sa.RowMapping) -> list[dict[str, Any]]:
+    return [{"email_template_id": step["email_template_id"], "weight": 1}] if step["email_template_id"] else []
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
@@ -162,24 +184,62 @@ def _lock(connection: sa.Connection, workflow_id: UUID) -> None:
 
 
 def _insert_steps(connection: sa.Connection, workflow_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:
-    connection.execute(sa.insert(workflow_steps).values([{**step, "workflow_id": workflow_id} for step in steps]))
+    rows = [{name: value for name, value in step.items() if name != "variants"} for step in steps]
+    inserted = sa.insert(workflow_steps).values([{**row, "workflow_id": workflow_id} for row in rows])
+    numbered = inserted.returning(workflow_steps.c.step_number, workflow_steps.c.id)
+    ids = {row.step_number: row.id for row in connection.execute(numbered)}
+    variants = [
+        {"workflow_step_id": ids[step["step_number"]], "variant": number, **variant}
+        for step in steps
+        if len(step["variants"]) > 1
+        for number, variant in enumerate(step["variants"], 1)
+    ]
+    if variants:
+        connection.execute(sa.insert(workflow_step_variants).values(variants))
 
 
 def _check_steps(connection: sa.Connection, steps: Sequence[Mapping[str, Any]]) -> None:
     errors = list(_wrong_steps(steps))
-    wanted = {step["email_template_id"] for step in steps}
+    wanted = {variant["email_template_id"] for step in steps for variant in step["variants"]}
     # Locked until the steps are committed, so that a concurrent delete sees that it is in use.
-    query = sa.select(email_templates.c.id).where(email_templates.c.id.in_(wanted))
-    found = set(connection.scalars(query.with_for_update(read=True, key_share=True)))
-    errors += [
-        FieldError(
-            f"steps.{index}.email_template_id", f"there is no email template with the id {step['email_template_id']}"
-        )
-        for index, step in enumerate(steps)
-        if step["email_template_id"] not in found
-    ]
+    template = email_templates.c
+    query = sa.select(template.id, template.body_text, template.body_html).where(template.id.in_(wanted))
+    rows = connection.execute(query.with_for_update(read=True, key_share=True)).mappings()
+    files = attached_files(connection, wanted)
+    found = {row["id"]: {**row, "attachments": files.get(row["id"])} for row in rows}
+    for index, step in enumerate(steps):
+        errors += _wrong_variants(f"steps.{index}", step, found)
     if errors:
         raise InvalidInput("The steps are not valid.", errors)
+
+
+def _wrong_variants(field: str, step: Mapping[str, Any], templates: Mapping[UUID, Any]) -> Iterator[FieldError]:
+    ids = [variant["email_template_id"] for variant in step["variants"]]
+    fields = [f"{field}.variants.{place}.email_template_id" for place in range(len(ids))]
+    if len(ids) == 1:
+        fields = [f"{field}.email_template_id"]
+    for place, template_id in enumerate(ids):
+        if template_id not in templates:
+            yield FieldError(fields[place], f"there is no email template with the id {template_id}")
+        elif template_id in ids[:place]:
+            first = ids.index(template_id) + 1
+            yield FieldError(fields[place], f"is that of variant {first}; raise its weight instead")
+    contents = [{"email_template_id": id_, **templates[id_]} for id_ in ids if id_ in templates]
+    if len(contents) == len(set(ids)) == len(ids):
+        for place, message in same_answers(step.get("in_thread", False), contents):
+            yield FieldError(fields[place], message)
+
+
+def same_answers(in_thread: bool, contents: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str]]:
+    """The places of variants that are sent like an earlier one, because an answer does not use their subject."""
+    bodies = [
+        (content["body_text"] or "", content["body_html"] or "", content["attachments"] or []) for content in contents
+    ]
+    for place, body in enumerate(bodies):
+        if in_thread and body in bodies[:place]:
+            first = bodies.index(body) + 1
+            message = f"differs from variant {first} in its subject only, and a step with in_thread does not use it"
+            yield place, message
 
 
 def _wrong_steps(steps: Sequence[Mapping[str, Any]]) -> Iterator[FieldError]:

@@ -562,6 +562,7 @@ class AuditAction(Word):
     CAMPAIGN_START = "campaign.start", "A campaign was started."
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
     CAMPAIGN_UPDATE = "campaign.update", "Fields of a campaign were changed."
+    CAMPAIGN_VARIANT_RETIRE = "campaign.variant_retire", "A variant of a step was retired."
     CONFIRMATION_CREATE = "confirmation.create", "A person confirmed one operation for somebody else."
     EMAIL_TEMPLATE_ATTACH = "email_template.attach", "A file was attached to an email template."
     EMAIL_TEMPLATE_CREATE = "email_template.create", "An email template was created."

@@ -31,7 +31,7 @@ LEAD_HEADER = FIELDS
 LEDGER_HEADER = (
     *("lead_id", "email", "company_name", "contact_name", "step", "status", "reason", "detail"),
     *("scheduled_for", "sent_at", "sent_to", "delivery_status", "delivered_at", "opened_at", "clicked_at"),
-    *("bounced_at", "soft_bounced_at", "failed_at", "ses_message_id", "scheduled_email_id"),
+    *("bounced_at", "soft_bounced_at", "failed_at", "ses_message_id", "scheduled_email_id", "variant"),
 )
 LEFT_OUT = "left_out"
 """The status in the file for a lead without a row in the ledger."""
@@ -46,6 +46,7 @@ _LEDGER = (
         *(_rows.failure_reason, _rows.scheduled_for, _rows.sent_at, emails.c.to_address),
         *(emails.c.delivery_status, emails.c.delivered_at, emails.c.opened_at, emails.c.clicked_at),
         *(emails.c.bounced_at, emails.c.soft_bounced_at, _rows.failed_at, _rows.ses_message_id, _rows.id),
+        _rows.variant,
     )
     .select_from(
         scheduled_emails.outerjoin(leads, leads.c.id == _rows.lead_id).outerjoin(emails, emails.c.id == _rows.email_id)

@@ -21,6 +21,8 @@ _UNUSED = sa.text("""
     WHERE NOT EXISTS (SELECT FROM email_template_attachments a WHERE :prefix || a.id = key)
       AND NOT EXISTS (SELECT FROM campaign_steps s, jsonb_array_elements(s.attachments) AS file
                       WHERE :prefix || (file ->> 'id') = key)
+      AND NOT EXISTS (SELECT FROM campaign_step_variants v, jsonb_array_elements(v.attachments) AS file
+                      WHERE :prefix || (file ->> 'id') = key)
 """)
 
 

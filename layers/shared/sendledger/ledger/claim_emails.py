@@ -45,14 +45,15 @@ _IDS = sa.ARRAY(sa.BigInteger)
 
 @dataclass(frozen=True)
 class ClaimedEmail:
-    """One claimed row with what is needed to render it. `lead` is None if the lead was deleted."""
+    """One claimed row with what is needed to render it. `lead` is None if deleted, `variant` if the step has none."""
 
     id: int
     campaign_id: uuid.UUID
     step_number: int
     lead: dict[str, Any] | None
-    resumed_at: dt.datetime | None = None
-    """When its campaign was resumed last. A resume may have changed its content."""
+    variant: int | None = None
+    content_at: dt.datetime | None = None
+    """When its campaign was resumed, or its content was changed, last. A resume may have changed it."""
     from_address: str | None = None
     """Of its sender, in a campaign that has senders."""
     reply_to_address: str | None = None
@@ -60,7 +61,7 @@ class ClaimedEmail:
     @property
     def content(self) -> tuple[uuid.UUID, dt.datetime | None]:
         """Names the version of its campaign's content."""
-        return self.campaign_id, self.resumed_at
+        return self.campaign_id, self.content_at
 
     @property
     def has_address(self) -> bool:
@@ -77,11 +78,14 @@ class Fenced:
 
 
 _CLAIMED = """
-SELECT claimed.id, claimed.campaign_id, c.resumed_at, claimed.workflow_step_number, l.id AS lead_id, l.email,
+SELECT claimed.id, claimed.campaign_id, greatest(c.resumed_at, c.content_changed_at) AS content_at,
+       claimed.workflow_step_number, coalesce(kept.replaced_by, claimed.variant) AS variant, l.id AS lead_id, l.email,
        l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields,
        a.from_address, a.reply_to_address
 FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
 LEFT JOIN sender_addresses a ON a.id = claimed.sender_id
+LEFT JOIN campaign_step_variants kept ON kept.campaign_id = claimed.campaign_id
+      AND kept.step_number = claimed.workflow_step_number AND kept.variant = claimed.variant
 """
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
 # That part locks the rows, so the update does not check their status again. With old statistics such a check would make
@@ -107,7 +111,7 @@ WITH run AS MATERIALIZED (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -160,7 +164,7 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS M
     SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now(),
         sender_id = picked.sender_id, sending_day = CASE WHEN picked.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -175,7 +179,7 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS M
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
     SELECT first.* FROM campaigns c CROSS JOIN LATERAL (
-        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id FROM scheduled_emails e
+        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant FROM scheduled_emails e
         WHERE e.campaign_id = c.id AND {due("e", "c")} ORDER BY e.scheduled_for, e.id LIMIT 1) first
     WHERE {may_send("c")} AND NOT c.prepared_alone LIMIT 1000
 )
@@ -210,7 +214,7 @@ WITH run AS MATERIALIZED (
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now(),
         sender_id = run.sender_id, sending_day = CASE WHEN run.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
     FROM run WHERE e.campaign_id = run.id AND e.id = :id AND e.status = 'pending'
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
 )
 {_CLAIMED}
 """).bindparams(
@@ -221,7 +225,7 @@ WITH run AS MATERIALIZED (
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
 _LOCK_CAMPAIGNS = sa.text("""
-    SELECT id, resumed_at, sending_schedule_id IS NOT NULL AS has_schedule
+    SELECT id, greatest(resumed_at, content_changed_at) AS content_at, sending_schedule_id IS NOT NULL AS has_schedule
     FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE
 """).bindparams(sa.bindparam("ids", type_=_UUIDS))
 
@@ -232,13 +236,13 @@ _LOCK_CAMPAIGNS = sa.text("""
 # The lease is compared with the clock: now() is the time before the wait for the campaigns.
 _FENCE = sa.text(f"""
 WITH verdict AS MATERIALIZED (
-    SELECT e.id, l.email, {returned_reason("c")} AS campaign_reason,
+    SELECT e.id, l.email, used.variant, used.email_template_id, {returned_reason("c")} AS campaign_reason,
            coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE
         WHEN c.status <> 'running' THEN 'campaign'
         WHEN l.id IS NULL THEN 'lead_deleted'
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
-        -- Claimed before the campaign was resumed, which may have changed its content.
+        -- Claimed before the campaign's content may have changed.
         WHEN e.id = ANY(:outdated) THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
@@ -249,6 +253,11 @@ WITH verdict AS MATERIALIZED (
     JOIN campaigns c ON c.id = e.campaign_id
     JOIN campaign_steps step ON step.campaign_id = e.campaign_id AND step.step_number = e.workflow_step_number
     LEFT JOIN leads l ON l.id = e.lead_id
+    -- For a row that was claimed while its variant was retired, the one that was rendered in its place.
+    LEFT JOIN campaign_step_variants kept ON kept.campaign_id = e.campaign_id
+          AND kept.step_number = e.workflow_step_number AND kept.variant = e.variant
+    LEFT JOIN campaign_step_variants used ON used.campaign_id = e.campaign_id
+          AND used.step_number = e.workflow_step_number AND used.variant = coalesce(kept.replaced_by, kept.variant)
     LEFT JOIN LATERAL (
         SELECT max(p.scheduled_for) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
                    + own.delay AS open_until,
@@ -279,6 +288,8 @@ UPDATE scheduled_emails e SET
     lease_until = CASE WHEN v.verdict = 'send' THEN e.lease_until END,
     scheduled_for = CASE WHEN v.verdict = 'wait' THEN greatest(v.wait_until, now() + interval '1 minute')
                          ELSE e.scheduled_for END,
+    variant = CASE WHEN v.verdict = 'send' THEN coalesce(v.variant, e.variant) ELSE e.variant END,
+    template_id = coalesce(CASE WHEN v.verdict = 'send' THEN v.email_template_id END, e.template_id),
     updated_at = now()
 FROM verdict v
 WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > clock_timestamp()
@@ -343,7 +354,8 @@ def _claimed(row: sa.RowMapping) -> ClaimedEmail:
         campaign_id=row["campaign_id"],
         step_number=row["workflow_step_number"],
         lead=dict(row) if row["lead_id"] is not None else None,
-        resumed_at=row["resumed_at"],
+        variant=row["variant"],
+        content_at=row["content_at"],
         from_address=row["from_address"],
         reply_to_address=row["reply_to_address"],
     )
@@ -354,12 +366,9 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
 
     A row whose lease has expired is left alone, as it may have another owner.
     """
-    locked = connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})})
-    contents, scheduled, ids = set(), list[uuid.UUID](), [email.id for email in emails]
-    for campaign_id, resumed_at, has_schedule in locked:
-        contents.add((campaign_id, resumed_at))
-        if has_schedule:
-            scheduled.append(campaign_id)
+    locked = connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted({email.campaign_id for email in emails})}).all()
+    contents, scheduled = {(row.id, row.content_at) for row in locked}, [row.id for row in locked if row.has_schedule]
+    ids = [email.id for email in emails]
     gaps = business_days.gaps(connection, ids, scheduled) if scheduled else {}
     parameters = {
         "ids": ids,

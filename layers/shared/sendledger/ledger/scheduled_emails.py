@@ -35,6 +35,7 @@ _SCHEDULED_EMAIL = (
     _table.c.template_id,
     _table.c.workflow_id,
     _table.c.workflow_step_number,
+    _table.c.variant,
     _table.c.scheduled_for,
     _table.c.status,
     _table.c.reason,

@@ -1,7 +1,7 @@
 """Settling a scheduled email whose outcome is unknown: by an event of SES, or by an operator.
 
-Reads `campaigns`, `campaign_steps` and `leads`; writes `scheduled_emails` and `campaigns`, and records through
-`record_results`.
+Reads `campaigns`, `campaign_steps`, `campaign_step_variants` and `leads`; writes `scheduled_emails` and `campaigns`,
+and records through `record_results`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sendledger.content.template_filters import RenderError
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import returned_reason, returned_status
-from sendledger.core.tables import campaign_steps, campaigns, leads, scheduled_emails
+from sendledger.core.tables import campaign_step_variants, campaign_steps, campaigns, leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
 from sendledger.ledger.answers import WrittenAnswer, find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
@@ -53,6 +53,8 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
     SES or an operator has confirmed it. The content that was sent is lost with its sender, so it is rendered again from
     the campaign's own copy. Other emails are left alone.
     """
+    variant, texts = campaign_step_variants.c, ("subject", "body_text", "body_html")
+    has_variants = variant.variant.is_not(None)
     rows = connection.execute(
         sa.select(
             scheduled_emails.c.id,
@@ -60,9 +62,7 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
             scheduled_emails.c.workflow_step_number,
             scheduled_emails.c.claim_token,
             scheduled_emails.c.lead_id,
-            campaign_steps.c.subject,
-            campaign_steps.c.body_text,
-            campaign_steps.c.body_html,
+            *(sa.case((has_variants, variant[name]), else_=campaign_steps.c[name]).label(name) for name in texts),
             campaigns.c.name.label("campaign_name"),
         )
         .join(campaigns, campaigns.c.id == scheduled_emails.c.campaign_id)
@@ -70,6 +70,12 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
             campaign_steps,
             (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
             & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
+        )
+        .outerjoin(
+            campaign_step_variants,
+            (variant.campaign_id == scheduled_emails.c.campaign_id)
+            & (variant.step_number == scheduled_emails.c.workflow_step_number)
+            & (variant.variant == scheduled_emails.c.variant),
         )
         .where(scheduled_emails.c.id.in_(accepted), scheduled_emails.c.claim_token.is_not(None))
     ).mappings()

@@ -12,12 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from sendledger.campaigns.audience import audience_of, leads_left_out, reachable_leads
-from sendledger.campaigns.campaign_steps import check_conditions, compile_steps, planned_steps, refreshed_steps
+from sendledger.campaigns.campaign_steps import (
+    check_answers,
+    check_conditions,
+    compile_steps,
+    contents_of,
+    planned_steps,
+    refreshed_steps,
+)
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.other_placeholders import other_placeholders
@@ -46,7 +53,7 @@ _CHUNK = 2_000
 _MAX_UNDEFINED = 20
 
 _UNSENT = sa.text(f"""
-    SELECT l.*, e.id AS scheduled_email_id, e.workflow_step_number AS step_number
+    SELECT l.*, e.id AS scheduled_email_id, e.workflow_step_number AS step_number, e.variant
     FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
     WHERE e.campaign_id = :campaign_id AND e.id > :after AND {still_planned("e")} ORDER BY e.id LIMIT {_CHUNK}
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
@@ -54,6 +61,21 @@ _COUNT_UNSENT = sa.text(f"""
     SELECT count(*) FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
     WHERE e.campaign_id = :campaign_id AND {still_planned("e")}
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+class _Sent(NamedTuple):
+    """A step, and its variant where it has several."""
+
+    step_number: int
+    variant: int | None
+
+    def __str__(self) -> str:
+        return f"step {self.step_number}" + (f", variant {self.variant}" if self.variant is not None else "")
+
+    @property
+    def detail(self) -> dict[str, int]:
+        variant = {"variant": self.variant} if self.variant is not None else {}
+        return {"step_number": self.step_number, **variant}
 
 
 @dataclass
@@ -81,22 +103,27 @@ def check_content(
     try:
         steps = planned_steps(connection, campaign)
         check_conditions(steps, campaign)
+        check_answers(steps)
     except InvalidInput as error:
         findings.error("content", error.detail, errors=_as_dicts(error.errors))
         return
     findings.facts |= {"steps": len(steps), "emails": reachable * len(steps)}
     findings.facts["step_delays_seconds"] = [step["delay"].total_seconds() for step in steps]
     findings.facts["threads"] = _threads(steps)
-    templates: list[tuple[int, CompiledTemplate]] = []
-    for number, step in enumerate(steps, 1):
-        _check_placeholders(number, step, findings)
-        _check_pictures(number, step, findings)
-        try:
-            templates.append((number, compile_template(step["subject"], step["body_text"], step["body_html"])))
-            _check_variables(number, step, findings)
-        except InvalidInput as error:
-            message = f"The template of step {number} is not valid."
-            findings.error("content", message, step_number=number, errors=_as_dicts(error.errors))
+    findings.facts["variants"] = _variants(steps, findings)
+    templates: list[tuple[_Sent, CompiledTemplate]] = []
+    for step in steps:
+        for variant, content in contents_of(step):
+            sent = _Sent(step["step_number"], variant)
+            _check_placeholders(sent, content, findings)
+            _check_pictures(sent, content, findings)
+            try:
+                template = compile_template(content["subject"], content["body_text"], content["body_html"])
+                templates.append((sent, template))
+                _check_variables(sent, content, findings)
+            except InvalidInput as error:
+                message = f"The template of {sent} is not valid."
+                findings.error("content", message, **sent.detail, errors=_as_dicts(error.errors))
     if reachable:
         leads = chain.from_iterable(reachable_leads(connection, audience, _CHUNK))
         emails = ((lead, templates) for lead in leads)
@@ -116,7 +143,7 @@ def check_refreshed_content(
     templates = compile_steps(refreshed_steps(connection, campaign))
     unsent = connection.scalar(_COUNT_UNSENT, {"campaign_id": campaign["id"]}) or 0
     emails = (
-        (lead, [(lead["step_number"], templates[lead["step_number"]])])
+        (lead, [(_Sent(lead["step_number"], lead["variant"]), templates[lead["step_number"], lead["variant"]])])
         for lead in chain.from_iterable(_unsent(connection, campaign["id"]))
     )
     _render_all(campaign, emails, unsent, mail, findings, time.monotonic() + seconds)
@@ -141,6 +168,29 @@ def _threads(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def _variants(steps: list[dict[str, Any]], findings: Findings) -> list[dict[str, Any]]:
+    """The steps with several variants. A warning says where a lead cannot keep its variant, as the weights differ."""
+    found, first = list[dict[str, Any]](), dict[int, tuple[int, list[int]]]()
+    for step in steps:
+        number, weights = step["step_number"], [variant["weight"] for variant in step["variants"]]
+        if not weights:
+            continue
+        found.append({"step_number": number, "weights": weights})
+        if step["keep_variant"]:
+            earlier, theirs = first.setdefault(len(weights), (number, weights))
+            if theirs != weights:
+                message = (
+                    f"Step {number} has as many variants as step {earlier} with other weights. It is split by its own, "
+                    "so a lead may get another variant than there."
+                )
+                findings.warn("variants", message, step_number=number, of_step=earlier)
+    return found
+
+
+def _capital(sent: _Sent) -> str:
+    return str(sent).capitalize()
+
+
 def _check_settings(campaign: sa.RowMapping, mail: MailSettings, findings: Findings) -> None:
     if mail.public_url is None:
         message = "There is no address for unsubscribe links (PUBLIC_URL); mailbox providers reject bulk mail without."
@@ -154,24 +204,24 @@ def _check_settings(campaign: sa.RowMapping, mail: MailSettings, findings: Findi
 
 def _render_all(
     campaign: sa.RowMapping,
-    emails: Iterable[tuple[sa.RowMapping, Sequence[tuple[int, CompiledTemplate]]]],
+    emails: Iterable[tuple[sa.RowMapping, Sequence[tuple[_Sent, CompiledTemplate]]]],
     count: int,
     mail: MailSettings,
     findings: Findings,
     deadline: float,
 ) -> None:
-    """Render for `count` leads, for each the templates of these steps."""
-    problems: dict[tuple[int, str, str], _Problem] = {}
-    largest = Counter[int]()
+    """Render for `count` leads, for each the templates of these steps, in every variant."""
+    problems: dict[tuple[_Sent, str, str], _Problem] = {}
+    largest = Counter[_Sent]()
     rendered = 0
     for lead, templates in emails:
         variables = lead_variables(dict(lead), campaign["name"], _unsubscribe_url(mail, campaign, lead))
-        for number, template in templates:
+        for sent, template in templates:
             email, found = _try_out(template, variables)
             if email is not None and email.body_html is not None:
-                largest[number] = max(largest[number], len(email.body_html.encode()))
+                largest[sent] = max(largest[sent], len(email.body_html.encode()))
             for error in found:
-                problem = problems.setdefault((number, error.code, error.message), _Problem(error.variable))
+                problem = problems.setdefault((sent, error.code, error.message), _Problem(error.variable))
                 problem.count += 1
                 if len(problem.example_lead_ids) < MAX_EXAMPLES:
                     problem.example_lead_ids.append(str(lead["id"]))
@@ -182,15 +232,15 @@ def _render_all(
     if rendered != count:
         message = f"Only {rendered:,} of {count:,} leads were tried out."
         findings.warn("templates", message)
-    for number, size in sorted(largest.items()):
+    for sent, size in largest.items():
         if clipped := _clipped(size):
-            findings.warn("html_size", f"Step {number}: {clipped}", step_number=number, bytes=size)
-    for (number, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
+            findings.warn("html_size", f"{_capital(sent)}: {clipped}", **sent.detail, bytes=size)
+    for (sent, code, message), problem in list(problems.items())[:MAX_PROBLEMS]:
         findings.error(
             "templates",
-            f"Step {number} cannot be rendered for {problem.count:,} {'lead' if problem.count == 1 else 'leads'}: "
+            f"{_capital(sent)} cannot be rendered for {problem.count:,} {'lead' if problem.count == 1 else 'leads'}: "
             f"{message}",
-            step_number=number,
+            **sent.detail,
             code=code,
             variable=problem.variable,
             count=problem.count,
@@ -232,19 +282,19 @@ def _with_value(variables: dict[str, Any], path: str) -> dict[str, Any]:
     return {**variables, name: Fields(name, {**variables[name], field_name: "Sample"})}
 
 
-def _check_placeholders(number: int, step: dict[str, Any], findings: Findings) -> None:
+def _check_placeholders(sent: _Sent, content: dict[str, Any], findings: Findings) -> None:
     for part in _PARTS:
-        if found := other_placeholders(step[part] or ""):
-            message = f"Step {number}: {_foreign_placeholders(part, found)}"
-            findings.warn("placeholders", message, step_number=number, part=part, placeholders=found)
+        if found := other_placeholders(content[part] or ""):
+            message = f"{_capital(sent)}: {_foreign_placeholders(part, found)}"
+            findings.warn("placeholders", message, **sent.detail, part=part, placeholders=found)
 
 
-def _check_variables(number: int, step: dict[str, Any], findings: Findings) -> None:
+def _check_variables(sent: _Sent, content: dict[str, Any], findings: Findings) -> None:
     """A misspelled name with a fallback renders for every lead, and always as the fallback."""
     for part in _PARTS:
-        if found := unknown_variables(step[part] or "")[:MAX_EXAMPLES]:
-            message = f"Step {number}: {_no_such_variables(part, found)}"
-            findings.warn("variables", message, step_number=number, part=part, variables=found)
+        if found := unknown_variables(content[part] or "")[:MAX_EXAMPLES]:
+            message = f"{_capital(sent)}: {_no_such_variables(part, found)}"
+            findings.warn("variables", message, **sent.detail, part=part, variables=found)
 
 
 def content_warnings(content: Mapping[str, Any], body_html: str | None) -> list[str]:
@@ -280,21 +330,24 @@ def _clipped(size: int) -> str | None:
     )
 
 
-def _check_pictures(number: int, step: dict[str, Any], findings: Findings) -> None:
+def _check_pictures(sent: _Sent, content: dict[str, Any], findings: Findings) -> None:
     """Whether each picture that the HTML shows is attached, and each attached picture is shown."""
-    shown, attached = pictures_in(step["body_html"]), {file["content_id"] for file in step["attachments"]} - {None}
+    shown, attached = (
+        pictures_in(content["body_html"]),
+        {file["content_id"] for file in content["attachments"]} - {None},
+    )
     if missing := sorted(shown - attached):
         message = (
-            f"Step {number}: the HTML shows pictures that the template does not have as attachments: "
+            f"{_capital(sent)}: the HTML shows pictures that the template does not have as attachments: "
             f"{', '.join(f'cid:{each}' for each in missing)}."
         )
-        findings.error("attachments", message, step_number=number, content_ids=missing)
+        findings.error("attachments", message, **sent.detail, content_ids=missing)
     if unused := sorted(attached - shown):
         message = (
-            f"Step {number}: no HTML shows the attached pictures {', '.join(f'cid:{each}' for each in unused)}. Mail "
-            "programs may list them as files, or hide them."
+            f"{_capital(sent)}: no HTML shows the attached pictures {', '.join(f'cid:{each}' for each in unused)}. "
+            "Mail programs may list them as files, or hide them."
         )
-        findings.warn("attachments", message, step_number=number, content_ids=unused)
+        findings.warn("attachments", message, **sent.detail, content_ids=unused)
 
 
 def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:

@@ -102,7 +102,7 @@ class Preparer:
         self._living.leave()
 
     def prove(self, emails: Sequence[ClaimedEmail], until: float) -> list[uuid.UUID]:
-        """Compose one email of each campaign that is not proven yet, with the content of each of its steps, until
+        """Compose one email of each campaign that is not proven yet, with each content of each of its steps, until
         `time.monotonic()` passes `until`. To be called while no call is under way.
 
         Returns the campaign of an email that took too long; then it stops. Other errors appear again when the email is
@@ -127,12 +127,12 @@ class Preparer:
         return []
 
     def _is_harmless(self, email: ClaimedEmail, limit: TimeLimit | None) -> bool:
-        for step_number in self._contents.steps_of(email):
+        for step_number, variant in self._contents.steps_of(email):
             try:
                 if limit is not None:
                     limit.begin(LONGEST_PREPARATION)
                 with contextlib.suppress(Exception):
-                    self._compose(dataclasses.replace(email, step_number=step_number), {})
+                    self._compose(dataclasses.replace(email, step_number=step_number, variant=variant), {})
             except TookTooLong:
                 return False
             finally:

@@ -35,9 +35,13 @@ class Shown:
 
     def field(self, name: str) -> str:
         """The value of a hidden or filled field."""
-        found = re.search(rf'name="{name}" value="([^"]*)"', self.html)
+        found = self.fields(name)
         assert found, f"there is no field {name}"
-        return html.unescape(found[1])
+        return found[0]
+
+    def fields(self, name: str) -> list[str]:
+        """The values of all fields with the name."""
+        return [html.unescape(value) for value in re.findall(rf'name="{name}" value="([^"]*)"', self.html)]
 
 
 @dataclass

@@ -219,6 +219,36 @@ def test_form_with_too_many_fields_is_refused(browser: Browser) -> None:
     assert browser.post("/console/workflows/new", [("name", "W")] * 1000).status == 422
 
 
+def test_what_the_editor_does_not_show_is_kept_when_a_workflow_is_saved(browser: Browser, api: ApiClient) -> None:
+    content = {"subject": "B", "body_text": "C"}
+    a, b, c = (
+        api.post("/v1/email-templates", {"name": name, **content, "body_text": name}).json["id"] for name in "abc"
+    )
+    variants = [{"email_template_id": a, "weight": 2}, {"email_template_id": b, "weight": 1}]
+    first = {"step_number": 1, "email_template_id": a}
+    second = {"step_number": 2, "variants": variants, "keep_variant": False, "in_thread": True, "quote": True}
+    second["only_if"] = {"event": "delivered", "of_step": 1}
+    made = api.post("/v1/workflows", {"name": "W", "steps": [first, second]}).json
+    page = f"/console/workflows/{made['id']}"
+
+    hidden = [("kept", text) for text in browser.get(page).fields("kept")]
+    rows = steps((a, "0", "days", "no"), (c, "3", "days", "yes"))
+    browser.post(page, [("name", "W"), *rows, *hidden])
+
+    saved = api.get(f"/v1/workflows/{made['id']}").json["steps"]
+    assert saved[0] == made["steps"][0]
+    assert saved[1]["variants"] == [{"email_template_id": c, "weight": 2}, {"email_template_id": b, "weight": 1}]
+    kept = ("keep_variant", "quote", "only_if")
+    assert [saved[1][name] for name in kept] == [made["steps"][1][name] for name in kept]
+
+
+@pytest.mark.parametrize("kept", ["", "[]", "{", '{"variants": 5}', '{"variants": [7]}', '{"variants": []}'])
+def test_hidden_field_that_was_tampered_with_is_no_server_error(browser: Browser, api: ApiClient, kept: str) -> None:
+    template = api.post("/v1/email-templates", {"name": "A", "subject": "B", "body_text": "C"}).json["id"]
+    rows = steps((template, "0", "days", "no"))
+    assert browser.post("/console/workflows/new", [("name", "W"), *rows, ("kept", kept)]).status in (200, 422)
+
+
 def test_workflow_without_steps_is_refused(browser: Browser) -> None:
     assert browser.post("/console/workflows/new", {"name": "Empty"}).status == 422
 

@@ -18,11 +18,18 @@ from sendledger.core.tables.campaigns import (
     adopted_campaigns,
     campaign_counts,
     campaign_leads,
+    campaign_step_variants,
     campaign_steps,
     campaigns,
     left_out_leads,
 )
-from sendledger.core.tables.content import email_template_attachments, email_templates, workflow_steps, workflows
+from sendledger.core.tables.content import (
+    email_template_attachments,
+    email_templates,
+    workflow_step_variants,
+    workflow_steps,
+    workflows,
+)
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
@@ -41,6 +48,7 @@ __all__ = [
     "campaign_counts",
     "campaign_lanes",
     "campaign_leads",
+    "campaign_step_variants",
     "campaign_steps",
     "campaigns",
     "claims",
@@ -69,6 +77,7 @@ __all__ = [
     "unsubscribes",
     "webhook_deliveries",
     "webhook_endpoints",
+    "workflow_step_variants",
     "workflow_steps",
     "workflows",
 ]

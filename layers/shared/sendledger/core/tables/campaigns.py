@@ -10,11 +10,13 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
     Interval,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -141,6 +143,8 @@ campaigns = Table(
     Column("intake_ended_at", TIMESTAMPTZ),
     # Since when every one of its emails is terminal while it still takes in leads.
     Column("idle_since", TIMESTAMPTZ),
+    # When what it sends was changed last, other than by a resume; see campaigns/variants.py.
+    Column("content_changed_at", TIMESTAMPTZ),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(
@@ -215,6 +219,8 @@ campaign_steps = Table(
     Column("only_if_step", Integer),
     # The attachments as they were at the start; their files stay in the bucket. See content/attachments.py.
     Column("attachments", JSONB, nullable=False, server_default=text("'[]'")),
+    # Whether a lead gets the variant that it has in the other steps with the same variants.
+    Column("keep_variant", Boolean, nullable=False, server_default=text("true")),
     required_timestamp("created_at"),
     CheckConstraint("step_number > 0", name="step_number_positive"),
     CheckConstraint("NOT in_thread OR step_number > 1", name="first_step_in_no_thread"),
@@ -224,6 +230,31 @@ campaign_steps = Table(
     CheckConstraint("only_if_step > 0 AND only_if_step < step_number", name="only_if_earlier"),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
     CheckConstraint("business_days > 0", name="business_days_positive"),
+)
+
+campaign_step_variants = Table(
+    "campaign_step_variants",
+    metadata,
+    # The variants of a step that has several, as they were at the start. The step has the content of the first one.
+    Column("campaign_id", UUID, primary_key=True),
+    Column("step_number", Integer, primary_key=True),
+    Column("variant", SmallInteger, primary_key=True, autoincrement=False),
+    Column("weight", Integer, nullable=False),
+    Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="SET NULL")),
+    Column("subject", Text, nullable=False),
+    Column("body_text", Text, nullable=False),
+    Column("body_html", Text),
+    Column("attachments", JSONB, nullable=False, server_default=text("'[]'")),
+    # A variant that is sent no more, and the one that goes out where a row still names it.
+    Column("retired_at", TIMESTAMPTZ),
+    Column("replaced_by", SmallInteger),
+    ForeignKeyConstraint(
+        ["campaign_id", "step_number"], ["campaign_steps.campaign_id", "campaign_steps.step_number"], ondelete="CASCADE"
+    ),
+    CheckConstraint("variant BETWEEN 1 AND 8", name="variant"),
+    CheckConstraint("weight BETWEEN 1 AND 100", name="weight"),
+    CheckConstraint("(retired_at IS NULL) = (replaced_by IS NULL)", name="retired_whole"),
+    CheckConstraint("replaced_by <> variant", name="replaced_by"),
 )
 
 left_out_leads = Table(

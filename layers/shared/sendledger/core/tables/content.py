@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     Interval,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -108,6 +109,8 @@ workflow_steps = Table(
     # It is only sent to those for whom this has become of the earlier step.
     Column("only_if_event", Text),
     Column("only_if_step", Integer),
+    # Whether a lead gets the variant that it has in the other steps with the same variants.
+    Column("keep_variant", Boolean, nullable=False, server_default=text("true")),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
     CheckConstraint("delay IS NULL OR NOT business_days", name="delay_or_business_days"),
@@ -116,4 +119,16 @@ workflow_steps = Table(
     CheckConstraint("(only_if_event IS NULL) = (only_if_step IS NULL)", name="only_if_whole"),
     CheckConstraint("email_template_id IS NOT NULL OR (subject IS NOT NULL AND body IS NOT NULL)", name="has_content"),
     Index("workflow_steps_workflow_id_idx", "workflow_id"),
+)
+
+workflow_step_variants = Table(
+    "workflow_step_variants",
+    metadata,
+    # The variants of a step that has several. The step itself names the template of the first one.
+    Column("workflow_step_id", UUID, ForeignKey("workflow_steps.id", ondelete="CASCADE"), primary_key=True),
+    Column("variant", SmallInteger, primary_key=True, autoincrement=False),
+    Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="RESTRICT"), nullable=False),
+    Column("weight", Integer, nullable=False),
+    CheckConstraint("variant BETWEEN 1 AND 8", name="variant"),
+    CheckConstraint("weight BETWEEN 1 AND 100", name="weight"),
 )

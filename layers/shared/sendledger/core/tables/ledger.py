@@ -112,6 +112,8 @@ scheduled_emails = Table(
     # The sender that it was claimed for last, and the day; see policy/budgets.py.
     Column("sender_id", UUID),
     Column("sending_day", Date),
+    # Of its step, where that has several; set when it is scheduled.
+    Column("variant", SmallInteger),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -122,6 +124,7 @@ scheduled_emails = Table(
     CheckConstraint(one_of("status", ScheduledEmailStatus), name="status"),
     CheckConstraint(one_of("reason", Reason), name="reason"),
     CheckConstraint("workflow_step_number > 0", name="workflow_step_number_positive"),
+    CheckConstraint("variant BETWEEN 1 AND 8", name="variant"),
     CheckConstraint(
         "status <> 'sending' OR (claim_token IS NOT NULL AND lease_until IS NOT NULL)", name="sending_is_claimed"
     ),

@@ -1,0 +1,54 @@
+"""Routes of the variants of a campaign's steps."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated
+
+from aws_lambda_powertools.event_handler.openapi.params import Path
+from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
+from pydantic import Field
+
+import api_resources
+from api_fields import Acting, CampaignId, Resource
+from sendledger.campaigns import variants
+from sendledger.content.workflows import MAX_STEPS, MAX_VARIANTS
+
+router = APIGatewayHttpRouter()
+
+StepNumber = Annotated[int, Path(ge=1, le=MAX_STEPS, description="Number of the step.")]
+VariantNumber = Annotated[int, Path(ge=1, le=MAX_VARIANTS, description="Number of the variant, from 1.")]
+
+
+class RetiredVariant(Resource):
+    """A variant that goes out no more."""
+
+    step_number: int
+    variant: int
+    retired_at: dt.datetime
+    replaced_by: Annotated[
+        int, Field(description="What goes out in place of an email that a sender had claimed at that moment.")
+    ]
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire",
+    operation_id="retire_variant",
+    summary="Send a variant no more",
+    description=(
+        "Its unsent emails are split over the other variants of the step by their weights, in the background; "
+        "meanwhile nothing is sent from the campaign. Emails that are on their way still go out. It cannot be undone."
+    ),
+    status_code=202,
+    response_description="Taken; the statistics show `background_work` until it is done.",
+    tags=["Campaigns"],
+    openapi_extensions={
+        "x-conflict": "The campaign is neither running nor paused, or the variant is retired or the only one left."
+    },
+)
+def retire_variant(
+    campaign_id: CampaignId, step_number: StepNumber, variant: VariantNumber, caller: Acting
+) -> RetiredVariant:
+    with api_resources.transaction() as connection:
+        retired = variants.retire(connection, campaign_id, step_number, variant, caller.actor)
+    return RetiredVariant.model_validate(retired)

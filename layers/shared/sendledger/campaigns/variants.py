@@ -1,0 +1,197 @@
+"""The variants of a started campaign's steps: who gets which, what became of each, and retiring one.
+
+A lead's rank among all leads of its campaign decides; see split_leads.py. Reads `campaign_steps`; reads and writes
+`campaign_step_variants`, `campaigns` and the unsent rows of `scheduled_emails`; writes `audit_log`.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.split_leads import variants_in_turn
+from sendledger.core import audit_log
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.ledger_rules import LAST_STEP, still_planned
+from sendledger.core.tables import campaign_step_variants, campaigns
+from sendledger.core.vocabulary import AuditAction, CampaignStatus
+
+_kept = campaign_step_variants.c
+
+# The rows of a chunk are locked when they are selected; a CASE keeps the planner from looking for them by status.
+_SPLIT_AGAIN = sa.text(f"""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails e
+        WHERE campaign_id = :campaign_id AND id > :after_id AND {still_planned("e")}
+          AND workflow_step_number = :step_number AND variant = :variant
+        ORDER BY id LIMIT :limit FOR UPDATE
+    ), ranked AS (
+        SELECT id, CAST(:turns AS smallint[]) AS turns, :rows_done + row_number() OVER (ORDER BY id) - 1 AS rank
+        FROM chunk
+    ), moved AS (
+        UPDATE scheduled_emails e SET variant = v.variant, template_id = v.email_template_id, updated_at = now()
+        FROM ranked r
+        JOIN campaign_step_variants v ON v.campaign_id = :campaign_id AND v.step_number = :step_number
+            AND v.variant = r.turns[1 + mod(r.rank, cardinality(r.turns))]
+        WHERE e.id = r.id
+        RETURNING e.id
+    )
+    SELECT (SELECT count(*) FROM moved), (SELECT max(id) FROM chunk)
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("turns", type_=sa.ARRAY(sa.SmallInteger)),
+    sa.bindparam("rows_done", type_=sa.BigInteger),
+)
+_RESULTS = sa.text(f"""
+    SELECT e.workflow_step_number AS step_number, e.variant, e.status, count(*) AS emails,
+           count(m.delivered_at) AS delivered, count(m.opened_at) AS opened, count(m.clicked_at) AS clicked,
+           count(replied.email_id) AS replied, count(m.bounced_at) AS bounced, count(m.soft_bounced_at) AS soft_bounced,
+           count(*) FILTER (WHERE m.delivery_status = 'complained') AS complained,
+           count(opted_out.scheduled_email_id) AS unsubscribed
+    FROM scheduled_emails e
+    LEFT JOIN emails m ON m.id = e.email_id
+    LEFT JOIN (SELECT DISTINCT email_id FROM replies WHERE campaign_id = :campaign_id AND automatic IS NULL) replied
+           ON replied.email_id = m.id
+    LEFT JOIN (SELECT DISTINCT scheduled_email_id FROM unsubscribes
+               WHERE campaign_id = :campaign_id AND undone_at IS NULL) opted_out
+           ON opted_out.scheduled_email_id = e.id
+    WHERE e.campaign_id = :campaign_id AND e.variant IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
+    GROUP BY 1, 2, 3
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def kept_variants(connection: sa.Connection, campaign_id: uuid.UUID) -> Sequence[sa.RowMapping]:
+    """The variants of each step that has several, as they are kept since the start."""
+    query = sa.select(campaign_step_variants).where(_kept.campaign_id == campaign_id)
+    return connection.execute(query.order_by(_kept.step_number, _kept.variant)).mappings().all()
+
+
+def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> str:
+    """Parameter of the statement that writes rows: for each step with variants, which ones the leads take in turn.
+
+    The lead with the rank r, from 0, takes `turns[1 + r % cardinality(turns)]`. `templates` has the template of each
+    variant, by its number.
+    """
+    kept = kept_variants(connection, campaign_id)
+    steps: dict[int, list[sa.RowMapping]] = {}
+    for variant in kept:
+        steps.setdefault(variant["step_number"], []).append(variant)
+    return json.dumps(
+        [
+            {
+                "step_number": number,
+                "turns": _turns(variants),
+                "templates": [each["email_template_id"] and str(each["email_template_id"]) for each in variants],
+            }
+            for number, variants in steps.items()
+        ]
+    )
+
+
+def _turns(variants: Iterable[sa.RowMapping]) -> list[int]:
+    return variants_in_turn([(each["variant"], each["weight"]) for each in variants if each["retired_at"] is None])
+
+
+def variant_of_template(
+    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, template_id: uuid.UUID
+) -> int | None:
+    """Which variant of the step sends this template; None if the step has no variants.
+
+    Raises:
+        Conflict: none of them does, or it is retired.
+    """
+    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
+    in_use = {each["email_template_id"]: each["variant"] for each in own if each["retired_at"] is None}
+    if own and template_id not in in_use:
+        sent = ", ".join(str(each) for each in in_use)
+        raise Conflict(f"The variants of step {step_number} of campaign {campaign_id} send the templates {sent}.")
+    return in_use.get(template_id)
+
+
+def variant_results(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[tuple[int, int], dict[str, Any]]:
+    """What became of the emails of each step and variant: `by_status`, and what came back. It reads the ledger."""
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    result = connection.execute(_RESULTS, {"campaign_id": campaign_id})
+    names = list(result.keys())[4:]
+    for step_number, variant, status, emails, *came_back in result:
+        each = found.setdefault((step_number, variant), {"by_status": {}, **dict.fromkeys(names, 0)})
+        each["by_status"][status] = emails
+        for name, count in zip(names, came_back, strict=True):
+            each[name] += count
+    return found
+
+
+def retire(
+    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, variant: int, actor: str
+) -> sa.RowMapping:
+    """Send this variant no more: its unsent emails are split over the others by background work, and later leads too.
+
+    An email that a sender has claimed already is rendered again, or is on its way. Returns the variant.
+
+    Raises:
+        NotFound: there is no such campaign, or no such variant.
+        Conflict: it is neither running nor paused, the variant is retired already or the only one in use.
+    """
+    campaign = get_campaign(connection, campaign_id, lock=True)
+    status = campaign["status"]
+    if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
+        message = f"The campaign is {status}; a variant of one that is running or paused can be retired."
+        raise Conflict(message, status=status)
+    own = {
+        each["variant"]: each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number
+    }
+    if variant not in own:
+        raise NotFound(f"variant of step {step_number}", variant)
+    others = [each for each in own.values() if each["retired_at"] is None and each["variant"] != variant]
+    if own[variant]["retired_at"] is not None:
+        raise Conflict(f"Variant {variant} of step {step_number} is retired already.", status=status)
+    if not others:
+        raise Conflict(f"Variant {variant} of step {step_number} is the only one left; pause the campaign instead.")
+    heir = max(others, key=lambda each: (each["weight"], -each["variant"]))["variant"]
+    of_step = sa.and_(_kept.campaign_id == campaign_id, _kept.step_number == step_number)
+    replaced = sa.update(campaign_step_variants).where(of_step)
+    connection.execute(
+        replaced.where(_kept.variant == variant).values(retired_at=sa.func.now(), replaced_by=heir),
+    )
+    connection.execute(replaced.where(_kept.replaced_by == variant).values(replaced_by=heir))
+    work = {"kind": "split_again", "step_number": step_number, "variant": variant, "after_id": 0}
+    connection.execute(
+        sa.update(campaigns)
+        .where(campaigns.c.id == campaign_id)
+        .values(
+            background_work=[*campaign["background_work"], work],
+            content_changed_at=sa.func.now(),
+            updated_at=sa.func.now(),
+        )
+    )
+    detail = {"step_number": step_number, "variant": variant}
+    audit_log.record(connection, actor, AuditAction.CAMPAIGN_VARIANT_RETIRE, "campaign", campaign_id, detail)
+    return (
+        connection.execute(sa.select(campaign_step_variants).where(of_step, _kept.variant == variant)).mappings().one()
+    )
+
+
+def split_again(
+    connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
+) -> tuple[int, int]:
+    """Split the next unsent rows of a retired variant over the others. Returns how many, and the last id."""
+    step_number = work["step_number"]
+    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
+    changed, last = connection.execute(
+        _SPLIT_AGAIN,
+        {
+            "campaign_id": campaign_id,
+            "step_number": step_number,
+            "variant": work["variant"],
+            "after_id": work["after_id"],
+            "rows_done": work.get("rows_done", 0),
+            "turns": _turns(own),
+            "limit": limit,
+        },
+    ).one()
+    return changed, last or work["after_id"]

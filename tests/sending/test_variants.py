@@ -1,0 +1,293 @@
+"""Steps with several variants: who gets which, and what is sent."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger.campaigns import background_work, lifecycle, schedule_emails, variants
+from sendledger.campaigns.audience import audience_of
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core.errors import Conflict, InvalidInput, NotFound
+from sendledger.core.tables import campaign_step_variants, campaigns, email_templates, workflow_steps
+from sendledger.ledger import claim_emails
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import (
+    DAY,
+    NO_DELAY,
+    campaign_row,
+    make_batch,
+    make_campaign,
+    make_variants,
+    make_workflow,
+    pass_time,
+    rows_of,
+    statuses,
+)
+
+
+def draft(
+    connection: sa.Connection, leads: int, *weights: Sequence[int], keep: bool = True, **values: Any
+) -> uuid.UUID:
+    """A campaign with a step for each list of weights."""
+    workflow_id = make_workflow(connection, [NO_DELAY] + [DAY] * (len(weights) - 1))
+    for step, of_step in enumerate(weights, 1):
+        make_variants(connection, workflow_id, of_step, step)
+    connection.execute(sa.update(workflow_steps).values(keep_variant=keep))
+    return make_campaign(connection, leads, workflow_id=workflow_id, **values)
+
+
+def started(
+    engine: sa.Engine, connection: sa.Connection, leads: int, *weights: Sequence[int], **values: Any
+) -> uuid.UUID:
+    campaign_id = draft(connection, leads, *weights, **values)
+    lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def counts(engine: sa.Engine, campaign_id: uuid.UUID, step: int = 1) -> dict[int | None, int]:
+    return Counter(row["variant"] for row in rows_of(engine, campaign_id) if row["workflow_step_number"] == step)
+
+
+def assert_split(found: dict[int | None, int], weights: Sequence[int]) -> None:
+    total = sum(found.values())
+    for number, weight in enumerate(weights, 1):
+        assert abs(found.get(number, 0) - Fraction(total * weight, sum(weights))) <= 1, found
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1), (5, 3, 2, 7), (1,) * 8])
+def test_leads_are_split_by_the_weights(engine: sa.Engine, connection: sa.Connection, weights: tuple[int, ...]) -> None:
+    campaign_id = started(engine, connection, 23, weights)
+
+    assert_split(counts(engine, campaign_id), weights)
+
+
+def test_split_is_exact_over_all_buckets_of_a_large_campaign(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 10)
+    campaign_id = started(engine, connection, 50, (1, 1, 1), (2, 1), keep=False)
+    assert campaign_row(engine, campaign_id)["background_work"]
+
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    assert sum(counts(engine, campaign_id).values()) == 50
+    assert_split(counts(engine, campaign_id, 1), (1, 1, 1))
+    assert_split(counts(engine, campaign_id, 2), (2, 1))
+
+
+def test_lead_keeps_its_variant_in_steps_with_the_same_variants(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = started(engine, connection, 30, (2, 1), (1, 1, 1), (4, 2))
+
+    rows = rows_of(engine, campaign_id)
+    first, second, third = (
+        [row["variant"] for row in rows if row["workflow_step_number"] == step] for step in (1, 2, 3)
+    )
+    assert first == third != second
+
+
+def test_step_that_keeps_nothing_is_split_by_itself_and_as_exactly(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = started(engine, connection, 61, (1, 1), (1, 1), (1, 1), keep=False)
+
+    rows = rows_of(engine, campaign_id)
+    by_step = [[row["variant"] for row in rows if row["workflow_step_number"] == step] for step in (1, 2, 3)]
+    assert by_step[0] != by_step[1] != by_step[2] != by_step[0]
+    for step in (1, 2, 3):
+        assert_split(counts(engine, campaign_id, step), (1, 1))
+
+
+def test_each_lead_gets_the_content_of_its_variant(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 10, (1, 1), (1, 1))
+
+    send_due_emails(resources, 60.0)
+    pass_time(engine, DAY)
+    send_due_emails(resources, 60.0)
+
+    of_row = {row["id"]: row for row in rows_of(engine, campaign_id)}
+    sent = {int(email.tags["scheduled_email_id"]): email for email in ses.accepted()}
+    assert sent.keys() == of_row.keys()
+    for id_, email in sent.items():
+        assert email.subject == "AB"[of_row[id_]["variant"] - 1]
+        assert (email.text or "").startswith(f"Step {of_row[id_]['workflow_step_number']} {email.subject} for")
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_row_names_the_template_of_its_variant(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = started(engine, connection, 4, (1, 1))
+
+    with engine.connect() as fresh:
+        templates = {
+            row.id: row.subject for row in fresh.execute(sa.select(email_templates.c.id, email_templates.c.subject))
+        }
+    assert all(templates[row["template_id"]] == "AB"[row["variant"] - 1] for row in rows_of(engine, campaign_id))
+
+
+def test_edit_of_a_variants_template_does_not_reach_a_started_campaign(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    started(engine, connection, 4, (1, 1))
+    connection.execute(sa.update(email_templates).values(subject="Changed"))
+    connection.commit()
+
+    send_due_emails(resources, 60.0)
+
+    assert Counter(email.subject for email in ses.accepted()) == {"A": 2, "B": 2}
+
+
+def test_resume_with_refreshed_content_refreshes_every_variant(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 4, (1, 1))
+    lifecycle.pause_campaign(engine, campaign_id)
+    connection.execute(sa.update(email_templates).values(subject=email_templates.c.subject + "!"))
+    connection.commit()
+
+    resumed = lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
+    send_due_emails(resources, 60.0)
+
+    assert resumed.refreshed_steps == [1]
+    assert Counter(email.subject for email in ses.accepted()) == {"A!": 2, "B!": 2}
+
+
+def test_refresh_is_refused_when_a_step_has_another_number_of_variants(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = started(engine, connection, 4, (1, 1))
+    lifecycle.pause_campaign(engine, campaign_id)
+    connection.execute(sa.text("DELETE FROM workflow_step_variants WHERE variant = 2"))
+    connection.commit()
+
+    with pytest.raises(InvalidInput) as refused:
+        lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
+
+    assert "step 1 has 1 variants and was started with 2" in refused.value.errors[0].message
+
+
+def test_unsent_emails_of_a_retired_variant_are_split_over_the_others(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 40, (2, 1, 1))
+    assert counts(engine, campaign_id) == {1: 20, 2: 10, 3: 10}
+
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 1, "ann")
+    send_due_emails(resources, 60.0)
+
+    assert counts(engine, campaign_id) == {2: 20, 3: 20}
+    assert Counter(email.subject for email in ses.accepted()) == {"B": 20, "C": 20}
+    audited = connection.execute(
+        sa.text("SELECT actor, detail FROM audit_log WHERE action = 'campaign.variant_retire'")
+    )
+    assert audited.all() == [("ann", {"step_number": 1, "variant": 1})]
+
+
+def test_retired_variant_of_a_paused_campaign_is_split_too(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 9, (1, 1, 1))
+    lifecycle.pause_campaign(engine, campaign_id)
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 3, "ann")
+
+    lifecycle.resume_campaign(engine, campaign_id)
+    send_due_emails(resources, 60.0)
+
+    assert_split(counts(engine, campaign_id), (1, 1))
+    assert statuses(engine, campaign_id) == {"sent": 9}
+
+
+def test_email_that_was_claimed_while_its_variant_was_retired_is_rendered_again(
+    engine: sa.Engine, connection: sa.Connection, sender_engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 2, (1, 1))
+    token = uuid.uuid4()
+    with sender_engine.begin() as sending:
+        claimed = claim_emails.claim(sending, 10, token)
+    assert {email.variant for email in claimed} == {1, 2}
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 2, "ann")
+
+    with sender_engine.begin() as sending:
+        assert claim_emails.fence(sending, claimed, token).sendable == {}
+    pass_time(engine, DAY / 24)
+    send_due_emails(resources, 60.0)
+    pass_time(engine, DAY / 24)
+    send_due_emails(resources, 60.0)
+
+    assert Counter(email.subject for email in ses.accepted()) == {"A": 2}
+    rows = rows_of(engine, campaign_id)
+    assert {row["variant"] for row in rows} == {1}
+    assert len({row["template_id"] for row in rows}) == 1
+
+
+def test_email_that_was_sent_keeps_a_variant_that_is_retired_later(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = started(engine, connection, 4, (1, 1), (1, 1))
+    send_due_emails(resources, 60.0)
+
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 2, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    assert counts(engine, campaign_id, 1) == {1: 2, 2: 2}
+    assert counts(engine, campaign_id, 2) == {1: 2, 2: 2}
+
+
+@pytest.mark.parametrize(
+    ("step", "variant", "error"),
+    [(1, 3, NotFound), (2, 1, NotFound), (1, 2, Conflict)],
+    ids=["variant", "step", "last"],
+)
+def test_what_cannot_be_retired_is_refused(
+    engine: sa.Engine, connection: sa.Connection, step: int, variant: int, error: type[Exception]
+) -> None:
+    campaign_id = started(engine, connection, 4, (1, 1))
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 1, "ann")
+
+    with engine.begin() as retiring, pytest.raises(error):
+        variants.retire(retiring, campaign_id, step, variant, "ann")
+
+
+def test_variant_of_a_draft_cannot_be_retired(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = draft(connection, 4, (1, 1))
+
+    with engine.begin() as retiring, pytest.raises(Conflict):
+        variants.retire(retiring, campaign_id, 1, 1, "ann")
+
+
+def test_later_lead_gets_the_next_variant_that_is_left(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = started(engine, connection, 5, (1, 1, 1))
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 2, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+    batch = make_batch(connection, [f"later{number}@example.com" for number in range(4)])
+    connection.commit()
+
+    with engine.begin() as adding:
+        adding.execute(sa.update(campaigns).values(batch_ids=[batch]))
+        campaign = get_campaign(adding, campaign_id)
+        schedule_emails.schedule_leads(adding, campaign, audience_of(adding, campaign), campaign["actual_started_at"])
+
+    assert counts(engine, campaign_id).keys() == {1, 3}
+    assert_split({1: counts(engine, campaign_id)[1], 2: counts(engine, campaign_id)[3]}, (1, 1))
+
+
+def test_campaign_without_variants_has_none_in_its_rows(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY])
+    lifecycle.start_campaign(engine, campaign_id)
+
+    assert {row["variant"] for row in rows_of(engine, campaign_id)} == {None}
+    assert connection.execute(sa.select(campaign_step_variants)).all() == []
