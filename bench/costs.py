@@ -1,6 +1,6 @@
 """What a month costs: `python -m bench.costs` prints the table that docs/operations/costs.md quotes.
 
-List prices of us-east-1 in US dollars, without free tiers, taxes or discounts; they change, the sums do not. What
+List prices of us-east-1 in US dollars, without free tiers, taxes or discounts; they change, the model does not. What
 an email costs in time and bytes is measured by the other benchmarks or stated here as an assumption.
 """
 
@@ -33,7 +33,7 @@ IDLE_TICK_SECONDS = 0.3
 EVENTS_PER_EMAIL = 2.5
 """Send and Delivery, and for every second email an open or a click."""
 SQS_REQUESTS_PER_EVENT = 1.3
-"""One to put it in; it is taken out and deleted with up to nine others."""
+"""One to send it; it is received and deleted with up to nine others."""
 EVENT_SECONDS = 0.0004
 """Of the events function, in batches of hundreds."""
 EMAIL_BYTES = 8_000
@@ -49,9 +49,9 @@ ALARM_METRICS = 23
 POLLS = 5 * HOURS * 3600 / 20
 """Lambda asks the queue of events five times at once, for 20 seconds each."""
 FIVE_MINUTES = 2 * HOURS * 12
-"""Of imports and of exports: whether something was left behind."""
+"""For imports and for exports: whether a file is left unfinished."""
 WEBHOOK_RUNS = 2 * TICKS
-"""Of the two functions of webhooks, each minute, with nothing to deliver."""
+"""For the two functions of webhooks, each minute, with nothing to deliver."""
 WEBHOOK_SECONDS = 0.1
 SECRETS = 2
 """The database's administrator, and the keys of unsubscribe links."""
@@ -125,7 +125,7 @@ def table() -> str:
 
 
 def idle_sum() -> str:
-    """What the documentation says of an installation that sends nothing."""
+    """The sentence of the documentation about an installation that sends nothing."""
     costs = monthly_costs(SIZES[0])
     total = sum(costs.values())
     return f"{total:.2f} a month idle, {total - costs['Endpoints']:.2f} with `Network: dual-stack`"

@@ -64,7 +64,7 @@ class Usage:
     disk: int
 
     def since(self, before: Usage, rows: int) -> list[float]:
-        """In the units of FIGURES, for each row."""
+        """For each row, in the units of FIGURES."""
         return [
             (self.cpu - before.cpu) * 1e6 / rows,
             (self.wal - before.wal) / rows,
@@ -101,7 +101,7 @@ class MeasuredServer:
                 connection.execute(sa.text(statement))
 
     def usage(self) -> Usage:
-        """Asked for while no other connection is open, so that each process that worked has been counted."""
+        """Call it while no other connection is open, so that all processes that have worked are counted."""
         with self._admin.connect() as connection:
             wal = connection.scalar(sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')"))
             disk = connection.scalar(
@@ -167,7 +167,7 @@ def measure(emails: int, endpoint: str) -> dict[str, list[float]]:
 
 
 def delivery_events(engine: sa.Engine) -> list[SesEvent]:
-    """A Delivery of each email that was sent, as SES would tell it."""
+    """A Delivery event of SES for each email that was sent."""
     sent = sa.text("""
         SELECT s.id, s.campaign_id, s.claim_token, s.ses_message_id, s.sent_at, l.email
         FROM scheduled_emails s JOIN leads l ON l.id = s.lead_id WHERE s.status = 'sent' ORDER BY s.id
@@ -186,7 +186,7 @@ def delivery_events(engine: sa.Engine) -> list[SesEvent]:
 
 
 def bare_statements(emails: int) -> dict[str, list[str]]:
-    """The same facts, by the plainest statements, in transactions of 500."""
+    """The same facts, written by the simplest statements, in transactions of 500."""
     html, text, subject = HTML.replace("'", "''"), TEXT.replace("'", "''"), SUBJECT
     ranges = [(first + 1, first + 500) for first in range(0, emails, 500)]
     return {

@@ -93,7 +93,7 @@ class Ledger:
 
 
 def median_ms(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """Of each of these, which are called in turns."""
+    """The median time of each of these, which are called in turns."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls:
         call()

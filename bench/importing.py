@@ -50,7 +50,7 @@ def work(what: str, url: str, id_: str) -> None:
 
 
 def peak_memory() -> float:
-    """Of this process, in MB. getrusage would say what its parent had when it was started, if that is more."""
+    """The peak memory of this process, in MB. getrusage can return the peak of the parent process instead."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 

@@ -142,7 +142,7 @@ def run_sender(url: str, budget: float = 600.0) -> dict[str, Any]:
 
 
 def run_boto3(endpoint: str, emails: int, threads: int) -> dict[str, Any]:
-    """In the measured process: the loop that a script would have, with its requests prepared beforehand."""
+    """In the measured process: the loop of a simple script. Its requests are prepared before the measurement."""
     import boto3
     from botocore.config import Config
 

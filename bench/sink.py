@@ -24,7 +24,7 @@ _ACCOUNT = json.dumps(
         "SendQuota": {"Max24HourSend": -1.0, "MaxSendRate": 1_000_000.0, "SentLast24Hours": 0.0},
     }
 ).encode()
-# Without a request id django-ses takes an email for refused, and sends it again.
+# Without a request id django-ses counts an email as refused and sends it again.
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-amzn-RequestId: sink\r\nContent-Length: %d\r\n\r\n"
 _numbers = itertools.count(1)
 

@@ -42,7 +42,7 @@ STEPS = 2
 KILL_EVERY = (0.4, 2.0)
 """Seconds."""
 
-# What the senders are told of their account, so that the emails last for about as long as the soak.
+# The rate of the account. With it the emails last for about as long as the soak.
 PART_OF_THE_TIME = 0.8
 
 
@@ -111,7 +111,7 @@ class Soak:
         let_it_settle(self.engine, resources, ticks=100)
 
     def report(self) -> bool:
-        """Print what was found; whether it is as promised."""
+        """Print the result. Returns whether every promise was kept."""
         accepted = [int(email.tags["scheduled_email_id"]) for email in self.simulator.accepted()]
         with self.engine.connect() as connection:
             outcome: dict[int, str] = {id_: outcome for id_, outcome in connection.execute(_OUTCOMES)}  # noqa: C416
@@ -119,7 +119,7 @@ class Soak:
         sent = {id_ for id_, each in outcome.items() if each == "sent"}
         unknown = {id_ for id_, each in outcome.items() if each == "outcome_unknown"}
         duplicates = len(accepted) - len(set(accepted))
-        # Denied by the ledger, made up by the ledger, or open for ever.
+        # SES accepted it and the ledger does not say so, the reverse, or a row that never ends.
         lost = len(set(accepted) - sent - unknown) + len(sent - set(accepted)) + counts["pending"] + counts["sending"]
         lines = {
             "emails": len(outcome),

@@ -1,7 +1,7 @@
 """Generates src/sendledger_client/generated from docs/openapi.json, if something has changed since.
 
-Run as `python client/generate.py`. The build of the package does so by itself (setup.py). What the
-generator cannot make a method of is an error: the contract has something then that no client could use.
+Run as `python client/generate.py`. The build of the package does so by itself (setup.py). If the
+generator cannot make a method of an operation, that is an error: no client could use this operation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """`make deploy` and `make deploy-check`: from the answers of a person to a stack on AWS that sends.
 
-Reads template.yaml with the local stack's reader; imports nothing of the product, and the product nothing of it.
+Reads template.yaml with the local stack's reader; it does not import the product, and the product does not import it.
 """

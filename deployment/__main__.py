@@ -76,7 +76,7 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
             "the unsubscribe links in mail that was sent stop working."
         )
     given = parameters.complete(given, stage, region, template, ask)
-    parameters.write(path, given)  # whatever happens now, nobody has to answer again
+    parameters.write(path, given)  # the answers are kept, also if a later step fails
     aws = _aws(stage, given[REGION])
     if template.value(given, "Network") == "create" and not given.get("AvailabilityZones") and aws.stack() is None:
         zones = checks.zones_with_endpoints(aws, given, template)

@@ -61,7 +61,7 @@ class Aws:
             return False
         if stack["StackStatus"] in _COMPLETE:
             return True
-        # CloudFormation forgets events after 90 days. A stack whose creation is not among them counts as complete.
+        # CloudFormation deletes events after 90 days. A stack whose creation is not among them is complete.
         pages = self.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=self.stack_name)
         own = {
             event["ResourceStatus"]

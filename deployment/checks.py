@@ -26,7 +26,7 @@ Level = Literal["ok", "warning", "error"]
 
 LAMBDA_PYTHON = "python3.13"
 FEW_AT_ONCE = 100
-"""Lambda wants so many left unreserved, and gives many a new account ten in all."""
+"""Lambda requires this many to stay unreserved. Many new accounts have only ten in all."""
 FREE_ADDRESSES = 8
 RDS_ROLE = "AWSServiceRoleForRDS"
 
@@ -86,7 +86,7 @@ def check_credentials(aws: Aws, given: Mapping[str, str], template: Template) ->
 
 
 def check_unchanged(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    """What must stay as it was in the first deployment."""
+    """Parameters that must keep the value of the first deployment."""
     if not aws.is_complete():
         yield Finding("ok", f"There is no stack {aws.stack_name} in use yet.")
         return
@@ -113,7 +113,7 @@ def check_unchanged(aws: Aws, given: Mapping[str, str], template: Template) -> I
 
 
 def check_names(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    """Names of a first deployment that something else has already."""
+    """Names that a first deployment needs and that are taken."""
     stack = aws.stack()
     if stack is not None and stack["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
         text = f"The stack {aws.stack_name} is {stack['StackStatus']}: delete it first"
@@ -313,7 +313,7 @@ LOCAL = {"python"}
 
 
 def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) -> list[Finding]:
-    """What one check found; an error of AWS's is a finding, too."""
+    """What one check found. An error of AWS is a finding, too."""
     try:
         return list(CHECKS[name](aws, given, template))
     except ClientError as error:

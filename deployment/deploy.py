@@ -1,6 +1,6 @@
 """The deployment itself: what has to be there before, `sam deploy`, and what is done once afterwards.
 
-Every step can be done again. What goes wrong on the way is told with what to do next.
+Every step can be done again. An error says what to do next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STACK_POLICY = {
         },
     ]
 }
-"""So that no deployment, by whatever tool, puts a new, empty database in the place of the one that is there."""
+"""No deployment, by any tool, may replace the existing database by a new, empty one."""
 
 LONGEST_INVOCATION = 900
 """Seconds that a Lambda function may run, at most."""

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def dkim_records(domain: str, identity: Mapping[str, Any]) -> list[str]:
-    """Where SES keeps the public keys differs by region and account, so its answer says it; older ones did not.
+    """The zone of the public keys differs by region and account, so SES's answer names it. Older answers did not.
 
     https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_DkimAttributes.html
     """

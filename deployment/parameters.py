@@ -26,7 +26,7 @@ Ask = Callable[[str, str | None], str]
 
 
 class ParametersError(Exception):
-    """The file cannot be read, or something is missing in it that nobody is there to be asked for."""
+    """The file cannot be read, or a value is missing and no person can be asked for it."""
 
 
 def file_of(stage: str) -> Path:
@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, values: Mapping[str, str]) -> None:
-    """For its owner's eyes only: it holds a secret. A crash leaves the file before."""
+    """Only its owner can read it, because it holds a secret. A crash leaves the earlier file."""
     new = path.with_name(f"new-{path.name}")  # git ignores it as well
     new.touch(mode=0o600)
     new.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000))
@@ -126,7 +126,7 @@ class Template:
 
 
 def complete(given: Mapping[str, str], stage: str, region: str | None, template: Template, ask: Ask) -> dict[str, str]:
-    """The parameters with what a first deployment needs besides; what the file has is not asked for again.
+    """The parameters of the file, with answers for those that a first deployment still needs.
 
     Raises:
         ParametersError: something is missing, and nobody answers.

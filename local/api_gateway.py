@@ -1,7 +1,7 @@
 """An HTTP API: routes a request to a function as an event in payload format 2.0, and its result back to the client.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html describes the
-format; what it leaves open follows what API Gateway was seen to do, with a note here.
+format; where it is silent, the code does what API Gateway was observed to do, and says so.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from local.template import Route
 
 API_ID = "local"
 _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml)|application/javascript")
-# Belong to the connection, or are API Gateway's own: a function cannot set them.
+# A function cannot set these: they belong to the connection or to API Gateway.
 _NOT_PASSED_BACK = {"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "te", "trailer"}
 
 

@@ -11,7 +11,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 
 LONGEST_SECONDS = 1.0
-"""The simulator waits meanwhile. A page without this is better than none."""
+"""The simulator waits for this query. A page without it is better than no page."""
 
 _FIND = sa.text("""
     SELECT e.id, c.name, e.workflow_step_number

@@ -21,7 +21,7 @@ _VARIABLE = re.compile(r"\$\{(!?)([^}]*)\}")
 
 
 class TemplateError(Exception):
-    """The template cannot be read, or asks for something that is not there locally; the message says where."""
+    """The template cannot be read, or needs something that does not exist locally. The message says where."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -143,7 +143,7 @@ class Values:
         if name in self._functions:
             return self._functions[name]
         if name.removesuffix(".Alias") in self._functions:
-            # What SAM makes of AutoPublishAlias; here there is one version.
+            # SAM makes an alias for AutoPublishAlias; locally there is only one version.
             return self.function_arn(name.removesuffix(".Alias"))
         if name in self._references:
             return self._references[name]

@@ -1,4 +1,4 @@
-"""What lies on AWS between SES and the SES events function: EventBridge's rule and an SQS queue with dead letters.
+"""The local stand-in for EventBridge's rule and the SQS queue between SES and the SES events function.
 
 Events of the SES simulator go in, as EventBridge JSON; batches in the form of SQS go to the function, in the order of
 their arrival. Messages that the function returns, and batches on which it fails, are delivered again a little later.
@@ -32,7 +32,7 @@ DETAIL_TYPES = frozenset(
         "Email Subscribed",
     }
 )
-"""What the rule lets through."""
+"""The types of events that the rule passes on."""
 
 logger = logging.getLogger(__name__)
 
@@ -95,13 +95,13 @@ class EventQueue:
         self._thread.start()
 
     def drain(self, timeout: float = 30.0) -> None:
-        """Wait until every event so far has been taken or put aside. Raises TimeoutError."""
+        """Wait until every event so far was delivered or has become a dead letter. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._waiting and not self._under_way, timeout):
                 raise TimeoutError(f"the events were not taken within {timeout} s")
 
     def stop(self) -> None:
-        """Stop after the batch that is under way; what waits is forgotten."""
+        """Stop after the current batch. Waiting events are dropped."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -142,7 +142,7 @@ class EventQueue:
             return []
 
     def _deliver(self, function: Callable[[dict[str, Any]], Any], batch: list[Message]) -> set[str]:
-        """The ids of the messages that come again."""
+        """The ids of the messages that are delivered again."""
         try:
             answer = function({"Records": [message.record() for message in batch]})
             return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}

@@ -29,7 +29,7 @@ INIT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an invocation came to: the handler's result as JSON, or with `failed` a description of the error."""
+    """The result of an invocation: the handler's result as JSON, or with `failed` a description of the error."""
 
     payload: bytes
     failed: bool = False
@@ -79,7 +79,7 @@ class ExecutionEnvironment:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            # Ctrl-C in the terminal is for the stack, which lets running invocations end.
+            # Ctrl-C in the terminal reaches the stack only, which lets running invocations end.
             start_new_session=True,
         )
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{function.name}", daemon=True)

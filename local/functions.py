@@ -109,12 +109,12 @@ class Functions:
             self._stopping = True
 
     def wait_until_idle(self) -> None:
-        """Wait until no invocation runs, nor waits in the background to be run."""
+        """Wait until no invocation runs and none waits in the background."""
         with self._changed:
             self._changed.wait_for(lambda: not self._running and not self._waiting)
 
     def stop(self) -> None:
-        """Kill every environment, whatever it does."""
+        """Kill every environment, also while it runs an invocation."""
         with self._changed:
             self._stopping = True
             for environment in self._running:

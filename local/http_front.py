@@ -53,11 +53,11 @@ class HttpResponse:
 
 
 class BadRequestError(Exception):
-    """The request is not HTTP as it should be."""
+    """The request is not valid HTTP."""
 
 
 class BodyTooLargeError(Exception):
-    """The body is larger than API Gateway takes."""
+    """The body is larger than API Gateway allows."""
 
 
 def http_front(port: int, handle: Callable[[HttpRequest], HttpResponse]) -> ThreadedServer:

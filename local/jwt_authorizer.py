@@ -42,7 +42,7 @@ class TokenVerifier:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def verify(self, authorization: str) -> dict[str, str]:
-        """The claims of the token, which may stand with or without Bearer before it.
+        """The claims of the token. "Bearer" before the token is optional.
 
         Raises:
             TokenRefusedError: there is none, or it is not valid.
@@ -50,7 +50,7 @@ class TokenVerifier:
         token = re.sub(r"(?i)\Abearer\s+", "", authorization.strip())
         if not token:
             raise TokenRefusedError
-        # Headers that the library does not know are not its business.
+        # The library need not check headers that it does not know.
         registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
         try:
             claims = jwt.decode(token, self._key_of, registry=registry).claims

@@ -32,7 +32,7 @@ class LambdaApi:
         if request.method != "POST":
             return _error(405, "InvalidRequestContentException", "Use POST")
         if request.header("origin"):
-            # A browser says where a script came from. Programs that may invoke functions are not pages of a site.
+            # A browser sends the origin of a script. A page of a website must not invoke functions.
             return _error(403, "AccessDeniedException", "Pages cannot invoke functions")
         name = unquote(path[1])
         try:

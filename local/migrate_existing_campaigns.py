@@ -1,7 +1,7 @@
 """Takes over the campaigns of an existing installation in the database at DATABASE_URL.
 
 `make migrate-existing-campaigns ARGS='--dry-run'`; docs/migrate-from-leadnexconnect.md says what else there is to do.
-Exit status: 0 done, 1 refused or failed with nothing lost, 3 done as far as it went and a person is needed.
+Exit status: 0 done; 1 refused or failed, and nothing is lost; 3 done in part, and a person must decide the rest.
 """
 
 from __future__ import annotations

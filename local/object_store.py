@@ -1,6 +1,6 @@
 """S3 on this machine: moto's server with the template's buckets, which tells functions of new objects as S3 does.
 
-Objects are in memory, or in temporary files where they are large, and gone when the process ends.
+Objects are in memory, large ones in temporary files. They are gone when the process ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A lock that one process has at a time; it ends with the process, however that ends."""
+"""A lock that one process holds at a time. The operating system releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def only_one(lock: Path, otherwise: Exception) -> Iterator[None]:
-    """Hold the lock of this file, which is made where it is missing; raise `otherwise` where another process has it."""
+    """Hold the lock of this file, which is created if it is missing. Raise `otherwise` if another process holds it."""
     with lock.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

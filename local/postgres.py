@@ -38,7 +38,7 @@ PORT = 5432
 """Part of the socket's name. The server listens on no port."""
 
 LONGEST_START = 600.0
-"""Seconds. After a crash the server first repeats what its log holds, and takes no connections meanwhile."""
+"""Seconds. After a crash the server first replays its log, and accepts no connections until then."""
 LONGEST_STOP = 60.0
 RETRY_SECONDS = 5.0
 _POLL_SECONDS = 0.02
@@ -116,7 +116,7 @@ class Postgres:
                 self._started_at = time.monotonic()
                 return
             self._end(signal.SIGQUIT)
-            # Processes of a server that was killed end when they notice, and until then hold what the next one needs.
+            # Processes of a killed server end with a delay. Until then they hold what the next server needs.
             in_use = b"is still in use" in self._said(said_before) and time.monotonic() < deadline
             if self._stopping.is_set() or not in_use:
                 raise self._failure(said_before)
@@ -127,11 +127,11 @@ class Postgres:
         threading.Thread(target=self._start_again, args=[say], daemon=True, name="postgres").start()
 
     def stop(self) -> None:
-        """Stop the server and remove its socket's folder; once is enough."""
+        """Stop the server and remove its socket's folder. Further calls do nothing."""
         self._stopping.set()
         with self._changing:
             if hasattr(self, "process"):
-                # Fast: it ends the connections, and what they had not committed.
+                # A fast shutdown: it closes the connections and rolls back their transactions.
                 self._end(signal.SIGINT)
             self._end_watcher()
             self._resources.close()
@@ -142,7 +142,7 @@ class Postgres:
             if self._stopping.is_set():
                 return
             what = f"PostgreSQL has ended (exit code {code}; see {self._log})."
-            # One that dies as soon as it runs would be started again and again without a pause.
+            # Without this, a server that dies at once would be restarted without a pause.
             if time.monotonic() - self._started_at > RETRY_SECONDS:
                 say(f"{what} It is started again.")
             else:
@@ -222,7 +222,7 @@ class Postgres:
         for name in ("postgres", "initdb"):
             shutil.copy2(programs / name, copy / "bin")
         for name in ("lib", "share"):
-            # Not what only programs that are yet to be linked need.
+            # Static libraries are only needed to link programs.
             shutil.copytree(installed / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("*.a"))
         # The wheel's programs look for some libraries here.
         libraries = package.with_name(f"{package.name}.libs")
@@ -240,7 +240,7 @@ class Postgres:
         new.mkdir(mode=0o700)
         if self._user:
             os.chown(new, self._user["user"], self._user["group"])
-        # Each machine sorts and folds alike, whatever its LANG is.
+        # Sorting and case folding are the same on each machine, whatever its LANG is.
         locale = ["--locale=C", "--encoding=UTF8"]
         if self._version_number >= 17:
             locale += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
@@ -300,7 +300,7 @@ def _beside(folder: Path, ending: str) -> Path:
 
 
 def as_user(url: str, user: str) -> str:
-    """The URL of the same database for another of its users; the embedded server believes everybody."""
+    """The URL of the same database for another of its users; the embedded server asks for no password."""
     return make_url(url).set(username=user).render_as_string(hide_password=False)
 
 
@@ -312,7 +312,7 @@ def _embedded_programs() -> Path:
 
 
 def _user(folder: Path) -> dict[str, Any]:
-    """Whom the server runs as, as arguments for `subprocess`: nothing for everybody but root."""
+    """The user that the server runs as, as arguments for `subprocess`. Empty unless this process is root's."""
     if os.geteuid() != 0:
         return {}
     if folder.exists() and (owner := folder.stat()).st_uid != 0:

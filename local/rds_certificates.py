@@ -30,7 +30,7 @@ _NAME = re.compile(r"Amazon RDS ([a-z]+(?:-[a-z]+)+-[0-9]+) Root CA (RSA2048|RSA
 
 
 class NotARoot(Exception):
-    """A certificate that has the name of a root of RDS, and is none that can be relied on."""
+    """A certificate that has the name of a root of RDS but is not a valid root."""
 
 
 def read_roots(pem: bytes, now: dt.datetime) -> list[x509.Certificate]:
@@ -57,7 +57,7 @@ def read_roots(pem: bytes, now: dt.datetime) -> list[x509.Certificate]:
 
 
 def region_of(root: x509.Certificate) -> str:
-    """The region of AWS whose databases it vouches for."""
+    """The AWS region whose databases it certifies."""
     found = _NAME.fullmatch(name_of(root))
     return found[1] if found else ""
 

@@ -1,7 +1,7 @@
 """`make run`: the whole of Sendledger on this machine, until Ctrl-C.
 
 PORT (8000)             of the API; the inbox is at the next one, tokens are taken at the one after that
-DATA_FOLDER (.data)     what has to outlive a run: the database, the inbox, the API key, the logs
+DATA_FOLDER (.data)     what a run keeps for the next one: the database, the inbox, the API key, the logs
 DATABASE_URL            a PostgreSQL to use instead of the embedded one
 POSTGRES_BIN            a folder with the programs of another PostgreSQL
 AWS_ENDPOINT_URL_SESV2  an SES to use instead of the simulator
@@ -169,7 +169,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),
         ses_events=ses_events,
-        # Somebody else's database need not have them.
+        # A database that is given may lack these users.
         separate_users=options.database_url is None,
         fixed_api_key=options.api_key,
     )
@@ -204,7 +204,7 @@ def _say_where_things_are(options: Options, key: str, token_url: str | None, inb
     tokens = f"  Tokens    {token_url}\n" if token_url else ""
     print(
         f"Sendledger runs on http://localhost:{options.port}\n\n"
-        # Behind the # it is for the page alone: a browser sends it to no server.
+        # A browser does not send the part behind the # to a server: only the page sees the key.
         f"  Console   http://localhost:{options.port}/console/sign-in#{key}\n"
         f"  API docs  http://localhost:{options.port}/v1/docs (any user name, the API key as the password)\n"
         f"  API key   {key}\n"

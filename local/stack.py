@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 PARAMETERS = {
     "DeploymentId": "local",
     "SenderFromAddress": "Nora Lind <nora@harbour-booking.example>",
-    # No role keeps the sender from any.
+    # Locally no role limits the addresses that the sender may use.
     "SesIdentity": "",
     "Network": "none",
     "Database": "existing",
     "DatabaseHost": "localhost",
     "DatabaseCaBundle": "",
-    # Whom the embedded server makes.
+    # The user that the embedded server creates.
     "DatabaseUser": "postgres",
     "PostalAddress": "Harbour Booking, 1 Quay Street, Bristol BS1 4RB",
     "UnsubscribeKeys": "local:bm90IGEgc2VjcmV0OiBldmVyeWJvZHkgaGFzIHRoaXMga2V5",
     "ReplyDomain": "reply.harbour-booking.example",
-    # Receivers on this machine.
+    # Webhooks may go to receivers on this machine.
     "WebhookTargets": "any",
 }
 """Values of the template's parameters that have no default. The database is where DATABASE_URL says."""
@@ -228,7 +228,7 @@ class LocalStack:
 
     def _handle(self, request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD") and request.path == "/":
-            # Nothing is there on AWS; here it is what a person opens first.
+            # On AWS the root is not found. Here a person opens it first.
             return HttpResponse(302, b"", (("location", "/console"),))
         return self._lambda.handle(request) if LambdaApi.takes(request) else self._gateway.handle(request)
 

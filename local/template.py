@@ -1,6 +1,6 @@
 """What template.yaml says about the functions: their code, environment, routes, schedules, and the files they get.
 
-The local stack is wired by this and by nothing else, so that what runs here is what is deployed.
+The local stack has no other wiring, so that what runs here is what is deployed.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class _Reader:
                 variables[variable] = self._given[variable]
             else:
                 variables[variable] = as_text(self._values.resolve(value, where), where)
-        # Of EventInvokeConfig nothing else is kept; its destinations are resources that exist only on AWS.
+        # The rest of EventInvokeConfig is ignored: its destinations exist only on AWS.
         maximum_event_age = properties.get("EventInvokeConfig", {}).get("MaximumEventAgeInSeconds", 21_600)
         return Function(
             logical_id=logical_id,
@@ -265,7 +265,7 @@ class _Reader:
         raise TemplateError(f"{where}: the local stack does not know events of type {kind}")
 
     def _route(self, logical_id: str, properties: Mapping[str, Any], where: str) -> Route:
-        # ApiId is a resource of AWS: nothing that has a value here.
+        # ApiId refers to a resource that exists only on AWS.
         read = self._values.resolve({key: value for key, value in properties.items() if key != "ApiId"}, where)
         if "Auth" in read:
             raise TemplateError(f"{where}: the local stack knows the DefaultAuthorizer of an API only")

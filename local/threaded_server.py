@@ -110,6 +110,6 @@ class ThreadedServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that has disconnected is not an error."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)

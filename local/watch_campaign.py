@@ -74,7 +74,7 @@ def _is_due(stats: Any, now: datetime) -> bool:
 
 
 def _diagnosis(api: ApiClient, campaign_id: str) -> list[str]:
-    """What holds the emails back, in lines that no terminal breaks; nothing where they are on their way."""
+    """What holds the emails back, in short lines. Empty if they are being sent."""
     found = api.get(f"/v1/campaigns/{campaign_id}/diagnose")
     if found["cause"] is None:
         return []

@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: databases, campaigns, senders as processes, and servers that misbehave."""
+"""What tests and benchmarks share: databases, campaigns, senders as processes, and servers with faults."""

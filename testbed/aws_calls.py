@@ -41,7 +41,7 @@ ACTIONS = {
     "upload_part": "s3:PutObject",
 }
 SIGNED_BY_HAND = {"SendEmail": "ses:SendEmail"}
-"""Operations that are asked for by their name, as a text."""
+"""Operations that are called by their name as a text."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _methods(code: _Code) -> dict[str, _Code]:
 
 
 def _uses(code: _Code) -> Iterator[_Code]:
-    """What this code names; of a class its special methods, as the others have to be named."""
+    """The names that this code uses. A class counts with its special methods: the others must be named to be called."""
     module = _module(code.file)
     nodes: list[ast.AST] = [code.node]
     if isinstance(code.node, ast.ClassDef):

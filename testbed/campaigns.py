@@ -1,4 +1,4 @@
-"""Campaigns for tests, written straight to the database, and looks at what became of them."""
+"""Campaigns for tests, written straight to the database, and queries for their results."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ OWNER = PARAMETERS["DatabaseUser"]
 
 
 def plain_engine(url: str | sa.URL, **options: Any) -> sa.Engine:
-    """An engine without a pool or any of Sendledger's settings: what somebody else's program has.
+    """An engine without a pool and without Sendledger's settings, as another program has it.
 
-    Without a word about TLS, pg8000 reads the certificate authorities of the machine for each connection (40 ms).
+    Without an SSL setting pg8000 reads the machine's certificate authorities for each connection (40 ms).
     """
     return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"ssl_context": False}, **options)
 
@@ -63,7 +63,7 @@ def wait_until(engine: sa.Engine, condition: str, **values: Any) -> None:
         statement = sa.text(f"SELECT {condition}, clock_timestamp() > :give_up")
         while True:
             holds, is_late = connection.execute(statement, {"give_up": give_up, **values}).one()
-            connection.rollback()  # the statistics stay, in a transaction, as they were first seen
+            connection.rollback()  # within a transaction PostgreSQL returns the same statistics each time
             if holds:
                 return
             assert not is_late, condition

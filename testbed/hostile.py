@@ -1,4 +1,4 @@
-"""Input that is made to stop its reader: for each entrance a corpus, and what reading it costs.
+"""Input that is made to exhaust its reader: a corpus for each entrance, and what reading it costs.
 
 An entrance is where text from strangers, or from a careless colleague, comes in. Each is run in a process of its own,
 under limits, so that the worst case ends that process and not the one that measures. What is measured is CPU time and
@@ -33,7 +33,7 @@ _ADDRESS_SPACE = 4096 * MEGABYTE
 
 @dataclass(frozen=True)
 class Cost:
-    """What one case took; `failure` is the error that the entrance did not expect."""
+    """The cost of one case. `failure` is the unexpected error, if there was one."""
 
     case: str
     seconds: float
@@ -166,7 +166,7 @@ def cost_of(case: str, read: Callable[[Any], Any], given: Any) -> tuple[Cost, An
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: man 5 proc_pid_clear_refs
     try:
         result = read(given)
-    except Exception as error:  # whatever the product lets out is what is looked for
+    except Exception as error:  # any exception of the product is a finding
         failure = f"{type(error).__name__}: {str(error)[:200]}"
     seconds = time.process_time() - started
     return Cost(case, round(seconds, 3), round(max(0.0, _memory("VmHWM") - before), 1), failure), result

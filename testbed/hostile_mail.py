@@ -1,4 +1,4 @@
-"""Mail that is made to stop who reads it: each name gives a message of up to 40 MB, the largest that SES receives."""
+"""Mail that is made to exhaust its reader: each name gives a message of up to 40 MB, the largest that SES receives."""
 
 from __future__ import annotations
 
@@ -104,4 +104,4 @@ HOSTILE_MAIL: Mapping[str, Callable[[], bytes]] = {
     "no header": lambda: b"x\r\n" * (13 * MEGABYTE),
     "nothing": lambda: b"",
 }
-"""What each does to a reader that does not look out: quadratic time, deep recursion or memory without limit."""
+"""What each does to an unprotected reader: quadratic time, deep recursion or memory without limit."""

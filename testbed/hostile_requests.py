@@ -1,4 +1,4 @@
-"""Requests, files and events that are made to stop their reader; see `testbed.hostile`."""
+"""Requests, files and events that are made to exhaust their reader; see `testbed.hostile`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 2_990_000
 """Bytes of a body that the API reads."""
 CONFIGURATION_SET = "ConfigSet"
 MAX_ANSWER = 1_000_000
-"""Lambda answers with 6 MB at most; a client has to read what was wrong."""
+"""Lambda answers with 6 MB at most, and a client must be able to read the error."""
 
 Body = tuple[str, str]
 """The route, and the body as it was sent."""

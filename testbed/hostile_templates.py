@@ -1,4 +1,4 @@
-"""Templates that are made to stop whoever saves, previews or sends them; see `testbed.hostile`."""
+"""Templates that are made to exhaust what saves, previews or sends them; see `testbed.hostile`."""
 
 from __future__ import annotations
 

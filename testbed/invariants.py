@@ -34,7 +34,7 @@ def let_it_settle(engine: sa.Engine, resources: Resources, ticks: int = 40) -> N
             if not connection.execute(_UNSETTLED).scalar_one():
                 return
         with engine.begin() as connection:
-            # Nothing is due for a while: on to when something is.
+            # Nothing is due yet: skip the time until something is.
             wait = connection.execute(_NEXT_DUE).scalar_one()
         if wait is not None and wait > dt.timedelta(0):
             pass_time(engine, wait)
@@ -60,7 +60,7 @@ _OPEN_ROWS = sa.text("""
 
 @dataclass(frozen=True)
 class Consistency:
-    """What was found consistent."""
+    """The counts of a consistent ledger."""
 
     emails_accepted: int
     emails_by_status: dict[str, int]

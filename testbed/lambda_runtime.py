@@ -110,7 +110,7 @@ class LambdaRuntime:
         return self._log.read_text()
 
     def freeze(self) -> None:
-        """Let the function's process stand still where it is, with all its threads, until it is killed."""
+        """Suspend the function's process with all its threads. It is killed later."""
         for process in psutil.Process(self._process.pid).children(recursive=True):
             process.suspend()
 

@@ -1,4 +1,4 @@
-"""A LeadNexConnect database as it was before Sendledger: its schema from legacy-schema.json, and data to lose."""
+"""A LeadNexConnect database as it was before Sendledger: the schema of legacy-schema.json, and data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def legacy_engine(server: Postgres) -> Iterator[sa.Engine]:
 
 @contextmanager
 def old_application(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction of the old application, which does not say who it is; committed at the end."""
+    """A transaction of the old application, which sets no application_name. It is committed at the end."""
     other = plain_engine(engine.url)
     with other.begin() as connection:
         yield connection
@@ -111,7 +111,7 @@ class OldApplication:
         id_ = values.setdefault("id", uuid.uuid4())
         columns = self.column_types(table)
         names = ", ".join(values)
-        # Old timestamps are UTC without saying so.
+        # Old timestamps are UTC without a time zone.
         places = ", ".join(f"CAST(:{name} AS {columns[name]})" for name in values)
         stored = {
             name: json.dumps(value) if columns[name] == "jsonb" and value is not None else value

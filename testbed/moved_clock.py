@@ -1,4 +1,4 @@
-"""A database whose clock can be moved, to live through weeks of openings in a test.
+"""A database whose clock can be moved, so that a test covers weeks of openings.
 
 The product asks the database for the time, by the names of functions without a schema. Here these names are found in
 the schema `shifted` first.

@@ -23,7 +23,7 @@ def object_store() -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of botocore's own; what is made from now on speaks to the same store."""
+    """A client of botocore. Clients that are created later use the same store."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store.url)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")

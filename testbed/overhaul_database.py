@@ -65,7 +65,7 @@ def overhaul_by_hand(connection: sa.Connection) -> None:
 
 
 def overhaul_with_users(connection: sa.Connection) -> None:
-    """What the later migrations make of it: every row has a user, texts of steps are templates, statuses are text."""
+    """The changes of the later migrations: every row has a user, texts of steps are templates, statuses are text."""
     connection.exec_driver_sql(_CAMPAIGN_COLUMNS)
     connection.exec_driver_sql(f"""
         CREATE TYPE user_role AS ENUM ('user', 'admin');

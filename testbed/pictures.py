@@ -29,7 +29,7 @@ SIZE = {"width": 1100, "height": 680}
 WEEKS = 4
 LEADS = 240
 
-# As if it had been sent over the weeks: mostly in the mornings of working days, with what comes back some hours later.
+# As if it had been sent over weeks: in the mornings, and events some hours later.
 _SENT = sa.text("""
     WITH planned AS (
         SELECT id, lead_id, campaign_id, workflow_step_number,

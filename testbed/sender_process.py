@@ -55,7 +55,7 @@ class SenderRun:
     failpoint: str | None = None
     further: bool = False
     poison: Literal["kill", "stall"] | None = None
-    """What composing an email to a lead whose company begins with "Poison" does to the process."""
+    """What happens to the process when it composes an email to a lead whose company begins with "Poison"."""
     settings: dict[str, str] = field(default_factory=dict)
 
 

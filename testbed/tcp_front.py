@@ -30,7 +30,7 @@ class TcpFront:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self.port = 0
         self.encrypted = 0
-        """Connections that have come as far as speaking over TLS."""
+        """Connections whose TLS handshake has succeeded."""
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -1,4 +1,4 @@
-"""A receiver of webhooks on this machine: it keeps what comes, and answers what a test wants."""
+"""A receiver of webhooks on this machine: it keeps the requests and gives the answers that a test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said about the demo once it is over: what became of it, and what to do next."""
+"""Prints the result of the demo when it has ended, and what to do next."""
 
 from __future__ import annotations
 

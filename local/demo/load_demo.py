@@ -1,4 +1,4 @@
-"""Loads the demo through the HTTP API, as a user would. What an interrupted run has loaded is not loaded again."""
+"""Loads the demo through the HTTP API, as a user would. It continues where an interrupted run has stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hands out the events of the ledger's emails: to whoever asks by number, and to a sink in a thread of its own.
+"""Delivers the events of the ledger's emails: by number to those who ask, and to a sink from a thread of its own.
 
 The thread keeps a slow sink from slowing the sending down. Like EventBridge it is best effort: it starts with the
 emails accepted after it was started, and where the sink raises, the exception is logged and the next event follows.

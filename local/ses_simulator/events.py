@@ -1,7 +1,7 @@
 """The events that SES publishes to EventBridge for an accepted email, as complete EventBridge JSON.
 
-Events are a function of the ledger's entry, so they are the same whenever they are asked for and outlive a restart;
-what an email does not have by itself (opens, clicks, delays, …) can be scripted. As in SES, nothing is published for an
+Events are a function of the ledger's entry, so they are always the same, also after a restart. What an
+email does not have by itself (opens, clicks, delays, …) can be scripted. As in SES, nothing is published for an
 email without a configuration set. Shapes:
 https://docs.aws.amazon.com/ses/latest/dg/event-publishing-retrieving-sns-examples.html (the `detail`),
 https://docs.aws.amazon.com/ses/latest/dg/monitoring-eventbridge.html (the envelope), and what each address does:

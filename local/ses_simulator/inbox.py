@@ -21,7 +21,7 @@ from local.ses_simulator.tracking import delivered_html, tracks
 
 PAGE_SIZE = 50
 
-# The frame's document (srcdoc) inherits this policy: inline styles are for the emails, there are none of our own.
+# The frame's document (srcdoc) inherits this policy. Inline styles are allowed for the emails.
 _POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"

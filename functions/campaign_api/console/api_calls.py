@@ -1,4 +1,4 @@
-"""Asks the API for a page: a method, a path and a body go in, what the API answers comes out.
+"""Asks the API for a page: a method, a path and a body go in, the API's answer comes out.
 
 The API gets an event as API Gateway would send it, and knows the caller from the session.
 """
@@ -40,7 +40,7 @@ class Api:
     _ask: AskApi
 
     def may(self, route: str) -> bool:
-        """Whether the caller's role lets it use a route: what would be refused is not offered."""
+        """Whether the caller's role may use a route. The console does not offer what would be refused."""
         role = MINIMUM_ROLE[route]
         return role is None or self.caller.may(role)
 

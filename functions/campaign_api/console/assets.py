@@ -22,6 +22,6 @@ def read(name: str) -> str:
 
 @functools.cache
 def path_of(name: str) -> str:
-    """Where a page finds a file; another one as soon as its content is another."""
+    """The address of a file for a page. It changes with the file's content."""
     digest = hashlib.sha256(read(name).encode()).hexdigest()[:16]
     return f"/console/assets/{digest}/{name}"

@@ -97,7 +97,7 @@ def act(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
 
 @page("POST", f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(CONFIRMED)})/confirmation")
 def confirm(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
-    """The page that answers is the only one that shows the token."""
+    """Only the page after this request shows the token."""
     body = {"operation": name, "id": campaign_id}
     try:
         made = visit.api.post("/v1/confirmations", body, visit.form.get("request", ""))

@@ -58,7 +58,7 @@ def save_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
 
 
 def can_edit(campaign: Any) -> bool:
-    """Whether all of it can be changed, and not its name alone."""
+    """Whether the whole campaign can be changed, or only its name."""
     return campaign["status"] in set(STARTABLE_STATUSES)
 
 
@@ -83,7 +83,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
 
 
 def _in_utc(typed: str) -> str | None:
-    """A date and time as a browser's field has it; what is none of these the API refuses."""
+    """The date and time of a browser's field. The API refuses any other text."""
     try:
         return dt.datetime.fromisoformat(typed).replace(tzinfo=dt.UTC).isoformat()
     except ValueError:

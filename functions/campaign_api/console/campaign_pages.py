@@ -65,7 +65,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
 
 @page("GET", "/campaigns/<campaign_id:id>/live")
 def show_progress(visit: Visit, campaign_id: str) -> HttpAnswer:
-    """The part of the campaign's page that changes while one looks at it."""
+    """The part of the campaign's page that is refreshed while it is open."""
     return visit.page("campaign_live.html", **_progress(visit.api, campaign_id))
 
 

@@ -1,4 +1,4 @@
-"""Pages of exports: what was asked for, how far it is, and the links to the files."""
+"""Pages of exports: the exports, their progress, and the links to the files."""
 
 from __future__ import annotations
 

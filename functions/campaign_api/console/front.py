@@ -42,7 +42,7 @@ logger = Logger(child=True)
 
 
 def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> HttpAnswer:
-    """The answer to one request; whatever goes wrong is shown as a page."""
+    """The answer to one request. Any error is shown as a page."""
     visit = Visit(request, None)
     name = None
     try:

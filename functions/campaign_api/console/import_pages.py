@@ -12,7 +12,7 @@ from console.visit import HttpAnswer, Visit, page
 from sendledger.core.vocabulary import ColumnUse
 
 MAX_COLUMNS = 100
-"""Of a file, that can be corrected here."""
+"""Rows of a file that can be corrected here."""
 
 
 @page("GET", "/import")

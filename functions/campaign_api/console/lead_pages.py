@@ -15,7 +15,7 @@ MAIL_HEADERS = {
         "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
     ),
 }
-"""Of the HTML of a mail, which is shown in a frame of a page."""
+"""The headers of an email's HTML, which is shown in a frame of a page."""
 
 
 @page("GET", "/leads")
@@ -33,7 +33,7 @@ def list_leads(visit: Visit) -> HttpAnswer:
 
 @page("GET", "/leads/<lead_id:id>")
 def show_lead(visit: Visit, lead_id: str) -> HttpAnswer:
-    """Who it is, and each email of every campaign with what became of it."""
+    """The lead, and each of its emails with the result."""
     api = visit.api
     lead = api.get(f"/v1/leads/{lead_id}")
     rows = api.get("/v1/scheduled-emails", limit=25, cursor=visit.query.get("cursor"), lead_id=lead_id, sort="-id")

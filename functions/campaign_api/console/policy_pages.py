@@ -117,7 +117,7 @@ def delete_sender(visit: Visit, sender_id: str) -> HttpAnswer:
 
 
 def _spans(typed: str) -> list[list[str]]:
-    """`9-12, 13:00–17:00` as the API takes it; what is no pair of times the API refuses, with the day."""
+    """`9-12, 13:00–17:00` in the form of the API. The API refuses what is no pair of times, and names the day."""
     spans = [re.split(r"\s*(?:-|–|—|to)\s*", span.strip()) for span in re.split(r"[,;]", typed) if span.strip()]
     return [[_time(each) for each in span] for span in spans]
 
@@ -138,7 +138,7 @@ def _typed_schedule(visit: Visit) -> dict[str, Any]:
 
 
 def _typed_sender(visit: Visit) -> dict[str, Any]:
-    """What can be changed of a sender. What is no number the API refuses."""
+    """The fields of a sender that can be changed. The API refuses what is no number."""
     cap = visit.form.get("daily_cap", "").strip()
     return {
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,

@@ -44,7 +44,7 @@ def sign_in(visit: Visit) -> HttpAnswer:
     key = visit.form.get("key", "").strip()
     next_page = _next(visit.form.get("next", ""))
     token = None
-    # As at the API: what cannot be a key costs the database nothing.
+    # As in the API: the database is not asked for what cannot be a key.
     if api_keys.has_form(key) or (key and key == api_resources.settings().fixed_api_key):
         address = visit.request.request_context.http.source_ip
         with api_resources.transaction() as connection:

@@ -79,7 +79,7 @@ def meaning(kind: str, value: str | None) -> str:
 
 
 def spans(pairs: list[list[str]]) -> str:
-    """Pairs of times as people write them: 09:00-12:00, 13:00-17:00. What is none is shown as it was typed."""
+    """Pairs of times as people write them: 09:00-12:00, 13:00-17:00. Anything else is shown as it was typed."""
     return ", ".join("-".join(pair) for pair in pairs)
 
 

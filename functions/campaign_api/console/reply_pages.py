@@ -83,7 +83,7 @@ def answer_reply(visit: Visit, reply_id: str) -> HttpAnswer:
 
 
 def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed: str = "") -> HttpAnswer:
-    """`typed` is an answer that was refused: it is not lost."""
+    """`typed` is the text of a refused answer, so that it is not lost."""
     api = visit.api
     reply = api.get(f"/v1/replies/{reply_id}")
     return visit.page(
@@ -107,7 +107,7 @@ def _campaign(api: Api, campaign_id: str) -> Any | None:
 
 
 def _morning_of(date: str) -> str:
-    """Nine o'clock UTC of a browser's date; what is no date the API refuses."""
+    """Nine o'clock UTC on a browser's date. The API refuses what is no date."""
     try:
         return dt.datetime.combine(dt.date.fromisoformat(date), dt.time(9), dt.UTC).isoformat()
     except ValueError:

@@ -19,7 +19,7 @@ def show_settings(visit: Visit) -> HttpAnswer:
 
 @page("POST", "/settings/api-keys")
 def create_key(visit: Visit) -> HttpAnswer:
-    """The page that answers is the only one that shows the key."""
+    """Only the page after this request shows the key."""
     days = visit.form.get("days", "")
     expires_at = None
     if days:

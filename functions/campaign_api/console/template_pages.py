@@ -23,7 +23,7 @@ _SAMPLE = {
     "city": "Boston",
     "country": "United States",
 }
-"""The lead of a preview while there are none."""
+"""The lead of a preview while the database has none."""
 
 
 @page("GET", "/templates")
@@ -110,7 +110,7 @@ def preview(api: Api, template_id: str, lead_id: str) -> dict[str, Any]:
 
 
 def _preview_typed(visit: Visit) -> dict[str, Any]:
-    """Of what is typed, for the lead that was chosen, or for a made-up one where there is none yet."""
+    """The preview of the typed text, for the chosen lead, or for an example where there is no lead yet."""
     typed = {name: value for name, value in _content(visit).items() if name != "name"}
     lead_id = visit.form.get("lead")
     lead = {"lead_id": lead_id} if lead_id else {"lead": _SAMPLE}

@@ -22,7 +22,7 @@ from http_errors import Problem, RequestRefused
 
 ROOT = "/console"
 MAX_FIELDS = 1_000
-"""Of a form."""
+"""In a form."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
@@ -36,7 +36,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Strict-Transport-Security": "max-age=31536000",
 }
-"""Of every page: all that it loads comes from here, nothing embeds it, no cache keeps it."""
+"""Headers of every page: it loads only from here, no site embeds it, no cache keeps it."""
 
 HttpAnswer = dict[str, Any]
 
@@ -77,7 +77,7 @@ class Visit:
 
     @cached_property
     def form(self) -> Mapping[str, str]:
-        """The fields of a form. Of several with one name the last.
+        """The fields of a form. If a name occurs twice, the last one counts.
 
         Raises:
             RequestRefused: the body cannot be decoded, or there are more than `MAX_FIELDS`.

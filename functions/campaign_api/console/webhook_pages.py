@@ -25,7 +25,7 @@ def list_endpoints(visit: Visit) -> HttpAnswer:
 
 @page("POST", "/settings/webhooks")
 def create_endpoint(visit: Visit) -> HttpAnswer:
-    """The page that answers is the only one that shows the secret."""
+    """Only the page after this request shows the secret."""
     body = {
         "url": visit.form.get("url", "").strip(),
         "event_types": visit.form_lists.get("event_types", []),
@@ -46,7 +46,7 @@ def show_endpoint(visit: Visit, endpoint_id: str) -> HttpAnswer:
 
 @page("POST", "/settings/webhooks/<endpoint_id:id>")
 def change_endpoint(visit: Visit, endpoint_id: str) -> HttpAnswer:
-    """What the pressed button says."""
+    """The text of the button that was pressed."""
     path = f"/v1/webhook-endpoints/{endpoint_id}"
     do = visit.form.get("do", "")
     done = do if do in DONE else "changed"

@@ -9,7 +9,7 @@ from console.api_calls import ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 
 SPARE_STEPS = 3
-"""Empty ones below the steps that there are."""
+"""Empty rows below the existing steps."""
 HIDDEN = ("variants", "keep_variant", "quote", "only_if")
 """Fields of a step that the form keeps as they are."""
 _UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "minutes": "minutes"}
@@ -63,7 +63,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
                     **_kept(hidden[place] if place < len(hidden) else "", template_id, in_thread=thread == "yes"),
                     "step_number": len(steps) + 1,
                     "email_template_id": template_id,
-                    # What is no number the API refuses, with the step's number.
+                    # The API refuses what is no number, and names the step.
                     "delay": {"value": int(delay) if delay.isdecimal() and len(delay) < 10 else delay, "unit": unit},
                     "in_thread": thread == "yes",
                 }

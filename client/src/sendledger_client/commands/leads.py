@@ -20,7 +20,7 @@ app = typer.Typer(help="Import leads.", no_args_is_help=True)
 
 @app.callback()
 def _group() -> None:
-    """`import` is not the only thing there will ever be."""
+    """Keeps `import` a command of its own name: more commands will follow."""
 
 
 @app.command("import")

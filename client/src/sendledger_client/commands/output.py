@@ -20,7 +20,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Show at
 errors = Console(stderr=True, highlight=False)
 
 
-# What a terminal obeys: they could move the cursor, change the title or copy to the clipboard.
+# Control characters could move the cursor, change the title or write to the clipboard.
 _CONTROLS = re.compile("(?!\r\n)[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CONTROLS_IN_JSON = re.compile("[\x7f-\x9f]")
 

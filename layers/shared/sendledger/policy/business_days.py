@@ -69,7 +69,7 @@ class Calendar:
         """The same local time on the n-th business day after an instant, for leads of this zone; '': not known."""
         zone = rules(lead_zone if self.zone_of == ZoneOf.LEAD and lead_zone else self.time_zone)
         if zone is None:
-            return instant + dt.timedelta(days=days)  # closed anyway, until a version knows the zone
+            return instant + dt.timedelta(days=days)  # the schedule is closed in a zone that this version does not know
         return business_days_after(self.hours, zone, instant, days)
 
 

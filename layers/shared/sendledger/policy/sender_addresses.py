@@ -81,7 +81,7 @@ def update(
     )
     if after is None:
         raise NotFound("sender", sender_id)
-    # It may let more go out of campaigns that run already: the log says from what to what.
+    # A higher cap lets running campaigns send more, so the log has the values before and after.
     shown = [{name: row[name] for name in sorted(changes)} for row in (before, after)]
     detail = {"fields": sorted(changes), "before": shown[0], "after": shown[1]}
     audit_log.record(connection, actor, AuditAction.SENDER_ADDRESS_UPDATE, "sender_address", sender_id, detail)

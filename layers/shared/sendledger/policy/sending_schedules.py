@@ -73,7 +73,7 @@ def update(
     after = connection.execute(changed.values(values)).mappings().one_or_none()
     if after is None:
         raise NotFound("sending schedule", schedule_id)
-    # It may change when campaigns send that run already: the log says from what to what.
+    # It changes when running campaigns send, so the log has the values before and after.
     shown = [{name: _plain(row[name]) for name in sorted(changes)} for row in (before, after)]
     detail = {"fields": sorted(changes), "before": shown[0], "after": shown[1]}
     audit_log.record(connection, actor, AuditAction.SENDING_SCHEDULE_UPDATE, "sending_schedule", schedule_id, detail)
