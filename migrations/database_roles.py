@@ -75,7 +75,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaigns": """SELECT, UPDATE (status, background_work, late_hold_until, failure_reason, use_workflow,
             actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
             leads_left_out, total_leads_targeted, emails_scheduled_count, emails_sent_count, emails_sent,
-            emails_failed_count, sender_deaths, prepared_alone, next_intake_at, idle_since)""",
+            emails_failed_count, sender_deaths, prepared_alone, next_intake_at, idle_since, batch_ids)""",
         "claims": "SELECT, UPDATE (row_ids), DELETE",
         "email_events": "SELECT (campaign_id, event_type, ses_message_id, occurred_at, detail)",
         # A start locks the attachments that it copies.

@@ -129,12 +129,18 @@ class LeadBatchPage(Resource):
     status_code=201,
     response_description="What became of the file.",
     tags=TAGS,
-    openapi_extensions={"requestBody": _CSV_BODY},
+    openapi_extensions={
+        "requestBody": _CSV_BODY,
+        "x-conflict": "The campaign of `campaign_id` takes in no leads, or not at this moment.",
+    },
 )
 def import_lead_batch(
     caller: Acting,
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
+    campaign_id: Annotated[
+        UUID | None, Query(description="An evergreen campaign that takes in the new leads with the next tick.")
+    ] = None,
     dry_run: Annotated[
         bool, Query(description="Only report what would be imported. Nothing is stored, and `id` belongs to no batch.")
     ] = False,
@@ -155,6 +161,10 @@ def import_lead_batch(
     batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
     with api_resources.transaction() as connection, connection.begin_nested() as changes:
         imported = import_leads.import_file(connection, stream, batch, caller.actor, charset, chosen)
+        if campaign_id is not None:
+            from sendledger.campaigns import intake  # for cold starts: Jinja2
+
+            intake.give_batch(connection, campaign_id, imported.lead_batch["id"])
         if dry_run:
             changes.rollback()
     for campaign_id in imported.suppressed.campaign_ids:

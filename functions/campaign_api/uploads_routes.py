@@ -23,6 +23,9 @@ class NewUpload(Input):
 
     name: Annotated[Name, Field(description="Name of the lead batch.", examples=["Trade fair May"])]
     file_name: Annotated[str | None, Field(max_length=255, description="Name of the file, for the record.")] = None
+    campaign_id: Annotated[
+        UUID | None, Field(description="An evergreen campaign that takes in the new leads when the import is complete.")
+    ] = None
 
 
 class Upload(Resource):
@@ -53,6 +56,7 @@ class Upload(Resource):
     status_code=201,
     response_description="Where to put the file.",
     tags=["Lead batches"],
+    openapi_extensions={"x-conflict": "The campaign of `campaign_id` takes in no leads, or not at this moment."},
 )
 def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Upload:
     bucket = api_resources.file_bucket()
@@ -63,6 +67,10 @@ def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Uploa
     }
     with api_resources.transaction() as connection:
         created = lead_batches.create_pending(connection, batch)
+        if upload.campaign_id is not None:
+            from sendledger.campaigns import intake  # for cold starts: Jinja2
+
+            intake.give_batch(connection, upload.campaign_id, created["id"])
     return Upload(
         id=created["id"],
         upload_url=bucket.upload_url(created["source_object"], lead_batches.UPLOAD_SECONDS),

@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sendledger.adoption.campaign import AdoptionOptions
 from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.adoption.run import adopt_existing_campaigns
-from sendledger.campaigns import lifecycle
+from sendledger.campaigns import background_work, intake, lifecycle
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import (
     adopted_campaigns,
+    campaigns,
     email_templates,
     emails,
     lead_batches,
@@ -536,3 +537,29 @@ def test_old_application_continues_to_work(legacy: sa.Engine, old: OldApplicatio
         later = OldApplication(connection).campaign("later", status="active", campaign_type="automated")
         assert connection.execute(sa.text("SELECT 'active'::campaign_status")).scalar_one() == "active"
     assert campaign_row(legacy, later)["status"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("interval", "every"),
+    [("daily", "1 day"), ("2_days", "2 days"), ("weekly", "1 week"), ("6 hours", "6 hours"), (None, "1 day")],
+)
+def test_recurring_campaign_takes_in_new_leads_of_its_batches(
+    legacy: sa.Engine, old: OldApplication, interval: str | None, every: str
+) -> None:
+    batch = old.batch()
+    old.leads(1, "lead", batch_id=batch)
+    campaign = old.campaign(status="active", batch_id=batch, workflow_id=old.workflow(THREE_STEPS))
+    ended = old.campaign(status="completed")
+    with legacy.begin() as connection:
+        connection.execute(sa.update(campaigns).values(is_recurring=True, recurring_interval=interval))
+    adopt(legacy)
+    row = campaign_row(legacy, campaign)
+    assert (row["status"], row["evergreen"], row["intake"]) == ("running", True, {"every": every})
+    assert (row["is_recurring"], row["recurring_interval"]) == (True, interval)
+    assert not campaign_row(legacy, ended)["evergreen"]
+    old.leads(1, "new", batch_id=batch)
+    with legacy.begin() as connection:
+        assert intake.begin_due_intakes(connection) == 1
+    background_work.work_until(legacy, campaign, float("inf"))
+    assert campaign_row(legacy, campaign)["total_leads_targeted"] == 2
+    assert campaign_row(legacy, campaign)["next_intake_at"] > dt.datetime.now(dt.UTC)

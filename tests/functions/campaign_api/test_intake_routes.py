@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.core.tables import audit_log, leads
+from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import make_batch, make_template
 from tests.functions.campaign_api.api_client import ApiClient
+from tests.functions.campaign_api.test_lead_batches_routes import post
 
 NOBODY = "123e4567-e89b-12d3-a456-426614174000"
 
@@ -149,3 +151,28 @@ def test_wrong_intake_is_refused_by_field(api: ApiClient, draft: dict[str, Any],
     assert (refused.status, refused.fields) == (422, fields)
     created = api.post("/v1/campaigns", draft).json
     assert api.patch(f"/v1/campaigns/{created['id']}", changes).fields == fields
+
+
+def test_import_for_a_campaign_gives_it_the_new_leads_with_the_next_tick(
+    api: ApiClient, connection: sa.Connection, path: str, resources: Resources
+) -> None:
+    campaign_id = path.rpartition("/")[2]
+    imported = post(api, "Email,Name,Company\na@example.com,Ann Lee,Acme\nnowhere,,\n", campaign_id=campaign_id)
+    assert (imported.status, imported.json["successful_imports"]) == (201, 1)
+    # The times of the intake itself are not changed by it.
+    before = api.get(path).json["next_intake_at"]
+    send_due_emails(resources, 30)
+    campaign = api.get(path).json
+    assert (campaign["total_leads_targeted"], campaign["emails_sent_count"]) == (1, 1)
+    assert (campaign["batch_ids"], campaign["next_intake_at"]) == ([imported.json["id"]], before)
+    assert api.delete(f"/v1/lead-batches/{imported.json['id']}").status == 409
+
+
+def test_import_for_a_campaign_that_takes_in_nobody_is_refused(
+    api: ApiClient, connection: sa.Connection, path: str
+) -> None:
+    api.post(f"{path}/finish")
+    for campaign_id, status in ((path.rpartition("/")[2], 409), (NOBODY, 404)):
+        refused = post(api, "Email\na@example.com\n", campaign_id=campaign_id)
+        assert refused.status == status
+    assert api.get("/v1/leads").json["items"] == api.get("/v1/lead-batches").json["items"] == []

@@ -8,6 +8,7 @@ send but cannot be taken over, it is left as it is, and the report says what a p
 from __future__ import annotations
 
 import itertools
+import re
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,8 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
     starts_at, planned_at = campaign["start_date"], campaign["scheduled_start_at"]
     if starts_at is not None and planned_at is None and not is_infinite(starts_at):
         values["scheduled_start_at"] = starts_at
+    if campaign["is_recurring"] and campaign["status"] in _MAY_RECUR and not campaign["evergreen"]:
+        values |= {"evergreen": True, "intake": {"every": _interval(campaign["recurring_interval"])}}
     if campaign["workflow_id"] is not None and not campaign["use_workflow"]:
         values["use_workflow"] = True
     if not adopted:
@@ -137,6 +140,18 @@ def _columns(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, An
             if campaign[old]:
                 values[new] = max(_count(campaign[old]), campaign[new])
     return {name: value for name, value in values.items() if value != campaign[name]}
+
+
+_MAY_RECUR = (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
+_NAMED_INTERVALS = {"hourly": "1 hour", "weekly": "1 week", "biweekly": "2 weeks", "monthly": "30 days"}
+_INTERVAL = re.compile(r"([1-9][0-9]{0,3})[ _-]?(minute|hour|day|week)s?")
+
+
+def _interval(recurring: str | None) -> str:
+    """How often a recurring campaign of the old application looked for new leads; where that is not clear, daily."""
+    said = (recurring or "").strip().lower()
+    found = _INTERVAL.fullmatch(said)
+    return f"{found[1]} {found[2]}s" if found else _NAMED_INTERVALS.get(said, "1 day")
 
 
 # A campaign that only found leads, or was meant to, and has nothing to send.
@@ -219,6 +234,8 @@ def _open(
         "emails_failed_count": ledger.rows[ScheduledEmailStatus.FAILED],
         "current_workflow_step": min(ledger.reached, len(steps)),
         "leads_left_out": dict(ledger.left_out),
+        # An evergreen one goes on looking for new leads.
+        "next_intake_at": sa.func.greatest(campaign["next_run_at"], now) if campaign["is_recurring"] else None,
     }
 
 

@@ -1,9 +1,9 @@
 """Intake: leads come into an evergreen campaign after its start, and their steps count from then.
 
-They come one request at a time (`add_leads`), or at the campaign's own times from its lead batches, list and segments
-(`begin_due_intakes`, as background work). Who is left out is decided as at a start, by audience.py. Until a person or
-`end_at` ends the intake, the campaign does not complete. Reads `leads`; reads and writes `campaigns`, `left_out_leads`
-and `scheduled_emails`; writes `audit_log`.
+They come one request at a time (`add_leads`), or in background work (`begin_due_intakes`) from its lead batches, list
+and segments, at the campaign's own times and after an import for it. Who is left out is decided as at a start, by
+audience.py. Until a person or `end_at` ends the intake, the campaign does not complete. Reads `leads`; reads and writes
+`campaigns`, `lead_batches`, `left_out_leads` and `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -23,20 +23,27 @@ from sendledger.campaigns.schedule_emails import counters, schedule_leads, takes
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
 from sendledger.core.ledger_rules import takes_in_leads
-from sendledger.core.tables import campaigns, leads, left_out_leads, scheduled_emails
+from sendledger.core.tables import campaigns, lead_batches, leads, left_out_leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, IntakeOutcome, Reason
 
+# An import for a campaign has marked its batch as used by it.
+_IMPORTED = """
+    SELECT b.id FROM lead_batches b
+    WHERE b.active_campaign_id = c.id AND b.status = 'completed' AND b.id <> ALL(c.batch_ids)
+"""
 _BEGIN = sa.text(f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM campaigns c
-        WHERE status = 'running' AND next_intake_at <= now() AND {takes_in_leads("c")}
+        WHERE status = 'running' AND {takes_in_leads("c")} AND (next_intake_at <= now() OR EXISTS ({_IMPORTED}))
           AND NOT background_work @> '[{{"kind": "intake"}}]'
         ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE campaigns c
     SET background_work = background_work || '[{{"kind": "intake", "bucket": 0, "buckets": 0}}]',
+        batch_ids = batch_ids || ARRAY({_IMPORTED}),
         -- After an outage one intake makes up for all that were missed.
-        next_intake_at = CASE WHEN next_intake_at + CAST(intake ->> 'every' AS interval) > now()
+        next_intake_at = CASE WHEN next_intake_at > now() THEN next_intake_at
+                              WHEN next_intake_at + CAST(intake ->> 'every' AS interval) > now()
                               THEN next_intake_at + CAST(intake ->> 'every' AS interval)
                               ELSE now() + CAST(intake ->> 'every' AS interval) END,
         updated_at = now()
@@ -161,6 +168,19 @@ def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> Camp
         )
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_FINISH, "campaign", campaign_id)
     return CampaignStatus.COMPLETED if mark_campaign_complete(engine, campaign_id) else CampaignStatus(status)
+
+
+def give_batch(connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id: uuid.UUID) -> None:
+    """Let a campaign take in the leads of a new batch as soon as its import is complete.
+
+    Called at the end of a transaction that may have locked other campaigns: this one is locked as weakly as possible.
+
+    Raises:
+        NotFound, Conflict: as `add_leads`.
+    """
+    refuse_unless_open(connection, campaign_id)
+    own = sa.update(lead_batches).where(lead_batches.c.id == lead_batch_id)
+    connection.execute(own.values(active_campaign_id=campaign_id))
 
 
 def begin_due_intakes(connection: sa.Connection) -> int:
