@@ -55,7 +55,7 @@ def test_truncated_and_extended_tokens_are_refused() -> None:
     token = KEYS.unsubscribe_token(EMAIL)
     for length in range(len(token) - 2):
         assert KEYS.read_unsubscribe_token(token[:length]) is None
-    for more in ("A", "e", "AAAA", "=", "\n", "A" * 1_000_000, "." + "A" * 1_000_000, ".x"):
+    for more in ("A", "e", "AAAA", "A" * 1_000_000):
         assert KEYS.read_unsubscribe_token(token + more) is None
 
 
@@ -86,7 +86,28 @@ def test_old_tokens_stay_valid_also_without_the_last_character_that_programs_cut
 
 
 @pytest.mark.parametrize(
-    "more", [".", ")", ">", "/", "),", ".)", "*", '"', "\N{RIGHT DOUBLE QUOTATION MARK}.", " ", "?", "/."]
+    "more",
+    [
+        ".",
+        ")",
+        ">",
+        "/",
+        "),",
+        ".)",
+        "*",
+        '"',
+        "\N{RIGHT DOUBLE QUOTATION MARK}.",
+        " ",
+        "?",
+        "/.",
+        "_",
+        "=",
+        "\n",
+        "&gt;",
+        "%29",
+        "</a>",
+        "|x",
+    ],
 )
 def test_punctuation_behind_a_token_does_not_matter(more: str) -> None:
     assert KEYS.read_unsubscribe_token(KEYS.unsubscribe_token(EMAIL) + more) == EMAIL

@@ -20,6 +20,7 @@ from sendledger.exports import export_rows, exports
 from sendledger.exports.write_export import write_export
 from sendledger.files import file_bucket
 from sendledger.files.file_bucket import FileBucket
+from sendledger.files.write_csv import cells_as_meant, csv_bytes
 from sendledger.leads import erase_leads
 from sendledger.leads import leads as lead_store
 from sendledger.leads.import_leads import import_file
@@ -379,3 +380,10 @@ def test_every_text_is_quoted(engine: sa.Engine, bucket: FileBucket, s3: Any) ->
     assert header.startswith('"id","email",')
     assert ',"a;=1+1",' in line
     assert ',"say ""hi""",' in line
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\t=1", "'=1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20a"])
+def test_text_that_begins_like_a_formula_is_shown_and_comes_back(text: str) -> None:
+    cell = csv_bytes([[text]]).decode().strip("\r\n").strip('"')
+    assert cell == f"'{text}"
+    assert cells_as_meant([cell]) == [text]

@@ -29,9 +29,9 @@ _END = "e"
 """The last letter of an unsubscribe token. Programs that make links out of text leave a final - or _ out."""
 
 # Tokens from before `_END` have 76 characters, or 75 where such a program has cut the last one off.
-_UNSUBSCRIBE_TOKEN = re.compile(rf"([a-z0-9]{{1,8}})\.([A-Za-z0-9_-]{{75}})([A-Za-z0-9_-]?){_END}?", re.ASCII)
-# Characters that may follow a link in a text and be read as part of it.
-_AFTER_LINKS = " .,;:!?)>]}/*\"'\u201c\u201d\u2019\u00bb"
+_UNSUBSCRIBE_TOKEN = re.compile(
+    rf"([a-z0-9]{{1,8}})\.([A-Za-z0-9_-]{{75}})([A-Za-z0-9_-]?){_END}?(?:[^A-Za-z0-9].*)?", re.DOTALL | re.ASCII
+)
 # With its prefix at most the 64 characters that a local part may have.
 _REPLY_TOKEN = re.compile(r"([a-z0-9]{1,8})\.([0-9a-f]{48})", re.ASCII)
 _CONFIRMATION_TOKEN = _REPLY_TOKEN
@@ -73,8 +73,11 @@ class TokenKeys:
         return f"{key.id}.{base64.urlsafe_b64encode(payload + signature).decode()}{_END}"
 
     def read_unsubscribe_token(self, token: str) -> EmailReference | None:
-        """The email that the token was made for, or None. Punctuation after the token is ignored."""
-        found = _UNSUBSCRIBE_TOKEN.fullmatch(token[:200].rstrip(_AFTER_LINKS))
+        """The email that the token was made for, or None.
+
+        A sign after the token is ignored with all that follows: programs read it as part of the link.
+        """
+        found = _UNSUBSCRIBE_TOKEN.fullmatch(token[:200])
         key_id, encoded, last = found.groups() if found else ("", "A" * 75, "A")
         for end in (last, last) if last else ("-", "_"):
             decoded = base64.urlsafe_b64decode(encoded + end)

@@ -18,8 +18,10 @@ from collections.abc import Iterable, Sequence
 BYTE_ORDER_MARK = codecs.BOM_UTF8
 """At its beginning, it tells Excel that a file is UTF-8."""
 
-_NEEDS_APOSTROPHE = re.compile(r"'*[=+\-@\t\r\n]")
-_ESCAPED = re.compile(r"''*[=+\-@\t\r\n]")
+# Some spreadsheets read the full-width signs as the others.
+_FORMULA = "[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+_NEEDS_APOSTROPHE = re.compile(f"'*{_FORMULA}")
+_ESCAPED = re.compile(f"''*{_FORMULA}")
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
