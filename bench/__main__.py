@@ -7,6 +7,7 @@ import sys
 
 BENCHMARKS = (
     "sending",
+    "conversation",
     "scheduling",
     "statements",
     "imports",

@@ -1,14 +1,18 @@
 """S3 on this machine: moto's server with the template's buckets, which tells functions of new objects as S3 does.
 
-Objects are in memory, large ones in temporary files. They are gone when the process ends.
+Objects are in memory, large ones in temporary files. They are gone when the process ends, but for the attachments of
+templates, to which the database refers: with a folder they are put into it, and taken from it again.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote_plus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,6 +24,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from local.cloudformation import ACCOUNT_ID
 from local.threaded_server import HOST
 
+_KEPT = re.compile(r"/([^/]+)/(attachments)/([0-9a-f-]{36})")
 _ABOUT_OBJECTS = {"partNumber", "acl", "tagging", "retention", "legal-hold"}
 
 
@@ -27,8 +32,13 @@ class ObjectStore:
     """Listens when made, serves from `start` to `stop`. `on_created` gets a bucket, a key and the S3 event of both."""
 
     def __init__(
-        self, buckets: Iterable[str], region: str, on_created: Callable[[str, str, dict[str, Any]], None]
+        self,
+        buckets: Iterable[str],
+        region: str,
+        on_created: Callable[[str, str, dict[str, Any]], None],
+        kept_in: Path | None = None,
     ) -> None:
+        self._kept_in = kept_in
         self._buckets = list(buckets)
         self._region = region
         self._on_created = on_created
@@ -50,6 +60,8 @@ class ObjectStore:
         place = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
         for bucket in self._buckets:
             client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+            for file in self._kept_in.glob("attachments/*") if self._kept_in is not None else ():
+                client.put_object(Bucket=bucket, Key=f"attachments/{file.name}", Body=file.read_bytes())
         client.close()
 
     def stop(self) -> None:
@@ -68,12 +80,25 @@ class ObjectStore:
                 answered.update({name.lower(): value for name, value in headers}, status=status)
                 return start_response(status, headers, *rest)
 
+            self._keep(environ)
             body = list(moto(environ, start))
             if answered["status"].startswith("200") and (name := _created(environ)):
                 self._tell(name, environ, answered.get("etag", ""))
             return body
 
         return answer
+
+    def _keep(self, environ: WSGIEnvironment) -> None:
+        """Keep the file that is being put, if it is an attachment."""
+        found = _KEPT.fullmatch(environ["PATH_INFO"])
+        if self._kept_in is None or found is None or environ["REQUEST_METHOD"] != "PUT":
+            return
+        content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = io.BytesIO(content)
+        file = self._kept_in / found[2] / found[3]
+        if not file.exists() or file.read_bytes() != content:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
 
     def _tell(self, name: str, environ: WSGIEnvironment, etag: str) -> None:
         bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")

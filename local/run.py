@@ -172,6 +172,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         # A database that is given may lack these users.
         separate_users=options.database_url is None,
         fixed_api_key=options.api_key,
+        files=folder / "files",
     )
     resources.callback(stack.stop)
     if options.database_url is None:

@@ -76,6 +76,7 @@ class LocalStack:
     MigrateFunction logs in to the database as the user that the template gives it, without a password. `parameters` are
     values of the template's parameters that win over PARAMETERS; an API that they give an authorizer answers at
     `token_url`, which is None without one, and all others at `url`. `fixed_api_key` need not look like a key.
+    `files` is a folder that keeps the attachments of templates.
 
     Raises:
         TemplateError: template.yaml cannot be run here.
@@ -98,6 +99,7 @@ class LocalStack:
         ses_events: EventQueue | None = None,
         separate_users: bool = True,
         fixed_api_key: str | None = None,
+        files: Path | None = None,
     ) -> None:
         self._ses_events = ses_events
         self._server = http_front(port, self._handle)
@@ -114,7 +116,7 @@ class LocalStack:
         except BaseException:
             self._stop_servers()
             raise
-        self._object_store = self._open_object_store()
+        self._object_store = self._open_object_store(files)
         environment = {
             **{name: os.environ[name] for name in _OF_THE_MACHINE if name in os.environ},
             **(aws or DUMMY_CREDENTIALS),
@@ -192,12 +194,12 @@ class LocalStack:
     ) -> None:
         self.stop()
 
-    def _open_object_store(self) -> ObjectStore | None:
+    def _open_object_store(self, kept_in: Path | None) -> ObjectStore | None:
         if not self._template.buckets:
             return None
         from local.object_store import ObjectStore  # loading moto takes a second
 
-        return ObjectStore(self._template.buckets, self._template.region, self._tell_of_object)
+        return ObjectStore(self._template.buckets, self._template.region, self._tell_of_object, kept_in)
 
     def _tell_of_object(self, bucket: str, key: str, event: Any) -> None:
         for told in self._template.notifications:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -61,3 +63,26 @@ def test_reading_and_refused_writing_are_not_told_of(s3: Any, told: Told) -> Non
     with pytest.raises(s3.exceptions.NoSuchBucket):
         s3.put_object(Bucket="nowhere", Key="a", Body=b"")
     assert told == []
+
+
+def test_attachments_outlive_the_process(tmp_path: Path) -> None:
+    before, new = (f"attachments/{uuid.uuid4()}" for _ in range(2))
+    (tmp_path / "attachments").mkdir()
+    (tmp_path / before).write_bytes(b"of an earlier process")
+    store = ObjectStore(["kept"], "us-east-1", lambda bucket, key, event: None, tmp_path)
+    store.start()
+    session = botocore.session.get_session()
+    session.set_credentials("test", "test")
+    client = session.create_client("s3", region_name="us-east-1", endpoint_url=store.url)
+    try:
+        with client.get_object(Bucket="kept", Key=before)["Body"] as body:
+            assert body.read() == b"of an earlier process"
+        for key in (new, "exports/a.csv"):
+            client.put_object(Bucket="kept", Key=key, Body=b"new")
+        with client.get_object(Bucket="kept", Key=new)["Body"] as body:
+            assert body.read() == b"new"
+    finally:
+        client.close()
+        store.stop()
+    assert {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()} == {before, new}
+    assert (tmp_path / new).read_bytes() == b"new"

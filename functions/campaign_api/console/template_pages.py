@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
 from markupsafe import escape
 
+import api_requests
 from console.api_calls import Api, ApiRefused
 from console.lead_pages import MAIL_HEADERS
 from console.visit import ROOT, HttpAnswer, Visit, answer_with, page, redirect
 
 LEADS_TO_CHOOSE_FROM = 20
 _FIELDS = ("name", "subject", "body_text", "body_html")
+_FILE_NAME = re.compile(r'filename="([^"\r\n]*)"')
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _NEW = dict.fromkeys(_FIELDS, "")
 _SAMPLE = {
@@ -104,6 +107,31 @@ def send_test(visit: Visit, template_id: str) -> HttpAnswer:
     return redirect(f"{ROOT}/templates/{template_id}?done=test")
 
 
+@page("POST", "/templates/<template_id:id>/attachments")
+def attach_file(visit: Visit, template_id: str) -> HttpAnswer:
+    request = visit.request
+    parameters = request.headers.get("content-type", "").partition(";")[2]
+    form = api_requests.body_bytes(request)
+    file, content_id = (api_requests.form_part(form, parameters, field) for field in ("file", "content_id"))
+    name = _FILE_NAME.search(file[0].decode("utf-8", "replace")) if file else None
+    body = {
+        "file_name": name[1] if name else "",
+        "content_id": (content_id[1].decode("utf-8", "replace").strip() if content_id else "") or None,
+        "content": base64.b64encode(file[1] if file else b"").decode(),
+    }
+    try:
+        visit.api.post(f"/v1/email-templates/{template_id}/attachments", body)
+    except ApiRefused as refused:
+        return _editor(visit, template_id, visit.api.get(f"/v1/email-templates/{template_id}"), refused)
+    return redirect(f"{ROOT}/templates/{template_id}?done=attached")
+
+
+@page("POST", "/templates/<template_id:id>/attachments/<attachment_id:id>/delete")
+def remove_attachment(visit: Visit, template_id: str, attachment_id: str) -> HttpAnswer:
+    visit.api.delete(f"/v1/email-templates/{template_id}/attachments/{attachment_id}")
+    return redirect(f"{ROOT}/templates/{template_id}?done=detached")
+
+
 def preview(api: Api, template_id: str, lead_id: str) -> dict[str, Any]:
     """The email that the lead would get, or why there is none."""
     return _shown(api, f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id})
@@ -149,5 +177,6 @@ def _editor(visit: Visit, template_id: str | None, shown: Any, refused: ApiRefus
         lead_id=lead_id,
         preview=preview(api, template_id, lead_id) if template_id and lead_id else None,
         custom_fields=sorted({name for lead in leads for name in lead["custom_fields"]}),
+        attachments=api.get(f"/v1/email-templates/{template_id}/attachments")["items"] if template_id else [],
         done=visit.query.get("done"),
     )

@@ -36,6 +36,7 @@ def test_missing_text_is_null_and_derived_in_the_preview(api: ApiClient, templat
         "body_html": "<p>About A &amp; B</p>",
         "subject_of_step": None,
         "answers_step": None,
+        "attachments": [],
     }
 
 

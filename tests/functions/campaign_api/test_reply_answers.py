@@ -270,3 +270,15 @@ def test_erased_lead_takes_the_answers_with_it(
     assert api.post(f"/v1/leads/{received['lead_id']}/erase", {"keep_suppressed": False}).status == 200
     with engine.connect() as looking:
         assert looking.scalar(sa.text("SELECT count(*) FROM answers")) == 0
+
+
+@pytest.mark.parametrize("message_id", ["<ü@example.com>", "<a\x07b@example.com>"])
+def test_answer_to_an_id_that_no_header_can_hold_names_the_thread(
+    api: ApiClient, campaign_id: uuid.UUID, resources: Resources, ses: SesSimulator, message_id: str
+) -> None:
+    received = reply(api, "What does it cost?", message_id=message_id)
+    assert answer(api, received).status == 201
+    assert send_due_emails(resources, 60.0).sent == 1
+    (first,) = (email for email in ses.accepted()[:2] if email.destination == ("ann@example.com",))
+    root = f"<{first.message_id}@email.amazonses.com>"
+    assert (newest(ses)["In-Reply-To"], newest(ses)["References"]) == (root, root)

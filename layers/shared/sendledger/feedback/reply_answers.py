@@ -7,6 +7,7 @@ writes `answers`, `scheduled_emails`, `campaign_steps` (a placeholder), `replies
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import sqlalchemy as sa
@@ -32,6 +33,7 @@ _EARLIER = sa.text("""
     FROM scheduled_emails e LEFT JOIN emails m ON m.id = e.email_id
     WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id
 """).bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))
+_IN_HEADER = re.compile(r"<[!-;=?-~]{1,500}>")
 _SUPPRESSION = sa.text(f"""
     SELECT s.reason FROM leads l JOIN suppressions s
         ON s.value IN ({address_of("l")}, split_part({address_of("l")}, '@', 2))
@@ -117,7 +119,7 @@ def _write(connection: sa.Connection, reply: sa.RowMapping, text: str, actor: st
         "subject": email.subject,
         "body_text": email.body_text,
         # Header values are ASCII, and at most 996 characters with their name.
-        "in_reply_to": message_id if message_id and message_id.isascii() and len(message_id) < 500 else None,
+        "in_reply_to": message_id if message_id and _IN_HEADER.fullmatch(message_id) else None,
         "root_id": earlier.root_id,
         "created_by": actor,
     }

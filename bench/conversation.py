@@ -1,0 +1,149 @@
+"""How fast steps of a conversation go out: an answer in a thread beside the step before it, and emails with files.
+
+    python -m bench.conversation [--emails 5000] [--rounds 3] [--latency-ms 20]
+
+As `bench.sending`: one process on one core sends what is due to a stand-in for SES. A campaign's second step is an
+answer in the thread that quotes the first. Then the same number of emails goes out with a file of 100 KB, and a few
+with 10 MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from bench.report import Table, write_report
+from bench.sending import ENVIRON, add_leads, make_template, measured, migrated_database, serving
+from local.object_store import ObjectStore
+from sendledger.campaigns import background_work, lifecycle
+from sendledger.content import attachments
+from sendledger.content.attachment_rules import MOST_BYTES, CheckedFile
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.core.tables import workflow_steps
+from sendledger.files.file_bucket import FileBucket
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, make_workflow, pass_time
+from testbed.databases import plain_engine
+
+BUCKET = "bench-files"
+SMALL = 100_000
+LARGE_EMAILS = 50
+FOREVER = 1e12
+
+
+@contextmanager
+def file_bucket() -> Iterator[FileBucket]:
+    """A bucket of this process, which the measured processes read from."""
+    store = ObjectStore([BUCKET], "us-east-1", lambda bucket, key, event: None)
+    store.start()
+    os.environ |= {**ENVIRON, "AWS_ENDPOINT_URL_S3": store.url, "FILE_BUCKET": BUCKET}
+    try:
+        yield FileBucket(BUCKET)
+    finally:
+        store.stop()
+
+
+def threaded_workflow(connection: sa.Connection) -> uuid.UUID:
+    """Two steps with the usual template, of which the second is an answer with a quote."""
+    workflow_id = make_workflow(connection, [NO_DELAY, DAY])
+    steps = sa.update(workflow_steps).where(workflow_steps.c.workflow_id == workflow_id)
+    connection.execute(steps.values(email_template_id=make_template(connection)))
+    connection.execute(steps.where(workflow_steps.c.step_number == 2).values(in_thread=True, quote=True))
+    return workflow_id
+
+
+def template_with(connection: sa.Connection, bucket: FileBucket, size: int) -> Any:
+    """The usual template with an attachment of so many bytes."""
+    template_id, file_id, content = make_template(connection), uuid.uuid4(), os.urandom(size)
+    bucket.store(f"{attachments.FILES}{file_id}", content, "application/pdf")
+    file = CheckedFile("brochure.pdf", "application/pdf", None, content)
+    attachments.attach(connection, template_id, file_id, file, "content", "bench")
+    return template_id
+
+
+def start(url: str, emails: int, **content: Any) -> None:
+    """A started campaign to so many leads."""
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=600.0)
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, [], **content)
+        add_leads(connection, campaign_id, emails)
+    lifecycle.start_campaign(engine, campaign_id)
+    background_work.work_until(engine, campaign_id, FOREVER)
+    engine.dispose()
+
+
+def settle(url: str, *, next_day: bool = False) -> None:
+    """As autovacuum would; the second step is due a day later."""
+    engine = plain_engine(url)
+    if next_day:
+        pass_time(engine, DAY)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("UPDATE sender_state SET last_tick_at = now()"))
+        connection.execute(sa.text("VACUUM ANALYZE"))
+    engine.dispose()
+
+
+def send(endpoint: str, url: str, emails: int) -> dict[str, Any]:
+    result = measured(endpoint, "--side", "sender", "--url", url)
+    assert result["emails"] == emails, result
+    return {**result, "rate": emails / result["seconds"]}
+
+
+def run_round(endpoint: str, bucket: FileBucket, emails: int) -> dict[str, dict[str, Any]]:
+    found = {}
+    with migrated_database() as url:
+        engine = plain_engine(url)
+        with engine.begin() as connection:
+            workflow_id = threaded_workflow(connection)
+            small, large = (template_with(connection, bucket, size) for size in (SMALL, MOST_BYTES))
+        engine.dispose()
+        start(url, emails, workflow_id=workflow_id)
+        settle(url)
+        found["the first step"] = send(endpoint, url, emails)
+        settle(url, next_day=True)
+        found["the second step, an answer with a quote"] = send(endpoint, url, emails)
+        for name, template_id, count in (
+            ("with a file of 100 KB", small, emails),
+            ("with files of 10 MiB", large, LARGE_EMAILS),
+        ):
+            start(url, count, email_template_id=template_id)
+            settle(url)
+            found[name] = send(endpoint, url, count)
+    return found
+
+
+def compare(emails: int, rounds: int, latency_ms: float) -> None:
+    with serving("bench.sink", latency_ms=latency_ms) as endpoint, file_bucket() as bucket:
+        results = [run_round(endpoint, bucket, emails) for _ in range(rounds)]
+    first, second, *_ = results[0]
+    ratio = statistics.median(each[second]["rate"] / each[first]["rate"] for each in results)
+    rates = [(name, statistics.median(each[name]["rate"] for each in results)) for name in results[0]]
+    peaks = {name: max(each[name]["peak_mb"] for each in results) for name in results[0]}
+    write_report(
+        "conversation",
+        Table(
+            f"{emails:,} emails ({LARGE_EMAILS} with 10 MiB), one process on one core, SES at {latency_ms:.0f} ms, "
+            f"median of {rounds} rounds",
+            ("what", "emails/s", "peak memory"),
+            [(name, f"{rate:,.0f}", f"{peaks[name]:.0f} MB") for name, rate in rates],
+        ),
+        rates,
+        f"An answer in a thread goes out at {ratio:.2f} × the rate of the step before it.",
+    )
+    assert ratio >= 0.9, f"a threaded step is slower than nine tenths of the step before it: {ratio:.2f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--emails", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--latency-ms", type=float, default=20.0)
+    options = parser.parse_args()
+    compare(options.emails, options.rounds, options.latency_ms)
