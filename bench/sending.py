@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -172,7 +173,9 @@ def run_boto3(endpoint: str, emails: int, threads: int) -> dict[str, Any]:
 def _used(before: resource.struct_rusage, seconds: float) -> dict[str, float]:
     now = resource.getrusage(resource.RUSAGE_SELF)
     cpu = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "cpu": cpu, "peak_mb": now.ru_maxrss / 1024}
+    # ru_maxrss would also count the process that has started this one.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return {"seconds": seconds, "cpu": cpu, "peak_mb": int(peak) / 1024}
 
 
 def measured(endpoint: str, *arguments: str) -> dict[str, Any]:

@@ -349,6 +349,23 @@ def _cors_of_the_files(expanded: Any, origins: str) -> Any:
     return json.loads(json.dumps(chosen).replace('{"Ref": "UploadOrigins"}', json.dumps(origins.split(","))))
 
 
+def test_attachments_do_not_expire_as_other_files_do(expanded: Any) -> None:
+    rules = expanded["Resources"]["FileBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    expiring = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
+    assert expiring == dict.fromkeys(("imports/", "rejects/", "exports/", "uploads/"), 7)
+
+
+def test_links_of_a_tracking_domain_need_https(expanded: Any) -> None:
+    options = expanded["Resources"]["SesConfigurationSetResource"]["Properties"]["TrackingOptions"]
+    assert options == {
+        "Fn::If": [
+            "HasTrackingDomain",
+            {"CustomRedirectDomain": {"Ref": "TrackingDomain"}, "HttpsPolicy": "REQUIRE"},
+            {"Ref": "AWS::NoValue"},
+        ]
+    }
+
+
 def test_no_page_may_upload_unless_its_origin_is_given(expanded: Any) -> None:
     assert expanded["Parameters"]["UploadOrigins"]["Default"] == ""
     assert _cors_of_the_files(expanded, "") == {"Ref": "AWS::NoValue"}

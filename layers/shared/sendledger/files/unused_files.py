@@ -1,7 +1,7 @@
 """Deletes the files of the bucket that nothing refers to any more. Reads the attachments of templates and of campaigns.
 
 A file is without a reference if its attachment was removed, and no campaign that has started keeps it. What is younger
-than `KEPT_DAYS` stays: a database that was restored to an earlier time may refer to it again.
+than `KEPT_DAYS` stays: it may be about to be attached, or a database that was restored to an earlier time refers to it.
 """
 
 from __future__ import annotations
