@@ -66,8 +66,19 @@ def test_only_files_without_a_reference_are_deleted(
     attachments.detach(connection, template_id, of_campaign, "test")
     attach(connection, template_id, of_template)
     bucket.store("exports/old.csv", b"a", "text/csv")
+    of_variant = store(bucket)
+    connection.execute(
+        sa.text("""
+            INSERT INTO campaign_step_variants (campaign_id, step_number, variant, weight, subject, body_text, attachments)
+            SELECT campaign_id, 1, 1, 1, 'a', 'b', jsonb_build_array(jsonb_build_object('id', CAST(:id AS text)))
+            FROM campaign_steps
+        """),
+        {"id": str(of_variant)},
+    )
+    connection.commit()
     assert sweep(engine, bucket) == 1
-    assert [is_there(bucket, id_) for id_ in (of_template, of_campaign, unused)] == [True, True, False]
+    kept = [is_there(bucket, id_) for id_ in (of_template, of_campaign, of_variant, unused)]
+    assert kept == [True, True, True, False]
     assert bucket.find("exports/old.csv").size == 1
 
 
