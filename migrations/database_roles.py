@@ -133,7 +133,6 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaign_leads": "SELECT",
         # Which files are still used.
         "campaign_step_variants": "SELECT (attachments)",
-        "campaign_step_variants": "SELECT (attachments)",
         "campaign_steps": "SELECT (attachments)",
         "campaigns": "SELECT, UPDATE (updated_at)",
         "email_template_attachments": "SELECT (id)",

@@ -69,7 +69,8 @@ def test_only_files_without_a_reference_are_deleted(
     of_variant = store(bucket)
     connection.execute(
         sa.text("""
-            INSERT INTO campaign_step_variants (campaign_id, step_number, variant, weight, subject, body_text, attachments)
+            INSERT INTO campaign_step_variants
+                (campaign_id, step_number, variant, weight, subject, body_text, attachments)
             SELECT campaign_id, 1, 1, 1, 'a', 'b', jsonb_build_array(jsonb_build_object('id', CAST(:id AS text)))
             FROM campaign_steps
         """),

@@ -19,9 +19,7 @@ KEPT_DAYS = 35
 _UNUSED = sa.text("""
     SELECT key FROM unnest(CAST(:keys AS text[])) AS key
     WHERE NOT EXISTS (SELECT FROM email_template_attachments a WHERE :prefix || a.id = key)
-      AND NOT EXISTS (SELECT FROM (SELECT attachments FROM campaign_steps
-                                   UNION ALL SELECT attachments FROM campaign_step_variants) sent,
-                                  jsonb_array_elements(sent.attachments) AS file
+      AND NOT EXISTS (SELECT FROM campaign_steps s, jsonb_array_elements(s.attachments) AS file
                       WHERE :prefix || (file ->> 'id') = key)
       AND NOT EXISTS (SELECT FROM campaign_step_variants v, jsonb_array_elements(v.attachments) AS file
                       WHERE :prefix || (file ->> 'id') = key)
