@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -22,18 +21,19 @@ from http_errors import Problem, RequestRefused
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.core.errors import Conflict
 from sendledger.core.signed_tokens import TokenKeys
+from sendledger.core.vocabulary import Word
 
 HEADER = "Sendledger-Confirmation"
 VALID_FOR = dt.timedelta(minutes=10)
 
 
-class ConfirmedOperation(StrEnum):
+class ConfirmedOperation(Word):
     """What a person can confirm for somebody else, by the last part of its route."""
 
-    START = "start"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    ERASE = "erase"
+    START = "start", "Start a campaign, with the content that it has when this is confirmed."
+    RESUME = "resume", "Resume a paused campaign."
+    CANCEL = "cancel", "Cancel a campaign for good."
+    ERASE = "erase", "Erase a person's data."
 
 
 ROUTES: Mapping[ConfirmedOperation, str] = {
