@@ -17,6 +17,7 @@ from sendledger.access import api_keys
 from sendledger.campaigns import campaign_counts, campaigns
 from sendledger.core.vocabulary import CampaignStatus
 from sendledger.ledger import sender_state
+from sendledger.webhooks import endpoints
 
 router = APIGatewayHttpRouter()
 
@@ -163,6 +164,13 @@ class Overview(Resource):
     last_30_days: Annotated[RecentEmails, Field(description="Today and the 29 days before.")]
     next_due_at: Annotated[dt.datetime | None, Field(description="When the next email of a running campaign is due.")]
     sender: Sender
+    webhook_endpoints_disabled: Annotated[
+        int,
+        Field(
+            description="Webhook endpoints that were disabled because each attempt failed for a day. Their events are "
+            "kept for 7 days."
+        ),
+    ]
     administrators_until: Annotated[
         dt.datetime | None,
         Field(
@@ -218,4 +226,7 @@ def get_overview() -> Overview:
     with api_resources.transaction() as connection:
         seen = campaign_counts.overview(connection)
         sender, until = sender_state.read(connection), api_keys.administrators_until(connection)
-        return Overview.model_validate({**seen, "sender": sender, "administrators_until": until})
+        disabled = endpoints.count_disabled(connection)
+        return Overview.model_validate(
+            {**seen, "sender": sender, "administrators_until": until, "webhook_endpoints_disabled": disabled}
+        )

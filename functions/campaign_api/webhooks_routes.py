@@ -9,10 +9,11 @@ from uuid import UUID
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Path, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
 import api_resources
 from api_fields import (
+    LARGEST_ID,
     Acting,
     Cursor,
     Description,
@@ -28,7 +29,7 @@ from api_fields import (
 )
 from sendledger.core.invoke_function import tell_function
 from sendledger.core.vocabulary import WebhookDeliveryStatus, WebhookEventType
-from sendledger.webhooks import endpoints
+from sendledger.webhooks import endpoints, replay
 
 router = APIGatewayHttpRouter()
 TAGS = ["Webhooks"]
@@ -145,12 +146,17 @@ class Replay(Input):
     """What to deliver once more."""
 
     since: Annotated[Instant, Field(description="All that happened since then, what was delivered too.")]
+    after: Annotated[int, Strict(), Field(ge=0, le=LARGEST_ID, description="Only ids above this: `next_after`.")] = 0
 
 
 class Replayed(Resource):
     """What will be delivered once more."""
 
     events: int
+    next_after: Annotated[
+        int | None,
+        Field(description="Null: all are taken. Else there are more: repeat the request with it as `after`."),
+    ]
 
 
 def _any_target() -> bool:
@@ -284,10 +290,9 @@ def test_webhook_endpoint(endpoint_id: EndpointId) -> WebhookDelivery:
     tags=TAGS,
 )
 def replay_webhook_events(endpoint_id: EndpointId, body: Annotated[Replay, Body()], caller: Acting) -> Replayed:
-    with api_resources.transaction() as connection:
-        events = endpoints.replay(connection, endpoint_id, body.since, caller.actor)
+    done = replay.replay(api_resources.engine(), endpoint_id, body.since, caller.actor, body.after)
     _deliver_soon()
-    return Replayed(events=events)
+    return Replayed.model_validate(done)
 
 
 @router.get(

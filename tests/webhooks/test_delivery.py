@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from sendledger.core.tables import audit_log, webhook_deliveries, webhook_endpoints
 from sendledger.feedback import suppressions
 from sendledger.webhooks import deliver as deliver_module
-from sendledger.webhooks import endpoints
+from sendledger.webhooks import endpoints, replay
 from sendledger.webhooks import exchange as webhooks_exchange
 from sendledger.webhooks.deliver import deliver_all
 from sendledger.webhooks.post import ANSWER_SECONDS
@@ -237,7 +237,8 @@ def test_event_is_given_up_after_a_day_and_its_endpoint_disabled(
     assert (row["is_enabled"], "24 hours" in row["disabled_reason"]) == (False, True)
     with engine.connect() as connection:
         actions = connection.scalars(sa.select(audit_log.c.action)).all()
-    assert "webhook_endpoint.disable" in actions
+        assert "webhook_endpoint.disable" in actions
+        assert endpoints.count_disabled(connection) == 1
 
 
 def test_disabled_endpoint_keeps_its_events_until_it_is_enabled(
@@ -293,11 +294,30 @@ def test_replay_delivers_what_happened_since_under_the_same_ids(
     add_tests(engine, endpoint["id"], 2)
     deliver()
     since = deliveries(engine)[0]["occurred_at"]
-    with engine.begin() as connection:
-        assert endpoints.replay(connection, endpoint["id"], since, "ann") == 2
+    assert replay.replay(engine, endpoint["id"], since, "ann") == (2, None)
     assert deliver() == {"delivered": 2}
     ids = [received.headers["webhook-id"] for received in receiver.received]
     assert sorted(ids[:2]) == sorted(ids[2:])
+
+
+def test_replay_of_many_events_goes_on_where_it_has_ended(
+    engine: sa.Engine,
+    receiver: WebhookReceiver,
+    make_endpoint: MakeEndpoint,
+    deliver: Deliver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "REPLAYED_AT_ONCE", 2)
+    endpoint, other = (make_endpoint(receiver.url, "campaign.completed") for _ in range(2))
+    add_tests(engine, endpoint["id"], 5)
+    add_tests(engine, other["id"], 2)
+    deliver()
+    since, ids = deliveries(engine)[0]["occurred_at"], [row["id"] for row in deliveries(engine)]
+    monkeypatch.setattr(replay, "SECONDS", -1)
+    assert replay.replay(engine, endpoint["id"], since, "ann") == (2, ids[1])
+    monkeypatch.setattr(replay, "SECONDS", 60)
+    assert replay.replay(engine, endpoint["id"], since, "ann", ids[1]) == (3, None)
+    assert deliver() == {"delivered": 5}
 
 
 def test_events_are_forgotten_after_seven_days(

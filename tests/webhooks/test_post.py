@@ -167,3 +167,20 @@ def test_receiver_that_drips_bytes_gets_no_more_time_than_a_silent_one(
 
 def test_nobody_who_listens_is_a_failure(connection: EndpointConnection) -> None:
     assert send(connection, "http://127.0.0.1:1/").outcome == "failed"
+
+
+def test_name_servers_that_do_not_answer_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, threads = threading.Event(), []
+
+    def never(*given: object, **options: object) -> list[object]:
+        threads.append(threading.current_thread())
+        answers.wait(60)
+        return []
+
+    monkeypatch.setattr(post, "LOOK_UP_SECONDS", 0.05)
+    monkeypatch.setattr("socket.getaddrinfo", never)
+    connection = EndpointConnection(any_target=False)
+    answered = connection.post("https://example.com/", {}, "{}")
+    assert (answered.outcome, answered.text) == ("failed", "Its name servers have not answered in time.")
+    answers.set()
+    threads[0].join()

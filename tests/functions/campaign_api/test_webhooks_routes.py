@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from sendledger.core.tables import webhook_endpoints
 from sendledger.webhooks.exchange import exchange
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -125,7 +126,7 @@ def test_deliveries_show_what_was_answered(api: ApiClient, engine: sa.Engine) ->
     assert (shown["response_status"], shown["response_text"]) == (500, "out of order")
     assert api.get(f"{PATH}/{id_}/deliveries", event_type="email.sent").json["items"] == []
     replayed = api.post(f"{PATH}/{id_}/replay", {"since": shown["occurred_at"]})
-    assert (replayed.status, replayed.json) == (202, {"events": 1})
+    assert (replayed.status, replayed.json) == (202, {"events": 1, "next_after": None})
 
 
 def test_deliveries_come_in_pages(api: ApiClient) -> None:
@@ -143,3 +144,13 @@ def test_disabled_endpoint_is_not_tested(api: ApiClient) -> None:
     id_ = create(api)["id"]
     api.patch(f"{PATH}/{id_}", {"is_enabled": False})
     assert api.post(f"{PATH}/{id_}/test").status == 409
+
+
+def test_overview_notices_an_endpoint_that_was_disabled_for_its_failures(api: ApiClient, engine: sa.Engine) -> None:
+    by_hand, failing = (api.post(PATH, NEW).json["id"] for _ in range(2))
+    api.patch(f"{PATH}/{by_hand}", {"is_enabled": False})
+    assert api.get("/v1/overview").json["webhook_endpoints_disabled"] == 0
+    with engine.begin() as connection:
+        failed = sa.update(webhook_endpoints).where(webhook_endpoints.c.id == failing)
+        connection.execute(failed.values(is_enabled=False, disabled_reason="Each attempt has failed for 24 hours."))
+    assert api.get("/v1/overview").json["webhook_endpoints_disabled"] == 1

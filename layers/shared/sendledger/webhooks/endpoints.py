@@ -205,25 +205,10 @@ def add_test(connection: sa.Connection, endpoint_id: UUID) -> sa.RowMapping:
     return connection.execute(insert).mappings().one()
 
 
-def replay(connection: sa.Connection, endpoint_id: UUID, since: dt.datetime, actor: str) -> int:
-    """Deliver everything since then once more, what was delivered too; the answer is how many events.
-
-    Each event keeps its id, so that a receiver can tell what it knows already.
-
-    Raises:
-        NotFound
-    """
-    get(connection, endpoint_id)
-    table = webhook_deliveries
-    again = (
-        sa.update(table)
-        .where(table.c.endpoint_id == endpoint_id, table.c.occurred_at >= since)
-        .values(status=WebhookDeliveryStatus.PENDING, attempts=0, first_attempt_at=None, next_attempt_at=sa.func.now())
-    )
-    events = connection.execute(again).rowcount
-    detail = {"since": since.isoformat(), "events": events}
-    audit_log.record(connection, actor, AuditAction.WEBHOOK_ENDPOINT_REPLAY, "webhook_endpoint", endpoint_id, detail)
-    return events
+def count_disabled(connection: sa.Connection) -> int:
+    """Endpoints that were disabled because they failed, and not by a person."""
+    disabled = sa.select(sa.func.count()).where(~_table.c.is_enabled, _table.c.disabled_reason != DISABLED_BY_HAND)
+    return connection.scalar(disabled.select_from(_table)) or 0
 
 
 def list_deliveries(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import queue
 import socket
 import ssl
+import threading
 import time
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -23,6 +25,7 @@ from sendledger.webhooks.targets import is_public
 
 ANSWER_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
+LOOK_UP_SECONDS = 5.0
 MOST_BYTES = 65_536
 SHOWN_BYTES = 1024
 USER_AGENT = "Sendledger-Webhooks"
@@ -38,6 +41,10 @@ class Answered(NamedTuple):
 
 class NotAllowed(OSError):
     """The name leads to no public address."""
+
+
+class NotFoundInTime(OSError):
+    """The name servers have not answered."""
 
 
 @functools.cache
@@ -91,7 +98,7 @@ class EndpointConnection:
         return False
 
     def _connect(self, host: str, port: int, secure: bool, deadline: float) -> socket.socket:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _look_up(host, port, min(LOOK_UP_SECONDS, deadline - time.monotonic()))
         allowed = [each for each in found if self._any_target or is_public(ipaddress.ip_address(str(each[4][0])))]
         if not allowed:
             raise NotAllowed("the name does not lead to a public address")
@@ -193,6 +200,26 @@ class _Response:
             return
         self.is_complete = True
         self.is_reusable = self._parser.should_keep_alive()
+
+
+def _look_up(host: str, port: int, seconds: float) -> list[Any]:
+    """The addresses of a name. `getaddrinfo` knows no time limit, so it is left alone after this time."""
+    found: queue.SimpleQueue[list[Any] | OSError | ValueError] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError) as error:
+            found.put(error)
+
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    try:
+        answer = found.get(timeout=max(0.001, seconds))
+    except queue.Empty:
+        raise NotFoundInTime("Its name servers have not answered in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _request(parts: SplitResult, headers: dict[str, str], body: bytes) -> bytes:
