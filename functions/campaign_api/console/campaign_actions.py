@@ -46,6 +46,13 @@ ACTIONS: Mapping[str, Action] = {
         "Decide about late emails", "Late emails", (CampaignStatus.RUNNING,), "The late emails are taken care of."
     ),
     "retry-failed": Action("Send failed emails again", "Retry failed", _ENDED, "The failed emails are put back."),
+    "finish": Action(
+        "Take in no more leads",
+        "End the intake",
+        (CampaignStatus.RUNNING, CampaignStatus.PAUSED),
+        "The campaign takes in no more leads.",
+        is_final=True,
+    ),
     "cancel": Action(
         "Cancel this campaign for good",
         "Cancel",
@@ -67,6 +74,8 @@ def possible(api: Api, campaign: Any, stats: Any) -> dict[str, Action]:
     useless = set()
     if not campaign["late_hold_until"]:
         useless.add("late-emails")
+    if not campaign["evergreen"] or campaign["intake_ended_at"]:
+        useless.add("finish")
     if not stats["by_status"][ScheduledEmailStatus.FAILED]:
         useless.add("retry-failed")
     # A scheduled campaign starts by itself.

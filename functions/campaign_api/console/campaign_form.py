@@ -12,6 +12,7 @@ from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 _NEW: dict[str, Any] = {
     "name": "",
     "batch_ids": [],
+    "evergreen": False,
     "segment_ids": [],
     "email_template_id": None,
     "workflow_id": None,
@@ -68,6 +69,7 @@ def _typed(visit: Visit) -> dict[str, Any]:
     return {
         "name": visit.form.get("name", ""),
         "batch_ids": visit.form_lists.get("batch_ids", []),
+        "evergreen": visit.form.get("evergreen") == "yes",
         "segment_ids": visit.form_lists.get("segment_ids", []),
         "email_template_id": content_id if kind == "template" else None,
         "workflow_id": content_id if kind == "workflow" else None,

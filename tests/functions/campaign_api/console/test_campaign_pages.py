@@ -356,3 +356,28 @@ def test_token_for_an_assistant_is_made_and_works(
     assert found, made.text
     headers = {"Sendledger-Confirmation": found[1]}
     assert api.request("POST", f"/v1/campaigns/{campaign_id}/{name}", body={}, headers=headers).status == 200
+
+
+def test_intake_of_an_evergreen_campaign_is_ended(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, [ANN], evergreen=True)
+    assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    page = f"/console/campaigns/{campaign_id}"
+    assert "End the intake" in buttons(browser, page)
+    asked = browser.get(f"{page}/finish")
+    assert "1 emails wait and still go out." in asked.text
+    assert "takes in no more leads." in browser.post(f"{page}/finish", {"request": asked.field("request")}).text
+    assert "End the intake" not in buttons(browser, page)
+
+
+def test_segments_and_evergreen_are_chosen_in_the_form(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    condition = {"kind": "field", "field": "city", "values": ["Bath"]}
+    segment = api.post("/v1/segments", {"name": "Bath", "filter": condition})
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, [ANN])
+    form = {"name": "Autumn", "segment_ids": segment.json["id"], "evergreen": "yes", "start_type": "manual"}
+    browser.post(f"/console/campaigns/{campaign_id}/edit", form, follow=False)
+    campaign = api.get(f"/v1/campaigns/{campaign_id}").json
+    assert (campaign["segment_ids"], campaign["evergreen"]) == ([segment.json["id"]], True)
+    html = browser.get(f"/console/campaigns/{campaign_id}/edit").html
+    assert f'name="segment_ids" value="{segment.json["id"]}" checked' in html
