@@ -22,6 +22,7 @@ from console import (  # noqa: F401 – it registers their pages
     policy_pages,
     public_pages,
     reply_pages,
+    segment_pages,
     settings_pages,
     template_pages,
     webhook_pages,

@@ -375,7 +375,9 @@ def test_segments_and_evergreen_are_chosen_in_the_form(browser: Browser, api: Ap
     segment = api.post("/v1/segments", {"name": "Bath", "filter": condition})
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, [ANN])
-    form = {"name": "Autumn", "segment_ids": segment.json["id"], "evergreen": "yes", "start_type": "manual"}
+    template_id = api.get(f"/v1/campaigns/{campaign_id}").json["email_template_id"]
+    chosen = {"segment_ids": segment.json["id"], "evergreen": "yes", "content": f"template:{template_id}"}
+    form = {"name": "Autumn", "start_type": "manual", **chosen}
     browser.post(f"/console/campaigns/{campaign_id}/edit", form, follow=False)
     campaign = api.get(f"/v1/campaigns/{campaign_id}").json
     assert (campaign["segment_ids"], campaign["evergreen"]) == ([segment.json["id"]], True)

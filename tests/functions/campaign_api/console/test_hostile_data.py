@@ -18,6 +18,7 @@ from sendledger.core.tables import (
     leads,
     replies,
     scheduled_emails,
+    segments,
     sender_addresses,
     sender_state,
     sending_schedules,
@@ -152,7 +153,10 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
             "response_text": EVIL,
         }
         connection.execute(sa.insert(webhook_deliveries).values(delivery))
+        condition = {"kind": "tag", "tag": EVIL[:99]}
+        segment_id = connection.scalar(sa.insert(segments).values(name=EVIL, filter=condition).returning(segments.c.id))
     return {
+        "segment": str(segment_id),
         "reply": str(reply_id),
         "schedule": str(schedule_id),
         "endpoint": str(endpoint_id),
@@ -200,6 +204,9 @@ PAGES = [
     "/console/replies?show={evil}&kind={evil}&sender={evil}",
     "/console/replies/{reply}",
     "/console/replies/{reply}?done={evil}",
+    "/console/segments",
+    "/console/segments/new",
+    "/console/segments/{segment}",
     "/console/settings/senders",
     "/console/settings/schedules",
     "/console/settings/schedules/new",
