@@ -86,6 +86,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "DELETE /v1/campaigns/<campaign_id>": Role.EDITOR,
     "GET /v1/campaigns/<campaign_id>/preflight": Role.VIEWER,
     "GET /v1/campaigns/<campaign_id>/diagnose": Role.VIEWER,
+    "GET /v1/campaigns/<campaign_id>/plan": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/start": Role.SENDER,
     "POST /v1/campaigns/<campaign_id>/unschedule": Role.SENDER,
     "POST /v1/campaigns/<campaign_id>/pause": Role.SENDER,

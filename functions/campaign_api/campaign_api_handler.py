@@ -32,6 +32,7 @@ import intake_routes
 import lead_batches_routes
 import lead_timeline_routes
 import leads_routes
+import plan_routes
 import preflight_routes
 import replies_routes
 import scheduled_emails_routes
@@ -85,6 +86,7 @@ for _routes in (
     intake_routes,
     stats_routes,
     variants_routes,
+    plan_routes,
     preflight_routes,
     diagnose_routes,
     scheduled_emails_routes,

@@ -168,6 +168,12 @@ def test_campaign_is_watched_to_its_end(run: Run, running: Running, api: Sendled
     assert "100%" in run("campaigns", "watch", campaign.id).out
 
 
+def test_the_plan_of_a_campaign_lists_its_days(run: Run, api: Sendledger) -> None:
+    campaign = new_campaign(api)
+    (day,) = json.loads(run("campaigns", "plan", campaign.id, "--json").out)["days"]
+    assert day["date"] in run("campaigns", "plan", campaign.name).out
+
+
 def test_diagnosis_and_audit_log_of_a_campaign(run: Run, api: Sendledger) -> None:
     campaign = new_campaign(api)
     assert "draft" in run("diagnose", campaign.name).out

@@ -145,6 +145,7 @@ vesa  GET    /v1/campaigns/<campaign_id>
 .esa  DELETE /v1/campaigns/<campaign_id>
 vesa  GET    /v1/campaigns/<campaign_id>/preflight
 vesa  GET    /v1/campaigns/<campaign_id>/diagnose
+vesa  GET    /v1/campaigns/<campaign_id>/plan
 ..sa  POST   /v1/campaigns/<campaign_id>/start
 ..sa  POST   /v1/campaigns/<campaign_id>/unschedule
 ..sa  POST   /v1/campaigns/<campaign_id>/pause

@@ -1,4 +1,5 @@
-"""`sendledger replies`, `diagnose` and `audit`: what came back, why nothing is sent, and who did what."""
+"""`sendledger replies`, `diagnose`, `campaigns plan` and `audit`: what came back, why nothing is sent, when it will be,
+and who did what."""
 
 from __future__ import annotations
 
@@ -48,6 +49,17 @@ def diagnose(campaign: CampaignName, as_json: Json = False) -> None:
         },
         title=found.name,
     )
+
+
+def plan(campaign: CampaignName, as_json: Json = False) -> None:
+    """Say how many emails go on which day, and when the last one will have gone."""
+    with connect() as api:
+        found = api.plan_campaign(find(api, campaign).id)
+    if as_json:
+        show_json(found)
+        return
+    show_table(["day", "emails", "held up by"], ((day.date, day.emails, day.bottleneck) for day in found.days))
+    show_fields({"finishes": found.finishes_at, "not known because": found.reason})
 
 
 def audit(

@@ -419,6 +419,34 @@ class ColumnUse(Word):
     IGNORED = "ignored", "Nothing: the column is left out."
 
 
+class Bottleneck(Word):
+    """What keeps more emails of a campaign from going out on a day."""
+
+    WINDOW = "window", "The sending schedule is closed."
+    SENDER_CAP = "sender_cap", "Its senders may not send more on that day."
+    NEW_LEADS_PER_DAY = "new_leads_per_day", "No more leads may get their first email on that day."
+    NEW_LEADS_PER_COMPANY_PER_DAY = (
+        "new_leads_per_company_per_day",
+        "No more leads of one company may get their first email on that day.",
+    )
+    SES_RATE = "ses_rate", "SES takes no more emails a second."
+    SES_DAILY_QUOTA = "ses_daily_quota", "SES takes no more emails in 24 hours."
+
+
+class NoForecast(Word):
+    """Why it cannot be said when the last email of a campaign will have gone."""
+
+    CAMPAIGN_PAUSED = "campaign_paused", "It is paused: resume it."
+    CAMPAIGN_ENDED = "campaign_ended", "It is cancelled, has failed to start, or is archived: nothing more is sent."
+    ROWS_BEING_WRITTEN = "rows_being_written", "Its emails are still being prepared."
+    NOBODY_TO_EMAIL = "nobody_to_email", "No lead of it would get mail."
+    NEVER_OPEN = "never_open", "Its sending schedule never opens for some leads."
+    SENDER_DISABLED = "sender_disabled", "A sender is disabled, and its part of the emails waits."
+    HELD_LATE = "held_late", "Emails are held since an outage: send or skip them."
+    SES_UNKNOWN = "ses_unknown", "SES does not say what may be sent, or lets nothing be sent now."
+    MORE_THAN_400_DAYS = "more_than_400_days", "It takes more than 400 days."
+
+
 class LeadBatchStatus(Word):
     """How far an import is."""
 

@@ -12,13 +12,14 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.vocabulary import ZoneOf
 from sendledger.policy.lanes import rules
-from sendledger.policy.openings import Hours, business_days_after
+from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening
 from sendledger.policy.sending_schedules import hours_of
 
 _UUIDS = sa.ARRAY(sa.UUID)
@@ -28,8 +29,9 @@ _CALENDARS = sa.text("""
     SELECT c.id AS campaign_id, s.time_zone, s.zone_of, s.hours, s.holidays
     FROM campaigns c JOIN sending_schedules s ON s.id = c.sending_schedule_id
     WHERE c.id = ANY(:campaign_ids)
-      AND EXISTS (SELECT FROM campaign_steps p WHERE p.campaign_id = c.id AND p.business_days IS NOT NULL)
-""").bindparams(sa.bindparam("campaign_ids", type_=_UUIDS))
+      AND (:all_schedules
+           OR EXISTS (SELECT FROM campaign_steps p WHERE p.campaign_id = c.id AND p.business_days IS NOT NULL))
+""").bindparams(sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("all_schedules", type_=sa.Boolean))
 _STEPS = sa.text("""
     SELECT step_number, delay, business_days FROM campaign_steps
     WHERE campaign_id = :campaign_id ORDER BY step_number
@@ -67,15 +69,26 @@ class Calendar:
 
     def after(self, lead_zone: str, instant: dt.datetime, days: int) -> dt.datetime:
         """The same local time on the n-th business day after an instant, for leads of this zone; '': not known."""
-        zone = rules(lead_zone if self.zone_of == ZoneOf.LEAD and lead_zone else self.time_zone)
+        zone = self._zone(lead_zone)
         if zone is None:
             return instant + dt.timedelta(days=days)  # the schedule is closed in a zone that this version does not know
         return business_days_after(self.hours, zone, instant, days)
 
+    def opening_from(self, lead_zone: str, instant: dt.datetime) -> Opening | None:
+        """The opening that an instant lies in, or the next one; None: there is none."""
+        zone = self._zone(lead_zone)
+        return next_opening(self.hours, zone, instant) if zone is not None else None
 
-def calendars(connection: sa.Connection, campaign_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Calendar]:
-    """The calendars of those campaigns that have steps which wait for business days."""
-    rows = connection.execute(_CALENDARS, {"campaign_ids": list(campaign_ids)}).mappings()
+    def _zone(self, lead_zone: str) -> ZoneInfo | None:
+        return rules(lead_zone if self.zone_of == ZoneOf.LEAD and lead_zone else self.time_zone)
+
+
+def calendars(
+    connection: sa.Connection, campaign_ids: Sequence[uuid.UUID], *, all_schedules: bool = False
+) -> dict[uuid.UUID, Calendar]:
+    """The calendars of those campaigns that have steps which wait for business days, or of all with a schedule."""
+    parameters = {"campaign_ids": list(campaign_ids), "all_schedules": all_schedules}
+    rows = connection.execute(_CALENDARS, parameters).mappings()
     return {row["campaign_id"]: Calendar(hours_of(row), row["time_zone"], row["zone_of"]) for row in rows}
 
 

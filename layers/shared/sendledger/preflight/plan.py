@@ -1,0 +1,246 @@
+"""When will a campaign's emails go? A forecast day by day, with what keeps more from going.
+
+The emails that wait are counted in SQL, by lane, step and due time; policy/simulate_days.py lives through the days.
+Before a start the audience is counted instead. Steps that depend on what becomes of an earlier one are counted as sent.
+Reads `campaigns`, their steps and lanes, `scheduled_emails`, `sender_addresses`, and what a start would read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sendledger.campaigns.audience import audience_of
+from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.transitions import is_startable
+from sendledger.core.ledger_rules import LAST_STEP, is_open
+from sendledger.core.time_zones import zone_of_lead
+from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
+from sendledger.policy.budgets import SENDING_DAY_SQL
+from sendledger.policy.business_days import calendars
+from sendledger.policy.simulate_days import (
+    Forecast,
+    PlannedCampaign,
+    PlannedDay,
+    PlannedSender,
+    PlannedStep,
+    SesLimits,
+    Simulation,
+    WaitingLeads,
+)
+
+MOST_LANES = 500
+"""Up to so many lanes, all running campaigns are simulated; beyond, those that share a sender with this one."""
+
+_BESIDE = sa.text("""
+    SELECT c.id, (SELECT count(*) FROM campaign_lanes l WHERE l.campaign_id = c.id) AS lanes,
+           c.sender_ids && :sender_ids AS shares_sender
+    FROM campaigns c WHERE c.status = 'running' AND c.id <> :id
+""").bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
+# Each lead counts where its next step waits. Its later steps follow from that one.
+_WAITING = sa.text(f"""
+    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, count(*) AS leads
+    FROM (
+        SELECT c.id AS campaign_id, min(e.lane) AS lane, min(e.workflow_step_number) AS step,
+               date_trunc('minute', min(e.scheduled_for)) AS due,
+               min(e.scheduled_for) <= coalesce(c.late_hold_until, '-infinity') AS held
+        FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
+        WHERE c.id = ANY(:ids) AND {is_open("e")} AND e.lead_id IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
+        GROUP BY c.id, e.lead_id) w
+    LEFT JOIN campaign_lanes l ON l.campaign_id = w.campaign_id AND l.lane = w.lane
+    GROUP BY 1, 2, 3, 4, 5, 6
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+_STEPS = sa.text(f"""
+    SELECT campaign_id, step_number, delay, business_days FROM campaign_steps
+    WHERE campaign_id = ANY(:ids) AND step_number <= {LAST_STEP} ORDER BY campaign_id, step_number
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+_PLACES = """
+SELECT time_zone, country, count(*) AS leads FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_SENDERS = sa.text(f"""
+    SELECT a.id, a.daily_cap, a.status, u.campaign_id, u.used
+    FROM sender_addresses a LEFT JOIN LATERAL (
+        SELECT e.campaign_id, count(*) AS used FROM scheduled_emails e
+        WHERE e.sender_id = a.id AND e.sending_day = {SENDING_DAY_SQL} AND e.sending_day IS NOT NULL
+          AND (e.status = 'sent' OR e.error_code = 'outcome_unknown')
+        GROUP BY 1) u ON true
+    WHERE a.id = ANY(:ids)
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The days from today to the last email. `finishes_at` is None for a `reason`."""
+
+    campaign_id: uuid.UUID
+    status: str
+    days: Sequence[PlannedDay]
+    finishes_at: dt.datetime | None
+    reason: NoForecast | None = None
+
+
+def ses_limits(client: Any, rate_safety: float) -> SesLimits | None:
+    """What SES lets this account send. None: nothing now, or it does not say."""
+    try:
+        account: Mapping[str, Any] = client.get_account()
+    except (BotoCoreError, ClientError):
+        return None
+    quota = account.get("SendQuota", {})
+    rate, per_day = float(quota.get("MaxSendRate", 0)) * rate_safety, float(quota.get("Max24HourSend", 0))
+    if not account.get("SendingEnabled", True) or account.get("EnforcementStatus") == "SHUTDOWN" or rate <= 0:
+        return None
+    return SesLimits(rate, per_day if per_day >= 0 else None, float(quota.get("SentLast24Hours", 0)))
+
+
+def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | None) -> Plan:
+    """When the emails of a campaign go, if nobody intervenes. Changes nothing.
+
+    Raises:
+        NotFound: there is no such campaign.
+        InvalidInput: it could not start: there is nothing to send, or a step waits for what it does not have.
+    """
+    campaign = get_campaign(connection, campaign_id)
+    status = campaign["status"]
+    is_draft = is_startable(campaign) and status != CampaignStatus.RUNNING
+    if status == CampaignStatus.COMPLETED:
+        return Plan(campaign_id, status, [], campaign["completed_at"])
+    if not is_draft and (reason := _says_why_not(campaign)) is not None:
+        return Plan(campaign_id, status, [], None, reason)
+    if ses is None:
+        return Plan(campaign_id, status, [], None, NoForecast.SES_UNKNOWN)
+    # The leads are counted in memory where they fit.
+    connection.execute(sa.text("SET LOCAL work_mem = '64MB'"))
+    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    beside = _campaigns_beside(connection, campaign)
+    campaigns = _campaigns(connection, beside if is_draft else [campaign_id, *beside])
+    waiting, held = _waiting(connection, list(campaigns))
+    if is_draft:
+        campaigns[campaign_id] = _draft(connection, campaign)
+        waiting += _audience(connection, campaign, campaigns[campaign_id], now)
+    if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
+        return Plan(campaign_id, status, [], None, NoForecast.NOBODY_TO_EMAIL) if is_draft else _nothing_left(campaign)
+    senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None})
+    simulation = Simulation(campaign_id, campaigns, senders, ses, now)
+    stuck = {NoForecast.HELD_LATE} if held[campaign_id] else set[NoForecast]()
+    for leads in waiting:
+        if leads.sender_id in disabled:
+            reason = NoForecast.SENDER_DISABLED
+        elif simulation.add(leads):
+            continue
+        else:
+            reason = NoForecast.NEVER_OPEN
+        if leads.campaign_id == campaign_id:
+            stuck.add(reason)
+    return _plan(campaign, simulation.run(), stuck)
+
+
+def _plan(campaign: sa.RowMapping, forecast: Forecast, stuck: set[NoForecast]) -> Plan:
+    id_, status = campaign["id"], campaign["status"]
+    if stuck:
+        # In the order of the vocabulary: what is said first is to be mended first.
+        return Plan(id_, status, forecast.days, None, next(each for each in NoForecast if each in stuck))
+    if forecast.finished_at is None:
+        return Plan(id_, status, forecast.days, None, NoForecast.MORE_THAN_400_DAYS)
+    return Plan(id_, status, forecast.days, forecast.finished_at)
+
+
+def _nothing_left(campaign: sa.RowMapping) -> Plan:
+    """It completes with the next tick: its last email has gone."""
+    return Plan(campaign["id"], campaign["status"], [], campaign["last_run_at"] or campaign["actual_started_at"])
+
+
+def _says_why_not(campaign: sa.RowMapping) -> NoForecast | None:
+    if campaign["status"] == CampaignStatus.PAUSED:
+        return NoForecast.CAMPAIGN_PAUSED
+    if campaign["status"] != CampaignStatus.RUNNING:
+        return NoForecast.CAMPAIGN_ENDED
+    return NoForecast.ROWS_BEING_WRITTEN if campaign["background_work"] else None
+
+
+def _campaigns_beside(connection: sa.Connection, campaign: sa.RowMapping) -> list[uuid.UUID]:
+    """The running campaigns that take part of what SES and the senders may send."""
+    others = connection.execute(_BESIDE, {"id": campaign["id"], "sender_ids": list(campaign["sender_ids"])}).all()
+    if sum(max(1, other.lanes) for other in others) > MOST_LANES:
+        others = [other for other in others if other.shares_sender]
+    return [other.id for other in others]
+
+
+def _campaigns(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, PlannedCampaign]:
+    known = calendars(connection, ids, all_schedules=True)
+    steps = connection.execute(_STEPS, {"ids": list(ids)})
+    return {
+        id_: PlannedCampaign(
+            id_, [PlannedStep(step.step_number, step.delay, step.business_days) for step in own], known.get(id_)
+        )
+        for id_, own in itertools.groupby(steps, key=lambda step: step.campaign_id)
+    }
+
+
+def _waiting(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> tuple[list[WaitingLeads], Counter[uuid.UUID]]:
+    """What waits in started campaigns, and how many leads of each are held."""
+    waiting: list[WaitingLeads] = []
+    held: Counter[uuid.UUID] = Counter()
+    for row in connection.execute(_WAITING, {"ids": list(ids)}):
+        if row.held:
+            held[row.campaign_id] += row.leads
+        else:
+            waiting.append(WaitingLeads(row.campaign_id, row.lead_zone, row.sender_id, row.step, row.due, row.leads))
+    return waiting, held
+
+
+def _draft(connection: sa.Connection, campaign: sa.RowMapping) -> PlannedCampaign:
+    steps = planned_steps(connection, campaign)
+    check_conditions(steps, campaign)
+    planned = [PlannedStep(step["step_number"], step["delay"], step["business_days"]) for step in steps]
+    known = calendars(connection, [campaign["id"]], all_schedules=True)
+    return PlannedCampaign(campaign["id"], planned, known.get(campaign["id"]))
+
+
+def _audience(
+    connection: sa.Connection, campaign: sa.RowMapping, planned: PlannedCampaign, now: dt.datetime
+) -> list[WaitingLeads]:
+    """What a start would write: the leads by zone, split over the senders."""
+    at, first = now, planned.steps[0]
+    if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
+        at = max(now, campaign["scheduled_start_at"])
+    leads: Counter[str] = Counter()
+    for row in connection.execute(audience_of(connection, campaign).judged(_PLACES)):
+        leads[zone_of_lead(row.time_zone, row.country).name or ""] += row.leads
+    found, before = [], 0
+    senders: list[uuid.UUID | None] = list(campaign["sender_ids"]) or [None]
+    for lead_zone, count in sorted(leads.items()):
+        due = at + first.delay
+        if first.business_days is not None and planned.calendar is not None:
+            due = planned.calendar.after(lead_zone, at, first.business_days)
+        for position, sender_id in enumerate(senders):
+            # The leads take turns, zone after zone.
+            first_turn, last_turn = (-(-(number - position) // len(senders)) for number in (before, before + count))
+            if last_turn > first_turn:
+                part = last_turn - first_turn
+                found.append(WaitingLeads(campaign["id"], lead_zone, sender_id, first.number, due, part))
+        before += count
+    return found
+
+
+def _senders(
+    connection: sa.Connection, ids: set[uuid.UUID]
+) -> tuple[dict[uuid.UUID, PlannedSender], set[uuid.UUID | None]]:
+    """The senders with what they have used today, and which of them are disabled."""
+    senders: dict[uuid.UUID, PlannedSender] = {}
+    disabled: set[uuid.UUID | None] = set()
+    for row in connection.execute(_SENDERS, {"ids": list(ids)}):
+        sender = senders.setdefault(row.id, PlannedSender(row.daily_cap))
+        if row.campaign_id is not None:
+            sender.used[row.campaign_id] += row.used
+        if row.status == SenderAddressStatus.DISABLED:
+            disabled.add(row.id)
+    return senders, disabled

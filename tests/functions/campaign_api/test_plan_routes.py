@@ -1,0 +1,26 @@
+"""The plan of a campaign through the API."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from testbed.campaigns import make_campaign
+from tests.functions.campaign_api.api_client import ApiClient
+
+
+def test_the_plan_of_a_draft_says_what_goes_on_which_day(api: ApiClient, connection: sa.Connection) -> None:
+    sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2}).json
+    campaign_id = make_campaign(connection, 3, sender_ids=[sender["id"]])
+    found = api.get(f"/v1/campaigns/{campaign_id}/plan")
+    assert (found.status, found.json["status"], found.json["reason"]) == (200, "draft", None)
+    first, second = found.json["days"]
+    assert first["by_step_and_sender"] == [{"step_number": 1, "sender_id": sender["id"], "emails": 2}]
+    assert (first["emails"], first["bottleneck"]) == (2, "sender_cap")
+    assert (second["emails"], second["bottleneck"]) == (1, None)
+    assert found.json["finishes_at"].startswith(second["date"])
+
+
+def test_the_plan_of_a_draft_without_content_is_refused_by_field(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1, email_template_id=None)
+    refused = api.get(f"/v1/campaigns/{campaign_id}/plan")
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "email_template_id")

@@ -1,0 +1,195 @@
+"""The plan says how many emails go on which day, and that is what goes."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.campaigns import lifecycle
+from sendledger.core.tables import workflow_steps
+from sendledger.policy import sender_addresses
+from sendledger.policy.simulate_days import SesLimits, share
+from sendledger.preflight import plan
+from sendledger.preflight.plan import Plan
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import make_batch, make_campaign, make_workflow, rows_of
+from testbed.moved_clock import MovedClock
+from tests.policy.conftest import MakeSchedule
+
+SECONDS = 60.0
+HOUR = dt.timedelta(hours=1)
+MONDAY = dt.datetime(2026, 7, 6, 5, tzinfo=dt.UTC)
+"""Two hours before the office in Berlin opens."""
+AMPLE = SesLimits(1000.0)
+
+
+@pytest.fixture
+def make_senders(clock: MovedClock, engine: sa.Engine) -> Callable[..., list[uuid.UUID]]:
+    """Creates a sender with each of these caps."""
+
+    def make(*caps: int | None) -> list[uuid.UUID]:
+        with engine.begin() as connection:
+            return [
+                sender_addresses.create(
+                    connection, {"from_address": f"ann{number}@example.com", "daily_cap": cap, "status": "active"}
+                )["id"]
+                for number, cap in enumerate(caps)
+            ]
+
+    return make
+
+
+MakeSenders = Callable[..., list[uuid.UUID]]
+
+
+def draft(engine: sa.Engine, leads: int, zones: Sequence[str | None] = (None,), **values: Any) -> uuid.UUID:
+    """A draft with so many leads in each zone; `steps` are delays, whole numbers of them business days."""
+    steps = values.pop("steps", [dt.timedelta(0)])
+    with engine.begin() as connection:
+        workflow_id = make_workflow(
+            connection, [step if not isinstance(step, int) else dt.timedelta(0) for step in steps]
+        )
+        for number, step in enumerate(steps, 1):
+            if isinstance(step, int):
+                in_days = {"delay": None, "days_after_previous": step, "business_days": True}
+                of_step = (workflow_steps.c.workflow_id == workflow_id) & (workflow_steps.c.step_number == number)
+                connection.execute(sa.update(workflow_steps).where(of_step).values(in_days))
+        batches = [
+            make_batch(connection, [f"{uuid.uuid4().hex[:12]}@example.com" for _ in range(leads)], time_zone=name)
+            for name in zones
+        ]
+    with engine.connect() as connection:
+        return make_campaign(connection, batch_ids=batches, workflow_id=workflow_id, **values)
+
+
+def planned(engine: sa.Engine, campaign_id: uuid.UUID, ses: SesLimits | None = AMPLE) -> Plan:
+    with engine.begin() as connection:
+        return plan.plan(connection, campaign_id, ses)
+
+
+def by_day(found: Plan) -> list[int]:
+    return [day.emails.total() for day in found.days]
+
+
+def bottlenecks(found: Plan) -> list[str | None]:
+    return [day.bottleneck for day in found.days]
+
+
+def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    ann, bob = make_senders(7, 5)
+    office = make_schedule(holidays=[dt.date(2026, 7, 14)])
+    steps = [dt.timedelta(0), 2, dt.timedelta(days=4)]
+    zones = ["Europe/Berlin", "Europe/London"]
+    campaign_id = draft(engine, 26, zones, steps=steps, sending_schedule_id=office, sender_ids=[ann, bob])
+    before = planned(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
+    found = planned(engine, campaign_id)
+    assert found.finishes_at is not None
+    assert MONDAY + dt.timedelta(days=18) < found.finishes_at < MONDAY + dt.timedelta(days=28)
+    for now in clock.ticks(MONDAY, MONDAY + dt.timedelta(days=28), HOUR):
+        # At night and on weekends every lane is closed.
+        if now.hour in (7, 8, 9, 11, 13, 15) and now.weekday() < 5:
+            send_due_emails(resources, SECONDS)
+    sent = Counter(
+        (row["sent_at"].date(), row["workflow_step_number"], row["sender_id"])
+        for row in rows_of(engine, campaign_id)
+        if row["status"] == "sent"
+    )
+    assert sum(sent.values()) == 26 * 2 * 3
+    assert {(day.date, *key): emails for day in found.days for key, emails in day.emails.items()} == sent
+    assert by_day(before) == by_day(found)
+
+
+def test_a_cap_divides_the_emails_over_the_days(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    found = planned(engine, draft(engine, 100, sender_ids=make_senders(30)))
+    assert by_day(found) == [30, 30, 30, 10]
+    assert bottlenecks(found) == ["sender_cap", "sender_cap", "sender_cap", None]
+    assert found.finishes_at == MONDAY.replace(hour=0) + dt.timedelta(days=3)
+
+
+def test_what_went_out_today_counts_against_the_cap(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = draft(engine, 10, sender_ids=make_senders(4))
+    lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    assert by_day(planned(engine, campaign_id)) == [0, 4, 2]
+
+
+def test_a_weekend_is_a_window(clock: MovedClock, engine: sa.Engine, make_schedule: MakeSchedule) -> None:
+    clock.move_to(MONDAY + dt.timedelta(days=4, hours=14))
+    found = planned(engine, draft(engine, 5, sending_schedule_id=make_schedule()))
+    assert by_day(found) == [0, 0, 0, 5]
+    assert bottlenecks(found) == ["window", "window", "window", None]
+    assert found.finishes_at == MONDAY + dt.timedelta(days=7, hours=2)
+
+
+def test_the_rate_and_the_quota_of_ses_are_bottlenecks(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = draft(engine, 90)
+    by_rate = planned(engine, campaign_id, SesLimits(1 / 1800))
+    assert (by_day(by_rate)[0], sum(by_day(by_rate)), bottlenecks(by_rate)) == (38, 90, ["ses_rate", "ses_rate", None])
+    by_quota = planned(engine, campaign_id, SesLimits(100.0, 40, 10))
+    assert (sum(by_day(by_quota)), bottlenecks(by_quota)[0]) == (90, "ses_daily_quota")
+    assert by_day(by_quota)[0] == 30
+
+
+def test_campaigns_that_share_a_sender_share_its_days(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    senders = make_senders(10)
+    lifecycle.start_campaign(engine, draft(engine, 7, sender_ids=senders))
+    assert by_day(planned(engine, draft(engine, 20, sender_ids=senders))) == [5, 8, 7]
+
+
+def test_a_scheduled_campaign_begins_at_its_start(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    values: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY + dt.timedelta(days=2)}
+    assert by_day(planned(engine, draft(engine, 3, **values))) == [0, 0, 3]
+
+
+def test_the_plan_of_a_campaign_that_waits_for_a_person_says_why_it_has_no_end(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, make_schedule: MakeSchedule
+) -> None:
+    clock.move_to(MONDAY)
+    (sender,) = make_senders(1)
+    campaign_id = draft(engine, 3, sender_ids=[sender])
+    assert planned(engine, campaign_id, None).reason == "ses_unknown"
+    with engine.begin() as connection:
+        sender_addresses.update(connection, sender, {"status": "disabled"})
+    assert planned(engine, campaign_id).reason == "sender_disabled"
+    lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.pause_campaign(engine, campaign_id)
+    assert planned(engine, campaign_id).reason == "campaign_paused"
+    lifecycle.cancel_campaign(engine, campaign_id)
+    assert planned(engine, campaign_id).reason == "campaign_ended"
+    closed = draft(engine, 1, ["Mars/Olympus"], sending_schedule_id=make_schedule())
+    assert planned(engine, closed).reason == "never_open"
+
+
+def test_a_plan_ends_after_400_days(clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders) -> None:
+    clock.move_to(MONDAY)
+    found = planned(engine, draft(engine, 500, sender_ids=make_senders(1)))
+    assert (found.finishes_at, found.reason, len(found.days)) == (None, "more_than_400_days", 400)
+
+
+def test_a_share_gives_nobody_more_than_is_wanted_and_those_first_who_had_less() -> None:
+    a, b, c = (uuid.UUID(int=number) for number in range(3))
+    assert share(10, {a: 2, b: 20, c: 20}, Counter()) == {a: 2, b: 4, c: 4}
+    assert share(10, {a: 20, b: 20}, Counter({a: 4})) == {a: 3, b: 7}
+    assert share(1, {a: 5, b: 5}, Counter({a: 1})) == {a: 0, b: 1}
+    assert share(99, {a: 5, b: 5}, Counter()) == {a: 5, b: 5}
