@@ -130,6 +130,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     # Imports and exports.
     "files": {
         "adopted_campaigns": "SELECT",
+        "campaign_lanes": "SELECT",
         "campaign_leads": "SELECT",
         # Which files are still used.
         "campaign_step_variants": "SELECT (attachments)",
@@ -147,6 +148,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "left_out_leads": "SELECT",
         "replies": "SELECT (campaign_id, lead_id, matched_by, automatic)",
         "scheduled_emails": "SELECT, UPDATE (status, reason, updated_at)",
+        "sender_addresses": "SELECT",
         "segments": "SELECT",
         "suppressions": "SELECT, INSERT, UPDATE (reason)",
     },

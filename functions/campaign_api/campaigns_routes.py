@@ -15,7 +15,6 @@ import api_resources
 from api_fields import (
     Acting,
     CampaignId,
-    Count,
     Cursor,
     Description,
     Flag,
@@ -60,6 +59,7 @@ LeadBatchIds = Annotated[list[UUID], Field(max_length=1000, description="All lea
 SegmentIds = Annotated[
     list[UUID], Field(max_length=100, description="The leads that these segments match when the campaign starts.")
 ]
+OLD = Field(description="Of an older application. It has no effect, and cannot be written.")
 LeadIds = Annotated[
     list[UUID], Field(max_length=10_000, description="Leads besides those of the lead batches and segments.")
 ]
@@ -74,7 +74,6 @@ class Intake(Input):
 EndAt = Annotated[
     Instant | None, Field(description="When an evergreen campaign stops taking in leads. Null: `finish` ends that.")
 ]
-LeadSources = Annotated[list[Annotated[str, Field(min_length=1, max_length=50)]], Field(max_length=50)]
 
 
 class NewCampaign(Input):
@@ -123,12 +122,6 @@ class NewCampaign(Input):
     ] = False
     end_at: EndAt = None
     intake: Intake | None = None
-    lead_sources: LeadSources | None = None
-    max_results_per_run: Count | None = None
-    is_recurring: Flag = False
-    recurring_interval: Annotated[str, Field(max_length=100)] | None = None
-    next_run_at: Instant | None = None
-    outreach_delay_days: Count = 0
 
 
 class CampaignChanges(Input):
@@ -157,12 +150,6 @@ class CampaignChanges(Input):
     evergreen: Flag = only_given()
     end_at: EndAt = None
     intake: Intake | None = None
-    lead_sources: LeadSources | None = None
-    max_results_per_run: Count | None = None
-    is_recurring: Flag = only_given()
-    recurring_interval: Annotated[str, Field(max_length=100)] | None = None
-    next_run_at: Instant | None = None
-    outreach_delay_days: Count = only_given()
 
 
 class Campaign(Resource):
@@ -199,12 +186,15 @@ class Campaign(Resource):
     ]
     start_type: StartType
     scheduled_start_at: dt.datetime | None
-    lead_sources: list[str] | None
-    max_results_per_run: int | None
-    is_recurring: bool
-    recurring_interval: str | None
-    next_run_at: dt.datetime | None
-    outreach_delay_days: int
+    lead_sources: Annotated[list[str] | None, OLD]
+    max_results_per_run: Annotated[int | None, OLD]
+    is_recurring: Annotated[bool, OLD]
+    recurring_interval: Annotated[str | None, OLD]
+    next_run_at: Annotated[dt.datetime | None, OLD]
+    outreach_delay_days: Annotated[int, OLD]
+    leads_per_day: Annotated[int | None, OLD]
+    schedule_type: Annotated[str | None, OLD]
+    schedule_time: Annotated[str | None, OLD]
     actual_started_at: dt.datetime | None
     paused_at: dt.datetime | None
     resumed_at: dt.datetime | None

@@ -46,7 +46,7 @@ RETRY_AFTER_SECONDS = 5
 
 _MESSAGES: Mapping[str, str] = {
     "missing": "is required",
-    "extra_forbidden": "is not a known field",
+    "extra_forbidden": "is not a field that can be written",
     "string_type": "must be a string",
     "int_type": "must be a whole number, not in quotes",
     "int_parsing": "must be a whole number",

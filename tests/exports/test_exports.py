@@ -24,6 +24,7 @@ from sendledger.files.write_csv import cells_as_meant, csv_bytes
 from sendledger.leads import erase_leads
 from sendledger.leads import leads as lead_store
 from sendledger.leads.import_leads import import_file
+from sendledger.policy import sender_addresses
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
 from testbed.campaigns import DAY, campaign_row, make_batch, make_campaign
@@ -221,6 +222,18 @@ def test_ledger_that_is_read_while_the_campaign_starts_is_that_of_the_moment_in_
     told = [(row[EMAIL], row[STATUS], row[REASON]) for row in found]
     unstarted = [(address, "left_out", "not_started") for address in addresses(3)]
     assert sorted(told) == [*unstarted, ("no-at", "left_out", "invalid_address")]
+
+
+def test_ledger_names_the_time_zone_and_the_sender_of_each_email(engine: sa.Engine, connection: sa.Connection) -> None:
+    values = {"from_address": "Ann <ann@example.com>", "daily_cap": None, "status": "active"}
+    sender = sender_addresses.create(connection, values)["id"]
+    batch_id = make_batch(connection, ["lead@example.com"], time_zone="Asia/Tokyo")
+    campaign_id = make_campaign(connection, batch_ids=[batch_id], sender_ids=[sender])
+    lifecycle.start_campaign(engine, campaign_id)
+    with working_as("files", engine) as as_function:
+        ((row,),) = export_rows.ledger_pages(as_function, campaign_id)
+    told = dict(zip(export_rows.LEDGER_HEADER, row, strict=True))
+    assert (told["time_zone"], told["sender"]) == ("Asia/Tokyo", "ann@example.com")
 
 
 def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(

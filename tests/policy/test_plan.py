@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -95,9 +96,12 @@ def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     found = planned(engine, campaign_id)
     assert found.finishes_at is not None
     assert MONDAY + dt.timedelta(days=18) < found.finishes_at < MONDAY + dt.timedelta(days=28)
-    for now in clock.ticks(MONDAY, MONDAY + dt.timedelta(days=28), HOUR):
-        # At night and on weekends every lane is closed.
-        if now.hour in (7, 8, 9, 11, 13, 15) and now.weekday() < 5:
+    # At night and on weekends every lane is closed. The ticks come a little earlier each day: what follows on an email
+    # of before is not due yet when that of the same hour comes, however long it takes.
+    for day, hour in itertools.product(range(28), (2, 3, 6, 10)):
+        now = MONDAY + dt.timedelta(days=day) + hour * HOUR + (60 - day) * dt.timedelta(seconds=30)
+        if now.weekday() < 5:
+            clock.move_to(now)
             send_due_emails(resources, SECONDS)
     sent = Counter(
         (row["sent_at"].date(), row["workflow_step_number"], row["sender_id"])
@@ -171,7 +175,7 @@ def test_the_plan_of_a_campaign_that_waits_for_a_person_says_why_it_has_no_end(
     assert planned(engine, campaign_id, None).reason == "ses_unknown"
     with engine.begin() as connection:
         sender_addresses.update(connection, sender, {"status": "disabled"})
-    assert planned(engine, campaign_id).reason == "sender_disabled"
+    assert planned(engine, campaign_id).reason == "a_sender_disabled"
     lifecycle.start_campaign(engine, campaign_id)
     lifecycle.pause_campaign(engine, campaign_id)
     assert planned(engine, campaign_id).reason == "campaign_paused"

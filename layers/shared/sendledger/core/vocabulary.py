@@ -438,11 +438,12 @@ class NoForecast(Word):
 
     CAMPAIGN_PAUSED = "campaign_paused", "It is paused: resume it."
     CAMPAIGN_ENDED = "campaign_ended", "It is cancelled, has failed to start, or is archived: nothing more is sent."
-    ROWS_BEING_WRITTEN = "rows_being_written", "Its emails are still being prepared."
-    NOBODY_TO_EMAIL = "nobody_to_email", "No lead of it would get mail."
+    EMAILS_BEING_PREPARED = "emails_being_prepared", "Its emails are still being prepared."
+    NO_LEADS = "no_leads", "No lead of it would get mail."
+    TAKES_IN_LEADS = "takes_in_leads", "It is evergreen: it takes in further leads."
     NEVER_OPEN = "never_open", "Its sending schedule never opens for some leads."
-    SENDER_DISABLED = "sender_disabled", "A sender is disabled, and its part of the emails waits."
-    HELD_LATE = "held_late", "Emails are held since an outage: send or skip them."
+    A_SENDER_DISABLED = "a_sender_disabled", "A sender is disabled, and its part of the emails waits."
+    EMAILS_HELD = "emails_held", "Emails are held since an outage: send or skip them."
     SES_UNKNOWN = "ses_unknown", "SES does not say what may be sent, or lets nothing be sent now."
     MORE_THAN_400_DAYS = "more_than_400_days", "It takes more than 400 days."
 

@@ -3,7 +3,7 @@
 Every page is one statement and one transaction, which begins after the last key of the page before. So an export of
 millions of rows needs little memory and no long snapshot. The values of a row are from the time of its page. Which
 emails and which leads without an email are in the file is decided at the beginning. Reads `leads`, `scheduled_emails`,
-`left_out_leads`, `emails` and `campaigns`.
+`left_out_leads`, `emails`, `campaigns`, `campaign_lanes` and `sender_addresses`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.campaigns.audience import REASON_LEFT_OUT, Audience, audience_of
 from sendledger.core.errors import NotFound
-from sendledger.core.tables import campaigns, emails, leads, left_out_leads, scheduled_emails
+from sendledger.core.tables import (
+    campaign_lanes,
+    campaigns,
+    emails,
+    leads,
+    left_out_leads,
+    scheduled_emails,
+    sender_addresses,
+)
 from sendledger.leads.leads import FIELDS, LEAD, shown
 
 ROWS_PER_PAGE = 5_000
@@ -32,6 +40,7 @@ LEDGER_HEADER = (
     *("lead_id", "email", "company_name", "contact_name", "step", "status", "reason", "detail"),
     *("scheduled_for", "sent_at", "sent_to", "delivery_status", "delivered_at", "opened_at", "clicked_at"),
     *("bounced_at", "soft_bounced_at", "failed_at", "ses_message_id", "scheduled_email_id", "variant"),
+    *("time_zone", "sender"),
 )
 LEFT_OUT = "left_out"
 """The status in the file for a lead without a row in the ledger."""
@@ -46,10 +55,17 @@ _LEDGER = (
         *(_rows.failure_reason, _rows.scheduled_for, _rows.sent_at, emails.c.to_address),
         *(emails.c.delivery_status, emails.c.delivered_at, emails.c.opened_at, emails.c.clicked_at),
         *(emails.c.bounced_at, emails.c.soft_bounced_at, _rows.failed_at, _rows.ses_message_id, _rows.id),
-        _rows.variant,
+        *(_rows.variant, campaign_lanes.c.time_zone, sender_addresses.c.address),
     )
     .select_from(
-        scheduled_emails.outerjoin(leads, leads.c.id == _rows.lead_id).outerjoin(emails, emails.c.id == _rows.email_id)
+        scheduled_emails.outerjoin(leads, leads.c.id == _rows.lead_id)
+        .outerjoin(emails, emails.c.id == _rows.email_id)
+        # The zone that was known at the start, and the sender, of a campaign with a sending policy.
+        .outerjoin(
+            campaign_lanes,
+            (campaign_lanes.c.campaign_id == _rows.campaign_id) & (campaign_lanes.c.lane == _rows.lane),
+        )
+        .outerjoin(sender_addresses, sender_addresses.c.id == campaign_lanes.c.sender_id)
     )
     .order_by(_rows.id)
     .limit(ROWS_PER_PAGE)

@@ -127,13 +127,15 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         campaigns[campaign_id] = _draft(connection, campaign)
         waiting += _audience(connection, campaign, campaigns[campaign_id], now)
     if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
-        return Plan(campaign_id, status, [], None, NoForecast.NOBODY_TO_EMAIL) if is_draft else _nothing_left(campaign)
+        return Plan(campaign_id, status, [], None, NoForecast.NO_LEADS) if is_draft else _nothing_left(campaign)
     senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None})
     simulation = Simulation(campaign_id, campaigns, senders, ses, now)
-    stuck = {NoForecast.HELD_LATE} if held[campaign_id] else set[NoForecast]()
+    stuck = {NoForecast.EMAILS_HELD} if held[campaign_id] else set[NoForecast]()
+    if campaign["evergreen"]:
+        stuck.add(NoForecast.TAKES_IN_LEADS)
     for leads in waiting:
         if leads.sender_id in disabled:
-            reason = NoForecast.SENDER_DISABLED
+            reason = NoForecast.A_SENDER_DISABLED
         elif simulation.add(leads):
             continue
         else:
@@ -154,7 +156,9 @@ def _plan(campaign: sa.RowMapping, forecast: Forecast, stuck: set[NoForecast]) -
 
 
 def _nothing_left(campaign: sa.RowMapping) -> Plan:
-    """It completes with the next tick: its last email has gone."""
+    """It completes with the next tick: its last email has gone. An evergreen one waits for leads."""
+    if campaign["evergreen"]:
+        return Plan(campaign["id"], campaign["status"], [], None, NoForecast.TAKES_IN_LEADS)
     return Plan(campaign["id"], campaign["status"], [], campaign["last_run_at"] or campaign["actual_started_at"])
 
 
@@ -163,7 +167,7 @@ def _says_why_not(campaign: sa.RowMapping) -> NoForecast | None:
         return NoForecast.CAMPAIGN_PAUSED
     if campaign["status"] != CampaignStatus.RUNNING:
         return NoForecast.CAMPAIGN_ENDED
-    return NoForecast.ROWS_BEING_WRITTEN if campaign["background_work"] else None
+    return NoForecast.EMAILS_BEING_PREPARED if campaign["background_work"] else None
 
 
 def _campaigns_beside(connection: sa.Connection, campaign: sa.RowMapping) -> list[uuid.UUID]:
