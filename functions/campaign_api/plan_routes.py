@@ -63,7 +63,7 @@ class Plan(Resource):
 def plan_campaign(campaign_id: CampaignId) -> Plan:
     from sendledger.preflight import plan  # for cold starts: botocore
 
-    ses = plan.ses_limits(api_resources.ses_client(), api_resources.settings().sender_rate_safety)
+    ses = plan.ses_limits(api_resources.ses_client, api_resources.settings().sender_rate_safety)
     with api_resources.transaction() as connection:
         found = plan.plan(connection, campaign_id, ses)
     days = [

@@ -11,7 +11,7 @@ import datetime as dt
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,10 +88,10 @@ class Plan:
     reason: NoForecast | None = None
 
 
-def ses_limits(client: Any, rate_safety: float) -> SesLimits | None:
+def ses_limits(make_client: Callable[[], Any], rate_safety: float) -> SesLimits | None:
     """What SES lets this account send. None: nothing now, or it does not say."""
     try:
-        account: Mapping[str, Any] = client.get_account()
+        account: Mapping[str, Any] = make_client().get_account()
     except (BotoCoreError, ClientError):
         return None
     quota = account.get("SendQuota", {})
