@@ -228,7 +228,7 @@ def test_campaign_that_is_under_way_is_not_deleted(
     [
         ("GET", "", None),
         ("PATCH", "", {"name": "x"}),
-        ("PATCH", "", {"is_recurring": True}),
+        ("PATCH", "", {"track_opens": True}),
         ("DELETE", "", None),
         ("POST", "/start", None),
         ("POST", "/pause", None),
