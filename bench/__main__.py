@@ -19,6 +19,7 @@ BENCHMARKS = (
     "huge",
     "database",
     "hostile",
+    "webhooks",
 )
 
 if __name__ == "__main__":
