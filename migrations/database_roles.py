@@ -49,6 +49,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "leads": "SELECT, INSERT, UPDATE, DELETE",
         "left_out_leads": "SELECT, INSERT, UPDATE (lead_id), DELETE",
         "replies": """SELECT, INSERT, UPDATE (emails_skipped, outcome, later_until, handled_at, handled_by), DELETE""",
+        "requeued_sends": "SELECT, INSERT",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         "segments": "SELECT, INSERT, UPDATE, DELETE",
         "sender_addresses": "SELECT, INSERT, UPDATE, DELETE",
@@ -87,9 +88,10 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "leads": "SELECT, UPDATE (status, follow_up_stage, last_contacted_at, emails_sent, updated_at)",
         "left_out_leads": "SELECT, INSERT",
         "replies": "SELECT (campaign_id, lead_id, matched_by, automatic)",
+        "requeued_sends": "SELECT",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
-            email_id, updated_at, sender_id, sending_day, template_id, variant)""",
+            email_id, updated_at, sender_id, sending_day, company, template_id, variant)""",
         # A start locks the segments that it evaluates.
         "segments": "SELECT, UPDATE (updated_at)",
         # A claim locks the row whose budget it counts.

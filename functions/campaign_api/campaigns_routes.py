@@ -9,10 +9,11 @@ from uuid import UUID
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 import api_resources
 from api_fields import (
+    INT32_MAX,
     Acting,
     CampaignId,
     Cursor,
@@ -55,6 +56,19 @@ SenderIds = Annotated[
     list[UUID],
     Field(max_length=20, description="Senders that its leads are split over evenly; none: `from_address` is used."),
 ]
+NewLeadsPerDay = Annotated[
+    Annotated[int, Strict(), Field(ge=1, le=INT32_MAX)] | None,
+    Field(description="The most leads that get their first email on one day (`SendingDayTimeZone`); null: no limit."),
+]
+NewLeadsPerCompany = Annotated[
+    Annotated[int, Strict(), Field(ge=1, le=INT32_MAX)] | None,
+    Field(
+        description=(
+            "The same for each company, which is the domain of the address. Addresses at free mail providers do not "
+            "count."
+        )
+    ),
+]
 LeadBatchIds = Annotated[list[UUID], Field(max_length=1000, description="All leads of these lead batches.")]
 SegmentIds = Annotated[
     list[UUID], Field(max_length=100, description="The leads that these segments match when the campaign starts.")
@@ -95,6 +109,8 @@ class NewCampaign(Input):
     reply_to_address: Mailbox | None = None
     sending_schedule_id: Annotated[UUID | None, Field(description="When it may send; null: at any time.")] = None
     sender_ids: SenderIds = Field(default_factory=list)
+    new_leads_per_day: NewLeadsPerDay = None
+    new_leads_per_company_per_day: NewLeadsPerCompany = None
     postal_address_waived: Annotated[
         Flag, Field(description="It may start although the deployment has no postal address for the footer.")
     ] = False
@@ -141,6 +157,8 @@ class CampaignChanges(Input):
     reply_to_address: Mailbox | None = None
     sending_schedule_id: UUID | None = None
     sender_ids: SenderIds = only_given()
+    new_leads_per_day: NewLeadsPerDay = None
+    new_leads_per_company_per_day: NewLeadsPerCompany = None
     postal_address_waived: Flag = only_given()
     track_opens: Flag = only_given()
     track_clicks: Flag = only_given()
@@ -172,6 +190,8 @@ class Campaign(Resource):
     reply_to_address: str | None
     sending_schedule_id: UUID | None
     sender_ids: list[UUID]
+    new_leads_per_day: int | None
+    new_leads_per_company_per_day: int | None
     postal_address_waived: bool
     track_opens: bool
     track_clicks: bool

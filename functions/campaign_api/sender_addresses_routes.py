@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 from uuid import UUID
 
+import sqlalchemy as sa
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field, Strict
+from pydantic import Field, Strict, ValidationInfo, field_validator
 
 import api_resources
 from api_fields import (
     INT32_MAX,
     Acting,
     Cursor,
+    Flag,
     Input,
     Limit,
     Mailbox,
@@ -27,14 +30,39 @@ from api_fields import (
     only_given,
 )
 from sendledger.core.vocabulary import SenderAddressStatus
-from sendledger.policy import sender_addresses
+from sendledger.policy import budgets, sender_addresses
 
 router = APIGatewayHttpRouter()
 TAGS = ["Sender addresses"]
 
+Emails = Annotated[int, Strict(), Field(ge=1, le=1_000_000)]
 DailyCap = Annotated[
     Annotated[int, Strict(), Field(ge=1, le=INT32_MAX)] | None,
-    Field(description="The most emails that go out from this address on one day of UTC; null: no limit."),
+    Field(description="The most emails that go from this address on one day (`SendingDayTimeZone`); null: no limit."),
+]
+
+
+class Ramp(Input):
+    """A cap that grows: `start` on the first day, and `step` more with each day on which it sent, up to `ceiling`."""
+
+    start: Emails
+    step: Emails
+    ceiling: Emails
+
+    @field_validator("ceiling")
+    @classmethod
+    def _grows(cls, ceiling: int, info: ValidationInfo) -> int:
+        if ceiling < info.data.get("start", 0):
+            raise ValueError(f"must not be less than start, which is {info.data['start']}")
+        return ceiling
+
+
+GrowingCap = Annotated[
+    Ramp | None,
+    Field(description="A growing cap, for a new address; null: none. With `daily_cap` the lower of the two counts."),
+]
+Spread = Annotated[
+    Flag, Field(description="What a cap allows on a day is spread evenly over the hours in which the sender may send.")
 ]
 
 
@@ -44,6 +72,8 @@ class NewSenderAddress(Input):
     from_address: Mailbox
     reply_to_address: Annotated[Mailbox | None, Field(description="Null: that of the campaign.")] = None
     daily_cap: DailyCap = None
+    ramp: GrowingCap = None
+    spread: Spread = True
     status: SenderAddressStatus = SenderAddressStatus.ACTIVE
 
 
@@ -53,6 +83,8 @@ class SenderAddressChanges(Input):
     from_address: Mailbox = only_given()
     reply_to_address: Mailbox | None = None
     daily_cap: DailyCap = None
+    ramp: GrowingCap = None
+    spread: Spread = only_given()
     status: SenderAddressStatus = only_given()
 
 
@@ -63,7 +95,13 @@ class SenderAddress(Resource):
     from_address: str
     reply_to_address: str | None
     daily_cap: int | None
+    ramp: Ramp | None
+    spread: bool
     status: SenderAddressStatus
+    cap_today: Annotated[int | None, Field(description="What `daily_cap` and `ramp` allow today; null: no limit.")]
+    sent_today: Annotated[
+        int, Field(description="What counts against it: emails sent today, on their way, and of unknown outcome.")
+    ]
     created_at: dt.datetime
     updated_at: dt.datetime
 
@@ -90,7 +128,8 @@ _CONFLICT = {"x-conflict": "There is a sender with this address."}
 )
 def create_sender_address(body: Annotated[NewSenderAddress, Body()], caller: Acting) -> SenderAddress:
     with api_resources.transaction() as connection:
-        return SenderAddress.model_validate(sender_addresses.create(connection, body.model_dump(), caller.actor))
+        created = sender_addresses.create(connection, body.model_dump(), caller.actor)
+        return _shown(connection, [created])[0]
 
 
 @router.get(
@@ -104,7 +143,8 @@ def list_sender_addresses(
     limit: Limit = 50, cursor: Cursor = None, sort: SortByTime = "-created_at"
 ) -> SenderAddressPage:
     with api_resources.transaction() as connection:
-        return SenderAddressPage.model_validate(sender_addresses.list_page(connection, limit, cursor, sort))
+        page = sender_addresses.list_page(connection, limit, cursor, sort)
+        return SenderAddressPage(items=_shown(connection, page.items), next_cursor=page.next_cursor)
 
 
 @router.get(
@@ -116,7 +156,7 @@ def list_sender_addresses(
 )
 def get_sender_address(sender_id: SenderAddressId) -> SenderAddress:
     with api_resources.transaction() as connection:
-        return SenderAddress.model_validate(sender_addresses.get(connection, sender_id))
+        return _shown(connection, [sender_addresses.get(connection, sender_id)])[0]
 
 
 @router.patch(
@@ -134,7 +174,8 @@ def update_sender_address(
 ) -> SenderAddress:
     with api_resources.transaction() as connection:
         changes = body.model_dump(exclude_unset=True)
-        return SenderAddress.model_validate(sender_addresses.update(connection, sender_id, changes, caller.actor))
+        changed = sender_addresses.update(connection, sender_id, changes, caller.actor)
+        return _shown(connection, [changed])[0]
 
 
 @router.delete(
@@ -150,3 +191,11 @@ def delete_sender_address(sender_id: SenderAddressId, caller: Acting) -> Respons
     with api_resources.transaction() as connection:
         sender_addresses.delete(connection, sender_id, caller.actor)
     return no_content()
+
+
+def _shown(connection: sa.Connection, rows: Sequence[sa.RowMapping | dict[str, Any]]) -> list[SenderAddress]:
+    uses = budgets.uses_of(connection, rows, budgets.sending_day_now(connection))
+    return [
+        SenderAddress.model_validate({**row, "cap_today": uses[row["id"]].cap, "sent_today": uses[row["id"]].used})
+        for row in rows
+    ]

@@ -54,7 +54,7 @@ def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
     assert blocking == []
 
 
-@pytest.mark.parametrize(("before", "interrupted"), [("0032", "0033"), ("0038", "0039")])
+@pytest.mark.parametrize(("before", "interrupted"), [("0032", "0033"), ("0038", "0039"), ("0045", "0046")])
 def test_migration_of_several_transactions_can_be_repeated(
     connection: sa.Connection, before: str, interrupted: str
 ) -> None:

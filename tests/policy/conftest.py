@@ -1,7 +1,8 @@
-"""A clock that can be moved, and sending schedules."""
+"""A clock that can be moved, sending schedules, and senders."""
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.policy import sending_schedules
+from sendledger.policy import sender_addresses, sending_schedules
 from testbed.moved_clock import MovedClock
 
 OFFICE_HOURS = {day: [["09:00", "12:00"], ["13:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
+MONDAY = dt.datetime(2026, 7, 6, 12, tzinfo=dt.UTC)
 MakeSchedule = Callable[..., uuid.UUID]
+MakeSender = Callable[..., uuid.UUID]
 
 
 @pytest.fixture
@@ -30,6 +33,20 @@ def make_schedule(clock: MovedClock, engine: sa.Engine) -> MakeSchedule:
         given = {"name": "Office", "time_zone": "Europe/Berlin", "zone_of": "lead", "hours": OFFICE_HOURS, **values}
         with engine.begin() as connection:
             created: uuid.UUID = sending_schedules.create(connection, {"holidays": [], **given})["id"]
+        return created
+
+    return make
+
+
+@pytest.fixture
+def make_sender(clock: MovedClock, engine: sa.Engine) -> MakeSender:
+    """Creates a sender that does not spread its budget, if nothing else is given. It is Monday noon, UTC."""
+    clock.move_to(MONDAY)
+
+    def make(name: str, daily_cap: int | None = None, **given: object) -> uuid.UUID:
+        with engine.begin() as connection:
+            values = {"from_address": f"{name} <{name}@example.com>", "daily_cap": daily_cap, "spread": False, **given}
+            created: uuid.UUID = sender_addresses.create(connection, values)["id"]
         return created
 
     return make

@@ -6,7 +6,7 @@ import datetime as dt
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,24 +21,9 @@ from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
-from tests.policy.conftest import MakeSchedule
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
 
 SECONDS = 60.0
-MONDAY = dt.datetime(2026, 7, 6, 12, tzinfo=dt.UTC)
-MakeSender = Callable[..., uuid.UUID]
-
-
-@pytest.fixture
-def make_sender(clock: MovedClock, engine: sa.Engine) -> MakeSender:
-    clock.move_to(MONDAY)
-
-    def make(name: str, daily_cap: int | None = None) -> uuid.UUID:
-        with engine.begin() as connection:
-            values = {"from_address": f"{name} <{name}@example.com>", "daily_cap": daily_cap}
-            created: uuid.UUID = sender_addresses.create(connection, values)["id"]
-        return created
-
-    return make
 
 
 def started(
@@ -222,7 +207,7 @@ def test_a_sender_that_gets_its_cap_or_is_enabled_after_the_lock_has_no_budget_y
 
     def budgets_of() -> set[uuid.UUID]:
         with engine.begin() as connection:
-            return {budget.sender_id for budget in budgets.budgets(connection, lock=True)}
+            return {each.sender_id for each in budgets.budgets(connection, lock=True).senders}
 
     def change_bob(connection: sa.Connection, cursor: object, statement: str, *rest: object) -> None:
         if "FOR NO KEY UPDATE OF a" in statement:

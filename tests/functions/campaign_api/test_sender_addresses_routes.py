@@ -38,6 +38,12 @@ def test_created_sender_is_shown_as_it_was_given(api: ApiClient, sender: dict[st
         ({"daily_cap": "50"}, "daily_cap"),
         ({"status": "paused"}, "status"),
         ({"ramp": {"start": 5}}, "ramp"),
+        ({"ramp": {"start": 5, "step": 0, "ceiling": 50}}, "ramp"),
+        ({"ramp": {"start": 5, "step": 1, "ceiling": 4}}, "ramp"),
+        ({"ramp": {"start": "5", "step": 1, "ceiling": 9}}, "ramp"),
+        ({"ramp": {"start": 5, "step": 1, "ceiling": 9, "days": 3}}, "ramp"),
+        ({"ramp": 5}, "ramp"),
+        ({"spread": "yes"}, "spread"),
     ],
     ids=str,
 )
@@ -50,6 +56,15 @@ def test_wrong_sender_is_refused_by_field(
         assert {name.split(".")[0] for name in answer.fields} == {field}, answer.body
 
 
+def test_what_a_sender_may_send_today_is_shown(api: ApiClient) -> None:
+    ramp = {"start": 10, "step": 5, "ceiling": 50}
+    new = {"from_address": "bob@example.com", "daily_cap": 40, "ramp": ramp}
+    shown = api.post("/v1/senders", new).json
+    assert shown.items() >= {**new, "spread": True, "cap_today": 10, "sent_today": 0}.items()
+    assert api.patch(f"/v1/senders/{shown['id']}", {"ramp": None}).json["cap_today"] == 40
+    assert api.patch(f"/v1/senders/{shown['id']}", {"daily_cap": None}).json["cap_today"] is None
+
+
 def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:
     again = api.post("/v1/senders", {"from_address": "Other <ANN@example.com>"})
     assert (again.status, "ANN@example.com" in again.json["detail"]) == (409, True)
@@ -59,7 +74,7 @@ def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: 
 
 def test_change_is_logged_from_what_to_what(api: ApiClient, sender: dict[str, Any]) -> None:
     changed = api.patch(f"/v1/senders/{sender['id']}", {"daily_cap": None}).json
-    assert changed == sender | {"daily_cap": None, "updated_at": changed["updated_at"]}
+    assert changed == sender | {"daily_cap": None, "cap_today": None, "updated_at": changed["updated_at"]}
     detail = api.get("/v1/audit-log", sort="-id", limit=1).json["items"][0]["detail"]
     assert detail == {"fields": ["daily_cap"], "before": {"daily_cap": 50}, "after": {"daily_cap": None}}
 

@@ -23,8 +23,14 @@ NO_LANE = 0
 
 
 def has_policy(campaign: sa.RowMapping) -> bool:
-    """Whether a campaign has a sending schedule or senders; `ledger_rules.has_lanes` is the same in SQL."""
-    return campaign["sending_schedule_id"] is not None or bool(campaign["sender_ids"])
+    """Whether a campaign has a sending schedule, senders or caps; `ledger_rules.has_lanes` is the same in SQL."""
+    return campaign["sending_schedule_id"] is not None or _parts_steps(campaign)
+
+
+def _parts_steps(campaign: sa.RowMapping) -> bool:
+    """Whether first and later steps wait in lanes of their own."""
+    caps = (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"])
+    return bool(campaign["sender_ids"]) or caps != (None, None)
 
 
 def lanes_of_places(
@@ -42,7 +48,10 @@ def lanes_of_places(
         return parameters
     zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
     sender_ids = list(campaign["sender_ids"])
-    lanes = write_lanes(connection, campaign["id"], [zone for zone in zones.values() if zone], sender_ids)
+    parted = _parts_steps(campaign)
+    lanes = write_lanes(
+        connection, campaign["id"], [zone for zone in zones.values() if zone], sender_ids, part_steps=parted
+    )
     known = [
         {"time_zone": time_zone, "country": country, "zone": zone}
         for (time_zone, country), zone in zones.items()
@@ -53,7 +62,7 @@ def lanes_of_places(
         for key, lane in lanes.items()
         for position, sender_id in enumerate(sender_ids or [None])
         for follow_up in (False, True)
-        if sender_id == key.sender_id and (follow_up == key.follow_up or not sender_ids)
+        if sender_id == key.sender_id and (follow_up == key.follow_up or not parted)
     ]
     times = due_times(connection, campaign["id"], {zone or "" for zone in zones.values()}, start_at)
     json_parameters = {"places": json.dumps(known), "lanes": json.dumps(lane_of), "times": times}
@@ -66,9 +75,10 @@ def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uu
         return NO_LANE
     lead = connection.execute(sa.select(leads.c.time_zone, leads.c.country).where(leads.c.id == lead_id)).one()
     zone, sender_ids = zone_of_lead(lead.time_zone, lead.country).name or "", list(campaign["sender_ids"])
-    lanes = write_lanes(connection, campaign["id"], [zone], sender_ids)
+    parted = _parts_steps(campaign)
+    lanes = write_lanes(connection, campaign["id"], [zone], sender_ids, part_steps=parted)
     if not sender_ids:
-        return lanes[LaneKey(zone, None, False)]
+        return lanes[LaneKey(zone, None, parted and step_number > 1)]
     own = sa.select(campaign_lanes.c.sender_id).join(
         scheduled_emails,
         sa.and_(

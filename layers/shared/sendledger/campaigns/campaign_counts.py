@@ -15,6 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.assign_lanes import has_policy
 from sendledger.campaigns.variants import kept_variants, variant_results
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
@@ -116,8 +117,7 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
     finish = None
     # With a sending schedule or caps the rate of an hour says nothing of the next one.
-    has_policy = campaign["sending_schedule_id"] is not None or campaign["sender_ids"]
-    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining and not has_policy:
+    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining and not has_policy(campaign):
         # At this rate from the time of the next email, but not before the last one is due.
         at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
         finish = max(at_this_rate, last_due or now)

@@ -17,6 +17,7 @@ from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import (
+    campaign_lanes,
     campaign_leads,
     campaigns,
     email_templates,
@@ -29,7 +30,8 @@ from sendledger.core.tables import (
 )
 from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, CampaignStatus, CampaignType, StartType
 
-ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails"})
+CAPS = ("new_leads_per_day", "new_leads_per_company_per_day")
+ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails", *CAPS})
 TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
 """These find their own leads."""
 OUTREACH_TYPES = (None, *(each for each in CampaignType if each not in TYPES_WITHOUT_AUDIENCE))
@@ -144,21 +146,22 @@ def update(
 
     Raises:
         NotFound: there is no such campaign.
-        Conflict: it has started, and more than its name, description and guardrails would change.
+        Conflict: it has started, and more than its name, description, guardrails and caps would change, or it started
+            without caps and senders.
         InvalidInput: as in `create`.
     """
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
     # Limits can be changed while emails go out, so the log has the old and the new ones.
     changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
-    detail = {"fields": changed} | (
-        {"guardrails": {"before": current["guardrails"], "after": changes["guardrails"]}}
-        if "guardrails" in changes
-        else {}
-    )
+    limits = [name for name in ("guardrails", *CAPS) if name in changes]
+    detail = {"fields": changed} | {name: {"before": current[name], "after": changes[name]} for name in limits}
+    if not is_startable(current) and any(changes.get(name) is not None for name in CAPS):
+        _refuse_caps_without_lanes(connection, campaign_id, current["status"])
     if lead_ids is not None or not changes.keys() <= ALWAYS_CHANGEABLE:
         if not is_startable(current):
             raise Conflict(
-                f"The campaign is {current['status']}; only its name, description and guardrails can be changed.",
+                f"The campaign is {current['status']}; only its name, description, guardrails and caps of new leads "
+                "can be changed.",
                 status=current["status"],
             )
         merged = {**current, **changes}
@@ -185,6 +188,14 @@ def update(
     if changed:
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_UPDATE, "campaign", campaign_id, detail)
     return get_campaign(connection, campaign_id, count_leads=True)
+
+
+def _refuse_caps_without_lanes(connection: sa.Connection, campaign_id: UUID, status: str) -> None:
+    """First and later steps of a campaign wait in separate lanes only if it had caps or senders when it started."""
+    parted = sa.select(campaign_lanes.c.lane).where(campaign_lanes.c.campaign_id == campaign_id)
+    if connection.scalar(parted.where(campaign_lanes.c.follow_up).limit(1)) is None:
+        message = f"The campaign is {status} and started without a cap of new leads; it cannot get one any more."
+        raise Conflict(message, status=status)
 
 
 def delete(connection: sa.Connection, campaign_id: UUID, actor: str) -> None:

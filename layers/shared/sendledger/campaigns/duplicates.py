@@ -14,6 +14,7 @@ from sendledger.core.vocabulary import AuditAction, CampaignStatus, CampaignType
 LONGEST_NAME = 255
 COPIED = (
     *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id", "sender_ids"),
+    *("new_leads_per_day", "new_leads_per_company_per_day"),
     *("postal_address_waived", "track_opens", "track_clicks", "guardrails", "outreach_delay_days"),
     *("evergreen", "intake"),
     *("lead_sources", "max_results_per_run", "is_recurring", "recurring_interval"),

@@ -20,7 +20,8 @@ from sendledger.core.errors import Conflict
 from sendledger.core.ledger_rules import has_lanes, is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
-from sendledger.policy.lanes import lane_parameters, missed_zones
+from sendledger.policy.budgets import HAS_CAP
+from sendledger.policy.lanes import missed_zones, zones_parameter
 
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
@@ -34,7 +35,8 @@ WHERE c.status = 'running' AND CASE
     ELSE EXISTS (
         SELECT FROM campaign_lanes l LEFT JOIN sender_addresses a ON a.id = l.sender_id
         JOIN scheduled_emails e ON e.lane = l.lane AND e.lane > 0 AND {_OVERDUE}
-        WHERE l.campaign_id = c.id AND a.daily_cap IS NULL
+        WHERE l.campaign_id = c.id AND (a.id IS NULL OR NOT {HAS_CAP})
+          AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL)
           AND (c.sending_schedule_id IS NULL
                OR EXISTS (SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
                           WHERE z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')))
@@ -46,13 +48,14 @@ def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> in
     """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held.
 
     For a campaign with a sending schedule only the time counts in which it was open for the leads of a time zone.
-    Emails of senders with a daily cap are not held: the cap prevents a burst, and they may wait for days.
+    Emails that wait for a cap, of a sender or of new leads, are not held: the cap prevents a burst, and they may wait
+    for days.
     """
     last_tick_at, now = connection.execute(_LAST_TICK).one()
     connection.execute(_ALIVE)
     if last_tick_at is None or last_tick_at >= now - late_after:
         return 0
-    zones = lane_parameters(missed_zones(connection, last_tick_at, late_after), [])["open_zones"]
+    zones = zones_parameter(missed_zones(connection, last_tick_at, late_after))
     return connection.execute(_HOLD, {"late_after": late_after, "zones": zones}).rowcount
 
 

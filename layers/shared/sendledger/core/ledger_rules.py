@@ -85,7 +85,10 @@ def may_send(campaign: str) -> str:
 
 def has_lanes(campaign: str) -> str:
     """Whether a campaign has a sending policy, so that its emails wait in lanes; see policy/lanes.py."""
-    return f"({campaign}.sending_schedule_id IS NOT NULL OR {campaign}.sender_ids <> '{{}}')"
+    return f"""(
+        {campaign}.sending_schedule_id IS NOT NULL OR {campaign}.sender_ids <> '{{}}'
+        OR {campaign}.new_leads_per_day IS NOT NULL OR {campaign}.new_leads_per_company_per_day IS NOT NULL
+    )"""
 
 
 def due(row: str, campaign: str) -> str:

@@ -48,6 +48,13 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _time_zone(value: str) -> str:
+    # Imported by the sender only.
+    from sendledger.core.time_zones import zone_name
+
+    return zone_name(value)
+
+
 def _issuer(value: str) -> str:
     # Not normalised: tokens contain exactly this text, with or without a final slash.
     _public_url(value)
@@ -110,6 +117,7 @@ def at_cold_start(*readers: Callable[[], object], environ: Mapping[str, str] = o
 
 Mailbox = Annotated[str, AfterValidator(_mailbox)]
 TestRecipients = Annotated[tuple[str, ...], BeforeValidator(_test_recipients)]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 Issuer = Annotated[str, AfterValidator(_issuer)]
 StopOnReply = Literal["campaign", "all"]
@@ -219,6 +227,8 @@ class SenderSettings(MailSettings, GuardrailSettings):
     # Concurrent SES calls, at most. More help only if SES answers slowly.
     sender_threads: int = Field(128, ge=1, le=512)
     late_after_minutes: int = Field(360, ge=1)
+    # Where the day that caps are counted by begins and ends.
+    sending_day_time_zone: TimeZone = "UTC"
 
     @property
     def late_after(self) -> dt.timedelta:

@@ -32,9 +32,11 @@ from sendledger.core.ledger_rules import (
     still_planned,
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
+from sendledger.ledger.claim_from_lanes import COUNT_DUE, claim_from_lanes
 from sendledger.policy import business_days
-from sendledger.policy.budgets import SENDING_DAY_SQL, budgets
-from sendledger.policy.lanes import OPEN_LANES, lane_parameters, open_zones
+from sendledger.policy.budgets import budgets, sending_day_now
+from sendledger.policy.companies import company_sql, free_mail
+from sendledger.policy.lanes import lane_parameters, open_zones
 
 LEASE = dt.timedelta(seconds=120)
 """How long a claim is valid. It is far longer than the time from claim to fence."""
@@ -121,60 +123,7 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
-# The same for campaigns with a sending policy, beside those without. A campaign shares its part of the batch among its
-# open lanes. What a sender may send is shared among the campaigns, and later steps go before first ones. The lease ends
-# before the lane closes or the sender's day ends: the fence lets nothing through after that, and the sweep returns it.
-_CLAIM_FROM_LANES = sa.text(f"""
-WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), run AS MATERIALIZED (
-    SELECT c.id, c.late_hold_until, {has_lanes("c")} AS has_lanes FROM campaigns c
-    WHERE {may_send("c")} AND c.prepared_alone = :alone
-      AND CASE WHEN {has_lanes("c")} THEN c.id IN (SELECT campaign_id FROM lane)
-               ELSE EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")}) END
-    ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
-    FOR KEY SHARE OF c SKIP LOCKED
-), queue AS MATERIALIZED (
-    SELECT run.id, run.late_hold_until, lane.lane, lane.until, lane.sender_id, lane.follow_up, lane.remaining,
-           least(ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT greatest(count(*), 1) FROM run)))
-                      / count(*) OVER (PARTITION BY run.id)), lane.remaining)::bigint AS share
-    FROM run LEFT JOIN lane ON lane.campaign_id = run.id
-    WHERE NOT run.has_lanes OR lane.lane IS NOT NULL
-    ORDER BY random()
-), found AS MATERIALIZED (
-    SELECT due.id, queue.until, queue.sender_id, queue.follow_up, queue.remaining,
-           row_number() OVER (PARTITION BY queue.id, queue.follow_up ORDER BY due.id) AS place
-    FROM queue CROSS JOIN LATERAL (
-        SELECT id FROM (
-            SELECT e.id FROM scheduled_emails e
-            WHERE queue.lane IS NULL AND e.campaign_id = queue.id AND {due("e", "queue")}
-            ORDER BY e.scheduled_for, e.id LIMIT queue.share FOR UPDATE OF e SKIP LOCKED) whole_campaign
-        UNION ALL
-        SELECT id FROM (
-            SELECT e.id FROM scheduled_emails e
-            WHERE e.campaign_id = queue.id AND e.lane = queue.lane AND e.lane > 0 AND {due("e", "queue")}
-            ORDER BY e.scheduled_for, e.id LIMIT queue.share FOR UPDATE OF e SKIP LOCKED) one_lane
-    ) due
-), picked AS MATERIALIZED (
-    SELECT id, until, sender_id FROM (
-        SELECT found.*, row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, place, random()) AS turn
-        FROM found) in_turn
-    WHERE sender_id IS NULL OR turn <= remaining
-    ORDER BY place LIMIT :batch
-), claimed AS (
-    UPDATE scheduled_emails e
-    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now(),
-        sender_id = picked.sender_id, sending_day = CASE WHEN picked.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
-    FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
-)
-{_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
-""").bindparams(
-    sa.bindparam("token", type_=sa.UUID),
-    sa.bindparam("lease", type_=sa.Interval),
-    sa.bindparam("batch", type_=sa.Integer),
-    sa.bindparam("alone", type_=sa.Boolean),
-    sa.bindparam("open_zones", type_=sa.Text),
-    sa.bindparam("budgets", type_=sa.Text),
-)
+_CLAIM_FROM_LANES = claim_from_lanes(_CLAIMED)
 
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
@@ -186,33 +135,28 @@ WITH claimed AS MATERIALIZED (
 {_CLAIMED}
 """)
 
-_COUNT_DUE = sa.text(f"""
-    SELECT count(*) FROM (
-        SELECT FROM campaigns c CROSS JOIN LATERAL (
-            SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {due("e", "c")} LIMIT :limit) due
-        WHERE {may_send("c")} AND NOT {has_lanes("c")}
-        UNION ALL
-        SELECT FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
-            SELECT FROM scheduled_emails e
-            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {due("e", "c")}
-            LIMIT :limit) due
-        LIMIT :limit) bounded
-""").bindparams(
-    sa.bindparam("limit", type_=sa.Integer),
-    sa.bindparam("open_zones", type_=sa.Text),
-    sa.bindparam("budgets", type_=sa.Text),
-)
-
-# The same claim for one row by its id, for "send now".
+# Locked before, as in a claim, so that no claim under way counts without it.
+_LOCK_ITS_SENDER = sa.text("""
+    SELECT a.id FROM scheduled_emails e JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
+    JOIN sender_addresses a ON a.id = l.sender_id
+    WHERE e.id = :id FOR NO KEY UPDATE OF a
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
 _CLAIM_ONE = sa.text(f"""
 WITH run AS MATERIALIZED (
-    SELECT c.id, l.sender_id FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
+    SELECT c.id, l.sender_id,
+           e.workflow_step_number = 1 AND NOT l.follow_up
+               AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL AS is_new,
+           CASE WHEN c.new_leads_per_company_per_day IS NOT NULL AND e.workflow_step_number = 1
+                THEN {company_sql(address_of("lead"))} END AS company
+    FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
     LEFT JOIN campaign_lanes l ON l.campaign_id = c.id AND l.lane = e.lane
+    LEFT JOIN leads lead ON lead.id = e.lead_id
     WHERE e.id = :id AND {may_send("c")} FOR KEY SHARE OF c
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now(),
-        sender_id = run.sender_id, sending_day = CASE WHEN run.sender_id IS NOT NULL THEN {SENDING_DAY_SQL} END
+        sender_id = run.sender_id, company = run.company,
+        sending_day = CASE WHEN run.sender_id IS NOT NULL OR run.is_new THEN CAST(:day AS date) END
     FROM run WHERE e.campaign_id = run.id AND e.id = :id AND e.status = 'pending'
     RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
 )
@@ -221,6 +165,8 @@ WITH run AS MATERIALIZED (
     sa.bindparam("token", type_=sa.UUID),
     sa.bindparam("lease", type_=sa.Interval),
     sa.bindparam("id", type_=sa.BigInteger),
+    sa.bindparam("day", type_=sa.Date),
+    sa.bindparam("free_mail", type_=sa.Text),
 )
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
@@ -323,10 +269,10 @@ def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: boo
     """
     parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
     statement = _CLAIM
-    zones, senders = open_zones(connection), budgets(connection, lock=True)
-    if zones or senders:
+    zones, left = open_zones(connection), budgets(connection, lock=True)
+    if zones or left:
         statement = _CLAIM_FROM_LANES
-        parameters |= lane_parameters(zones, senders)
+        parameters |= lane_parameters(zones, left)
     return [_claimed(row) for row in connection.execute(statement, parameters).mappings()]
 
 
@@ -338,12 +284,14 @@ def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
 def count_due(connection: sa.Connection, limit: int) -> int:
     """How many emails could be claimed if none of them were locked, counted up to `limit`."""
     lanes = lane_parameters(open_zones(connection), budgets(connection))
-    return int(connection.execute(_COUNT_DUE, {"limit": limit, **lanes}).scalar_one())
+    return int(connection.execute(COUNT_DUE, {"limit": limit, **lanes}).scalar_one())
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
     """Claim this email, due or not. None if it is not pending or its campaign is not running."""
-    parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE}
+    connection.execute(_LOCK_ITS_SENDER, {"id": scheduled_email_id})
+    day = sending_day_now(connection).date
+    parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE, "day": day, "free_mail": free_mail()}
     row = connection.execute(_CLAIM_ONE, parameters).mappings().first()
     return _claimed(row) if row is not None else None
 

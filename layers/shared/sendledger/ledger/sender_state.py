@@ -27,15 +27,20 @@ class SenderState:
     stopped_until: dt.datetime | None
 
 
-def check_in(connection: sa.Connection, deployment_id: str) -> None:
+def check_in(connection: sa.Connection, deployment_id: str, sending_day_time_zone: str) -> None:
     """Check that this deployment owns the database. The first deployment whose sender ticks becomes its owner.
+
+    Also store where the day of caps begins: the API, which shows what is left of them, must count the same day.
 
     Raises:
         NotThisDeployment: another deployment owns it. This is a copy, and a copy must not send.
     """
     owner = connection.scalar(
         sa.update(sender_state)
-        .values(deployment_id=sa.func.coalesce(sender_state.c.deployment_id, deployment_id))
+        .values(
+            deployment_id=sa.func.coalesce(sender_state.c.deployment_id, deployment_id),
+            sending_day_time_zone=sending_day_time_zone,
+        )
         .where(sa.func.coalesce(sender_state.c.deployment_id, deployment_id) == deployment_id)
         .returning(sender_state.c.deployment_id)
     )

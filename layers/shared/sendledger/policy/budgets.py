@@ -1,73 +1,245 @@
-"""Budgets: how many emails may still go out from each sender today.
+"""Budgets: how many emails may still go from each sender, and to how many new leads of each campaign, now and today.
 
 What counts is what the ledger says: the emails of the day that are on their way, sent or of unknown outcome. So an
 email that a dead or paused sender has returned counts no more, and nothing has to be given back. A claim locks the
-rows of its senders before it counts, so that overlapping claims never exceed a cap together. Days are those of UTC.
-Reads `sender_addresses`, `campaigns` and `scheduled_emails`.
+rows of its senders, and the campaigns with a cap of new leads, before it counts, so that overlapping claims never
+exceed a cap together. Reads `sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`, `sender_state`,
+`requeued_sends` and `scheduled_emails`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
+
+from sendledger.core.ledger_rules import is_pending
+from sendledger.core.time_zones import zone
+from sendledger.policy import caps
+from sendledger.policy.caps import SendingDay, Use
+from sendledger.policy.openings import Opening, openings
+from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
 LAST_CALLS = dt.timedelta(seconds=2)
 """How long before the end of an opening or a day nothing more is claimed: what has passed the fence takes a second to
 go out."""
 
-WITHOUT_CAP = 2**31 - 1
-"""What is left to a sender without a cap."""
+_UNLIMITED = Use(None)
+_UUIDS = sa.ARRAY(sa.UUID)
 
-SENDING_DAY_SQL = "(now() AT TIME ZONE 'UTC')::date"
+SPENT = """(
+    SELECT e.campaign_id, e.workflow_step_number, e.sender_id, e.company,
+           coalesce(e.sent_at, e.send_started_at, e.updated_at) AS at
+    FROM scheduled_emails e
+    WHERE e.sending_day = :day AND e.sending_day IS NOT NULL
+      AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
+    UNION ALL
+    SELECT r.campaign_id, r.workflow_step_number, r.sender_id, r.company, r.sent_at
+    FROM requeued_sends r WHERE r.sending_day = :day
+)"""
+"""The emails of a day that count against caps."""
 
-_ACTIVE = """
-    SELECT a.id FROM sender_addresses a
-    WHERE a.status = 'active'
-      AND EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND a.id = ANY(c.sender_ids))
+_NOW = sa.text("""
+    SELECT now() AS now, sending_day_time_zone AS time_zone,
+           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.sender_ids <> '{}') AS has_senders,
+           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.new_leads_per_day IS NOT NULL
+                   OR c.status = 'running' AND c.new_leads_per_company_per_day IS NOT NULL) AS has_new_leads
+    FROM sender_state
+""")
+_IS_ACTIVE = """
+    a.status = 'active' AND EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND a.id = ANY(c.sender_ids))
 """
-_ANY_ACTIVE = sa.text(f"SELECT EXISTS ({_ACTIVE})")
+HAS_CAP = "(a.daily_cap IS NOT NULL OR a.ramp IS NOT NULL)"
+"""Whether a sender `a` has a cap."""
+
 # Not FOR UPDATE: a start that writes lanes of this sender, for seconds, holds its row FOR KEY SHARE.
-_LOCK = sa.text(f"{_ACTIVE} AND a.daily_cap IS NOT NULL ORDER BY a.id FOR NO KEY UPDATE OF a")
-USED = f"""
-    (SELECT count(*) FROM scheduled_emails e
-     WHERE e.sender_id = a.id AND e.sending_day = {SENDING_DAY_SQL} AND e.sending_day IS NOT NULL
-       AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown'))
-"""
-"""How many emails of today count against the cap of a sender `a`."""
-
-_LEFT = sa.text(f"""
-    SELECT a.id, CASE WHEN a.daily_cap IS NOT NULL THEN a.daily_cap - {USED} END AS remaining,
-           (date_trunc('day', now(), 'UTC') + interval '1 day') AS day_ends, now() AS now
-    FROM sender_addresses a
-    WHERE a.id IN ({_ACTIVE}) AND (NOT :lock OR a.daily_cap IS NULL OR a.id = ANY(:locked))
-""").bindparams(sa.bindparam("lock", type_=sa.Boolean), sa.bindparam("locked", type_=sa.ARRAY(sa.UUID)))
+_LOCK = sa.text(f"""
+    SELECT a.id FROM sender_addresses a WHERE {_IS_ACTIVE} AND {HAS_CAP} ORDER BY a.id FOR NO KEY UPDATE OF a
+""")
+# Locks that nobody waits for. MATERIALIZED, as a lock is taken for each row that is looked at.
+_LOCK_NEW_LEADS = sa.text("""
+    WITH capped AS MATERIALIZED (
+        SELECT c.id FROM campaigns c WHERE c.status = 'running'
+           AND (c.new_leads_per_day IS NOT NULL OR c.new_leads_per_company_per_day IS NOT NULL)
+    )
+    SELECT id FROM capped
+    WHERE pg_try_advisory_xact_lock(hashtextextended('new leads ' || id::text, 0))
+""")
+_ACTIVE = sa.text(f"""
+    SELECT a.id, a.daily_cap, a.ramp, a.spread FROM sender_addresses a
+    WHERE {_IS_ACTIVE} AND (NOT :lock OR NOT {HAS_CAP} OR a.id = ANY(:locked))
+""").bindparams(sa.bindparam("lock", type_=sa.Boolean), sa.bindparam("locked", type_=_UUIDS))
+_SPENT_BY_SENDER = sa.text(f"""
+    SELECT s.sender_id, s.campaign_id, count(*) AS used, min(s.at) AS first, max(s.at) AS last
+    FROM {SPENT} s WHERE s.sender_id = ANY(:senders) GROUP BY 1, 2
+""").bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
+_SPENT_ON_NEW_LEADS = sa.text(f"""
+    SELECT c.id, c.new_leads_per_day - (
+        SELECT count(*) FROM {SPENT} s WHERE s.campaign_id = c.id AND s.workflow_step_number = 1) AS remaining,
+           c.new_leads_per_company_per_day IS NOT NULL AS by_company
+    FROM campaigns c WHERE c.status = 'running'
+       AND (c.new_leads_per_day IS NOT NULL OR c.new_leads_per_company_per_day IS NOT NULL)
+       AND (NOT :lock OR c.id = ANY(:locked))
+""").bindparams(
+    sa.bindparam("day", type_=sa.Date),
+    sa.bindparam("lock", type_=sa.Boolean),
+    sa.bindparam("locked", type_=_UUIDS),
+)
+# From one day to the one before it, by the index: a sender may have years of emails.
+_DAYS_SENT = sa.text("""
+    WITH RECURSIVE days (sender_id, day, number) AS (
+        SELECT a.id, CAST(:day AS date), 0 FROM unnest(:senders) a (id)
+        UNION ALL
+        SELECT d.sender_id, earlier.day, d.number + 1 FROM days d CROSS JOIN LATERAL (
+            SELECT e.sending_day FROM scheduled_emails e
+            WHERE e.sender_id = d.sender_id AND e.sending_day < d.day AND e.sending_day IS NOT NULL
+              AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
+            ORDER BY e.sending_day DESC LIMIT 1) earlier (day)
+        WHERE d.number < :most
+    )
+    SELECT sender_id, max(number) AS number FROM days GROUP BY sender_id
+""").bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
+# Where emails of the day wait: by sender, schedule and the zone of the leads.
+_WAITING = sa.text(f"""
+    SELECT l.sender_id, s.id, s.revision, s.time_zone, s.zone_of, s.hours, s.holidays, l.lead_zone
+    FROM (
+        SELECT DISTINCT l.sender_id, c.sending_schedule_id, coalesce(l.time_zone, '') AS lead_zone
+        FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
+        WHERE c.status = 'running' AND l.sender_id = ANY(:senders)
+          AND EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND p.lane = l.lane AND p.lane > 0
+                      AND {is_pending("p")} AND p.scheduled_for < :until)
+    ) l LEFT JOIN sending_schedules s ON s.id = l.sending_schedule_id
+""").bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How many emails may go out from a sender until then."""
+    """How many emails may go from a sender now, and until when what is claimed now may go."""
 
     sender_id: uuid.UUID
     remaining: int
     until: dt.datetime
+    next_release: dt.datetime
+    """When the next one may go, if nothing goes meanwhile. It is now, if `remaining` is more than 0."""
+    used_by_campaign: Mapping[uuid.UUID, int] = field(default_factory=dict)
 
 
-def budgets(connection: sa.Connection, *, lock: bool = False) -> list[Budget]:
-    """The budgets of the active senders of running campaigns that have some left.
+@dataclass(frozen=True)
+class NewLeads:
+    """How many leads of a campaign may still get their first email today; None: a cap for each company only."""
 
-    With `lock` nobody else counts them until the transaction ends. Taken before the campaigns and rows of a claim,
-    which then waits for no other lock: so no two transactions wait for each other.
+    campaign_id: uuid.UUID
+    remaining: int | None
+    by_company: bool
+    until: dt.datetime
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What is left of the caps of active senders and running campaigns on a day."""
+
+    day: SendingDay
+    senders: Sequence[Budget] = ()
+    new_leads: Sequence[NewLeads] = ()
+
+    def __bool__(self) -> bool:
+        return any(each.remaining > 0 for each in self.senders) or bool(self.new_leads)
+
+
+def sending_day_now(connection: sa.Connection) -> SendingDay:
+    """The day of the caps that it is now."""
+    row = connection.execute(sa.text("SELECT now(), sending_day_time_zone FROM sender_state")).one()
+    return caps.sending_day(row[0], zone(row[1]))
+
+
+def budgets(connection: sa.Connection, *, lock: bool = False) -> Budgets:
+    """What the active senders of running campaigns may send now, and what is left of the caps of new leads.
+
+    With `lock` nobody else counts them until the transaction ends. These locks are taken before the campaigns and rows
+    of a claim, which then waits for no other lock: so no two transactions wait for each other.
     """
-    if not connection.scalar(_ANY_ACTIVE):
-        return []
-    # A sender that has become active, or got its cap, since they were locked has no budget until the next claim.
-    locked = list(connection.scalars(_LOCK)) if lock else []
-    found = []
-    for id_, remaining, day_ends, now in connection.execute(_LEFT, {"lock": lock, "locked": locked}):
-        budget = Budget(id_, WITHOUT_CAP if remaining is None else remaining, day_ends - LAST_CALLS)
-        if budget.remaining > 0 and now < budget.until:
-            found.append(budget)
+    state = connection.execute(_NOW).one()
+    day = caps.sending_day(state.now, zone(state.time_zone))
+    if not (state.has_senders or state.has_new_leads):
+        return Budgets(day)
+    until = day.ends_at - LAST_CALLS
+    if state.now >= until:
+        return Budgets(day)
+    # A sender that has become active, or got its cap, since they were locked has no budget until the next claim. Nor
+    # has a campaign whose new leads another claim is counting.
+    locked = list(connection.scalars(_LOCK)) if lock and state.has_senders else []
+    counting = list(connection.scalars(_LOCK_NEW_LEADS)) if lock and state.has_new_leads else []
+    senders: list[Budget] = []
+    if state.has_senders:
+        rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": locked}).mappings())
+        senders = _budgets_of(connection, rows, day, state.now)
+    new_leads: list[NewLeads] = []
+    if state.has_new_leads:
+        found = connection.execute(_SPENT_ON_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
+        new_leads = [NewLeads(row.id, row.remaining, row.by_company, until) for row in found]
+    return Budgets(day, senders, new_leads)
+
+
+def uses_of(
+    connection: sa.Connection, senders: Collection[sa.RowMapping | dict[str, Any]], day: SendingDay
+) -> dict[uuid.UUID, Use]:
+    """The caps of these senders on a day, and what they have used of it. `senders` are rows of `sender_addresses`."""
+    ids = [row["id"] for row in senders]
+    by_campaign: dict[uuid.UUID, dict[uuid.UUID, int]] = defaultdict(dict)
+    times: dict[uuid.UUID, list[dt.datetime]] = defaultdict(list)
+    if ids:
+        for row in connection.execute(_SPENT_BY_SENDER, {"senders": ids, "day": day.date}):
+            by_campaign[row.sender_id][row.campaign_id] = row.used
+            times[row.sender_id] += [row.first, row.last]
+    ramps = {row["id"]: ramp for row in senders if (ramp := caps.ramp_of(row["ramp"])) is not None}
+    days_sent: dict[uuid.UUID, int] = {}
+    if ramps:
+        most = max(ramp.days for ramp in ramps.values())
+        counted = connection.execute(_DAYS_SENT, {"senders": list(ramps), "day": day.date, "most": most})
+        days_sent = {row.sender_id: row.number for row in counted}
+    return {
+        row["id"]: Use(
+            caps.cap_of_day(row["daily_cap"], ramps.get(row["id"]), days_sent.get(row["id"], 0)),
+            sum(by_campaign[row["id"]].values()),
+            min(times[row["id"]], default=None),
+            max(times[row["id"]], default=None),
+            by_campaign[row["id"]],
+        )
+        for row in senders
+    }
+
+
+def open_hours_of_day(
+    connection: sa.Connection, sender_ids: Sequence[uuid.UUID], day: SendingDay
+) -> dict[uuid.UUID, list[Opening]]:
+    """When on a day these senders may send something of what waits in running campaigns, in order and merged."""
+    found: dict[uuid.UUID, list[Opening]] = {id_: [] for id_ in sender_ids}
+    for row in connection.execute(_WAITING, {"senders": list(sender_ids), "until": day.ends_at}).mappings():
+        if row["id"] is None:
+            found[row["sender_id"]].append(Opening(day.starts_at, day.ends_at))
+        elif (tz := rules(zone_that_counts(row))) is not None:
+            found[row["sender_id"]] += openings(hours_of(row), tz, day.starts_at, day.ends_at)
+    return {sender_id: caps.merged(spans, day) for sender_id, spans in found.items()}
+
+
+def _budgets_of(
+    connection: sa.Connection, rows: Sequence[sa.RowMapping], day: SendingDay, now: dt.datetime
+) -> list[Budget]:
+    capped = [row for row in rows if row["daily_cap"] is not None or row["ramp"] is not None]
+    uses = uses_of(connection, capped, day)
+    spreading = [row["id"] for row in capped if row["spread"] and uses[row["id"]].left > 0]
+    hours = open_hours_of_day(connection, spreading, day) if spreading else {}
+    found, until = [], day.ends_at - LAST_CALLS
+    for row in rows:
+        use = uses.get(row["id"], _UNLIMITED)
+        remaining, next_release = use.left, now if use.left > 0 else day.ends_at
+        if row["id"] in hours:
+            remaining = caps.released(use, hours[row["id"]], now)
+            next_release = caps.next_release(use, hours[row["id"]], now)
+        found.append(Budget(row["id"], remaining, until, next_release, use.used_by_campaign))
     return found

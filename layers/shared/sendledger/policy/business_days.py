@@ -18,9 +18,8 @@ import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.vocabulary import ZoneOf
-from sendledger.policy.lanes import rules
 from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening
-from sendledger.policy.sending_schedules import hours_of
+from sendledger.policy.sending_schedules import hours_of, rules
 
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)

@@ -15,16 +15,14 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import due, has_lanes, may_send
-from sendledger.core.time_zones import UnknownTimeZone, zone
-from sendledger.core.vocabulary import ZoneOf
-from sendledger.policy.budgets import LAST_CALLS, Budget
+from sendledger.policy.budgets import LAST_CALLS, Budgets
+from sendledger.policy.companies import free_mail
 from sendledger.policy.openings import Hours, Opening, open_time, opening_at
-from sendledger.policy.sending_schedules import hours_of
+from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
 _ALL_ZONES = sa.text("""
     SELECT s.id, s.revision, s.time_zone, s.zone_of, s.hours, s.holidays, z.lead_zone, now() AS now
@@ -52,7 +50,10 @@ _ALL = sa.text("""
 
 OPEN_LANES = f"""
     SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, b.remaining, z.opens_at,
-           least(z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds', b.until) AS until
+           least(z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds', b.until, n.until) AS until,
+           coalesce((b.used_by_campaign ->> l.campaign_id::text)::bigint, 0) AS used,
+           CASE WHEN NOT l.follow_up THEN n.remaining END AS new_leads,
+           CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
     LEFT JOIN (
         SELECT z.* FROM json_to_recordset(CAST(:open_zones AS json))
@@ -60,10 +61,14 @@ OPEN_LANES = f"""
         JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
     ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')
     LEFT JOIN json_to_recordset(CAST(:budgets AS json))
-        AS b (sender_id uuid, remaining bigint, until timestamptz) ON b.sender_id = l.sender_id
+        AS b (sender_id uuid, remaining bigint, until timestamptz, used_by_campaign jsonb) ON b.sender_id = l.sender_id
+    LEFT JOIN json_to_recordset(CAST(:new_leads AS json))
+        AS n (campaign_id uuid, remaining bigint, until timestamptz) ON n.campaign_id = c.id
     WHERE {may_send("c")} AND {has_lanes("c")}
       AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
       AND (l.sender_id IS NULL OR b.remaining > 0)
+      AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL
+           OR n.campaign_id IS NOT NULL AND (c.new_leads_per_day IS NULL OR n.remaining > 0))
       AND EXISTS (SELECT FROM scheduled_emails p
                   WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND p.lane > 0 AND {due("p", "c")})
 """
@@ -71,6 +76,12 @@ OPEN_LANES = f"""
 
 The revision is compared: a schedule that has changed since it was read is closed until it is read again.
 """
+
+OPEN_LANES_PARAMETERS: tuple[sa.BindParameter[Any], ...] = tuple(
+    sa.bindparam(name, type_=sa.Text) for name in ("open_zones", "budgets", "new_leads")
+)
+LANE_PARAMETERS = (*OPEN_LANES_PARAMETERS, sa.bindparam("day", type_=sa.Date), sa.bindparam("free_mail", type_=sa.Text))
+"""The types of `lane_parameters`: those that `OPEN_LANES` needs, and those of companies."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +103,22 @@ class LaneKey(NamedTuple):
 
 
 def write_lanes(
-    connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable[str], sender_ids: Sequence[uuid.UUID]
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    zones: Iterable[str],
+    sender_ids: Sequence[uuid.UUID],
+    *,
+    part_steps: bool,
 ) -> dict[LaneKey, int]:
-    """Make sure that a campaign has a lane for each zone, each sender, and first and later steps.
+    """Make sure that a campaign has a lane for each zone, each sender, and with `part_steps` first and later steps.
 
-    Without senders all steps share a lane. Returns all its lanes. The caller has locked the campaign.
+    Returns all its lanes. The caller has locked the campaign.
     """
     parameters: dict[str, Any] = {
         "campaign_id": campaign_id,
         "zones": sorted({*zones, ""}),
         "senders": list(sender_ids) or [None],
-        "follow_ups": [False, True] if sender_ids else [False],
+        "follow_ups": [False, True] if part_steps else [False],
     }
     connection.execute(_ADD, parameters)
     return {LaneKey(*key): lane for *key, lane in connection.execute(_ALL, {"campaign_id": campaign_id})}
@@ -128,8 +144,8 @@ def missed_zones(connection: sa.Connection, since: dt.datetime, longest: dt.time
     return found
 
 
-def lane_parameters(zones: Iterable[OpenZone], budgets: Iterable[Budget]) -> dict[str, Any]:
-    """The parameters of `OPEN_LANES`."""
+def zones_parameter(zones: Iterable[OpenZone]) -> str:
+    """Zones as a parameter for `json_to_recordset`."""
     open_now = [
         {
             "schedule_id": str(each.schedule_id),
@@ -140,24 +156,32 @@ def lane_parameters(zones: Iterable[OpenZone], budgets: Iterable[Budget]) -> dic
         }
         for each in zones
     ]
+    return json.dumps(open_now)
+
+
+def lane_parameters(zones: Iterable[OpenZone], budgets: Budgets) -> dict[str, Any]:
+    """The parameters of `OPEN_LANES` and `company_sql`."""
     with_budget = [
-        {"sender_id": str(each.sender_id), "remaining": each.remaining, "until": each.until.isoformat()}
-        for each in budgets
+        {
+            "sender_id": str(each.sender_id),
+            "remaining": each.remaining,
+            "until": each.until.isoformat(),
+            "used_by_campaign": {str(id_): used for id_, used in each.used_by_campaign.items()},
+        }
+        for each in budgets.senders
+        if each.remaining > 0
     ]
-    return {"open_zones": json.dumps(open_now), "budgets": json.dumps(with_budget)}
-
-
-def zone_that_counts(row: sa.RowMapping) -> str:
-    """The zone that a schedule goes by for leads of `lead_zone`."""
-    return str(row["lead_zone"] if row["zone_of"] == ZoneOf.LEAD and row["lead_zone"] else row["time_zone"])
-
-
-def rules(name: str) -> ZoneInfo | None:
-    """None: a zone that was stored with newer tables than these. It is closed."""
-    try:
-        return zone(name)
-    except UnknownTimeZone:
-        return None
+    new_leads = [
+        {"campaign_id": str(each.campaign_id), "remaining": each.remaining, "until": each.until.isoformat()}
+        for each in budgets.new_leads
+    ]
+    return {
+        "day": budgets.day.date,
+        "open_zones": zones_parameter(zones),
+        "budgets": json.dumps(with_budget),
+        "new_leads": json.dumps(new_leads),
+        "free_mail": free_mail() if any(each.by_company for each in budgets.new_leads) else "",
+    }
 
 
 def _opening(hours: Hours, name: str, now: dt.datetime) -> Opening | None:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -19,8 +20,8 @@ from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, sending_schedules
-from sendledger.core.time_zones import UnknownTimeZone, zone_name
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.time_zones import UnknownTimeZone, zone, zone_name
+from sendledger.core.vocabulary import AuditAction, ZoneOf
 from sendledger.policy.openings import WEEKDAYS, Hours
 
 MOST_NAMED = 20
@@ -110,6 +111,19 @@ def hours_of(schedule: sa.RowMapping) -> Hours:
         for day in WEEKDAYS
     )
     return Hours(week, frozenset(schedule["holidays"]))
+
+
+def zone_that_counts(row: sa.RowMapping) -> str:
+    """The zone that a schedule goes by for leads of `lead_zone`."""
+    return str(row["lead_zone"] if row["zone_of"] == ZoneOf.LEAD and row["lead_zone"] else row["time_zone"])
+
+
+def rules(name: str) -> ZoneInfo | None:
+    """None: a zone that was stored with newer tables than these. It is closed."""
+    try:
+        return zone(name)
+    except UnknownTimeZone:
+        return None
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

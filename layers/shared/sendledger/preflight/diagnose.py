@@ -19,8 +19,9 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
 from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending
 from sendledger.core.vocabulary import CampaignStatus
-from sendledger.policy.budgets import WITHOUT_CAP, budgets
-from sendledger.policy.lanes import OPEN_LANES, lane_parameters, open_zones
+from sendledger.policy.budgets import budgets
+from sendledger.policy.caps import WITHOUT_CAP
+from sendledger.policy.lanes import OPEN_LANES, OPEN_LANES_PARAMETERS, lane_parameters, open_zones
 from sendledger.preflight.waiting_lanes import WaitingLane, waiting_lanes, what_due_emails_wait_for
 
 _SENDERS_DIED = (
@@ -105,15 +106,16 @@ _OLDEST_DUE = sa.text(f"""
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
         FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
-        WHERE lane.remaining IS NULL OR lane.remaining = {WITHOUT_CAP}
+        WHERE (lane.remaining IS NULL OR lane.remaining = {WITHOUT_CAP})
+          AND lane.new_leads IS NULL AND lane.company_cap IS NULL
     ) first
-""").bindparams(sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("budgets", type_=sa.Text))
+""").bindparams(*OPEN_LANES_PARAMETERS)
 
 
 def oldest_due_seconds(connection: sa.Connection) -> float:
     """How long the email that has waited longest has been due and its sending schedule open; 0 where none is.
 
-    Emails of senders with a cap do not count: they may wait for days.
+    Emails that wait for a cap, of a sender or of new leads, do not count: they may wait for days.
 
     Held emails wait for a person.
     """

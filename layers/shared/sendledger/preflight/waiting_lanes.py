@@ -1,40 +1,45 @@
 """What the emails of a campaign with a sending policy wait for: an opening, a sender's next day, or a person.
 
-Reads `campaign_lanes`, `sending_schedules`, `sender_addresses` and `scheduled_emails`.
+Reads `campaign_lanes`, `sending_schedules`, `sender_addresses`, `leads` and `scheduled_emails`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import is_pending
 from sendledger.core.vocabulary import SenderAddressStatus
-from sendledger.policy.budgets import USED
-from sendledger.policy.lanes import rules, zone_that_counts
+from sendledger.policy.budgets import budgets
+from sendledger.policy.companies import COMPANIES, free_mail, rows_by_company
 from sendledger.policy.openings import next_opening
-from sendledger.policy.sending_schedules import hours_of
+from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
 _LANES = sa.text(f"""
-    WITH sender AS MATERIALIZED (
-        SELECT a.id, a.address, a.status, CASE WHEN a.daily_cap IS NOT NULL THEN a.daily_cap - {USED} END AS remaining
-        FROM sender_addresses a JOIN campaigns c ON a.id = ANY(c.sender_ids) WHERE c.id = :campaign_id
-    )
-    SELECT l.lane, coalesce(l.time_zone, '') AS lead_zone, s.id AS schedule_id, s.time_zone, s.zone_of, s.hours,
-           s.holidays, now() AS now, date_trunc('day', now(), 'UTC') + interval '1 day' AS day_ends,
-           a.id AS sender_id, a.status AS sender_status, a.remaining,
+    WITH lane AS MATERIALIZED (
+        SELECT l.campaign_id, l.lane, l.time_zone, l.sender_id, l.follow_up,
+               CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
+        FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id WHERE c.id = :campaign_id
+    ), {COMPANIES}
+    SELECT lane.lane, coalesce(lane.time_zone, '') AS lead_zone, s.id AS schedule_id, s.time_zone, s.zone_of, s.hours,
+           s.holidays, now() AS now, a.id AS sender_id, a.status AS sender_status, lane.follow_up,
            (SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = l.campaign_id AND e.lane = l.lane AND e.lane > 0 AND {is_pending("e")}
-              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due
-    FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
+              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due,
+           lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "c")}) AS has_company
+    FROM lane JOIN campaigns c ON c.id = lane.campaign_id
     LEFT JOIN sending_schedules s ON s.id = c.sending_schedule_id
-    LEFT JOIN sender a ON a.id = l.sender_id
-    WHERE c.id = :campaign_id ORDER BY l.lane
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+    LEFT JOIN sender_addresses a ON a.id = lane.sender_id
+    ORDER BY lane.lane
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("day", type_=sa.Date),
+    sa.bindparam("free_mail", type_=sa.Text),
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,9 @@ class WaitingLane:
     """When the schedule is open for the first of them; None: never."""
     is_disabled: bool
     has_budget: bool
+    """Whether the cap of its sender leaves something for that day."""
+    has_new_leads: bool
+    """Whether the caps of new leads do."""
     goes_at: dt.datetime | None
     """When the first of them may go; None: never, or when somebody lets the sender go on."""
 
@@ -56,10 +64,10 @@ class WaitingLane:
 class Waiting:
     """What all emails that are due wait for. `until` is None where somebody has to act."""
 
-    cause: str
+    cause: str | None
     message: str
     until: dt.datetime | None
-    detail: dict[str, object]
+    detail: Mapping[str, object]
 
 
 def waiting_lanes(connection: sa.Connection, campaign_id: uuid.UUID) -> list[WaitingLane]:
@@ -68,12 +76,23 @@ def waiting_lanes(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Wai
     Held emails do not count.
     """
     found = []
-    for row in connection.execute(_LANES, {"campaign_id": campaign_id}).mappings():
+    left = budgets(connection)
+    senders = {each.sender_id: each for each in left.senders}
+    new_leads = {each.campaign_id: each.remaining for each in left.new_leads}.get(campaign_id)
+    parameters = {"campaign_id": campaign_id, "day": left.day.date, "free_mail": free_mail()}
+    for row in connection.execute(_LANES, parameters).mappings():
         if row["first_due"] is None:
             continue
         earliest = max(row["first_due"], row["now"])
         is_disabled = row["sender_status"] == SenderAddressStatus.DISABLED
-        has_budget = row["remaining"] is None or row["remaining"] > 0 or earliest >= row["day_ends"]
+        is_today = earliest < left.day.ends_at
+        budget = senders.get(row["sender_id"])
+        released_at = budget.next_release if budget is not None else left.day.ends_at
+        has_budget = row["sender_id"] is None or not is_today or released_at < left.day.ends_at
+        has_new_leads = not is_today or row["follow_up"] or (new_leads != 0 and row["has_company"])
+        from_then = max(earliest, released_at) if row["sender_id"] is not None and is_today else earliest
+        if not has_new_leads:
+            from_then = left.day.ends_at
         found.append(
             WaitingLane(
                 time_zone=zone_that_counts(row) if row["schedule_id"] is not None else "",
@@ -82,7 +101,8 @@ def waiting_lanes(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Wai
                 opens_at=_open_from(row, earliest),
                 is_disabled=is_disabled,
                 has_budget=has_budget,
-                goes_at=None if is_disabled else _open_from(row, earliest if has_budget else row["day_ends"]),
+                has_new_leads=has_new_leads,
+                goes_at=None if is_disabled else _open_from(row, from_then),
             )
         )
     return found
@@ -104,13 +124,21 @@ def what_due_emails_wait_for(lanes: Sequence[WaitingLane], now: dt.datetime) -> 
         return None
     until = min((lane.goes_at for lane in due if lane.goes_at is not None), default=None)
     is_open = [lane for lane in due if lane.opens_at is not None and lane.opens_at <= now]
-    senders = sorted({str(lane.sender_id) for lane in is_open})
+    senders = {"sender_ids": sorted({str(lane.sender_id) for lane in is_open})}
     if not is_open:
         opens = {lane.time_zone: lane.opens_at.isoformat() for lane in due if lane.opens_at is not None}
         message = "Emails are due, but its sending schedule is closed."
         return Waiting("window_closed", message, until, {"next_openings": dict(sorted(opens.items()))})
-    if any(not lane.is_disabled for lane in is_open):
-        message = "Emails are due, but its senders have sent as many as their daily caps allow. They go on tomorrow."
-        return Waiting("sender_cap_reached", message, until, {"sender_ids": senders})
-    message = "Emails are due, but their senders are disabled. Make them active again."
-    return Waiting("sender_disabled", message, until, {"sender_ids": senders})
+    active = [lane for lane in is_open if not lane.is_disabled]
+    if not active:
+        message = "Emails are due, but their senders are disabled. Make them active again."
+        return Waiting("sender_disabled", message, until, senders)
+    with_budget = [lane for lane in active if lane.has_budget]
+    if not with_budget:
+        message = "Emails are due, but its senders have sent as many as their caps allow. They go on tomorrow."
+        return Waiting("sender_cap_reached", message, until, senders)
+    if not any(lane.has_new_leads for lane in with_budget):
+        message = "Emails are due, but as many new leads have got one today as its caps allow. It goes on tomorrow."
+        return Waiting("new_leads_cap_reached", message, until, {})
+    message = "Emails are due. Their senders spread the budget of the day over their open hours."
+    return Waiting(None, message, until, senders)

@@ -84,7 +84,7 @@ def send_due_emails(resources: Resources, seconds: float, *, further: bool = Fal
     engine, settings = resources.engine, resources.settings
     summary = TickSummary()
     with engine.begin() as connection:
-        sender_state.check_in(connection, settings.deployment_id)
+        sender_state.check_in(connection, settings.deployment_id, settings.sending_day_time_zone)
     _sweep(engine, summary, started + min(SWEEP_SECONDS, seconds / 4))
     if not further:
         _keep_campaigns_going(resources, summary, started + min(BACKGROUND_WORK_SECONDS, seconds / 2))
@@ -111,7 +111,8 @@ def send_scheduled_email(resources: Resources, scheduled_email_id: int, seconds:
     deadline = time.monotonic() + seconds
     summary = TickSummary()
     with resources.engine.begin() as connection:
-        sender_state.check_in(connection, resources.settings.deployment_id)
+        settings = resources.settings
+        sender_state.check_in(connection, settings.deployment_id, settings.sending_day_time_zone)
     limits = _limits(resources, summary)
     if limits is not None and limits.remaining >= 1:
         sender = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, summary, deadline)

@@ -34,7 +34,7 @@ from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
-from sendledger.core.tables.policy import campaign_lanes, sender_addresses, sending_schedules
+from sendledger.core.tables.policy import campaign_lanes, requeued_sends, sender_addresses, sending_schedules
 from sendledger.core.tables.segments import segments
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
@@ -66,6 +66,7 @@ __all__ = [
     "left_out_leads",
     "metadata",
     "replies",
+    "requeued_sends",
     "revision_order",
     "scheduled_emails",
     "segments",

@@ -145,6 +145,9 @@ campaigns = Table(
     Column("idle_since", TIMESTAMPTZ),
     # When what it sends was changed last, other than by a resume; see campaigns/variants.py.
     Column("content_changed_at", TIMESTAMPTZ),
+    # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
+    Column("new_leads_per_day", Integer),
+    Column("new_leads_per_company_per_day", Integer),
     CheckConstraint(one_of("status", CampaignStatus), name="status"),
     # Other types are allowed only for campaigns of another application, which this system has not started.
     CheckConstraint(
@@ -152,6 +155,7 @@ campaigns = Table(
         name="campaign_type",
     ),
     CheckConstraint(one_of("start_type", StartType), name="start_type"),
+    CheckConstraint("new_leads_per_day > 0 AND new_leads_per_company_per_day > 0", name="new_leads_positive"),
     CheckConstraint(
         "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"
     ),

@@ -109,11 +109,12 @@ scheduled_emails = Table(
     required_timestamp("updated_at"),
     # Which of `campaign_lanes` it waits in; 0 in a campaign without a sending policy.
     Column("lane", SmallInteger, nullable=False, server_default=text("0")),
-    # The sender that it was claimed for last, and the day; see policy/budgets.py.
+    # The sender that it was claimed for last, the day, and the company as a hash of its domain; see policy/budgets.py.
     Column("sender_id", UUID),
     Column("sending_day", Date),
     # Of its step, where that has several; set when it is scheduled.
     Column("variant", SmallInteger),
+    Column("company", BigInteger),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -143,6 +144,12 @@ scheduled_emails = Table(
         "sender_id",
         "sending_day",
         postgresql_where=text("sending_day IS NOT NULL"),
+    ),
+    Index(
+        "scheduled_emails_new_leads_idx",
+        "campaign_id",
+        "sending_day",
+        postgresql_where=text("sending_day IS NOT NULL AND workflow_step_number = 1"),
     ),
     Index(
         "scheduled_emails_open_lane_idx",
@@ -213,6 +220,8 @@ sender_state = Table(
     # Emails a second that SES allowed the last tick, and what kept that tick from sending.
     Column("last_rate", Double),
     Column("last_blocked", Text),
+    # Where the day of the caps begins and ends; the setting of the sender that ticked last.
+    Column("sending_day_time_zone", Text, nullable=False, server_default=text("'UTC'")),
     # The last time a tick ended, also one that was not free to send.
     Column("last_tick_ended_at", TIMESTAMPTZ),
     CheckConstraint("id = 1", name="single_row"),

