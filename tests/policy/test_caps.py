@@ -121,17 +121,3 @@ def test_day_is_that_of_its_time_zone(now: dt.datetime, name: str, date: tuple[i
     assert day.date == dt.date(*date)
     assert day.starts_at <= now < day.ends_at
     assert day.ends_at - day.starts_at == dt.timedelta(hours=hours_long)
-
-
-@pytest.mark.parametrize(
-    ("address", "company"),
-    [
-        ("Ann@Example.COM ", "example.com"),
-        ("ann@gmail.com", None),
-        ("ann@web.de", None),
-        ("ann@mail.example.com", "mail.example.com"),
-        ("nobody@", None),
-    ],
-)
-def test_company_is_the_domain_unless_it_is_a_free_mail_provider(address: str, company: str | None) -> None:
-    assert caps.company_of(address) == company

