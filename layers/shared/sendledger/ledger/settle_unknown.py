@@ -1,7 +1,7 @@
 """Settling a scheduled email whose outcome is unknown: by an event of SES, or by an operator.
 
-Reads `campaigns`, `campaign_steps`, `campaign_step_variants` and `leads`; writes `scheduled_emails`, `requeued_sends` and
-`campaigns`, and records through `record_results`.
+Reads `campaigns`, `campaign_steps`, `campaign_step_variants` and `leads`; writes `scheduled_emails`, `requeued_sends`
+and `campaigns`, and records through `record_results`.
 """
 
 from __future__ import annotations
