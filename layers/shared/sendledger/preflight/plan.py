@@ -25,7 +25,7 @@ from sendledger.campaigns.transitions import is_startable
 from sendledger.core.ledger_rules import LAST_STEP, is_open
 from sendledger.core.time_zones import zone_of_lead
 from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
-from sendledger.policy.budgets import SENDING_DAY_SQL
+from sendledger.policy import budgets, sender_addresses
 from sendledger.policy.business_days import calendars
 from sendledger.policy.simulate_days import (
     Forecast,
@@ -66,15 +66,6 @@ _STEPS = sa.text(f"""
 _PLACES = """
 SELECT time_zone, country, count(*) AS leads FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
-_SENDERS = sa.text(f"""
-    SELECT a.id, a.daily_cap, a.status, u.campaign_id, u.used
-    FROM sender_addresses a LEFT JOIN LATERAL (
-        SELECT e.campaign_id, count(*) AS used FROM scheduled_emails e
-        WHERE e.sender_id = a.id AND e.sending_day = {SENDING_DAY_SQL} AND e.sending_day IS NOT NULL
-          AND (e.status = 'sent' OR e.error_code = 'outcome_unknown')
-        GROUP BY 1) u ON true
-    WHERE a.id = ANY(:ids)
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
 
 @dataclass(frozen=True)
@@ -241,10 +232,12 @@ def _senders(
     """The senders with what they have used today, and which of them are disabled."""
     senders: dict[uuid.UUID, PlannedSender] = {}
     disabled: set[uuid.UUID | None] = set()
-    for row in connection.execute(_SENDERS, {"ids": list(ids)}):
-        sender = senders.setdefault(row.id, PlannedSender(row.daily_cap))
-        if row.campaign_id is not None:
-            sender.used[row.campaign_id] += row.used
-        if row.status == SenderAddressStatus.DISABLED:
-            disabled.add(row.id)
+    rows = sender_addresses.of_campaign(connection, list(ids))
+    uses = budgets.uses_of(connection, rows, budgets.sending_day_now(connection))
+    for row in rows:
+        use = uses[row["id"]]
+        sender = senders.setdefault(row["id"], PlannedSender(use.cap))
+        sender.used.update(use.used_by_campaign)
+        if row["status"] == SenderAddressStatus.DISABLED:
+            disabled.add(row["id"])
     return senders, disabled
