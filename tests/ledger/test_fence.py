@@ -141,6 +141,18 @@ def test_step_that_was_claimed_together_with_a_late_one_keeps_its_gap(
     assert second["scheduled_for"] == first["sent_at"] + HOUR
 
 
+def test_step_whose_earlier_one_still_waits_is_not_claimed_again_before_its_gap_could_end(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    """So a long queue of first steps does not make the sender claim the second ones every minute."""
+    campaign_id = started(engine, connection, 1, [NO_DELAY, HOUR])
+    connection.execute(sa.text("UPDATE scheduled_emails SET scheduled_for = now() - interval '1 day'"))
+    connection.commit()
+    before = connection.execute(sa.text("SELECT now()")).scalar_one()
+    assert fence(engine, claim(engine)[1:]).turned_away == {"waits_for_earlier_step": 1}
+    assert rows_of(engine, campaign_id)[1]["scheduled_for"] >= before + HOUR
+
+
 def test_step_after_one_that_failed_for_good_is_skipped(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = started(engine, connection, 1, [NO_DELAY, NO_DELAY])
     claimed = claim(engine)

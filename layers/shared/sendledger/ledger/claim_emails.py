@@ -206,7 +206,8 @@ WITH verdict AS MATERIALIZED (
     LEFT JOIN campaign_step_variants used ON used.campaign_id = e.campaign_id
           AND used.step_number = e.workflow_step_number AND used.variant = coalesce(kept.replaced_by, kept.variant)
     LEFT JOIN LATERAL (
-        SELECT max(p.scheduled_for) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
+        -- The earlier step goes now at the earliest. Until its gap has passed since, no claim need look at this one.
+        SELECT max(greatest(p.scheduled_for, now())) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
                    + own.delay AS open_until,
                coalesce(max(business.gap_until), max(p.sent_at) + own.delay) AS gap_until,
                bool_or(p.status = 'failed' AND p.error_code <> 'outcome_unknown') AS failed
