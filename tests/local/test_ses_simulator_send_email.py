@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from local.ses_simulator import SesSimulator
+from local.ses_simulator import SesSimulator, send_request
 from tests.local.ses_simulator_client import http, request_to, ses_client, simple_content
 
 
@@ -193,10 +193,16 @@ def test_attachments_are_kept_as_they_were_sent(simulator: SesSimulator, client:
         ({"ContentDisposition": "SHOWN"}, "ContentDisposition"),
         ({"ContentId": "a b"}, "ContentId"),
         ({"ContentType": "x" * 79}, "ContentType"),
-        ({"RawContent": bytes(31 * 1024 * 1024)}, "Message length"),
     ],
 )
 def test_attachments_that_ses_refuses_are_refused(client: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ClientError, match=message) as refused:
         client.send_email(**with_file(**changes))
     assert refused.value.response["Error"]["Code"] == "BadRequestException"
+
+
+def test_attachments_count_in_base64_to_the_size_of_a_message(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send_request, "MAX_MESSAGE_BYTES", 1000)
+    client.send_email(**with_file(RawContent=bytes(600)))
+    with pytest.raises(ClientError, match="Message length"):
+        client.send_email(**with_file(RawContent=bytes(800)))
