@@ -157,23 +157,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     if not options.verbose:
         log = resources.enter_context((folder / "functions.log").open("ab"))
     _check_database(database_url)
-    stack = LocalStack(
-        ROOT / "template.yaml",
-        database_url=database_url,
-        ses_url=ses_url,
-        log=log,
-        port=options.port,
-        token_port=options.port + 2,
-        parameters=_jwt_parameters(os.environ),
-        variables=os.environ,
-        aws=_aws_variables(os.environ) if options.ses_url else None,
-        region=_region(os.environ),
-        ses_events=ses_events,
-        # A database that is given may lack these users.
-        separate_users=options.database_url is None,
-        fixed_api_key=options.api_key,
-        files=folder / "files",
-    )
+    stack = _stack(options, database_url, ses_url, ses_events, log)
     resources.callback(stack.stop)
     if options.database_url is None:
         stack.invoke("MigrateFunction", {"action": "create_roles", "admin_user": "postgres", "admin_password": "-"})
@@ -199,6 +183,26 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     signals.stopping.wait()
     print("Stopping when the functions that run have ended; Ctrl-C again stops at once.")
     stack.finish()
+
+
+def _stack(options: Options, database_url: str, ses_url: str, ses_events: EventQueue, log: IO[bytes]) -> LocalStack:
+    return LocalStack(
+        ROOT / "template.yaml",
+        database_url=database_url,
+        ses_url=ses_url,
+        log=log,
+        port=options.port,
+        token_port=options.port + 2,
+        parameters=_jwt_parameters(os.environ),
+        variables=os.environ,
+        aws=_aws_variables(os.environ) if options.ses_url else None,
+        region=_region(os.environ),
+        ses_events=ses_events,
+        # A database that is given may lack these users.
+        separate_users=options.database_url is None,
+        fixed_api_key=options.api_key,
+        files=options.folder / "files",
+    )
 
 
 def _say_where_things_are(options: Options, key: str, token_url: str | None, inbox: str) -> None:

@@ -100,6 +100,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
         return 0
     work = queue[0]
     values: dict[str, Any] = {}
+    chunk = {"campaign_id": campaign_id, "limit": ROWS_PER_CHUNK}
     match work["kind"]:
         case "schedule":
             changed, values = _schedule_bucket(connection, campaign, work)
@@ -114,27 +115,13 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             changed = cancel_scheduled_emails(connection, campaign_id, Reason.CAMPAIGN_CANCELLED)
             finished = changed < ROWS_PER_CHUNK
         case "resume":
-            changed, found, last = connection.execute(
-                _RESUME,
-                {
-                    "campaign_id": campaign_id,
-                    "after_id": work["after_id"],
-                    "shift_seconds": work["shift_seconds"],
-                    "limit": ROWS_PER_CHUNK,
-                },
-            ).one()
+            since = {"after_id": work["after_id"], "shift_seconds": work["shift_seconds"]}
+            changed, found, last = connection.execute(_RESUME, chunk | since).one()
             finished = found < ROWS_PER_CHUNK
             work["after_id"] = last or work["after_id"]
         case "release_late" | "skip_late":
-            changed = connection.execute(
-                _LATE,
-                {
-                    "campaign_id": campaign_id,
-                    "skip": work["kind"] == "skip_late",
-                    "until": dt.datetime.fromisoformat(work["until"]),
-                    "limit": ROWS_PER_CHUNK,
-                },
-            ).rowcount
+            held = {"skip": work["kind"] == "skip_late", "until": dt.datetime.fromisoformat(work["until"])}
+            changed = connection.execute(_LATE, chunk | held).rowcount
             finished = changed < ROWS_PER_CHUNK
         case "retry_failed":
             changed = failed_emails.put_back(connection, campaign_id, work["codes"], ROWS_PER_CHUNK)
