@@ -20,6 +20,7 @@ import api_requests
 import api_resources
 import attachments_routes
 import audit_log_routes
+import bulk_leads_routes
 import campaign_lifecycle_routes
 import campaigns_routes
 import confirmations_routes
@@ -70,6 +71,7 @@ app.use([api_requests.refuse_unknown])
 for _routes in (
     about_routes,
     leads_routes,
+    bulk_leads_routes,
     lead_timeline_routes,
     lead_batches_routes,
     uploads_routes,

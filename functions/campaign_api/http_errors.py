@@ -180,7 +180,8 @@ def _without_kinds(path: Sequence[str | int]) -> list[str | int]:
         before = path[max(index - 2, 0) : index]
         return before[-1:] in (["filter"], ["condition"]) or (before[:1] == ["conditions"] and len(before) == 2)
 
-    return [part for index, part in enumerate(path) if not is_kind(index)]
+    # What is wrong is always a member of a condition: a kind is not the end.
+    return [part for index, part in enumerate(path) if index == len(path) - 1 or not is_kind(index)]
 
 
 def _unavailable(error: Exception, correlation_id: str) -> Problem:

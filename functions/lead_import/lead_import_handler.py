@@ -4,6 +4,7 @@ deletes files that nothing needs any more.
     {"Records": […]}                              files have arrived in the bucket
     {"bucket": "…", "lead_batch_id": "…"}         continue with this lead batch
     {"bucket": "…"}                               continue with those that were left behind (every five minutes)
+    {"bucket": "…", "lead_change_id": "…"}        continue with this change of many leads
     {"unused_files_of": "…"}                      delete the files of this bucket that nothing needs (once a day)
 
 The bucket is not among the settings: it notifies the function, so the function must exist before the bucket.
@@ -30,7 +31,7 @@ from sendledger.core.invoke_function import tell_function
 from sendledger.core.settings import DatabaseSettings, at_cold_start
 from sendledger.files import unused_files
 from sendledger.files.file_bucket import FileBucket
-from sendledger.leads import import_files
+from sendledger.leads import change_leads, import_files
 
 SPARE_SECONDS = 90.0
 """Reserve before the Lambda's own timeout: the last chunk may wait for locks, up to the statement timeout."""
@@ -57,15 +58,27 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     if "unused_files_of" in event:
         removed = unused_files.remove_unused_files(_engine(), _bucket(event["unused_files_of"]), FILES, deadline)
         logger.info("Removed unused files", extra={"removed": removed})
+    for lead_change_id in _changes(event):
+        if change_leads.work(_engine(), lead_change_id, deadline):
+            tell_function(context.function_name, {"bucket": event["bucket"], "lead_change_id": str(lead_change_id)})
     for bucket, lead_batch_id in _work(event):
         if import_files.work(_engine(), _bucket(bucket), lead_batch_id, deadline):
             tell_function(context.function_name, {"bucket": bucket, "lead_batch_id": str(lead_batch_id)})
 
 
+def _changes(event: dict[str, Any]) -> list[UUID]:
+    if "lead_change_id" in event:
+        return [UUID(event["lead_change_id"])]
+    if "bucket" not in event or "lead_batch_id" in event:
+        return []
+    with _engine().begin() as connection:
+        return change_leads.unfinished(connection)
+
+
 def _work(event: dict[str, Any]) -> Iterator[tuple[str, UUID]]:
     if "lead_batch_id" in event:
         yield event["bucket"], UUID(event["lead_batch_id"])
-    elif "bucket" in event:
+    elif "bucket" in event and "lead_change_id" not in event:
         with _engine().begin() as connection:
             left_behind = import_files.unfinished(connection)
         for lead_batch_id in left_behind:

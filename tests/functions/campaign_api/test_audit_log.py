@@ -30,6 +30,7 @@ AUDITED_ELSEWHERE = {
     "POST /v1/email-templates/<email_template_id>/attachments": "test_attachments_routes",
     "DELETE /v1/email-templates/<email_template_id>/attachments/<attachment_id>": "test_attachments_routes",
     "POST /v1/exports": "test_exports_routes",
+    "POST /v1/leads/bulk": "test_bulk_leads_routes",
     "POST /v1/leads/<lead_id>/erase": "test_erase_leads",
     "POST /v1/campaigns/<campaign_id>/start": "test_lifecycle",
     "POST /v1/campaigns/<campaign_id>/unschedule": "test_lifecycle",

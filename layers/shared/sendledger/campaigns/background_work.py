@@ -102,11 +102,8 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
     values: dict[str, Any] = {}
     chunk = {"campaign_id": campaign_id, "limit": ROWS_PER_CHUNK}
     match work["kind"]:
-        case "schedule":
-            changed, values = _schedule_bucket(connection, campaign, work)
-            finished = work["bucket"] == work["buckets"]
-        case "intake":
-            changed, values = _take_in_bucket(connection, campaign, work)
+        case "schedule" | "intake" as kind:
+            changed, values = _BUCKETS[kind](connection, campaign, work)
             finished = work["bucket"] == work["buckets"]
         case "pause":
             changed = cancel_scheduled_emails(connection, campaign_id, Reason.PAUSED)
@@ -164,6 +161,9 @@ def _take_in_bucket(
     done = schedule_leads(connection, campaign, audience, came_in_at, work["bucket"], work["buckets"])
     work["bucket"] += 1
     return done.emails, {**counters(campaign, done), **({"idle_since": None} if done.leads else {})}
+
+
+_BUCKETS = {"schedule": _schedule_bucket, "intake": _take_in_bucket}
 
 
 def work_until(engine: sa.Engine, campaign_id: uuid.UUID, deadline: float) -> int:

@@ -602,6 +602,7 @@ class AuditAction(Word):
     EXPORT_CREATE = "export.create", "An export was requested."
     LATE_EMAILS_SEND = "campaign.late_emails.send", "Held emails of a campaign were released."
     LATE_EMAILS_SKIP = "campaign.late_emails.skip", "Held emails of a campaign were skipped."
+    LEAD_BULK_CHANGE = "lead.bulk_change", "Tags or custom fields of many leads were changed."
     LEAD_DELETE = "lead.delete", "A lead was deleted."
     LEAD_ERASE = "lead.erase", "A lead was erased."
     LEAD_REPLY = "lead.reply", "A lead replied."

@@ -32,7 +32,7 @@ from sendledger.core.tables.content import (
 )
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
-from sendledger.core.tables.leads import lead_batches, leads
+from sendledger.core.tables.leads import lead_batches, lead_changes, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, requeued_sends, sender_addresses, sending_schedules
 from sendledger.core.tables.segments import segments
@@ -62,6 +62,7 @@ __all__ = [
     "has_these_tables",
     "idempotency_keys",
     "lead_batches",
+    "lead_changes",
     "leads",
     "left_out_leads",
     "metadata",

@@ -29,6 +29,7 @@ from sendledger.core.tables.base import (
     existing_enum,
     metadata,
     one_of,
+    required_timestamp,
 )
 from sendledger.core.vocabulary import LeadBatchStatus
 
@@ -127,4 +128,26 @@ lead_batches = Table(
         "updated_at",
         postgresql_where=text("status IN ('pending', 'importing', 'deleting')"),
     ),
+)
+
+lead_changes = Table(
+    "lead_changes",
+    metadata,
+    # Changes of the tags and custom fields of many leads; see change_leads.py.
+    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    # A condition as in `segments`. Empty once it is done, as it may hold an address.
+    Column("filter", JSONB, nullable=False),
+    Column("add_tags", ARRAY(Text), nullable=False),
+    Column("remove_tags", ARRAY(Text), nullable=False),
+    Column("custom_fields", JSONB, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("leads_total", Integer, nullable=False),
+    Column("leads_done", Integer, nullable=False, server_default=text("0")),
+    Column("leads_changed", Integer, nullable=False, server_default=text("0")),
+    # The last lead that it has looked at.
+    Column("after_id", UUID, nullable=False, server_default=text("'00000000-0000-0000-0000-000000000000'")),
+    required_timestamp("created_at"),
+    required_timestamp("updated_at"),
+    Column("completed_at", TIMESTAMPTZ),
+    Index("lead_changes_unfinished_idx", "updated_at", postgresql_where=text("completed_at IS NULL")),
 )
