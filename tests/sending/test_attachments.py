@@ -14,7 +14,8 @@ from sendledger.campaigns import lifecycle
 from sendledger.content import attachments
 from sendledger.content.attachment_rules import MOST_BYTES, CheckedFile
 from sendledger.files.file_bucket import FileBucket
-from sendledger.sending import attached_files
+from sendledger.ledger import claim_emails
+from sendledger.sending import attached_files, prepare_emails
 from sendledger.sending.attached_files import KEPT_BYTES, AttachedFiles
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_template, pass_time, rows_of, statuses
@@ -219,3 +220,26 @@ def test_answered_step_with_files_is_quoted_without_them(
     pass_time(engine, DAY)
     send_due_emails(resources, SECONDS)
     assert [len(each) for each in files(ses)] == [1, 0]
+
+
+def test_shared_files_count_for_the_size_of_a_chunk(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    bucket: FileBucket,
+    template_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each email sends them: many large ones at once would not be through before SES is given up."""
+    attach(connection, bucket, template_id, content=bytes(60_000))
+    lifecycle.start_campaign(engine, make_campaign(connection, 6, email_template_id=template_id))
+    chunks, fence = list[int](), claim_emails.fence
+
+    def counted(connection: sa.Connection, emails: list[Any], token: uuid.UUID) -> Any:
+        chunks.append(len(emails))
+        return fence(connection, emails, token)
+
+    monkeypatch.setattr(prepare_emails, "MAX_CHUNK_BYTES", 100_000)
+    monkeypatch.setattr(claim_emails, "fence", counted)
+    assert send_due_emails(resources, SECONDS).sent == 6
+    assert max(chunks) <= 2
