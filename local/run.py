@@ -31,7 +31,7 @@ import sqlalchemy as sa
 from local.api_client import ApiClient, ApiError
 from local.campaigns_of_emails import CampaignsOfEmails
 from local.cloudformation import TemplateError
-from local.demo import after_demo, load_demo
+from local.demo import after_demo, load_demo, past_campaigns
 from local.event_queue import EventQueue
 from local.only_one import only_one
 from local.postgres import Postgres, PostgresError
@@ -170,7 +170,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     demo = options.demo and _is_local(ses_url)
     if options.demo and not demo:
         print("No demo: its mail is for an SES on this machine, not for a real one.")
-    campaign = _campaign_to_watch(api, demo)
+    campaign = _campaign_to_watch(api, demo, database_url)
     if campaign is not None:
         if _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping):
             after_demo.say_what_became(api, campaign, inbox)
@@ -292,12 +292,18 @@ def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
     return key
 
 
-def _campaign_to_watch(api: ApiClient, demo: bool) -> Any | None:
+def _campaign_to_watch(api: ApiClient, demo: bool, database_url: str) -> Any | None:
     """The newest campaign that an earlier run left running, else the demo's where the database is empty."""
-    running = next(api.list("/v1/campaigns", status=CampaignStatus.RUNNING, limit=1), None)
-    if running is None and demo and load_demo.may_load(api):
-        return load_demo.load(api)
-    return running
+    for running in api.list("/v1/campaigns", status=CampaignStatus.RUNNING):
+        if running["name"] not in past_campaigns.CAMPAIGNS:
+            return running
+    if not demo or not load_demo.may_load(api):
+        return None
+    campaign = load_demo.load(api)
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    past_campaigns.load(api, engine)
+    engine.dispose()
+    return campaign
 
 
 def _tick_and_watch(

@@ -1,6 +1,6 @@
 """Pictures of the console for the documentation: `make pictures` writes them to docs/pictures.
 
-It starts a stack of its own with the demo's leads and three campaigns in different states, and needs a Chromium.
+It starts a stack of its own with the demo, and needs a Chromium.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from local.api_client import ApiClient
-from local.demo import load_demo
+from local.demo import load_demo, past_campaigns
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
@@ -26,44 +26,6 @@ from testbed.databases import let_functions_work, migrate
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 SIZE = {"width": 1100, "height": 680}
-WEEKS = 4
-LEADS = 240
-
-# As if it had been sent over weeks: in the mornings, and events some hours later.
-_SENT = sa.text("""
-    WITH planned AS (
-        SELECT id, lead_id, campaign_id, workflow_step_number,
-               date_trunc('day', now()) - interval '1 day' * (1 + mod(id * 7919, :days))
-                   + interval '8 hours' + interval '1 minute' * mod(id * 613, 200) AS at
-        FROM scheduled_emails WHERE campaign_id = :campaign AND workflow_step_number <= :steps
-    ), handed AS (
-        INSERT INTO emails (scheduled_email_id, campaign_id, lead_id, to_address, subject, body_text, status, sent_at,
-                            external_id)
-        SELECT p.id, p.campaign_id, p.lead_id, l.email, 'A place for ' || l.company_name, 'Dear ' || l.contact_name,
-               'delivered', p.at AT TIME ZONE 'UTC', 'm-' || p.id
-        FROM planned p JOIN leads l ON l.id = p.lead_id
-        RETURNING id, scheduled_email_id
-    )
-    UPDATE scheduled_emails s SET status = 'sent', sent_at = p.at, email_id = h.id, ses_message_id = 'm-' || s.id
-    FROM planned p JOIN handed h ON h.scheduled_email_id = p.id WHERE s.id = p.id
-""")
-_REPORTED = sa.text("""
-    UPDATE emails SET
-        delivered_at = CASE WHEN mod(scheduled_email_id, 61) > 0 THEN sent_at + interval '1 minute' END,
-        bounced_at = CASE WHEN mod(scheduled_email_id, 61) = 0 THEN sent_at + interval '1 minute' END,
-        opened_at = CASE WHEN mod(scheduled_email_id, 5) < 2 THEN sent_at + interval '3 hours' END,
-        clicked_at = CASE WHEN mod(scheduled_email_id, 11) = 0 THEN sent_at + interval '3 hours' END
-    WHERE campaign_id = :campaign
-""")
-_COUNTED = sa.text("""
-    UPDATE campaigns SET actual_started_at = now() - interval '1 day' * :days, emails_sent_count = n.sent,
-        emails_delivered_count = n.delivered, emails_opened_count = n.opened, emails_clicked_count = n.clicked,
-        emails_bounced_count = n.bounced, emails_replied_count = n.sent / 40
-    FROM (SELECT count(*) AS sent, count(delivered_at) AS delivered, count(opened_at) AS opened,
-                 count(clicked_at) AS clicked, count(bounced_at) AS bounced
-          FROM emails WHERE campaign_id = :campaign) n
-    WHERE id = :campaign
-""")
 
 
 def main() -> int:
@@ -94,24 +56,8 @@ def main() -> int:
 
 def _fill(api: ApiClient, stack: LocalStack, engine: sa.Engine) -> None:
     load_demo.load(api)
-    stack.tick()
-    row = "lead{n}@practice-{n}.example,Lea,Berg {n},Practice {n},Owner,Dentist,Bristol,https://practice-{n}.example,paper"
-    rows = [row.format(n=n) for n in range(LEADS)]
-    header = "Email,First Name,Last Name,Company,Job Title,Industry,City,Website,booking_tool"
-    content = "\n".join([header, *rows]).encode()
-    batch = api.post_csv("/v1/lead-batches", content, name="Autumn fair, Bristol")
-    workflow = next(api.list("/v1/workflows"))
-    for name, steps, action in (("Autumn fair follow-up", 3, None), ("Booking widget, second wave", 2, "pause")):
-        fields = {"name": name, "batch_ids": [batch["id"]], "workflow_id": workflow["id"]}
-        fields |= {"track_opens": True, "track_clicks": True}
-        campaign = api.post("/v1/campaigns", fields)
-        api.post(f"/v1/campaigns/{campaign['id']}/start")
-        with engine.begin() as connection:
-            values = {"campaign": campaign["id"], "steps": steps, "days": 7 * WEEKS}
-            for statement in (_SENT, _REPORTED, _COUNTED):
-                connection.execute(statement, values)
-        if action:
-            api.post(f"/v1/campaigns/{campaign['id']}/{action}")
+    past_campaigns.load(api, engine)
+    for _ in range(2):
         stack.tick()
 
 

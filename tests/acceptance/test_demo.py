@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from local.api_client import ApiClient, ApiError
-from local.demo import load_demo
+from local.demo import load_demo, past_campaigns
+from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from local.stop_request import StopRequest
 from local.watch_campaign import line, table, watch
@@ -57,6 +58,23 @@ def test_an_interrupted_load_goes_on_where_it_stopped(client: ApiClient, api: ht
     for path in ("lead-batches", "workflows", "campaigns"):
         assert len(call(api, "GET", f"/v1/{path}")["items"]) == 1
     assert len(call(api, "GET", "/v1/email-templates")["items"]) == 3
+
+
+def test_campaigns_of_the_weeks_before_are_in_different_states_and_send_nothing(
+    client: ApiClient, api: httpx.Client, stack: LocalStack, engine: sa.Engine, ses: SesSimulator
+) -> None:
+    load_demo.load(client)
+    past_campaigns.load(client, engine)
+    stack.tick()
+    shown = {campaign["name"]: campaign for campaign in call(api, "GET", "/v1/campaigns")["items"]}
+    completed, running, paused = (shown[name] for name in past_campaigns.CAMPAIGNS)
+    assert [each["status"] for each in (completed, running, paused)] == ["completed", "running", "paused"]
+    stats = call(api, "GET", f"/v1/campaigns/{running['id']}/stats")
+    assert (stats["by_status"]["sent"], stats["by_status"]["pending"]) == (480, 240)
+    assert 0 < stats["rates"]["opened"] < 1
+    timeline = call(api, "GET", f"/v1/campaigns/{running['id']}/timeline?interval=day")["items"]
+    assert sum(day["sent"] > 0 for day in timeline) >= 20
+    assert not any("practice-" in address for mail in ses.accepted() for address in mail.to)
 
 
 def test_a_database_in_use_gets_no_demo(client: ApiClient, api: httpx.Client) -> None:

@@ -1,0 +1,87 @@
+"""Campaigns of the weeks before, so that the console has something to show.
+
+One has completed, one is under way and one is paused.
+
+They are made through the HTTP API. What was sent is written into the database as if it had been sent then: no email of
+theirs goes anywhere.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from local.api_client import ApiClient
+
+WEEKS = 4
+LEADS = 240
+"""Of each campaign."""
+_HEADER = "Email,First Name,Last Name,Company,Job Title,Industry,City,Website,booking_tool"
+_ROW = "lea@{name}.example,Lea,Berg {n},Practice {n},Owner,Dentist,{city},https://{name}.example,paper"
+_STEPS = (("introduction", 0), ("follow_up", 7), ("last_word", 30))
+"""Email template of the demo, and the days after the step before it. The last one is still to come."""
+CAMPAIGNS = {
+    "Spring fair, thank you": "Spring fair, Leeds",
+    "Autumn fair follow-up": "Autumn fair, Bristol",
+    "Booking widget, second wave": "Practices that asked, York",
+}
+"""Each with its lead batch, which ends in a city. The first has completed with its only step, the second is under way and
+the third paused, both with two of three steps sent."""
+
+# As if it had been sent over weeks: in the mornings, and events some hours later.
+_SENT = sa.text("""
+    WITH planned AS (
+        SELECT id, lead_id, campaign_id, workflow_step_number,
+               date_trunc('day', now()) - interval '1 day' * (1 + mod(id * 7919, :days))
+                   + interval '8 hours' + interval '1 minute' * mod(id * 613, 200) AS at
+        FROM scheduled_emails WHERE campaign_id = :campaign AND workflow_step_number <= :steps_sent
+    ), handed AS (
+        INSERT INTO emails (scheduled_email_id, campaign_id, lead_id, to_address, subject, body_text, status, sent_at,
+                            external_id)
+        SELECT p.id, p.campaign_id, p.lead_id, l.email, 'A place for ' || l.company_name, 'Dear ' || l.contact_name,
+               'delivered', p.at AT TIME ZONE 'UTC', 'm-' || p.id
+        FROM planned p JOIN leads l ON l.id = p.lead_id
+        RETURNING id, scheduled_email_id
+    )
+    UPDATE scheduled_emails s SET status = 'sent', sent_at = p.at, email_id = h.id, ses_message_id = 'm-' || s.id
+    FROM planned p JOIN handed h ON h.scheduled_email_id = p.id WHERE s.id = p.id
+""")
+_REPORTED = sa.text("""
+    UPDATE emails SET
+        delivered_at = CASE WHEN mod(scheduled_email_id, 61) > 0 THEN sent_at + interval '1 minute' END,
+        bounced_at = CASE WHEN mod(scheduled_email_id, 61) = 0 THEN sent_at + interval '1 minute' END,
+        opened_at = CASE WHEN mod(scheduled_email_id, 5) < 2 THEN sent_at + interval '3 hours' END,
+        clicked_at = CASE WHEN mod(scheduled_email_id, 11) = 0 THEN sent_at + interval '3 hours' END
+    WHERE campaign_id = :campaign
+""")
+_COUNTED = sa.text("""
+    UPDATE campaigns SET actual_started_at = now() - interval '1 day' * :days, emails_sent_count = n.sent,
+        emails_delivered_count = n.delivered, emails_opened_count = n.opened, emails_clicked_count = n.clicked,
+        emails_bounced_count = n.bounced, emails_replied_count = n.sent / 40
+    FROM (SELECT count(*) AS sent, count(delivered_at) AS delivered, count(opened_at) AS opened,
+                 count(clicked_at) AS clicked, count(bounced_at) AS bounced
+          FROM emails WHERE campaign_id = :campaign) n
+    WHERE id = :campaign
+""")
+
+
+def load(api: ApiClient, engine: sa.Engine) -> None:
+    """Make the campaigns, after `load_demo`. Takes about a second."""
+    templates = {template["name"]: template["id"] for template in api.list("/v1/email-templates")}
+    steps = [
+        {"step_number": number, "email_template_id": templates[name], "delay": {"value": days, "unit": "days"}}
+        for number, (name, days) in enumerate(_STEPS, start=1)
+    ]
+    workflow = api.post("/v1/workflows", {"name": "After a fair", "steps": steps})
+    contents = [{"email_template_id": templates["introduction"]}, *2 * [{"workflow_id": workflow["id"]}]]
+    for (name, batch_name), content in zip(CAMPAIGNS.items(), contents, strict=True):
+        city = batch_name.rpartition(" ")[2]
+        rows = [_ROW.format(n=n, name=f"practice-{n}-{city.lower()}", city=city) for n in range(LEADS)]
+        batch = api.post_csv("/v1/lead-batches", "\n".join([_HEADER, *rows]).encode(), name=batch_name)
+        fields = {"name": name, "batch_ids": [batch["id"]], "track_opens": True, "track_clicks": True, **content}
+        campaign = api.post("/v1/campaigns", fields)
+        api.post(f"/v1/campaigns/{campaign['id']}/start")
+        with engine.begin() as connection:
+            values = {"campaign": campaign["id"], "steps_sent": len(_STEPS) - 1, "days": 7 * WEEKS}
+            for statement in (_SENT, _REPORTED, _COUNTED):
+                connection.execute(statement, values)
+    api.post(f"/v1/campaigns/{campaign['id']}/pause")
