@@ -24,8 +24,8 @@ CAMPAIGNS = {
     "Autumn fair follow-up": "Autumn fair, Bristol",
     "Booking widget, second wave": "Practices that asked, York",
 }
-"""Each with its lead batch, which ends in a city. The first has completed with its only step, the second is under way and
-the third paused, both with two of three steps sent."""
+"""Each with its lead batch, which ends in a city. The first has completed with its only step. The second is under way,
+the third is paused, both with two of three steps sent."""
 
 # As if it had been sent over weeks: in the mornings, and events some hours later.
 _SENT = sa.text("""

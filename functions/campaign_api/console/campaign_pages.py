@@ -21,6 +21,8 @@ STATUSES = (
     CampaignStatus.FAILED,
 )
 MOST_IN_NEED = 10
+_AHEAD = {CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED}
+"""Statuses of campaigns that have days ahead of them."""
 
 
 @page("GET", "/campaigns")
@@ -55,6 +57,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     return visit.page(
         "campaign.html",
         **progress,
+        plan=_plan(api, progress["campaign"]),
         schedule=schedule_id and api.get(f"/v1/sending-schedules/{schedule_id}"),
         senders=[api.get(f"/v1/senders/{each}") for each in progress["campaign"]["sender_ids"]],
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
@@ -137,6 +140,16 @@ def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
         "actions": possible(api, campaign, stats),
         "can_edit": can_edit(campaign),
     }
+
+
+def _plan(api: Api, campaign: Any) -> Any | None:
+    """The days ahead; None where nothing is to come, or a draft lacks what a start needs."""
+    if campaign["status"] not in _AHEAD:
+        return None
+    try:
+        return api.get(f"/v1/campaigns/{campaign['id']}/plan")
+    except ApiRefused:
+        return None
 
 
 def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:

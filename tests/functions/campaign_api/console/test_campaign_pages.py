@@ -383,3 +383,25 @@ def test_segments_and_evergreen_are_chosen_in_the_form(browser: Browser, api: Ap
     assert (campaign["segment_ids"], campaign["evergreen"]) == ([segment.json["id"]], True)
     html = browser.get(f"/console/campaigns/{campaign_id}/edit").html
     assert f'name="segment_ids" value="{segment.json["id"]}" checked' in html
+
+
+def test_days_ahead_are_shown_with_the_bottleneck(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2, "spread": False})
+    assert sender.status in (201, 422)
+    if sender.status == 422:  # before senders can spread their cap
+        sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2})
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 5)
+    api.patch(f"/v1/campaigns/{campaign_id}", {"sender_ids": [sender.json["id"]]})
+    shown = browser.get(f"/console/campaigns/{campaign_id}")
+    plan = api.get(f"/v1/campaigns/{campaign_id}/plan").json
+    assert "The days ahead" in shown.text
+    assert "Sender cap" in shown.text
+    for day in plan["days"]:
+        assert day["date"] in shown.html
+
+
+def test_campaign_that_has_ended_has_no_days_ahead(browser: Browser, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 1, status="cancelled")
+    assert "The days ahead" not in browser.get(f"/console/campaigns/{campaign_id}").text
