@@ -57,7 +57,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     return visit.page(
         "campaign.html",
         **progress,
-        plan=_plan(api, progress["campaign"]),
+        has_days_ahead=progress["campaign"]["status"] in _AHEAD,
         schedule=schedule_id and api.get(f"/v1/sending-schedules/{schedule_id}"),
         senders=[api.get(f"/v1/senders/{each}") for each in progress["campaign"]["sender_ids"]],
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
@@ -70,6 +70,13 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
 def show_progress(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The part of the campaign's page that is refreshed while it is open."""
     return visit.page("campaign_live.html", **_progress(visit.api, campaign_id))
+
+
+@page("GET", "/campaigns/<campaign_id:id>/plan")
+def show_plan(visit: Visit, campaign_id: str) -> HttpAnswer:
+    """The days ahead. A page of its own, as it asks SES, which answers such calls once a second."""
+    campaign = visit.api.get(f"/v1/campaigns/{campaign_id}")
+    return visit.page("campaign_plan.html", campaign=campaign, plan=visit.api.get(f"/v1/campaigns/{campaign_id}/plan"))
 
 
 @page("GET", "/campaigns/<campaign_id:id>/emails")
@@ -140,16 +147,6 @@ def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
         "actions": possible(api, campaign, stats),
         "can_edit": can_edit(campaign),
     }
-
-
-def _plan(api: Api, campaign: Any) -> Any | None:
-    """The days ahead; None where nothing is to come, or a draft lacks what a start needs."""
-    if campaign["status"] not in _AHEAD:
-        return None
-    try:
-        return api.get(f"/v1/campaigns/{campaign['id']}/plan")
-    except ApiRefused:
-        return None
 
 
 def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:

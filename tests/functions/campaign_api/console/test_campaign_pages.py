@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
+import api_resources
+from local.ses_simulator import SesSimulator
 from sendledger.core.tables import audit_log, campaigns, leads, replies, scheduled_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
 from tests.functions.campaign_api.api_client import ApiClient
@@ -385,20 +388,29 @@ def test_segments_and_evergreen_are_chosen_in_the_form(browser: Browser, api: Ap
     assert f'name="segment_ids" value="{segment.json["id"]}" checked' in html
 
 
-def test_days_ahead_are_shown_with_the_bottleneck(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
-    sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2, "spread": False})
-    assert sender.status in (201, 422)
-    if sender.status == 422:  # before senders can spread their cap
-        sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2})
+@pytest.fixture
+def ses_account(ses: SesSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The API asks the simulator."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", ses.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    api_resources.ses_client.cache_clear()
+    yield
+    api_resources.ses_client.cache_clear()
+
+
+@pytest.mark.usefixtures("ses_account")
+def test_days_ahead_are_shown_with_what_holds_others_back(browser: Browser, api: ApiClient, engine: sa.Engine) -> None:
+    sender = api.post("/v1/senders", {"from_address": "ann@example.com", "daily_cap": 2}).json
     with engine.connect() as connection:
-        campaign_id = make_campaign(connection, 5)
-    api.patch(f"/v1/campaigns/{campaign_id}", {"sender_ids": [sender.json["id"]]})
-    shown = browser.get(f"/console/campaigns/{campaign_id}")
+        campaign_id = make_campaign(connection, 5, sender_ids=[sender["id"]])
+    assert "The days ahead" in browser.get(f"/console/campaigns/{campaign_id}").text
+    shown = browser.get(f"/console/campaigns/{campaign_id}/plan")
     plan = api.get(f"/v1/campaigns/{campaign_id}/plan").json
-    assert "The days ahead" in shown.text
+    assert "The last email goes out" in shown.text
     assert "Sender cap" in shown.text
-    for day in plan["days"]:
-        assert day["date"] in shown.html
+    assert sum(f"{day['date']} {day['emails']}" in shown.text for day in plan["days"]) == 3
 
 
 def test_campaign_that_has_ended_has_no_days_ahead(browser: Browser, engine: sa.Engine) -> None:

@@ -179,6 +179,7 @@ PAGES = [
     "/console/campaigns/{campaign}/emails?status={evil}&step={evil}",
     "/console/campaigns/{campaign}/emails?error_code=outcome_unknown",
     "/console/campaigns/{campaign}/left-out",
+    "/console/campaigns/{campaign}/plan",
     "/console/campaigns/{campaign}/pause",
     "/console/campaigns/{campaign}/cancel",
     "/console/campaigns/{campaign}/retry-failed",
