@@ -114,6 +114,10 @@ SHAPES: dict[str, tuple[str, str]] = {
         ),
         "Menu\nShoes <https://example.com/a>\nHats <https://example.com/b>\n",
     ),
+    "picture with a title only": (
+        '<a href="https://example.com/"><img src="a.png" title="Sale"></a><img alt="" title="No">',
+        "Sale <https://example.com/>\n",
+    ),
     "tracking pixel with a text": ('<img width="1" height="1" alt="pixel"><p>Hi</p>', "Hi\n"),
     "XML declaration": ('<?xml version="1.0" encoding="latin-1"?><html><body><p>ä</p></body></html>', "ä\n"),
     "sloppy HTML": ("<p>A<p>B<div>C<td>D</div></body>E", "A\n\nB\n\nC  D\nE\n"),
@@ -196,6 +200,7 @@ HIDDEN: dict[str, str] = {
     "hidden in Outlook": '<div style="mso-hide:all"><span>Psst</span>&zwnj;&nbsp;</div>',
     "no height": '<td style="height:0; overflow: hidden">Psst</td>',
     "no width": '<div style="max-width: 0px; overflow:hidden">Psst</div>',
+    "height of a pixel": '<div style="overflow:hidden; height:1px; width:600px">Psst</div>',
     "max-height": '<div style="max-height:0">Psst</div>',
     "seen through": '<div style="opacity: 0.0">Psst</div>',
     "collapsed": '<tr style="visibility:collapse"><td>Psst</td></tr>',
@@ -240,6 +245,7 @@ def test_preheader_that_a_style_sheet_hides_is_not_in_the_text(css: str, prehead
         ("", '<td style="font-size:0"><div style="font-size:13px">Seen</div></td>'),
         ("", '<td style="font-size:0"><img alt="Seen" src="x"></td>'),
         ("", '<td style="height:0">Seen</td>'),
+        ("", '<td style="overflow:hidden; width:1%; height:auto">Seen</td>'),
         ("", '<p style="max-height:none; background:url(display:none)">Seen</p>'),
     ],
 )

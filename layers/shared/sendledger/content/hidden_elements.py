@@ -131,7 +131,9 @@ def _look_of_style(style: str) -> Look:
 def _look(declarations: Declarations) -> Look:
     values = {name: value for name, (value, _) in declarations.items()}
     numbers = {name: _number(values[name]) for name in (*_CLIPPED, *_PLACED, "opacity") if name in values}
-    is_cut = "hidden" in values.get("overflow", "") and any(numbers.get(name) == 0 for name in _CLIPPED)
+    is_cut = "hidden" in values.get("overflow", "") and any(
+        numbers.get(name) == 0 or values.get(name) == "1px" for name in _CLIPPED
+    )
     is_hidden = (
         is_cut
         or values.get("display") == "none"
