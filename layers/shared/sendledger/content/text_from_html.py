@@ -233,7 +233,7 @@ class _Text:
         if tag == "area":
             self._break(1)
         if not (attributes.get("width") in _PIXEL and attributes.get("height") in _PIXEL):
-            self._show(attributes.get("alt", attributes.get("title")) or "")
+            self._show(attributes["alt"] if "alt" in attributes else attributes.get("title", ""))
         if tag == "area" and _LINK.match(address := (attributes.get("href") or "").strip()):
             self._space = " "
             self._write(f"<{_encoded(address)}>")
