@@ -9,6 +9,8 @@ BENCHMARKS = (
     "sending",
     "conversation",
     "scheduling",
+    "intake",
+    "segments",
     "statements",
     "imports",
     "importing",

@@ -264,3 +264,28 @@ def test_later_leads_go_on_taking_turns_at_the_senders(engine: sa.Engine, connec
     lanes = Counter(row["lane"] for row in rows_of(engine, campaign_id) if row["workflow_step_number"] == 1)
     assert sorted(lanes.values()) == [4, 4]
     assert 0 not in lanes
+
+
+def test_intake_that_is_interrupted_in_a_bucket_repeats_and_loses_nothing(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = evergreen(engine, connection, ["l0@example.com"], intake={"every": "1 hour"})
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 9)
+    (batch_id,) = campaign_row(engine, campaign_id)["batch_ids"]
+    came = new_leads(connection, *(f"l{number}@example.com" for number in range(1, 9)), "nowhere")
+    connection.execute(sa.update(leads).where(leads.c.id.in_(came)).values(batch_id=batch_id))
+    _make_due(connection, campaign_id)
+    with engine.begin() as beginning:
+        intake.begin_due_intakes(beginning)
+    while campaign_row(engine, campaign_id)["background_work"]:
+        with engine.connect() as killed:
+            background_work.work_once(killed, campaign_id)
+            killed.rollback()
+        # A request meanwhile takes what it names, and the rest of the intake leaves that out.
+        assert len(add(engine, campaign_id, came[:1])) == 1
+        with engine.begin() as working:
+            background_work.work_once(working, campaign_id)
+    assert Counter(row["lead_id"] for row in rows_of(engine, campaign_id)).most_common(1)[0][1] == 3
+    assert campaign_row(engine, campaign_id)["total_leads_targeted"] == 9
+    assert campaign_row(engine, campaign_id)["leads_left_out"] == {"invalid_address": 1}
+    counts_are_right(engine, campaign_id)
