@@ -74,6 +74,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/senders": Role.EDITOR,
     "GET /v1/senders/<sender_id>": Role.VIEWER,
     "PATCH /v1/senders/<sender_id>": Role.SENDER,
+    "POST /v1/senders/<sender_id>/reassign": Role.SENDER,
     "DELETE /v1/senders/<sender_id>": Role.EDITOR,
     "GET /v1/sending-schedules": Role.VIEWER,
     "POST /v1/sending-schedules": Role.EDITOR,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from api_fields import (
     no_content,
     only_given,
 )
+from sendledger.campaigns import reassign_leads
 from sendledger.core.vocabulary import SenderAddressStatus
 from sendledger.policy import budgets, sender_addresses
 
@@ -191,6 +193,40 @@ def delete_sender_address(sender_id: SenderAddressId, caller: Acting) -> Respons
     with api_resources.transaction() as connection:
         sender_addresses.delete(connection, sender_id, caller.actor)
     return no_content()
+
+
+class Reassignment(Input):
+    """The sender that takes over."""
+
+    to: UUID
+
+
+class ReassignedLeads(Resource):
+    """What was handed over."""
+
+    campaigns: Annotated[int, Field(description="Campaigns with leads that were moved.")]
+    leads_moved: int
+    emails_moved: int
+    leads_kept: Annotated[int, Field(description="Leads that have had an email and keep their sender for the rest.")]
+    leads_left: Annotated[int, Field(description="Leads that can be moved by another call: one moves 20,000.")]
+
+
+@router.post(
+    "/v1/senders/<sender_id>/reassign",
+    operation_id="reassign_sender_address",
+    summary="Hand the leads of a sender over to another one",
+    description="In all campaigns that have not ended, the leads that have had nothing yet get their emails from `to`. "
+    "A lead that has had an email keeps its sender for all steps.",
+    response_description="How many were moved.",
+    tags=TAGS,
+)
+def reassign_sender_address(
+    sender_id: SenderAddressId, body: Annotated[Reassignment, Body()], caller: Acting
+) -> ReassignedLeads:
+    with api_resources.transaction() as connection:
+        return ReassignedLeads.model_validate(
+            asdict(reassign_leads.reassign(connection, sender_id, body.to, caller.actor))
+        )
 
 
 def _shown(connection: sa.Connection, rows: Sequence[sa.RowMapping | dict[str, Any]]) -> list[SenderAddress]:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import campaigns, late_emails, lifecycle
+from sendledger.campaigns import campaigns, late_emails, lifecycle, reassign_leads
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import leads, scheduled_emails
 from sendledger.ledger import claim_emails, settle_unknown, sweep
@@ -359,3 +359,54 @@ def test_disabled_sender_sends_nothing_by_its_ramp(make_sender: MakeSender, engi
         sender_addresses.update(connection, ann, {"status": "disabled"})
     with engine.begin() as connection:
         assert claim_emails.claim(connection, 100, uuid.uuid4()) == []
+
+
+def test_reassigned_leads_get_their_emails_from_the_other_sender_and_those_under_way_keep_theirs(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator, clock: MovedClock
+) -> None:
+    ann, bob = make_sender("ann", 2), make_sender("bob")
+    running = started(engine, people(5), [NO_DELAY, DAY], sender_ids=[ann])
+    with engine.connect() as connection:
+        draft = make_campaign(connection, 2, sender_ids=[ann])
+    clock.move_to(MONDAY + HOUR)
+    send_due_emails(resources, SECONDS)
+    with engine.begin() as connection:
+        done = reassign_leads.reassign(connection, ann, bob, "ann")
+    assert done == reassign_leads.Reassigned(1, 3, 6, 2, 0)
+    assert campaign_row(engine, running)["sender_ids"] == [ann, bob]
+    assert campaign_row(engine, draft)["sender_ids"] == [bob]
+    for now in (MONDAY + 2 * HOUR, MONDAY + DAY + 3 * HOUR):
+        clock.move_to(now)
+        send_due_emails(resources, SECONDS)
+    by_sender = Counter(mail.from_address.partition(" ")[0] for mail in ses.accepted())
+    assert by_sender == {"ann": 4, "bob": 6}
+    by_lead: dict[str, set[str]] = {}
+    for mail in ses.accepted():
+        by_lead.setdefault(mail.destination[0], set()).add(mail.from_address)
+    assert {len(senders) for senders in by_lead.values()} == {1}
+
+
+def test_one_call_reassigns_a_limited_number_of_leads(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reassign_leads, "LEADS_AT_ONCE", 2)
+    ann, bob = make_sender("ann"), make_sender("bob")
+    started(engine, people(5), sender_ids=[ann])
+    counts = []
+    for _ in range(3):
+        with engine.begin() as connection:
+            done = reassign_leads.reassign(connection, ann, bob, "ann")
+        counts.append((done.leads_moved, done.leads_left))
+    assert counts == [(2, 3), (2, 1), (1, 0)]
+
+
+def test_later_step_waits_for_its_delay_after_a_first_step_that_waits_for_a_cap(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    """It is looked at once, and not each minute, while first steps of a day wait for the next one."""
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(3), [NO_DELAY, HOUR], new_leads_per_day=1)
+    clock.move_to(MONDAY + 2 * HOUR)
+    send_due_emails(resources, SECONDS)
+    later = [row for row in rows_of(engine, campaign_id) if row["workflow_step_number"] == 2]
+    assert all(row["scheduled_for"] >= MONDAY + 3 * HOUR for row in later)

@@ -134,6 +134,7 @@ vesa  GET    /v1/senders
 .esa  POST   /v1/senders
 vesa  GET    /v1/senders/<sender_id>
 ..sa  PATCH  /v1/senders/<sender_id>
+..sa  POST   /v1/senders/<sender_id>/reassign
 .esa  DELETE /v1/senders/<sender_id>
 vesa  GET    /v1/sending-schedules
 .esa  POST   /v1/sending-schedules

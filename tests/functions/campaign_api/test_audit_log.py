@@ -73,6 +73,7 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
     schedule = {"name": "s", "time_zone": "Asia/Tokyo", "hours": {"mon": [["09:00", "17:00"]]}}
     own_schedule = api.post("/v1/sending-schedules", schedule).json["id"]
     own_sender = api.post("/v1/senders", {"from_address": "eve@example.com"}).json["id"]
+    other_sender = api.post("/v1/senders", {"from_address": "adam@example.com"}).json["id"]
     own_workflow = api.post("/v1/workflows", workflow).json["id"]
     suppression = api.post("/v1/suppressions", {"value": "example.org"}).json["id"]
     of_spa = {"kind": "field", "field": "industry", "values": ["spa"]}
@@ -100,6 +101,9 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
         "POST /v1/senders": ("POST", "/v1/senders", {"from_address": "bob@example.com"}, done.SENDER_ADDRESS_CREATE),
         "PATCH /v1/senders/<sender_id>": (
             *("PATCH", f"/v1/senders/{own_sender}", {"daily_cap": 5}, done.SENDER_ADDRESS_UPDATE),
+        ),
+        "POST /v1/senders/<sender_id>/reassign": (
+            *("POST", f"/v1/senders/{own_sender}/reassign", {"to": other_sender}, done.SENDER_ADDRESS_REASSIGN),
         ),
         "DELETE /v1/senders/<sender_id>": (*("DELETE", f"/v1/senders/{own_sender}", None, done.SENDER_ADDRESS_DELETE),),
         "POST /v1/sending-schedules": ("POST", "/v1/sending-schedules", schedule, done.SENDING_SCHEDULE_CREATE),

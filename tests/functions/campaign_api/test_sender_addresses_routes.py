@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sendledger.campaigns import lifecycle
 from testbed.campaigns import make_batch, make_campaign, make_template
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -63,6 +64,26 @@ def test_what_a_sender_may_send_today_is_shown(api: ApiClient) -> None:
     assert shown.items() >= {**new, "spread": True, "cap_today": 10, "sent_today": 0}.items()
     assert api.patch(f"/v1/senders/{shown['id']}", {"ramp": None}).json["cap_today"] == 40
     assert api.patch(f"/v1/senders/{shown['id']}", {"daily_cap": None}).json["cap_today"] is None
+
+
+def test_reassigned_leads_are_counted_and_logged(api: ApiClient, engine: sa.Engine, sender: dict[str, Any]) -> None:
+    bob = api.post("/v1/senders", {"from_address": "bob@example.com"}).json["id"]
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 3, sender_ids=[uuid.UUID(sender["id"])])
+    lifecycle.start_campaign(engine, campaign_id)
+    counts = {"campaigns": 1, "leads_moved": 3, "emails_moved": 3, "leads_kept": 0, "leads_left": 0}
+    answer = api.post(f"/v1/senders/{sender['id']}/reassign", {"to": bob})
+    assert (answer.status, answer.json) == (200, counts)
+    logged = api.get("/v1/audit-log").json["items"]
+    assert {"to": bob, **counts} in [each["detail"] for each in logged if each["action"] == "sender_address.reassign"]
+
+
+def test_leads_are_reassigned_to_another_active_sender_only(api: ApiClient, sender: dict[str, Any]) -> None:
+    disabled = api.post("/v1/senders", {"from_address": "bob@example.com", "status": "disabled"}).json["id"]
+    for to in (UNKNOWN, sender["id"], disabled, "bob", None):
+        answer = api.post(f"/v1/senders/{sender['id']}/reassign", {"to": to})
+        assert (answer.status, list(answer.fields)) == (422, ["to"]), answer.body
+    assert api.post(f"/v1/senders/{UNKNOWN}/reassign", {"to": sender["id"]}).status == 404
 
 
 def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:

@@ -623,6 +623,7 @@ class AuditAction(Word):
     SENDER_RESUME = "sender.resume", "Sending was resumed after a stop."
     SENDER_ADDRESS_CREATE = "sender_address.create", "A sender was created."
     SENDER_ADDRESS_DELETE = "sender_address.delete", "A sender was deleted."
+    SENDER_ADDRESS_REASSIGN = "sender_address.reassign", "Leads of a sender were handed over to another one."
     SENDER_ADDRESS_UPDATE = "sender_address.update", "A sender was changed."
     SENDING_SCHEDULE_CREATE = "sending_schedule.create", "A sending schedule was created."
     SENDING_SCHEDULE_DELETE = "sending_schedule.delete", "A sending schedule was deleted."
