@@ -138,13 +138,22 @@ def _typed_schedule(visit: Visit) -> dict[str, Any]:
 
 
 def _typed_sender(visit: Visit) -> dict[str, Any]:
-    """The fields of a sender that can be changed. The API refuses what is no number."""
-    cap = visit.form.get("daily_cap", "").strip()
+    """What can be changed of a sender."""
+    ramp = {name: _number(visit.form.get(f"ramp_{name}", "")) for name in ("start", "step", "ceiling")}
     return {
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
-        "daily_cap": int(cap) if cap.isdecimal() and cap.isascii() and len(cap) < 10 else cap or None,
+        "daily_cap": _number(visit.form.get("daily_cap", "")),
+        # Of a ramp that is typed in part the API names what is missing.
+        "ramp": {name: value for name, value in ramp.items() if value is not None} or None,
+        "spread": visit.form.get("spread") == "yes",
         "status": visit.form.get("status", SenderAddressStatus.ACTIVE),
     }
+
+
+def _number(typed: str) -> int | str | None:
+    """None where nothing is typed; what is no number the API refuses."""
+    text = typed.strip()
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else text or None
 
 
 def _schedule(visit: Visit, schedule_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:

@@ -79,6 +79,19 @@ def test_sender_is_added_capped_and_disabled(browser: Browser, client: ApiClient
     assert "No senders yet" in browser.post(f"{page}/delete").text
 
 
+def test_new_sender_grows_from_day_to_day(browser: Browser, client: ApiClient) -> None:
+    ramp = {"ramp_start": "10", "ramp_step": "5", "ramp_ceiling": "50"}
+    shown = browser.post("/console/settings/senders", {"from_address": "ann@example.com", "spread": "yes", **ramp})
+    sender = only(client, "/v1/senders")
+    assert (sender["ramp"], sender["spread"]) == ({"start": 10, "step": 5, "ceiling": 50}, True)
+    assert "0 sent today, of at most 10" in shown.text
+    part = browser.post(f"/console/settings/senders/{sender['id']}", {"ramp_start": "10", "status": "active"})
+    assert (part.status, "ramp.step" in part.text) == (422, True)
+    browser.post(f"/console/settings/senders/{sender['id']}", {"status": "active"})
+    changed = only(client, "/v1/senders")
+    assert (changed["ramp"], changed["spread"]) == (None, False)
+
+
 @pytest.mark.parametrize("cap", ["many", "0", "-1", "9" * 5000, "٣"])
 def test_cap_that_is_no_number_is_refused(browser: Browser, client: ApiClient, cap: str) -> None:
     shown = browser.post("/console/settings/senders", {"from_address": "ann@example.com", "daily_cap": cap})
