@@ -7,11 +7,12 @@ from typing import Any
 
 from console.api_calls import ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
+from sendledger.core.vocabulary import StepCondition
 
 SPARE_STEPS = 3
 """Empty rows below the existing steps."""
-HIDDEN = ("variants", "keep_variant", "quote", "only_if")
-"""Fields of a step that the form keeps as they are."""
+HIDDEN = ("variants", "keep_variant")
+"""Fields of a step that the form keeps as they are, but for one or two variants."""
 _UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "minutes": "minutes"}
 
 
@@ -54,43 +55,67 @@ def save_workflow(visit: Visit, workflow_id: str) -> HttpAnswer:
 def _typed(visit: Visit) -> dict[str, Any]:
     """The workflow as it was typed. A row without a template is no step."""
     columns = [visit.form_lists.get(name, []) for name in ("template", "delay", "unit", "thread")]
-    hidden = visit.form_lists.get("kept", [])
+    hidden, second, events, of_steps = (
+        visit.form_lists.get(name, []) for name in ("kept", "second", "only_if", "of_step")
+    )
     steps: list[dict[str, Any]] = []
     for place, (template_id, delay, unit, thread) in enumerate(zip(*columns, strict=False)):
         if template_id:
+            event = _at(events, place)
+            condition = {"only_if": {"event": event, "of_step": _number(_at(of_steps, place))}} if event else {}
             steps.append(
                 {
-                    **_kept(hidden[place] if place < len(hidden) else "", template_id, in_thread=thread == "yes"),
+                    **_kept(_at(hidden, place), template_id, _at(second, place)),
                     "step_number": len(steps) + 1,
                     "email_template_id": template_id,
-                    # The API refuses what is no number, and names the step.
-                    "delay": {"value": int(delay) if delay.isdecimal() and len(delay) < 10 else delay, "unit": unit},
-                    "in_thread": thread == "yes",
+                    "delay": {"value": _number(delay), "unit": unit},
+                    "in_thread": thread in ("yes", "quote"),
+                    "quote": thread == "quote",
+                    **condition,
                 }
             )
     return {"name": visit.form.get("name", ""), "steps": steps}
 
 
-def _kept(text: str, template_id: str, *, in_thread: bool) -> dict[str, Any]:
-    """The fields of a step that the form does not show. The template that was chosen is that of the first variant."""
+def _at(values: list[str], place: int) -> str:
+    return values[place] if place < len(values) else ""
+
+
+def _number(typed: str) -> int | str:
+    """The API refuses what is no number, and names the step."""
+    return int(typed) if typed.isdecimal() and len(typed) < 10 else typed
+
+
+def _kept(text: str, template_id: str, second_id: str) -> dict[str, Any]:
+    """The fields of a step that the form does not show. The template that was chosen is that of the first variant.
+
+    With a second template there are two variants; both get as many leads, where they had no weights before.
+    """
     try:
         kept = json.loads(text)
     except ValueError:
-        return {}
-    if not isinstance(kept, dict):
-        return {}
+        kept = {}
+    kept = {name: kept[name] for name in HIDDEN if kept.get(name) is not None} if isinstance(kept, dict) else {}
     match kept.get("variants"):
-        case [dict(first), *others]:
-            kept["variants"] = [{**first, "email_template_id": template_id}, *others]
-    if not in_thread:
-        kept.pop("quote", None)
-    return {name: kept[name] for name in HIDDEN if kept.get(name) is not None}
+        case [dict(first), dict(second)] if second_id:
+            kept["variants"] = [{**first, "email_template_id": template_id}, {**second, "email_template_id": second_id}]
+        case [dict(first), dict(), dict(), *_] as variants:
+            kept["variants"] = [{**first, "email_template_id": template_id}, *variants[1:]]
+        case _ if second_id:
+            kept["variants"] = [{"email_template_id": each, "weight": 1} for each in (template_id, second_id)]
+        case _:
+            kept.pop("variants", None)
+    return kept
 
 
 def _hidden(step: dict[str, Any]) -> dict[str, Any]:
     variants = step.get("variants")
     count = len(variants) if isinstance(variants, list) else 0
-    return {"kept": json.dumps({name: step.get(name) for name in HIDDEN}), "variant_count": count}
+    return {
+        "kept": json.dumps({name: step.get(name) for name in HIDDEN}),
+        "variant_count": count,
+        "second": variants[1].get("email_template_id") if isinstance(variants, list) and count == 2 else None,
+    }
 
 
 def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
@@ -103,5 +128,6 @@ def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefus
         templates=visit.api.get("/v1/email-templates", limit=200, sort="name")["items"],
         spare=SPARE_STEPS,
         units=_UNITS,
+        conditions=[*StepCondition],
         done=visit.query.get("done"),
     )

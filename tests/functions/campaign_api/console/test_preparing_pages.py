@@ -219,27 +219,52 @@ def test_form_with_too_many_fields_is_refused(browser: Browser) -> None:
     assert browser.post("/console/workflows/new", [("name", "W")] * 1000).status == 422
 
 
-def test_what_the_editor_does_not_show_is_kept_when_a_workflow_is_saved(browser: Browser, api: ApiClient) -> None:
-    content = {"subject": "B", "body_text": "C"}
+def test_variants_thread_and_condition_of_a_step_are_shown_and_saved(browser: Browser, api: ApiClient) -> None:
     a, b, c = (
-        api.post("/v1/email-templates", {"name": name, **content, "body_text": name}).json["id"] for name in "abc"
+        api.post("/v1/email-templates", {"name": name, "subject": "B", "body_text": name}).json["id"] for name in "abc"
     )
+    rows = steps((a, "0", "days", "no"), (a, "3", "days", "quote"))
+    more = [("second", ""), ("second", b), ("only_if", ""), ("only_if", "delivered"), ("of_step", ""), ("of_step", "1")]
+    browser.post("/console/workflows/new", [("name", "W"), *rows, *more])
+    (workflow,) = api.get("/v1/workflows").json["items"]
+    first, second = api.get(f"/v1/workflows/{workflow['id']}").json["steps"]
+    assert (first["in_thread"], first["only_if"], len(first["variants"] or [])) in ((False, None, 0), (False, None, 1))
+    assert [(each["email_template_id"], each["weight"]) for each in second["variants"]] == [(a, 1), (b, 1)]
+    assert (second["in_thread"], second["quote"]) == (True, True)
+    assert second["only_if"] == {"event": "delivered", "of_step": 1}
+
+    page = f"/console/workflows/{workflow['id']}"
+    shown = browser.get(page)
+    for chosen in ('value="quote" selected', 'value="delivered" selected', f'value="{b}" selected'):
+        assert chosen in shown.html
+    # With another first template, weights of before and without the condition.
     variants = [{"email_template_id": a, "weight": 2}, {"email_template_id": b, "weight": 1}]
-    first = {"step_number": 1, "email_template_id": a}
-    second = {"step_number": 2, "variants": variants, "keep_variant": False, "in_thread": True, "quote": True}
-    second["only_if"] = {"event": "delivered", "of_step": 1}
-    made = api.post("/v1/workflows", {"name": "W", "steps": [first, second]}).json
-    page = f"/console/workflows/{made['id']}"
-
+    steps_of_before = [
+        {"step_number": 1, "email_template_id": a},
+        {"step_number": 2, "variants": variants, "keep_variant": False},
+    ]
+    assert api.patch(f"/v1/workflows/{workflow['id']}", {"steps": steps_of_before}).status == 200
     hidden = [("kept", text) for text in browser.get(page).fields("kept")]
-    rows = steps((a, "0", "days", "no"), (c, "3", "days", "yes"))
-    browser.post(page, [("name", "W"), *rows, *hidden])
+    rows = steps((a, "0", "days", "no"), (c, "3", "days", "no"))
+    browser.post(page, [("name", "W"), *rows, *hidden, ("second", ""), ("second", b)])
+    changed = api.get(f"/v1/workflows/{workflow['id']}").json["steps"][1]
+    assert [(each["email_template_id"], each["weight"]) for each in changed["variants"]] == [(c, 2), (b, 1)]
+    assert (changed["keep_variant"], changed["only_if"], changed["in_thread"]) == (False, None, False)
 
-    saved = api.get(f"/v1/workflows/{made['id']}").json["steps"]
-    assert saved[0] == made["steps"][0]
-    assert saved[1]["variants"] == [{"email_template_id": c, "weight": 2}, {"email_template_id": b, "weight": 1}]
-    kept = ("keep_variant", "quote", "only_if")
-    assert [saved[1][name] for name in kept] == [made["steps"][1][name] for name in kept]
+
+def test_more_than_two_variants_are_kept(browser: Browser, api: ApiClient) -> None:
+    a, b, c = (
+        api.post("/v1/email-templates", {"name": name, "subject": "B", "body_text": name}).json["id"] for name in "abc"
+    )
+    variants = [{"email_template_id": each, "weight": weight} for each, weight in ((a, 3), (b, 2), (c, 1))]
+    step = {"step_number": 1, "variants": variants, "keep_variant": False}
+    made = api.post("/v1/workflows", {"name": "W", "steps": [step]}).json
+    page = f"/console/workflows/{made['id']}"
+    shown = browser.get(page)
+    assert "3 variants" in shown.text
+    hidden = [("kept", text) for text in shown.fields("kept")]
+    browser.post(page, [("name", "W"), *steps((a, "0", "days", "no")), *hidden, ("second", "")])
+    assert api.get(f"/v1/workflows/{made['id']}").json["steps"][0]["variants"] == made["steps"][0]["variants"]
 
 
 @pytest.mark.parametrize("kept", ["", "[]", "{", '{"variants": 5}', '{"variants": [7]}', '{"variants": []}'])
