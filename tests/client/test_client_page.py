@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import typer
 
+from sendledger_client import Sendledger, each, models
 from sendledger_client.commands.app import EXIT_CODES, app
-from tests.client.conftest import Running
+from tests.client.conftest import Run, Running
 
-PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
 
 
 def examples(language: str) -> str:
@@ -53,10 +56,44 @@ def test_page_and_help_list_the_same_exit_codes() -> None:
     assert of_the_page == re.findall(r"(\d+) \w", EXIT_CODES)
 
 
-def test_every_command_is_on_the_page() -> None:
-    commands = []
+def commands() -> list[str]:
+    found = []
     known: Any = typer.main.get_command(app)
     for name, command in sorted(known.commands.items()):
         below = getattr(command, "commands", {})
-        commands += [f"{name} {each}" for each in below] or [name]
-    assert [command for command in commands if f"sendledger {command}" not in PAGE] == []
+        found += [f"{name} {each}" for each in below] or [name]
+    return found
+
+
+def test_every_command_is_on_the_page() -> None:
+    assert [command for command in commands() if f"sendledger {command}" not in PAGE] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api-walk.md", "docs/templates.md", "docs/importing.md"])
+def test_every_command_that_a_page_names_exists(page: str) -> None:
+    named = re.findall(r"(?:`|^\$ )sendledger ((?:[a-z]+ ?)+)", (ROOT / page).read_text("utf-8"), re.MULTILINE)
+    assert named
+    assert [each for each in named if not f"{each} ".startswith(tuple(f"{known} " for known in commands()))] == []
+
+
+def test_demo_of_the_readme_is_what_the_commands_say(
+    run: Run, api: Sendledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (demo,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    (_, leads), *rest = re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$ |\Z)", demo, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("leads.csv").write_text(leads)
+    Path("hello.html").write_text("<title>*|FNAME|*, a question</title>\n<p>{{#if company}}{{{company}}}{{/if}}</p>")
+    for command, said in rest:
+        if command.startswith("sendledger campaigns start"):
+            template = next(each_.id for each_ in each(api.list_email_templates) if each_.name == "Question")
+            wanted = models.NewCampaign(
+                "Autumn",
+                batch_ids=[api.import_file(Path("leads.csv"), name="Autumn").id],
+                email_template_id=template,
+                postal_address_waived=True,
+            )
+            api.create_campaign(body=wanted)
+        ended = run(*command.split()[1:])
+        assert (ended.code, ended.err) == (0, "")
+        assert [line.split() for line in ended.out.splitlines()] == [line.split() for line in said.splitlines()]

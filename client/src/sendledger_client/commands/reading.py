@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sendledger_client import UNSET, each
+from sendledger_client import UNSET, each, models
 from sendledger_client.commands.campaigns import CampaignName, find
 from sendledger_client.commands.output import Json, Limit, show_fields, show_json, show_table
 from sendledger_client.commands.session import connect
@@ -76,6 +76,7 @@ def audit(
             entity_id=entity or UNSET,
             actor=actor or UNSET,
             action=action or UNSET,
+            sort=models.ListAuditLogSort("-id"),
             limit=min(limit, 200),
         )
         found = list(islice(entries, limit))
