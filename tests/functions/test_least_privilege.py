@@ -84,11 +84,41 @@ def test_only_the_sender_and_the_apis_test_emails_can_send() -> None:
     assert senders == {"SenderFunction", "CampaignApiFunction"}
 
 
-def test_the_sender_sends_from_its_own_identity_only() -> None:
+@pytest.mark.parametrize(
+    ("more", "further"),
+    [
+        ("", []),
+        (
+            "b.org,ann@c.net",
+            ["b.org", "ann@c.net", "*@b.org", "*@ann@c.net", "*@*.b.org", "*@*.ann@c.net"],
+        ),
+    ],
+)
+def test_the_sender_sends_from_its_own_identities_only(more: str, further: list[str]) -> None:
     """Also in the sandbox, where it has to be allowed the identities of recipients."""
-    own = [{"Ref": "SesIdentity"}, {"Fn::Sub": "*@${SesIdentity}"}, {"Fn::Sub": "*@*.${SesIdentity}"}]
-    (in_sandbox,) = _sending_to_any_identity("SenderFunction")
-    assert in_sandbox["Condition"] == {"StringLike": {"ses:FromAddress": own}}
+    (any_identity,) = _sending_to_any_identity("SenderFunction")
+    assert any_identity["Condition"].keys() == {"StringLike"}
+    given = {"SesIdentity": "a.com", "MoreSesIdentities": more}
+    allowed = _worked_out(any_identity["Condition"]["StringLike"]["ses:FromAddress"], given)
+    assert allowed == ["a.com", "*@a.com", "*@*.a.com", *further]
+
+
+def _worked_out(value: Any, given: dict[str, str]) -> Any:
+    """What CloudFormation makes of a value with these parameters."""
+    if not isinstance(value, dict):
+        return [_worked_out(each, given) for each in value] if isinstance(value, list) else value
+    ((function, argument),) = value.items()
+    if function == "Ref":
+        return given[argument]
+    if function == "Fn::If":
+        return _worked_out(argument[1 if given["MoreSesIdentities"] else 2], given)
+    if function == "Fn::Sub":
+        text, names = argument
+        for name, part in {**given, **names}.items():
+            text = text.replace(f"${{{name}}}", _worked_out(part, given))
+        return text
+    separator, parts = argument[0], _worked_out(argument[1], given)
+    return parts.split(separator) if function == "Fn::Split" else separator.join(parts)
 
 
 def _sending_to_any_identity(name: str) -> list[dict[str, Any]]:

@@ -493,6 +493,8 @@ def test_every_sender_of_a_campaign_must_be_verified(
     assert (found.facts["from_address"], found.facts["last_send_at"]) == ("ann@example.com", None)
     outside = run(make_campaign(connection, 3, sender_ids=[ann]), SES_IDENTITY="example.net").errors
     assert checks(outside) == ["identity"]
+    further = {"SES_IDENTITY": "example.net", "MORE_SES_IDENTITIES": "example.org,example.com"}
+    assert run(make_campaign(connection, 3, sender_ids=[ann]), **further).errors == []
 
 
 def test_a_disabled_sender_is_a_warning(connection: sa.Connection, run: Run) -> None:

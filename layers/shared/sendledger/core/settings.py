@@ -244,6 +244,8 @@ class ApiSettings(MailSettings):
     sender_from_address: Mailbox | None = None
     # The domain or address that the sender's IAM role allows.
     ses_identity: str | None = None
+    # Further ones, with commas between them.
+    more_ses_identities: str = ""
     ses_configuration_set: str | None = None
     # As the sender has it, for test emails.
     ses_message_id_domain: Domain | None = None

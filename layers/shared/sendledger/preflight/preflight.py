@@ -62,7 +62,7 @@ def preflight(
         findings.warn("identity", "No sender is set here (SENDER_FROM_ADDRESS), so SES and the DNS were not asked.")
     else:
         for each in from_addresses:
-            _check_from_address(each, settings.ses_identity, findings)
+            _check_from_address(each, settings, findings)
         emails = findings.facts.get("emails", 0)
         configuration_set = settings.ses_configuration_set
         recipients = check_delivery(ses_client(), find_txt_records, from_addresses, configuration_set, emails, findings)
@@ -147,13 +147,18 @@ def _from_addresses(engine: sa.Engine, campaign: sa.RowMapping, settings: ApiSet
     return [sender["from_address"] for sender in senders]
 
 
-def _check_from_address(from_address: str, identity: str | None, findings: Findings) -> None:
+def _check_from_address(from_address: str, settings: ApiSettings, findings: Findings) -> None:
     """Check the sender's IAM role. SES itself would accept any identity of the account."""
     address = parseaddr(from_address)[1].lower()
     domain = address.rpartition("@")[2]
-    if identity is not None and identity.lower() != address and not f".{domain}".endswith(f".{identity.lower()}"):
-        message = f"The sender may send for {identity} only (SesIdentity), which {address} does not belong to."
-        findings.error("identity", message, identity=identity)
+    if settings.ses_identity is None:
+        return
+    allowed = [settings.ses_identity, *filter(None, settings.more_ses_identities.split(","))]
+    if not any(each.lower() == address or f".{domain}".endswith(f".{each.lower()}") for each in allowed):
+        names = ", ".join(allowed)
+        parameters = "SesIdentity" if len(allowed) == 1 else "SesIdentity, MoreSesIdentities"
+        message = f"The sender may send for {names} only ({parameters}), which {address} does not belong to."
+        findings.error("identity", message, identity=names)
 
 
 def _check_recipients(engine: sa.Engine, campaign: sa.RowMapping, taken: Sequence[str], findings: Findings) -> None:
