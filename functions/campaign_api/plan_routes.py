@@ -25,7 +25,7 @@ class PlannedEmails(Resource):
 
 
 class PlanDay(Resource):
-    """What goes out on a day of UTC."""
+    """What goes out on a day of the caps (`SendingDayTimeZone`)."""
 
     date: dt.date
     emails: Annotated[int, Field(description="Of today, those that are still to go.")]

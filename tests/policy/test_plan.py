@@ -32,13 +32,15 @@ AMPLE = SesLimits(1000.0)
 
 @pytest.fixture
 def make_senders(clock: MovedClock, engine: sa.Engine) -> Callable[..., list[uuid.UUID]]:
-    """Creates a sender with each of these caps."""
+    """Creates a sender with each of these caps, which it uses up at once if nothing else is given."""
 
-    def make(*caps: int | None) -> list[uuid.UUID]:
+    def make(*caps: int | None, **values: Any) -> list[uuid.UUID]:
         with engine.begin() as connection:
             return [
                 sender_addresses.create(
-                    connection, {"from_address": f"ann{number}@example.com", "daily_cap": cap, "status": "active"}
+                    connection,
+                    {"from_address": f"ann{number}@example.com", "daily_cap": cap, "status": "active"}
+                    | {"spread": False, **values},
                 )["id"]
                 for number, cap in enumerate(caps)
             ]
@@ -113,14 +115,40 @@ def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     assert by_day(before) == by_day(found)
 
 
+@pytest.mark.parametrize("spread", [False, True], ids=["at once", "spread"])
 def test_a_cap_divides_the_emails_over_the_days(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, *, spread: bool
+) -> None:
+    clock.move_to(MONDAY)
+    found = planned(engine, draft(engine, 100, sender_ids=make_senders(30, spread=spread)))
+    assert by_day(found) == [30, 30, 30, 10]
+    assert bottlenecks(found) == ["sender_cap", "sender_cap", "sender_cap", None]
+    assert found.finishes_at is not None
+    assert (found.finishes_at == MONDAY.replace(hour=0) + dt.timedelta(days=3)) is not spread
+
+
+def test_a_ramp_grows_with_the_days(clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders) -> None:
+    clock.move_to(MONDAY)
+    senders = make_senders(None, ramp={"start": 2, "step": 3, "ceiling": 7})
+    assert by_day(planned(engine, draft(engine, 23, sender_ids=senders))) == [2, 5, 7, 7, 2]
+
+
+def test_a_cap_of_new_leads_is_a_bottleneck(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    found = planned(engine, draft(engine, 10, new_leads_per_day=4, steps=[dt.timedelta(0), dt.timedelta(days=1)]))
+    assert by_day(found) == [4, 8, 6, 2]
+    assert bottlenecks(found) == ["new_leads_per_day", "new_leads_per_day", None, None]
+
+
+def test_days_are_those_of_the_zone_of_the_caps(
     clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
 ) -> None:
     clock.move_to(MONDAY)
-    found = planned(engine, draft(engine, 100, sender_ids=make_senders(30)))
-    assert by_day(found) == [30, 30, 30, 10]
-    assert bottlenecks(found) == ["sender_cap", "sender_cap", "sender_cap", None]
-    assert found.finishes_at == MONDAY.replace(hour=0) + dt.timedelta(days=3)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE sender_state SET sending_day_time_zone = 'Asia/Tokyo'"))
+    found = planned(engine, draft(engine, 25, sender_ids=make_senders(10)))
+    assert by_day(found) == [10, 10, 5]
+    assert found.finishes_at == MONDAY.replace(hour=15) + dt.timedelta(days=1)
 
 
 def test_what_went_out_today_counts_against_the_cap(

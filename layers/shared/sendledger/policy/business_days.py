@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.vocabulary import ZoneOf
-from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening
+from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening, openings
 from sendledger.policy.sending_schedules import hours_of, rules
 
 _UUIDS = sa.ARRAY(sa.UUID)
@@ -77,6 +77,11 @@ class Calendar:
         """The opening that an instant lies in, or the next one; None: there is none."""
         zone = self._zone(lead_zone)
         return next_opening(self.hours, zone, instant) if zone is not None else None
+
+    def openings(self, lead_zone: str, start: dt.datetime, end: dt.datetime) -> list[Opening]:
+        """The openings that touch a span."""
+        zone = self._zone(lead_zone)
+        return list(openings(self.hours, zone, start, end)) if zone is not None else []
 
     def _zone(self, lead_zone: str) -> ZoneInfo | None:
         return rules(lead_zone if self.zone_of == ZoneOf.LEAD and lead_zone else self.time_zone)

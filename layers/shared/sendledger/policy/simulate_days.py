@@ -13,9 +13,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from sendledger.core.vocabulary import Bottleneck
 from sendledger.policy.business_days import Calendar
+from sendledger.policy.caps import Ramp, SendingDay, Use, merged, released, sending_day
 from sendledger.policy.openings import Opening
 
 STEP = dt.timedelta(minutes=30)
@@ -50,18 +52,46 @@ class PlannedCampaign:
     id: uuid.UUID
     steps: Sequence[PlannedStep]
     calendar: Calendar | None = None
+    new_leads_per_day: int | None = None
 
 
 @dataclass
 class PlannedSender:
-    """A sender address; `cap` is what it may send on a day (None: no limit), `used` what it has sent today."""
+    """A sender address; `cap` is what it may send today (None: no limit), `used` what it has sent today."""
 
     cap: int | None = None
     used: Counter[uuid.UUID] = field(default_factory=Counter)
+    first: dt.datetime | None = None
+    last: dt.datetime | None = None
+    daily_cap: int | None = None
+    ramp: Ramp | None = None
+    spread: bool = False
+
+    def left(self, hours: Sequence[Opening], now: dt.datetime) -> int | None:
+        """What it may send now; `hours` are the times of today at which it has something to send."""
+        if self.cap is None:
+            return None
+        use = Use(self.cap, self.used.total(), self.first, self.last, self.used)
+        return released(use, hours, now) if self.spread else max(0, use.left)
 
     @property
-    def left(self) -> int | None:
-        return None if self.cap is None else max(0, self.cap - self.used.total())
+    def is_spreading(self) -> bool:
+        """Whether it keeps back what it may send later today."""
+        return self.spread and self.cap is not None and self.used.total() < self.cap
+
+    def note(self, campaign_id: uuid.UUID, count: int, now: dt.datetime) -> None:
+        """So many emails of a campaign have gone."""
+        self.used[campaign_id] += count
+        if count:
+            self.first, self.last = self.first or now, now
+
+    def next_day(self) -> None:
+        """Begin a day. A day on which it has sent counts for its ramp."""
+        if self.ramp is not None and self.cap is not None and self.used:
+            grown = min(self.ramp.ceiling, self.cap + self.ramp.step)
+            self.cap = grown if self.daily_cap is None else min(self.daily_cap, grown)
+        self.used.clear()
+        self.first = self.last = None
 
 
 @dataclass
@@ -112,6 +142,7 @@ class _Lane:
     """When so many emails of a step fall due."""
     due: dict[Kind, deque[tuple[int, int]]] = field(default_factory=lambda: {False: deque(), True: deque()})
     ready: dict[Kind, int] = field(default_factory=lambda: {False: 0, True: 0})
+    hours: tuple[SendingDay, list[Opening]] | None = None
 
     @property
     def waits(self) -> bool:
@@ -129,6 +160,16 @@ class _Lane:
 
     def is_open(self, now: dt.datetime) -> bool:
         return self.opening is not None and now in self.opening
+
+    def hours_of(self, day: SendingDay) -> list[Opening]:
+        """When it is open on a day; remembered for that day."""
+        if self.hours is None or self.hours[0] != day:
+            calendar = self.campaign.calendar
+            found = [Opening(day.starts_at, day.ends_at)]
+            if calendar is not None:
+                found = calendar.openings(self.lead_zone, day.starts_at, day.ends_at)
+            self.hours = day, found
+        return self.hours[1]
 
     def take(self, kind: Kind, count: int) -> Counter[int]:
         """Take the emails that have been due for the longest; returns how many of each step."""
@@ -183,11 +224,16 @@ class Simulation:
         senders: Mapping[uuid.UUID, PlannedSender],
         ses: SesLimits,
         now: dt.datetime,
+        zone: ZoneInfo,
+        new_leads: Mapping[uuid.UUID, int],
     ) -> None:
+        """`zone` is that of the days; `new_leads` says how many got their first email today, by campaign."""
         self._target, self._campaigns, self._senders, self._ses = target, campaigns, senders, ses
         self._now, self._begin = now, now
         self._lanes: dict[tuple[uuid.UUID, str, uuid.UUID | None], _Lane] = {}
-        self._day = PlannedDay(now.date())
+        self._zone, self._today = zone, sending_day(now, zone)
+        self._new_leads = Counter(new_leads)
+        self._day = PlannedDay(self._today.date)
         self._days: list[PlannedDay] = []
         self._last: dt.datetime | None = None
         self._sent: deque[tuple[dt.datetime, float]] = deque([(now - STEP, ses.used)])
@@ -259,18 +305,38 @@ class Simulation:
         grants: dict[tuple[uuid.UUID, uuid.UUID | None, Kind], int] = {}
         for sender_id in {sender_id for sender_id, _ in due}:
             sender = self._senders.get(sender_id) if sender_id is not None else None
-            left = sender.left if sender is not None else None
+            left = sender.left(self._hours(sender_id), self._now) if sender is not None else None
             had = Counter(sender.used) if sender is not None else Counter[uuid.UUID]()
             for kind in (True, False):
-                wanted = due[sender_id, kind]
+                wanted = due[sender_id, kind] if kind else self._capped_by_new_leads(due[sender_id, kind])
                 given = share(wanted.total() if left is None else left, wanted, had)
                 if given.get(self._target, 0) < wanted[self._target]:
                     self._limits.add(Bottleneck.SENDER_CAP)
                 left = None if left is None else left - sum(given.values())
+                if not kind:
+                    self._new_leads.update(given)
                 had.update(given)
                 grants |= {(campaign_id, sender_id, kind): count for campaign_id, count in given.items() if count}
         # Later steps of all senders go before first ones where the rate is short.
         return dict(sorted(grants.items(), key=lambda grant: not grant[0][2]))
+
+    def _capped_by_new_leads(self, wanted: Counter[uuid.UUID]) -> Counter[uuid.UUID]:
+        capped = Counter(wanted)
+        for campaign_id, count in wanted.items():
+            most = self._campaigns[campaign_id].new_leads_per_day
+            if most is not None and count > (left := max(0, most - self._new_leads[campaign_id])):
+                capped[campaign_id] = left
+                if campaign_id == self._target:
+                    self._limits.add(Bottleneck.NEW_LEADS_PER_DAY)
+        return capped
+
+    def _hours(self, sender_id: uuid.UUID | None) -> list[Opening]:
+        """The times of today at which a sender has something to send."""
+        found = list[Opening]()
+        for lane in self._lanes.values():
+            if lane.sender_id == sender_id and (lane.waits or (lane.later and lane.later[0][0] < self._today.ends_at)):
+                found += lane.hours_of(self._today)
+        return merged(found, self._today)
 
     def _allowed_by_ses(self, wanted: Counter[uuid.UUID]) -> dict[uuid.UUID, int]:
         while self._sent and self._sent[0][0] <= self._now - _DAY:
@@ -303,7 +369,7 @@ class Simulation:
                     self._day.emails[step, sender_id] += taken
                     self._last = self._now
         if sender_id is not None and sender_id in self._senders:
-            self._senders[sender_id].used[campaign_id] += count
+            self._senders[sender_id].note(campaign_id, count, self._now)
 
     def _next(self) -> dt.datetime | None:
         """The next instant at which something may change. None: never."""
@@ -317,21 +383,21 @@ class Simulation:
             if not lane.is_open(self._now):
                 moments.append(lane.opening.opens_at)
                 continue
-            moments += [self._day_ends(), lane.opening.closes_at]
-            if by_ses:
+            moments += [self._today.ends_at, lane.opening.closes_at]
+            sender = self._senders.get(lane.sender_id) if lane.sender_id is not None else None
+            if by_ses or (sender is not None and sender.spread and sender.cap is not None):
                 moments.append(self._now + STEP)
         return max(min(moments), self._now + dt.timedelta(seconds=1)) if moments else None
 
-    def _day_ends(self) -> dt.datetime:
-        return dt.datetime.combine(self._now.date() + _DAY, dt.time(0), dt.UTC)
-
     def _end_days(self, until: dt.datetime) -> None:
         """End each day that is over by then."""
-        while self._day.date < until.date():
+        while self._today.ends_at <= until:
             if any(lane.waits for lane in self._own()):
                 self._day.bottleneck = self._reason
             self._days.append(self._day)
-            self._day = PlannedDay(self._day.date + _DAY)
+            self._today = sending_day(self._today.ends_at, self._zone)
+            self._day = PlannedDay(self._today.date)
+            self._new_leads.clear()
             for sender in self._senders.values():
-                sender.used.clear()
+                sender.next_day()
             self._reason = Bottleneck.WINDOW if Bottleneck.WINDOW in self._limits else None

@@ -23,10 +23,11 @@ from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core.ledger_rules import LAST_STEP, is_open
-from sendledger.core.time_zones import zone_of_lead
+from sendledger.core.time_zones import zone, zone_of_lead
 from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
 from sendledger.policy import budgets, sender_addresses
 from sendledger.policy.business_days import calendars
+from sendledger.policy.caps import SendingDay, ramp_of, sending_day
 from sendledger.policy.simulate_days import (
     Forecast,
     PlannedCampaign,
@@ -60,9 +61,14 @@ _WAITING = sa.text(f"""
     GROUP BY 1, 2, 3, 4, 5, 6
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _STEPS = sa.text(f"""
-    SELECT campaign_id, step_number, delay, business_days FROM campaign_steps
-    WHERE campaign_id = ANY(:ids) AND step_number <= {LAST_STEP} ORDER BY campaign_id, step_number
+    SELECT s.campaign_id, c.new_leads_per_day, s.step_number, s.delay, s.business_days
+    FROM campaign_steps s JOIN campaigns c ON c.id = s.campaign_id
+    WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.step_number
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+_NEW_LEADS = sa.text(f"""
+    SELECT s.campaign_id, count(*) AS used FROM {budgets.SPENT} s
+    WHERE s.campaign_id = ANY(:ids) AND s.workflow_step_number = 1 GROUP BY 1
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
 _PLACES = """
 SELECT time_zone, country, count(*) AS leads FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
@@ -110,7 +116,8 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         return Plan(campaign_id, status, [], None, NoForecast.SES_UNKNOWN)
     # The leads are counted in memory where they fit.
     connection.execute(sa.text("SET LOCAL work_mem = '64MB'"))
-    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    now, day_zone = connection.execute(sa.text("SELECT now(), sending_day_time_zone FROM sender_state")).one()
+    today = sending_day(now, zone(day_zone))
     beside = _campaigns_beside(connection, campaign)
     campaigns = _campaigns(connection, beside if is_draft else [campaign_id, *beside])
     waiting, held = _waiting(connection, list(campaigns))
@@ -119,11 +126,15 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         waiting += _audience(connection, campaign, campaigns[campaign_id], now)
     if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
         return Plan(campaign_id, status, [], None, NoForecast.NO_LEADS) if is_draft else _nothing_left(campaign)
-    senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None})
-    simulation = Simulation(campaign_id, campaigns, senders, ses, now)
+    senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None}, today)
+    counted = connection.execute(_NEW_LEADS, {"ids": list(campaigns), "day": today.date})
+    new_leads = {row.campaign_id: row.used for row in counted}
+    simulation = Simulation(campaign_id, campaigns, senders, ses, now, zone(day_zone), new_leads)
     stuck = {NoForecast.EMAILS_HELD} if held[campaign_id] else set[NoForecast]()
     if campaign["evergreen"]:
         stuck.add(NoForecast.TAKES_IN_LEADS)
+    if campaign["new_leads_per_company_per_day"] is not None:
+        stuck.add(NoForecast.LEADS_OF_COMPANIES)
     for leads in waiting:
         if leads.sender_id in disabled:
             reason = NoForecast.A_SENDER_DISABLED
@@ -174,9 +185,12 @@ def _campaigns(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid
     steps = connection.execute(_STEPS, {"ids": list(ids)})
     return {
         id_: PlannedCampaign(
-            id_, [PlannedStep(step.step_number, step.delay, step.business_days) for step in own], known.get(id_)
+            id_,
+            [PlannedStep(step.step_number, step.delay, step.business_days) for step in own],
+            known.get(id_),
+            new_leads_per_day,
         )
-        for id_, own in itertools.groupby(steps, key=lambda step: step.campaign_id)
+        for (id_, new_leads_per_day), own in itertools.groupby(steps, key=lambda step: step[:2])
     }
 
 
@@ -197,7 +211,7 @@ def _draft(connection: sa.Connection, campaign: sa.RowMapping) -> PlannedCampaig
     check_conditions(steps, campaign)
     planned = [PlannedStep(step["step_number"], step["delay"], step["business_days"]) for step in steps]
     known = calendars(connection, [campaign["id"]], all_schedules=True)
-    return PlannedCampaign(campaign["id"], planned, known.get(campaign["id"]))
+    return PlannedCampaign(campaign["id"], planned, known.get(campaign["id"]), campaign["new_leads_per_day"])
 
 
 def _audience(
@@ -227,17 +241,19 @@ def _audience(
 
 
 def _senders(
-    connection: sa.Connection, ids: set[uuid.UUID]
+    connection: sa.Connection, ids: set[uuid.UUID], today: SendingDay
 ) -> tuple[dict[uuid.UUID, PlannedSender], set[uuid.UUID | None]]:
     """The senders with what they have used today, and which of them are disabled."""
     senders: dict[uuid.UUID, PlannedSender] = {}
     disabled: set[uuid.UUID | None] = set()
     rows = sender_addresses.of_campaign(connection, list(ids))
-    uses = budgets.uses_of(connection, rows, budgets.sending_day_now(connection))
+    uses = budgets.uses_of(connection, rows, today)
     for row in rows:
         use = uses[row["id"]]
-        sender = senders.setdefault(row["id"], PlannedSender(use.cap))
-        sender.used.update(use.used_by_campaign)
+        senders[row["id"]] = PlannedSender(
+            *(use.cap, Counter(use.used_by_campaign), use.first, use.last),
+            *(row["daily_cap"], ramp_of(row["ramp"]), row["spread"]),
+        )
         if row["status"] == SenderAddressStatus.DISABLED:
             disabled.add(row["id"])
     return senders, disabled
