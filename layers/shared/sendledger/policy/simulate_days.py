@@ -1,7 +1,7 @@
 """What would go out on which day: counts of waiting emails in, emails by day, step and sender out. Pure.
 
-Emails that wait for the same thing are one number, so that a million of them cost no more than ten. Time goes from one
-event to the next: an email falls due, a lane opens, a day begins. Where a rate limits, it goes in `STEP`s.
+Emails that wait for the same thing are one number: a million of them cost no more than ten. Time goes from one event to
+the next: an email falls due, a lane opens, a day begins. Where a rate limits, it goes in `STEP`s.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ STEP = dt.timedelta(minutes=30)
 """How long an instant of the simulation lasts where a rate or a quota limits."""
 
 TICK = dt.timedelta(minutes=1)
-"""How long after it could go an email has gone. So where an opening is used up at once, the next step of those who got
-one at an earlier opening comes after it."""
+"""How long after it could go an email has gone: what follows on an opening comes after the same one of another day."""
 
 LONGEST = dt.timedelta(days=400)
-
 _DAY = dt.timedelta(days=1)
 _ALWAYS = Opening(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 _Key = TypeVar("_Key", bound=Hashable)
@@ -271,10 +269,7 @@ class Simulation:
         return Forecast(self._days, self._last)
 
     def _is_unfinished(self) -> bool:
-        return any(lane.waits or lane.later for lane in self._own())
-
-    def _own(self) -> list[_Lane]:
-        return [lane for lane in self._lanes.values() if lane.campaign.id == self._target]
+        return any(lane.waits or lane.later for lane in self._lanes.values() if lane.campaign.id == self._target)
 
     def _send(self) -> None:
         self._limits = set()
@@ -385,14 +380,14 @@ class Simulation:
                 continue
             moments += [self._today.ends_at, lane.opening.closes_at]
             sender = self._senders.get(lane.sender_id) if lane.sender_id is not None else None
-            if by_ses or (sender is not None and sender.spread and sender.cap is not None):
+            if by_ses or (sender is not None and sender.is_spreading):
                 moments.append(self._now + STEP)
         return max(min(moments), self._now + dt.timedelta(seconds=1)) if moments else None
 
     def _end_days(self, until: dt.datetime) -> None:
         """End each day that is over by then."""
         while self._today.ends_at <= until:
-            if any(lane.waits for lane in self._own()):
+            if any(lane.waits for lane in self._lanes.values() if lane.campaign.id == self._target):
                 self._day.bottleneck = self._reason
             self._days.append(self._day)
             self._today = sending_day(self._today.ends_at, self._zone)
