@@ -57,7 +57,8 @@ _LEASE = sa.text("""
         UPDATE webhook_deliveries d
         SET next_attempt_at = now() + :lease, attempts = d.attempts + 1, last_attempt_at = now(),
             first_attempt_at = coalesce(d.first_attempt_at, now())
-        FROM picked WHERE d.id = picked.id
+        -- As an array: a join would read the whole table where very many events wait.
+        WHERE d.id = ANY (ARRAY(SELECT id FROM picked))
         RETURNING d.*
     )
     SELECT l.id, l.endpoint_id, l.event_type, l.data, l.occurred_at, l.attempts, w.url, w.secret,
@@ -135,7 +136,7 @@ _DELETE_ORPHANS = sa.text("""
             SELECT d.id FROM webhook_deliveries d WHERE d.endpoint_id = told.id
             ORDER BY d.id LIMIT :most FOR UPDATE SKIP LOCKED
         ) orphan
-        WHERE NOT EXISTS (SELECT FROM webhook_endpoints w WHERE w.id = told.id) LIMIT :most)
+        WHERE told.id IS NOT NULL AND NOT EXISTS (SELECT FROM webhook_endpoints w WHERE w.id = told.id) LIMIT :most)
 """)
 
 
