@@ -437,3 +437,21 @@ def test_addresses_are_only_in_events_of_an_endpoint_that_asks_for_them(
         assert json.loads(asking.received[0].body)["data"]["address"] == "ann@example.com"
     assert "ann@example.com" not in receiver.received[0].body
     assert "ann@example.com" not in str(deliveries(engine))
+
+
+def test_run_does_not_read_all_that_waits_for_a_dead_endpoint(engine: sa.Engine, make_endpoint: MakeEndpoint) -> None:
+    endpoint = make_endpoint("http://127.0.0.1:1/", "campaign.completed")
+    waiting = """
+        INSERT INTO webhook_deliveries (endpoint_id, event_type, data)
+        SELECT :id, 'webhook.test', '{}' FROM generate_series(1, 20000)
+    """
+    given = {"busy": [], "most": 200, "most_at_once": 2000, "lease": webhooks_exchange.LEASE, "probed_after": 3}
+    with engine.begin() as connection:
+        connection.execute(sa.text(waiting), {"id": endpoint["id"]})
+        connection.execute(sa.text("ANALYZE webhook_deliveries"))
+        for statement in (webhooks_exchange._LEASE, webhooks_exchange._DELETE_ORPHANS):
+            explained = sa.text(f"EXPLAIN (ANALYZE, COSTS OFF) {statement.text}")
+            bound = {name: bind for name, bind in statement._bindparams.items() if name in ("busy", "lease")}
+            plan = "\n".join(connection.scalars(explained.bindparams(*bound.values()), given))
+            assert "Seq Scan on webhook_deliveries" not in plan
+            assert "Rows Removed by Filter: 20000" not in plan
