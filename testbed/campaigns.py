@@ -149,12 +149,16 @@ def pass_time(engine: sa.Engine, time: dt.timedelta) -> None:
             "resumed_at",
             "late_hold_until",
             "content_changed_at",
+            "winner_at",
         ),
+        "campaign_steps": ("winner_at",),
         "sender_state": ("last_tick_at", "last_tick_ended_at", "rate_reserved_until", "stopped_until"),
     }
     with engine.begin() as connection:
         # Senders may be at work: their rows would be locked in another order than these.
-        connection.execute(sa.text("LOCK TABLE sender_state, campaigns, scheduled_emails IN EXCLUSIVE MODE"))
+        connection.execute(
+            sa.text("LOCK TABLE sender_state, campaigns, campaign_steps, scheduled_emails IN EXCLUSIVE MODE")
+        )
         for table, columns in moved.items():
             assignments = ", ".join(f"{column} = {column} - :time" for column in columns)
             connection.execute(

@@ -105,6 +105,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/campaigns/<campaign_id>/stats": Role.VIEWER,
     "GET /v1/campaigns/<campaign_id>/timeline": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire": Role.SENDER,
+    "POST /v1/campaigns/<campaign_id>/steps/<step_number>/winner": Role.SENDER,
     "GET /v1/overview": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/late-emails": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/retry-failed": Role.VIEWER,

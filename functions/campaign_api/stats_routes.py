@@ -15,7 +15,7 @@ from api_fields import CampaignId, Instant, Resource
 from sender_routes import Sender
 from sendledger.access import api_keys
 from sendledger.campaigns import campaign_counts, campaigns
-from sendledger.core.vocabulary import CampaignStatus
+from sendledger.core.vocabulary import CampaignStatus, WinnerBy
 from sendledger.ledger import sender_state
 from sendledger.webhooks import endpoints
 
@@ -75,12 +75,23 @@ class VariantStats(Resource):
     rates: Rates
 
 
+class WinnerStats(Resource):
+    """The winner of a step, for whose decision a part of its emails waits or has waited."""
+
+    by: WinnerBy
+    test_share: int
+    decide_at: Annotated[dt.datetime, Field(description="When it is, or was, to be decided. A pause moves it.")]
+    decided_at: dt.datetime | None
+    variant: Annotated[int | None, Field(description="Null after the decision: none is better, so they are split.")]
+
+
 class StepStats(Resource):
     """The scheduled emails of one step."""
 
     step_number: int
     by_status: CountByStatus
     variants: Annotated[list[VariantStats], Field(description="Of a step that has several.")]
+    winner: WinnerStats | None
 
 
 class CampaignStats(Resource):

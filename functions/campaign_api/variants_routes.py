@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from aws_lambda_powertools.event_handler.openapi.params import Path
+from aws_lambda_powertools.event_handler.openapi.params import Body, Path
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 import api_resources
-from api_fields import Acting, CampaignId, Resource
-from sendledger.campaigns import variants
+from api_fields import Acting, CampaignId, Input, Resource
+from sendledger.campaigns import variants, winners
 from sendledger.content.workflows import MAX_STEPS, MAX_VARIANTS
 
 router = APIGatewayHttpRouter()
@@ -29,6 +29,44 @@ class RetiredVariant(Resource):
     replaced_by: Annotated[
         int, Field(description="What goes out in place of an email that a sender had claimed at that moment.")
     ]
+
+
+class ChosenWinner(Input):
+    """The variant that the waiting leads get."""
+
+    variant: Annotated[int, Strict(), Field(ge=1, le=MAX_VARIANTS)]
+
+
+class DecidedWinner(Resource):
+    """The decision of a step."""
+
+    step_number: int
+    winner_variant: int
+    winner_decided_at: dt.datetime
+
+
+@router.post(
+    "/v1/campaigns/<campaign_id>/steps/<step_number>/winner",
+    operation_id="decide_winner",
+    summary="Decide the winner of a step now",
+    description=(
+        "The emails that wait for it go out as this variant: at once, or after the resume of a paused campaign. It "
+        "cannot be undone."
+    ),
+    status_code=202,
+    response_description="Decided; the statistics show `background_work` until the emails are due.",
+    tags=["Campaigns"],
+    openapi_extensions={
+        "x-conflict": "The campaign is neither running nor paused, the step tests nothing or has a winner, or the "
+        "variant is retired."
+    },
+)
+def decide_winner(
+    campaign_id: CampaignId, step_number: StepNumber, body: Annotated[ChosenWinner, Body()], caller: Acting
+) -> DecidedWinner:
+    with api_resources.transaction() as connection:
+        decided = winners.choose(connection, campaign_id, step_number, body.variant, caller.actor)
+    return DecidedWinner.model_validate(decided)
 
 
 @router.post(

@@ -30,7 +30,7 @@ from api_fields import (
 )
 from sendledger.content import workflows
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.vocabulary import StepCondition
+from sendledger.core.vocabulary import StepCondition, WinnerBy
 
 router = APIGatewayHttpRouter()
 TAGS = ["Workflows"]
@@ -73,6 +73,19 @@ class Variant(Input):
     weight: Annotated[int, Strict(), Field(ge=1, le=workflows.MAX_WEIGHT)] = 1
 
 
+class Winner(Input):
+    """A part of the leads gets the variants, split; the others wait and get the winner."""
+
+    by: Annotated[WinnerBy, Field(description="What makes a variant the winner. The campaign must track it.")]
+    test_share: Annotated[
+        int, Strict(), Field(ge=1, le=99, description="The percentage of the leads that get the variants.")
+    ]
+    after: Annotated[
+        Delay,
+        Field(description="How long after the planned time of the step the winner is decided, and the rest goes."),
+    ]
+
+
 class NewStep(Input):
     """At most one of `days_after_previous` and `delay`; without both it is sent together with the step before."""
 
@@ -100,6 +113,9 @@ class NewStep(Input):
             )
         ),
     ] = True
+    winner: Annotated[
+        Winner | None, Field(description="Test the variants with some leads, and send the winner to the others.")
+    ] = None
     days_after_previous: Days | None = None
     delay: Delay | None = None
     in_thread: Annotated[
@@ -173,6 +189,20 @@ class ShownDelay(Resource):
     ]
 
 
+def _shown_winner(stored: Any) -> Any:
+    if not isinstance(stored, Mapping) or "after_seconds" not in stored:
+        return stored
+    return {**stored, "after": _shown_delay(dt.timedelta(seconds=stored["after_seconds"]))}
+
+
+class ShownWinner(Resource):
+    """How the winner is found."""
+
+    by: WinnerBy
+    test_share: int
+    after: ShownDelay
+
+
 class ShownVariant(Resource):
     """One of the contents of a step."""
 
@@ -187,6 +217,7 @@ class Step(Resource):
     email_template_id: Annotated[UUID | None, Field(description="Of the first variant.")]
     variants: Annotated[list[ShownVariant], Field(description="In the order of their numbers, from 1; one is usual.")]
     keep_variant: bool
+    winner: Annotated[ShownWinner | None, BeforeValidator(_shown_winner)]
     days_after_previous: Annotated[int | None, Field(description="The whole days of `delay`, or its business days.")]
     delay: Annotated[ShownDelay, BeforeValidator(_shown_delay)]
     in_thread: bool
@@ -321,6 +352,21 @@ def _unclear_content(field: str, step: NewStep) -> Iterator[FieldError]:
     elif step.variants and step.email_template_id not in (None, step.variants[0].email_template_id):
         message = "either email_template_id or variants; beside variants it may only repeat the first of them"
         yield FieldError(f"{field}.email_template_id", message)
+    if step.winner is not None:
+        if len(step.variants or ()) < 2:
+            yield FieldError(f"{field}.winner", "needs at least two variants")
+        if step.winner.after.unit == "business_days":
+            yield FieldError(f"{field}.winner.after.unit", "must be minutes, hours or days")
+        elif not dt.timedelta(0) < step.winner.after.value * _UNITS[step.winner.after.unit] <= workflows.MAX_DELAY:
+            message = f"must be longer than nothing and at most {workflows.MAX_DELAY.days} days"
+            yield FieldError(f"{field}.winner.after.value", message)
+
+
+def _stored_winner(winner: Winner | None) -> dict[str, Any] | None:
+    if winner is None:
+        return None
+    after = winner.after.value * _UNITS[winner.after.unit]
+    return {"by": winner.by, "test_share": winner.test_share, "after_seconds": round(after.total_seconds())}
 
 
 def _column_values(step: NewStep) -> dict[str, Any]:
@@ -337,6 +383,7 @@ def _column_values(step: NewStep) -> dict[str, Any]:
         "email_template_id": variants[0]["email_template_id"],
         "variants": variants,
         "keep_variant": step.keep_variant,
+        "winner": _stored_winner(step.winner),
         # What an older application reads.
         "days_after_previous": days,
         "delay": length,

@@ -11,7 +11,7 @@ from sendledger.core.vocabulary import StepCondition
 
 SPARE_STEPS = 3
 """Empty rows below the existing steps."""
-HIDDEN = ("variants", "keep_variant")
+HIDDEN = ("variants", "keep_variant", "winner")
 """Fields of a step that the form keeps as they are, but for one or two variants."""
 _UNITS = {"days": "days", "business_days": "business days", "hours": "hours", "minutes": "minutes"}
 
@@ -105,6 +105,7 @@ def _kept(text: str, template_id: str, second_id: str) -> dict[str, Any]:
             kept["variants"] = [{"email_template_id": each, "weight": 1} for each in (template_id, second_id)]
         case _:
             kept.pop("variants", None)
+            kept.pop("winner", None)
     return kept
 
 

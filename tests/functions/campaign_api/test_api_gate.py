@@ -164,6 +164,7 @@ vesa  GET    /v1/campaigns/<campaign_id>/left-out-leads
 vesa  GET    /v1/campaigns/<campaign_id>/stats
 vesa  GET    /v1/campaigns/<campaign_id>/timeline
 ..sa  POST   /v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire
+..sa  POST   /v1/campaigns/<campaign_id>/steps/<step_number>/winner
 vesa  GET    /v1/overview
 vesa  GET    /v1/scheduled-emails
 vesa  GET    /v1/scheduled-emails/<scheduled_email_id>

@@ -44,6 +44,7 @@ AUDITED_ELSEWHERE = {
     "POST /v1/campaigns/<campaign_id>/finish": "test_intake_routes",
     "DELETE /v1/campaigns/<campaign_id>/leads/<lead_id>": "test_campaign_leads_routes",
     "POST /v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire": "test_variants_routes",
+    "POST /v1/campaigns/<campaign_id>/steps/<step_number>/winner": "test_variants_routes",
     "POST /v1/campaigns/<campaign_id>/scheduled-emails": "test_added_emails",
     "POST /v1/scheduled-emails/<scheduled_email_id>/send": "test_scheduled_emails_routes",
     "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "test_scheduled_emails_routes",

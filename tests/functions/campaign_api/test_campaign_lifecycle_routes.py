@@ -124,8 +124,8 @@ def test_stats_count_by_status_and_step(api: ApiClient, engine: sa.Engine, path:
     assert stats.status == 200
     assert stats.json["by_status"] == NOTHING | {"sent": 2, "pending": 2}
     assert stats.json["by_step"] == [
-        {"step_number": 1, "by_status": NOTHING | {"sent": 2}, "variants": []},
-        {"step_number": 2, "by_status": NOTHING | {"pending": 2}, "variants": []},
+        {"step_number": 1, "by_status": NOTHING | {"sent": 2}, "variants": [], "winner": None},
+        {"step_number": 2, "by_status": NOTHING | {"pending": 2}, "variants": [], "winner": None},
     ]
     assert dt.datetime.fromisoformat(stats.json["next_due_at"]) == due
     assert stats.json["emails_scheduled_count"] == 4

@@ -54,6 +54,61 @@ def test_variants_of_a_step_are_stored_and_shown(api: ApiClient, templates: list
     assert second["variants"] == [{"email_template_id": templates[2], "weight": 1}]
 
 
+WINNER = {"by": "replied", "test_share": 20, "after": {"value": 4, "unit": "hours"}}
+
+
+def test_winner_of_a_step_is_stored_shown_and_decided(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, templates: list[str]
+) -> None:
+    variants = [{"email_template_id": id_} for id_ in templates[:2]]
+    made = with_steps(api, {"variants": variants, "winner": WINNER}).json
+    assert api.get(f"/v1/workflows/{made['id']}").json["steps"][0]["winner"] == WINNER
+    campaign = make_campaign(connection, 10, workflow_id=uuid.UUID(made["id"]))
+    lifecycle.start_campaign(engine, campaign)
+    (waits,) = api.get(f"/v1/campaigns/{campaign}/stats").json["by_step"]
+    path = f"/v1/campaigns/{campaign}/steps/1/winner"
+
+    assert api.post(path, {"variant": 3}).status == 404
+    assert api.post(path, {"variant": 9}).status == 422
+    decided = api.post(path, {"variant": 2})
+
+    assert (decided.status, decided.json["winner_variant"]) == (202, 2)
+    assert api.post(path, {"variant": 1}).status == 409
+    (step,) = api.get(f"/v1/campaigns/{campaign}/stats").json["by_step"]
+    assert [variant["by_status"]["pending"] for variant in waits["variants"]] == [1, 1]
+    assert (waits["winner"]["by"], waits["winner"]["test_share"], waits["winner"]["decided_at"]) == (
+        "replied",
+        20,
+        None,
+    )
+    assert step["winner"]["variant"] == 2
+
+
+@pytest.mark.parametrize(
+    ("winner", "field"),
+    [
+        ({**WINNER, "test_share": 0}, "steps.0.winner.test_share"),
+        ({**WINNER, "test_share": 100}, "steps.0.winner.test_share"),
+        ({**WINNER, "by": "sent"}, "steps.0.winner.by"),
+        ({**WINNER, "after": {"value": 0, "unit": "hours"}}, "steps.0.winner.after.value"),
+        ({**WINNER, "after": {"value": 4000, "unit": "days"}}, "steps.0.winner.after.value"),
+        ({"by": "replied", "test_share": 20}, "steps.0.winner.after"),
+    ],
+)
+def test_wrong_winner_is_refused_by_field(
+    api: ApiClient, templates: list[str], winner: dict[str, Any], field: str
+) -> None:
+    variants = [{"email_template_id": id_} for id_ in templates]
+    refused = with_steps(api, {"variants": variants, "winner": winner})
+    assert refused.status == 422
+    assert [error["field"].removeprefix("body.") for error in refused.json["errors"]] == [field]
+
+
+def test_winner_needs_two_variants(api: ApiClient, templates: list[str]) -> None:
+    refused = with_steps(api, {"email_template_id": templates[0], "winner": WINNER})
+    assert [error["field"] for error in refused.json["errors"]] == ["steps.0.winner"]
+
+
 def test_workflow_can_be_written_back_as_it_was_read(api: ApiClient, templates: list[str]) -> None:
     variants = [{"email_template_id": id_, "weight": 1} for id_ in templates]
     made = with_steps(api, {"variants": variants}).json

@@ -199,6 +199,7 @@ def test_inline_step_of_the_old_application_is_shown(api: ApiClient, connection:
             "email_template_id": None,
             "variants": [],
             "keep_variant": True,
+            "winner": None,
             "days_after_previous": 2,
             "delay": {"value": 2, "unit": "days"},
             "in_thread": False,

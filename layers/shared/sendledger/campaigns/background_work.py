@@ -11,6 +11,7 @@ transaction changes the status and appends to `campaigns.background_work`, a que
     {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
     {"kind": "retry_failed", "codes": null}               failed rows are put back
     {"kind": "split_again", "step_number": 1, "variant": 2, "after_id": 0}   unsent rows of a retired variant
+    {"kind": "bring_forward", "step_number": 1, …}        rows that waited for a winner are due earlier
 
 The first entry is processed in chunks. Each chunk is one transaction that also stores the progress, so after a crash
 nothing is repeated or left out. While the queue is not empty, the sender claims nothing from the campaign and the
@@ -26,7 +27,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns import failed_emails, schedule_emails, variants
+from sendledger.campaigns import failed_emails, schedule_emails, variants, winners
 from sendledger.campaigns.audience import audience_of, audience_size
 from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
@@ -126,6 +127,9 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             values = {"emails_failed_count": campaigns.c.emails_failed_count - changed}
         case "split_again":
             changed, work["after_id"] = variants.split_again(connection, campaign_id, work, ROWS_PER_CHUNK)
+            finished = changed < ROWS_PER_CHUNK
+        case "bring_forward":
+            changed, work["after_id"] = winners.bring_forward(connection, campaign_id, work, ROWS_PER_CHUNK)
             finished = changed < ROWS_PER_CHUNK
         case kind:
             raise AssertionError(f"unknown background work {kind}")

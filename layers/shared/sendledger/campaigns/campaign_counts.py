@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
 from sendledger.campaigns.variants import kept_variants, variant_results
+from sendledger.campaigns.winners import decisions
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
 from sendledger.core.tables import campaigns
@@ -125,10 +126,11 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
     variants = _by_variant(connection, campaign)
+    winners = decisions(connection, campaign["id"]) if variants else {}
     return {
         "by_status": by_status,
         "by_step": [
-            {"step_number": step, "by_status": counts, "variants": variants.get(step, [])}
+            {"step_number": step, "by_status": counts, "variants": variants.get(step, []), "winner": winners.get(step)}
             for step, counts in sorted(by_step.items())
             if step <= LAST_STEP
         ],

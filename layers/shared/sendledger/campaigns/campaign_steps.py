@@ -189,6 +189,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             own.c.only_if_event,
             own.c.only_if_step,
             own.c.keep_variant,
+            own.c.winner,
             own.c.id.label("step_id"),
         )
         .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
@@ -275,6 +276,10 @@ def check_conditions(steps: list[dict[str, Any]], campaign: sa.RowMapping) -> No
         if needed is not None and not campaign[needed]:
             what = f"step {step['step_number']} asks whether step {step['only_if_step']} was {event.replace('_', ' ')}"
             errors.append(FieldError(needed, f"must be true: {what}"))
+        by: Any = step["winner"]["by"] if step["winner"] else None
+        if (needed := _NEEDED.get(by)) is not None and not campaign[needed]:
+            message = f"must be true: the winner of step {step['step_number']} is the variant that is {by} most often"
+            errors.append(FieldError(needed, message))
         if step["business_days"] and campaign["sending_schedule_id"] is None:
             message = f"must name a sending schedule: step {step['step_number']} waits for days on which it is open"
             errors.append(FieldError("sending_schedule_id", message))
@@ -297,6 +302,7 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
         "only_if_event": content.get("only_if_event"),
         "only_if_step": content.get("only_if_step"),
         "keep_variant": content.get("keep_variant", True),
+        "winner": content.get("winner"),
         "variants": [],
     }
 

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
-from sendledger.campaigns import background_work
+from sendledger.campaigns import background_work, winners
 from sendledger.campaigns.campaign_steps import refresh_steps
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
 from sendledger.campaigns.failed_emails import count_failed
@@ -237,6 +237,7 @@ def resume_campaign(
             # The hold of late rows moves with them. Otherwise the resume would release them.
             late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
+        winners.shift_decisions(connection, campaign_id, shift_seconds)
         detail = {"refreshed_steps": refreshed} if refresh_content else {}
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id, detail)
         changed = _work_in_same_transaction(connection, campaign_id, work)

@@ -21,6 +21,7 @@ from sendledger.campaigns.audience import Audience, audience_of, audience_size, 
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.variants import splits, variant_of_template
+from sendledger.campaigns.winners import set_times
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
@@ -51,11 +52,11 @@ class ScheduledLeads:
 
 
 # `rank` counts all leads that the campaign ever had. It decides which variant a lead gets. `drawn` has other ranks for
-# the steps that do not keep the variant of the others.
+# the steps that do not keep the variant of the others. A negative turn is an email that waits for the winner.
 _SCHEDULE = f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
-           s.keep_variant, v.turns, v.templates
+           s.keep_variant, v.turns, v.templates, CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
     FROM campaign_steps s
     LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, turns smallint[], templates uuid[])
            ON v.step_number = s.step_number
@@ -74,14 +75,16 @@ _SCHEDULE = f"""
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
-         status, reason)
-    SELECT :campaign_id, r.id, CASE WHEN v.variant IS NULL THEN s.email_template_id ELSE s.templates[v.variant] END,
-           :workflow_id, s.step_number, coalesce(t.due_at, :start_at + s.delay), coalesce(w.lane, 0), v.variant,
+         fallback_variant, status, reason)
+    SELECT :campaign_id, r.id, CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END,
+           :workflow_id, s.step_number,
+           greatest(coalesce(t.due_at, :start_at + s.delay), CASE WHEN v.turn < 0 THEN s.winner_at END),
+           coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
            {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn d ON d.id = r.id AND d.step_number = s.step_number
-    CROSS JOIN LATERAL (SELECT s.turns[1 + mod(coalesce(d.rank, r.rank), cardinality(s.turns))]) v (variant)
+    CROSS JOIN LATERAL (SELECT s.turns[1 + mod(coalesce(d.rank, r.rank), cardinality(s.turns))]) v (turn)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
@@ -158,6 +161,7 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     """
     campaign = get_campaign(connection, campaign_id, lock=True)
     steps = snapshot_steps(connection, campaign)
+    set_times(connection, campaign_id)
     audience = audience_of(connection, campaign, lock=True)
     buckets = max(1, -(-audience_size(connection, audience) * steps // ROWS_PER_BUCKET))
     if buckets == 1:

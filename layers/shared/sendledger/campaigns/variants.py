@@ -18,7 +18,7 @@ from sendledger.campaigns.split_leads import variants_in_turn
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, still_planned
-from sendledger.core.tables import campaign_step_variants, campaigns
+from sendledger.core.tables import campaign_step_variants, campaign_steps, campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
 
 _kept = campaign_step_variants.c
@@ -74,18 +74,25 @@ def kept_variants(connection: sa.Connection, campaign_id: uuid.UUID) -> Sequence
 def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> str:
     """Parameter of the statement that writes rows: for each step with variants, which ones the leads take in turn.
 
-    The lead with the rank r, from 0, takes `turns[1 + r % cardinality(turns)]`. `templates` has the template of each
+    The lead with the rank r, from 0, takes `turns[1 + r % cardinality(turns)]`. A negative number is of a lead that
+    waits for the winner, and says what it gets if there is none. `templates` has the template of each
     variant, by its number.
     """
-    kept = kept_variants(connection, campaign_id)
+    own = campaign_steps.c
+    found = connection.execute(
+        sa.select(own.step_number, own.winner, own.winner_decided_at).where(
+            own.campaign_id == campaign_id, own.winner.is_not(None)
+        )
+    )
+    tests = {step: (winner["test_share"] if decided is None else 0) for step, winner, decided in found}
     steps: dict[int, list[sa.RowMapping]] = {}
-    for variant in kept:
+    for variant in kept_variants(connection, campaign_id):
         steps.setdefault(variant["step_number"], []).append(variant)
     return json.dumps(
         [
             {
                 "step_number": number,
-                "turns": _turns(variants),
+                "turns": _turns(variants, tests.get(number, 100)),
                 "templates": [each["email_template_id"] and str(each["email_template_id"]) for each in variants],
             }
             for number, variants in steps.items()
@@ -93,8 +100,13 @@ def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> str:
     )
 
 
-def _turns(variants: Iterable[sa.RowMapping]) -> list[int]:
-    return variants_in_turn([(each["variant"], each["weight"]) for each in variants if each["retired_at"] is None])
+def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int]:
+    """The order for these variants: `test_share` percent by the weights; the other leads wait, equally split."""
+    in_use = [(each["variant"], each["weight"]) for each in variants if each["retired_at"] is None]
+    total = sum(weight for _, weight in in_use)
+    tested = [(variant, weight * test_share * len(in_use)) for variant, weight in in_use]
+    waiting = [(-variant, total * (100 - test_share)) for variant, _ in in_use]
+    return variants_in_turn([each for each in tested + waiting if each[1]])
 
 
 def variant_of_template(

@@ -54,6 +54,7 @@ _STEP = (
     workflow_steps.c.only_if_event,
     workflow_steps.c.only_if_step,
     workflow_steps.c.keep_variant,
+    workflow_steps.c.winner,
     workflow_steps.c.id.label("step_id"),
     workflow_steps.c.subject,
     workflow_steps.c.body,

@@ -79,8 +79,17 @@ def takes_in_leads(campaign: str) -> str:
 
 
 def may_send(campaign: str) -> str:
-    """Whether emails of a campaign may be claimed at all."""
-    return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]'"
+    """Whether emails of a campaign may be claimed at all.
+
+    While the decision of a winner is overdue, they may not: those that wait for it are due.
+    """
+    undecided = f"coalesce({campaign}.winner_at <= now(), false)"
+    return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]' AND NOT {undecided}"
+
+
+def is_undecided(step: str) -> str:
+    """Whether the emails of a step that have no variant wait for its winner."""
+    return f"({step}.winner_at IS NOT NULL AND {step}.winner_decided_at IS NULL)"
 
 
 def has_lanes(campaign: str) -> str:

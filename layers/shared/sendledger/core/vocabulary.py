@@ -137,6 +137,15 @@ class StepCondition(Word):
     NOT_CLICKED = "not_clicked", "It was sent, and no link in it has been clicked."
 
 
+class WinnerBy(Word):
+    """Which share of the sent test emails decides the winner of a step's variants. Only what people do counts."""
+
+    REPLIED = "replied", "The share that was replied to."
+    CLICKED = "clicked", "The share in which a link was clicked."
+    OPENED = "opened", "The share that was opened, or in which a link was clicked."
+    DELIVERED = "delivered", "The share that was delivered."
+
+
 LEFT_OUT_REASONS = (
     Reason.NO_ADDRESS,
     Reason.INVALID_ADDRESS,
@@ -596,6 +605,10 @@ class AuditAction(Word):
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
     CAMPAIGN_UPDATE = "campaign.update", "Fields of a campaign were changed."
     CAMPAIGN_VARIANT_RETIRE = "campaign.variant_retire", "A variant of a step was retired."
+    CAMPAIGN_WINNER = (
+        "campaign.winner",
+        "The winner of a step's variants was decided; without one they are split equally.",
+    )
     CONFIRMATION_CREATE = "confirmation.create", "A person confirmed one operation for somebody else."
     EMAIL_TEMPLATE_ATTACH = "email_template.attach", "A file was attached to an email template."
     EMAIL_TEMPLATE_CREATE = "email_template.create", "An email template was created."

@@ -25,6 +25,7 @@ from sendledger.core.ledger_rules import (
     due,
     has_lanes,
     is_answer,
+    is_undecided,
     may_send,
     no_mail_for_lead,
     returned_reason,
@@ -81,13 +82,14 @@ class Fenced:
 
 _CLAIMED = """
 SELECT claimed.id, claimed.campaign_id, greatest(c.resumed_at, c.content_changed_at) AS content_at,
-       claimed.workflow_step_number, coalesce(kept.replaced_by, claimed.variant) AS variant, l.id AS lead_id, l.email,
+       claimed.workflow_step_number, coalesce(kept.replaced_by, kept.variant) AS variant, l.id AS lead_id, l.email,
        l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields,
        a.from_address, a.reply_to_address
 FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
 LEFT JOIN sender_addresses a ON a.id = claimed.sender_id
-LEFT JOIN campaign_step_variants kept ON kept.campaign_id = claimed.campaign_id
-      AND kept.step_number = claimed.workflow_step_number AND kept.variant = claimed.variant
+LEFT JOIN campaign_steps s ON s.campaign_id = claimed.campaign_id AND s.step_number = claimed.workflow_step_number
+LEFT JOIN campaign_step_variants kept ON kept.campaign_id = s.campaign_id AND kept.step_number = s.step_number
+      AND kept.variant = coalesce(claimed.variant, s.winner_variant, claimed.fallback_variant)
 """
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
 # That part locks the rows, so the update does not check their status again. With old statistics such a check would make
@@ -113,7 +115,7 @@ WITH run AS MATERIALIZED (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant, e.fallback_variant
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -128,7 +130,7 @@ _CLAIM_FROM_LANES = claim_from_lanes(_CLAIMED)
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
     SELECT first.* FROM campaigns c CROSS JOIN LATERAL (
-        SELECT e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant FROM scheduled_emails e
+        SELECT e.* FROM scheduled_emails e
         WHERE e.campaign_id = c.id AND {due("e", "c")} ORDER BY e.scheduled_for, e.id LIMIT 1) first
     WHERE {may_send("c")} AND NOT c.prepared_alone LIMIT 1000
 )
@@ -159,7 +161,7 @@ WITH run AS MATERIALIZED (
         sender_id = run.sender_id, company = run.company,
         sending_day = CASE WHEN run.sender_id IS NOT NULL OR run.is_new THEN CAST(:day AS date) END
     FROM run WHERE e.campaign_id = run.id AND e.id = :id AND e.status = 'pending'
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant
+    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant, e.fallback_variant
 )
 {_CLAIMED}
 """).bindparams(
@@ -190,7 +192,7 @@ WITH verdict AS MATERIALIZED (
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))}
         WHEN earlier.open_until IS NOT NULL THEN 'wait'
         -- Claimed before the campaign's content may have changed.
-        WHEN e.id = ANY(:outdated) THEN 'wait'
+        WHEN e.id = ANY(:outdated) OR (e.variant IS NULL AND {is_undecided("step")}) THEN 'wait'
         -- Claimed together with the earlier step, which went out late. (A row that is not due was claimed by its id.)
         WHEN earlier.gap_until > now() AND e.scheduled_for <= now() THEN 'wait'
         WHEN earlier.failed THEN 'previous_step_failed'
@@ -201,10 +203,10 @@ WITH verdict AS MATERIALIZED (
     JOIN campaign_steps step ON step.campaign_id = e.campaign_id AND step.step_number = e.workflow_step_number
     LEFT JOIN leads l ON l.id = e.lead_id
     -- For a row that was claimed while its variant was retired, the one that was rendered in its place.
-    LEFT JOIN campaign_step_variants kept ON kept.campaign_id = e.campaign_id
-          AND kept.step_number = e.workflow_step_number AND kept.variant = e.variant
-    LEFT JOIN campaign_step_variants used ON used.campaign_id = e.campaign_id
-          AND used.step_number = e.workflow_step_number AND used.variant = coalesce(kept.replaced_by, kept.variant)
+    LEFT JOIN campaign_step_variants kept ON kept.campaign_id = step.campaign_id AND kept.step_number = step.step_number
+          AND kept.variant = coalesce(e.variant, step.winner_variant, e.fallback_variant)
+    LEFT JOIN campaign_step_variants used ON used.campaign_id = step.campaign_id AND used.step_number = step.step_number
+          AND used.variant = coalesce(kept.replaced_by, kept.variant)
     LEFT JOIN LATERAL (
         -- The earlier step goes now at the earliest. Until its gap has passed since, no claim need look at this one.
         SELECT max(greatest(p.scheduled_for, now())) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})

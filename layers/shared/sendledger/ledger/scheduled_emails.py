@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import ended_as, is_answer, is_open, is_sending, still_planned
+from sendledger.core.ledger_rules import ended_as, is_answer, is_open, is_sending, is_undecided, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
 from sendledger.core.vocabulary import (
@@ -162,8 +162,8 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
 
     Raises:
         NotFound: there is no such scheduled email.
-        Conflict: it is not pending, its campaign is not running, or an earlier step to the lead is still to be sent or
-            was sent less than the configured gap ago.
+        Conflict: it is not pending, its campaign is not running, the winner of its step is not decided, or an earlier
+            step to the lead is still to be sent or was sent less than the configured gap ago.
     """
     current = get(connection, scheduled_email_id)
     # Lock the campaign first, as everywhere: a pause waits, or has committed.
@@ -175,6 +175,9 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     if status != CampaignStatus.RUNNING:
         raise Conflict(f"Its campaign is {status}, not running.", status=status)
     if current["status"] == ScheduledEmailStatus.PENDING:
+        if connection.scalar(_WAITS_FOR_WINNER, {"id": scheduled_email_id}):
+            message = f"The winner of step {current['workflow_step_number']} is not decided yet; decide it first."
+            raise Conflict(message, status=status)
         _check_earlier_steps(connection, scheduled_email_id)
     now = sa.func.now()
     changed = connection.execute(
@@ -191,6 +194,12 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     return row
 
 
+_WAITS_FOR_WINNER = sa.text(f"""
+    SELECT EXISTS (
+        SELECT FROM scheduled_emails e
+        JOIN campaign_steps s ON s.campaign_id = e.campaign_id AND s.step_number = e.workflow_step_number
+        WHERE e.id = :id AND e.variant IS NULL AND {is_undecided("s")})
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
 # The same gap as in the fence, which would return the row.
 _EARLIER_STEPS = sa.text(f"""
     SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until, e.campaign_id, now() AS now

@@ -187,10 +187,16 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     if rows.sending:
         return found(None, "The last emails are on their way.", sender["now"], sending=rows.sending)
     if rows.next_due:
-        return found("not_due", "Nothing is due yet.", _next_send(rows.next_due, lanes))
+        return found(*_not_due(campaign, rows.next_due), _next_send(rows.next_due, lanes))
     message = "No email is left to send; the campaign completes with the next tick."
     ended = connection.execute(_ENDED, {"id": campaign_id, "limit": MAX_COUNTED})
     return found("nothing_left", message, None, **{str(why): count for why, count in ended})
+
+
+def _not_due(campaign: sa.RowMapping, next_due: dt.datetime) -> tuple[str, str]:
+    if campaign["winner_at"] is not None and next_due >= campaign["winner_at"]:
+        return "waits_for_winner", "The remaining emails wait until the winner of their step's variants is decided."
+    return "not_due", "Nothing is due yet."
 
 
 def _next_send(next_due: dt.datetime | None, lanes: Sequence[WaitingLane]) -> dt.datetime | None:

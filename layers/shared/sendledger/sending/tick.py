@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from sendledger.campaigns import background_work, campaign_counts, completion, intake, late_emails, lifecycle
+from sendledger.campaigns import background_work, campaign_counts, completion, intake, late_emails, lifecycle, winners
 from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
 from sendledger.ledger import claim_emails, sender_state, sweep
@@ -177,6 +177,7 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
     engine = resources.bulk_engine or resources.engine
     with engine.begin() as connection:
         campaign_counts.fold(connection)
+    winners.decide_due(engine)
     with engine.begin() as connection:
         intake.begin_due_intakes(connection)
     with engine.begin() as connection:

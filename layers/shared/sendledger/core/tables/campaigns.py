@@ -143,6 +143,8 @@ campaigns = Table(
     Column("intake_ended_at", TIMESTAMPTZ),
     # Since when every one of its emails is terminal while it still takes in leads.
     Column("idle_since", TIMESTAMPTZ),
+    # When the first winner of its steps is to be decided; see winners.py.
+    Column("winner_at", TIMESTAMPTZ),
     # When what it sends was changed last, other than by a resume; see campaigns/variants.py.
     Column("content_changed_at", TIMESTAMPTZ),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
@@ -225,6 +227,11 @@ campaign_steps = Table(
     Column("attachments", JSONB, nullable=False, server_default=text("'[]'")),
     # Whether a lead gets the variant that it has in the other steps with the same variants.
     Column("keep_variant", Boolean, nullable=False, server_default=text("true")),
+    # How its winner is found, when it is to be decided, when it was, and as what: NULL then means an equal split.
+    Column("winner", JSONB(none_as_null=True)),
+    Column("winner_at", TIMESTAMPTZ),
+    Column("winner_decided_at", TIMESTAMPTZ),
+    Column("winner_variant", SmallInteger),
     required_timestamp("created_at"),
     CheckConstraint("step_number > 0", name="step_number_positive"),
     CheckConstraint("NOT in_thread OR step_number > 1", name="first_step_in_no_thread"),

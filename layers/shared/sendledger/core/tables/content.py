@@ -111,6 +111,8 @@ workflow_steps = Table(
     Column("only_if_step", Integer),
     # Whether a lead gets the variant that it has in the other steps with the same variants.
     Column("keep_variant", Boolean, nullable=False, server_default=text("true")),
+    # {"by": "clicked", "test_share": 20, "after_seconds": 14400}; see campaigns/winners.py.
+    Column("winner", JSONB(none_as_null=True)),
     Column("updated_at", TIMESTAMPTZ, nullable=False, server_default=NOW),
     CheckConstraint("delay >= interval '0'", name="delay_not_negative"),
     CheckConstraint("delay IS NULL OR NOT business_days", name="delay_or_business_days"),

@@ -115,6 +115,8 @@ scheduled_emails = Table(
     # Of its step, where that has several; set when it is scheduled.
     Column("variant", SmallInteger),
     Column("company", BigInteger),
+    # What it gets if the winner that it waits for is not decided.
+    Column("fallback_variant", SmallInteger),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(

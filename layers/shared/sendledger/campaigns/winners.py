@@ -1,0 +1,224 @@
+"""The winner of a step: which variant goes to the leads that wait while the others are tested.
+
+A waiting email has no variant. It is due when the winner is to be decided, and nothing of a campaign is claimed while
+a decision is overdue (`ledger_rules.may_send`). The decision is one row of `campaign_steps`; a claim reads it there.
+Reads `emails` and `replies`; reads and writes `campaign_steps`, `campaigns` and the due times of `scheduled_emails`;
+writes `audit_log`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.variants import kept_variants
+from sendledger.core import audit_log
+from sendledger.core.audit_log import SYSTEM
+from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.ledger_rules import lock_campaigns, still_planned
+from sendledger.core.tables import campaign_steps, campaigns
+from sendledger.core.vocabulary import AuditAction, CampaignStatus
+
+SIGNIFICANCE = 0.05
+"""How likely such a difference may be by chance, at most."""
+
+_step = campaign_steps.c
+_UNDECIDED = sa.and_(_step.winner_at.is_not(None), _step.winner_decided_at.is_(None))
+
+_SET_TIMES = sa.text("""
+    UPDATE campaign_steps s
+    SET winner_at = now() + planned.delay + CAST(s.winner ->> 'after_seconds' AS float) * interval '1 second'
+    FROM (SELECT step_number, sum(delay) OVER (ORDER BY step_number) AS delay FROM campaign_steps
+          WHERE campaign_id = :campaign_id) planned
+    WHERE s.campaign_id = :campaign_id AND s.step_number = planned.step_number AND s.winner IS NOT NULL
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+# Test emails have a variant; those that wait have none. All campaigns in one statement.
+_TESTS = sa.text("""
+    SELECT s.campaign_id, s.step_number, v.variant, s.winner ->> 'by' AS metric,
+           count(*) FILTER (WHERE e.status = 'sent') AS tested,
+           count(*) FILTER (WHERE e.status = 'sent' AND CASE s.winner ->> 'by'
+               WHEN 'delivered' THEN m.delivered_at IS NOT NULL
+               WHEN 'opened' THEN coalesce(m.opened_at, m.clicked_at) IS NOT NULL
+               WHEN 'clicked' THEN m.clicked_at IS NOT NULL
+               ELSE EXISTS (SELECT FROM replies r WHERE r.email_id = m.id AND r.automatic IS NULL) END) AS successes
+    FROM campaigns c
+    JOIN campaign_steps s ON s.campaign_id = c.id
+    JOIN campaign_step_variants v ON v.campaign_id = s.campaign_id AND v.step_number = s.step_number
+    LEFT JOIN scheduled_emails e ON e.campaign_id = s.campaign_id AND e.workflow_step_number = s.step_number
+                                AND e.variant = v.variant
+    LEFT JOIN emails m ON m.id = e.email_id
+    WHERE c.status = 'running' AND c.winner_at <= now()
+      AND s.winner_at <= now() AND s.winner_decided_at IS NULL AND v.retired_at IS NULL
+    GROUP BY s.campaign_id, s.step_number, v.variant ORDER BY s.campaign_id, s.step_number, v.variant
+""")
+# Of several ticks the first one decides. A campaign that was paused meanwhile is decided after its resume.
+_DECIDE = sa.text("""
+    UPDATE campaign_steps s SET winner_decided_at = now(), winner_variant = d.variant
+    FROM json_to_recordset(CAST(:decisions AS json)) AS d (campaign_id uuid, step_number int, variant smallint),
+         campaigns c
+    WHERE s.campaign_id = d.campaign_id AND s.step_number = d.step_number AND s.winner_decided_at IS NULL
+      AND c.id = s.campaign_id AND c.status = 'running'
+    RETURNING s.campaign_id, s.step_number, s.winner_variant
+""")
+_NEXT_DECISION = sa.text("""
+    UPDATE campaigns c SET winner_at = (
+        SELECT min(s.winner_at) FROM campaign_steps s WHERE s.campaign_id = c.id AND s.winner_decided_at IS NULL)
+    WHERE c.id = ANY(:ids)
+""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+_BRING_FORWARD = sa.text(f"""
+    WITH chunk AS MATERIALIZED (
+        SELECT id FROM scheduled_emails e
+        WHERE campaign_id = :campaign_id AND id > :after_id AND workflow_step_number = :step_number
+          AND variant IS NULL AND fallback_variant IS NOT NULL AND {still_planned("e")}
+        ORDER BY id LIMIT :limit FOR UPDATE
+    ), moved AS (
+        UPDATE scheduled_emails e
+        SET scheduled_for = e.scheduled_for - make_interval(secs => :seconds), updated_at = now()
+        FROM chunk WHERE e.id = chunk.id AND e.scheduled_for <= :until
+    )
+    SELECT count(*), max(id) FROM chunk
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("seconds", type_=sa.Double),
+    sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
+)
+
+
+def set_times(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    """At the start, before the rows are written: when each winner of the campaign is to be decided."""
+    connection.execute(_SET_TIMES, {"campaign_id": campaign_id})
+    connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
+
+
+def decisions(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[int, dict[str, Any]]:
+    """The winners of the campaign's steps that have one to be decided, by the number of the step."""
+    query = sa.select(_step.step_number, _step.winner, _step.winner_at, _step.winner_decided_at, _step.winner_variant)
+    rows = connection.execute(query.where(_step.campaign_id == campaign_id, _step.winner_at.is_not(None)))
+    return {
+        number: {**winner, "decide_at": at, "decided_at": decided_at, "variant": variant}
+        for number, winner, at, decided_at, variant in rows
+    }
+
+
+def shift_decisions(connection: sa.Connection, campaign_id: uuid.UUID, seconds: float) -> None:
+    """Decide later by the length of a pause, as the emails that wait are due later."""
+    later = _step.winner_at + dt.timedelta(seconds=seconds)
+    own = sa.update(campaign_steps).where(_step.campaign_id == campaign_id, _UNDECIDED)
+    connection.execute(own.values(winner_at=later))
+    connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
+
+
+def decide_due(engine: sa.Engine) -> int:
+    """Decide each winner whose time has come; returns how many this call decided. Each is decided once."""
+    with engine.begin() as connection:
+        tests: dict[tuple[uuid.UUID, int], list[sa.RowMapping]] = {}
+        for row in connection.execute(_TESTS).mappings():
+            tests.setdefault((row["campaign_id"], row["step_number"]), []).append(row)
+        if not tests:
+            return 0
+        ids = sorted({campaign_id for campaign_id, _ in tests})
+        connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": ids})
+        decisions = [
+            {"campaign_id": str(campaign_id), "step_number": number, "variant": best_variant(variants)}
+            for (campaign_id, number), variants in tests.items()
+        ]
+        decided = connection.execute(_DECIDE, {"decisions": json.dumps(decisions)}).all()
+        connection.execute(_NEXT_DECISION, {"ids": ids})
+        for campaign_id, number, variant in decided:
+            counts = {str(row["variant"]): [row["successes"], row["tested"]] for row in tests[campaign_id, number]}
+            detail = {"step_number": number, "variant": variant, "counts": counts}
+            audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
+    return len(decided)
+
+
+def choose(
+    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, variant: int, actor: str
+) -> sa.RowMapping:
+    """Decide earlier: the emails that wait go out as this variant, from now. Background work moves their times.
+
+    Raises:
+        NotFound: there is no such campaign, or no such variant.
+        Conflict: it is neither running nor paused, the step decides no winner or has one, or the variant is retired.
+    """
+    campaign = get_campaign(connection, campaign_id, lock=True)
+    status = campaign["status"]
+    if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
+        raise Conflict(f"The campaign is {status}, neither running nor paused.", status=status)
+    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
+    named = {each["variant"]: each for each in own}
+    if variant not in named:
+        raise NotFound(f"variant of step {step_number}", variant)
+    if named[variant]["retired_at"] is not None:
+        raise Conflict(f"Variant {variant} of step {step_number} is retired.", status=status)
+    of_step = sa.and_(_step.campaign_id == campaign_id, _step.step_number == step_number)
+    step = connection.execute(sa.select(campaign_steps).where(of_step)).mappings().one()
+    if step["winner_at"] is None:
+        raise Conflict(f"Step {step_number} decides no winner; each lead has its variant.", status=status)
+    if step["winner_decided_at"] is not None:
+        message = f"The winner of step {step_number} is decided already."
+        raise Conflict(message, status=status, variant=step["winner_variant"])
+    chosen = sa.update(campaign_steps).where(of_step)
+    connection.execute(chosen.values(winner_decided_at=sa.func.now(), winner_variant=variant))
+    connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
+    # The clock of a paused campaign stands still.
+    now = campaign["paused_at"] if status == CampaignStatus.PAUSED else connection.scalar(sa.select(sa.func.now()))
+    # Not before the planned time of the step.
+    seconds = min((step["winner_at"] - now).total_seconds(), step["winner"]["after_seconds"])
+    if seconds > 0:
+        work = {"kind": "bring_forward", "step_number": step_number, "seconds": seconds, "after_id": 0}
+        work["until"] = step["winner_at"].isoformat()
+        values = {"background_work": [*campaign["background_work"], work], "updated_at": sa.func.now()}
+        connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(values))
+    detail = {"step_number": step_number, "variant": variant}
+    audit_log.record(connection, actor, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
+    return connection.execute(sa.select(campaign_steps).where(of_step)).mappings().one()
+
+
+def bring_forward(
+    connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
+) -> tuple[int, int]:
+    """Make the next emails that waited for a winner due. Returns how many were looked at, and the last id."""
+    parameters = {name: work[name] for name in ("step_number", "seconds", "after_id")}
+    parameters |= {"campaign_id": campaign_id, "until": dt.datetime.fromisoformat(work["until"]), "limit": limit}
+    looked_at, last = connection.execute(_BRING_FORWARD, parameters).one()
+    return looked_at, last or work["after_id"]
+
+
+def best_variant(variants: Sequence[sa.RowMapping | Mapping[str, int]]) -> int | None:
+    """The variant that is better than each other one by more than chance; None if there is no such one.
+
+    `variants` have `variant`, `tested` and `successes`. The only one left wins. See docs/variants.md for the test.
+    """
+    if len(variants) == 1:
+        return int(variants[0]["variant"])
+    with_emails = [each for each in variants if each["tested"]]
+    if len(with_emails) < len(variants):
+        return None
+    best = max(with_emails, key=lambda each: each["successes"] / each["tested"])
+    others = [each for each in with_emails if each is not best]
+    if any(_chance(best, other) > SIGNIFICANCE for other in others):
+        return None
+    return int(best["variant"])
+
+
+def _chance(best: sa.RowMapping | Mapping[str, int], other: sa.RowMapping | Mapping[str, int]) -> float:
+    """Fisher's exact test, one-sided: how likely `best` has so many successes if both have the same rate."""
+    tested, successes = best["tested"], best["successes"]
+    total, all_successes = tested + other["tested"], successes + other["successes"]
+    ways = _log_ways(total, all_successes)
+    return math.fsum(
+        math.exp(_log_ways(tested, count) + _log_ways(other["tested"], all_successes - count) - ways)
+        for count in range(successes, min(tested, all_successes) + 1)
+        if all_successes - count <= other["tested"]
+    )
+
+
+def _log_ways(total: int, chosen: int) -> float:
+    return math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)
