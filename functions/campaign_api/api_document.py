@@ -275,6 +275,8 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
         problems |= {status: _PROBLEMS[status] for status in (401, 403)}
     if "{" in path:
         problems[404] = _PROBLEMS[404]
+    if "x-not-found" in operation:  # for what the body names
+        problems[404] = operation.pop("x-not-found")
     if method in METHODS_WITH_BODY:
         problems |= {status: _PROBLEMS[status] for status in (400, 413, 415)}
     conflicts = [operation.pop("x-conflict")] if "x-conflict" in operation else []

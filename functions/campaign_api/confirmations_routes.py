@@ -55,7 +55,10 @@ class Confirmation(Resource):
     status_code=201,
     response_description="The confirmation.",
     tags=["Confirmations"],
-    openapi_extensions={"x-conflict": "This deployment has no keys to sign with."},
+    openapi_extensions={
+        "x-conflict": "This deployment has no keys to sign with.",
+        "x-not-found": "There is no such campaign or lead.",
+    },
 )
 def create_confirmation(body: Annotated[NewConfirmation, Body()], caller: Acting) -> Confirmation:
     name = confirmed_requests.ROUTES[body.operation]

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
-ROUNDING_ERROR = re.compile(r"[0-9]\.[0-9]{7}")
-"""A number as 13.299999999999999, which is 13.3."""
+ROUNDING_ERROR = re.compile(r"(?<![\w.])[0-9]+\.[0-9]{7}")
+"""A number as 13.299999999999999, which is 13.3; a token such as k1.0123456789 is none."""
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
