@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -52,7 +53,9 @@ def test_text_that_is_no_token_is_refused(text: str) -> None:
 
 
 def test_truncated_and_extended_tokens_are_refused() -> None:
-    token = KEYS.unsubscribe_token(EMAIL)
+    tokens = (KEYS.unsubscribe_token(replace(EMAIL, scheduled_email_id=number)) for number in range(1, 1_000))
+    # After a sign everything is ignored, and the signature's last character may be one.
+    token = next(each for each in tokens if each[-2].isalnum())
     for length in range(len(token) - 2):
         assert KEYS.read_unsubscribe_token(token[:length]) is None
     for more in ("A", "e", "AAAA", "A" * 1_000_000):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -20,8 +21,13 @@ Delete = Callable[[sa.Connection, UUID], None]
 
 
 def use_template_in_workflow(connection: sa.Connection, template_id: UUID) -> object:
-    step = {"step_number": 1, "email_template_id": template_id, "days_after_previous": 0, "delay": None}
-    return workflows.create(connection, {"name": "w"}, [step])
+    return workflows.create(connection, {"name": "w"}, [step_of(template_id, 1, days=0)])
+
+
+def step_of(template_id: UUID, number: int, *, days: int) -> dict[str, Any]:
+    variants = [{"email_template_id": template_id, "weight": 1}]
+    step = {"step_number": number, "email_template_id": template_id, "days_after_previous": days, "delay": None}
+    return {**step, "variants": variants}
 
 
 def use_template_in_campaign(connection: sa.Connection, template_id: UUID) -> object:
@@ -102,10 +108,7 @@ def test_steps_replaced_concurrently_are_those_of_one_request(engine: sa.Engine)
         template_id = make_template(connection)
 
     def replace(connection: sa.Connection, count: int) -> None:
-        steps = [
-            {"step_number": number, "email_template_id": template_id, "days_after_previous": count, "delay": None}
-            for number in range(1, count + 1)
-        ]
+        steps = [step_of(template_id, number, days=count) for number in range(1, count + 1)]
         workflows.update(connection, workflow_id, {}, steps)
 
     def replace_with_two() -> None:
