@@ -13,8 +13,11 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import background_work, completion, intake, lifecycle, schedule_emails
+from sendledger.campaigns import campaigns as stored_campaigns
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, leads, left_out_leads, scheduled_emails, sender_addresses, suppressions
+from sendledger.ledger import claim_emails
+from sendledger.policy import sending_schedules
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, pass_time, rows_of, statuses
 from testbed.databases import working_as
@@ -289,3 +292,24 @@ def test_intake_that_is_interrupted_in_a_bucket_repeats_and_loses_nothing(
     assert campaign_row(engine, campaign_id)["total_leads_targeted"] == 9
     assert campaign_row(engine, campaign_id)["leads_left_out"] == {"invalid_address": 1}
     counts_are_right(engine, campaign_id)
+
+
+@pytest.mark.parametrize("has_schedule", [False, True])
+def test_lead_that_comes_in_while_the_cap_of_new_leads_is_lifted_is_claimed_after_it_is_set_again(
+    has_schedule: bool, engine: sa.Engine, connection: sa.Connection
+) -> None:
+    values: dict[str, Any] = {"new_leads_per_day": 5}
+    if has_schedule:
+        always = {day: [["00:00", "24:00"]] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+        schedule = {"name": "Always", "time_zone": "UTC", "zone_of": "lead", "hours": always}
+        values["sending_schedule_id"] = sending_schedules.create(connection, schedule)["id"]
+    campaign_id = evergreen(engine, connection, 1, **values)
+    stored_campaigns.update(connection, campaign_id, {"new_leads_per_day": None})
+    connection.commit()
+    (lead,) = new_leads(connection, "bob@example.com")
+    assert add(engine, campaign_id, [lead]) == ["added"]
+    stored_campaigns.update(connection, campaign_id, {"new_leads_per_day": 5})
+    connection.commit()
+    with engine.begin() as other:
+        claimed = claim_emails.claim(other, 10, uuid.uuid4())
+    assert {(email.lead or {})["lead_id"] for email in claimed} >= {lead}

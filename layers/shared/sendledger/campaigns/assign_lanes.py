@@ -24,11 +24,21 @@ NO_LANE = 0
 
 def has_policy(campaign: sa.RowMapping) -> bool:
     """Whether a campaign has a sending schedule, senders or caps; `ledger_rules.has_lanes` is the same in SQL."""
-    return campaign["sending_schedule_id"] is not None or _parts_steps(campaign)
+    return campaign["sending_schedule_id"] is not None or _has_senders_or_caps(campaign)
 
 
-def _parts_steps(campaign: sa.RowMapping) -> bool:
-    """Whether first and later steps wait in lanes of their own."""
+def waits_in_lanes(connection: sa.Connection, campaign: sa.RowMapping) -> bool:
+    """Whether the emails of a campaign get lanes: it has a policy, or had caps and may get them again."""
+    return has_policy(campaign) or parts_steps(connection, campaign["id"])
+
+
+def parts_steps(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
+    """Whether a campaign has separate lanes for first and later steps, from its start on."""
+    follow_up = sa.select(campaign_lanes.c.lane).where(campaign_lanes.c.campaign_id == campaign_id)
+    return connection.scalar(follow_up.where(campaign_lanes.c.follow_up).limit(1)) is not None
+
+
+def _has_senders_or_caps(campaign: sa.RowMapping) -> bool:
     caps = (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"])
     return bool(campaign["sender_ids"]) or caps != (None, None)
 
@@ -44,11 +54,11 @@ def lanes_of_places(
     """
     parameters = {"places": "[]", "lanes": "[]", "times": "[]", "senders": 1}
     parameters["leads_before"] = campaign["total_leads_targeted"]
-    if not has_policy(campaign):
+    if not waits_in_lanes(connection, campaign):
         return parameters
     zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
     sender_ids = list(campaign["sender_ids"])
-    parted = _parts_steps(campaign)
+    parted = _has_senders_or_caps(campaign) or parts_steps(connection, campaign["id"])
     lanes = write_lanes(
         connection, campaign["id"], [zone for zone in zones.values() if zone], sender_ids, part_steps=parted
     )
@@ -71,11 +81,11 @@ def lanes_of_places(
 
 def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID, step_number: int) -> int:
     """The lane of one further email to a lead. A lead keeps the sender that it has; a new one gets the next."""
-    if not has_policy(campaign):
+    if not waits_in_lanes(connection, campaign):
         return NO_LANE
     lead = connection.execute(sa.select(leads.c.time_zone, leads.c.country).where(leads.c.id == lead_id)).one()
     zone, sender_ids = zone_of_lead(lead.time_zone, lead.country).name or "", list(campaign["sender_ids"])
-    parted = _parts_steps(campaign)
+    parted = _has_senders_or_caps(campaign) or parts_steps(connection, campaign["id"])
     lanes = write_lanes(connection, campaign["id"], [zone], sender_ids, part_steps=parted)
     if not sender_ids:
         return lanes[LaneKey(zone, None, parted and step_number > 1)]

@@ -11,13 +11,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.assign_lanes import parts_steps
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import (
-    campaign_lanes,
     campaign_leads,
     campaigns,
     email_templates,
@@ -192,8 +192,7 @@ def update(
 
 def _refuse_caps_without_lanes(connection: sa.Connection, campaign_id: UUID, status: str) -> None:
     """First and later steps of a campaign wait in separate lanes only if it had caps or senders when it started."""
-    parted = sa.select(campaign_lanes.c.lane).where(campaign_lanes.c.campaign_id == campaign_id)
-    if connection.scalar(parted.where(campaign_lanes.c.follow_up).limit(1)) is None:
+    if not parts_steps(connection, campaign_id):
         message = f"The campaign is {status} and started without a cap of new leads; it cannot get one any more."
         raise Conflict(message, status=status)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.assign_lanes import has_policy, lane_of_lead, lanes_of_places
+from sendledger.campaigns.assign_lanes import lane_of_lead, lanes_of_places, waits_in_lanes
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign
@@ -124,7 +124,7 @@ def schedule_leads(
     second is left out. Memory does not grow with the audience.
     """
     places: Sequence[sa.Row[Any]] = []
-    if has_policy(campaign):
+    if waits_in_lanes(connection, campaign):
         places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
     statement = audience.judged(
         _SCHEDULE,
