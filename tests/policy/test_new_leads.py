@@ -209,6 +209,17 @@ def test_cap_can_be_changed_while_the_campaign_runs(clock: MovedClock, engine: s
         assert claimed_steps(engine, campaign_id)[1] == claimed
 
 
+def test_diagnose_says_that_more_have_got_one_than_a_cap_that_was_lowered_allows(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5), new_leads_per_day=3)
+    send_due_emails(resources, SECONDS)
+    with engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_day": 2})
+    assert cause(engine, campaign_id)[0] == "new_leads_cap_reached"
+
+
 def test_campaign_that_started_without_caps_gets_none(clock: MovedClock, engine: sa.Engine) -> None:
     clock.move_to(MONDAY)
     campaign_id = started(engine, people(5))

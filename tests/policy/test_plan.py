@@ -140,6 +140,21 @@ def test_a_cap_of_new_leads_is_a_bottleneck(clock: MovedClock, engine: sa.Engine
     assert bottlenecks(found) == ["new_leads_per_day", "new_leads_per_day", None, None]
 
 
+def test_new_leads_that_ses_leaves_no_room_for_use_up_no_cap(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    by_rate = planned(engine, draft(engine, 10, new_leads_per_day=5), SesLimits(1 / 1800))
+    assert by_day(by_rate) == [5, 5]
+
+
+def test_day_on_which_ses_lets_nothing_out_does_not_count_for_a_ramp(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY.replace(hour=20))
+    senders = make_senders(None, ramp={"start": 2, "step": 3, "ceiling": 7})
+    found = planned(engine, draft(engine, 5, sender_ids=senders), SesLimits(100.0, 10, 10))
+    assert by_day(found) == [0, 2, 3]
+
+
 def test_days_are_those_of_the_zone_of_the_caps(
     clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
 ) -> None:

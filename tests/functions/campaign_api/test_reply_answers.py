@@ -140,6 +140,19 @@ def test_open_step_of_the_sequence_does_not_hold_the_answer_up(
     assert [row["status"] for row in of_ann(engine, campaign_id)] == ["sent", "pending", "sent"]
 
 
+def test_answer_does_not_wait_for_a_cap_of_new_leads(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    id_ = make_campaign(connection, ["ann@example.com", "bob@example.com"], new_leads_per_day=1)
+    lifecycle.start_campaign(engine, id_)
+    send_due_emails(resources, 60.0)
+    sent_to = ses.accepted()[0].destination[0]
+    received = reply(api, "What does it cost?", from_address=sent_to)
+    assert answer(api, received).status == 201
+    send_due_emails(resources, 60.0)
+    assert [email.destination[0] for email in ses.accepted()] == [sent_to, sent_to]
+
+
 def test_second_reply_does_not_stop_an_answer_that_waits(
     api: ApiClient, resources: Resources, ses: SesSimulator, received: dict[str, Any]
 ) -> None:

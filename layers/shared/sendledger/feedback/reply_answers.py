@@ -29,7 +29,12 @@ _EARLIER = sa.text("""
     SELECT (array_agg(e.ses_message_id ORDER BY e.workflow_step_number) FILTER (WHERE e.ses_message_id IS NOT NULL))[1]
                AS root_id,
            (array_agg(m.subject ORDER BY e.workflow_step_number) FILTER (WHERE m.subject <> ''))[1] AS subject,
-           greatest(max(e.workflow_step_number), :last_step) + 1 AS next_step, max(e.lane) AS lane
+           greatest(max(e.workflow_step_number), :last_step) + 1 AS next_step,
+           -- That of later steps, which wait for no cap of new leads.
+           coalesce((SELECT t.lane FROM campaign_lanes l JOIN campaign_lanes t ON t.campaign_id = l.campaign_id
+                     WHERE l.campaign_id = :campaign_id AND l.lane = max(e.lane) AND t.follow_up
+                       AND t.time_zone IS NOT DISTINCT FROM l.time_zone
+                       AND t.sender_id IS NOT DISTINCT FROM l.sender_id), max(e.lane)) AS lane
     FROM scheduled_emails e LEFT JOIN emails m ON m.id = e.email_id
     WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id
 """).bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))

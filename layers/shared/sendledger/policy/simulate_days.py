@@ -85,7 +85,7 @@ class PlannedSender:
 
     def next_day(self) -> None:
         """Begin a day. A day on which it has sent counts for its ramp."""
-        if self.ramp is not None and self.cap is not None and self.used:
+        if self.ramp is not None and self.cap is not None and self.used.total():
             grown = min(self.ramp.ceiling, self.cap + self.ramp.step)
             self.cap = grown if self.daily_cap is None else min(self.daily_cap, grown)
         self.used.clear()
@@ -278,9 +278,11 @@ class Simulation:
         for (campaign_id, _, _), count in grants.items():
             wanted[campaign_id] += count
         allowed = self._allowed_by_ses(wanted)
-        for (campaign_id, sender_id, kind), count in grants.items():
-            count = min(count, allowed[campaign_id])
+        for (campaign_id, sender_id, kind), granted in grants.items():
+            count = min(granted, allowed[campaign_id])
             allowed[campaign_id] -= count
+            if not kind:
+                self._new_leads[campaign_id] -= granted - count
             self._send_from(campaign_id, sender_id, kind, count)
         if self._limits:
             # What keeps emails back in open lanes says more than that others are closed.

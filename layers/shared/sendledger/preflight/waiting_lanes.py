@@ -89,7 +89,8 @@ def waiting_lanes(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Wai
         budget = senders.get(row["sender_id"])
         released_at = budget.next_release if budget is not None else left.day.ends_at
         has_budget = row["sender_id"] is None or not is_today or released_at < left.day.ends_at
-        has_new_leads = not is_today or row["follow_up"] or (new_leads != 0 and row["has_company"])
+        has_some_left = new_leads is None or new_leads > 0
+        has_new_leads = not is_today or row["follow_up"] or (has_some_left and row["has_company"])
         from_then = max(earliest, released_at) if row["sender_id"] is not None and is_today else earliest
         if not has_new_leads:
             from_then = left.day.ends_at
