@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
+from uuid import UUID
 
 import sqlalchemy as sa
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
@@ -25,6 +26,8 @@ from sendledger.core.vocabulary import Word
 
 HEADER = "Sendledger-Confirmation"
 VALID_FOR = dt.timedelta(minutes=10)
+REFRESH = "refresh_content"
+"""The parameter with which a resume sends other content."""
 
 
 class ConfirmedOperation(Word):
@@ -73,15 +76,27 @@ def check(request: APIGatewayProxyEventV2, route: Route, token: str) -> None:
     """
     operation = next(each for each, name in ROUTES.items() if name == route.name)
     id_ = request.path.split("/")[3]
-    with api_resources.transaction() as connection:
-        subject = _subject(connection, operation, id_)
-    if not _keys().confirms(token, subject, int(time.time())):
+    if operation is ConfirmedOperation.RESUME and request.query_string_parameters.get(REFRESH, "false") != "false":
+        detail = f"A confirmation of a resume does not cover {REFRESH}: leave it out, or let a person resume it so."
+        raise RequestRefused(Problem(HTTPStatus.FORBIDDEN, "not_confirmed", detail))
+    subject = None
+    if _is_id(id_):
+        with api_resources.transaction() as connection:
+            subject = _subject(connection, operation, id_)
+    if subject is None or not _keys().confirms(token, subject, int(time.time())):
         detail = (
             f"This confirmation does not allow to {operation} {id_}: it is for something else, its "
             f"{VALID_FOR // dt.timedelta(minutes=1)} minutes are over, or the content was changed since. Ask a person "
             f"for another one: sendledger confirm {operation} {id_}"
         )
         raise RequestRefused(Problem(HTTPStatus.FORBIDDEN, "not_confirmed", detail))
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 def _subject(connection: sa.Connection, operation: ConfirmedOperation, id_: str) -> str:

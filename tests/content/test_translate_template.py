@@ -58,6 +58,8 @@ def rendered(source: str) -> str:
         ("a{% comment %}{{ x }}{% if y %}{% endcomment %}b", "ab"),
         ("{{ personalization_token('contact.industry', 'any') }}", "any"),
         ("{{${first_name} | default: 'you'}}", "Ann"),
+        ("{% if not industry %}a{% endif %}{% if not not city %}b{% endif %}", "ab"),
+        ("{{#if " + "! " * 2001 + "industry}}a{{/if}}", "a"),
         # Merge tags and simple placeholders
         ("*|FNAME|* *|LNAME|* <*|EMAIL|*>", "Ann Lee <ann@example.com>"),
         ("*|IF:plan=Pro|*pro*|ELSE:|*free*|END:IF|*", "pro"),

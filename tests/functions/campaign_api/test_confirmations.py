@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import audit_log, email_templates, workflow_steps
+from sendledger.core.tables import audit_log, campaigns, email_templates, workflow_steps
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
@@ -105,6 +105,40 @@ def test_edit_after_the_confirmation_takes_it_back(
         answer = clients["editor"].patch(f"/v1/campaigns/{campaign_id}", changes[changed])
         assert answer.status == 200, answer.body
     assert ask(clients["editor"], "start", campaign_id, token).status == 403
+
+
+def test_segment_that_changes_after_the_confirmation_takes_it_back(
+    clients: dict[str, ApiClient], connection: sa.Connection, campaign_id: uuid.UUID
+) -> None:
+    filter_ = {"kind": "field", "field": "city", "operator": "is", "values": ["Bonn"]}
+    segment = clients["editor"].post("/v1/segments", {"name": "Bonn", "filter": filter_}).json["id"]
+    with connection.begin():
+        connection.execute(sa.update(campaigns).values(segment_ids=[uuid.UUID(segment)]))
+    token = confirm(clients, "start", campaign_id)
+    changed = clients["editor"].patch(f"/v1/segments/{segment}", {"filter": {**filter_, "values": ["Bonn", "Ulm"]}})
+    assert changed.status == 200, changed.body
+    assert ask(clients["editor"], "start", campaign_id, token).status == 403
+
+
+@pytest.mark.parametrize("asked", ["true", "1", "YES"])
+def test_confirmed_resume_takes_no_new_content(
+    clients: dict[str, ApiClient], engine: sa.Engine, campaign_id: uuid.UUID, asked: str
+) -> None:
+    clients["sender"].post(f"/v1/campaigns/{campaign_id}/start")
+    clients["sender"].post(f"/v1/campaigns/{campaign_id}/pause")
+    headers = {"Sendledger-Confirmation": confirm(clients, "resume", campaign_id)}
+    path = f"/v1/campaigns/{campaign_id}/resume"
+    refused = clients["editor"].request("POST", path, query={"refresh_content": asked}, headers=headers)
+    assert (refused.status, refused.json["type"]) == (403, "urn:sendledger:problem:not_confirmed")
+    assert "refresh_content" in refused.json["detail"]
+    assert campaign_row(engine, campaign_id)["status"] == "paused"
+    without = clients["editor"].request("POST", path, query={"refresh_content": "false"}, headers=headers)
+    assert without.status == 200
+
+
+def test_id_of_no_kind_is_refused_with_a_confirmation_too(clients: dict[str, ApiClient]) -> None:
+    for operation in ("start", "resume", "cancel", "erase"):
+        assert ask(clients["editor"], operation, "this", "k1." + "0" * 48).status == 403
 
 
 def _lead(clients: dict[str, ApiClient]) -> Any:

@@ -1,7 +1,7 @@
 """A digest of what a campaign would send: it differs as soon as an edit could change an email or its time.
 
 A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps` and their variants,
-`email_templates` and their attachments.
+`email_templates` and their attachments, `segments`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ _DIGEST = sa.text("""
         WHERE t.id = (SELECT email_template_id FROM campaigns WHERE id = CAST(:id AS uuid))
            OR t.id IN (SELECT email_template_id FROM steps UNION ALL SELECT email_template_id FROM variants)
     )
-    SELECT md5(concat_ws(E'\\n',
+    SELECT encode(sha256(convert_to(concat_ws(E'\\n',
         to_jsonb(c) - '{created_at,updated_at}'::text[],
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM steps),
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM variants),
         (SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.id) FROM templates t),
         (SELECT string_agg(a.id::text, E'\\n' ORDER BY a.id) FROM email_template_attachments a
          WHERE a.email_template_id IN (SELECT id FROM templates)),
-        (SELECT count(*) || ' ' || bit_xor(hashtextextended(lead_id::text, 0)) FROM campaign_leads l
-         WHERE l.campaign_id = c.id)))
+        (SELECT string_agg(to_jsonb(s) ->> 'filter', E'\\n' ORDER BY s.id) FROM segments s
+         WHERE s.id = ANY (c.segment_ids)),
+        (SELECT encode(sha256(string_agg(uuid_send(lead_id), '' ORDER BY lead_id)), 'hex') FROM campaign_leads l
+         WHERE l.campaign_id = c.id)), 'UTF8')), 'hex')
     FROM campaigns c WHERE c.id = CAST(:id AS uuid)
 """)
 

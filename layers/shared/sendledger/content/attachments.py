@@ -28,7 +28,8 @@ FILES = "attachments/"
 UPLOADS = "uploads/"
 """The prefix of files that wait to be attached. The ids of the template and of the upload follow."""
 
-_PICTURE = re.compile(r"""(?i)\bcid:([^\s"'<>(){}]+)(?=[\s"'>)])""")
+# The end is a part of the match, so that any text is searched in linear time.
+_PICTURE = re.compile(r"""(?i)\bcid:([^\s"'<>(){}]+)([\s"'>)]?)""")
 _table = email_template_attachments
 _OF_FILE = ("id", "file_name", "content_type", "content_id", "size")
 
@@ -127,7 +128,7 @@ def attached_files(connection: sa.Connection, email_template_ids: Collection[UUI
 
 def pictures_in(html: str | None) -> set[str]:
     """The content ids that an HTML template names. One that is made by a placeholder is not found."""
-    return {unquote(unescape(found)) for found in _PICTURE.findall(html or "")}
+    return {unquote(unescape(name)) for name, end in _PICTURE.findall(html or "") if end}
 
 
 def _find_template(connection: sa.Connection, email_template_id: UUID, *, for_update: bool = False) -> None:

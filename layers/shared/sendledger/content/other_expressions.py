@@ -6,6 +6,7 @@ A text from between braces goes in, an expression of ours comes out. No database
 from __future__ import annotations
 
 import html
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,8 +154,10 @@ def condition(text: str, names: Names) -> str:
 
 
 def _clause(tokens: Sequence[Token], names: Names) -> str:
-    if tokens and tokens[0].text in ("not", "!"):
-        return f"not ({_clause(tokens[1:], names)})"
+    negations = sum(1 for _ in itertools.takewhile(lambda each: each.text in ("not", "!"), tokens))
+    if negations:
+        clause = _clause(tokens[negations:], names)
+        return f"not ({clause})" if negations % 2 else clause
     if len(tokens) == 1 and tokens[0].kind == "name":
         return f"({names.reference(tokens[0].text)} | default(''))"
     if len(tokens) != 3 or tokens[0].kind != "name":
