@@ -95,7 +95,7 @@ class TakenIn(Resource):
         "For an evergreen campaign that is running or paused. The steps of each lead count from now; in a paused "
         "campaign, from the resume. Leads are left out for the reasons of a start. Repeating the request adds nobody "
         "twice. "
-        f"At most {MOST_IDS:,} ids or {MOST_LEADS:,} leads."
+        f"At most {MOST_IDS:,} ids or {MOST_LEADS:,} leads, and 150,000 emails to them."
     ),
     response_description="What became of each lead.",
     tags=TAGS,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns import background_work, completion, intake, lifecycle, schedule_emails
 from sendledger.campaigns import campaigns as stored_campaigns
-from sendledger.core.errors import Conflict
+from sendledger.core.errors import Conflict, InvalidInput
 from sendledger.core.tables import campaigns, leads, left_out_leads, scheduled_emails, sender_addresses, suppressions
 from sendledger.ledger import claim_emails
 from sendledger.policy import sending_schedules
@@ -176,6 +176,44 @@ def test_only_an_evergreen_campaign_under_way_takes_in_leads(engine: sa.Engine, 
     with pytest.raises(Conflict, match="cancelled"):
         add(engine, cancelled, given)
     assert len(rows_of(engine, plain)) == 1
+
+
+def test_nobody_comes_in_while_the_rows_of_an_earlier_resume_are_changed(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = evergreen(engine, connection, 1)
+    lifecycle.pause_campaign(engine, campaign_id)
+    pass_time(engine, 5 * HOUR)
+    with monkeypatch.context() as patched:
+        patched.setattr(background_work, "ROWS_PER_CHUNK", 1)
+        patched.setattr(lifecycle, "CALL_BUDGET", -1.0)
+        lifecycle.resume_campaign(engine, campaign_id)
+    lifecycle.pause_campaign(engine, campaign_id, rows_at_once=False)
+    given = new_leads(connection, "b@example.com")
+    with pytest.raises(Conflict, match="still being scheduled or changed"):
+        add(engine, campaign_id, given)
+
+    background_work.work_until(engine, campaign_id, float("inf"))
+    assert add(engine, campaign_id, given) == ["added"]
+    lifecycle.resume_campaign(engine, campaign_id)
+
+    assert due(engine, campaign_id) == [NO_DELAY, NO_DELAY, DAY, DAY, 2 * DAY, 2 * DAY]
+
+
+def test_leads_with_more_emails_than_one_transaction_writes_are_refused(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = evergreen(engine, connection)
+    given = new_leads(connection, "a@example.com", "b@example.com", "c@example.com")
+    monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 8)
+    with pytest.raises(InvalidInput) as refused:
+        add(engine, campaign_id, given)
+    (error,) = refused.value.errors
+    assert (error.field, error.message) == (
+        "lead_ids",
+        "must be at most 2 leads at once in this campaign: each gets 3 emails",
+    )
+    assert add(engine, campaign_id, given[:2]) == ["added", "added"]
 
 
 @pytest.fixture

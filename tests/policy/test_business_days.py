@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,7 +19,7 @@ from sendledger.core.tables import workflow_steps
 from sendledger.ledger import claim_emails, scheduled_emails
 from sendledger.policy.openings import Hours, business_days_after, openings_of
 from sendledger.sending.tick import Resources, send_due_emails
-from testbed.campaigns import make_batch, make_campaign, make_workflow, rows_of
+from testbed.campaigns import campaign_row, make_batch, make_campaign, make_variants, make_workflow, rows_of
 from testbed.moved_clock import MovedClock
 from tests.policy.conftest import MakeSchedule
 from tests.policy.test_openings import BERLIN, INSTANTS, OFFICE, ZONES, every_day, some_hours, utc
@@ -87,8 +88,12 @@ def started(
     schedule_id: uuid.UUID | None,
     places: Mapping[str, Mapping[str, str | None]],
     days: Sequence[int],
+    winner: Mapping[str, Any] | None = None,
 ) -> uuid.UUID:
-    """A running campaign: the first step at once, each further one after so many business days."""
+    """A running campaign: the first step at once, each further one after so many business days.
+
+    With a `winner` the last step has two variants.
+    """
     with engine.begin() as connection:
         batches = [make_batch(connection, [address], **fields) for address, fields in places.items()]
         workflow_id = make_workflow(connection, [dt.timedelta(0)] * (len(days) + 1))
@@ -96,6 +101,9 @@ def started(
             of_step = (workflow_steps.c.workflow_id == workflow_id) & (workflow_steps.c.step_number == number)
             in_days = {"delay": None, "days_after_previous": value, "business_days": True}
             connection.execute(sa.update(workflow_steps).where(of_step).values(in_days))
+        if winner is not None:
+            make_variants(connection, workflow_id, (1, 1), step=len(days) + 1)
+            connection.execute(sa.update(workflow_steps).where(of_step).values(winner=winner))
     with engine.connect() as connection:
         campaign_id = make_campaign(
             connection, batch_ids=batches, workflow_id=workflow_id, sending_schedule_id=schedule_id
@@ -129,6 +137,21 @@ def test_a_start_counts_the_open_days_in_the_zone_of_each_lead(
         "Sun 05 20:00",
         *["Tue 07 20:00"] * 3,
     ]
+
+
+def test_a_winner_is_decided_after_the_open_days_of_its_step(
+    clock: MovedClock, engine: sa.Engine, office: uuid.UUID
+) -> None:
+    clock.move_to(FRIDAY)
+    winner = {"by": "replied", "test_share": 50, "after_seconds": 4 * 3600}
+    places: dict[str, dict[str, str | None]] = {f"lead{number}@example.com": {} for number in range(4)}
+    campaign_id = started(engine, office, places, [1], winner)
+    assert due_times(engine, campaign_id) == [
+        *["Fri 03 08:00"] * 4,
+        *["Mon 06 08:00"] * 2,
+        *["Mon 06 12:00"] * 2,
+    ]
+    assert f"{campaign_row(engine, campaign_id)['winner_at']:%a %d %H:%M}" == "Mon 06 12:00"
 
 
 def test_each_step_goes_out_so_many_open_days_after_the_one_before(

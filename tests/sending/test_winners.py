@@ -245,6 +245,23 @@ def test_tick_that_dies_while_it_decides_leaves_the_decision_to_the_next(
     assert winners.decide_due(engine) == 1
 
 
+def test_decision_that_fails_does_not_stop_other_campaigns(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    testing = started(engine, connection)
+    pass_time(engine, 4 * HOUR)
+    connection.execute(
+        sa.text("ALTER TABLE campaign_steps ADD CONSTRAINT cannot_decide CHECK (winner_decided_at IS NULL)")
+    )
+    other = make_campaign(connection, 3)
+    lifecycle.start_campaign(engine, other)
+
+    send_due_emails(resources, 60.0)
+
+    assert statuses(engine, other) == {"sent": 3}
+    assert statuses(engine, testing) == {"pending": 20}
+
+
 def test_winner_that_is_retired_is_replaced(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns import schedule_emails
 from sendledger.campaigns.audience import audience_of_leads
+from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.completion import mark_campaign_complete
 from sendledger.campaigns.schedule_emails import counters, schedule_leads, takes_in
 from sendledger.core import audit_log
-from sendledger.core.errors import Conflict
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.ledger_rules import takes_in_leads
 from sendledger.core.tables import campaigns, lead_batches, leads, left_out_leads, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, IntakeOutcome, Reason
@@ -69,11 +71,17 @@ def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, lead_ids: Sequence[uuid
     Raises:
         NotFound: there is no such campaign.
         Conflict: it takes in no leads, or not at this moment.
+        InvalidInput: they would get more emails than one transaction writes.
     """
     with engine.begin() as connection:
         campaign = refuse_unless_open(connection, campaign_id, lock=True)
         status = CampaignStatus(campaign["status"])
         wanted = sorted(set(lead_ids))
+        steps = count_steps(connection, campaign_id)
+        if len(wanted) * steps > schedule_emails.ROWS_PER_BUCKET:
+            most = schedule_emails.ROWS_PER_BUCKET // steps
+            message = f"must be at most {most:,} leads at once in this campaign: each gets {steps} emails"
+            raise InvalidInput("These are too many leads at once.", [FieldError("lead_ids", message)])
         # Locked, so that they are not deleted meanwhile.
         lock = sa.select(leads.c.id).where(_one_of(leads.c.id, wanted)).order_by(leads.c.id)
         known = set(connection.scalars(lock.with_for_update(read=True, key_share=True)))
@@ -141,8 +149,9 @@ def refuse_unless_open(connection: sa.Connection, campaign_id: uuid.UUID, *, loc
     if not takes_in(connection, campaign["id"]):
         raise Conflict("The intake of this campaign has ended.", status=status)
     kinds = [work["kind"] for work in campaign["background_work"]]
-    # Rows that are added now would be cancelled by the pause that a resume has ended, and moved by its whole length.
-    if "schedule" in kinds or (status == CampaignStatus.RUNNING and "pause" in kinds):
+    # A pause or a resume that is over, and whose rows are still being changed, would change rows that are added now.
+    unfinished = "pause" if status == CampaignStatus.RUNNING else "resume"
+    if "schedule" in kinds or unfinished in kinds:
         message = "The emails of this campaign are still being scheduled or changed; try again in a few minutes."
         raise Conflict(message, status=status)
     return campaign

@@ -25,6 +25,7 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import lock_campaigns, still_planned
 from sendledger.core.tables import campaign_steps, campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
+from sendledger.policy.business_days import due_times
 
 SIGNIFICANCE = 0.05
 """How likely such a difference may be by chance, at most."""
@@ -34,9 +35,12 @@ _UNDECIDED = sa.and_(_step.winner_at.is_not(None), _step.winner_decided_at.is_(N
 
 _SET_TIMES = sa.text("""
     UPDATE campaign_steps s
-    SET winner_at = now() + planned.delay + CAST(s.winner ->> 'after_seconds' AS float) * interval '1 second'
+    SET winner_at = coalesce(times.due_at, now() + planned.delay)
+                    + CAST(s.winner ->> 'after_seconds' AS float) * interval '1 second'
     FROM (SELECT step_number, sum(delay) OVER (ORDER BY step_number) AS delay FROM campaign_steps
           WHERE campaign_id = :campaign_id) planned
+    LEFT JOIN json_to_recordset(CAST(:times AS json)) AS times (step_number integer, due_at timestamptz)
+           ON times.step_number = planned.step_number
     WHERE s.campaign_id = :campaign_id AND s.step_number = planned.step_number AND s.winner IS NOT NULL
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 # Test emails have a variant; those that wait have none. All campaigns in one statement.
@@ -92,8 +96,13 @@ _BRING_FORWARD = sa.text(f"""
 
 
 def set_times(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
-    """At the start, before the rows are written: when each winner of the campaign is to be decided."""
-    connection.execute(_SET_TIMES, {"campaign_id": campaign_id})
+    """At the start, before the rows are written: when each winner of the campaign is to be decided.
+
+    Business days are counted in the zone of the sending schedule.
+    """
+    now = connection.execute(sa.select(sa.func.now())).scalar_one()
+    times = due_times(connection, campaign_id, [""], now)
+    connection.execute(_SET_TIMES, {"campaign_id": campaign_id, "times": times})
     connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
 
 

@@ -13,7 +13,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,20 +177,27 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
     engine = resources.bulk_engine or resources.engine
     with engine.begin() as connection:
         campaign_counts.fold(connection)
-    winners.decide_due(engine)
-    with engine.begin() as connection:
+    with _others_go_on("Deciding winners failed"):
+        winners.decide_due(engine)
+    with _others_go_on("Beginning intakes failed"), engine.begin() as connection:
         intake.begin_due_intakes(connection)
     with engine.begin() as connection:
         lagging = background_work.campaigns_with_work(connection)
     for campaign_id in lagging:
         if time.monotonic() < deadline:
-            try:
+            with _others_go_on("Background work failed", campaign_id=str(campaign_id)):
                 background_work.work_until(engine, campaign_id, deadline)
-            except Exception:
-                # One campaign that cannot continue must not stop the others.
-                logger.exception("Background work failed", extra={"campaign_id": str(campaign_id)})
     ready = functools.partial(preflight.refuse_scheduled_start_unless_ready, engine, mail=resources.settings)
     summary.campaigns_started = len(lifecycle.start_due_campaigns(engine, deadline, ready))
+
+
+@contextlib.contextmanager
+def _others_go_on(message: str, **ids: str) -> Iterator[None]:
+    """Log an error: one campaign that cannot continue must not stop the others."""
+    try:
+        yield
+    except Exception:
+        logger.exception(message, extra=ids)
 
 
 def _start_further_senders(resources: Resources, summary: TickSummary, seconds: float) -> None:
