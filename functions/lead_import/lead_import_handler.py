@@ -59,7 +59,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
         removed = unused_files.remove_unused_files(_engine(), _bucket(event["unused_files_of"]), FILES, deadline)
         logger.info("Removed unused files", extra={"removed": removed})
     for lead_change_id in _changes(event):
-        if change_leads.work(_engine(), lead_change_id, deadline):
+        try:
+            more = change_leads.work(_engine(), lead_change_id, deadline)
+        except Exception:
+            if "lead_change_id" in event:
+                raise  # Lambda retries it
+            # One change that cannot go on must not stop the others and the imports.
+            logger.exception("A change of leads failed", extra={"lead_change_id": str(lead_change_id)})
+            continue
+        if more:
             tell_function(context.function_name, {"bucket": event["bucket"], "lead_change_id": str(lead_change_id)})
     for bucket, lead_batch_id in _work(event):
         if import_files.work(_engine(), _bucket(bucket), lead_batch_id, deadline):

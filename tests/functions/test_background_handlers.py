@@ -15,9 +15,10 @@ import lead_import_handler
 from local.threaded_server import RequestHandler, ThreadedServer
 from sendledger.core.tables import exports as exports_table
 from sendledger.core.tables import lead_batches as batches_table
+from sendledger.core.tables import lead_changes
 from sendledger.exports import exports
 from sendledger.files.file_bucket import FileBucket
-from sendledger.leads import lead_batches
+from sendledger.leads import change_leads, lead_batches
 from testbed.databases import url_as
 from testbed.object_store import bucket, object_store, s3
 
@@ -109,6 +110,28 @@ def test_import_without_time_left_invokes_itself_to_go_on(
     assert path == "/2015-03-31/functions/background/invocations"
     lead_import_handler.lambda_handler(event, invocation())
     assert status(engine, batch) == ("completed", 6_000)
+
+
+def test_change_of_leads_that_fails_does_not_stop_others_and_imports(
+    engine: sa.Engine, bucket: FileBucket, s3: Any
+) -> None:
+    batch = upload(engine, bucket, s3, 10)
+    with engine.begin() as connection:
+        good = change_leads.condition_of(connection, {"status": "new"})
+        broken_id, good_id = (change_leads.create(connection, good, ["vip"], [], {}, "ann")["id"] for _ in range(2))
+        ago = sa.func.now() - sa.text("interval '11 min'")
+        connection.execute(sa.update(lead_changes).values(updated_at=ago))
+        # As a version of the future would write it.
+        broken = sa.update(lead_changes).where(lead_changes.c.id == broken_id)
+        connection.execute(broken.values(filter={"kind": "other"}, updated_at=ago - sa.text("interval '1 min'")))
+        connection.execute(sa.update(batches_table).values(status="importing", updated_at=ago))
+    lead_import_handler.lambda_handler({"bucket": bucket.name}, invocation())
+    with engine.connect() as connection:
+        assert change_leads.get(connection, good_id)["completed_at"] is not None
+        assert change_leads.get(connection, broken_id)["completed_at"] is None
+    assert status(engine, batch) == ("completed", 10)
+    with pytest.raises(ValueError, match="other"):
+        lead_import_handler.lambda_handler({"bucket": bucket.name, "lead_change_id": str(broken_id)}, invocation())
 
 
 def test_import_that_cannot_invoke_itself_is_left_for_the_schedule(
