@@ -229,6 +229,7 @@ class Simulation:
         self._target, self._campaigns, self._senders, self._ses = target, campaigns, senders, ses
         self._now, self._begin = now, now
         self._lanes: dict[tuple[uuid.UUID, str, uuid.UUID | None], _Lane] = {}
+        self._of_sender = defaultdict[uuid.UUID | None, list[_Lane]](list)
         self._zone, self._today = zone, sending_day(now, zone)
         self._new_leads = Counter(new_leads)
         self._day = PlannedDay(self._today.date)
@@ -246,6 +247,7 @@ class Simulation:
             calendar = campaign.calendar
             opening = calendar.opening_from(leads.lead_zone, self._now) if calendar is not None else _ALWAYS
             self._lanes[key] = _Lane(campaign, leads.lead_zone, leads.sender_id, opening)
+            self._of_sender[leads.sender_id].append(self._lanes[key])
         lane = self._lanes[key]
         if lane.opening is not None:
             heapq.heappush(lane.later, (leads.due, leads.step, leads.count))
@@ -295,7 +297,7 @@ class Simulation:
         due: dict[tuple[uuid.UUID | None, Kind], Counter[uuid.UUID]] = defaultdict(Counter)
         for lane in self._lanes.values():
             if lane.waits and lane.is_open(self._now):
-                for kind in (True, False):
+                for kind in (kind for kind in (True, False) if lane.ready[kind]):
                     due[lane.sender_id, kind][lane.campaign.id] += lane.ready[kind]
             elif lane.waits and lane.campaign.id == self._target:
                 self._limits.add(Bottleneck.WINDOW)
@@ -329,11 +331,9 @@ class Simulation:
 
     def _hours(self, sender_id: uuid.UUID | None) -> list[Opening]:
         """The times of today at which a sender has something to send."""
-        found = list[Opening]()
-        for lane in self._lanes.values():
-            if lane.sender_id == sender_id and (lane.waits or (lane.later and lane.later[0][0] < self._today.ends_at)):
-                found += lane.hours_of(self._today)
-        return merged(found, self._today)
+        ends_at, lanes = self._today.ends_at, self._of_sender[sender_id]
+        busy = (lane for lane in lanes if lane.waits or (lane.later and lane.later[0][0] < ends_at))
+        return merged({each for lane in busy for each in lane.hours_of(self._today)}, self._today)
 
     def _allowed_by_ses(self, wanted: Counter[uuid.UUID]) -> dict[uuid.UUID, int]:
         while self._sent and self._sent[0][0] <= self._now - _DAY:
@@ -355,8 +355,8 @@ class Simulation:
     def _send_from(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int) -> None:
         lanes = {
             lane.lead_zone: lane
-            for lane in self._lanes.values()
-            if (lane.campaign.id, lane.sender_id) == (campaign_id, sender_id) and lane.is_open(self._now)
+            for lane in self._of_sender[sender_id]
+            if lane.campaign.id == campaign_id and lane.is_open(self._now)
         }
         given = share(count, {key: lane.ready[kind] for key, lane in lanes.items()}, {})
         for key, lane in lanes.items():
