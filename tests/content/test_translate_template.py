@@ -141,6 +141,14 @@ def test_hostile_text_is_translated_or_refused(piece: str) -> None:
         translate(piece * 100_000)
 
 
+def test_template_that_becomes_too_long_is_refused_by_name() -> None:
+    assert len(translate("{" * 50_000).source) == 450_000
+    with pytest.raises(InvalidInput) as refused:
+        translate("{" * 60_000, "body_html")
+    assert [error.field for error in refused.value.errors] == ["body_html"]
+    assert "540,000 characters" in refused.value.errors[0].message
+
+
 def test_too_many_tags_are_refused_by_name() -> None:
     with pytest.raises(InvalidInput) as refused:
         translate("{{a}}" * 5_001, "subject")

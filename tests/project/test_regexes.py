@@ -57,9 +57,10 @@ def expressions() -> Iterator[tuple[str, re.Pattern[Any], set[str]]]:
 
 
 def pieces(pattern: str) -> list[str]:
-    """What the worst texts for it are made of: its own characters, and one of each kind."""
+    """What the worst texts for it are made of: its own characters and words, and one of each kind."""
     own = [sign for sign in dict.fromkeys(pattern) if sign.isprintable() and sign not in "^$|?*+\\"]
-    return [*own[:12], "a", "A", "0", " ", "\n", "@", "<", "{", '"', "="]
+    words = re.findall(r"(?<![\\<\w])[A-Za-z]\w+[:=/]?|(?<=\\b)[A-Za-z]\w+[:=/]?", pattern)
+    return [*own[:12], "a", "A", "0", " ", "\n", "@", "<", "{", '"', "=", *words[:6]]
 
 
 def used(pattern: re.Pattern[Any], methods: set[str]) -> list[Callable[[Any], object]]:

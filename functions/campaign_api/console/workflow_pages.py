@@ -93,7 +93,7 @@ def _kept(text: str, template_id: str, second_id: str) -> dict[str, Any]:
     """
     try:
         kept = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         kept = {}
     kept = {name: kept[name] for name in HIDDEN if kept.get(name) is not None} if isinstance(kept, dict) else {}
     match kept.get("variants"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sendledger.content.other_expressions import Names, NotTranslatable, condition, value
 from sendledger.content.other_placeholders import placeholders_in
 from sendledger.content.placeholder_names import as_text, field_of, snake_case
+from sendledger.content.template_language import MAX_TEMPLATE
 from sendledger.core.errors import FieldError, InvalidInput
 
 MOST_TAGS = 5_000
@@ -87,7 +88,7 @@ def translate(source: str, part: str = "body") -> Translation:
     """The template of another product as one of ours; `part` is its name in errors.
 
     Raises:
-        InvalidInput: it has too many tags.
+        InvalidInput: it has too many tags, or becomes too long.
     """
     translator = _Translator()
     found, position = _found(source), 0
@@ -102,7 +103,11 @@ def translate(source: str, part: str = "body") -> Translation:
         translator.tag(start, whole, match)
         position = start + len(whole)
     translator.text(source[position:])
-    return translator.finish(source)
+    made = translator.finish(source)
+    if len(made.source) > MAX_TEMPLATE:
+        message = f"becomes a template of {len(made.source):,} characters; at most {MAX_TEMPLATE:,} are possible"
+        raise InvalidInput("The template cannot be translated.", [FieldError(part, message)])
+    return made
 
 
 def _found(source: str) -> list[tuple[int, re.Match[str] | str]]:
