@@ -180,11 +180,11 @@ def test_preview_names_the_custom_field_that_is_missing(api: ApiClient) -> None:
     assert "custom_fields.Plan has no value" in answer.json["detail"]
 
 
-CONTENT = {"subject": "Hi {{ first_name }}", "body_html": "<p>Dear {{ first_name }}</p>"}
+CONTENT = {"subject": "Hi {{ company_name }}", "body_html": "<p>Dear {{ company_name }}</p>"}
 
 
 def test_content_is_previewed_without_being_stored(api: ApiClient) -> None:
-    shown = api.post("/v1/email-templates/preview", CONTENT | {"lead": {"first_name": "Ann & Bob"}}).json
+    shown = api.post("/v1/email-templates/preview", CONTENT | {"lead": {"company_name": "Ann & Bob"}}).json
     assert (shown["subject"], shown["body_html"]) == ("Hi Ann & Bob", "<p>Dear Ann &amp; Bob</p>")
     assert (shown["body_text"].strip(), shown["warnings"]) == ("Dear Ann & Bob", [])
     assert api.get("/v1/email-templates").json["items"] == []
@@ -192,7 +192,7 @@ def test_content_is_previewed_without_being_stored(api: ApiClient) -> None:
 
 def test_preview_of_content_warns_as_a_preflight_does(api: ApiClient) -> None:
     html = "<p>Hi *|FNAME|*</p>" + "<p>x</p>" * 20_000
-    shown = api.post("/v1/email-templates/preview", CONTENT | {"body_html": html, "lead": {"first_name": "Ann"}}).json
+    shown = api.post("/v1/email-templates/preview", CONTENT | {"body_html": html, "lead": {"company_name": "Ann"}}).json
     placeholder, size = shown["warnings"]
     assert placeholder.startswith("*|FNAME|* in body_html looks like a placeholder of another product")
     assert size.startswith("the HTML has 160 KB. Gmail shows the first 102 KB")
@@ -210,7 +210,7 @@ def test_preview_of_content_warns_as_a_preflight_does(api: ApiClient) -> None:
     ],
 )
 def test_content_that_is_not_valid_names_the_field(api: ApiClient, change: dict[str, Any], named: str) -> None:
-    answer = api.post("/v1/email-templates/preview", CONTENT | {"lead": {"first_name": "Ann"}} | change)
+    answer = api.post("/v1/email-templates/preview", CONTENT | {"lead": {"company_name": "Ann"}} | change)
     assert (answer.status, named in answer.fields) == (422, True)
 
 
