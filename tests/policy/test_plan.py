@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.campaigns import lifecycle
+from sendledger.campaigns import intake, lifecycle
 from sendledger.core.tables import workflow_steps
 from sendledger.policy import sender_addresses
 from sendledger.policy.simulate_days import SesLimits, share
@@ -226,6 +226,18 @@ def test_the_plan_of_a_campaign_that_waits_for_a_person_says_why_it_has_no_end(
     assert planned(engine, campaign_id).reason == "campaign_ended"
     closed = draft(engine, 1, ["Mars/Olympus"], sending_schedule_id=make_schedule())
     assert planned(engine, closed).reason == "never_open"
+
+
+def test_an_evergreen_campaign_has_an_end_when_its_intake_has_ended(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = draft(engine, 3, steps=[HOUR], evergreen=True)
+    assert planned(engine, campaign_id).reason == "takes_in_leads"
+    lifecycle.start_campaign(engine, campaign_id)
+    assert planned(engine, campaign_id).reason == "takes_in_leads"
+    intake.finish_intake(engine, campaign_id, "ann")
+    plan_of_the_rest = planned(engine, campaign_id)
+    assert (plan_of_the_rest.reason, by_day(plan_of_the_rest)) == (None, [3])
+    assert plan_of_the_rest.finishes_at is not None
 
 
 def test_a_plan_ends_after_400_days(clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders) -> None:

@@ -81,6 +81,15 @@ def test_a_campaign_that_is_ready_has_neither_errors_nor_warnings(connection: sa
     assert (found.facts["identity"], found.facts["sandbox"]) == ("sales@news.example.com", False)
 
 
+@pytest.mark.parametrize(("days_left", "expected"), [(1, ([], ["leads"])), (-1, (["leads"], []))])
+def test_an_evergreen_campaign_may_start_without_leads_until_its_end(
+    connection: sa.Connection, run: Run, days_left: int, expected: tuple[list[str], list[str]]
+) -> None:
+    end_at = dt.datetime.now(dt.UTC) + days_left * DAY
+    found = run(make_campaign(connection, 0, evergreen=True, end_at=end_at))
+    assert (checks(found.errors), checks(found.warnings)) == expected
+
+
 def test_the_preflight_changes_nothing(engine: sa.Engine, connection: sa.Connection, run: Run) -> None:
     campaign_id = make_campaign(connection, 3)
     before = campaign_row(engine, campaign_id)

@@ -25,6 +25,7 @@ from sendledger.campaigns.campaign_steps import (
     planned_steps,
     refreshed_steps,
 )
+from sendledger.campaigns.schedule_emails import takes_in
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.other_placeholders import other_placeholders
@@ -96,7 +97,7 @@ def check_content(
     audience = audience_of(connection, campaign)
     reachable, left_out = leads_left_out(connection, audience)
     findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
-    if not reachable and campaign["evergreen"]:
+    if not reachable and takes_in(connection, campaign["id"]):
         findings.warn("leads", "Nobody gets mail yet: leads come in after the start.", leads_left_out=dict(left_out))
     elif not reachable:
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.schedule_emails import takes_in
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core.ledger_rules import LAST_STEP, is_open
 from sendledger.core.time_zones import zone, zone_of_lead
@@ -124,14 +125,16 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
     if is_draft:
         campaigns[campaign_id] = _draft(connection, campaign)
         waiting += _audience(connection, campaign, campaigns[campaign_id], now)
+    still_open = takes_in(connection, campaign_id)
     if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
-        return Plan(campaign_id, status, [], None, NoForecast.NO_LEADS) if is_draft else _nothing_left(campaign)
+        reason = NoForecast.NO_LEADS if is_draft else NoForecast.TAKES_IN_LEADS if still_open else None
+        return Plan(campaign_id, status, [], None, reason) if reason is not None else _nothing_left(campaign)
     senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None}, today)
     counted = connection.execute(_NEW_LEADS, {"ids": list(campaigns), "day": today.date})
     new_leads = {row.campaign_id: row.used for row in counted}
     simulation = Simulation(campaign_id, campaigns, senders, ses, now, zone(day_zone), new_leads)
     stuck = {NoForecast.EMAILS_HELD} if held[campaign_id] else set[NoForecast]()
-    if campaign["evergreen"]:
+    if still_open:
         stuck.add(NoForecast.TAKES_IN_LEADS)
     if campaign["new_leads_per_company_per_day"] is not None:
         stuck.add(NoForecast.LEADS_OF_COMPANIES)
@@ -158,9 +161,7 @@ def _plan(campaign: sa.RowMapping, forecast: Forecast, stuck: set[NoForecast]) -
 
 
 def _nothing_left(campaign: sa.RowMapping) -> Plan:
-    """It completes with the next tick: its last email has gone. An evergreen one waits for leads."""
-    if campaign["evergreen"]:
-        return Plan(campaign["id"], campaign["status"], [], None, NoForecast.TAKES_IN_LEADS)
+    """It completes with the next tick: its last email has gone."""
     return Plan(campaign["id"], campaign["status"], [], campaign["last_run_at"] or campaign["actual_started_at"])
 
 
