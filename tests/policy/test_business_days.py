@@ -59,6 +59,13 @@ def test_a_local_time_that_happens_twice_is_the_first() -> None:
     assert business_days_after(every_day(0, 1440), BERLIN, utc("2026-10-24T00:30"), 1) == utc("2026-10-25T00:30")
 
 
+@pytest.mark.parametrize(
+    ("days", "then"), [(154, "2027-03-28T01:00"), (371, "2027-10-31T00:30")], ids=["gap", "happens twice"]
+)
+def test_the_second_of_two_equal_local_times_counts_like_the_first(days: int, then: str) -> None:
+    assert business_days_after(every_day(0, 1440), BERLIN, utc("2026-10-25T01:30"), days) == utc(then)
+
+
 def test_days_of_a_schedule_that_never_opens_end() -> None:
     assert business_days_after(Hours(((),) * 7), BERLIN, FRIDAY, 2) > FRIDAY + dt.timedelta(days=400)
 

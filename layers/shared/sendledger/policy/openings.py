@@ -106,7 +106,7 @@ def business_days_after(hours: Hours, zone: ZoneInfo, instant: dt.datetime, days
     while missing and date < last:
         date += _DAY
         missing -= _is_open_day(hours, zone, date)
-    return _at(zone, dt.datetime.combine(date, local.time()))
+    return _at(zone, dt.datetime.combine(date, local.time().replace(fold=0)))
 
 
 def _is_open_day(hours: Hours, zone: ZoneInfo, date: dt.date) -> bool:
