@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sendledger.campaigns.assign_lanes import lane_of_lead, lanes_of_places, waits_in_lanes
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
-from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.campaigns import check_company_cap, get_campaign
 from sendledger.campaigns.variants import splits, variant_of_template
 from sendledger.campaigns.winners import set_times
 from sendledger.content.render_email import compile_template
@@ -155,7 +155,8 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
 
     Raises:
         NotFound: there is no such campaign.
-        InvalidInput: there is nothing to send, or a template is not valid.
+        InvalidInput: there is nothing to send, a template is not valid, or there are too many leads for its cap for
+            each company.
         NobodyToEmail: every lead is left out.
         Conflict: its emails are scheduled already.
     """
@@ -163,7 +164,9 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     steps = snapshot_steps(connection, campaign)
     set_times(connection, campaign_id)
     audience = audience_of(connection, campaign, lock=True)
-    buckets = max(1, -(-audience_size(connection, audience) * steps // ROWS_PER_BUCKET))
+    size = audience_size(connection, audience)
+    check_company_cap(campaign["new_leads_per_company_per_day"], size)
+    buckets = max(1, -(-size * steps // ROWS_PER_BUCKET))
     if buckets == 1:
         scheduled = _schedule_once(connection, campaign, audience)
         reachable, left_out = scheduled.leads, scheduled.left_out

