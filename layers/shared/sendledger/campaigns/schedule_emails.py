@@ -56,9 +56,10 @@ class ScheduledLeads:
 _SCHEDULE = f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
-           s.keep_variant, v.turns, v.templates, CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
+           s.keep_variant, v.first, v.length, v.templates,
+           CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
     FROM campaign_steps s
-    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, turns smallint[], templates uuid[])
+    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
            ON v.step_number = s.step_number
     WHERE s.campaign_id = :campaign_id AND s.step_number <= {LAST_STEP}
 ), placed AS (
@@ -71,7 +72,7 @@ _SCHEDULE = f"""
 ), drawn AS (
     SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
                PARTITION BY s.step_number ORDER BY hashtextextended(r.id::text, s.step_number), r.id) AS rank
-    FROM placed r CROSS JOIN steps s WHERE s.turns IS NOT NULL AND NOT s.keep_variant
+    FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
@@ -84,7 +85,7 @@ _SCHEDULE = f"""
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn d ON d.id = r.id AND d.step_number = s.step_number
-    CROSS JOIN LATERAL (SELECT s.turns[1 + mod(coalesce(d.rank, r.rank), cardinality(s.turns))]) v (turn)
+    CROSS JOIN LATERAL (SELECT (CAST(:turns AS smallint[]))[s.first + mod(coalesce(d.rank, r.rank), s.length)]) v (turn)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
@@ -126,6 +127,7 @@ def schedule_leads(
     places: Sequence[sa.Row[Any]] = []
     if waits_in_lanes(connection, campaign):
         places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
+    of_steps, turns = splits(connection, campaign["id"])
     statement = audience.judged(
         _SCHEDULE,
         bucket,
@@ -133,7 +135,8 @@ def schedule_leads(
         sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
         sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
         sa.bindparam("status", status, sa.Text),
-        sa.bindparam("splits", splits(connection, campaign["id"])),
+        sa.bindparam("splits", of_steps),
+        sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
         sa.bindparam("leads_before", type_=sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
     )

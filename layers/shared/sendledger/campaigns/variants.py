@@ -71,12 +71,12 @@ def kept_variants(connection: sa.Connection, campaign_id: uuid.UUID) -> Sequence
     return connection.execute(query.order_by(_kept.step_number, _kept.variant)).mappings().all()
 
 
-def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> str:
-    """Parameter of the statement that writes rows: for each step with variants, which ones the leads take in turn.
+def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, list[int]]:
+    """Parameters of the statement that writes rows: which variants the leads take in turn, and the turns of all steps.
 
-    The lead with the rank r, from 0, takes `turns[1 + r % cardinality(turns)]`. A negative number is of a lead that
-    waits for the winner, and says what it gets if there is none. `templates` has the template of each
-    variant, by its number.
+    The lead with the rank r, from 0, takes `turns[first + r % length]` of each step with variants. A negative number is
+    of a lead that waits for the winner, and says what it gets if there is none. `templates` has the template of each
+    variant, by its number. The turns may be many, so that no row of the statement may contain them.
     """
     own = campaign_steps.c
     found = connection.execute(
@@ -88,16 +88,15 @@ def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> str:
     steps: dict[int, list[sa.RowMapping]] = {}
     for variant in kept_variants(connection, campaign_id):
         steps.setdefault(variant["step_number"], []).append(variant)
-    return json.dumps(
-        [
-            {
-                "step_number": number,
-                "turns": _turns(variants, tests.get(number, 100)),
-                "templates": [each["email_template_id"] and str(each["email_template_id"]) for each in variants],
-            }
-            for number, variants in steps.items()
-        ]
-    )
+    turns: list[int] = []
+    parts = []
+    for number, variants in steps.items():
+        own_turns = _turns(variants, tests.get(number, 100))
+        templates = [each["email_template_id"] and str(each["email_template_id"]) for each in variants]
+        place = {"first": len(turns) + 1, "length": len(own_turns)}
+        parts.append({"step_number": number, **place, "templates": templates})
+        turns += own_turns
+    return json.dumps(parts), turns
 
 
 def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int]:
