@@ -29,7 +29,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/leads": Role.VIEWER,
     "POST /v1/leads": Role.EDITOR,
     "POST /v1/leads/bulk": Role.EDITOR,
-    "GET /v1/leads/bulk/<lead_change_id>": Role.VIEWER,
+    "GET /v1/lead-changes/<lead_change_id>": Role.VIEWER,
     "GET /v1/leads/<lead_id>": Role.VIEWER,
     "PATCH /v1/leads/<lead_id>": Role.EDITOR,
     "DELETE /v1/leads/<lead_id>": Role.EDITOR,

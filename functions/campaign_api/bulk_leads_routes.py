@@ -108,7 +108,7 @@ def change_leads_in_bulk(body: Annotated[NewLeadChange, Body()], caller: Acting)
 
 
 @router.get(
-    "/v1/leads/bulk/<lead_change_id>",
+    "/v1/lead-changes/<lead_change_id>",
     operation_id="get_lead_change",
     summary="How far is a change of many leads?",
     response_description="The change.",

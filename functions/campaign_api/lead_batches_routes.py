@@ -132,6 +132,7 @@ class LeadBatchPage(Resource):
     openapi_extensions={
         "requestBody": _CSV_BODY,
         "x-conflict": "The campaign of `campaign_id` takes in no leads, or not at this moment.",
+        "x-not-found": "There is no campaign with the id `campaign_id`.",
     },
 )
 def import_lead_batch(

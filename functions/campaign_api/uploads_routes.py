@@ -56,7 +56,10 @@ class Upload(Resource):
     status_code=201,
     response_description="Where to put the file.",
     tags=["Lead batches"],
-    openapi_extensions={"x-conflict": "The campaign of `campaign_id` takes in no leads, or not at this moment."},
+    openapi_extensions={
+        "x-conflict": "The campaign of `campaign_id` takes in no leads, or not at this moment.",
+        "x-not-found": "There is no campaign with the id `campaign_id`.",
+    },
 )
 def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Upload:
     bucket = api_resources.file_bucket()

@@ -92,7 +92,7 @@ vesa  GET    /v1/docs
 vesa  GET    /v1/leads
 .esa  POST   /v1/leads
 .esa  POST   /v1/leads/bulk
-vesa  GET    /v1/leads/bulk/<lead_change_id>
+vesa  GET    /v1/lead-changes/<lead_change_id>
 vesa  GET    /v1/leads/<lead_id>
 .esa  PATCH  /v1/leads/<lead_id>
 .esa  DELETE /v1/leads/<lead_id>

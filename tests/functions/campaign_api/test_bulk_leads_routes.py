@@ -46,7 +46,7 @@ def test_tags_are_added_and_removed_where_the_filter_matches(
     counts = {name: answer.json[name] for name in ("leads_total", "leads_done", "leads_changed")}
     assert counts == {"leads_total": 5, "leads_done": 5, "leads_changed": 5}
     assert answer.json["completed_at"] is not None
-    assert api.get(f"/v1/leads/bulk/{answer.json['id']}").json == answer.json
+    assert api.get(f"/v1/lead-changes/{answer.json['id']}").json == answer.json
     found = tags(connection)
     assert found.pop("other@example.com") is None
     assert set(map(tuple, found.values())) == {("kept", "vip")}
@@ -102,7 +102,7 @@ def test_wrong_change_is_refused_by_field(api: ApiClient, batch_id: str, body: A
     refused = api.post("/v1/leads/bulk", body)
     assert refused.status == 422
     assert refused.fields[0].startswith(field)
-    assert api.get(f"/v1/leads/bulk/{NOBODY}").status == 404
+    assert api.get(f"/v1/lead-changes/{NOBODY}").status == 404
 
 
 def test_change_that_takes_longer_than_the_call_goes_on_after_an_interruption_and_repeats_nothing(
@@ -126,7 +126,7 @@ def test_change_that_takes_longer_than_the_call_goes_on_after_an_interruption_an
         chunk.rollback()
     with working_as("files", engine) as files:
         assert not change_leads.work(files, uuid.UUID(started["id"]), float("inf"))
-    done = api.get(f"/v1/leads/bulk/{started['id']}").json
+    done = api.get(f"/v1/lead-changes/{started['id']}").json
     assert (done["leads_done"], done["leads_changed"]) == (6, 6)
     assert all("vip" in found for found in tags(connection).values())
 
