@@ -3,8 +3,8 @@
     python -m bench.conversation [--emails 5000] [--rounds 3] [--latency-ms 20]
 
 As `bench.sending`: one process on one core sends what is due to a stand-in for SES. A campaign's second step is an
-answer in the thread that quotes the first. Then the same number of emails goes out with a file of 100 KB, and a few
-with 10 MiB.
+answer in the thread; its third one is too, and quotes the second. Then the same number of emails goes out with a file
+of 100 KB, and a few with 10 MiB.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ def file_bucket() -> Iterator[FileBucket]:
 
 
 def threaded_workflow(connection: sa.Connection) -> uuid.UUID:
-    """Two steps with the usual template, of which the second is an answer with a quote."""
-    workflow_id = make_workflow(connection, [NO_DELAY, DAY])
+    """Three steps with the usual template: the second is an answer, the third an answer with a quote."""
+    workflow_id = make_workflow(connection, [NO_DELAY, DAY, DAY])
     steps = sa.update(workflow_steps).where(workflow_steps.c.workflow_id == workflow_id)
     connection.execute(steps.values(email_template_id=make_template(connection)))
-    connection.execute(steps.where(workflow_steps.c.step_number == 2).values(in_thread=True, quote=True))
+    connection.execute(steps.where(workflow_steps.c.step_number > 1).values(in_thread=True))
+    connection.execute(steps.where(workflow_steps.c.step_number > 2).values(quote=True))
     return workflow_id
 
 
@@ -80,7 +81,7 @@ def start(url: str, emails: int, **content: Any) -> None:
 
 
 def settle(url: str, *, next_day: bool = False) -> None:
-    """As autovacuum would; the second step is due a day later."""
+    """As autovacuum would; each further step is due a day later."""
     engine = plain_engine(url)
     if next_day:
         pass_time(engine, DAY)
@@ -108,7 +109,9 @@ def run_round(endpoint: str, bucket: FileBucket, emails: int) -> dict[str, dict[
         settle(url)
         found["the first step"] = send(endpoint, url, emails)
         settle(url, next_day=True)
-        found["the second step, an answer with a quote"] = send(endpoint, url, emails)
+        found["the second step, an answer in the thread"] = send(endpoint, url, emails)
+        settle(url, next_day=True)
+        found["the third step, an answer with a quote"] = send(endpoint, url, emails)
         for name, template_id, count in (
             ("with a file of 100 KB", small, emails),
             ("with files of 10 MiB", large, LARGE_EMAILS),
@@ -137,7 +140,6 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
         rates,
         f"An answer in a thread goes out at {ratio:.2f} × the rate of the step before it.",
     )
-    assert ratio >= 0.9, f"a threaded step is slower than nine tenths of the step before it: {ratio:.2f}"
 
 
 if __name__ == "__main__":
