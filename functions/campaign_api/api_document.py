@@ -24,7 +24,7 @@ from api_examples import example_of
 from api_requests import METHODS_WITH_BODY
 from confirmed_requests import HEADER as CONFIRMATION
 from confirmed_requests import ROUTES as CONFIRMED_ROUTES
-from http_errors import PROBLEM_JSON
+from http_errors import PROBLEM_JSON, title_of
 from idempotent_requests import HEADER, MUTATING
 
 TITLE = "Sendledger"
@@ -308,7 +308,7 @@ def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
 def _problem(status: int, description: str) -> dict[str, Any]:
     example: dict[str, Any] = {
         "type": f"urn:sendledger:problem:{_PROBLEM_CODES[status]}",
-        "title": HTTPStatus(status).phrase,
+        "title": title_of(HTTPStatus(status)),
         "status": status,
         "detail": description,
     }

@@ -81,6 +81,18 @@ _NAMED_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 logger = Logger(child=True)
 
 
+_TITLES = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Request Entity Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Entity",
+}
+"""Python 3.13 renamed these; a client's contract does not depend on the Python that runs."""
+
+
+def title_of(status: HTTPStatus) -> str:
+    """The title of a problem with this status."""
+    return _TITLES.get(status, status.phrase)
+
+
 @dataclass(frozen=True)
 class Problem:
     """One error answer; `code` is stable for programs, `detail` is for people, `data` are extension members."""
@@ -96,7 +108,7 @@ class Problem:
         """The problem document."""
         document: dict[str, Any] = {
             "type": f"urn:sendledger:problem:{self.code}",
-            "title": self.status.phrase,
+            "title": title_of(self.status),
             "status": self.status.value,
             "detail": self.detail,
         }

@@ -30,7 +30,7 @@ from console import (  # noqa: F401 – it registers their pages
 )
 from console.api_calls import Api, ApiRefused, AskApi
 from console.visit import PAGES, ROOT, HttpAnswer, PageHandler, Visit, redirect
-from http_errors import Problem, RequestRefused, problem_of
+from http_errors import Problem, RequestRefused, problem_of, title_of
 from sendledger.access import console_sessions
 
 _OTHER_SITE = Problem(
@@ -60,7 +60,7 @@ def answer_page(request: APIGatewayProxyEventV2, ask_api: AskApi) -> HttpAnswer:
         answer = visit.page("error.html", status=refused.status, problem=refused.problem)
     except Exception as error:
         problem = problem_of(error, request.request_context.request_id)
-        shown = {**problem.data, "status": problem.status, "title": problem.status.phrase, "detail": problem.detail}
+        shown = {**problem.data, "status": problem.status, "title": title_of(problem.status), "detail": problem.detail}
         answer = visit.page("error.html", status=problem.status, problem=shown)
         answer["headers"] |= problem.headers
     caller = visit.signed_in and visit.signed_in.caller
