@@ -1,4 +1,4 @@
-"""Words with a fixed set of values stand in core/vocabulary.py: code names them, and SQL text spells no other."""
+"""Words with a fixed set of values stand in core/vocabulary: code names them, and SQL text spells no other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ CODE = [
     file
     for folder in ("layers/shared/sendledger", "functions")
     for file in sorted((ROOT / folder).rglob("*.py"))
-    if file.name != "vocabulary.py"
+    if file.parent.name != "vocabulary"
 ]
-ENUMS = [each for each in vars(vocabulary).values() if isinstance(each, type) and issubclass(each, Word)]
-ENUMS.remove(Word)
+ENUMS = Word.__subclasses__()
 
 OF_COLUMN = {
     "status": (
@@ -110,6 +109,11 @@ def types(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize(("name", "file"), [("Answer", "ses/answers.py"), ("Page", "core/pagination.py")])
 def test_type_of_this_name_is_one_thing(name: str, file: str) -> None:
     assert [short_name(each) for each in CODE if name in types(each)] == [file]
+
+
+@pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
+def test_each_enum_is_imported_from_the_vocabulary_itself(enum: type[Word]) -> None:
+    assert getattr(vocabulary, enum.__name__) is enum
 
 
 @pytest.mark.parametrize("enum", ENUMS, ids=lambda enum: enum.__name__)
