@@ -1,7 +1,6 @@
 """What takes its time on tables that are already large: indexes and a check, made without blocking their writers."""
 
-import sqlalchemy as sa
-from alembic import op
+from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
 
 revision = "0007"
 down_revision = "0006b"
@@ -17,27 +16,8 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    with op.get_context().autocommit_block():
-        _leave_transaction()
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        op.execute("SET lock_timeout = '10min'")
-        for name, columns in INDEXES.items():
-            # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
-        op.execute("ALTER TABLE emails VALIDATE CONSTRAINT emails_delivery_status_check")
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")
+    outside_of_a_transaction(*creation(INDEXES), "ALTER TABLE emails VALIDATE CONSTRAINT emails_delivery_status_check")
 
 
 def downgrade() -> None:
-    with op.get_context().autocommit_block():
-        _leave_transaction()
-        for name in INDEXES:
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-
-
-def _leave_transaction() -> None:
-    # Alembic asks for the isolation level as it enters the block, and with pg8000 that question opens a transaction.
-    op.execute("COMMIT")
+    outside_of_a_transaction(*removal(INDEXES))

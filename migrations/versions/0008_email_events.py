@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from sendledger.core.online_ddl import creation, outside_of_a_transaction
+
 revision = "0008"
 down_revision = "0007"
 
@@ -52,11 +54,7 @@ DROP TABLE email_events;
 
 def upgrade() -> None:
     op.get_bind().exec_driver_sql(UPGRADE)
-    with op.get_context().autocommit_block():
-        # As in 0007: the table may be large already.
-        op.execute("COMMIT")
-        op.execute("DROP INDEX CONCURRENTLY IF EXISTS emails_campaign_id_sent_at_idx")
-        op.execute("CREATE INDEX CONCURRENTLY emails_campaign_id_sent_at_idx ON emails (campaign_id, sent_at)")
+    outside_of_a_transaction(*creation({"emails_campaign_id_sent_at_idx": "emails (campaign_id, sent_at)"}))
 
 
 def downgrade() -> None:

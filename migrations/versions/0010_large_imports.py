@@ -1,7 +1,8 @@
 """Imports that run in the background, exports, and indexes for the lists of leads."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
 
 revision = "0010"
 down_revision = "0009"
@@ -63,28 +64,10 @@ ALTER TABLE lead_batches
 
 def upgrade() -> None:
     # The indexes first: if their building is interrupted, the whole revision can be tried again.
-    _change_indexes(create=INDEXES, drop=REPLACED)
+    outside_of_a_transaction(*creation(INDEXES), *removal(REPLACED))
     op.get_bind().exec_driver_sql(UPGRADE)
 
 
 def downgrade() -> None:
-    _change_indexes(create=REPLACED, drop=INDEXES)
+    outside_of_a_transaction(*creation(REPLACED), *removal(INDEXES))
     op.get_bind().exec_driver_sql(DOWNGRADE)
-
-
-def _change_indexes(create: dict[str, str], drop: dict[str, str]) -> None:
-    """Without blocking those who write to the table."""
-    with op.get_context().autocommit_block():
-        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
-        op.execute("COMMIT")
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        op.execute("SET lock_timeout = '10min'")
-        for name, columns in create.items():
-            # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
-        for name in drop:
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")

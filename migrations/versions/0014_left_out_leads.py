@@ -1,7 +1,8 @@
 """Which leads a start left out and why, and indexes for lists of the ledger by status, suppressions and replies."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import creation, outside_of_a_transaction
 
 revision = "0014"
 down_revision = "0013b"
@@ -31,18 +32,7 @@ CREATE TABLE left_out_leads (
 
 def upgrade() -> None:
     # The indexes first: if their building is interrupted, the whole revision can be tried again.
-    with op.get_context().autocommit_block():
-        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
-        op.execute("COMMIT")
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        op.execute("SET lock_timeout = '10min'")
-        for name, columns in INDEXES.items():
-            # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")
+    outside_of_a_transaction(*creation(INDEXES))
     op.get_bind().exec_driver_sql(TABLE)
 
 

@@ -1,7 +1,8 @@
 """Indexes for the audit log of somebody, and of something."""
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import creation, outside_of_a_transaction
 
 revision = "0015"
 down_revision = "0014"
@@ -13,18 +14,7 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    with op.get_context().autocommit_block():
-        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
-        op.execute("COMMIT")
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        op.execute("SET lock_timeout = '10min'")
-        for name, columns in INDEXES.items():
-            # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
-            op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY {name} ON {columns}")
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")
+    outside_of_a_transaction(*creation(INDEXES))
 
 
 def downgrade() -> None:

@@ -9,8 +9,9 @@ there. The link from a row to its email is kept by a trigger in place of a forei
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
 
 revision = "0033"
 down_revision = "0032"
@@ -19,19 +20,20 @@ OPEN = "sent_at IS NULL AND failed_at IS NULL AND reason IS NULL"
 ENDED_AS = "(CASE WHEN sent_at IS NOT NULL THEN 'sent' WHEN failed_at IS NOT NULL THEN 'failed' ELSE reason END)"
 FINAL = "status IN ('sent', 'failed', 'skipped', 'cancelled')"
 INDEXES = {
-    "scheduled_emails_open_idx": f"(campaign_id, scheduled_for, id) WHERE {OPEN}",
-    "scheduled_emails_open_lane_idx": f"(campaign_id, lane, scheduled_for, id) WHERE lane > 0 AND {OPEN}",
-    "scheduled_emails_failed_at_idx": "(campaign_id, failed_at) WHERE failed_at IS NOT NULL",
-    "scheduled_emails_outcome_unknown_idx": "(id) WHERE failed_at IS NOT NULL AND error_code = 'outcome_unknown'",
-    "scheduled_emails_ended_idx": f"(campaign_id, {ENDED_AS}, id) WHERE NOT ({OPEN})",
+    "scheduled_emails_open_idx": f"scheduled_emails (campaign_id, scheduled_for, id) WHERE {OPEN}",
+    "scheduled_emails_open_lane_idx": f"scheduled_emails (campaign_id, lane, scheduled_for, id) WHERE lane > 0 AND {OPEN}",
+    "scheduled_emails_failed_at_idx": "scheduled_emails (campaign_id, failed_at) WHERE failed_at IS NOT NULL",
+    "scheduled_emails_outcome_unknown_idx": "scheduled_emails (id)"
+    " WHERE failed_at IS NOT NULL AND error_code = 'outcome_unknown'",
+    "scheduled_emails_ended_idx": f"scheduled_emails (campaign_id, {ENDED_AS}, id) WHERE NOT ({OPEN})",
 }
 INDEXES_BEFORE = {
-    "scheduled_emails_due_idx": "(campaign_id, scheduled_for, id) WHERE status = 'pending'",
-    "scheduled_emails_sending_idx": "(campaign_id, lease_until) WHERE status = 'sending'",
-    "scheduled_emails_failed_idx": "(campaign_id, failed_at) WHERE status = 'failed'",
-    "scheduled_emails_unknown_idx": "(id) WHERE status = 'failed' AND error_code = 'outcome_unknown'",
-    "scheduled_emails_email_id_idx": "(email_id) WHERE email_id IS NOT NULL",
-    "scheduled_emails_done_idx": f"(campaign_id, status, id) WHERE {FINAL}",
+    "scheduled_emails_due_idx": "scheduled_emails (campaign_id, scheduled_for, id) WHERE status = 'pending'",
+    "scheduled_emails_sending_idx": "scheduled_emails (campaign_id, lease_until) WHERE status = 'sending'",
+    "scheduled_emails_failed_idx": "scheduled_emails (campaign_id, failed_at) WHERE status = 'failed'",
+    "scheduled_emails_unknown_idx": "scheduled_emails (id) WHERE status = 'failed' AND error_code = 'outcome_unknown'",
+    "scheduled_emails_email_id_idx": "scheduled_emails (email_id) WHERE email_id IS NOT NULL",
+    "scheduled_emails_done_idx": f"scheduled_emails (campaign_id, status, id) WHERE {FINAL}",
 }
 CHECKS = {
     "scheduled_emails_failed_has_time_check": "status <> 'failed' OR failed_at IS NOT NULL",
@@ -113,16 +115,17 @@ def upgrade() -> None:
     """
     op.get_bind().exec_driver_sql(UPGRADE)
     # Before the checks, so that they refuse no claim of an old row; and again for rows that have changed meanwhile.
-    _outside_of_a_transaction(*CLEAN_UP)
+    outside_of_a_transaction(*CLEAN_UP)
     for name, condition in CHECKS.items():
         op.execute(f"ALTER TABLE scheduled_emails DROP CONSTRAINT IF EXISTS {name}")
         op.execute(f"ALTER TABLE scheduled_emails ADD CONSTRAINT {name} CHECK ({condition}) NOT VALID")
     op.execute("ALTER TABLE scheduled_emails DROP CONSTRAINT IF EXISTS scheduled_emails_email_id_fkey")
     op.execute("ALTER TABLE leads SET (fillfactor = 50)")
-    _outside_of_a_transaction(
+    outside_of_a_transaction(
         *CLEAN_UP,
         *(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {name}" for name in CHECKS),
-        *_replacement(INDEXES_BEFORE, INDEXES),
+        *creation(INDEXES),
+        *removal(INDEXES_BEFORE),
     )
 
 
@@ -134,29 +137,8 @@ def downgrade() -> None:
         ALTER TABLE scheduled_emails ADD CONSTRAINT scheduled_emails_email_id_fkey
             FOREIGN KEY (email_id) REFERENCES emails (id) ON DELETE SET NULL NOT VALID
     """)
-    _outside_of_a_transaction(
+    outside_of_a_transaction(
         "ALTER TABLE scheduled_emails VALIDATE CONSTRAINT scheduled_emails_email_id_fkey",
-        *_replacement(INDEXES, INDEXES_BEFORE),
+        *creation(INDEXES_BEFORE),
+        *removal(INDEXES),
     )
-
-
-def _replacement(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """An interrupted concurrent build leaves an invalid index behind, so a name that is there is dropped first."""
-    statements = []
-    for name, definition in after.items():
-        statements.append(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
-        statements.append(f"CREATE INDEX CONCURRENTLY {name} ON scheduled_emails {definition}")
-    return statements + [f"DROP INDEX CONCURRENTLY IF EXISTS {name}" for name in before]
-
-
-def _outside_of_a_transaction(*statements: str) -> None:
-    with op.get_context().autocommit_block():
-        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
-        op.execute("COMMIT")
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        op.execute("SET lock_timeout = '10min'")
-        for statement in statements:
-            op.execute(statement)
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")

@@ -6,13 +6,14 @@ campaign.
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
 
 revision = "0039"
 down_revision = "0038"
 
-INDEX = "scheduled_emails_sender_id_idx"
+INDEXES = {"scheduled_emails_sender_id_idx": "scheduled_emails (sender_id, sending_day) WHERE sending_day IS NOT NULL"}
 # The text of the function is the one of 0006b in every other respect.
 REPLACE_IN_SETTLEMENT = """
 DO $$ BEGIN
@@ -24,28 +25,13 @@ WITHOUT_ANSWERS = "(stage IS NULL AND e.workflow_step_number <= 1000 AND (e.stat
 
 
 def upgrade() -> None:
-    _outside_of_a_transaction(
+    outside_of_a_transaction(
         "ALTER TABLE scheduled_emails VALIDATE CONSTRAINT scheduled_emails_reason_check",
-        # An interrupted concurrent build leaves an invalid index behind; IF NOT EXISTS would keep it.
-        f"DROP INDEX CONCURRENTLY IF EXISTS {INDEX}",
-        f"CREATE INDEX CONCURRENTLY {INDEX} ON scheduled_emails (sender_id, sending_day) WHERE sending_day IS NOT NULL",
+        *creation(INDEXES),
     )
     op.execute(REPLACE_IN_SETTLEMENT.format(old=WITH_ANSWERS, new=WITHOUT_ANSWERS))
 
 
 def downgrade() -> None:
     op.execute(REPLACE_IN_SETTLEMENT.format(old=WITHOUT_ANSWERS, new=WITH_ANSWERS))
-    _outside_of_a_transaction(f"DROP INDEX CONCURRENTLY IF EXISTS {INDEX}")
-
-
-def _outside_of_a_transaction(*statements: str) -> None:
-    with op.get_context().autocommit_block():
-        # Alembic asks for the isolation level as it enters the block, and with pg8000 that opens a transaction.
-        op.execute("COMMIT")
-        # A concurrent build waits for transactions that are older than itself, and blocks nobody while it does.
-        lock_timeout = op.get_bind().scalar(sa.text("SHOW lock_timeout"))
-        op.execute("COMMIT")
-        op.execute("SET lock_timeout = '10min'")
-        for statement in statements:
-            op.execute(statement)
-        op.execute(f"SET lock_timeout = '{lock_timeout}'")
+    outside_of_a_transaction(*removal(INDEXES))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import outside_of_a_transaction
 
 revision = "0044"
 down_revision = "0043"
@@ -55,9 +56,7 @@ def upgrade() -> None:
     """)
     op.execute(f"ALTER TABLE scheduled_emails ADD CONSTRAINT {CHECK} CHECK (variant BETWEEN 1 AND 8) NOT VALID")
     # In a later transaction: looking at the existing rows while the table is locked would block its readers.
-    with op.get_context().autocommit_block():
-        op.execute("COMMIT")
-        op.execute(sa.text(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {CHECK}"))
+    outside_of_a_transaction(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {CHECK}")
 
 
 def downgrade() -> None:
