@@ -15,6 +15,7 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pg8000.dbapi
 import sqlalchemy as sa
@@ -60,11 +61,12 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
     token = uuid.uuid4()
     cursor = connection.cursor()
 
-    def run(statement: sa.TextClause, parameters: dict[str, object]) -> list[tuple[object, ...]]:
+    def run(statement: sa.TextClause, parameters: dict[str, object]) -> list[dict[str, Any]]:
         compiled = statement.compile(dialect=engine.dialect)
         values = compiled.construct_params(parameters)
         cursor.execute(str(compiled), [values[name] for name in compiled.positiontup or ()])
-        return list(cursor.fetchall()) if cursor.description else []
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()] if names else []
 
     started = time.perf_counter()
     parameters = {"batch": ROWS, "token": token, "lease": claim_emails.LEASE, "alone": False}
@@ -72,7 +74,7 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
     connection.commit()
     claim_seconds = time.perf_counter() - started
     assert len(rows) == ROWS
-    claimed = [ClaimedEmail(int(str(row[0])), row[1], 1, {"lead_id": row[3], "email": row[4]}) for row in rows]  # type: ignore[arg-type]
+    claimed = [ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], row) for row in rows]
     with engine.begin() as other:
         claim_emails.fence(other, claimed, token)
     payload = json.dumps([record_results._row(result, time.monotonic()) for result in results_for(claimed)])

@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
 
 
 class _Condition(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class FieldCondition(_Condition):
@@ -227,10 +227,9 @@ KINDS = {
     get_args(model.model_fields["kind"].annotation)[0]: model.__doc__ for model in get_args(get_args(Condition)[0])
 }
 """Each kind of condition and what is true then."""
-for _model in (AndCondition, OrCondition, NotCondition):
-    _model.model_rebuild()
 
-_stored: TypeAdapter[Condition] = TypeAdapter(Condition)
+# Built when a segment is first read: most processes never read one.
+_stored: TypeAdapter[Condition] = TypeAdapter(Condition, config=ConfigDict(defer_build=True))
 
 
 def is_number(value: object) -> bool:
