@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -31,6 +32,8 @@ from sendledger.sending.compose_email import Composer
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.ses.client import ses_client
 from sendledger.ses.ses_sender import SesSender
+from sendledger.webhooks import exchange as webhooks
+from sendledger.webhooks.post import EndpointConnection
 
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (claim_emails, "claim"),
@@ -42,6 +45,10 @@ STEPS: dict[str, tuple[Any, str]] = {
     "complete": (completion, "mark_campaign_complete"),
     "background_work": (background_work, "work_once"),
     "send": (SesSender, "send"),
+    "lease_webhooks": (webhooks, "lease"),
+    "sign_webhook": (webhooks, "_signed"),
+    "post_webhook": (EndpointConnection, "post"),
+    "record_webhooks": (webhooks, "record"),
 }
 
 
@@ -67,15 +74,17 @@ def install(engine: sa.Engine, failpoint: str, act: Callable[[], None] = kill_th
     """Let `act` happen at the failpoint; returns a function that takes it all away again."""
     name, _, nth = failpoint.partition(":")
     step, _, when = name.partition(".")
-    left = int(nth or 1)
+    left, counting = int(nth or 1), threading.Lock()
     owner, attribute = STEPS[step]
     original = getattr(owner, attribute)
     undo: list[Callable[[], None]] = [lambda: setattr(owner, attribute, original)]
 
     def reach() -> None:
         nonlocal left
-        left -= 1
-        if left == 0:
+        with counting:
+            left -= 1
+            is_here = left == 0
+        if is_here:
             act()
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -160,11 +169,11 @@ _processes.set_forkserver_preload(["testbed.sender_process"])
 
 
 class SenderProcess:
-    """A running sender. `wait` returns its summary, or None where it was killed."""
+    """A running sender, or another `target`. `wait` returns its summary, or None where it was killed."""
 
-    def __init__(self, work: SenderRun) -> None:
+    def __init__(self, work: object, target: Callable[..., dict[str, Any]] = run) -> None:
         self._answer, other_end = _processes.Pipe(duplex=False)
-        self._process = _processes.Process(target=run, args=(work, other_end), daemon=True)
+        self._process = _processes.Process(target=target, args=(work, other_end), daemon=True)
         self._process.start()
         other_end.close()
 

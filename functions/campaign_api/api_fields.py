@@ -40,6 +40,15 @@ Acting = Annotated[Caller, Depends(_acting)]
 """The caller, from the context of the request."""
 
 
+def _confirmed_content(request: Request) -> str | None:
+    content: str | None = request.context["confirmed_content"]
+    return content
+
+
+ConfirmedContent = Annotated[str | None, Depends(_confirmed_content)]
+"""The digest of the content with which a person has confirmed a start; see confirmed_requests.py."""
+
+
 class Input(BaseModel):
     """A body, or part of one; unknown fields are refused."""
 

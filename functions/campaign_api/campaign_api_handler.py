@@ -146,8 +146,8 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
 
 def _resolve(request: APIGatewayProxyEventV2, route: Route, context: LambdaContext) -> dict[str, Any]:
     # Here, and not at the gate: a repeated request gets its first answer, although the confirmation is used up by then.
-    if (token := confirmed_requests.token_of(request, route)) is not None:
-        confirmed_requests.check(request, route, token)
+    token = confirmed_requests.token_of(request, route)
+    app.append_context(confirmed_content=confirmed_requests.check(request, route, token) if token is not None else None)
     return app.resolve(request.raw_event, context)
 
 

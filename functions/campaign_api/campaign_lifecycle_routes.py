@@ -10,7 +10,7 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import Acting, CampaignId, Input, LeadId, Resource
+from api_fields import Acting, CampaignId, ConfirmedContent, Input, LeadId, Resource
 from campaigns_routes import Campaign
 from sendledger.campaigns import campaigns, failed_emails, remove_lead
 from sendledger.core.errors import FieldError, InvalidInput
@@ -83,13 +83,13 @@ RefreshContent = Annotated[bool, Query(description="Take the content that the te
         "x-conflict": "Its status (`current_status`) does not allow it, or a lead batch is held by another campaign."
     },
 )
-def start_campaign(campaign_id: CampaignId, caller: Acting) -> Started:
+def start_campaign(campaign_id: CampaignId, caller: Acting, confirmed_content: ConfirmedContent) -> Started:
     from sendledger.campaigns import lifecycle  # for cold starts: Jinja2
     from sendledger.preflight import preflight  # for cold starts: botocore
 
     engine, settings = api_resources.engine(), api_resources.settings()
     preflight.refuse_start_unless_ready(engine, campaign_id, settings, api_resources.ses_client)
-    started = lifecycle.start_campaign(engine, campaign_id, caller.actor)
+    started = lifecycle.start_campaign(engine, campaign_id, caller.actor, confirmed_content=confirmed_content)
     return Started.model_validate(started)
 
 

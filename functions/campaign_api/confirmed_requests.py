@@ -1,7 +1,8 @@
 """Confirmations: a person lets somebody else do one thing, for some minutes. docs/decisions/confirmations.md
 
 A token stands for one operation on one campaign or lead. Whoever sends it with that request needs no role for it. It is
-signed and not stored. For a start it covers the content too: after an edit it is worth nothing.
+signed and not stored. For a start it covers the content too: after an edit it is worth nothing, and a start at a later
+time does not happen.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def confirm(connection: sa.Connection, operation: ConfirmedOperation, id_: str) 
         Conflict: this deployment has no keys to sign with.
     """
     until = int(time.time() + VALID_FOR.total_seconds())
-    token = _keys().confirmation_token(_subject(connection, operation, id_), until)
+    subject = _subject(operation, id_, _content(connection, operation, id_))
+    token = _keys().confirmation_token(subject, until)
     return Confirmation(token, dt.datetime.fromtimestamp(until, dt.UTC))
 
 
@@ -68,8 +70,8 @@ def token_of(request: APIGatewayProxyEventV2, route: Route) -> str | None:
     return request.headers.get(HEADER.lower()) if route.name in ROUTES.values() else None
 
 
-def check(request: APIGatewayProxyEventV2, route: Route, token: str) -> None:
-    """Let the request pass.
+def check(request: APIGatewayProxyEventV2, route: Route, token: str) -> str | None:
+    """Let the request pass. Returns the digest of the content that is confirmed, if it is a start.
 
     Raises:
         RequestRefused: 403, the token is for something else, or its time is over.
@@ -79,17 +81,19 @@ def check(request: APIGatewayProxyEventV2, route: Route, token: str) -> None:
     if operation is ConfirmedOperation.RESUME and request.query_string_parameters.get(REFRESH, "false") != "false":
         detail = f"A confirmation of a resume does not cover {REFRESH}: leave it out, or let a person resume it so."
         raise RequestRefused(Problem(HTTPStatus.FORBIDDEN, "not_confirmed", detail))
-    subject = None
+    content, is_confirmed = None, False
     if _is_id(id_):
         with api_resources.transaction() as connection:
-            subject = _subject(connection, operation, id_)
-    if subject is None or not _keys().confirms(token, subject, int(time.time())):
+            content = _content(connection, operation, id_)
+        is_confirmed = _keys().confirms(token, _subject(operation, id_, content), int(time.time()))
+    if not is_confirmed:
         detail = (
             f"This confirmation does not allow to {operation} {id_}: it is for something else, its "
             f"{VALID_FOR // dt.timedelta(minutes=1)} minutes are over, or the content was changed since. Ask a person "
             f"for another one: sendledger confirm {operation} {id_}"
         )
         raise RequestRefused(Problem(HTTPStatus.FORBIDDEN, "not_confirmed", detail))
+    return content
 
 
 def _is_id(text: str) -> bool:
@@ -99,11 +103,12 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def _subject(connection: sa.Connection, operation: ConfirmedOperation, id_: str) -> str:
-    id_ = id_.lower()
-    if operation is not ConfirmedOperation.START:
-        return f"{operation} {id_}"
-    return f"{operation} {id_} {content_digest(connection, id_)}"
+def _content(connection: sa.Connection, operation: ConfirmedOperation, id_: str) -> str | None:
+    return content_digest(connection, id_) if operation is ConfirmedOperation.START else None
+
+
+def _subject(operation: ConfirmedOperation, id_: str, content: str | None) -> str:
+    return f"{operation} {id_.lower()}" + (f" {content}" if operation is ConfirmedOperation.START else "")
 
 
 def _keys() -> TokenKeys:

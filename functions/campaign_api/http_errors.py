@@ -28,6 +28,7 @@ STATUS_OF: Mapping[type[SendledgerError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.NotThisDeployment: HTTPStatus.CONFLICT,
+    errors.ContentChanged: HTTPStatus.FORBIDDEN,
 }
 """A subclass has its base's status. Any other exception is our own error and answered with 500."""
 

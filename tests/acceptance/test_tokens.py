@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from joserfc.jwk import RSAKey
 
 from local.stack import LocalStack
 from sendledger.core.vocabulary import Role
+from testbed.documented import script
 from testbed.token_issuer import AUDIENCE, TokenIssuer
 
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
@@ -112,6 +116,17 @@ def test_api_keys_go_on_working_and_a_token_may_make_them(
     key = {"name": "ci", "role": "viewer"}
     made = tokens.post("/v1/api-keys", json=key, headers=bearer(issuer.token(ADMIN))).json()
     assert api.get("/v1/leads", headers={"Authorization": f"Bearer {made['key']}"}).status_code == 200
+
+
+@pytest.mark.skipif(shutil.which("curl") is None and "CI" not in os.environ, reason="There is no curl here.")
+def test_command_of_the_page_gets_an_answer(stack: LocalStack, issuer: TokenIssuer) -> None:
+    shown = script("docs/operations/tokens.md").replace("<TokenApiUrl>", str(stack.token_url))
+    environment = {**os.environ, "TOKEN": issuer.token(ADMIN)}
+    typed = subprocess.run(
+        ["bash", "-eu"], input=shown, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert " 200 " in typed.stdout.splitlines()[0]
+    assert '"items"' in typed.stdout
 
 
 # Who it was

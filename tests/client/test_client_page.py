@@ -15,15 +15,14 @@ import typer
 
 from sendledger_client import Sendledger, each, models
 from sendledger_client.commands.app import EXIT_CODES, app
+from testbed.documented import script
 from tests.client.conftest import Run, Running
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
 
 
-def examples(language: str) -> str:
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL))
+PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
 
 
 @pytest.mark.skipif(shutil.which("curl") is None and "CI" not in os.environ, reason="There is no curl here.")
@@ -33,10 +32,9 @@ def test_every_command_and_line_of_python_on_the_page_works(
     (tmp_path / ".data").mkdir()
     (tmp_path / ".data" / "api-key").write_text(f"{running.key}\n")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
-    script = examples("sh").replace("http://localhost:8000", running.stack.url)
     typed = subprocess.run(
         ["bash", "-eux", "-o", "pipefail"],
-        input=script,
+        input=script("docs/client.md").replace("http://localhost:8000", running.stack.url),
         cwd=tmp_path,
         env={**os.environ, "HOME": str(tmp_path)},
         capture_output=True,
@@ -47,7 +45,7 @@ def test_every_command_and_line_of_python_on_the_page_works(
     assert "broken" not in (tmp_path / "all.csv").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "leads.csv").write_text("Email\ncarl@example.com\n")
-    exec(compile(examples("python"), "docs/client.md", "exec"), {"url": running.stack.url, "api_key": running.key})  # noqa: S102
+    exec(compile(PYTHON, "docs/client.md", "exec"), {"url": running.stack.url, "api_key": running.key})  # noqa: S102
     assert "carl@example.com" in (tmp_path / "all.csv").read_text("utf-8")
 
 
@@ -65,22 +63,22 @@ def commands() -> list[str]:
     return found
 
 
+def test_every_command_but_two_has_json() -> None:
+    known: Any = typer.main.get_command(app)
+    every = [deeper for each in known.commands.values() for deeper in getattr(each, "commands", {"": each}).values()]
+    without = {each.name for each in every if "--json" not in {name for given in each.params for name in given.opts}}
+    assert without == {"login", "mcp"}
+
+
 def test_every_command_is_on_the_page() -> None:
     assert [command for command in commands() if f"sendledger {command}" not in PAGE] == []
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/api-walk.md", "docs/templates.md", "docs/importing.md"])
-def test_every_command_that_a_page_names_exists(page: str) -> None:
-    named = re.findall(r"(?:`|^\$ )sendledger ((?:[a-z]+ ?)+)", (ROOT / page).read_text("utf-8"), re.MULTILINE)
-    assert named
-    assert [each for each in named if not f"{each} ".startswith(tuple(f"{known} " for known in commands()))] == []
 
 
 def test_demo_of_the_readme_is_what_the_commands_say(
     run: Run, api: Sendledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (demo,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    (_, leads), *rest = re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$ |\Z)", demo, re.DOTALL | re.MULTILINE)
+    shown = re.findall(r"^\$ ([^\n]*)\n(.*?)(?=^\$ |\Z)", script("README.md"), re.DOTALL | re.MULTILINE)
+    (_, leads), *rest = shown
     monkeypatch.chdir(tmp_path)
     Path("leads.csv").write_text(leads)
     Path("hello.html").write_text("<title>*|FNAME|*, a question</title>\n<p>{{#if company}}{{{company}}}{{/if}}</p>")

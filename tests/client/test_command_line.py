@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -106,6 +108,54 @@ def test_exit_code_tells_the_kind_of_error(
     ended = run(*arguments)
     assert ended.code == code
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["campaigns", "start"],
+        ["campaigns", "list", "--limit", "many"],
+        ["campaigns", "list", "--no-such-option"],
+        ["campaigns", "show", "a", "b"],
+        ["export", "leads"],
+        ["confirm", "sell", "x"],
+    ],
+)
+def test_wrong_usage_is_one_sentence_that_says_where_help_is(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert re.fullmatch(r"sendledger: [^\n]+\. See sendledger[a-z ]* --help\.\n", ended.err), ended.err
+
+
+def test_group_without_a_command_shows_its_help(run: Run) -> None:
+    ended = run("campaigns")
+    assert (ended.code, "pause" in ended.err) == (2, True)
+
+
+def test_rows_are_not_broken_in_a_pipe(run: Run, api: Sendledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = new_campaign(api)
+    monkeypatch.delenv("COLUMNS")
+    lines = run("campaigns", "list", "--limit", 5).out.splitlines()
+    assert [line for line in lines if str(campaign.id) in line and campaign.name in line]
+
+
+def test_no_to_the_question_starts_nothing(run: Run, api: Sendledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = new_campaign(api)
+    answers = io.StringIO("n\n")
+    monkeypatch.setattr(answers, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", answers)
+    ended = run("campaigns", "start", campaign.id)
+    assert (ended.code, "Nothing was done." in ended.err) == (1, True)
+    assert api.get_campaign(campaign.id).status is models.CampaignStatus.DRAFT
+
+
+def test_start_at_a_later_time_says_when(run: Run, api: Sendledger) -> None:
+    campaign = new_campaign(api)
+    at = dt.datetime(2100, 1, 31, 9, 0, tzinfo=dt.UTC)
+    changes = models.CampaignChanges(start_type=models.StartType.SCHEDULED, scheduled_start_at=at)
+    api.update_campaign(campaign.id, body=changes)
+    assert "it starts at 2100-01-31 09:00:00 UTC" in run("campaigns", "start", campaign.id, "--yes").out
 
 
 def test_api_that_cannot_be_reached_has_its_own_exit_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sendledger.core.vocabulary import LeadStatus
 from sendledger.leads.lead_columns import read_header
 from sendledger.leads.read_leads import OptedOut, read_leads
 
@@ -60,3 +61,30 @@ def test_first_row_is_imported_with_name_and_company_and_the_others_are_suppress
     assert warnings == []
     opted_out = [(isinstance(row, OptedOut), getattr(row, "address", None)) for row in others]
     assert opted_out == [(True, "bob@example.com")] * len(others)
+
+
+def test_custom_fields_of_smartlead_become_ours_one_by_one() -> None:
+    sample, _ = sections()["Smartlead"]
+    ann = next(iter(read_leads(io.BytesIO(sample.encode()), lambda _: None).rows))
+    assert isinstance(ann, dict)
+    assert ann["custom_fields"]["plan"] == "Pro"
+    assert ann["custom_fields"]["status"] == "COMPLETED"
+    assert "custom_fields" not in ann["custom_fields"]
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        ("lastState", "emailsNotInterested", LeadStatus.NOT_INTERESTED),
+        ("emailDeliverability", "undeliverable", LeadStatus.INVALID),
+        ("emailDeliverability", "risky", None),
+        ("lastState", "emailsReplied", None),
+    ],
+)
+def test_state_of_a_lead_of_lemlist_that_is_no_refusal_is_its_status(
+    header: str, value: str, status: LeadStatus | None
+) -> None:
+    file = f"email,{header}\nann@example.com,{value}\n"
+    (ann,) = read_leads(io.BytesIO(file.encode()), lambda _: None).rows
+    assert isinstance(ann, dict)
+    assert ann.get("status") == status

@@ -47,7 +47,13 @@ REFUSALS = """
     Pipedrive | Marketing status | No consent
     Apollo | Email Status | Bounced
     Instantly | Lead Status | Unsubscribed
+    Smartlead | status | BLOCKED
+    Smartlead | is_unsubscribed | true
     lemlist | unsubscribed | true
+    lemlist | lastState | emailsUnsubscribed
+    lemlist | lastState | emailsBounced
+    lemlist | leadStatus | Unsubscribed from email
+    lemlist | leadStatus | Email bounced
     lemlist | Campaign status | Hard-bounced
     Kit | state | complained
     Sendledger | delivery_status | complained

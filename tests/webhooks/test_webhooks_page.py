@@ -17,6 +17,7 @@ from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from sendledger.access import api_keys
 from sendledger.core.vocabulary import WebhookEventType
+from testbed.documented import script
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "webhooks.md").read_text("utf-8")
@@ -40,13 +41,12 @@ def test_every_command_of_the_page_works(
     (tmp_path / ".data" / "api-key").write_text(f"{key}\n")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     (receiver,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    (script,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "receiver.py").write_text(receiver)
     with (
         (tmp_path / "functions.log").open("ab") as log,
         LocalStack(ROOT / "template.yaml", database_url=database_url, ses_url=ses.url, log=log) as stack,
     ):
-        told = script.replace("http://localhost:8000", stack.url).replace("9999", str(free_port()))
+        told = script("docs/webhooks.md").replace("http://localhost:8000", stack.url).replace("9999", str(free_port()))
         told = told.replace("sleep 5\n", f"{WAITS}\n").replace("curl -s", "curl -sS --fail-with-body")
         typed = subprocess.run(
             ["bash", "-eu", "-o", "pipefail"], input=told, cwd=tmp_path, capture_output=True, text=True, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 import uuid
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from sendledger.campaigns import lifecycle
+from sendledger.campaigns.content_digest import content_digest
+from sendledger.core.errors import ContentChanged
 from sendledger.core.tables import audit_log, campaigns, email_templates, workflow_steps
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
 from tests.functions.campaign_api.api_client import Answer, ApiClient
@@ -118,6 +122,80 @@ def test_segment_that_changes_after_the_confirmation_takes_it_back(
     changed = clients["editor"].patch(f"/v1/segments/{segment}", {"filter": {**filter_, "values": ["Bonn", "Ulm"]}})
     assert changed.status == 200, changed.body
     assert ask(clients["editor"], "start", campaign_id, token).status == 403
+
+
+@pytest.fixture
+def later(clients: dict[str, ApiClient], campaign_id: uuid.UUID) -> uuid.UUID:
+    """The campaign, to be started tomorrow."""
+    tomorrow = (dt.datetime.now(dt.UTC) + dt.timedelta(days=1)).isoformat()
+    changes = {"start_type": "scheduled", "scheduled_start_at": tomorrow}
+    answer = clients["editor"].patch(f"/v1/campaigns/{campaign_id}", changes)
+    assert answer.status == 200, answer.body
+    return campaign_id
+
+
+def let_tomorrow_come(engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    """The time of the start is past, and what was confirmed is the same but for that time."""
+    with engine.begin() as connection:
+        own = campaigns.c.id == campaign_id
+        confirmed = connection.scalar(sa.select(campaigns.c.confirmed_content).where(own))
+        assert confirmed in (None, content_digest(connection, campaign_id))
+        connection.execute(sa.update(campaigns).where(own).values(scheduled_start_at=sa.func.now()))
+        if confirmed is not None:
+            now = content_digest(connection, campaign_id)
+            connection.execute(sa.update(campaigns).where(own).values(confirmed_content=now))
+
+
+def edit_the_template(clients: dict[str, ApiClient]) -> None:
+    template, *_ = clients["editor"].get("/v1/email-templates").json["items"]
+    answer = clients["editor"].patch(f"/v1/email-templates/{template['id']}", {"subject": "Something else"})
+    assert answer.status == 200, answer.body
+
+
+def test_start_at_a_later_time_that_was_confirmed_happens(
+    clients: dict[str, ApiClient], engine: sa.Engine, later: uuid.UUID
+) -> None:
+    answer = ask(clients["editor"], "start", later, confirm(clients, "start", later))
+    assert (answer.status, answer.json["status"]) == (200, "scheduled")
+    let_tomorrow_come(engine, later)
+    assert lifecycle.start_due_campaigns(engine) == [later]
+
+
+def test_start_at_a_later_time_sends_nothing_but_what_was_confirmed(
+    clients: dict[str, ApiClient], engine: sa.Engine, later: uuid.UUID
+) -> None:
+    assert ask(clients["editor"], "start", later, confirm(clients, "start", later)).status == 200
+    let_tomorrow_come(engine, later)
+    edit_the_template(clients)
+    assert lifecycle.start_due_campaigns(engine) == []
+    row = campaign_row(engine, later)
+    assert (row["status"], row["actual_started_at"]) == ("failed", None)
+    assert "changed after a person had confirmed" in row["failure_reason"]
+    # A person looks at it, and starts it as it is now.
+    assert (
+        clients["editor"].patch(f"/v1/campaigns/{later}", {"start_type": "manual", "scheduled_start_at": None}).status
+        == 200
+    )
+    assert ask(clients["editor"], "start", later, confirm(clients, "start", later)).json["status"] == "running"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_start_that_a_person_schedules_takes_the_content_of_its_time(
+    clients: dict[str, ApiClient], engine: sa.Engine, later: uuid.UUID, again: bool
+) -> None:
+    if again:
+        # Who schedules it last has the say.
+        assert ask(clients["editor"], "start", later, confirm(clients, "start", later)).status == 200
+    assert clients["sender"].post(f"/v1/campaigns/{later}/start").json["status"] == "scheduled"
+    let_tomorrow_come(engine, later)
+    edit_the_template(clients)
+    assert lifecycle.start_due_campaigns(engine) == [later]
+
+
+def test_edit_between_the_check_and_the_start_is_seen(engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    with pytest.raises(ContentChanged):
+        lifecycle.start_campaign(engine, campaign_id, confirmed_content="what was confirmed")
+    assert campaign_row(engine, campaign_id)["status"] == "draft"
 
 
 @pytest.mark.parametrize("asked", ["true", "1", "YES"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ EXIT_CODES = (
     "Exit codes: 0 done · 1 refused or failed · 2 wrong usage · 3 the API key is missing, unknown or may not do this · "
     "4 not found · 5 not possible in the present state · 6 not reachable · 130 interrupted"
 )
+
+UsageError: Any = typer.BadParameter.__bases__[0]
+"""Of click, which new versions of typer carry within."""
 
 app = typer.Typer(
     name="sendledger",
@@ -76,8 +79,17 @@ def main() -> None:
     """Run the command of the arguments; nothing is ever shown as a stack trace."""
     code: int
     try:
-        app()
-        return
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        message, code = error.format_message(), error.exit_code
+        if "\n" in message:
+            # The help, where a command was expected.
+            typer.echo(message, err=True)
+            sys.exit(code)
+        of = error.ctx.command_path if error.ctx else "sendledger"
+        message = f"{message.rstrip('.')}. See {of} --help."
+    except typer.Abort:
+        message, code = "Nothing was done.", 1
     except SendledgerError as error:
         message, code = str(error), exit_code(error)
     except BrokenPipeError:

@@ -141,6 +141,9 @@ def start(campaign: CampaignName, yes: Yes = False, as_json: Json = False) -> No
     if as_json:
         show_json(started)
         return
+    if started.status is CampaignStatus.SCHEDULED:
+        console().print(f"{plain(found.name)} is scheduled: it starts at {text(started.scheduled_start_at)}.")
+        return
     left_out = started.leads_left_out.to_dict()
     console().print(
         f"{plain(found.name)} is {started.status}: {started.emails_scheduled_count:,} emails for "

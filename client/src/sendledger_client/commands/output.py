@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -16,6 +17,8 @@ from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Show at most so many, newest first.")]
+
+WIDTH_OF_A_PIPE = 1_000
 
 errors = Console(stderr=True, highlight=False)
 
@@ -50,8 +53,8 @@ def as_id(given: str) -> UUID | None:
 
 
 def console() -> Console:
-    # Made when needed, as standard output may be redirected until then.
-    return Console(highlight=False)
+    # Made when needed, as standard output may be redirected until then. In a file or a pipe each row is one line.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
 
 
 def text(value: Any) -> str:

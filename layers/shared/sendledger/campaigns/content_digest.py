@@ -1,5 +1,7 @@
 """A digest of what a campaign would send: it differs as soon as an edit could change an email or its time.
 
+Its status is not part of it, so that a campaign has the same digest before and after its start was scheduled.
+
 A campaign's id goes in. Reads `campaigns`, `campaign_leads`, `workflow_steps` and their variants,
 `email_templates` and their attachments, `segments`.
 """
@@ -24,7 +26,7 @@ _DIGEST = sa.text("""
            OR t.id IN (SELECT email_template_id FROM steps UNION ALL SELECT email_template_id FROM variants)
     )
     SELECT encode(sha256(convert_to(concat_ws(E'\\n',
-        to_jsonb(c) - '{created_at,updated_at}'::text[],
+        to_jsonb(c) - '{created_at,updated_at,status,failure_reason,failed_at,confirmed_content}'::text[],
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM steps),
         (SELECT string_agg(fields::text, E'\\n' ORDER BY fields) FROM variants),
         (SELECT string_agg(to_jsonb(t)::text, E'\\n' ORDER BY t.id) FROM templates t),

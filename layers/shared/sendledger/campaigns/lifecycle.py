@@ -25,13 +25,21 @@ from aws_lambda_powertools import Logger
 from sendledger.campaigns import background_work, winners
 from sendledger.campaigns.campaign_steps import refresh_steps
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
+from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
 from sendledger.campaigns.transitions import check_transition, is_startable
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.errors import Conflict, FieldError, IllegalTransition, InvalidInput, SendledgerError
+from sendledger.core.errors import (
+    Conflict,
+    ContentChanged,
+    FieldError,
+    IllegalTransition,
+    InvalidInput,
+    SendledgerError,
+)
 from sendledger.core.ledger_rules import is_sending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, StartType
@@ -85,13 +93,18 @@ class RetriedEmails:
     background_work: list[dict[str, Any]]
 
 
-def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> StartedCampaign:
+def start_campaign(
+    engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM, *, confirmed_content: str | None = None
+) -> StartedCampaign:
     """Start now, or at `scheduled_start_at` if that is in the future.
 
     Up to `schedule_emails.ROWS_PER_BUCKET` rows are written in the transaction of the start itself.
     A larger campaign is running at once. The ticks of the sender write its rows, and it sends when all are written.
 
+    With `confirmed_content`, a digest, nothing else is started: not now and not at the scheduled time.
+
     Raises:
+        ContentChanged: the campaign's content is not the one that was confirmed.
         IllegalTransition: it has started already, or has ended.
         Conflict: a lead batch is held by another campaign.
         InvalidInput: it cannot be sent: not an outreach campaign, no content, a broken template.
@@ -100,11 +113,14 @@ def start_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTE
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         check_startable(campaign)
+        if confirmed_content is not None and confirmed_content != content_digest(connection, campaign_id):
+            raise ContentChanged("Its content was changed after a person had confirmed the start.")
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         later = campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]
         if later and campaign["scheduled_start_at"] > now:
             status = check_transition("schedule", campaign["status"])
-            _update(connection, campaign_id, status=status, failure_reason=None, failed_at=None)
+            values = {"failure_reason": None, "failed_at": None, "confirmed_content": confirmed_content}
+            _update(connection, campaign_id, status=status, **values)
             audit_log.record(connection, actor, AuditAction.CAMPAIGN_SCHEDULE, "campaign", campaign_id)
             return StartedCampaign(status, 0, 0, {}, campaign["scheduled_start_at"], [])
         _start(connection, campaign, now)
@@ -299,22 +315,20 @@ def start_due_campaigns(
     No start begins after `time.monotonic()` passes the deadline. `check` raises for a campaign that must not start.
     """
     with engine.connect() as connection:
-        due = list(
-            connection.scalars(
-                sa.select(campaigns.c.id)
-                .where(campaigns.c.status == CampaignStatus.SCHEDULED, campaigns.c.scheduled_start_at <= sa.func.now())
-                .order_by(campaigns.c.scheduled_start_at)
-            )
-        )
+        due = connection.execute(
+            sa.select(campaigns.c.id, campaigns.c.confirmed_content)
+            .where(campaigns.c.status == CampaignStatus.SCHEDULED, campaigns.c.scheduled_start_at <= sa.func.now())
+            .order_by(campaigns.c.scheduled_start_at)
+        ).all()
     started = []
-    for campaign_id in due:
+    for campaign_id, confirmed_content in due:
         if time.monotonic() >= deadline:
             break
         # Another tick may be faster, or a person may cancel it.
         with contextlib.suppress(IllegalTransition):
             try:
                 check(campaign_id)
-                start_campaign(engine, campaign_id)
+                start_campaign(engine, campaign_id, confirmed_content=confirmed_content)
                 started.append(campaign_id)
             except IllegalTransition:
                 raise

@@ -60,6 +60,12 @@ class IllegalTransition(Conflict):
     code = "illegal_transition"
 
 
+class ContentChanged(SendledgerError):
+    """What a person has confirmed is not what the campaign would send now."""
+
+    code = "not_confirmed"
+
+
 class NobodyToEmail(InvalidInput):
     """Every lead of the campaign is left out; `data["leads_left_out"]` counts them by reason."""
 

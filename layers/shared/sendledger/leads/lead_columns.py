@@ -139,7 +139,7 @@ class LeadColumns:
     tells_status: bool
     """Whether a column may tell the status that the lead has here."""
     own_custom_fields: int | None
-    """The column with all custom fields as JSON, in an export of leads from here."""
+    """The column with all custom fields as JSON, in an export of leads from here or from Smartlead."""
 
     def use_of(self, index: int) -> ColumnUse:
         if index in self.custom or index == self.own_custom_fields:
@@ -177,8 +177,8 @@ def read_header(header: list[str], chosen: Mapping[str, str] = NOTHING_CHOSEN) -
     fields with a number behind their names.
     """
     cleaned = [clean_name(name)[:MAX_NAME] for name in header]
-    is_own = {"email", STATUS, CUSTOM_FIELDS} <= set(cleaned)
-    passed_over = {*REJECT_COLUMNS, *(OWN_COLUMNS | {STATUS, CUSTOM_FIELDS} if is_own else ())}
+    is_own = {"email", STATUS, CUSTOM_FIELDS} <= set(cleaned) and not _is_of_smartlead(cleaned)
+    passed_over = {*REJECT_COLUMNS, CUSTOM_FIELDS, *(OWN_COLUMNS | {STATUS} if is_own else ())}
     found: dict[str, list[tuple[int, int]]] = {}
     custom: list[int] = []
     names: list[str] = []
@@ -196,7 +196,7 @@ def read_header(header: list[str], chosen: Mapping[str, str] = NOTHING_CHOSEN) -
             found.setdefault(field, []).append((rank, index))
         elif name not in passed_over:
             custom.append(index)
-    signs = tuple((index, sign) for index, name in enumerate(cleaned) if (sign := sign_of(name)) is not None)
+    signs = tuple((index, sign) for index, name in enumerate(cleaned) if (sign := _sign(name, cleaned)) is not None)
     return LeadColumns(
         fields={field: tuple(index for _, index in sorted(places)) for field, places in found.items()},
         names=tuple(names),
@@ -204,8 +204,17 @@ def read_header(header: list[str], chosen: Mapping[str, str] = NOTHING_CHOSEN) -
         opt_outs=signs,
         tells_status=is_own or any(sign is Sign.STATUS for _, sign in signs),
         own_status=cleaned.index(STATUS) if is_own else None,
-        own_custom_fields=cleaned.index(CUSTOM_FIELDS) if is_own else None,
+        own_custom_fields=cleaned.index(CUSTOM_FIELDS) if CUSTOM_FIELDS in set(cleaned) - chosen.keys() else None,
     )
+
+
+def _is_of_smartlead(header: list[str]) -> bool:
+    return "campaign_lead_map_id" in header
+
+
+def _sign(name: str, header: list[str]) -> Sign | None:
+    # Elsewhere a category is a branch or a label.
+    return Sign.STATUS if name == "category" and _is_of_smartlead(header) else sign_of(name)
 
 
 def _recognise(header: list[str]) -> list[tuple[str, int]]:

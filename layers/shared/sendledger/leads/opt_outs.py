@@ -95,10 +95,12 @@ _CONSENT_NAME = re.compile(
     + "|^(?:is)?e?(?:mail)?subscribed|^(?:email)?marketing$|^subscriber$"
 )
 _STATUS_WORDS = _pattern(
-    "status statut state estado stato situação"
+    "status statut state estado stato situação deliverability"
     " tillstånd tilstand stav állapot státusz durum статус состояние 状态 狀態 状態 ステータス 상태"
 )
-_STATUS_ALONE = _pattern("stan tila tilaus tilauksentila stare стан subscription emailsubscription abonnement")
+_STATUS_ALONE = _pattern(
+    "stan tila tilaus tilauksentila stare стан subscription emailsubscription abonnement laststate"
+)
 """Parts of other words, so they are the whole name."""
 _STATUS_OF = _pattern(
     "mail subscri contact kontakt contatto member marketing lead delivery list abo audience recipient empfänger"

@@ -192,11 +192,13 @@ def _status(columns: LeadColumns, values: list[str]) -> LeadStatus | None:
 
 @functools.lru_cache(maxsize=1_000)
 def _foreign_status(value: str) -> LeadStatus | None:
-    return _FOREIGN_STATUSES.get(plain(value))
+    word = plain(value)
+    # lemlist has emailsNotInterested and linkedinNotInterested.
+    return LeadStatus.NOT_INTERESTED if word.endswith("notinterested") else _FOREIGN_STATUSES.get(word)
 
 
 def _custom_fields(text: str) -> dict[str, Any]:
-    """The custom fields that an export of leads holds as JSON. A text that is not JSON is kept as it is."""
+    """The custom fields that a column holds as JSON. A text that is not JSON is kept as it is."""
     try:
         stored = json.loads(text)
     except (ValueError, RecursionError):
@@ -238,7 +240,6 @@ not fit is kept as a custom field, and the next column of this field is used."""
 
 _LEAD_STATUSES = frozenset(LeadStatus)
 _FOREIGN_STATUSES = {
-    "notinterested": LeadStatus.NOT_INTERESTED,
     "invalid": LeadStatus.INVALID,
     "undeliverable": LeadStatus.INVALID,
 }

@@ -147,6 +147,8 @@ campaigns = Table(
     Column("winner_at", TIMESTAMPTZ),
     # When what it sends was changed last, other than by a resume; see campaigns/variants.py.
     Column("content_changed_at", TIMESTAMPTZ),
+    # The digest of what a person has confirmed for a start at a later time; see campaigns/content_digest.py.
+    Column("confirmed_content", Text),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
     Column("new_leads_per_day", Integer),
     Column("new_leads_per_company_per_day", Integer),
