@@ -9,7 +9,6 @@ on a socket with TCP_NODELAY. A third side leaves Nagle's algorithm on, as pg800
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import statistics
 import time
@@ -77,7 +76,8 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
     claimed = [ClaimedEmail(row["id"], row["campaign_id"], row["workflow_step_number"], row) for row in rows]
     with engine.begin() as other:
         claim_emails.fence(other, claimed, token)
-    payload = json.dumps([record_results._row(result, time.monotonic()) for result in results_for(claimed)])
+    written = [record_results._row(result, time.monotonic()) for result in results_for(claimed)]
+    recorded = record_results._parameters(written, token, first_hand=True)
     campaigns, leads = (
         sorted({email.campaign_id for email in claimed}),
         sorted(email.lead["lead_id"] for email in claimed if email.lead),
@@ -85,7 +85,7 @@ def bare(engine: sa.Engine, connection: pg8000.dbapi.Connection) -> tuple[float,
     started = time.perf_counter()
     run(record_results._LOCK_CAMPAIGNS, {"ids": campaigns})
     run(record_results._LOCK_LEADS, {"ids": leads})
-    run(record_results._RECORD, {"results": payload, "token": token, "max_attempts": 3, "first_hand": True})
+    run(record_results._RECORD, recorded)
     connection.commit()
     return claim_seconds, time.perf_counter() - started
 

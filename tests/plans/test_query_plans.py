@@ -216,7 +216,7 @@ def recording_plan(engine: sa.Engine, connection: sa.Connection, emails: int) ->
     sent = SendOutcome(Answer.SENT, message_id="m")
     rendered = RenderedEmail("s", "t", None)
     rows = [record_results._row(SendResult(email, sent, rendered, 0.0), 1.0) for email in claimed]
-    parameters = {"results": json.dumps(rows), "token": token, "max_attempts": 3, "first_hand": True}
+    parameters = record_results._parameters(rows, token, first_hand=True)
     return explain(connection, record_results._RECORD, parameters)
 
 

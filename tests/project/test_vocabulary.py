@@ -21,7 +21,7 @@ CODE = [
     for file in sorted((ROOT / folder).rglob("*.py"))
     if file.parent.name != "vocabulary"
 ]
-ENUMS = Word.__subclasses__()
+ENUMS = [enum for enum in Word.__subclasses__() if enum.__module__.startswith(vocabulary.__name__)]
 
 OF_COLUMN = {
     "status": (

@@ -17,7 +17,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.content.attachment_rules import MOST_ATTACHMENTS, MOST_BYTES, CheckedFile
-from sendledger.core import audit_log
+from sendledger.core import audit_log, by_id
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.tables import email_template_attachments, email_templates
 from sendledger.core.vocabulary import AuditAction
@@ -40,7 +40,7 @@ def list_attachments(connection: sa.Connection, email_template_id: UUID) -> Sequ
     Raises:
         NotFound: there is no such template.
     """
-    _find_template(connection, email_template_id)
+    by_id.row(connection, email_templates, email_template_id, "email template", (email_templates.c.id,))
     own = sa.select(_table).where(_table.c.email_template_id == email_template_id)
     return connection.execute(own.order_by(_table.c.created_at, _table.c.id)).mappings().all()
 
@@ -77,7 +77,7 @@ def attach(
         NotFound, InvalidInput: as `check_room`.
     """
     # One at a time, as each counts what the others take.
-    _find_template(connection, email_template_id, for_update=True)
+    by_id.row(connection, email_templates, email_template_id, "email template", (email_templates.c.id,), lock=True)
     check_room(connection, email_template_id, file, source)
     values = {
         "id": id_,
@@ -129,12 +129,6 @@ def attached_files(connection: sa.Connection, email_template_ids: Collection[UUI
 def pictures_in(html: str | None) -> set[str]:
     """The content ids that an HTML template names. One that is made by a placeholder is not found."""
     return {unquote(unescape(name)) for name, end in _PICTURE.findall(html or "") if end}
-
-
-def _find_template(connection: sa.Connection, email_template_id: UUID, *, for_update: bool = False) -> None:
-    query = sa.select(email_templates.c.id).where(email_templates.c.id == email_template_id)
-    if connection.scalar(query.with_for_update() if for_update else query) is None:
-        raise NotFound("email template", email_template_id)
 
 
 def _note(connection: sa.Connection, action: AuditAction, attachment: sa.RowMapping, actor: str) -> None:

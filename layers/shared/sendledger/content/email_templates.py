@@ -11,9 +11,9 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, pagination
+from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import (
     campaigns,
@@ -27,9 +27,6 @@ from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
 
 if TYPE_CHECKING:
     from sendledger.content.render_email import RenderedEmail
-
-MOST_NAMED = 20
-"""How many users of a template an error names."""
 
 _table = email_templates
 _SUMMARY = (
@@ -65,7 +62,7 @@ def get(connection: sa.Connection, email_template_id: UUID) -> sa.RowMapping:
     Raises:
         NotFound: there is no such template.
     """
-    return _get(connection, sa.select(*_SUMMARY, *_CONTENT), email_template_id)
+    return by_id.row(connection, _table, email_template_id, "email template", (*_SUMMARY, *_CONTENT))
 
 
 def list_page(
@@ -91,7 +88,7 @@ def update(
         NotFound: there is no such template.
         InvalidInput: with the changes it would have no body, or a part is not a valid template.
     """
-    current = _get(connection, sa.select(*_SUMMARY, *_CONTENT).with_for_update(), email_template_id)
+    current = by_id.row(connection, _table, email_template_id, "email template", (*_SUMMARY, *_CONTENT), lock=True)
     if not changes:
         return current
     _check_content({**current, **changes})
@@ -116,8 +113,7 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
         NotFound: there is no such template.
         Conflict: `data` names the workflows and the campaigns, not yet ended, that use it.
     """
-    # Lock before the check: a transaction that refers to it has committed, or waits for this lock.
-    _get(connection, sa.select(_table.c.id).with_for_update(), email_template_id)
+    by_id.row(connection, _table, email_template_id, "email template", (_table.c.id,), lock=True)
     as_variant = sa.select(workflow_step_variants.c.workflow_step_id).where(
         workflow_step_variants.c.email_template_id == email_template_id
     )
@@ -130,13 +126,7 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
             campaigns.c.email_template_id == email_template_id, campaigns.c.status.in_(OPEN_CAMPAIGN_STATUSES)
         ),
     }
-    users = {
-        kind: [
-            {"id": str(row.id), "name": row.name}
-            for row in connection.execute(query.order_by("name").limit(MOST_NAMED))
-        ]
-        for kind, query in used_by.items()
-    }
+    users = {kind: by_id.named(connection, query) for kind, query in used_by.items()}
     if any(users.values()):
         raise Conflict("The email template is in use; it cannot be deleted.", **users)
     connection.execute(sa.delete(_table).where(_table.c.id == email_template_id))
@@ -189,13 +179,6 @@ def preview_content(
         return compiled.render(lead_variables(lead, campaign_name), given_subject)
     except RenderError as error:
         raise InvalidInput(f"The template cannot be rendered: {error.message}", reason=error.code) from error
-
-
-def _get(connection: sa.Connection, query: sa.Select[Any], email_template_id: UUID) -> sa.RowMapping:
-    row = connection.execute(query.where(_table.c.id == email_template_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("email template", email_template_id)
-    return row
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, Any]:

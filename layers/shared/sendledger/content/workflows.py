@@ -14,9 +14,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.content.attachments import attached_files
-from sendledger.core import audit_log, pagination
+from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, email_templates, workflow_step_variants, workflow_steps, workflows
 from sendledger.core.vocabulary import WORKFLOW_STATUSES, AuditAction
@@ -26,9 +26,6 @@ MAX_VARIANTS = 8
 MAX_WEIGHT = 100
 MAX_DELAY = dt.timedelta(days=3650)
 MAX_BUSINESS_DAYS = 365
-MOST_NAMED = 20
-"""How many users of a workflow an error names."""
-
 _SUMMARY = (
     workflows.c.id,
     workflows.c.name,
@@ -89,9 +86,7 @@ def get(connection: sa.Connection, workflow_id: UUID) -> dict[str, Any]:
     Raises:
         NotFound: there is no such workflow.
     """
-    found = connection.execute(sa.select(*_SUMMARY).where(workflows.c.id == workflow_id)).mappings().one_or_none()
-    if found is None:
-        raise NotFound("workflow", workflow_id)
+    found = by_id.row(connection, workflows, workflow_id, "workflow", _SUMMARY)
     query = sa.select(*_STEP).where(workflow_steps.c.workflow_id == workflow_id).order_by(workflow_steps.c.step_number)
     steps, variants = connection.execute(query).mappings().all(), workflow_step_variants.c
     of_steps = sa.select(variants.workflow_step_id, variants.email_template_id, variants.weight).where(
@@ -125,7 +120,7 @@ def update(
         NotFound: there is no such workflow.
         InvalidInput: as in `create`.
     """
-    _lock(connection, workflow_id)
+    by_id.row(connection, workflows, workflow_id, "workflow", lock=True)
     changed = sorted([*changes, *(["steps"] if steps is not None else [])])
     if steps is not None:
         _check_steps(connection, steps)
@@ -148,16 +143,10 @@ def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) ->
         NotFound: there is no such workflow.
         Conflict: `data` names the campaigns, not yet started, that use it.
     """
-    # Lock before the check: a campaign that refers to it has committed, or waits for this lock.
-    _lock(connection, workflow_id)
-    users = connection.execute(
-        sa.select(campaigns.c.id, campaigns.c.name)
-        .where(campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(WORKFLOW_STATUSES))
-        .limit(MOST_NAMED)
-    )
-    named = [{"id": str(user.id), "name": user.name} for user in users]
-    if named:
-        raise Conflict("Campaigns that have not started use the workflow; it cannot be deleted.", campaigns=named)
+    by_id.row(connection, workflows, workflow_id, "workflow", lock=True)
+    have_it = campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(WORKFLOW_STATUSES)
+    if users := by_id.named(connection, sa.select(campaigns.c.id, campaigns.c.name).where(*have_it)):
+        raise Conflict("Campaigns that have not started use the workflow; it cannot be deleted.", campaigns=users)
     connection.execute(sa.delete(workflows).where(workflows.c.id == workflow_id))
     audit_log.record(connection, actor, AuditAction.WORKFLOW_DELETE, "workflow", workflow_id)
 
@@ -176,12 +165,6 @@ def delay_of_days(
         return dt.timedelta(days=days), None
     stored = "NULL" if days is None else str(days)
     return dt.timedelta(0), f"{name} is {stored}; it must be a number of days from 0 to {most}"
-
-
-def _lock(connection: sa.Connection, workflow_id: UUID) -> None:
-    query = sa.select(workflows.c.id).where(workflows.c.id == workflow_id).with_for_update()
-    if connection.scalar(query) is None:
-        raise NotFound("workflow", workflow_id)
 
 
 def _insert_steps(connection: sa.Connection, workflow_id: UUID, steps: Sequence[Mapping[str, Any]]) -> None:

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, pagination
-from sendledger.core.errors import FieldError, InvalidInput, NotFound
+from sendledger.core import audit_log, by_id, pagination
+from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, exports
 from sendledger.core.vocabulary import AuditAction, ExportStatus
@@ -47,10 +47,7 @@ def get(connection: sa.Connection, export_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such export.
     """
-    row = connection.execute(sa.select(_table).where(_table.c.id == export_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("export", export_id)
-    return row
+    return by_id.row(connection, _table, export_id, "export")
 
 
 def list_page(

@@ -6,7 +6,6 @@ Events go in, `Place`s come out. An event of another email has none. Reads `sche
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import address_of, still_planned
+from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.feedback.read_ses_events import Effect, SesEvent
 
@@ -40,11 +40,19 @@ class Place:
         return {self.event.recipient}
 
 
-ITEMS = """
-    SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
-        key text, scheduled_email_id bigint, campaign_id uuid, claim_token uuid, message_id text)
-"""
-# The row that the tags name, and the email that has the message id.
+_ITEMS = RowArrays(
+    "v",
+    {
+        "key": "text",
+        "scheduled_email_id": "bigint",
+        "campaign_id": "uuid",
+        "claim_token": "uuid",
+        "message_id": "text",
+    },
+)
+ITEMS = f"SELECT * FROM {_ITEMS.table}"
+"""Events in a statement, with the parameters that `items_of` returns."""
+# The row that the tags name and, if it does not have their claim, the email that has the message id.
 _MATCH = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
@@ -55,13 +63,16 @@ _MATCH = sa.text(f"""
            m.lead_id AS known_lead_id
     FROM v
     LEFT JOIN scheduled_emails e ON e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
-    LEFT JOIN LATERAL (SELECT * FROM emails WHERE external_id = v.message_id ORDER BY id LIMIT 1) m ON true
+    LEFT JOIN LATERAL (
+        SELECT id, scheduled_email_id, campaign_id, lead_id FROM emails
+        WHERE (e.claim_token = v.claim_token) IS NOT TRUE AND external_id = v.message_id
+        ORDER BY id LIMIT 1) m ON true
     LEFT JOIN leads l ON l.id = coalesce(e.lead_id, m.lead_id)
 """)
 
 
 def match_events(connection: sa.Connection, by_key: Mapping[str, SesEvent]) -> list[Place]:
-    rows = connection.execute(_MATCH, {"events": items_of(by_key.values())}).mappings()
+    rows = connection.execute(_MATCH, items_of(by_key.values())).mappings()
     return [place for row in rows if (place := _place(by_key[row["key"]], row)) is not None]
 
 
@@ -82,16 +93,5 @@ def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
     return None
 
 
-def items_of(events: Iterable[SesEvent]) -> str:
-    return json.dumps(
-        [
-            {
-                "key": event.key,
-                "scheduled_email_id": event.scheduled_email_id,
-                "campaign_id": event.campaign_id and str(event.campaign_id),
-                "claim_token": event.claim_token and str(event.claim_token),
-                "message_id": event.message_id,
-            }
-            for event in events
-        ]
-    )
+def items_of(events: Iterable[SesEvent]) -> dict[str, str]:
+    return _ITEMS.parameters([{column: getattr(event, column) for column in _ITEMS.types} for event in events])

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log
 from sendledger.core.ledger_rules import still_planned
+from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import (
     AuditAction,
     DeliveryStatus,
@@ -102,13 +103,29 @@ _KEEP_MESSAGE_ID = sa.text(f"""
     UPDATE emails m SET external_id = row.message_id FROM row WHERE m.id = row.email_id AND m.external_id IS NULL
 """)
 
+_EVENTS = RowArrays(
+    "v",
+    {
+        "key": "text",
+        "scheduled_email_id": "bigint",
+        "email_id": "uuid",
+        "campaign_id": "uuid",
+        "lead_id": "uuid",
+        "message_id": "text",
+        "type": "text",
+        "occurred_at": "timestamptz",
+        "is_machine": "boolean",
+        "counts": "boolean",
+        "delivery": "text",
+        "status": "text",
+        "detail": "jsonb",
+    },
+)
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
 # greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL.
 _WRITE = sa.text(f"""
 WITH v AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(CAST(:events AS json)) AS v (
-        key text, scheduled_email_id bigint, email_id uuid, campaign_id uuid, lead_id uuid, message_id text, type text,
-        occurred_at timestamptz, is_machine boolean, counts boolean, delivery text, status text, detail jsonb)
+    SELECT * FROM {_EVENTS.table}
 ), new AS (
     INSERT INTO email_events (event_key, scheduled_email_id, email_id, campaign_id, lead_id, ses_message_id, event_type,
                               occurred_at, is_machine, detail)
@@ -251,9 +268,9 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
         elif row["still_planned"]:
             reopened.setdefault(row["id"], event)
     if reopened:
-        connection.execute(_REOPEN, {"events": items_of(reopened.values())})
+        connection.execute(_REOPEN, items_of(reopened.values()))
     if without_id:
-        connection.execute(_KEEP_MESSAGE_ID, {"events": items_of(without_id.values())})
+        connection.execute(_KEEP_MESSAGE_ID, items_of(without_id.values()))
     if accepted := lost | reopened:
         now = dt.datetime.now(dt.UTC)
         acceptances = {
@@ -275,9 +292,9 @@ def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
         {
             "key": place.event.key,
             "scheduled_email_id": place.scheduled_email_id,
-            "email_id": place.email_id and str(place.email_id),
-            "campaign_id": place.campaign_id and str(place.campaign_id),
-            "lead_id": place.lead_id and str(place.lead_id),
+            "email_id": place.email_id,
+            "campaign_id": place.campaign_id,
+            "lead_id": place.lead_id,
             "message_id": place.event.message_id,
             "type": place.event.type,
             "occurred_at": place.event.occurred_at.isoformat(),
@@ -285,13 +302,13 @@ def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
             "counts": place.event.counts,
             "delivery": _delivery(place.event),
             "status": _status(place.event),
-            "detail": dict(place.event.detail),
+            "detail": json.dumps(dict(place.event.detail)),
         }
         for place in places
     ]
     if not rows:
         return set()
-    return set(connection.execute(_WRITE, {"events": json.dumps(rows)}).scalars())
+    return set(connection.execute(_WRITE, _EVENTS.parameters(rows)).scalars())
 
 
 def _status(event: SesEvent) -> EmailStatus | None:

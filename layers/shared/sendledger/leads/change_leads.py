@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core import audit_log
+from sendledger.core import audit_log, by_id
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.person_names import NAME_PARTS
 from sendledger.core.tables import lead_changes
@@ -139,11 +139,7 @@ def get(connection: sa.Connection, lead_change_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such change.
     """
-    query = sa.select(_table).where(_table.c.id == lead_change_id)
-    found = connection.execute(query).mappings().one_or_none()
-    if found is None:
-        raise NotFound("change of leads", lead_change_id)
-    return found
+    return by_id.row(connection, _table, lead_change_id, "change of leads")
 
 
 def unfinished(connection: sa.Connection) -> list[UUID]:

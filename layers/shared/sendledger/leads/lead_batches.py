@@ -9,18 +9,15 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, pagination
+from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.errors import Conflict
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaign_leads, campaigns, emails, lead_batches, leads, scheduled_emails
 from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, LeadBatchStatus
 
 LEADS_PER_DELETION = 20_000
 """Deleting one lead takes about 40 µs, because five tables refer to it."""
-
-MOST_NAMED = 20
-"""How many users of a lead batch an error names."""
 
 UPLOADS = "imports/"
 """The prefix of uploaded files in the bucket. The id of the lead batch follows. The upload starts the import."""
@@ -42,7 +39,7 @@ def get(connection: sa.Connection, lead_batch_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such lead batch.
     """
-    return _get(connection, sa.select(_table), lead_batch_id)
+    return by_id.row(connection, _table, lead_batch_id, "lead batch")
 
 
 def list_page(
@@ -70,8 +67,7 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
         Conflict: a campaign that has not ended uses it (`data["campaigns"]`), or a campaign has used one of its leads:
             what they were sent would be lost.
     """
-    # Lock before the check: a campaign that is starting with it has committed, or waits for this lock.
-    batch = _get(connection, sa.select(_table).with_for_update(), lead_batch_id)
+    batch = by_id.row(connection, _table, lead_batch_id, "lead batch", lock=True)
     used_by = sa.select(campaigns.c.id, campaigns.c.name).where(
         sa.or_(
             campaigns.c.id == batch["active_campaign_id"],
@@ -83,8 +79,7 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
             ),
         )
     )
-    users = [{"id": str(row.id), "name": row.name} for row in connection.execute(used_by.limit(MOST_NAMED))]
-    if users:
+    if users := by_id.named(connection, used_by):
         raise Conflict("A campaign uses this lead batch; it cannot be deleted.", campaigns=users)
     for table in (scheduled_emails, emails, campaign_leads):
         used = sa.select(leads.c.id).join(table, table.c.lead_id == leads.c.id).where(leads.c.batch_id == lead_batch_id)
@@ -124,10 +119,3 @@ def _delete_some(connection: sa.Connection, lead_batch_id: UUID) -> bool:
     touched = sa.update(_table).where(_table.c.id == lead_batch_id).values(updated_at=sa.func.now())
     connection.execute(touched)
     return False
-
-
-def _get(connection: sa.Connection, query: sa.Select[tuple[object, ...]], lead_batch_id: UUID) -> sa.RowMapping:
-    row = connection.execute(query.where(_table.c.id == lead_batch_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("lead batch", lead_batch_id)
-    return row

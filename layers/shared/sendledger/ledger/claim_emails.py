@@ -218,10 +218,12 @@ WITH verdict AS MATERIALIZED (
                     WHERE s.campaign_id = e.campaign_id AND s.step_number = e.workflow_step_number) own
         LEFT JOIN json_to_recordset(CAST(:business_gaps AS json)) AS business (id bigint, gap_until timestamptz)
                ON business.id = e.id
-        WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
+        -- In here, so that nothing is looked up for a first step.
+        WHERE e.workflow_step_number > 1 AND NOT {is_answer("e")}
+          AND p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
           AND p.workflow_step_number < e.workflow_step_number
         GROUP BY own.delay
-    ) earlier ON e.workflow_step_number > 1 AND NOT {is_answer("e")}
+    ) earlier ON true
     WHERE e.id = ANY(:ids) AND e.claim_token = :token AND e.send_started_at IS NULL
       AND e.lease_until > clock_timestamp()
 )

@@ -7,7 +7,6 @@ between them is at least the configured one. A step that failed for good makes t
 
 from __future__ import annotations
 
-import json
 import random
 import time
 import uuid
@@ -27,6 +26,7 @@ from sendledger.core.ledger_rules import (
     returned_status,
     still_planned,
 )
+from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.policy import business_days
@@ -64,13 +64,29 @@ _LOCK_LEADS = sa.text("""
     SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 
+_RESULTS = RowArrays(
+    "r",
+    {
+        "id": "bigint",
+        "kind": "text",
+        "message_id": "text",
+        "error_code": "text",
+        "message": "text",
+        "age": "float8",
+        "retry_in": "float8",
+        "email_id": "uuid",
+        "to_address": "text",
+        "subject": "text",
+        "body_text": "text",
+        "body_html": "text",
+        "next_due": "timestamptz",
+    },
+)
 # Rows are found by their ids and leads. With a plain `status = …` or `claim_token = …`, a planner that expects few such
 # rows would scan all of them for each result. CASE prevents that.
 _RECORD = sa.text(f"""
 WITH r AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(CAST(:results AS json)) AS r (
-        id bigint, kind text, message_id text, error_code text, message text, age float8, retry_in float8,
-        email_id uuid, to_address text, subject text, body_text text, body_html text, next_due timestamptz)
+    SELECT * FROM {_RESULTS.table}
 ), done AS (
     UPDATE scheduled_emails e SET
         status = CASE WHEN r.kind = 'sent' THEN 'sent'
@@ -148,13 +164,15 @@ WITH r AS MATERIALIZED (
     SELECT campaign_id, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
     FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done) AND step_number <= {LAST_STEP}
     WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
-), pushed AS (
-    UPDATE scheduled_emails n SET scheduled_for = coalesce(d.next_due, d.sent_at + s.gap), updated_at = now()
+), following AS MATERIALIZED (
+    SELECT d.lead_id, d.campaign_id, s.next_step, coalesce(d.next_due, d.sent_at + s.gap) AS due
     FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
-      AND n.lead_id = d.lead_id AND n.campaign_id = d.campaign_id AND n.workflow_step_number = s.next_step
-      AND {still_planned("n")}
-      AND n.scheduled_for < coalesce(d.next_due, d.sent_at + s.gap)
+), pushed AS (
+    UPDATE scheduled_emails n SET scheduled_for = f.due, updated_at = now()
+    FROM following f
+    WHERE n.lead_id = f.lead_id AND n.campaign_id = f.campaign_id AND n.workflow_step_number = f.next_step
+      AND {still_planned("n")} AND n.scheduled_for < f.due
 ), ended AS (
     UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
     FROM done d
@@ -165,7 +183,8 @@ WITH r AS MATERIALIZED (
     -- An event of SES came first, or this is a replay. The row is sent already; the content is known only now.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
     FROM r JOIN scheduled_emails b ON b.id = r.id
-    WHERE :first_hand AND r.kind = 'sent' AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
+    WHERE :first_hand AND r.kind = 'sent' AND NOT EXISTS (SELECT FROM done WHERE done.id = r.id)
+      AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
 ), reworded AS (
     UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html
     FROM settled s WHERE m.id = s.email_id AND s.subject IS NOT NULL
@@ -178,7 +197,6 @@ FROM done GROUP BY 1, 2
 UNION ALL
 SELECT campaign_id, 'sent', count(*) FROM settled GROUP BY 1
 """).bindparams(
-    sa.bindparam("results", type_=sa.Text),
     sa.bindparam("token", type_=sa.UUID),
     sa.bindparam("max_attempts", type_=sa.Integer),
     sa.bindparam("first_hand", type_=sa.Boolean),
@@ -206,19 +224,16 @@ def record(
     for each in written:
         if each["id"] in next_due:
             each["next_due"] = next_due[each["id"]].isoformat()
-    rows = connection.execute(
-        _RECORD,
-        {
-            "results": json.dumps(written, ensure_ascii=False),
-            "token": token,
-            "max_attempts": MAX_ATTEMPTS,
-            "first_hand": first_hand,
-        },
-    )
+    rows = connection.execute(_RECORD, _parameters(written, token, first_hand=first_hand))
     counts: Counter[str] = Counter()
     for _, status, count in rows:
         counts[status] += count
     return Recorded(counts, frozenset(campaign_ids))
+
+
+def _parameters(written: Sequence[dict[str, Any]], token: uuid.UUID, *, first_hand: bool) -> dict[str, Any]:
+    how = {"token": token, "max_attempts": MAX_ATTEMPTS, "first_hand": first_hand}
+    return {**_RESULTS.parameters(written), **how}
 
 
 def _row(result: SendResult, now: float) -> dict[str, Any]:

@@ -12,15 +12,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, database, pagination
+from sendledger.core import audit_log, by_id, database, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, sender_addresses
 from sendledger.core.vocabulary import AuditAction
-
-MOST_NAMED = 20
-"""How many campaigns an error names."""
 
 _table = sender_addresses
 _ADDRESS_KEY = "sender_addresses_address_key"
@@ -44,10 +41,7 @@ def get(connection: sa.Connection, sender_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such sender.
     """
-    found = connection.execute(sa.select(_table).where(_table.c.id == sender_id)).mappings().one_or_none()
-    if found is None:
-        raise NotFound("sender", sender_id)
-    return found
+    return by_id.row(connection, _table, sender_id, "sender")
 
 
 def of_campaign(connection: sa.Connection, sender_ids: Sequence[UUID]) -> list[sa.RowMapping]:
@@ -95,18 +89,10 @@ def delete(connection: sa.Connection, sender_id: UUID, actor: str = SYSTEM) -> N
         NotFound: there is no such sender.
         Conflict: `data` names campaigns that have it. One that has ended counts too: what failed may be sent again.
     """
-    # Locked first, looked second: a campaign that is about to refer to it waits for this lock or has committed.
-    if connection.scalar(sa.select(_table.c.id).where(_table.c.id == sender_id).with_for_update()) is None:
-        raise NotFound("sender", sender_id)
-    users = connection.execute(
-        sa.select(campaigns.c.id, campaigns.c.name)
-        .where(sa.literal(sender_id, sa.UUID) == sa.any_(campaigns.c.sender_ids))
-        .order_by(campaigns.c.id)
-        .limit(MOST_NAMED)
-    )
-    named = [{"id": str(user.id), "name": user.name} for user in users]
-    if named:
-        raise Conflict("Campaigns use the sender; it cannot be deleted. Disable it instead.", campaigns=named)
+    by_id.row(connection, _table, sender_id, "sender", lock=True)
+    has_it = sa.literal(sender_id, sa.UUID) == sa.any_(campaigns.c.sender_ids)
+    if users := by_id.named(connection, sa.select(campaigns.c.id, campaigns.c.name).where(has_it)):
+        raise Conflict("Campaigns use the sender; it cannot be deleted. Disable it instead.", campaigns=users)
     connection.execute(sa.delete(_table).where(_table.c.id == sender_id))
     audit_log.record(connection, actor, AuditAction.SENDER_ADDRESS_DELETE, "sender_address", sender_id)
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, pagination
+from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Page
@@ -23,9 +23,6 @@ from sendledger.core.tables import campaigns, sending_schedules
 from sendledger.core.time_zones import UnknownTimeZone, zone, zone_name
 from sendledger.core.vocabulary import AuditAction, ZoneOf
 from sendledger.policy.openings import WEEKDAYS, Hours
-
-MOST_NAMED = 20
-"""How many campaigns an error names."""
 
 _table = sending_schedules
 
@@ -46,10 +43,7 @@ def get(connection: sa.Connection, schedule_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such schedule.
     """
-    found = connection.execute(sa.select(_table).where(_table.c.id == schedule_id)).mappings().one_or_none()
-    if found is None:
-        raise NotFound("sending schedule", schedule_id)
-    return found
+    return by_id.row(connection, _table, schedule_id, "sending schedule")
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
@@ -88,18 +82,10 @@ def delete(connection: sa.Connection, schedule_id: UUID, actor: str = SYSTEM) ->
         NotFound: there is no such schedule.
         Conflict: `data` names campaigns that have it. One that has ended counts too: what failed may be sent again.
     """
-    # Locked first, looked second: a campaign that is about to refer to it waits for this lock or has committed.
-    if connection.scalar(sa.select(_table.c.id).where(_table.c.id == schedule_id).with_for_update()) is None:
-        raise NotFound("sending schedule", schedule_id)
-    users = connection.execute(
-        sa.select(campaigns.c.id, campaigns.c.name)
-        .where(campaigns.c.sending_schedule_id == schedule_id)
-        .order_by(campaigns.c.id)
-        .limit(MOST_NAMED)
-    )
-    named = [{"id": str(user.id), "name": user.name} for user in users]
-    if named:
-        raise Conflict("Campaigns use the sending schedule; it cannot be deleted.", campaigns=named)
+    by_id.row(connection, _table, schedule_id, "sending schedule", lock=True)
+    have_it = sa.select(campaigns.c.id, campaigns.c.name).where(campaigns.c.sending_schedule_id == schedule_id)
+    if users := by_id.named(connection, have_it):
+        raise Conflict("Campaigns use the sending schedule; it cannot be deleted.", campaigns=users)
     connection.execute(sa.delete(_table).where(_table.c.id == schedule_id))
     audit_log.record(connection, actor, AuditAction.SENDING_SCHEDULE_DELETE, "sending_schedule", schedule_id)
 

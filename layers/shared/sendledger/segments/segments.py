@@ -12,16 +12,13 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from sendledger.core import audit_log, pagination
-from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core import audit_log, by_id, pagination
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, lead_batches, leads, segments
 from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, CampaignStatus
 from sendledger.segments.conditions import BatchCondition, CampaignCondition, Condition, check_size, of_json, walk
 from sendledger.segments.matching_leads import matching
-
-MOST_NAMED = 10
-"""How many campaigns a refusal names."""
 
 _table = segments
 # One that has failed can be started again.
@@ -46,10 +43,7 @@ def get(connection: sa.Connection, segment_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such segment.
     """
-    found = connection.execute(sa.select(_table).where(_table.c.id == segment_id)).mappings().one_or_none()
-    if found is None:
-        raise NotFound("segment", segment_id)
-    return found
+    return by_id.row(connection, _table, segment_id, "segment")
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
@@ -67,7 +61,7 @@ def update(
         InvalidInput: as in `create`.
         Conflict: the filter would change while a campaign that has started with it is still being scheduled.
     """
-    _lock(connection, segment_id)
+    by_id.row(connection, _table, segment_id, "segment", lock=True)
     changes: Mapping[str, Any] = {"name": name} if name is not None else {}
     if filter_ is not None:
         _check(connection, filter_)
@@ -88,7 +82,7 @@ def delete(connection: sa.Connection, segment_id: UUID, actor: str) -> None:
     NotFound: there is no such segment.
     Conflict: a campaign that has not ended uses it; `data["campaigns"]`.
     """
-    _lock(connection, segment_id)
+    by_id.row(connection, _table, segment_id, "segment", lock=True)
     if users := _users(connection, segment_id, _NEEDS_IT):
         names = ", ".join(repr(user["name"]) for user in users)
         raise Conflict(f"The segment is in use by {names}; it cannot be deleted.", campaigns=users)
@@ -96,18 +90,10 @@ def delete(connection: sa.Connection, segment_id: UUID, actor: str) -> None:
     audit_log.record(connection, actor, AuditAction.SEGMENT_DELETE, "segment", segment_id)
 
 
-def _lock(connection: sa.Connection, segment_id: UUID) -> None:
-    # Before the check: a campaign that is being given the segment, or starts with it, has committed or waits.
-    locked = sa.select(_table.c.id).where(_table.c.id == segment_id).with_for_update()
-    if connection.scalar(locked) is None:
-        raise NotFound("segment", segment_id)
-
-
 def _users(connection: sa.Connection, segment_id: UUID, which: sa.ColumnElement[bool]) -> list[dict[str, str]]:
     """The campaigns with the segment of which `which` is true."""
     has_it = sa.literal(segment_id, sa.UUID) == sa.any_(campaigns.c.segment_ids)
-    query = sa.select(campaigns.c.id, campaigns.c.name).where(has_it, which).order_by(campaigns.c.id)
-    return [{"id": str(row.id), "name": row.name} for row in connection.execute(query.limit(MOST_NAMED))]
+    return by_id.named(connection, sa.select(campaigns.c.id, campaigns.c.name).where(has_it, which))
 
 
 def condition_of(connection: sa.Connection, segment_id: UUID) -> sa.ColumnElement[bool]:

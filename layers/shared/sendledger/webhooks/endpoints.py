@@ -19,7 +19,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.core import audit_log, pagination
+from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.pagination import Order, Page, page_of
 from sendledger.core.tables import campaigns, webhook_deliveries, webhook_endpoints
@@ -153,10 +153,7 @@ def get(connection: sa.Connection, endpoint_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound
     """
-    row = connection.execute(sa.select(_table).where(_table.c.id == endpoint_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("webhook endpoint", endpoint_id)
-    return row
+    return by_id.row(connection, _table, endpoint_id, "webhook endpoint")
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:

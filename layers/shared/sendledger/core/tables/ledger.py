@@ -73,7 +73,7 @@ emails = Table(
     Index("emails_external_id_idx", "external_id"),
     Index("emails_lead_id_idx", "lead_id"),
     Index("emails_campaign_id_sent_at_idx", "campaign_id", "sent_at"),
-    postgresql_with={"fillfactor": 60, "autovacuum_vacuum_scale_factor": 0.05},
+    postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0.05},
 )
 
 scheduled_emails = Table(
@@ -176,7 +176,7 @@ scheduled_emails = Table(
     ),
     postgresql_with={
         # Free space in each page for the updates of fence and result, and frequent statistics after a start.
-        "fillfactor": 50,
+        "fillfactor": 35,
         "autovacuum_vacuum_scale_factor": 0.05,
         "autovacuum_analyze_scale_factor": 0.05,
     },

@@ -1,0 +1,37 @@
+"""Rows reach a statement as they are, whatever their texts contain."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.core.row_arrays import RowArrays
+
+ROWS = RowArrays("r", {"id": "bigint", "name": "text", "key": "uuid", "is_new": "boolean", "detail": "jsonb"})
+
+
+def read_back(connection: sa.Connection, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    found = connection.execute(sa.text(f"SELECT * FROM {ROWS.table}"), ROWS.parameters(rows))
+    return [dict(row) for row in found.mappings()]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "NULL", "null", '"', "\\", '\\"', "{a,b}", ",", " a ", "line\nend", "\t", "é😀", "'", "%s :id $1"]
+)
+def test_text_is_read_as_it_was_given(connection: sa.Connection, name: str) -> None:
+    rows = [{"id": number, "name": name} for number in (1, 2)]
+    assert [row["name"] for row in read_back(connection, rows)] == [name, name]
+
+
+def test_row_keeps_its_types_and_order(connection: sa.Connection) -> None:
+    key = uuid.uuid4()
+    first = {"id": 2**63 - 1, "name": "a", "key": key, "is_new": False, "detail": {"text": 'x"\\'}}
+    rows = [first | {"detail": '{"text": "x\\"\\\\"}'}, {"id": 2, "is_new": True}]
+    nothing = dict.fromkeys(ROWS.types)
+    assert read_back(connection, rows) == [first, nothing | {"id": 2, "is_new": True}]
+
+
+def test_no_rows_are_no_rows(connection: sa.Connection) -> None:
+    assert read_back(connection, []) == []
