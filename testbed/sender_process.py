@@ -23,8 +23,8 @@ from typing import Any, Literal
 import botocore.session
 import sqlalchemy as sa
 
-from sendledger.campaigns import background_work, completion
-from sendledger.core import database
+from sendledger.campaigns import background_work, completion, intake, revisions, variants, winners
+from sendledger.core import audit_log, database
 from sendledger.core.settings import DatabaseSettings, SenderSettings
 from sendledger.ledger import claim_emails, rate_limiter, record_results, sweep
 from sendledger.sending import prepare_emails
@@ -49,6 +49,13 @@ STEPS: dict[str, tuple[Any, str]] = {
     "sign_webhook": (webhooks, "_signed"),
     "post_webhook": (EndpointConnection, "post"),
     "record_webhooks": (webhooks, "record"),
+    "begin_intake": (intake, "begin_due_intakes"),
+    "new_revision": (revisions, "keep_revision"),
+    "write_rows": (background_work, "schedule_leads"),
+    "take_in": (intake, "schedule_leads"),
+    "weigh": (winners, "best_variant"),
+    "split": (variants, "split_again"),
+    "audit": (audit_log, "record"),
 }
 
 
@@ -64,6 +71,9 @@ class SenderRun:
     poison: Literal["kill", "stall"] | None = None
     """What happens to the process when it composes an email to a lead whose company begins with "Poison"."""
     settings: dict[str, str] = field(default_factory=dict)
+    rows_per_chunk: int = background_work.ROWS_PER_CHUNK
+    call: Callable[[sa.Engine], object] | None = None
+    """What it does in place of a tick."""
 
 
 def kill_this_process() -> None:
@@ -156,6 +166,10 @@ def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
         install(engine, work.failpoint)
     if work.poison:
         poison(work.poison)
+    background_work.ROWS_PER_CHUNK = work.rows_per_chunk
+    if work.call is not None:
+        work.call(engine)
+        return {}
     summary = send_due_emails(resources, work.seconds, further=work.further).as_dict()
     engine.dispose()
     if answer is not None:

@@ -199,6 +199,9 @@ class Campaign(Resource):
     evergreen: bool
     end_at: dt.datetime | None
     intake: Intake | None
+    revision: Annotated[
+        int, Field(description="What leads get that come in now: 1 is that of the start, more that of later edits.")
+    ]
     next_intake_at: Annotated[dt.datetime | None, Field(description="When it looks for new leads next.")]
     intake_ended_at: Annotated[dt.datetime | None, Field(description="When a person ended the intake.")]
     idle_since: Annotated[
@@ -353,11 +356,14 @@ def list_left_out_leads(
     "/v1/campaigns/<campaign_id>",
     operation_id="update_campaign",
     summary="Change a campaign",
-    description="Name, description and guardrails can always be changed, the rest before the campaign starts: "
-    "while it is a draft, is scheduled, or has failed to start.",
+    description="Name, description, guardrails and caps of new leads can always be changed; `end_at` and `intake` of "
+    "an evergreen campaign too, while it takes in leads: a new `intake` counts from now. The rest can be changed "
+    "before the campaign starts: while it is a draft, is scheduled, or has failed to start.",
     response_description="The changed campaign.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "The campaign has started; `current_status` is its status."},
+    openapi_extensions={
+        "x-conflict": "The campaign has started, or takes in no leads any more; `current_status` is its status."
+    },
 )
 def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Body()], caller: Acting) -> Campaign:
     changes = body.model_dump(exclude_unset=True, exclude={"lead_ids"})

@@ -77,14 +77,26 @@ class IntakeRowError(Resource):
     message: str
 
 
+class WorkflowError(Resource):
+    """What is wrong with the workflow as it is now, or with its templates."""
+
+    field: str
+    message: str
+
+
 class TakenIn(Resource):
     """What became of the leads."""
 
     status: CampaignStatus
     leads_added: int
     emails_scheduled: int
+    revision: Annotated[int, Field(description="What they get: it grows when the workflow was edited.")]
     leads: list[LeadOutcome]
     errors: list[IntakeRowError]
+    workflow_errors: Annotated[
+        list[WorkflowError],
+        Field(description="Why an edited workflow cannot be sent. The leads get the revision before."),
+    ]
 
 
 @router.post(
@@ -121,8 +133,10 @@ def add_campaign_leads(campaign_id: CampaignId, body: Annotated[AddedLeads, Body
         status=taken.status,
         leads_added=sum(each.outcome is IntakeOutcome.ADDED for each in outcomes),
         emails_scheduled=taken.emails,
+        revision=taken.revision,
         leads=outcomes,
         errors=sorted(errors, key=lambda error: error.row),
+        workflow_errors=[WorkflowError(field=each.field, message=each.message) for each in taken.problems],
     )
 
 

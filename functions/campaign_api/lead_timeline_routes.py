@@ -27,6 +27,7 @@ class LeadTimelineItem(Resource):
     scheduled_email_id: int | None
     step_number: int | None
     variant: Annotated[int | None, Field(description="Of the step, where that has several.")]
+    revision: Annotated[int | None, Field(description="Of the campaign's workflow, as the lead came in with it.")]
     subject: Annotated[str | None, Field(description="Of the email that was sent, as it was sent; of the reply.")]
     reason: str | None
     is_machine: Annotated[bool | None, Field(description="Of an open or a click: whether a program did it.")]

@@ -56,6 +56,7 @@ class ScheduledEmail(Resource):
     workflow_id: UUID | None
     workflow_step_number: int
     variant: Annotated[int | None, Field(description="Of its step, where that has several.")]
+    revision: Annotated[int, Field(description="Of the campaign's workflow, as the lead came in with it.")]
     scheduled_for: dt.datetime
     status: ScheduledEmailStatus
     reason: Annotated[Reason | None, Field(description="Why it was skipped or cancelled.")]

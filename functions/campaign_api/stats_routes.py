@@ -90,8 +90,29 @@ class StepStats(Resource):
 
     step_number: int
     by_status: CountByStatus
+    variants: Annotated[
+        list[VariantStats], Field(description="Of a step that has several; those of the newest revision.")
+    ]
+    winner: WinnerStats | None
+
+
+class RevisionStepStats(Resource):
+    """The scheduled emails of one step of a revision."""
+
+    step_number: int
+    by_status: CountByStatus
+    funnel: Funnel
+    rates: Rates
     variants: Annotated[list[VariantStats], Field(description="Of a step that has several.")]
     winner: WinnerStats | None
+
+
+class RevisionStats(Resource):
+    """What the leads got that came in while the workflow was like this."""
+
+    revision: int
+    created_at: Annotated[dt.datetime, Field(description="Since when leads that come in get it.")]
+    steps: list[RevisionStepStats]
 
 
 class CampaignStats(Resource):
@@ -108,6 +129,10 @@ class CampaignStats(Resource):
     track_clicks: bool
     by_status: CountByStatus
     by_step: list[StepStats]
+    by_revision: Annotated[
+        list[RevisionStats],
+        Field(description="Of a campaign whose workflow was edited between leads that came in; otherwise empty."),
+    ]
     funnel: Funnel
     rates: Rates
     next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]

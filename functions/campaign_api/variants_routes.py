@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated
 
-from aws_lambda_powertools.event_handler.openapi.params import Body, Path
+from aws_lambda_powertools.event_handler.openapi.params import Body, Path, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field, Strict
 
@@ -16,6 +16,8 @@ from sendledger.content.workflows import MAX_STEPS, MAX_VARIANTS
 
 router = APIGatewayHttpRouter()
 
+MAX_REVISION = 32_767
+
 StepNumber = Annotated[int, Path(ge=1, le=MAX_STEPS, description="Number of the step.")]
 VariantNumber = Annotated[int, Path(ge=1, le=MAX_VARIANTS, description="Number of the variant, from 1.")]
 
@@ -23,6 +25,7 @@ VariantNumber = Annotated[int, Path(ge=1, le=MAX_VARIANTS, description="Number o
 class RetiredVariant(Resource):
     """A variant that goes out no more."""
 
+    revision: int
     step_number: int
     variant: int
     retired_at: dt.datetime
@@ -35,11 +38,15 @@ class ChosenWinner(Input):
     """The variant that the waiting leads get."""
 
     variant: Annotated[int, Strict(), Field(ge=1, le=MAX_VARIANTS)]
+    revision: Annotated[int, Strict(), Field(ge=1, le=MAX_REVISION)] | None = Field(
+        None, description="Of whose leads; without it the newest one."
+    )
 
 
 class DecidedWinner(Resource):
     """The decision of a step."""
 
+    revision: int
     step_number: int
     winner_variant: int
     winner_decided_at: dt.datetime
@@ -65,7 +72,7 @@ def decide_winner(
     campaign_id: CampaignId, step_number: StepNumber, body: Annotated[ChosenWinner, Body()], caller: Acting
 ) -> DecidedWinner:
     with api_resources.transaction() as connection:
-        decided = winners.choose(connection, campaign_id, step_number, body.variant, caller.actor)
+        decided = winners.choose(connection, campaign_id, step_number, body.variant, caller.actor, body.revision)
     return DecidedWinner.model_validate(decided)
 
 
@@ -75,7 +82,8 @@ def decide_winner(
     summary="Send a variant no more",
     description=(
         "Its unsent emails are split over the other variants of the step by their weights, in the background; "
-        "meanwhile nothing is sent from the campaign. Emails that are on their way still go out. It cannot be undone."
+        "meanwhile nothing is sent from the campaign. Emails that are on their way still go out. It cannot be undone. "
+        "It is retired in each revision in which it has the same template."
     ),
     status_code=202,
     response_description="Taken; the statistics show `background_work` until it is done.",
@@ -85,8 +93,14 @@ def decide_winner(
     },
 )
 def retire_variant(
-    campaign_id: CampaignId, step_number: StepNumber, variant: VariantNumber, caller: Acting
+    campaign_id: CampaignId,
+    step_number: StepNumber,
+    variant: VariantNumber,
+    caller: Acting,
+    revision: Annotated[
+        int | None, Query(ge=1, le=MAX_REVISION, description="Of whose leads; without it the newest one.")
+    ] = None,
 ) -> RetiredVariant:
     with api_resources.transaction() as connection:
-        retired = variants.retire(connection, campaign_id, step_number, variant, caller.actor)
+        retired = variants.retire(connection, campaign_id, step_number, variant, caller.actor, revision)
     return RetiredVariant.model_validate(retired)

@@ -16,11 +16,13 @@ from sendledger.campaigns import background_work, completion, intake, lifecycle,
 from sendledger.campaigns import campaigns as stored_campaigns
 from sendledger.core.errors import Conflict, InvalidInput
 from sendledger.core.tables import campaigns, leads, left_out_leads, scheduled_emails, sender_addresses, suppressions
+from sendledger.leads import leads as stored_leads
 from sendledger.ledger import claim_emails
 from sendledger.policy import sending_schedules
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, pass_time, rows_of, statuses
 from testbed.databases import working_as
+from testbed.invariants import wait_for
 
 HOUR = dt.timedelta(hours=1)
 SECOND = dt.timedelta(seconds=1)
@@ -277,17 +279,43 @@ def test_large_intake_goes_bucket_by_bucket_as_the_sender_and_leaves_twins_out(
     counts_are_right(engine, campaign_id)
 
 
+@pytest.mark.parametrize("by_address", [False, True])
 def test_eight_intakes_of_the_same_addresses_at_once_give_each_one_row_for_each_step(
-    engine: sa.Engine, connection: sa.Connection
+    by_address: bool, engine: sa.Engine, connection: sa.Connection
 ) -> None:
+    """All eight have begun before the first one can go on: they wait for the campaign, which is locked meanwhile."""
     campaign_id = evergreen(engine, connection)
-    given = new_leads(connection, *(f"l{number}@example.com" for number in range(40)))
-    with ThreadPoolExecutor(8) as threads:
-        runs = [threads.submit(add, engine, campaign_id, given[:: 1 if n % 2 else -1]) for n in range(8)]
+    addresses = [f"l{number}@example.com" for number in range(40)]
+    ids = new_leads(connection, *addresses) if not by_address else []
+
+    def come_in(api: sa.Engine, number: int) -> list[str]:
+        in_turn = slice(None, None, 1 if number % 2 else -1)
+        given = ids[in_turn]
+        if by_address:
+            # As the route does it, in a transaction before the intake.
+            with api.begin() as storing:
+                rows = [stored_leads.columns_of({"email": address}, {}) for address in addresses[in_turn]]
+                given = stored_leads.find_or_create(storing, rows)
+        return add(api, campaign_id, given)
+
+    with working_as("api", engine, pool_size=8) as api, ThreadPoolExecutor(8) as threads:
+        connection.execute(sa.select(campaigns.c.id).with_for_update())
+        runs = [threads.submit(come_in, api, number) for number in range(8)]
+        wait_for(lambda: _waiting_for_locks(engine) == 8, "eight intakes that wait")
+        connection.rollback()
         outcomes = Counter(outcome for run in runs for outcome in run.result())
     assert outcomes == {"added": 40, "already_there": 280}
-    assert Counter(row["lead_id"] for row in rows_of(engine, campaign_id)) == dict.fromkeys(given, 3)
+    assert list(Counter(row["lead_id"] for row in rows_of(engine, campaign_id)).values()) == [3] * 40
+    assert connection.scalar(sa.select(sa.func.count()).select_from(leads)) == 40
     counts_are_right(engine, campaign_id)
+
+
+def _waiting_for_locks(engine: sa.Engine) -> int:
+    with engine.connect() as looking:
+        waiting = sa.text(
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        return int(looking.scalar(waiting) or 0)
 
 
 def test_later_leads_go_on_taking_turns_at_the_senders(engine: sa.Engine, connection: sa.Connection) -> None:

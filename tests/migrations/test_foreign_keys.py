@@ -14,7 +14,7 @@ WITHOUT_AN_INDEX = {
     "workflow_step_variants (email_template_id)": "email_templates",
     "workflow_steps (email_template_id)": "email_templates",
     # Steps are deleted with their campaign only, whose rows an index on campaign_id finds.
-    "scheduled_emails (campaign_id, workflow_step_number)": "campaign_steps",
+    "scheduled_emails (campaign_id, revision, workflow_step_number)": "campaign_steps",
 }
 
 # What a delete looks for is never NULL, so a partial index without NULLs serves it as well.

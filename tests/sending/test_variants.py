@@ -189,7 +189,7 @@ def test_unsent_emails_of_a_retired_variant_are_split_over_the_others(
     audited = connection.execute(
         sa.text("SELECT actor, detail FROM audit_log WHERE action = 'campaign.variant_retire'")
     )
-    assert audited.all() == [("ann", {"step_number": 1, "variant": 1})]
+    assert audited.all() == [("ann", {"step_number": 1, "variant": 1, "revisions": [1]})]
 
 
 def test_retired_variant_of_a_paused_campaign_is_split_too(

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, lifecycle, variants, winners
+from sendledger.campaigns import background_work, intake, lifecycle, variants, winners
 from sendledger.campaigns.winners import best_variant
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, InvalidInput
@@ -31,6 +31,7 @@ from testbed.campaigns import (
     statuses,
 )
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle
+from tests.campaigns.test_intake import new_leads
 
 HOUR = DAY / 24
 
@@ -211,7 +212,7 @@ def test_person_decides_earlier_and_the_rest_goes_at_once(
 
     assert subjects(ses) == {"A": 15, "B": 5}
     audited = connection.execute(sa.text("SELECT actor, detail FROM audit_log WHERE action = 'campaign.winner'"))
-    assert audited.all() == [("ann", {"step_number": 1, "variant": 1})]
+    assert audited.all() == [("ann", {"revision": 1, "step_number": 1, "variant": 1})]
 
 
 def test_winner_that_is_decided_before_its_step_waits_for_the_step(
@@ -229,6 +230,31 @@ def test_winner_that_is_decided_before_its_step_waits_for_the_step(
     background_work.work_until(engine, campaign_id, float("inf"))
 
     assert len({row["scheduled_for"] for row in rows_of(engine, campaign_id)}) == 1
+
+
+def test_lead_that_came_in_late_does_not_get_its_step_before_its_time(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    workflow_id = make_workflow(connection, [2 * DAY])
+    make_variants(connection, workflow_id, (1, 1))
+    winner = {"by": "replied", "test_share": 1, "after_seconds": 5 * 86400}
+    connection.execute(sa.update(workflow_steps).values(winner=winner))
+    campaign_id = make_campaign(connection, ["first@example.com"], workflow_id=workflow_id, evergreen=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    pass_time(engine, DAY)
+    came = new_leads(connection, "day1@example.com")
+    intake.add_leads(engine, campaign_id, came, "ann")
+    lifecycle.pause_campaign(engine, campaign_id)
+    pass_time(engine, 3 * HOUR)
+    lifecycle.resume_campaign(engine, campaign_id)
+    with engine.begin() as deciding:
+        now = deciding.execute(sa.select(sa.func.now())).scalar_one()
+        winners.choose(deciding, campaign_id, 1, 2, "ann")
+
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    waits = {row["lead_id"] in came: row["scheduled_for"] - now for row in rows_of(engine, campaign_id)}
+    assert {came: round(wait / HOUR) for came, wait in waits.items()} == {False: 24, True: 48}
 
 
 def test_tick_that_dies_while_it_decides_leaves_the_decision_to_the_next(

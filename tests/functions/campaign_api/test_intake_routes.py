@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import audit_log, leads
+from sendledger.core.tables import audit_log, campaigns, leads
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import make_batch, make_template
 from tests.functions.campaign_api.api_client import ApiClient
@@ -103,6 +103,51 @@ def test_leads_are_added_by_address_and_stored_if_they_are_new(
     assert len(api.get("/v1/leads").json["items"]) == 2
     again = api.post(f"{path}/leads", {"leads": given[:2]})
     assert [each["outcome"] for each in again.json["leads"]] == ["already_there", "already_there"]
+
+
+def test_end_and_intake_of_a_campaign_under_way_can_be_changed(
+    api: ApiClient, connection: sa.Connection, path: str
+) -> None:
+    before = api.get(path).json["next_intake_at"]
+    changed = api.patch(path, {"intake": {"every": "6 hours"}, "end_at": "2040-01-01T00:00:00Z"})
+    assert (changed.status, changed.json["intake"]) == (200, {"every": "6 hours"})
+    assert changed.json["next_intake_at"] < before
+    detail = connection.execute(sa.select(audit_log.c.detail).order_by(audit_log.c.id.desc()).limit(1)).scalar_one()
+    assert detail == {
+        "fields": ["end_at", "intake"],
+        "intake": {"before": {"every": "1 day"}, "after": {"every": "6 hours"}},
+        "end_at": {"before": None, "after": "2040-01-01T00:00:00+00:00"},
+    }
+    stopped = api.patch(path, {"intake": None, "end_at": None, "name": "Stopped"})
+    assert [stopped.json[name] for name in ("intake", "next_intake_at", "end_at")] == [None, None, None]
+
+
+@pytest.mark.parametrize("change", [{"end_at": "2040-01-01T00:00:00Z"}, {"intake": {"every": "1 day"}}])
+def test_end_and_intake_stay_once_the_intake_is_over(
+    api: ApiClient, connection: sa.Connection, path: str, change: Any
+) -> None:
+    connection.execute(sa.update(campaigns).values(end_at=sa.func.now()))
+    connection.commit()
+    refused = api.patch(path, change)
+    assert (refused.status, refused.json["current_status"]) == (409, "running")
+    assert "takes in no leads" in refused.json["detail"]
+    assert api.patch(path, {"evergreen": False}).status == 409
+
+
+def test_leads_that_come_in_after_an_edit_get_its_revision_and_one_that_is_wrong_is_named(
+    api: ApiClient, path: str
+) -> None:
+    template = f"/v1/email-templates/{api.get(path).json['email_template_id']}"
+    assert api.post(f"{path}/leads", {"leads": [{"email": "a@example.com"}]}).json["revision"] == 1
+    assert api.patch(template, {"subject": "Edited"}).status == 200
+    added = api.post(f"{path}/leads", {"leads": [{"email": "b@example.com"}]}).json
+    assert (added["revision"], added["workflow_errors"], api.get(path).json["revision"]) == (2, [], 2)
+    stats = api.get(f"{path}/stats").json
+    assert [(each["revision"], each["steps"][0]["by_status"]["pending"]) for each in stats["by_revision"]] == [
+        (1, 1),
+        (2, 1),
+    ]
+    assert sorted(each["revision"] for each in api.get(f"{path}/scheduled-emails").json["items"]) == [1, 2]
 
 
 @pytest.mark.parametrize(

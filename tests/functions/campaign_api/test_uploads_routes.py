@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
+from sendledger.campaigns import background_work, intake
 from sendledger.core.tables import idempotency_keys, lead_batches
 from sendledger.files.file_bucket import FileBucket
+from sendledger.leads import import_files
+from testbed.databases import working_as
 from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import ApiClient
 
@@ -76,6 +80,47 @@ def test_uploads_that_are_under_way_are_listed(api: ApiClient, engine: sa.Engine
         connection.execute(sa.update(lead_batches).where(lead_batches.c.id == ids[1]).values(status="completed"))
     assert [item["id"] for item in api.get("/v1/lead-batches", status="pending").json["items"]] == [ids[2], ids[0]]
     assert api.get("/v1/lead-batches", status="uploading").fields == ["status"]
+
+
+def evergreen(api: ApiClient) -> str:
+    """The id of a running campaign that takes in leads."""
+    template = api.post("/v1/email-templates", {"name": "T", "subject": "S", "body_text": "B"}).json
+    fields = {"name": "C", "evergreen": True, "email_template_id": template["id"]}
+    campaign_id: str = api.post("/v1/campaigns", fields).json["id"]
+    assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    return campaign_id
+
+
+def test_leads_of_an_upload_for_a_campaign_come_into_it_when_the_import_is_complete(
+    api: ApiClient, engine: sa.Engine, bucket: FileBucket
+) -> None:
+    campaign_id = evergreen(api)
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair", "campaign_id": campaign_id}).json
+    httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=b"email\na@b.co\nb@b.co\nnowhere\n")
+    with engine.begin() as connection:
+        assert intake.begin_due_intakes(connection) == 0
+    with working_as("files", engine) as files:
+        import_files.work(files, bucket, uuid.UUID(upload["id"]), float("inf"))
+
+    with working_as("sender", engine) as sender:
+        with sender.begin() as connection:
+            assert intake.begin_due_intakes(connection) == 1
+        background_work.work_until(sender, uuid.UUID(campaign_id), float("inf"))
+        with sender.begin() as connection:
+            assert intake.begin_due_intakes(connection) == 0
+
+    campaign = api.get(f"/v1/campaigns/{campaign_id}").json
+    assert (campaign["total_leads_targeted"], campaign["batch_ids"]) == (2, [upload["id"]])
+
+
+def test_upload_for_a_campaign_that_takes_in_nobody_is_refused_and_leaves_no_batch(api: ApiClient) -> None:
+    campaign_id = evergreen(api)
+    api.post(f"/v1/campaigns/{campaign_id}/finish")
+    wanted = {"name": "Fair", "campaign_id": campaign_id}
+    assert api.post("/v1/lead-batches/uploads", wanted).status == 409
+    unknown = "123e4567-e89b-12d3-a456-426614174000"
+    assert api.post("/v1/lead-batches/uploads", {**wanted, "campaign_id": unknown}).status == 404
+    assert api.get("/v1/lead-batches").json["items"] == []
 
 
 @pytest.mark.parametrize("status", ["pending", "importing", "deleting"])

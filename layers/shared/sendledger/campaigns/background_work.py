@@ -31,7 +31,9 @@ from sendledger.campaigns import failed_emails, schedule_emails, variants, winne
 from sendledger.campaigns.audience import audience_of, audience_size
 from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.revisions import newest_revision
 from sendledger.campaigns.schedule_emails import counters, schedule_leads
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
@@ -158,8 +160,9 @@ def _take_in_bucket(
     """The same for the leads that have come into its audience since its start; their steps count from now."""
     audience = audience_of(connection, campaign, newcomers=True)
     if work["buckets"] == 0:
+        campaign, _ = newest_revision(connection, campaign, SYSTEM)
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
-        rows = audience_size(connection, audience) * count_steps(connection, campaign["id"])
+        rows = audience_size(connection, audience) * count_steps(connection, campaign["id"], campaign["revision"])
         work |= {"buckets": max(1, -(-rows // schedule_emails.ROWS_PER_BUCKET)), "came_in_at": now.isoformat()}
     came_in_at = dt.datetime.fromisoformat(work["came_in_at"])
     done = schedule_leads(connection, campaign, audience, came_in_at, work["bucket"], work["buckets"])

@@ -2,21 +2,21 @@
 
 Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
 any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
-`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants are
-counted in the ledger.
+`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants and of
+revisions are counted in the ledger.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
-from sendledger.campaigns.variants import kept_variants, variant_results
+from sendledger.campaigns.variants import kept_variants, ledger_results
 from sendledger.campaigns.winners import decisions
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
@@ -73,6 +73,10 @@ _RATE = sa.text("""
            ON n.campaign_id = c.id AND n.what = 'sent' AND n.hour >= date_trunc('hour', since.start, 'UTC')
     WHERE c.id = :campaign_id GROUP BY since.start
 """)
+_REVISIONS = sa.text(f"""
+    SELECT revision, step_number, created_at FROM campaign_steps
+    WHERE campaign_id = :campaign_id AND step_number <= {LAST_STEP} ORDER BY revision, step_number
+""")
 _TIMELINE = sa.text("""
     SELECT date_trunc(:interval, at, 'UTC'), what, CAST(sum(count) AS bigint) FROM (
         SELECT hour AS at, what, count FROM campaign_counts WHERE campaign_id = :campaign_id
@@ -125,15 +129,22 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     sent = campaign["emails_sent_count"]
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
-    variants = _by_variant(connection, campaign)
-    winners = decisions(connection, campaign["id"]) if variants else {}
+    revisions = _by_revision(connection, campaign)
+    newest = [each for each in revisions if each["revision"] == campaign["revision"]]
+    details = {step["step_number"]: step for each in newest for step in each["steps"]}
     return {
         "by_status": by_status,
         "by_step": [
-            {"step_number": step, "by_status": counts, "variants": variants.get(step, []), "winner": winners.get(step)}
+            {
+                "step_number": step,
+                "by_status": counts,
+                "variants": details.get(step, {}).get("variants", []),
+                "winner": details.get(step, {}).get("winner"),
+            }
             for step, counts in sorted(by_step.items())
             if step <= LAST_STEP
         ],
+        "by_revision": revisions if len(revisions) > 1 else [],
         "next_due_at": next_due,
         "last_due_at": last_due,
         "emails_per_second": round(float(rate), 6) if rate else None,
@@ -143,23 +154,44 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     }
 
 
-def _by_variant(connection: sa.Connection, campaign: sa.RowMapping) -> dict[int, list[dict[str, Any]]]:
-    """The variants of each step that has several, with what became of their emails."""
-    kept = kept_variants(connection, campaign["id"])
-    results = variant_results(connection, campaign["id"]) if kept else {}
-    found: dict[int, list[dict[str, Any]]] = {}
-    for variant in kept:
-        result = results.get(
-            (variant["step_number"], variant["variant"]), {"by_status": {}, **dict.fromkeys(FUNNEL, 0)}
-        )
-        by_status = dict.fromkeys(ScheduledEmailStatus, 0) | result["by_status"]
-        sent = by_status[ScheduledEmailStatus.SENT]
-        counts = {Counted.SENT: sent, **{name: result[name] for name in FUNNEL}}
-        funnel = _without_untracked(counts, campaign)
-        rates = {name: _rate(funnel[name], sent) for name in FUNNEL}
-        each = {**variant, "by_status": by_status, "funnel": funnel, "rates": rates}
-        found.setdefault(variant["step_number"], []).append(each)
-    return found
+def _by_revision(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    """The steps of each revision, and their variants, with what became of their emails.
+
+    Empty where neither is more than one: then nothing is read of the ledger.
+    """
+    variants = kept_variants(connection, campaign["id"])
+    if not variants and campaign["revision"] == 1:
+        return []
+    results = ledger_results(connection, campaign["id"])
+    winners = decisions(connection, campaign["id"])
+    revisions: dict[int, dict[str, Any]] = {}
+    for revision, number, created_at in connection.execute(_REVISIONS, {"campaign_id": campaign["id"]}):
+        of_step = [found for key, found in results.items() if key[:2] == (revision, number)]
+        own = [each for each in variants if (each["revision"], each["step_number"]) == (revision, number)]
+        step = {
+            "step_number": number,
+            **_came_of(of_step, campaign),
+            "variants": [
+                {**each, **_came_of([results.get((revision, number, each["variant"]), {})], campaign)} for each in own
+            ],
+            "winner": winners.get((revision, number)),
+        }
+        each = revisions.setdefault(revision, {"revision": revision, "created_at": created_at, "steps": []})
+        each["steps"].append(step)
+    return list(revisions.values())
+
+
+def _came_of(results: Sequence[Mapping[str, Any]], campaign: sa.RowMapping) -> dict[str, Any]:
+    """The sum of what became of emails: by status, as a funnel, and its rates."""
+    by_status, counts = dict.fromkeys(ScheduledEmailStatus, 0), dict.fromkeys(FUNNEL, 0)
+    for result in results:
+        for status, count in result.get("by_status", {}).items():
+            by_status[status] += count
+        for name in FUNNEL:
+            counts[name] += result.get(name, 0)
+    sent = by_status[ScheduledEmailStatus.SENT]
+    funnel = _without_untracked({Counted.SENT: sent, **counts}, campaign)
+    return {"by_status": by_status, "funnel": funnel, "rates": {name: _rate(funnel[name], sent) for name in FUNNEL}}
 
 
 def _rate(count: int | None, sent: int) -> float | None:

@@ -1,12 +1,16 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-A resume can read the content of a paused campaign again. Reads `email_templates`, their attachments, `workflows`,
-`workflow_steps`, `workflow_step_variants` and `scheduled_emails`; writes `campaign_steps` and `campaign_step_variants`.
+A resume can read the content of a paused campaign again. Leads that come in later get a newer copy (revisions.py), and
+each lead keeps the revision that it came in with. Reads `email_templates`, their attachments, `workflows`,
+`workflow_steps`, `workflow_step_variants` and `scheduled_emails`; writes `campaign_steps`, `campaign_step_variants` and
+what `campaigns` say of them.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -18,10 +22,11 @@ from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days, same_answers
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
-from sendledger.core.ledger_rules import LAST_STEP, is_sending
+from sendledger.core.ledger_rules import LAST_STEP, is_sending, is_variant_of
 from sendledger.core.tables import (
     campaign_step_variants,
     campaign_steps,
+    campaigns,
     email_templates,
     workflow_step_variants,
     workflow_steps,
@@ -37,6 +42,12 @@ _UNSETTLED = sa.text(f"""
          + (SELECT count(*) FROM scheduled_emails
             WHERE campaign_id = :campaign_id AND failed_at IS NOT NULL AND error_code = 'outcome_unknown')
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+# Steps above the last one are of answers that people have written.
+_SHAPES = sa.text(f"""
+    SELECT s.revision, s.step_number, count(v.variant)
+    FROM campaign_steps s LEFT JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
+    WHERE s.campaign_id = :campaign_id AND s.step_number <= {LAST_STEP} GROUP BY 1, 2 ORDER BY 1, 2
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
@@ -51,13 +62,17 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     check_conditions(steps, campaign)
     check_answers(steps)
     compile_steps(steps)
-    write_steps(connection, campaign["id"], steps)
+    keep_revision(connection, campaign["id"], campaign["revision"], steps)
     return len(steps)
 
 
-def count_steps(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
-    """How many steps a started campaign has, without the answers that people have written."""
-    own = (campaign_steps.c.campaign_id == campaign_id) & (campaign_steps.c.step_number <= LAST_STEP)
+def count_steps(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> int:
+    """How many steps a revision of a started campaign has, without the answers that people have written."""
+    own = sa.and_(
+        campaign_steps.c.campaign_id == campaign_id,
+        campaign_steps.c.revision == revision,
+        campaign_steps.c.step_number <= LAST_STEP,
+    )
     return int(connection.scalar(sa.select(sa.func.count()).select_from(campaign_steps).where(own)) or 0)
 
 
@@ -91,29 +106,30 @@ def compile_steps(steps: list[dict[str, Any]]) -> dict[tuple[int, int | None], C
     return compiled
 
 
-def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
-    """What a refresh would put in place of the content that a started campaign has now.
+def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[list[dict[str, Any]], list[int]]:
+    """What a refresh would put in place of the content that a started campaign has now, and of which revisions.
+
+    These are the revisions with as many steps and variants as the workflow has now; the newest one must be among them.
 
     Raises:
         InvalidInput: there is nothing to send any more, or the workflow has other steps or variants than the campaign.
     """
     steps = planned_steps(connection, campaign)
-    # Those above are of answers that people have written.
-    own = (campaign_steps.c.campaign_id == campaign["id"]) & (campaign_steps.c.step_number <= LAST_STEP)
-    query = sa.select(campaign_steps.c.step_number).where(own)
-    kept = sorted(connection.scalars(query))
-    if kept != [step["step_number"] for step in steps]:
-        message = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
-        raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", message)])
-    variants = campaign_step_variants.c
-    of_step = sa.select(variants.step_number, sa.func.count()).where(variants.campaign_id == campaign["id"])
-    counts: dict[int, int] = {number: count for number, count in connection.execute(of_step.group_by("step_number"))}  # noqa: C416 (typed)
-    for step in steps:
-        number, had, has = step["step_number"], counts.get(step["step_number"], 0), len(step["variants"])
-        if had != has:
-            message = f"step {number} has {has or 1} variants and was started with {had or 1}; make a new campaign"
-            raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", message)])
-    return steps
+    shapes: dict[int, dict[int, int]] = {}
+    for revision, number, count in connection.execute(_SHAPES, {"campaign_id": campaign["id"]}):
+        shapes.setdefault(revision, {})[number] = count
+    shape = {step["step_number"]: len(step["variants"]) for step in steps}
+    kept = shapes.get(campaign["revision"], {})
+    problem = None
+    if kept.keys() != shape.keys():
+        problem = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
+    elif differing := [number for number in shape if kept[number] != shape[number]]:
+        number = differing[0]
+        has, had = shape[number] or 1, kept[number] or 1
+        problem = f"step {number} has {has} variants and was started with {had}; make a new campaign"
+    if problem:
+        raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", problem)])
+    return steps, [revision for revision, kept in shapes.items() if kept == shape]
 
 
 def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[int]:
@@ -132,10 +148,12 @@ def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[in
             "lost. Wait six minutes for those on their way; settle the others (mark-sent or requeue).",
             status=campaign["status"],
         )
-    steps = refreshed_steps(connection, campaign)
+    steps, revisions = refreshed_steps(connection, campaign)
     compile_steps(steps)
-    changed = _refresh(connection, campaign_steps, _step_rows(campaign["id"], steps))
-    changed |= _refresh(connection, campaign_step_variants, _variant_rows(campaign["id"], steps))
+    changed: set[int] = set()
+    for revision in revisions:
+        changed |= _refresh(connection, campaign_steps, step_rows(campaign["id"], revision, steps))
+        changed |= _refresh(connection, campaign_step_variants, variant_rows(campaign["id"], revision, steps))
     return sorted(changed)
 
 
@@ -307,26 +325,44 @@ def step_values(number: int, delay: dt.timedelta, content: sa.RowMapping) -> dic
     }
 
 
-def write_steps(connection: sa.Connection, campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> None:
-    connection.execute(insert(campaign_steps).values(_step_rows(campaign_id, steps)).on_conflict_do_nothing())
-    if variants := _variant_rows(campaign_id, steps):
+def revision_digest(steps: list[dict[str, Any]]) -> str:
+    """Differs as soon as an edit changes what the steps send, to whom, or when."""
+    no_id = uuid.UUID(int=0)
+    rows = [*step_rows(no_id, 0, steps), *variant_rows(no_id, 0, steps)]
+    return hashlib.sha256(json.dumps(rows, default=str, sort_keys=True).encode()).hexdigest()
+
+
+def keep_revision(
+    connection: sa.Connection, campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]]
+) -> None:
+    """Let leads that come in from now get these steps. Where the revision has steps already, they stay."""
+    write_steps(connection, campaign_id, revision, steps)
+    values = {"revision": revision, "revision_digest": revision_digest(steps)}
+    connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(values))
+
+
+def write_steps(connection: sa.Connection, campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]]) -> None:
+    rows = step_rows(campaign_id, revision, steps)
+    connection.execute(insert(campaign_steps).values(rows).on_conflict_do_nothing())
+    if variants := variant_rows(campaign_id, revision, steps):
         connection.execute(insert(campaign_step_variants).values(variants).on_conflict_do_nothing())
 
 
-def _step_rows(campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With the content of the first variant, where there are several."""
+def step_rows(campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `campaign_steps`, with the content of the first variant where there are several."""
     rows = []
     for step in steps:
         own = {name: value for name, value in step.items() if name != "variants"}
         if variants := step.get("variants"):
             own |= {name: variants[0][name] for name in CONTENT}
-        rows.append({"campaign_id": campaign_id, **own})
+        rows.append({"campaign_id": campaign_id, "revision": revision, **own})
     return rows
 
 
-def _variant_rows(campaign_id: uuid.UUID, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def variant_rows(campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `campaign_step_variants`."""
     return [
-        {"campaign_id": campaign_id, "step_number": step["step_number"], **variant}
+        {"campaign_id": campaign_id, "revision": revision, "step_number": step["step_number"], **variant}
         for step in steps
         for variant in step.get("variants", ())
     ]

@@ -5,6 +5,7 @@ Reads and writes `campaigns` and `campaign_leads`; reads what a campaign refers 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from sendledger.campaigns.transitions import is_startable
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
+from sendledger.core.ledger_rules import takes_in_leads
 from sendledger.core.pagination import Page
 from sendledger.core.tables import (
     campaign_leads,
@@ -32,6 +34,7 @@ from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, Campaign
 from sendledger.policy.caps import MOST_LEADS_BY_COMPANY
 
 CAPS = ("new_leads_per_day", "new_leads_per_company_per_day")
+INTAKE = ("end_at", "intake")
 ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails", *CAPS})
 TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
 """These find their own leads."""
@@ -147,24 +150,23 @@ def update(
 
     Raises:
         NotFound: there is no such campaign.
-        Conflict: it has started, and more than its name, description, guardrails and caps would change, or it started
-            without caps and senders.
+        Conflict: it has started, and more than its name, description, guardrails, caps and intake would change, or it
+            started without caps and senders, or takes in no leads.
         InvalidInput: as in `create`.
     """
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
-    # Limits can be changed while emails go out, so the log has the old and the new ones.
     changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
-    limits = [name for name in ("guardrails", *CAPS) if name in changes]
-    detail = {"fields": changed} | {name: {"before": current[name], "after": changes[name]} for name in limits}
+    detail = {"fields": changed, **_changed_limits(current, changes)}
     if not is_startable(current) and any(changes.get(name) is not None for name in CAPS):
         _refuse_caps_without_lanes(connection, campaign_id, current["status"])
         cap = {**current, **changes}["new_leads_per_company_per_day"]
         check_company_cap(cap, current["total_leads_targeted"] or 0)
-    if lead_ids is not None or not changes.keys() <= ALWAYS_CHANGEABLE:
+    always = ALWAYS_CHANGEABLE if is_startable(current) else ALWAYS_CHANGEABLE.union(INTAKE)
+    if lead_ids is not None or not changes.keys() <= always:
         if not is_startable(current):
             raise Conflict(
-                f"The campaign is {current['status']}; only its name, description, guardrails and caps of new leads "
-                "can be changed.",
+                f"The campaign is {current['status']}; only its name, description, guardrails, caps of new leads and, "
+                "if it is evergreen, end_at and intake can be changed.",
                 status=current["status"],
             )
         merged = {**current, **changes}
@@ -181,6 +183,10 @@ def update(
         changes = {**changes, "use_workflow": merged["workflow_id"] is not None}
         if "batch_ids" in changes:
             changes["batch_id"] = None
+    elif changes.keys() & set(INTAKE):
+        _refuse_without_intake(connection, current)
+        if "intake" in changes:
+            changes = {**changes, "next_intake_at": next_intake(changes["intake"])}
     if lead_ids is not None:
         connection.execute(sa.delete(campaign_leads).where(campaign_leads.c.campaign_id == campaign_id))
         _write_leads(connection, campaign_id, lead_ids)
@@ -191,6 +197,34 @@ def update(
     if changed:
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_UPDATE, "campaign", campaign_id, detail)
     return get_campaign(connection, campaign_id, count_leads=True)
+
+
+def _changed_limits(current: sa.RowMapping, changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The old and the new limits, for the audit log: they can be changed while emails go out."""
+    names = [name for name in ("guardrails", *CAPS, *INTAKE) if name in changes]
+    return {name: {"before": _shown(current[name]), "after": _shown(changes[name])} for name in names}
+
+
+def _shown(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, dt.datetime) else value
+
+
+def takes_in(connection: sa.Connection, campaign_id: UUID) -> bool:
+    """Whether leads can still be added to the campaign once it is under way."""
+    own = sa.text(f"SELECT {takes_in_leads('c')} FROM campaigns c WHERE id = :id")
+    return bool(connection.scalar(own.bindparams(sa.bindparam("id", campaign_id, sa.UUID))))
+
+
+def next_intake(intake: Mapping[str, str] | None) -> sa.ColumnElement[dt.datetime] | None:
+    """When a campaign looks for new leads next, counted from now."""
+    return sa.func.now() + sa.cast(sa.literal(intake["every"], sa.Text), sa.Interval) if intake else None
+
+
+def _refuse_without_intake(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    status = campaign["status"]
+    if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED) or not takes_in(connection, campaign["id"]):
+        message = f"The campaign is {status} and takes in no leads; end_at and intake can be changed while it does."
+        raise Conflict(message, status=status)
 
 
 def _refuse_caps_without_lanes(connection: sa.Connection, campaign_id: UUID, status: str) -> None:

@@ -19,9 +19,10 @@ import sqlalchemy as sa
 from sendledger.campaigns import schedule_emails
 from sendledger.campaigns.audience import audience_of_leads
 from sendledger.campaigns.campaign_steps import count_steps
-from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.completion import mark_campaign_complete
-from sendledger.campaigns.schedule_emails import counters, schedule_leads, takes_in
+from sendledger.campaigns.revisions import newest_revision
+from sendledger.campaigns.schedule_emails import counters, schedule_leads
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.ledger_rules import takes_in_leads
@@ -55,11 +56,16 @@ _BEGIN = sa.text(f"""
 
 @dataclass(frozen=True)
 class TakenIn:
-    """What became of each lead, in the order given: why it is left out, where it is."""
+    """What became of each lead, in the order given: why it is left out, where it is.
+
+    `problems` are of an edited workflow that cannot be sent: the leads have got the revision before.
+    """
 
     status: CampaignStatus
     outcomes: list[tuple[IntakeOutcome, str | None]]
     emails: int
+    revision: int
+    problems: list[FieldError]
 
 
 def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, lead_ids: Sequence[uuid.UUID], actor: str) -> TakenIn:
@@ -77,7 +83,8 @@ def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, lead_ids: Sequence[uuid
         campaign = refuse_unless_open(connection, campaign_id, lock=True)
         status = CampaignStatus(campaign["status"])
         wanted = sorted(set(lead_ids))
-        steps = count_steps(connection, campaign_id)
+        campaign, problems = newest_revision(connection, campaign, actor)
+        steps = count_steps(connection, campaign_id, campaign["revision"])
         if len(wanted) * steps > schedule_emails.ROWS_PER_BUCKET:
             most = schedule_emails.ROWS_PER_BUCKET // steps
             message = f"must be at most {most:,} leads at once in this campaign: each gets {steps} emails"
@@ -104,7 +111,8 @@ def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, lead_ids: Sequence[uuid
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**changes, updated_at=sa.func.now())
         )
         left_out = dict(map(tuple, connection.execute(sa.select(judged.lead_id, judged.reason).where(own))))
-    return TakenIn(status, _outcomes(lead_ids, known, before, left_out), added.emails)
+    outcomes = _outcomes(lead_ids, known, before, left_out)
+    return TakenIn(status, outcomes, added.emails, campaign["revision"], problems)
 
 
 def _outcomes(

@@ -24,7 +24,7 @@ from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work, winners
 from sendledger.campaigns.campaign_steps import refresh_steps
-from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
+from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_intake
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
@@ -168,12 +168,8 @@ def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime)
         emails_scheduled_count=scheduled.emails,
         leads_left_out=dict(scheduled.left_out),
         background_work=scheduled.background_work,
-        next_intake_at=now + _interval(campaign["intake"]["every"]) if campaign["intake"] else None,
+        next_intake_at=next_intake(campaign["intake"]),
     )
-
-
-def _interval(text: str) -> sa.ColumnElement[dt.timedelta]:
-    return sa.cast(sa.literal(text, sa.Text), sa.Interval)
 
 
 def unschedule_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYSTEM) -> CampaignStatus:

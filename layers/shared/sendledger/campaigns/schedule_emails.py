@@ -19,14 +19,14 @@ import sqlalchemy as sa
 from sendledger.campaigns.assign_lanes import lane_of_lead, lanes_of_places, waits_in_lanes
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
-from sendledger.campaigns.campaigns import check_company_cap, get_campaign
+from sendledger.campaigns.campaigns import check_company_cap, get_campaign, takes_in
 from sendledger.campaigns.variants import splits, variant_of_template
 from sendledger.campaigns.winners import set_times
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NobodyToEmail
-from sendledger.core.ledger_rules import LAST_STEP, returned_reason, returned_status, takes_in_leads
+from sendledger.core.ledger_rules import LAST_STEP, returned_reason, returned_status
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -61,7 +61,7 @@ _SCHEDULE = f"""
     FROM campaign_steps s
     LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
            ON v.step_number = s.step_number
-    WHERE s.campaign_id = :campaign_id AND s.step_number <= {LAST_STEP}
+    WHERE s.campaign_id = :campaign_id AND s.revision = :revision AND s.step_number <= {LAST_STEP}
 ), placed AS (
     SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank
     FROM ranked r
@@ -75,22 +75,25 @@ _SCHEDULE = f"""
     FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
 ), written AS (
     INSERT INTO scheduled_emails
-        (campaign_id, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
-         fallback_variant, status, reason)
-    SELECT :campaign_id, r.id, CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END,
-           :workflow_id, s.step_number,
-           greatest(coalesce(t.due_at, :start_at + s.delay), CASE WHEN v.turn < 0 THEN s.winner_at END),
+        (campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
+         fallback_variant, winner_wait, status, reason)
+    SELECT :campaign_id, :revision, r.id,
+           CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
+           greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END),
            coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
+           CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END,
            {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
-    LEFT JOIN drawn d ON d.id = r.id AND d.step_number = s.step_number
-    CROSS JOIN LATERAL (SELECT (CAST(:turns AS smallint[]))[s.first + mod(coalesce(d.rank, r.rank), s.length)]) v (turn)
+    LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
+    CROSS JOIN LATERAL (
+        SELECT (CAST(:turns AS smallint[]))[s.first + mod(coalesce(drawn.rank, r.rank), s.length)]) v (turn)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number
+    CROSS JOIN LATERAL (SELECT coalesce(t.due_at, :start_at + s.delay)) d (due_at)
 ), left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
     SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
@@ -127,11 +130,12 @@ def schedule_leads(
     places: Sequence[sa.Row[Any]] = []
     if waits_in_lanes(connection, campaign):
         places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
-    of_steps, turns = splits(connection, campaign["id"])
+    of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
     statement = audience.judged(
         _SCHEDULE,
         bucket,
         buckets,
+        sa.bindparam("revision", campaign["revision"], sa.SmallInteger),
         sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
         sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
         sa.bindparam("status", status, sa.Text),
@@ -184,12 +188,6 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     return scheduled
 
 
-def takes_in(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
-    """Whether leads can still be added to the campaign once it is under way."""
-    own = sa.text(f"SELECT {takes_in_leads('c')} FROM campaigns c WHERE id = :id")
-    return bool(connection.scalar(own.bindparams(sa.bindparam("id", campaign_id, sa.UUID))))
-
-
 def counters(campaign: sa.RowMapping | dict[str, Any], scheduled: ScheduledLeads) -> dict[str, Any]:
     """The columns of a locked campaign that change with leads that were scheduled after its start."""
     left_out = Counter(campaign["leads_left_out"]) + scheduled.left_out
@@ -237,17 +235,21 @@ def schedule_email_for_lead(
         # A start writes all emails of a campaign and would conflict with one that was written before.
         message = f"Campaign {campaign_id} is {status}; an email can be added to a running one only."
         raise Conflict(message, status=status)
-    if campaign["evergreen"] and step_number > count_steps(connection, campaign_id):
-        # All leads that come in later would get it too.
-        raise Conflict("An evergreen campaign has the steps of its start.", status=status)
-    variant = _add_step(connection, campaign_id, step_number, template, delay)
-    _refuse_second_lead_with_its_address(connection, campaign_id, lead_id)
-    planned = sa.select(scheduled_emails.c.id).where(
-        scheduled_emails.c.campaign_id == campaign_id, scheduled_emails.c.lead_id == lead_id
+    planned = sa.select(scheduled_emails.c.revision).where(
+        scheduled_emails.c.campaign_id == campaign_id,
+        scheduled_emails.c.lead_id == lead_id,
+        scheduled_emails.c.workflow_step_number <= LAST_STEP,
     )
-    is_new = connection.execute(planned.limit(1)).first() is None
+    has = connection.scalar(planned.limit(1))
+    revision = campaign["revision"] if has is None else has
+    if campaign["evergreen"] and step_number > count_steps(connection, campaign_id, revision):
+        # All leads that come in later would get it too.
+        raise Conflict("An evergreen campaign has the steps of its workflow.", status=status)
+    variant = _add_step(connection, campaign_id, revision, step_number, template, delay)
+    _refuse_second_lead_with_its_address(connection, campaign_id, lead_id)
     row = {
         "campaign_id": campaign_id,
+        "revision": revision,
         "lead_id": lead_id,
         "template_id": template,
         "workflow_step_number": step_number,
@@ -263,7 +265,7 @@ def schedule_email_for_lead(
         if database.constraint(error) == _SCHEDULED_ALREADY:
             raise Conflict(f"Lead {lead_id} has step {step_number} of campaign {campaign_id} already.") from error
         raise
-    _count_added(connection, campaign_id, lead_id, is_new=is_new)
+    _count_added(connection, campaign_id, lead_id, is_new=has is None)
     audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_CREATE, "scheduled_email", row_id)
     return row_id
 
@@ -285,7 +287,12 @@ def _count_added(connection: sa.Connection, campaign_id: uuid.UUID, lead_id: uui
 
 
 def _add_step(
-    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, template: uuid.UUID, delay: dt.timedelta
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    revision: int,
+    step_number: int,
+    template: uuid.UUID,
+    delay: dt.timedelta,
 ) -> int | None:
     """Make the template the content of a step that the campaign does not have yet. Returns which variant it is."""
     content = connection.execute(sa.select(email_templates).where(email_templates.c.id == template)).mappings().first()
@@ -293,13 +300,12 @@ def _add_step(
         raise _unknown("email_template_id", "email template", template)
     step = step_values(step_number, delay, content)
     compile_template(step["subject"], step["body_text"], step["body_html"])
-    write_steps(connection, campaign_id, with_attachments(connection, [step]))
-    if (variant := variant_of_template(connection, campaign_id, step_number, template)) is not None:
+    write_steps(connection, campaign_id, revision, with_attachments(connection, [step]))
+    if (variant := variant_of_template(connection, campaign_id, revision, step_number, template)) is not None:
         return variant
     kept = campaign_steps.c
-    used = connection.scalar(
-        sa.select(kept.email_template_id).where(kept.campaign_id == campaign_id, kept.step_number == step_number)
-    )
+    of_step = sa.and_(kept.campaign_id == campaign_id, kept.revision == revision, kept.step_number == step_number)
+    used = connection.scalar(sa.select(kept.email_template_id).where(of_step))
     if used != template:
         raise Conflict(f"Step {step_number} of campaign {campaign_id} sends template {used}.")
     return None

@@ -28,7 +28,7 @@ _SPLIT_AGAIN = sa.text(f"""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails e
         WHERE campaign_id = :campaign_id AND id > :after_id AND {still_planned("e")}
-          AND workflow_step_number = :step_number AND variant = :variant
+          AND revision = :revision AND workflow_step_number = :step_number AND variant = :variant
         ORDER BY id LIMIT :limit FOR UPDATE
     ), ranked AS (
         SELECT id, CAST(:turns AS smallint[]) AS turns, :rows_done + row_number() OVER (ORDER BY id) - 1 AS rank
@@ -36,8 +36,8 @@ _SPLIT_AGAIN = sa.text(f"""
     ), moved AS (
         UPDATE scheduled_emails e SET variant = v.variant, template_id = v.email_template_id, updated_at = now()
         FROM ranked r
-        JOIN campaign_step_variants v ON v.campaign_id = :campaign_id AND v.step_number = :step_number
-            AND v.variant = r.turns[1 + mod(r.rank, cardinality(r.turns))]
+        JOIN campaign_step_variants v ON v.campaign_id = :campaign_id AND v.revision = :revision
+            AND v.step_number = :step_number AND v.variant = r.turns[1 + mod(r.rank, cardinality(r.turns))]
         WHERE e.id = r.id
         RETURNING e.id
     )
@@ -48,7 +48,7 @@ _SPLIT_AGAIN = sa.text(f"""
     sa.bindparam("rows_done", type_=sa.BigInteger),
 )
 _RESULTS = sa.text(f"""
-    SELECT e.workflow_step_number AS step_number, e.variant, e.status, count(*) AS emails,
+    SELECT e.revision, e.workflow_step_number AS step_number, e.variant, e.status, count(*) AS emails,
            count(m.delivered_at) AS delivered, count(m.opened_at) AS opened, count(m.clicked_at) AS clicked,
            count(replied.email_id) AS replied, count(m.bounced_at) AS bounced, count(m.soft_bounced_at) AS soft_bounced,
            count(*) FILTER (WHERE m.delivery_status = 'complained') AS complained,
@@ -60,18 +60,26 @@ _RESULTS = sa.text(f"""
     LEFT JOIN (SELECT DISTINCT scheduled_email_id FROM unsubscribes
                WHERE campaign_id = :campaign_id AND undone_at IS NULL) opted_out
            ON opted_out.scheduled_email_id = e.id
-    WHERE e.campaign_id = :campaign_id AND e.variant IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
-    GROUP BY 1, 2, 3
+    WHERE e.campaign_id = :campaign_id AND e.workflow_step_number <= {LAST_STEP}
+    GROUP BY 1, 2, 3, 4
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def kept_variants(connection: sa.Connection, campaign_id: uuid.UUID) -> Sequence[sa.RowMapping]:
-    """The variants of each step that has several, as they are kept since the start."""
+    """The variants of each step that has several, as they are kept since the start, of all revisions."""
     query = sa.select(campaign_step_variants).where(_kept.campaign_id == campaign_id)
-    return connection.execute(query.order_by(_kept.step_number, _kept.variant)).mappings().all()
+    return connection.execute(query.order_by(_kept.revision, _kept.step_number, _kept.variant)).mappings().all()
 
 
-def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, list[int]]:
+def variants_of_step(
+    connection: sa.Connection, campaign_id: uuid.UUID, revision: int, step_number: int
+) -> list[sa.RowMapping]:
+    """Those of one step."""
+    kept = kept_variants(connection, campaign_id)
+    return [each for each in kept if (each["revision"], each["step_number"]) == (revision, step_number)]
+
+
+def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> tuple[str, list[int]]:
     """Parameters of the statement that writes rows: which variants the leads take in turn, and the turns of all steps.
 
     The lead with the rank r, from 0, takes `turns[first + r % length]` of each step with variants. A negative number is
@@ -81,13 +89,14 @@ def splits(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, list
     own = campaign_steps.c
     found = connection.execute(
         sa.select(own.step_number, own.winner, own.winner_decided_at).where(
-            own.campaign_id == campaign_id, own.winner.is_not(None)
+            own.campaign_id == campaign_id, own.revision == revision, own.winner.is_not(None)
         )
     )
     tests = {step: (winner["test_share"] if decided is None else 0) for step, winner, decided in found}
     steps: dict[int, list[sa.RowMapping]] = {}
     for variant in kept_variants(connection, campaign_id):
-        steps.setdefault(variant["step_number"], []).append(variant)
+        if variant["revision"] == revision:
+            steps.setdefault(variant["step_number"], []).append(variant)
     turns: list[int] = []
     parts = []
     for number, variants in steps.items():
@@ -109,14 +118,14 @@ def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int
 
 
 def variant_of_template(
-    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, template_id: uuid.UUID
+    connection: sa.Connection, campaign_id: uuid.UUID, revision: int, step_number: int, template_id: uuid.UUID
 ) -> int | None:
     """Which variant of the step sends this template; None if the step has no variants.
 
     Raises:
         Conflict: none of them does, or it is retired.
     """
-    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
+    own = variants_of_step(connection, campaign_id, revision, step_number)
     in_use = {each["email_template_id"]: each["variant"] for each in own if each["retired_at"] is None}
     if own and template_id not in in_use:
         sent = ", ".join(str(each) for each in in_use)
@@ -124,13 +133,16 @@ def variant_of_template(
     return in_use.get(template_id)
 
 
-def variant_results(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[tuple[int, int], dict[str, Any]]:
-    """What became of the emails of each step and variant: `by_status`, and what came back. It reads the ledger."""
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+def ledger_results(
+    connection: sa.Connection, campaign_id: uuid.UUID
+) -> dict[tuple[int, int, int | None], dict[str, Any]]:
+    """What became of the emails of each revision, step and variant: `by_status`, and what came back. It reads the
+    ledger."""
+    found: dict[tuple[int, int, int | None], dict[str, Any]] = {}
     result = connection.execute(_RESULTS, {"campaign_id": campaign_id})
-    names = list(result.keys())[4:]
-    for step_number, variant, status, emails, *came_back in result:
-        each = found.setdefault((step_number, variant), {"by_status": {}, **dict.fromkeys(names, 0)})
+    names = list(result.keys())[5:]
+    for revision, step_number, variant, status, emails, *came_back in result:
+        each = found.setdefault((revision, step_number, variant), {"by_status": {}, **dict.fromkeys(names, 0)})
         each["by_status"][status] = emails
         for name, count in zip(names, came_back, strict=True):
             each[name] += count
@@ -138,11 +150,18 @@ def variant_results(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[t
 
 
 def retire(
-    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, variant: int, actor: str
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    step_number: int,
+    variant: int,
+    actor: str,
+    revision: int | None = None,
 ) -> sa.RowMapping:
     """Send this variant no more: its unsent emails are split over the others by background work, and later leads too.
 
-    An email that a sender has claimed already is rendered again, or is on its way. Returns the variant.
+    It is that of the newest revision, or of `revision`. Where other revisions have the same template as this variant,
+    it is retired there too. An email that a sender has claimed already is rendered again, or is on its way. Returns the
+    variant.
 
     Raises:
         NotFound: there is no such campaign, or no such variant.
@@ -153,50 +172,70 @@ def retire(
     if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
         message = f"The campaign is {status}; a variant of one that is running or paused can be retired."
         raise Conflict(message, status=status)
-    own = {
-        each["variant"]: each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number
-    }
-    if variant not in own:
-        raise NotFound(f"variant of step {step_number}", variant)
-    others = [each for each in own.values() if each["retired_at"] is None and each["variant"] != variant]
-    if own[variant]["retired_at"] is not None:
+    of_step: dict[int, dict[int, sa.RowMapping]] = {}
+    for each in kept_variants(connection, campaign_id):
+        if each["step_number"] == step_number:
+            of_step.setdefault(each["revision"], {})[each["variant"]] = each
+    revision = campaign["revision"] if revision is None else revision
+    own = of_step.get(revision, {}).get(variant)
+    if own is None:
+        raise NotFound(f"variant of step {step_number} in revision {revision}", variant)
+    if own["retired_at"] is not None:
         raise Conflict(f"Variant {variant} of step {step_number} is retired already.", status=status)
-    if not others:
+    if _heir(of_step[revision], variant) is None:
         raise Conflict(f"Variant {variant} of step {step_number} is the only one left; pause the campaign instead.")
-    heir = max(others, key=lambda each: (each["weight"], -each["variant"]))["variant"]
-    of_step = sa.and_(_kept.campaign_id == campaign_id, _kept.step_number == step_number)
-    replaced = sa.update(campaign_step_variants).where(of_step)
-    connection.execute(
-        replaced.where(_kept.variant == variant).values(retired_at=sa.func.now(), replaced_by=heir),
-    )
-    connection.execute(replaced.where(_kept.replaced_by == variant).values(replaced_by=heir))
-    work = {"kind": "split_again", "step_number": step_number, "variant": variant, "after_id": 0}
+    work: list[dict[str, Any]] = []
+    for number, others in of_step.items():
+        there, heir = others.get(variant), _heir(others, variant)
+        if there is None or there["retired_at"] is not None or heir is None:
+            continue
+        if number == revision or (own["email_template_id"] or 0) == there["email_template_id"]:
+            _retire_in(connection, there, heir)
+            what = {"revision": number, "step_number": step_number, "variant": variant}
+            work.append({"kind": "split_again", **what, "after_id": 0})
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
         .values(
-            background_work=[*campaign["background_work"], work],
+            background_work=[*campaign["background_work"], *work],
             content_changed_at=sa.func.now(),
             updated_at=sa.func.now(),
         )
     )
-    detail = {"step_number": step_number, "variant": variant}
+    detail = {"step_number": step_number, "variant": variant, "revisions": [each["revision"] for each in work]}
     audit_log.record(connection, actor, AuditAction.CAMPAIGN_VARIANT_RETIRE, "campaign", campaign_id, detail)
-    return (
-        connection.execute(sa.select(campaign_step_variants).where(of_step, _kept.variant == variant)).mappings().one()
-    )
+    kept = variants_of_step(connection, campaign_id, revision, step_number)
+    return next(each for each in kept if each["variant"] == variant)
+
+
+def _heir(variants: Mapping[int, sa.RowMapping], variant: int) -> int | None:
+    """What goes out where a row still names this variant: of the others in use, the one with the greatest weight."""
+    others = [each for each in variants.values() if each["retired_at"] is None and each["variant"] != variant]
+    heaviest = max(others, key=lambda each: (each["weight"], -each["variant"]), default=None)
+    return int(heaviest["variant"]) if heaviest is not None else None
+
+
+def _retire_in(connection: sa.Connection, variant: sa.RowMapping, heir: int) -> None:
+    """Retire it in its revision."""
+    of_step = (_kept[name] == variant[name] for name in ("campaign_id", "revision", "step_number"))
+    changed = sa.update(campaign_step_variants).where(*of_step)
+    retired = changed.where(_kept.variant == variant["variant"])
+    connection.execute(retired.values(retired_at=sa.func.now(), replaced_by=heir))
+    connection.execute(changed.where(_kept.replaced_by == variant["variant"]).values(replaced_by=heir))
 
 
 def split_again(
     connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
 ) -> tuple[int, int]:
     """Split the next unsent rows of a retired variant over the others. Returns how many, and the last id."""
-    step_number = work["step_number"]
-    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
+    # Work that the version before has left is of the only revision.
+    revision, step_number = work.get("revision", 1), work["step_number"]
+    own = variants_of_step(connection, campaign_id, revision, step_number)
     changed, last = connection.execute(
         _SPLIT_AGAIN,
         {
             "campaign_id": campaign_id,
+            "revision": revision,
             "step_number": step_number,
             "variant": work["variant"],
             "after_id": work["after_id"],

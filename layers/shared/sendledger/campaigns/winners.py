@@ -18,11 +18,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.campaigns.variants import kept_variants
+from sendledger.campaigns.variants import variants_of_step
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, NotFound
-from sendledger.core.ledger_rules import lock_campaigns, still_planned
+from sendledger.core.ledger_rules import is_step_of, is_variant_of, lock_campaigns, still_planned
 from sendledger.core.tables import campaign_steps, campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
 from sendledger.policy.business_days import due_times
@@ -37,15 +37,17 @@ _SET_TIMES = sa.text("""
     UPDATE campaign_steps s
     SET winner_at = coalesce(times.due_at, now() + planned.delay)
                     + CAST(s.winner ->> 'after_seconds' AS float) * interval '1 second'
-    FROM (SELECT step_number, sum(delay) OVER (ORDER BY step_number) AS delay FROM campaign_steps
-          WHERE campaign_id = :campaign_id) planned
+    FROM (SELECT p.revision, p.step_number, sum(p.delay) OVER (ORDER BY p.step_number) AS delay
+          FROM campaigns c JOIN campaign_steps p ON p.campaign_id = c.id AND p.revision = c.revision
+          WHERE c.id = :campaign_id) planned
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS times (step_number integer, due_at timestamptz)
            ON times.step_number = planned.step_number
-    WHERE s.campaign_id = :campaign_id AND s.step_number = planned.step_number AND s.winner IS NOT NULL
+    WHERE s.campaign_id = :campaign_id AND s.revision = planned.revision AND s.step_number = planned.step_number
+      AND s.winner IS NOT NULL AND s.winner_at IS NULL
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 # Test emails have a variant; those that wait have none. All campaigns in one statement.
-_TESTS = sa.text("""
-    SELECT s.campaign_id, s.step_number, v.variant, s.winner ->> 'by' AS metric,
+_TESTS = sa.text(f"""
+    SELECT s.campaign_id, s.revision, s.step_number, v.variant, s.winner ->> 'by' AS metric,
            count(*) FILTER (WHERE e.status = 'sent') AS tested,
            count(*) FILTER (WHERE e.status = 'sent' AND CASE s.winner ->> 'by'
                WHEN 'delivered' THEN m.delivered_at IS NOT NULL
@@ -54,49 +56,55 @@ _TESTS = sa.text("""
                ELSE EXISTS (SELECT FROM replies r WHERE r.email_id = m.id AND r.automatic IS NULL) END) AS successes
     FROM campaigns c
     JOIN campaign_steps s ON s.campaign_id = c.id
-    JOIN campaign_step_variants v ON v.campaign_id = s.campaign_id AND v.step_number = s.step_number
-    LEFT JOIN scheduled_emails e ON e.campaign_id = s.campaign_id AND e.workflow_step_number = s.step_number
-                                AND e.variant = v.variant
+    JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
+    LEFT JOIN scheduled_emails e ON {is_step_of("s", "e")} AND e.variant = v.variant
     LEFT JOIN emails m ON m.id = e.email_id
     WHERE c.status = 'running' AND c.winner_at <= now()
       AND s.winner_at <= now() AND s.winner_decided_at IS NULL AND v.retired_at IS NULL
-    GROUP BY s.campaign_id, s.step_number, v.variant ORDER BY s.campaign_id, s.step_number, v.variant
+    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4
 """)
 # Of several ticks the first one decides. A campaign that was paused meanwhile is decided after its resume.
 _DECIDE = sa.text("""
     UPDATE campaign_steps s SET winner_decided_at = now(), winner_variant = d.variant
-    FROM json_to_recordset(CAST(:decisions AS json)) AS d (campaign_id uuid, step_number int, variant smallint),
+    FROM json_to_recordset(CAST(:decisions AS json))
+             AS d (campaign_id uuid, revision smallint, step_number int, variant smallint),
          campaigns c
-    WHERE s.campaign_id = d.campaign_id AND s.step_number = d.step_number AND s.winner_decided_at IS NULL
-      AND c.id = s.campaign_id AND c.status = 'running'
-    RETURNING s.campaign_id, s.step_number, s.winner_variant
+    WHERE s.campaign_id = d.campaign_id AND s.revision = d.revision AND s.step_number = d.step_number
+      AND s.winner_decided_at IS NULL AND c.id = s.campaign_id AND c.status = 'running'
+    RETURNING s.campaign_id, s.revision, s.step_number, s.winner_variant
 """)
 _NEXT_DECISION = sa.text("""
     UPDATE campaigns c SET winner_at = (
         SELECT min(s.winner_at) FROM campaign_steps s WHERE s.campaign_id = c.id AND s.winner_decided_at IS NULL)
     WHERE c.id = ANY(:ids)
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+# An email waits so much longer than its own time that `winner_wait` says. One that was scheduled before that was noted
+# waits as those of the start.
 _BRING_FORWARD = sa.text(f"""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails e
-        WHERE campaign_id = :campaign_id AND id > :after_id AND workflow_step_number = :step_number
+        WHERE campaign_id = :campaign_id AND id > :after_id
+          AND revision = :revision AND workflow_step_number = :step_number
           AND variant IS NULL AND fallback_variant IS NOT NULL AND {still_planned("e")}
         ORDER BY id LIMIT :limit FOR UPDATE
     ), moved AS (
         UPDATE scheduled_emails e
-        SET scheduled_for = e.scheduled_for - make_interval(secs => :seconds), updated_at = now()
+        SET scheduled_for = e.scheduled_for
+                            - make_interval(secs => least(:seconds, coalesce(e.winner_wait, :after_seconds))),
+            updated_at = now()
         FROM chunk WHERE e.id = chunk.id AND e.scheduled_for <= :until
     )
     SELECT count(*), max(id) FROM chunk
 """).bindparams(
     sa.bindparam("campaign_id", type_=sa.UUID),
     sa.bindparam("seconds", type_=sa.Double),
+    sa.bindparam("after_seconds", type_=sa.Double),
     sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
 )
 
 
 def set_times(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
-    """At the start, before the rows are written: when each winner of the campaign is to be decided.
+    """When each winner of the campaign's newest revision is to be decided; before rows are written for it.
 
     Business days are counted in the zone of the sending schedule.
     """
@@ -106,13 +114,14 @@ def set_times(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
     connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
 
 
-def decisions(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[int, dict[str, Any]]:
-    """The winners of the campaign's steps that have one to be decided, by the number of the step."""
-    query = sa.select(_step.step_number, _step.winner, _step.winner_at, _step.winner_decided_at, _step.winner_variant)
+def decisions(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[tuple[int, int], dict[str, Any]]:
+    """The winners of the campaign's steps that have one to be decided, by revision and step."""
+    columns = (_step.revision, _step.step_number, _step.winner, _step.winner_at, _step.winner_decided_at)
+    query = sa.select(*columns, _step.winner_variant)
     rows = connection.execute(query.where(_step.campaign_id == campaign_id, _step.winner_at.is_not(None)))
     return {
-        number: {**winner, "decide_at": at, "decided_at": decided_at, "variant": variant}
-        for number, winner, at, decided_at, variant in rows
+        (revision, number): {**winner, "decide_at": at, "decided_at": decided_at, "variant": variant}
+        for revision, number, winner, at, decided_at, variant in rows
     }
 
 
@@ -127,30 +136,38 @@ def shift_decisions(connection: sa.Connection, campaign_id: uuid.UUID, seconds: 
 def decide_due(engine: sa.Engine) -> int:
     """Decide each winner whose time has come; returns how many this call decided. Each is decided once."""
     with engine.begin() as connection:
-        tests: dict[tuple[uuid.UUID, int], list[sa.RowMapping]] = {}
+        tests: dict[tuple[uuid.UUID, int, int], list[sa.RowMapping]] = {}
         for row in connection.execute(_TESTS).mappings():
-            tests.setdefault((row["campaign_id"], row["step_number"]), []).append(row)
+            tests.setdefault((row["campaign_id"], row["revision"], row["step_number"]), []).append(row)
         if not tests:
             return 0
-        ids = sorted({campaign_id for campaign_id, _ in tests})
+        ids = sorted({campaign_id for campaign_id, _, _ in tests})
         connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": ids})
         decisions = [
-            {"campaign_id": str(campaign_id), "step_number": number, "variant": best_variant(variants)}
-            for (campaign_id, number), variants in tests.items()
+            {"campaign_id": str(id_), "revision": revision, "step_number": number, "variant": best_variant(variants)}
+            for (id_, revision, number), variants in tests.items()
         ]
         decided = connection.execute(_DECIDE, {"decisions": json.dumps(decisions)}).all()
         connection.execute(_NEXT_DECISION, {"ids": ids})
-        for campaign_id, number, variant in decided:
-            counts = {str(row["variant"]): [row["successes"], row["tested"]] for row in tests[campaign_id, number]}
-            detail = {"step_number": number, "variant": variant, "counts": counts}
+        for campaign_id, revision, number, variant in decided:
+            of_step = tests[campaign_id, revision, number]
+            counts = {str(row["variant"]): [row["successes"], row["tested"]] for row in of_step}
+            detail = {"revision": revision, "step_number": number, "variant": variant, "counts": counts}
             audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
     return len(decided)
 
 
 def choose(
-    connection: sa.Connection, campaign_id: uuid.UUID, step_number: int, variant: int, actor: str
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    step_number: int,
+    variant: int,
+    actor: str,
+    revision: int | None = None,
 ) -> sa.RowMapping:
     """Decide earlier: the emails that wait go out as this variant, from now. Background work moves their times.
+
+    It is the step of the newest revision, or of `revision`.
 
     Raises:
         NotFound: there is no such campaign, or no such variant.
@@ -160,13 +177,13 @@ def choose(
     status = campaign["status"]
     if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
         raise Conflict(f"The campaign is {status}, neither running nor paused.", status=status)
-    own = [each for each in kept_variants(connection, campaign_id) if each["step_number"] == step_number]
-    named = {each["variant"]: each for each in own}
+    revision = campaign["revision"] if revision is None else revision
+    named = {each["variant"]: each for each in variants_of_step(connection, campaign_id, revision, step_number)}
     if variant not in named:
-        raise NotFound(f"variant of step {step_number}", variant)
+        raise NotFound(f"variant of step {step_number} in revision {revision}", variant)
     if named[variant]["retired_at"] is not None:
         raise Conflict(f"Variant {variant} of step {step_number} is retired.", status=status)
-    of_step = sa.and_(_step.campaign_id == campaign_id, _step.step_number == step_number)
+    of_step = sa.and_(_step.campaign_id == campaign_id, _step.revision == revision, _step.step_number == step_number)
     step = connection.execute(sa.select(campaign_steps).where(of_step)).mappings().one()
     if step["winner_at"] is None:
         raise Conflict(f"Step {step_number} decides no winner; each lead has its variant.", status=status)
@@ -178,14 +195,15 @@ def choose(
     connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
     # The clock of a paused campaign stands still.
     now = campaign["paused_at"] if status == CampaignStatus.PAUSED else connection.scalar(sa.select(sa.func.now()))
-    # Not before the planned time of the step.
-    seconds = min((step["winner_at"] - now).total_seconds(), step["winner"]["after_seconds"])
+    seconds = (step["winner_at"] - now).total_seconds()
     if seconds > 0:
-        work = {"kind": "bring_forward", "step_number": step_number, "seconds": seconds, "after_id": 0}
+        # Not before the planned time of each lead.
+        work = {"kind": "bring_forward", "revision": revision, "step_number": step_number, "after_id": 0}
+        work |= {"seconds": seconds, "after_seconds": step["winner"]["after_seconds"]}
         work["until"] = step["winner_at"].isoformat()
         values = {"background_work": [*campaign["background_work"], work], "updated_at": sa.func.now()}
         connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(values))
-    detail = {"step_number": step_number, "variant": variant}
+    detail = {"revision": revision, "step_number": step_number, "variant": variant}
     audit_log.record(connection, actor, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
     return connection.execute(sa.select(campaign_steps).where(of_step)).mappings().one()
 
@@ -194,7 +212,10 @@ def bring_forward(
     connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
 ) -> tuple[int, int]:
     """Make the next emails that waited for a winner due. Returns how many were looked at, and the last id."""
-    parameters = {name: work[name] for name in ("step_number", "seconds", "after_id")}
+    # Work that the version before has left is of the only revision.
+    known = {"revision": 1, "after_seconds": work["seconds"], **work}
+    names = ("revision", "step_number", "seconds", "after_seconds", "after_id")
+    parameters = {name: known[name] for name in names}
     parameters |= {"campaign_id": campaign_id, "until": dt.datetime.fromisoformat(work["until"]), "limit": limit}
     looked_at, last = connection.execute(_BRING_FORWARD, parameters).one()
     return looked_at, last or work["after_id"]

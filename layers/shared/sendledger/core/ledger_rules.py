@@ -87,6 +87,22 @@ def may_send(campaign: str) -> str:
     return f"{campaign}.status = 'running' AND {campaign}.background_work = '[]' AND NOT {undecided}"
 
 
+def is_step_of(step: str, row: str) -> str:
+    """Whether a row of `campaign_steps` says what an email sends. A lead keeps the revision that it came in with."""
+    return (
+        f"{step}.campaign_id = {row}.campaign_id AND {step}.revision = {row}.revision "
+        f"AND {step}.step_number = {row}.workflow_step_number"
+    )
+
+
+def is_variant_of(variant: str, step: str) -> str:
+    """Whether a row of `campaign_step_variants` belongs to a row of `campaign_steps`."""
+    return (
+        f"{variant}.campaign_id = {step}.campaign_id AND {variant}.revision = {step}.revision "
+        f"AND {variant}.step_number = {step}.step_number"
+    )
+
+
 def is_undecided(step: str) -> str:
     """Whether the emails of a step that have no variant wait for its winner."""
     return f"({step}.winner_at IS NOT NULL AND {step}.winner_decided_at IS NULL)"

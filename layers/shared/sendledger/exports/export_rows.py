@@ -40,7 +40,7 @@ LEDGER_HEADER = (
     *("lead_id", "email", "company_name", "contact_name", "step", "status", "reason", "detail"),
     *("scheduled_for", "sent_at", "sent_to", "delivery_status", "delivered_at", "opened_at", "clicked_at"),
     *("bounced_at", "soft_bounced_at", "failed_at", "ses_message_id", "scheduled_email_id", "variant"),
-    *("time_zone", "sender"),
+    *("time_zone", "sender", "revision"),
 )
 LEFT_OUT = "left_out"
 """The status in the file for a lead without a row in the ledger."""
@@ -55,7 +55,7 @@ _LEDGER = (
         *(_rows.failure_reason, _rows.scheduled_for, _rows.sent_at, emails.c.to_address),
         *(emails.c.delivery_status, emails.c.delivered_at, emails.c.opened_at, emails.c.clicked_at),
         *(emails.c.bounced_at, emails.c.soft_bounced_at, _rows.failed_at, _rows.ses_message_id, _rows.id),
-        *(_rows.variant, campaign_lanes.c.time_zone, sender_addresses.c.address),
+        *(_rows.variant, campaign_lanes.c.time_zone, sender_addresses.c.address, _rows.revision),
     )
     .select_from(
         scheduled_emails.outerjoin(leads, leads.c.id == _rows.lead_id)

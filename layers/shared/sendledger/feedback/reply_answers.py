@@ -114,7 +114,7 @@ def _write(connection: sa.Connection, reply: sa.RowMapping, text: str, actor: st
         email = with_quote(email, QuotedEmail(reply["created_at"], reply["from_address"], reply["body_text"]))
     step = earlier.next_step or LAST_STEP + 1
     placeholder = {"step_number": step, "delay": sa.text("interval '0'"), "subject": _UNSENT, "body_text": _UNSENT}
-    write_steps(connection, reply["campaign_id"], [placeholder])
+    write_steps(connection, reply["campaign_id"], 1, [placeholder])
     row = {**ids, "workflow_step_number": step, "scheduled_for": sa.func.now(), "lane": earlier.lane or 0}
     inserted = sa.insert(scheduled_emails).values(row).returning(scheduled_emails.c.id)
     row_id = int(connection.execute(inserted).scalar_one())

@@ -25,7 +25,9 @@ from sendledger.core.ledger_rules import (
     due,
     has_lanes,
     is_answer,
+    is_step_of,
     is_undecided,
+    is_variant_of,
     may_send,
     no_mail_for_lead,
     returned_reason,
@@ -55,6 +57,7 @@ class ClaimedEmail:
     step_number: int
     lead: dict[str, Any] | None
     variant: int | None = None
+    revision: int = 1
     content_at: dt.datetime | None = None
     """When its campaign was resumed, or its content was changed, last. A resume may have changed it."""
     from_address: str | None = None
@@ -62,9 +65,9 @@ class ClaimedEmail:
     reply_to_address: str | None = None
 
     @property
-    def content(self) -> tuple[uuid.UUID, dt.datetime | None]:
-        """Names the version of its campaign's content."""
-        return self.campaign_id, self.content_at
+    def content(self) -> tuple[uuid.UUID, int, dt.datetime | None]:
+        """Names the version of its campaign's content that it sends."""
+        return self.campaign_id, self.revision, self.content_at
 
     @property
     def has_address(self) -> bool:
@@ -80,15 +83,15 @@ class Fenced:
     turned_away: dict[str, int]
 
 
-_CLAIMED = """
+_CLAIMED = f"""
 SELECT claimed.id, claimed.campaign_id, greatest(c.resumed_at, c.content_changed_at) AS content_at,
-       claimed.workflow_step_number, coalesce(kept.replaced_by, kept.variant) AS variant, l.id AS lead_id, l.email,
-       l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website, l.phone, l.custom_fields,
-       a.from_address, a.reply_to_address
+       claimed.revision, claimed.workflow_step_number, coalesce(kept.replaced_by, kept.variant) AS variant,
+       l.id AS lead_id, l.email, l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website,
+       l.phone, l.custom_fields, a.from_address, a.reply_to_address
 FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
 LEFT JOIN sender_addresses a ON a.id = claimed.sender_id
-LEFT JOIN campaign_steps s ON s.campaign_id = claimed.campaign_id AND s.step_number = claimed.workflow_step_number
-LEFT JOIN campaign_step_variants kept ON kept.campaign_id = s.campaign_id AND kept.step_number = s.step_number
+LEFT JOIN campaign_steps s ON {is_step_of("s", "claimed")}
+LEFT JOIN campaign_step_variants kept ON {is_variant_of("kept", "s")}
       AND kept.variant = coalesce(claimed.variant, s.winner_variant, claimed.fallback_variant)
 """
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
@@ -115,7 +118,8 @@ WITH run AS MATERIALIZED (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant, e.fallback_variant
+    RETURNING e.id, e.campaign_id, e.revision, e.workflow_step_number, e.lead_id, e.sender_id, e.variant,
+              e.fallback_variant
 )
 {_CLAIMED} ORDER BY claimed.campaign_id, claimed.id
 """).bindparams(
@@ -161,7 +165,8 @@ WITH run AS MATERIALIZED (
         sender_id = run.sender_id, company = run.company,
         sending_day = CASE WHEN run.sender_id IS NOT NULL OR run.is_new THEN CAST(:day AS date) END
     FROM run WHERE e.campaign_id = run.id AND e.id = :id AND e.status = 'pending'
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant, e.fallback_variant
+    RETURNING e.id, e.campaign_id, e.revision, e.workflow_step_number, e.lead_id, e.sender_id, e.variant,
+              e.fallback_variant
 )
 {_CLAIMED}
 """).bindparams(
@@ -200,12 +205,12 @@ WITH verdict AS MATERIALIZED (
         ELSE 'send' END AS verdict
     FROM scheduled_emails e
     JOIN campaigns c ON c.id = e.campaign_id
-    JOIN campaign_steps step ON step.campaign_id = e.campaign_id AND step.step_number = e.workflow_step_number
+    JOIN campaign_steps step ON {is_step_of("step", "e")}
     LEFT JOIN leads l ON l.id = e.lead_id
     -- For a row that was claimed while its variant was retired, the one that was rendered in its place.
-    LEFT JOIN campaign_step_variants kept ON kept.campaign_id = step.campaign_id AND kept.step_number = step.step_number
+    LEFT JOIN campaign_step_variants kept ON {is_variant_of("kept", "step")}
           AND kept.variant = coalesce(e.variant, step.winner_variant, e.fallback_variant)
-    LEFT JOIN campaign_step_variants used ON used.campaign_id = step.campaign_id AND used.step_number = step.step_number
+    LEFT JOIN campaign_step_variants used ON {is_variant_of("used", "step")}
           AND used.variant = coalesce(kept.replaced_by, kept.variant)
     LEFT JOIN LATERAL (
         -- The earlier step goes now at the earliest. Until its gap has passed since, no claim need look at this one.
@@ -214,8 +219,7 @@ WITH verdict AS MATERIALIZED (
                coalesce(max(business.gap_until), max(p.sent_at) + own.delay) AS gap_until,
                bool_or(p.status = 'failed' AND p.error_code <> 'outcome_unknown') AS failed
         FROM scheduled_emails p
-        CROSS JOIN (SELECT delay FROM campaign_steps s
-                    WHERE s.campaign_id = e.campaign_id AND s.step_number = e.workflow_step_number) own
+        CROSS JOIN (SELECT delay FROM campaign_steps s WHERE {is_step_of("s", "e")}) own
         LEFT JOIN json_to_recordset(CAST(:business_gaps AS json)) AS business (id bigint, gap_until timestamptz)
                ON business.id = e.id
         -- In here, so that nothing is looked up for a first step.
@@ -309,6 +313,7 @@ def _claimed(row: sa.RowMapping) -> ClaimedEmail:
         step_number=row["workflow_step_number"],
         lead=dict(row) if row["lead_id"] is not None else None,
         variant=row["variant"],
+        revision=row["revision"],
         content_at=row["content_at"],
         from_address=row["from_address"],
         reply_to_address=row["reply_to_address"],
@@ -326,7 +331,7 @@ def fence(connection: sa.Connection, emails: Sequence[ClaimedEmail], token: uuid
     gaps = business_days.gaps(connection, ids, scheduled) if scheduled else {}
     parameters = {
         "ids": ids,
-        "outdated": [email.id for email in emails if email.content not in contents],
+        "outdated": [email.id for email in emails if (email.campaign_id, email.content_at) not in contents],
         "token": token,
         "business_gaps": json.dumps([{"id": id_, "gap_until": until.isoformat()} for id_, until in gaps.items()]),
     }

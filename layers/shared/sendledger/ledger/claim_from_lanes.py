@@ -84,7 +84,8 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANI
         sender_id = picked.sender_id, company = picked.company,
         sending_day = CASE WHEN picked.sender_id IS NOT NULL OR picked.is_new THEN CAST(:day AS date) END
     FROM picked WHERE e.id = picked.id
-    RETURNING e.id, e.campaign_id, e.workflow_step_number, e.lead_id, e.sender_id, e.variant, e.fallback_variant
+    RETURNING e.id, e.campaign_id, e.revision, e.workflow_step_number, e.lead_id, e.sender_id, e.variant,
+              e.fallback_variant
 )
 """
 

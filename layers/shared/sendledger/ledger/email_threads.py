@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from sendledger.content.email_thread import answer_subject
-from sendledger.core.ledger_rules import still_planned
+from sendledger.core.ledger_rules import is_step_of, still_planned
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ SELECT e.id, earlier.is_open, parent.ses_message_id AS parent_id, parent.sent_at
        CASE WHEN own.quote THEN parent.body_text ELSE '' END AS parent_text,
        coalesce(root.ses_message_id, parent.ses_message_id) AS root_id
 FROM scheduled_emails e
-JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
+JOIN campaign_steps own ON {is_step_of("own", "e")}
 CROSS JOIN LATERAL (
     SELECT coalesce(bool_or(p.status = 'sending' OR {still_planned("p")}), false) AS is_open
     FROM scheduled_emails p
@@ -56,7 +56,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT p.ses_message_id
     FROM scheduled_emails p
-    JOIN campaign_steps s ON s.campaign_id = p.campaign_id AND s.step_number = p.workflow_step_number
+    JOIN campaign_steps s ON {is_step_of("s", "p")}
     WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
       AND p.workflow_step_number <= parent.workflow_step_number
       AND p.status = 'sent' AND p.ses_message_id IS NOT NULL

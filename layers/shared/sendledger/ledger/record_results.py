@@ -21,6 +21,7 @@ from sendledger.content.render_email import RenderedEmail
 from sendledger.core.ledger_rules import (
     LAST_STEP,
     is_answer,
+    is_step_of,
     lock_campaigns,
     returned_reason,
     returned_status,
@@ -119,8 +120,8 @@ WITH r AS MATERIALIZED (
       AND CASE WHEN e.claim_token IS DISTINCT FROM :token THEN false
                WHEN e.status = 'sending' THEN true
                WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
-    RETURNING e.id, e.campaign_id, e.lead_id, e.workflow_step_number, e.status, e.error_code, e.sent_at, e.email_id,
-              r.kind, r.next_due, before.status = 'failed' AS was_unknown
+    RETURNING e.id, e.campaign_id, e.lead_id, e.revision, e.workflow_step_number, e.status, e.error_code, e.sent_at,
+              e.email_id, r.kind, r.next_due, before.status = 'failed' AS was_unknown
 ), written AS (
     INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
                         external_id, created_at, to_address, scheduled_email_id, delivery_status)
@@ -161,12 +162,12 @@ WITH r AS MATERIALIZED (
           FROM done GROUP BY campaign_id) by_campaign
     WHERE c.id = by_campaign.campaign_id
 ), next_steps AS (
-    SELECT campaign_id, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
+    SELECT campaign_id, revision, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
     FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done) AND step_number <= {LAST_STEP}
-    WINDOW steps AS (PARTITION BY campaign_id ORDER BY step_number)
+    WINDOW steps AS (PARTITION BY campaign_id, revision ORDER BY step_number)
 ), following AS MATERIALIZED (
     SELECT d.lead_id, d.campaign_id, s.next_step, coalesce(d.next_due, d.sent_at + s.gap) AS due
-    FROM done d JOIN next_steps s ON s.campaign_id = d.campaign_id AND s.step_number = d.workflow_step_number
+    FROM done d JOIN next_steps s ON {is_step_of("s", "d")}
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
 ), pushed AS (
     UPDATE scheduled_emails n SET scheduled_for = f.due, updated_at = now()

@@ -14,7 +14,15 @@ import sqlalchemy as sa
 
 from sendledger.core import audit_log, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import ended_as, is_answer, is_open, is_sending, is_undecided, still_planned
+from sendledger.core.ledger_rules import (
+    ended_as,
+    is_answer,
+    is_open,
+    is_sending,
+    is_step_of,
+    is_undecided,
+    still_planned,
+)
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
 from sendledger.core.vocabulary import (
@@ -36,6 +44,7 @@ _SCHEDULED_EMAIL = (
     _table.c.workflow_id,
     _table.c.workflow_step_number,
     _table.c.variant,
+    _table.c.revision,
     _table.c.scheduled_for,
     _table.c.status,
     _table.c.reason,
@@ -197,14 +206,14 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
 _WAITS_FOR_WINNER = sa.text(f"""
     SELECT EXISTS (
         SELECT FROM scheduled_emails e
-        JOIN campaign_steps s ON s.campaign_id = e.campaign_id AND s.step_number = e.workflow_step_number
+        JOIN campaign_steps s ON {is_step_of("s", "e")}
         WHERE e.id = :id AND e.variant IS NULL AND {is_undecided("s")})
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 # The same gap as in the fence, which would return the row.
 _EARLIER_STEPS = sa.text(f"""
     SELECT p.workflow_step_number AS step, p.sent_at, p.sent_at + own.delay AS gap_until, e.campaign_id, now() AS now
     FROM scheduled_emails e
-    JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
+    JOIN campaign_steps own ON {is_step_of("own", "e")}
     JOIN scheduled_emails p ON p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
                            AND p.workflow_step_number < e.workflow_step_number
     WHERE e.id = :id AND NOT {is_answer("e")}

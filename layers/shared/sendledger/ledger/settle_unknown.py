@@ -76,11 +76,13 @@ def settle_as_sent(connection: sa.Connection, accepted: Mapping[int, Acceptance]
         .join(
             campaign_steps,
             (campaign_steps.c.campaign_id == scheduled_emails.c.campaign_id)
+            & (campaign_steps.c.revision == scheduled_emails.c.revision)
             & (campaign_steps.c.step_number == scheduled_emails.c.workflow_step_number),
         )
         .outerjoin(
             campaign_step_variants,
             (variant.campaign_id == scheduled_emails.c.campaign_id)
+            & (variant.revision == scheduled_emails.c.revision)
             & (variant.step_number == scheduled_emails.c.workflow_step_number)
             & (variant.variant == scheduled_emails.c.variant),
         )

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import LAST_STEP
+from sendledger.core.ledger_rules import LAST_STEP, is_step_of
 from sendledger.core.vocabulary import ZoneOf
 from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening, openings
 from sendledger.policy.sending_schedules import hours_of, rules
@@ -32,17 +32,18 @@ _CALENDARS = sa.text("""
            OR EXISTS (SELECT FROM campaign_steps p WHERE p.campaign_id = c.id AND p.business_days IS NOT NULL))
 """).bindparams(sa.bindparam("campaign_ids", type_=_UUIDS), sa.bindparam("all_schedules", type_=sa.Boolean))
 _STEPS = sa.text("""
-    SELECT step_number, delay, business_days FROM campaign_steps
-    WHERE campaign_id = :campaign_id ORDER BY step_number
+    SELECT s.step_number, s.delay, s.business_days
+    FROM campaigns c JOIN campaign_steps s ON s.campaign_id = c.id AND s.revision = c.revision
+    WHERE c.id = :campaign_id ORDER BY s.step_number
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 # The earlier steps are looked up by the lead, as in the fence.
-_AFTER_EARLIER = sa.text("""
+_AFTER_EARLIER = sa.text(f"""
     SELECT e.id, e.campaign_id, own.business_days, coalesce(l.time_zone, '') AS lead_zone,
            (SELECT max(p.sent_at) FROM scheduled_emails p
             WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
               AND p.workflow_step_number < e.workflow_step_number) AS sent_at
     FROM scheduled_emails e
-    JOIN campaign_steps own ON own.campaign_id = e.campaign_id AND own.step_number = e.workflow_step_number
+    JOIN campaign_steps own ON {is_step_of("own", "e")}
     LEFT JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
     WHERE e.id = ANY(:ids) AND own.business_days IS NOT NULL
 """).bindparams(sa.bindparam("ids", type_=_IDS))
@@ -51,7 +52,8 @@ _NEXT_STEP = sa.text(f"""
     FROM scheduled_emails e
     CROSS JOIN LATERAL (
         SELECT s.business_days FROM campaign_steps s
-        WHERE s.campaign_id = e.campaign_id AND s.step_number > e.workflow_step_number AND s.step_number <= {LAST_STEP}
+        WHERE s.campaign_id = e.campaign_id AND s.revision = e.revision
+          AND s.step_number > e.workflow_step_number AND s.step_number <= {LAST_STEP}
         ORDER BY s.step_number LIMIT 1) next
     LEFT JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
     WHERE e.id = ANY(:ids) AND next.business_days IS NOT NULL

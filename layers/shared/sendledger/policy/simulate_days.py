@@ -32,6 +32,7 @@ _ALWAYS = Opening(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replac
 _Key = TypeVar("_Key", bound=Hashable)
 Kind = bool
 """Whether a step is a later one."""
+StepKey = tuple[int, int]  # a revision and a step of it
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class PlannedCampaign:
-    """What a campaign sends, in the order of its steps, and when it may; no calendar: at any time."""
+    """What a campaign sends by revision, in the order of the steps, and when it may; no calendar: at any time."""
 
     id: uuid.UUID
-    steps: Sequence[PlannedStep]
+    steps: Mapping[int, Sequence[PlannedStep]]
     calendar: Calendar | None = None
     new_leads_per_day: int | None = None
 
@@ -111,6 +112,7 @@ class WaitingLeads:
     step: int
     due: dt.datetime
     count: int
+    revision: int = 1
 
 
 @dataclass
@@ -136,9 +138,9 @@ class _Lane:
     lead_zone: str
     sender_id: uuid.UUID | None
     opening: Opening | None
-    later: list[tuple[dt.datetime, int, int]] = field(default_factory=list)
+    later: list[tuple[dt.datetime, StepKey, int]] = field(default_factory=list)
     """When so many emails of a step fall due."""
-    due: dict[Kind, deque[tuple[int, int]]] = field(default_factory=lambda: {False: deque(), True: deque()})
+    due: dict[Kind, deque[tuple[StepKey, int]]] = field(default_factory=lambda: {False: deque(), True: deque()})
     ready: dict[Kind, int] = field(default_factory=lambda: {False: 0, True: 0})
     hours: tuple[SendingDay, list[Opening]] | None = None
 
@@ -149,7 +151,7 @@ class _Lane:
     def move_to(self, now: dt.datetime) -> None:
         while self.later and self.later[0][0] <= now:
             _, step, count = heapq.heappop(self.later)
-            kind = step > self.campaign.steps[0].number
+            kind = step[1] > self.campaign.steps[step[0]][0].number
             self.due[kind].append((step, count))
             self.ready[kind] += count
         if self.opening is not None and self.opening.closes_at <= now:
@@ -162,16 +164,14 @@ class _Lane:
     def hours_of(self, day: SendingDay) -> list[Opening]:
         """When it is open on a day; remembered for that day."""
         if self.hours is None or self.hours[0] != day:
-            calendar = self.campaign.calendar
-            found = [Opening(day.starts_at, day.ends_at)]
-            if calendar is not None:
-                found = calendar.openings(self.lead_zone, day.starts_at, day.ends_at)
-            self.hours = day, found
+            calendar, whole = self.campaign.calendar, (day.starts_at, day.ends_at)
+            hours = calendar.openings(self.lead_zone, *whole) if calendar is not None else [Opening(*whole)]
+            self.hours = day, hours
         return self.hours[1]
 
-    def take(self, kind: Kind, count: int) -> Counter[int]:
+    def take(self, kind: Kind, count: int) -> Counter[StepKey]:
         """Take the emails that have been due for the longest; returns how many of each step."""
-        taken: Counter[int] = Counter()
+        taken: Counter[StepKey] = Counter()
         self.ready[kind] -= count
         while count:
             step, there = self.due[kind].popleft()
@@ -181,16 +181,16 @@ class _Lane:
             count -= min(there, count)
         return taken
 
-    def plan_next(self, step: int, count: int, now: dt.datetime) -> None:
+    def plan_next(self, step: StepKey, count: int, now: dt.datetime) -> None:
         """The next step of those that have just got one."""
-        following = next((each for each in self.campaign.steps if each.number > step), None)
+        following = next((each for each in self.campaign.steps[step[0]] if each.number > step[1]), None)
         if following is None:
             return
         sent_at = now + TICK
         at = sent_at + following.delay
         if following.business_days is not None and self.campaign.calendar is not None:
             at = self.campaign.calendar.after(self.lead_zone, sent_at, following.business_days)
-        heapq.heappush(self.later, (at, following.number, count))
+        heapq.heappush(self.later, (at, (step[0], following.number), count))
 
 
 def share(total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int]) -> dict[_Key, int]:
@@ -250,7 +250,7 @@ class Simulation:
             self._of_sender[leads.sender_id].append(self._lanes[key])
         lane = self._lanes[key]
         if lane.opening is not None:
-            heapq.heappush(lane.later, (leads.due, leads.step, leads.count))
+            heapq.heappush(lane.later, (leads.due, (leads.revision, leads.step), leads.count))
         return lane.opening is not None
 
     def run(self) -> Forecast:
@@ -363,7 +363,7 @@ class Simulation:
             for step, taken in lane.take(kind, given[key]).items():
                 lane.plan_next(step, taken, self._now)
                 if campaign_id == self._target:
-                    self._day.emails[step, sender_id] += taken
+                    self._day.emails[step[1], sender_id] += taken
                     self._last = self._now
         if sender_id is not None and sender_id in self._senders:
             self._senders[sender_id].note(campaign_id, count, self._now)

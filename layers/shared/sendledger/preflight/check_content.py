@@ -7,7 +7,6 @@ templates; writes nothing.
 from __future__ import annotations
 
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,14 +24,14 @@ from sendledger.campaigns.campaign_steps import (
     planned_steps,
     refreshed_steps,
 )
-from sendledger.campaigns.schedule_emails import takes_in
+from sendledger.campaigns.campaigns import takes_in
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.other_placeholders import other_placeholders
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template, unknown_variables
 from sendledger.content.template_filters import RenderError
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.ledger_rules import still_planned
+from sendledger.core.ledger_rules import is_answer, still_planned
 from sendledger.core.settings import MailSettings
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.preflight.findings import Findings
@@ -56,12 +55,14 @@ _MAX_UNDEFINED = 20
 _UNSENT = sa.text(f"""
     SELECT l.*, e.id AS scheduled_email_id, e.workflow_step_number AS step_number, e.variant
     FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
-    WHERE e.campaign_id = :campaign_id AND e.id > :after AND {still_planned("e")} ORDER BY e.id LIMIT {_CHUNK}
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+    WHERE e.campaign_id = :campaign_id AND e.id > :after AND {still_planned("e")}
+      AND NOT {is_answer("e")} AND e.revision = ANY(:revisions) ORDER BY e.id LIMIT {_CHUNK}
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("revisions", type_=sa.ARRAY(sa.SmallInteger)))
 _COUNT_UNSENT = sa.text(f"""
     SELECT count(*) FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
     WHERE e.campaign_id = :campaign_id AND {still_planned("e")}
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+      AND NOT {is_answer("e")} AND e.revision = ANY(:revisions)
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("revisions", type_=sa.ARRAY(sa.SmallInteger)))
 
 
 class _Sent(NamedTuple):
@@ -141,19 +142,24 @@ def check_refreshed_content(
         InvalidInput: the content cannot be read again.
     """
     _check_settings(campaign, mail, findings)
-    templates = compile_steps(refreshed_steps(connection, campaign))
-    unsent = connection.scalar(_COUNT_UNSENT, {"campaign_id": campaign["id"]}) or 0
+    steps, revisions = refreshed_steps(connection, campaign)
+    templates: dict[int, list[tuple[_Sent, CompiledTemplate]]] = {}
+    for (number, variant), template in compile_steps(steps).items():
+        templates.setdefault(number, []).append((_Sent(number, variant), template))
+    which = {"campaign_id": campaign["id"], "revisions": revisions}
+    unsent = connection.scalar(_COUNT_UNSENT, which) or 0
     emails = (
-        (lead, [(_Sent(lead["step_number"], lead["variant"]), templates[lead["step_number"], lead["variant"]])])
-        for lead in chain.from_iterable(_unsent(connection, campaign["id"]))
+        # One that waits for a winner may become any variant of its step.
+        (lead, [each for each in templates[lead["step_number"]] if lead["variant"] in (None, each[0].variant)])
+        for lead in chain.from_iterable(_unsent(connection, which))
     )
     _render_all(campaign, emails, unsent, mail, findings, time.monotonic() + seconds)
 
 
-def _unsent(connection: sa.Connection, campaign_id: uuid.UUID) -> Iterator[Sequence[sa.RowMapping]]:
+def _unsent(connection: sa.Connection, which: dict[str, Any]) -> Iterator[Sequence[sa.RowMapping]]:
     """Each unsent email's lead and step, in chunks."""
     after = 0
-    while rows := connection.execute(_UNSENT, {"campaign_id": campaign_id, "after": after}).mappings().all():
+    while rows := connection.execute(_UNSENT, {**which, "after": after}).mappings().all():
         yield rows
         after = rows[-1]["scheduled_email_id"]
 

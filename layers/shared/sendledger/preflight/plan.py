@@ -20,8 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
-from sendledger.campaigns.campaigns import get_campaign
-from sendledger.campaigns.schedule_emails import takes_in
+from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core.ledger_rules import LAST_STEP, is_open
 from sendledger.core.time_zones import zone, zone_of_lead
@@ -50,21 +49,22 @@ _BESIDE = sa.text("""
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
 # Each lead counts where its next step waits. Its later steps follow from that one.
 _WAITING = sa.text(f"""
-    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, count(*) AS leads
+    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, w.revision,
+           count(*) AS leads
     FROM (
-        SELECT c.id AS campaign_id, min(e.lane) AS lane, min(e.workflow_step_number) AS step,
+        SELECT c.id AS campaign_id, min(e.lane) AS lane, min(e.workflow_step_number) AS step, e.revision,
                date_trunc('minute', min(e.scheduled_for)) AS due,
                min(e.scheduled_for) <= coalesce(c.late_hold_until, '-infinity') AS held
         FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
         WHERE c.id = ANY(:ids) AND {is_open("e")} AND e.lead_id IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
-        GROUP BY c.id, e.lead_id) w
+        GROUP BY c.id, e.lead_id, e.revision) w
     LEFT JOIN campaign_lanes l ON l.campaign_id = w.campaign_id AND l.lane = w.lane
-    GROUP BY 1, 2, 3, 4, 5, 6
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _STEPS = sa.text(f"""
-    SELECT s.campaign_id, c.new_leads_per_day, s.step_number, s.delay, s.business_days
+    SELECT s.campaign_id, c.new_leads_per_day, s.revision, s.step_number, s.delay, s.business_days
     FROM campaign_steps s JOIN campaigns c ON c.id = s.campaign_id
-    WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.step_number
+    WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.revision, s.step_number
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _NEW_LEADS = sa.text(f"""
     SELECT s.campaign_id, count(*) AS used FROM {budgets.SPENT} s
@@ -187,7 +187,10 @@ def _campaigns(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid
     return {
         id_: PlannedCampaign(
             id_,
-            [PlannedStep(step.step_number, step.delay, step.business_days) for step in own],
+            {
+                revision: [PlannedStep(step.step_number, step.delay, step.business_days) for step in of_revision]
+                for revision, of_revision in itertools.groupby(own, key=lambda step: step.revision)
+            },
             known.get(id_),
             new_leads_per_day,
         )
@@ -203,7 +206,8 @@ def _waiting(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> tuple[list[
         if row.held:
             held[row.campaign_id] += row.leads
         else:
-            waiting.append(WaitingLeads(row.campaign_id, row.lead_zone, row.sender_id, row.step, row.due, row.leads))
+            where = row.campaign_id, row.lead_zone, row.sender_id
+            waiting.append(WaitingLeads(*where, row.step, row.due, row.leads, row.revision))
     return waiting, held
 
 
@@ -212,14 +216,14 @@ def _draft(connection: sa.Connection, campaign: sa.RowMapping) -> PlannedCampaig
     check_conditions(steps, campaign)
     planned = [PlannedStep(step["step_number"], step["delay"], step["business_days"]) for step in steps]
     known = calendars(connection, [campaign["id"]], all_schedules=True)
-    return PlannedCampaign(campaign["id"], planned, known.get(campaign["id"]), campaign["new_leads_per_day"])
+    return PlannedCampaign(campaign["id"], {1: planned}, known.get(campaign["id"]), campaign["new_leads_per_day"])
 
 
 def _audience(
     connection: sa.Connection, campaign: sa.RowMapping, planned: PlannedCampaign, now: dt.datetime
 ) -> list[WaitingLeads]:
     """What a start would write: the leads by zone, split over the senders."""
-    at, first = now, planned.steps[0]
+    at, first = now, planned.steps[1][0]
     if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
         at = max(now, campaign["scheduled_start_at"])
     leads: Counter[str] = Counter()

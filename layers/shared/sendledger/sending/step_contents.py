@@ -22,8 +22,8 @@ class InvalidContent(Exception):
 
 _REPAIR = "Correct it, and resume with refresh_content=true."
 
-ContentKey = tuple[uuid.UUID, dt.datetime | None]
-"""A campaign, and when its content may have changed last; see `ClaimedEmail.content`."""
+ContentKey = tuple[uuid.UUID, int, dt.datetime | None]
+"""A campaign, a revision of it, and when its content may have changed last; see `ClaimedEmail.content`."""
 
 StepKey = tuple[int, int | None]
 """A step, and its variant where it has several."""
@@ -48,7 +48,7 @@ class StepContents:
 
     def load(self, connection: sa.Connection, claimed: Sequence[ClaimedEmail]) -> set[uuid.UUID]:
         """Read what is not known yet, in one statement; returns the campaigns that were read."""
-        missing = {email.campaign_id: email.content for email in claimed if not self.knows([email])}
+        missing = {email.content[:2]: email.content for email in claimed if not self.knows([email])}
         if not missing:
             return set()
         variant = campaign_step_variants.c
@@ -56,7 +56,7 @@ class StepContents:
         has_variants = variant.variant.is_not(None)
         rows = connection.execute(
             sa.select(
-                *(campaign_steps.c[name] for name in ("campaign_id", "step_number", "in_thread")),
+                *(campaign_steps.c[name] for name in ("campaign_id", "revision", "step_number", "in_thread")),
                 variant.variant,
                 *(sa.case((has_variants, variant[name]), else_=campaign_steps.c[name]).label(name) for name in texts),
                 campaigns.c.name,
@@ -69,9 +69,10 @@ class StepContents:
             .outerjoin(
                 campaign_step_variants,
                 (variant.campaign_id == campaign_steps.c.campaign_id)
+                & (variant.revision == campaign_steps.c.revision)
                 & (variant.step_number == campaign_steps.c.step_number),
             )
-            .where(campaign_steps.c.campaign_id.in_(missing))
+            .where(sa.tuple_(campaign_steps.c.campaign_id, campaign_steps.c.revision).in_(missing))
             .order_by(campaign_steps.c.campaign_id, campaign_steps.c.step_number, variant.variant)
         ).mappings()
         for row in rows:
@@ -92,11 +93,11 @@ class StepContents:
                 found = "; ".join(f"{each.field}, {each.message}" for each in error.errors)
                 content = InvalidContent(f"The template of {_name(row)} is not valid: {found}. {_REPAIR}")
             step = row["step_number"], row["variant"]
-            contents = self._contents.setdefault(missing[row["campaign_id"]], {})
+            contents = self._contents.setdefault(missing[row["campaign_id"], row["revision"]], {})
             contents[step] = content
             # A row that says no variant, as the version before writes them, gets the first one.
             contents.setdefault((row["step_number"], None), content)
-        return set(missing)
+        return {campaign_id for campaign_id, _ in missing}
 
     def steps_of(self, email: ClaimedEmail) -> list[StepKey]:
         """The steps of its campaign, which was loaded, and their variants."""

@@ -149,6 +149,9 @@ campaigns = Table(
     Column("content_changed_at", TIMESTAMPTZ),
     # The digest of what a person has confirmed for a start at a later time; see campaigns/content_digest.py.
     Column("confirmed_content", Text),
+    # Which copy of its content leads get that come in now, and what it was made of; see campaigns/revisions.py.
+    Column("revision", SmallInteger, nullable=False, server_default=text("1")),
+    Column("revision_digest", Text),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
     Column("new_leads_per_day", Integer),
     Column("new_leads_per_company_per_day", Integer),
@@ -210,7 +213,9 @@ campaign_steps = Table(
     "campaign_steps",
     metadata,
     # What a started campaign sends: the content of each step as it was at the start. Templates may change afterwards.
+    # Leads that come in after the workflow was edited get another revision.
     Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True),
+    Column("revision", SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")),
     Column("step_number", Integer, primary_key=True),
     Column("email_template_id", UUID, ForeignKey("email_templates.id", ondelete="SET NULL")),
     Column("delay", Interval, nullable=False),
@@ -250,6 +255,7 @@ campaign_step_variants = Table(
     metadata,
     # The variants of a step that has several, as they were at the start. The step has the content of the first one.
     Column("campaign_id", UUID, primary_key=True),
+    Column("revision", SmallInteger, primary_key=True, autoincrement=False, server_default=text("1")),
     Column("step_number", Integer, primary_key=True),
     Column("variant", SmallInteger, primary_key=True, autoincrement=False),
     Column("weight", Integer, nullable=False),
@@ -262,7 +268,9 @@ campaign_step_variants = Table(
     Column("retired_at", TIMESTAMPTZ),
     Column("replaced_by", SmallInteger),
     ForeignKeyConstraint(
-        ["campaign_id", "step_number"], ["campaign_steps.campaign_id", "campaign_steps.step_number"], ondelete="CASCADE"
+        ["campaign_id", "revision", "step_number"],
+        ["campaign_steps.campaign_id", "campaign_steps.revision", "campaign_steps.step_number"],
+        ondelete="CASCADE",
     ),
     CheckConstraint("variant BETWEEN 1 AND 8", name="variant"),
     CheckConstraint("weight BETWEEN 1 AND 100", name="weight"),

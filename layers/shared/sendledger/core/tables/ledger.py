@@ -117,11 +117,15 @@ scheduled_emails = Table(
     Column("company", BigInteger),
     # What it gets if the winner that it waits for is not decided.
     Column("fallback_variant", SmallInteger),
+    # How many seconds after its own time that winner is to be decided.
+    Column("winner_wait", Integer),
+    # The copy of the campaign's content that its lead came in with; see campaigns/revisions.py.
+    Column("revision", SmallInteger, nullable=False, server_default=text("1")),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
-        ["campaign_id", "workflow_step_number"],
-        ["campaign_steps.campaign_id", "campaign_steps.step_number"],
+        ["campaign_id", "revision", "workflow_step_number"],
+        ["campaign_steps.campaign_id", "campaign_steps.revision", "campaign_steps.step_number"],
         ondelete="CASCADE",
     ),
     CheckConstraint(one_of("status", ScheduledEmailStatus), name="status"),

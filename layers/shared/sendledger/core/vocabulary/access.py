@@ -32,6 +32,7 @@ class AuditAction(Word):
     CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
     CAMPAIGN_RETRY_FAILED = "campaign.retry_failed", "Failed emails of a campaign were put back."
+    CAMPAIGN_REVISION = "campaign.revision", "Leads that come in later get the workflow as it was edited."
     CAMPAIGN_SCHEDULE = "campaign.schedule", "A campaign was told to start later."
     CAMPAIGN_START = "campaign.start", "A campaign was started."
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
