@@ -45,7 +45,7 @@ def write_to(api: httpx.Client, stack: LocalStack, ses: SesSimulator, ses_events
 
 
 def fail_in_every_way(api: httpx.Client, stack: LocalStack, ses: SesSimulator, engine: sa.Engine) -> None:
-    """A cancel, an email that SES refuses, a scheduled start with nobody left, and an account that is suspended."""
+    """A cancel, an email that SES refuses, a scheduled start with nobody left, and an account that may not send."""
     cancelled = make_campaign(api, ["dan@example.com"], [1])
     act(api, cancelled, "start")
     act(api, cancelled, "cancel")
@@ -61,7 +61,7 @@ def fail_in_every_way(api: httpx.Client, stack: LocalStack, ses: SesSimulator, e
     stack.tick()
     assert campaign(api, alone)["status"] == "failed"
     act(api, make_campaign(api, ["fay@example.com"], [0]), "start")
-    ses.add_fault("account_suspended", count=1)
+    ses.account.sending_enabled = False
     stack.tick()
 
 

@@ -16,6 +16,7 @@ from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope, Webh
 from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.suppressions import NewSuppression
 from sendledger.ledger import sender_state as stops
+from sendledger.preflight import diagnose
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
 from testbed.campaigns import make_campaign
@@ -80,6 +81,30 @@ def test_stop_is_told_again_after_sending_has_worked(
     assert (stop(), stop()) == (1, 1)
     assert tick.send_due_emails(resources, 20).sent == 1
     assert stop() == 2
+
+
+def test_account_that_may_not_send_is_told_once_until_it_may_again(
+    engine: sa.Engine, make_endpoint: MakeEndpoint
+) -> None:
+    make_endpoint(NOWHERE, "sender.stopped")
+    blocked = "account: SES has paused this account: bounces."
+    for said in (blocked, blocked, None, "quota_unknown: SES did not say.", "daily_quota: It is used up.", blocked):
+        with working_as("sender", engine) as own, own.begin() as connection:
+            diagnose.note_tick(connection, 10.0, said)
+    told = [(data["stop_code"], data["reason"]) for _, data in written(engine)]
+    paused = ("account", "SES has paused this account: bounces.")
+    assert told == [paused, ("daily_quota", "It is used up."), paused]
+
+
+def test_stop_that_was_told_when_it_began_is_not_told_at_the_end_of_its_tick(
+    engine: sa.Engine, make_endpoint: MakeEndpoint
+) -> None:
+    make_endpoint(NOWHERE, "sender.stopped")
+    with engine.begin() as connection:
+        stops.stop(connection, "daily_quota", "It is used up.", 600.0)
+    with engine.begin() as connection:
+        diagnose.note_tick(connection, 10.0, "daily_quota: It is used up.")
+    assert len(written(engine)) == 1
 
 
 def test_nothing_is_written_where_nobody_wants_it(
