@@ -49,8 +49,12 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "lead_changes": "SELECT, INSERT, UPDATE",
         "leads": "SELECT, INSERT, UPDATE, DELETE",
         "left_out_leads": "SELECT, INSERT, UPDATE (lead_id), DELETE",
+        "past_contacts": "SELECT, DELETE",
+        "removals": "SELECT",
+        "removed_emails": "SELECT",
         "replies": """SELECT, INSERT, UPDATE (emails_skipped, outcome, later_until, handled_at, handled_by), DELETE""",
         "requeued_sends": "SELECT, INSERT",
+        "retention_state": "SELECT",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         "segments": "SELECT, INSERT, UPDATE, DELETE",
         "sender_addresses": "SELECT, INSERT, UPDATE, DELETE",
@@ -89,6 +93,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",
         "leads": "SELECT, UPDATE (status, follow_up_stage, last_contacted_at, emails_sent, updated_at)",
         "left_out_leads": "SELECT, INSERT",
+        "past_contacts": "SELECT",
+        "removed_emails": "SELECT",
         "replies": "SELECT (campaign_id, lead_id, email_id, matched_by, automatic)",
         "requeued_sends": "SELECT",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
@@ -124,6 +130,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "lead_batches": "SELECT, UPDATE (active_campaign_id, campaign_history, updated_at)",
         "leads": """SELECT, UPDATE (status, follow_up_stage, last_contacted_at, last_responded_at, emails_sent,
             emails_opened, emails_clicked, updated_at)""",
+        "past_contacts": "SELECT",
         "replies": "SELECT, INSERT, UPDATE (emails_skipped)",
         "scheduled_emails": """SELECT, UPDATE (status, reason, scheduled_for, retry_count, claim_token, lease_until,
             send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at)""",
@@ -152,11 +159,34 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             completed_at)""",
         "leads": "SELECT, INSERT, DELETE, UPDATE (tags, custom_fields, updated_at)",
         "left_out_leads": "SELECT",
+        "past_contacts": "SELECT",
         "replies": "SELECT (campaign_id, lead_id, matched_by, automatic)",
         "scheduled_emails": "SELECT, UPDATE (status, reason, updated_at)",
         "sender_addresses": "SELECT",
         "segments": "SELECT",
         "suppressions": "SELECT, INSERT, UPDATE (reason)",
+    },
+    # What removes old history. It locks campaigns and leads, so it must be able to update a column of each.
+    "retention": {
+        "adopted_campaigns": "SELECT (campaign_id)",
+        "answers": "SELECT (reply_id), UPDATE (subject, body_text)",
+        "audit_log": "SELECT (id), INSERT",
+        "campaign_counts": "INSERT",
+        "campaign_lanes": "SELECT (campaign_id, lane, sender_id)",
+        "campaigns": """SELECT (id, status, background_work, actual_started_at, completed_at, cancelled_at, failed_at,
+            updated_at), UPDATE (updated_at)""",
+        "email_events": "SELECT, DELETE, UPDATE (lead_id, detail)",
+        "emails": "SELECT, DELETE, UPDATE (subject, body_text, body_html, metadata)",
+        "exports": "SELECT (campaign_id, status)",
+        "leads": "SELECT (id), UPDATE (updated_at)",
+        "past_contacts": "SELECT, INSERT, UPDATE",
+        "removals": "SELECT, INSERT, UPDATE",
+        "removed_emails": "SELECT, INSERT, UPDATE",
+        "replies": """SELECT (id, campaign_id, email_id, automatic, created_at, handled_at, subject, body_text),
+            UPDATE (subject, body_text)""",
+        "retention_state": "SELECT, INSERT, UPDATE",
+        "scheduled_emails": "SELECT, DELETE",
+        "unsubscribes": "SELECT (campaign_id, scheduled_email_id, undone_at)",
     },
     # What signs webhooks; the function that posts them has no user.
     "webhooks": {
@@ -173,6 +203,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaigns": "SELECT (id, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
         "emails": "SELECT (lead_id, scheduled_email_id, to_address, delivery_status)",
         "leads": "SELECT (id, email), UPDATE (updated_at)",
+        "past_contacts": "SELECT (lead_id, bounced)",
         "scheduled_emails": "SELECT (lead_id, campaign_id, status, reason), UPDATE (status, reason, updated_at)",
         "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
         "unsubscribes": "SELECT, INSERT, UPDATE (scope, method, undone_at)",
@@ -181,7 +212,14 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
 
 # The smallest instance takes about 80 connections, the next size twice as many. The number of senders is a parameter
 # (SenderConcurrency), so their user has no limit here.
-MAX_CONNECTIONS: Mapping[str, int] = {"api": 30, "events": 10, "files": 10, "unsubscribe": 10, "webhooks": 5}
+MAX_CONNECTIONS: Mapping[str, int] = {
+    "api": 30,
+    "events": 10,
+    "files": 10,
+    "retention": 3,
+    "unsubscribe": 10,
+    "webhooks": 5,
+}
 
 _ONE_LEAD = "current_setting('sendledger.lead_id', true)"
 _ITS_ADDRESSES = """ARRAY(SELECT lower(btrim(email)) FROM leads WHERE email IS NOT NULL
@@ -192,6 +230,7 @@ _VISIBLE_ROWS = {
     "scheduled_emails": f"lead_id::text = {_ONE_LEAD}",
     "emails": f"lead_id::text = {_ONE_LEAD}",
     "unsubscribes": f"lead_id::text = {_ONE_LEAD}",
+    "past_contacts": f"lead_id::text = {_ONE_LEAD}",
 }
 """The rows of each table that the public page's user sees; other users see all. In the order of locks."""
 

@@ -95,6 +95,7 @@ class ExportPage(Resource):
     status_code=202,
     response_description="The export, which waits to be written.",
     tags=TAGS,
+    openapi_extensions={"x-conflict": "The ledger of the campaign was removed by retention, in whole or in part."},
 )
 def create_export(
     export: Annotated[NewExport, Body()],

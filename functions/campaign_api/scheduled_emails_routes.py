@@ -87,9 +87,12 @@ class Email(Resource):
     campaign_id: UUID | None
     lead_id: UUID
     to_address: str | None
-    subject: str
+    subject: Annotated[str, Field(description="Empty, as the texts are, once retention has removed the content.")]
     body_text: str
     body_html: str | None
+    content_removed_at: Annotated[
+        dt.datetime | None, Field(description="Since when retention removes the content of its campaign's emails.")
+    ]
     status: str | None
     delivery_status: DeliveryStatus | None
     ses_message_id: str | None

@@ -14,8 +14,8 @@ import api_resources
 from api_fields import CampaignId, Instant, Resource
 from sender_routes import Sender
 from sendledger.access import api_keys
-from sendledger.campaigns import campaign_counts, campaigns
-from sendledger.core.vocabulary import CampaignStatus, WinnerBy
+from sendledger.campaigns import campaign_counts, campaigns, removed_history
+from sendledger.core.vocabulary import CampaignStatus, RemovalKind, WinnerBy
 from sendledger.ledger import sender_state
 from sendledger.webhooks import endpoints
 
@@ -115,6 +115,17 @@ class RevisionStats(Resource):
     steps: list[RevisionStepStats]
 
 
+class Removed(Resource):
+    """Since when retention has removed something of a campaign that has ended; null: all of it is there.
+
+    The statistics are those of before.
+    """
+
+    content: Annotated[dt.datetime | None, Field(description="Subjects and texts of its emails.")]
+    events: Annotated[dt.datetime | None, Field(description="What SES reported.")]
+    ledger: Annotated[dt.datetime | None, Field(description="Its scheduled emails and emails.")]
+
+
 class CampaignStats(Resource):
     """How far a campaign is."""
 
@@ -144,6 +155,7 @@ class CampaignStats(Resource):
         dt.datetime | None,
         Field(description="At this rate, and not before the last email is due; null: it cannot be said."),
     ]
+    removed_since: Removed
     background_work: Annotated[
         list[dict[str, Any]],
         Field(
@@ -192,6 +204,18 @@ class RecentEmails(Resource):
     soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
 
 
+class Retention(Resource):
+    """The last run of retention, which removes what is older than the deployment keeps."""
+
+    last_run_at: dt.datetime
+    rows_removed: Annotated[
+        dict[str, int], Field(description="By that run: `ledger`, `events`, `content`, and contents of `replies`.")
+    ]
+    campaigns_waiting: Annotated[
+        int, Field(description="Old enough, but kept until a person settles an email of unknown outcome.")
+    ]
+
+
 class Overview(Resource):
     """All campaigns at a glance."""
 
@@ -200,6 +224,7 @@ class Overview(Resource):
     last_30_days: Annotated[RecentEmails, Field(description="Today and the 29 days before.")]
     next_due_at: Annotated[dt.datetime | None, Field(description="When the next email of a running campaign is due.")]
     sender: Sender
+    retention: Annotated[Retention | None, Field(description="Null: it has not run yet.")]
     webhook_endpoints_disabled: Annotated[
         int,
         Field(
@@ -227,7 +252,9 @@ def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
     with api_resources.transaction() as connection:
         campaign = campaigns.get_campaign(connection, campaign_id)
         stats = campaign_counts.campaign_stats(connection, campaign)
-    return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id})
+        removed = removed_history.removed_since(connection, campaign_id)
+    since = {kind: removed.get(kind) for kind in RemovalKind}
+    return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id, "removed_since": since})
 
 
 @router.get(
@@ -262,7 +289,13 @@ def get_overview() -> Overview:
     with api_resources.transaction() as connection:
         seen = campaign_counts.overview(connection)
         sender, until = sender_state.read(connection), api_keys.administrators_until(connection)
-        disabled = endpoints.count_disabled(connection)
+        disabled, retained = endpoints.count_disabled(connection), removed_history.last_run(connection)
         return Overview.model_validate(
-            {**seen, "sender": sender, "administrators_until": until, "webhook_endpoints_disabled": disabled}
+            {
+                **seen,
+                "retention": retained,
+                "sender": sender,
+                "administrators_until": until,
+                "webhook_endpoints_disabled": disabled,
+            }
         )

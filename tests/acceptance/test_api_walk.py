@@ -58,7 +58,7 @@ def type_in(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "page",
     [
         *("docs/api-walk.md", "docs/conversations.md", "docs/sending-policy.md", "docs/segments.md"),
-        *("docs/evergreen.md", "docs/variants.md"),
+        *("docs/evergreen.md", "docs/variants.md", "docs/retention.md"),
     ],
 )
 def test_every_command_of_the_walk_can_be_typed_again(

@@ -239,6 +239,20 @@ def test_an_uploaded_list_is_imported_after_the_notification_of_s3(
     assert "ann@example.com" not in function.log
 
 
+@runs("RetentionFunction")
+def test_ledger_of_a_campaign_that_ended_long_ago_is_removed(
+    start_function: StartFunction, engine: sa.Engine, connection: sa.Connection, database_url: str
+) -> None:
+    campaign_id = make_campaign(connection, 2)
+    lifecycle.start_campaign(engine, campaign_id)
+    lifecycle.cancel_campaign(engine, campaign_id)
+    connection.execute(sa.text("UPDATE campaigns SET cancelled_at = now() - interval '91 days'"))
+    connection.commit()
+    settings = {"DATABASE_URL": database_url, "KEEP_LEDGERS_DAYS": "90"}
+    assert start_function("RetentionFunction", settings).invoke({})["ledger"] == 2
+    assert rows_of(engine, campaign_id) == []
+
+
 @runs("ExportFunction")
 def test_an_export_is_written_to_the_bucket(
     start_function: StartFunction,

@@ -37,6 +37,8 @@ WRONG = [
     ("LeadImportFunction", "DATABASE_URL", OTHER_DATABASE),
     ("ExportFunction", "FILE_BUCKET", ""),
     ("ExportFunction", "DATABASE_URL", OTHER_DATABASE),
+    ("RetentionFunction", "KEEP_CONTENT_DAYS", SECRET),
+    ("RetentionFunction", "DATABASE_URL", OTHER_DATABASE),
     ("WebhookExchangeFunction", "DATABASE_URL", OTHER_DATABASE),
     ("WebhookSenderFunction", "WEBHOOK_EXCHANGE_FUNCTION_NAME", ""),
     ("WebhookSenderFunction", "WEBHOOK_TARGETS", SECRET),

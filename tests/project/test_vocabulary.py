@@ -44,6 +44,7 @@ NOUNS = {
     *(column.name for table in metadata.tables.values() for column in table.columns),
     *NAME_PARTS,
     *("campaign", "lead", "schedule", "sender", "api", "unsubscribe", "import", "ses", "precedence", "reply"),
+    *("content", "events", "ledger"),
 }
 """Words that are also names of tables, columns, kinds of things, headers, parts of a name, database users or actors."""
 

@@ -159,6 +159,7 @@ def test_overview_of_nothing(api: ApiClient) -> None:
         "next_due_at": None,
         "sender": api.get("/v1/sender").json,
         "administrators_until": None,
+        "retention": None,
         "webhook_endpoints_disabled": 0,
     }
 

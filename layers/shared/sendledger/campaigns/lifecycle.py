@@ -28,6 +28,7 @@ from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_in
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
+from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
 from sendledger.campaigns.transitions import check_transition, is_startable
 from sendledger.core import audit_log
@@ -42,7 +43,7 @@ from sendledger.core.errors import (
 )
 from sendledger.core.ledger_rules import is_sending
 from sendledger.core.tables import campaigns
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, StartType
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, RemovalKind, StartType
 
 CALL_BUDGET = 2.0
 """Seconds after which a call begins no further chunk of background work. The next tick continues it."""
@@ -291,6 +292,7 @@ def retry_failed_emails(
         status = campaign["status"]
         if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
             status = check_transition("reopen", status)
+        check_not_removed(connection, campaign_id, list(RemovalKind))
         failed = count_failed(connection, campaign_id, codes)
         if not failed.emails:
             raise Conflict("No failed email of this campaign can be put back.", status=campaign["status"])

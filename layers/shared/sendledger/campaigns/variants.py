@@ -62,6 +62,10 @@ _RESULTS = sa.text(f"""
            ON opted_out.scheduled_email_id = e.id
     WHERE e.campaign_id = :campaign_id AND e.workflow_step_number <= {LAST_STEP}
     GROUP BY 1, 2, 3, 4
+    UNION ALL
+    SELECT revision, step_number, nullif(variant, 0), status, emails, delivered, opened, clicked, replied, bounced,
+           soft_bounced, complained, unsubscribed
+    FROM removed_emails WHERE campaign_id = :campaign_id AND step_number <= {LAST_STEP}
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
@@ -143,7 +147,7 @@ def ledger_results(
     names = list(result.keys())[5:]
     for revision, step_number, variant, status, emails, *came_back in result:
         each = found.setdefault((revision, step_number, variant), {"by_status": {}, **dict.fromkeys(names, 0)})
-        each["by_status"][status] = emails
+        each["by_status"][status] = each["by_status"].get(status, 0) + emails
         for name, count in zip(names, came_back, strict=True):
             each[name] += count
     return found

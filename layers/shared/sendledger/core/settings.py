@@ -291,6 +291,24 @@ class FileSettings(ExportSettings):
     export_function_name: str | None = None
 
 
+def _days_or_ever(least: int) -> AfterValidator:
+    def check(days: int) -> int:
+        if 0 < days < least:
+            raise ValueError(f"must be 0, which keeps for ever, or at least {least} days")
+        return days
+
+    return AfterValidator(check)
+
+
+class RetentionSettings(_Settings):
+    """For how many days after the end of a campaign something of it is kept; 0 or blank: for ever."""
+
+    # Opt-outs, replies and reports of SES come for weeks.
+    keep_content_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(30)] = 0
+    keep_events_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(30)] = 0
+    keep_ledgers_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(90)] = 0
+
+
 class WebhookSenderSettings(_Settings):
     """Whom the function that posts webhooks asks, and where it may post."""
 

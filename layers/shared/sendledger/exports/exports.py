@@ -7,11 +7,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, exports
-from sendledger.core.vocabulary import AuditAction, ExportStatus
+from sendledger.core.vocabulary import AuditAction, ExportStatus, RemovalKind
 
 MOST_ATTEMPTS = 3
 """After this many interrupted attempts an export fails."""
@@ -31,10 +32,15 @@ def create(
 
     Raises:
         InvalidInput: there is no such campaign.
+        Conflict: the ledger of the campaign was removed, in whole or in part.
     """
-    if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
-        message = f"there is no campaign with the id {campaign_id}"
-        raise InvalidInput("The request is not valid.", [FieldError("campaign_id", message)])
+    if campaign_id is not None:
+        # Locked, so that nothing is removed between the check and the commit; afterwards retention waits.
+        locked = sa.select(campaigns.c.id).filter_by(id=campaign_id).with_for_update(read=True, key_share=True)
+        if connection.scalar(locked) is None:
+            message = f"there is no campaign with the id {campaign_id}"
+            raise InvalidInput("The request is not valid.", [FieldError("campaign_id", message)])
+        check_not_removed(connection, campaign_id, [RemovalKind.LEDGER])
     values = {"kind": kind, "campaign_id": campaign_id, "filters": filters, "requested_by": actor, "made_for": made_for}
     created = connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
     # Audited, because personal data leaves the system.

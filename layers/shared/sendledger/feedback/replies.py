@@ -2,8 +2,8 @@
 
 A reply belongs to the email whose token is in the address that it was sent to, else to the email that it refers to
 (In-Reply-To, References), else to the latest email to the address that it comes from. Automatic mail and mail with a
-forged sender is stored and stops nothing. Reads `emails`; writes `replies`, `leads` (status, last response), pending
-`scheduled_emails`, `campaigns` (counters) and `audit_log`.
+forged sender is stored and stops nothing. Reads `emails` and `past_contacts`; writes `replies`, `leads` (status, last
+response), pending `scheduled_emails`, `campaigns` (counters) and `audit_log`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,15 @@ from sendledger.core.ledger_rules import LAST_STEP, lock_campaigns, still_planne
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
 from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
-from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails, sender_addresses
+from sendledger.core.tables import (
+    campaigns,
+    emails,
+    leads,
+    past_contacts,
+    replies,
+    scheduled_emails,
+    sender_addresses,
+)
 from sendledger.core.vocabulary import (
     AuditAction,
     AuthenticationResult,
@@ -267,10 +275,12 @@ def _received(row: sa.RowMapping, *, is_new: bool) -> ReceivedReply:
 
 
 def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -> _Match | None:
+    answers_ours = False
     for address in reply.to_addresses if keys is not None else ():
         local = address.rpartition("@")[0]
         scheduled_email_id = keys and keys.read_reply_token(local.removeprefix(REPLY_PREFIX))
         if scheduled_email_id is not None:
+            answers_ours = True
             row = connection.execute(
                 sa.select(
                     scheduled_emails.c.lead_id, scheduled_emails.c.campaign_id, scheduled_emails.c.email_id
@@ -293,6 +303,17 @@ def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -
         ).first()
         if row is not None:
             return _Match(ReplyMatch.ADDRESS, *row)
+    if reply.from_address and (answers_ours or message_ids):
+        # It answers an email, and retention may have removed that one.
+        contact = (
+            sa.select(past_contacts.c.lead_id, past_contacts.c.campaign_id)
+            .join(leads, leads.c.id == past_contacts.c.lead_id)
+            .join(campaigns, campaigns.c.id == past_contacts.c.campaign_id)
+            .where(sa.func.lower(leads.c.email) == reply.from_address, past_contacts.c.received)
+            .order_by(past_contacts.c.last_sent_at.desc().nulls_last())
+        )
+        if (known := connection.execute(contact.limit(1)).first()) is not None:
+            return _Match(ReplyMatch.ADDRESS, *known, None)
     return None
 
 

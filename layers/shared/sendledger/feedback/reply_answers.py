@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.campaigns.campaign_steps import write_steps
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.transitions import check_transition
 from sendledger.content.email_thread import QuotedEmail, answer_subject, with_quote
 from sendledger.content.render_email import MAX_SUBJECT, RenderedEmail
@@ -22,7 +23,7 @@ from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, address_of, still_planned
 from sendledger.core.tables import answers, campaigns, leads, replies, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, AutomaticKind, CampaignStatus
+from sendledger.core.vocabulary import AuditAction, AutomaticKind, CampaignStatus, RemovalKind
 
 # The first email of the campaign to the lead that SES has given an id to, and what the rows of the lead have in common.
 _EARLIER = sa.text("""
@@ -81,6 +82,7 @@ def answer(connection: sa.Connection, reply_id: uuid.UUID, text: str, actor: str
         if status == CampaignStatus.PAUSED:
             raise Conflict("The campaign is paused and sends nothing; resume it to answer.", status=status)
         status = check_transition("reopen", status)
+        check_not_removed(connection, reply["campaign_id"], [RemovalKind.LEDGER])
     locked = sa.select(leads.c.id).where(leads.c.id == reply["lead_id"]).with_for_update(key_share=True)
     connection.execute(locked)
     if (reason := connection.scalar(_SUPPRESSION, ids)) is not None:

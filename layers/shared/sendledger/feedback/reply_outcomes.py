@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns import completion
+from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.transitions import check_transition
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
@@ -26,6 +27,7 @@ from sendledger.core.vocabulary import (
     CampaignStatus,
     LeadStatus,
     Reason,
+    RemovalKind,
     ReplyOutcome,
     SuppressionReason,
     UnsubscribeMethod,
@@ -230,6 +232,7 @@ def _move(connection: sa.Connection, reply: sa.RowMapping, until: dt.datetime) -
     status = connection.execute(query).scalar_one()
     if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
         status = check_transition("reopen", status)
+    check_not_removed(connection, reply["campaign_id"], list(RemovalKind))
     paused = status == CampaignStatus.PAUSED
     moved = connection.execute(_MOVE, {**ids, "paused": paused, "until": until}).rowcount
     connection.execute(_REOPEN_LEAD, {"lead_id": reply["lead_id"]})

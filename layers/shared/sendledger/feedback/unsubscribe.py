@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.core import audit_log
 from sendledger.core.signed_tokens import EmailReference
-from sendledger.core.tables import campaigns, emails, leads, unsubscribes
+from sendledger.core.tables import campaigns, emails, leads, past_contacts, unsubscribes
 from sendledger.core.tables import suppressions as _suppressed
 from sendledger.core.vocabulary import (
     AuditAction,
@@ -108,6 +108,13 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
             emails.c.lead_id == leads.c.id,
             sa.func.lower(leads.c.email) == _suppressed.c.value,
             emails.c.delivery_status.in_((DeliveryStatus.BOUNCED, DeliveryStatus.COMPLAINED)),
+        )
+    ) | sa.exists(
+        # Of emails that retention has removed.
+        sa.select(past_contacts.c.lead_id).where(
+            past_contacts.c.lead_id == leads.c.id,
+            sa.func.lower(leads.c.email) == _suppressed.c.value,
+            past_contacts.c.bounced,
         )
     )
     removed = connection.execute(

@@ -1,8 +1,8 @@
 """Erasure: all personal data of a lead is removed permanently. The ledger keeps anonymous rows.
 
 A lead's id goes in. Writes `leads` (and every other lead with the same address: it is the same person), `emails`,
-`email_events`, `replies`, `campaign_leads`, `scheduled_emails`, `left_out_leads`, `suppressions`, `idempotency_keys`
-and `audit_log`.
+`email_events`, `replies`, `campaign_leads`, `past_contacts`, `scheduled_emails`, `left_out_leads`, `suppressions`,
+`idempotency_keys` and `audit_log`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sendledger.core.tables import (
     idempotency_keys,
     leads,
     left_out_leads,
+    past_contacts,
     replies,
     scheduled_emails,
     suppressions,
@@ -86,7 +87,8 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     if address:
         by_the_lead |= sa.func.lower(replies.c.from_address) == address
     replies_erased = connection.execute(sa.delete(replies).where(by_the_lead)).rowcount
-    connection.execute(sa.delete(campaign_leads).where(campaign_leads.c.lead_id.in_(lead_ids)))
+    for table in (campaign_leads, past_contacts):
+        connection.execute(sa.delete(table).where(table.c.lead_id.in_(lead_ids)))
     _blank_answers(connection, [*map(str, lead_ids), *([address] if address else [])])
     is_suppressed = bool(address) and _keep_suppression(connection, address, actor, keep_suppressed)
     blank = {column.name: _blank(column) for column in leads.columns if column.name not in KEPT_COLUMNS}

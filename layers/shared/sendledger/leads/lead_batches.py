@@ -13,7 +13,15 @@ from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict
 from sendledger.core.pagination import Page
-from sendledger.core.tables import campaign_leads, campaigns, emails, lead_batches, leads, scheduled_emails
+from sendledger.core.tables import (
+    campaign_leads,
+    campaigns,
+    emails,
+    lead_batches,
+    leads,
+    past_contacts,
+    scheduled_emails,
+)
 from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, LeadBatchStatus
 
 LEADS_PER_DELETION = 20_000
@@ -81,7 +89,7 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
     )
     if users := by_id.named(connection, used_by):
         raise Conflict("A campaign uses this lead batch; it cannot be deleted.", campaigns=users)
-    for table in (scheduled_emails, emails, campaign_leads):
+    for table in (scheduled_emails, emails, past_contacts, campaign_leads):
         used = sa.select(leads.c.id).join(table, table.c.lead_id == leads.c.id).where(leads.c.batch_id == lead_batch_id)
         if connection.execute(used.limit(1)).first() is not None:
             raise Conflict("Leads of this batch belong to a campaign; delete single leads instead.")

@@ -1,4 +1,4 @@
-"""Emails: what was handed to SES, and what became of it. Reads `emails`."""
+"""Emails: what was handed to SES, and what became of it. Reads `emails` and `removals`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import NotFound
-from sendledger.core.tables import emails
+from sendledger.core.tables import emails, removals
+from sendledger.core.vocabulary import RemovalKind
 
 _EMAIL = (
     emails.c.id,
@@ -38,7 +39,10 @@ def get(connection: sa.Connection, email_id: UUID) -> sa.RowMapping:
     """Raises:
     NotFound: there is no such email.
     """
-    row = connection.execute(sa.select(*_EMAIL).where(emails.c.id == email_id)).mappings().one_or_none()
+    of_content = (removals.c.campaign_id == emails.c.campaign_id) & (removals.c.kind == RemovalKind.CONTENT)
+    query = sa.select(*_EMAIL, removals.c.began_at.label("content_removed_at"))
+    found = query.select_from(emails.outerjoin(removals, of_content)).where(emails.c.id == email_id)
+    row = connection.execute(found).mappings().one_or_none()
     if row is None:
         raise NotFound("email", email_id)
     return row

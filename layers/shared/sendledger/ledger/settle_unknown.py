@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.transitions import check_transition
 from sendledger.content.lead_variables import lead_variables
 from sendledger.content.render_email import CompiledTemplate, RenderedEmail, compile_template
@@ -23,7 +24,7 @@ from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import returned_reason, returned_status
 from sendledger.core.tables import campaign_step_variants, campaign_steps, campaigns, leads, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, ScheduledEmailStatus
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, RemovalKind, ScheduledEmailStatus
 from sendledger.ledger.answers import WrittenAnswer, find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
@@ -163,6 +164,7 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
     status = connection.scalar(sa.select(campaigns.c.status).where(campaigns.c.id == campaign_id).with_for_update())
     if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
         status = check_transition("reopen", status)
+    check_not_removed(connection, campaign_id, list(RemovalKind))
     _check_unknown(connection, scheduled_email_id)
     connection.execute(
         sa.update(campaigns)

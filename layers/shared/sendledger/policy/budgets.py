@@ -4,7 +4,7 @@ What counts is what the ledger says: the emails of the day that are on their way
 email that a dead or paused sender has returned counts no more, and nothing has to be given back. A claim locks the
 rows of its senders, and the campaigns with a cap of new leads, before it counts, so that overlapping claims never
 exceed a cap together. Reads `sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`, `sender_state`,
-`requeued_sends` and `scheduled_emails`.
+`requeued_sends`, `scheduled_emails` and `removed_emails`.
 """
 
 from __future__ import annotations
@@ -96,11 +96,18 @@ _DAYS_SENT = sa.text("""
         SELECT a.id, CAST(:day AS date), 0 FROM unnest(:senders) a (id)
         UNION ALL
         SELECT d.sender_id, earlier.day, d.number + 1 FROM days d CROSS JOIN LATERAL (
-            SELECT e.sending_day FROM scheduled_emails e
-            WHERE e.sender_id = d.sender_id AND e.sending_day < d.day AND e.sending_day IS NOT NULL
-              AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
-            ORDER BY e.sending_day DESC LIMIT 1) earlier (day)
-        WHERE d.number < :most
+            SELECT max(sending_day) FROM (
+                (SELECT e.sending_day FROM scheduled_emails e
+                 WHERE e.sender_id = d.sender_id AND e.sending_day < d.day AND e.sending_day IS NOT NULL
+                   AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
+                 ORDER BY e.sending_day DESC LIMIT 1)
+                UNION ALL
+                -- Days whose emails retention has removed.
+                (SELECT r.sending_day FROM removed_emails r
+                 WHERE r.sender_id = d.sender_id AND r.sending_day < d.day AND r.sending_day > '-infinity'
+                   AND r.status = 'sent'
+                 ORDER BY r.sending_day DESC LIMIT 1)) found) earlier (day)
+        WHERE d.number < :most AND earlier.day IS NOT NULL
     )
     SELECT sender_id, max(number) AS number FROM days GROUP BY sender_id
 """).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.dialects.postgresql.base import PGCompiler, PGDialect
 
-from sendledger.core.tables import emails, leads, replies, scheduled_emails
+from sendledger.core.tables import emails, leads, past_contacts, replies, scheduled_emails
 from sendledger.core.time_zones import zones_by_country
 from sendledger.core.vocabulary import CampaignContact, ScheduledEmailStatus
 from sendledger.segments import conditions
@@ -160,7 +160,16 @@ def _(condition: conditions.CampaignCondition) -> Truth:
     of_campaign = sa.case((table.c.campaign_id == condition.campaign_id, happened))
     of_this_lead = table.c.lead_id == sa.literal_column("leads.id", leads.c.id.type)
     found: sa.Select[Any] = sa.select(sa.literal_column("1")).where(of_this_lead, of_campaign)
-    return sa.exists(found.offset(sa.literal_column("0")))
+    happens = sa.exists(found.offset(sa.literal_column("0")))
+    if condition.contact is CampaignContact.REPLIED:
+        return happens
+    # What retention has removed of the ledger.
+    before: sa.Select[Any] = sa.select(sa.literal_column("1")).where(
+        past_contacts.c.lead_id == sa.literal_column("leads.id", leads.c.id.type),
+        past_contacts.c.campaign_id == condition.campaign_id,
+        past_contacts.c[condition.contact],
+    )
+    return sa.or_(happens, sa.exists(before.offset(sa.literal_column("0"))))
 
 
 def _text_is(column: sa.ColumnElement[str], operator: str, values: Sequence[str]) -> Truth:

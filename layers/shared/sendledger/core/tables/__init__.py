@@ -35,6 +35,7 @@ from sendledger.core.tables.feedback import answers, email_events, replies, supp
 from sendledger.core.tables.leads import lead_batches, lead_changes, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
 from sendledger.core.tables.policy import campaign_lanes, requeued_sends, sender_addresses, sending_schedules
+from sendledger.core.tables.retention import past_contacts, removals, removed_emails, retention_state
 from sendledger.core.tables.segments import segments
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
 
@@ -66,8 +67,12 @@ __all__ = [
     "leads",
     "left_out_leads",
     "metadata",
+    "past_contacts",
+    "removals",
+    "removed_emails",
     "replies",
     "requeued_sends",
+    "retention_state",
     "revision_order",
     "scheduled_emails",
     "segments",

@@ -102,6 +102,7 @@ unsubscribes = Table(
     Column("undone_at", TIMESTAMPTZ),
     CheckConstraint(one_of("scope", UnsubscribeScope), name="scope"),
     CheckConstraint(one_of("method", UnsubscribeMethod), name="method"),
+    Index("unsubscribes_scheduled_email_id_idx", "scheduled_email_id"),
     Index("unsubscribes_active_key", "lead_id", "campaign_id", unique=True, postgresql_where=text("undone_at IS NULL")),
 )
 
@@ -149,6 +150,7 @@ replies = Table(
     Index("replies_lead_id_idx", "lead_id"),
     Index("replies_campaign_id_idx", "campaign_id"),
     Index("replies_email_id_idx", "email_id"),
+    Index("replies_with_content_idx", "created_at", postgresql_where=text("body_text <> '' OR subject <> ''")),
     Index("replies_newest_idx", "created_at", "id"),
     Index("replies_open_idx", "created_at", "id", postgresql_where=text("handled_at IS NULL")),
 )

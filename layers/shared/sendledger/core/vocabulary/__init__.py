@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sendledger.core.vocabulary.access import AuditAction, Role
 from sendledger.core.vocabulary.campaigns import (
+    ENDED_CAMPAIGN_STATUSES,
     OPEN_CAMPAIGN_STATUSES,
     STARTABLE_STATUSES,
     UNDER_WAY_STATUSES,
@@ -16,6 +17,7 @@ from sendledger.core.vocabulary.campaigns import (
     CampaignType,
     Counted,
     IntakeOutcome,
+    RemovalKind,
     StartType,
     StepCondition,
     TemplateCategory,
@@ -62,6 +64,7 @@ from sendledger.core.vocabulary.webhooks import WebhookDeliveryStatus, WebhookEv
 from sendledger.core.vocabulary.words import Word, described, quoted
 
 __all__ = [
+    "ENDED_CAMPAIGN_STATUSES",
     "LEAD_STATUSES_WITHOUT_MAIL",
     "LEFT_OUT_REASONS",
     "OPEN_CAMPAIGN_STATUSES",
@@ -92,6 +95,7 @@ __all__ = [
     "NoForecast",
     "Reason",
     "RejectCode",
+    "RemovalKind",
     "ReplyKind",
     "ReplyMatch",
     "ReplyOutcome",

@@ -30,6 +30,7 @@ class AuditAction(Word):
     CAMPAIGN_LEADS_ADD = "campaign.leads_add", "Leads were added to a campaign under way."
     CAMPAIGN_LEAD_REMOVE = "campaign.lead_remove", "A lead was taken out of a campaign that is under way."
     CAMPAIGN_PAUSE = "campaign.pause", "A campaign was paused."
+    CAMPAIGN_REMOVE_HISTORY = "campaign.remove_history", "Old content, events or the ledger of a campaign was removed."
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
     CAMPAIGN_RETRY_FAILED = "campaign.retry_failed", "Failed emails of a campaign were put back."
     CAMPAIGN_REVISION = "campaign.revision", "Leads that come in later get the workflow as it was edited."

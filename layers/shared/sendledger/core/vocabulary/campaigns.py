@@ -27,6 +27,15 @@ UNDER_WAY_STATUSES = (CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, Campaign
 """A campaign with one of these sends, or will send. It cannot be deleted."""
 
 
+ENDED_CAMPAIGN_STATUSES = (
+    CampaignStatus.COMPLETED,
+    CampaignStatus.CANCELLED,
+    CampaignStatus.FAILED,
+    CampaignStatus.ARCHIVED,
+)
+"""A campaign with one of these sends nothing more, unless a person reopens it."""
+
+
 OPEN_CAMPAIGN_STATUSES = (CampaignStatus.DRAFT, *UNDER_WAY_STATUSES)
 """A campaign with one of these needs its lead batches and its email template, which cannot be deleted."""
 
@@ -50,6 +59,14 @@ class StartType(Word):
 
     MANUAL = "manual", "Starts when it is told to."
     SCHEDULED = "scheduled", "Starts at `scheduled_start_at`."
+
+
+class RemovalKind(Word):
+    """What retention removes of a campaign that has ended."""
+
+    CONTENT = "content", "Subjects and texts of its emails."
+    EVENTS = "events", "What SES reported of its emails, except what later rules need."
+    LEDGER = "ledger", "Its scheduled emails, with their emails and events."
 
 
 class StepCondition(Word):
