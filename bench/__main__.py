@@ -22,6 +22,7 @@ BENCHMARKS = (
     "database",
     "hostile",
     "webhooks",
+    "console",
 )
 
 if __name__ == "__main__":

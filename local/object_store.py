@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote_plus
+from urllib.parse import parse_qs, quote_plus, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import botocore.session
@@ -83,7 +83,11 @@ class ObjectStore:
             self._keep(environ)
             body = list(moto(environ, start))
             if answered["status"].startswith("200") and (name := _created(environ)):
-                self._tell(name, environ, answered.get("etag", ""))
+                bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
+                self._tell(name, bucket, key, environ, answered.get("etag", ""))
+            elif answered["status"].startswith("303"):  # the form of a web page
+                sent_to = parse_qs(urlsplit(answered["location"]).query)
+                self._tell("ObjectCreated:Post", sent_to["bucket"][0], sent_to["key"][0], environ, "")
             return body
 
         return answer
@@ -100,8 +104,7 @@ class ObjectStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
 
-    def _tell(self, name: str, environ: WSGIEnvironment, etag: str) -> None:
-        bucket, _, key = environ["PATH_INFO"].lstrip("/").partition("/")
+    def _tell(self, name: str, bucket: str, key: str, environ: WSGIEnvironment, etag: str) -> None:
         self._on_created(bucket, key, self._event(name, bucket, key, environ.get("CONTENT_LENGTH") or "0", etag))
 
     def _event(self, name: str, bucket: str, key: str, size: str, etag: str) -> dict[str, Any]:

@@ -60,6 +60,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "sender_addresses": "SELECT, INSERT, UPDATE, DELETE",
         # Without deployment_id: a copy that must not send could make itself the owner.
         "sender_state": "SELECT, UPDATE (stop_code, stop_reason, stopped_until)",
+        "sender_ticks": "SELECT",
         "sending_schedules": "SELECT, INSERT, UPDATE, DELETE",
         "suppressions": "SELECT, INSERT, UPDATE, DELETE",
         "unsubscribes": "SELECT, INSERT, UPDATE (scope, method)",
@@ -105,6 +106,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         # A claim locks the row whose budget it counts.
         "sender_addresses": "SELECT, UPDATE (updated_at)",
         "sender_state": "SELECT, UPDATE",
+        "sender_ticks": "SELECT (id), INSERT, DELETE",
         "senders": "SELECT, INSERT, UPDATE, DELETE",
         "sending_schedules": "SELECT",
         "suppressions": "SELECT",
@@ -154,7 +156,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             updated_at)""",
         "lead_batches": """SELECT, DELETE, UPDATE (status, failure_reason, completed_at, updated_at, total_leads,
             successful_imports, duplicates_skipped, failed_imports, source_etag, rejects_object,
-            runs_without_progress)""",
+            runs_without_progress, import_settings)""",
         "lead_changes": """SELECT, UPDATE (filter, custom_fields, leads_done, leads_changed, after_id, updated_at,
             completed_at)""",
         "leads": "SELECT, INSERT, DELETE, UPDATE (tags, custom_fields, updated_at)",

@@ -39,6 +39,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/lead-batches": Role.EDITOR,
     "POST /v1/lead-batches/uploads": Role.EDITOR,
     "GET /v1/lead-batches/<lead_batch_id>": Role.VIEWER,
+    "POST /v1/lead-batches/<lead_batch_id>/import": Role.EDITOR,
     "DELETE /v1/lead-batches/<lead_batch_id>": Role.EDITOR,
     "GET /v1/segments": Role.VIEWER,
     "POST /v1/segments": Role.EDITOR,
@@ -107,6 +108,7 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "POST /v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire": Role.SENDER,
     "POST /v1/campaigns/<campaign_id>/steps/<step_number>/winner": Role.SENDER,
     "GET /v1/overview": Role.VIEWER,
+    "GET /v1/campaign-progress": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/late-emails": Role.SENDER,
     "GET /v1/campaigns/<campaign_id>/retry-failed": Role.VIEWER,
     "POST /v1/campaigns/<campaign_id>/retry-failed": Role.SENDER,
@@ -119,6 +121,8 @@ MINIMUM_ROLE: Mapping[str, Role | None] = {
     "GET /v1/emails/<email_id>": Role.VIEWER,
     # The sender
     "GET /v1/sender": Role.VIEWER,
+    "GET /v1/sender/ticks": Role.VIEWER,
+    "GET /v1/sender/delivery": Role.VIEWER,
     "POST /v1/sender/resume": Role.SENDER,
     # Who may do what, and who did what
     "GET /v1/api-keys": Role.ADMIN,

@@ -22,6 +22,7 @@ from pydantic import (
 
 from sendledger.access.callers import Caller
 from sendledger.core.email_address import normalized_address
+from sendledger.core.errors import FieldError, InvalidInput
 
 INT32_MAX = 2**31 - 1
 # The part of bigint that JSON numbers represent exactly: https://www.rfc-editor.org/rfc/rfc8259#section-6
@@ -69,6 +70,24 @@ class Resource(BaseModel):
 def only_given() -> Any:
     """The default of a field that a PATCH may leave out but not set to null."""
     return Field(default_factory=lambda: None)
+
+
+def ids_in(text: str | None) -> list[UUID] | None:
+    """The ids of an `IdFilter`; None where there is no filter.
+
+    Raises:
+        InvalidInput: one is no id, or there are too many.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) > MOST_IDS:
+        raise InvalidInput("The request is not valid.", [FieldError("ids", f"must be at most {MOST_IDS} ids")])
+    try:
+        return [UUID(part.strip()) for part in parts]
+    except ValueError:
+        message = "must be ids with commas between them, as 0d7d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c11"
+        raise InvalidInput("The request is not valid.", [FieldError("ids", message)]) from None
 
 
 def no_content() -> Response[None]:
@@ -129,6 +148,15 @@ Sort = Annotated[
 ]
 SortByTime = Annotated[Literal["-created_at", "created_at"], Query(description="With - before it: newest first.")]
 SortById = Annotated[Literal["id", "-id"], Query(description="With - before it: newest first.")]
+MOST_IDS = 200
+IdFilter = Annotated[
+    str | None,
+    Query(
+        max_length=MOST_IDS * 37,
+        description=f"Only those with these ids: at most {MOST_IDS}, with commas between them.",
+        examples=["0d7d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c11,7b1d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c12"],
+    ),
+]
 NextCursor = Annotated[
     str | None,
     Field(description="Pass it as `cursor` for the next page; null on the last one.", max_length=_CURSOR_LENGTH),

@@ -25,6 +25,7 @@ import campaign_lifecycle_routes
 import campaigns_routes
 import confirmations_routes
 import confirmed_requests
+import delivery_routes
 import diagnose_routes
 import email_templates_routes
 import exports_routes
@@ -93,6 +94,7 @@ for _routes in (
     diagnose_routes,
     scheduled_emails_routes,
     sender_routes,
+    delivery_routes,
     api_keys_routes,
     audit_log_routes,
     confirmations_routes,

@@ -19,6 +19,7 @@ from api_fields import (
     Cursor,
     Description,
     Flag,
+    IdFilter,
     Input,
     Instant,
     Limit,
@@ -26,6 +27,7 @@ from api_fields import (
     Name,
     NextCursor,
     Resource,
+    ids_in,
     no_content,
     only_given,
 )
@@ -304,6 +306,7 @@ def create_campaign(body: Annotated[NewCampaign, Body()], caller: Acting) -> Cam
 def list_campaigns(
     limit: Limit = 50,
     cursor: Cursor = None,
+    ids: IdFilter = None,
     status: Annotated[CampaignStatus | None, Query()] = None,
     type_: Annotated[CampaignType | None, Query(alias="type")] = None,
     sort: Annotated[
@@ -313,7 +316,7 @@ def list_campaigns(
 ) -> CampaignPage:
     with api_resources.transaction() as connection:
         return CampaignPage.model_validate(
-            campaigns.list_page(connection, limit, cursor, status=status, type_=type_, sort=sort)
+            campaigns.list_page(connection, limit, cursor, ids=ids_in(ids), status=status, type_=type_, sort=sort)
         )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
@@ -25,13 +25,13 @@ REPLAYED = "Idempotency-Replayed"
 
 MUTATING = ("POST", "PUT", "PATCH", "DELETE")
 _KEY = re.compile(r"[!-~]{1,255}")
-_SECRETS = {
-    "POST /v1/api-keys": "key",
-    "POST /v1/confirmations": "token",
-    "POST /v1/lead-batches/uploads": "upload_url",
-    "POST /v1/email-templates/<email_template_id>/attachments/uploads": "upload_url",
-    "POST /v1/webhook-endpoints": "secret",
-    "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": "secret",
+_SECRETS: Mapping[str, tuple[str, ...]] = {
+    "POST /v1/api-keys": ("key",),
+    "POST /v1/confirmations": ("token",),
+    "POST /v1/lead-batches/uploads": ("upload_url", "form"),
+    "POST /v1/email-templates/<email_template_id>/attachments/uploads": ("upload_url",),
+    "POST /v1/webhook-endpoints": ("secret",),
+    "POST /v1/webhook-endpoints/<endpoint_id>/rotate-secret": ("secret",),
 }
 """Fields with credentials. They are shown once and not stored: in a repeated answer they are null."""
 
@@ -79,7 +79,7 @@ def _forget(caller: Caller, key: str) -> None:
 
 
 def _without_secret(answer: HttpAnswer, route: Route) -> HttpAnswer:
-    name = _SECRETS.get(route.name)
-    if name is None or answer["statusCode"] >= 300:
+    names = _SECRETS.get(route.name)
+    if names is None or answer["statusCode"] >= 300:
         return answer
-    return {**answer, "body": json.dumps({**json.loads(answer["body"]), name: None})}
+    return {**answer, "body": json.dumps({**json.loads(answer["body"]), **dict.fromkeys(names)})}

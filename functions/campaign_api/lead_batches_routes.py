@@ -56,6 +56,14 @@ class LeadBatch(Resource):
     updated_at: dt.datetime
 
 
+class ImportedColumn(Resource):
+    """How a column of the file was understood."""
+
+    name: str
+    field: ColumnUse
+    samples: Annotated[list[str], Field(description="Values of the first rows, shortened.")]
+
+
 class LeadBatchWithRejects(LeadBatch):
     """One import of leads, and the rows that were not taken."""
 
@@ -68,6 +76,18 @@ class LeadBatchWithRejects(LeadBatch):
         ),
     ]
     rejects_url_expires_at: Annotated[dt.datetime | None, Field(description="Get the batch again for another URL.")]
+    columns: Annotated[
+        list[ImportedColumn] | None,
+        Field(description="Of an uploaded file: how its columns were understood; null until it was read to its end."),
+    ]
+    chosen_columns: Annotated[
+        dict[str, ColumnUse] | None,
+        Field(description="Of an uploaded file: what was said that columns are, with the upload or since."),
+    ]
+    rejected: Annotated[
+        dict[RejectCode, int] | None,
+        Field(description="Of an uploaded file: rows that were not imported and values that were left out, by reason."),
+    ]
 
 
 class RowError(Resource):
@@ -77,14 +97,6 @@ class RowError(Resource):
     field: Annotated[str, Field(description="The field of the lead, the name of a custom field, or `row`.")]
     code: Annotated[RejectCode, Field(examples=[RejectCode.INVALID_EMAIL])]
     message: str
-
-
-class ImportedColumn(Resource):
-    """How a column of the file was understood."""
-
-    name: str
-    field: ColumnUse
-    samples: Annotated[list[str], Field(description="Values of the first rows, shortened.")]
 
 
 class ImportedLeadBatch(LeadBatch):
@@ -102,6 +114,14 @@ class ImportedLeadBatch(LeadBatch):
     ]
     emails_skipped: Annotated[int, Field(description="Planned emails to these people that are not sent.")]
     columns: list[ImportedColumn]
+    rejected: Annotated[
+        dict[RejectCode, int],
+        Field(description="Rows that were not imported and values that were left out, by reason; all of them."),
+    ]
+    rejects_csv: Annotated[
+        str | None,
+        Field(description="With `rejects`: what `errors` and `warnings` list, as a CSV file under the file's header."),
+    ]
 
 
 class LeadBatchPage(Resource):
@@ -145,6 +165,9 @@ def import_lead_batch(
     dry_run: Annotated[
         bool, Query(description="Only report what would be imported. Nothing is stored, and `id` belongs to no batch.")
     ] = False,
+    rejects: Annotated[
+        bool, Query(description="Return the rows that were not taken as a CSV file, to correct and import them.")
+    ] = False,
     columns: Annotated[
         str | None,
         Query(
@@ -175,6 +198,8 @@ def import_lead_batch(
             **imported.lead_batch,
             "errors": imported.errors,
             "columns": imported.columns,
+            "rejected": imported.rejected,
+            "rejects_csv": import_leads.rejects_csv(imported) if rejects else None,
             "warnings": imported.warnings,
             "addresses_suppressed": len(imported.suppressed.created),
             "emails_skipped": imported.suppressed.emails_skipped,
@@ -231,7 +256,12 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
     url, expires_at = api_resources.download_url(
         batch["rejects_object"], f"rejects-{written_at:%Y-%m-%d}.csv", written_at, URL_SECONDS
     )
-    return LeadBatchWithRejects.model_validate({**batch, "rejects_url": url, "rejects_url_expires_at": expires_at})
+    found = batch["import_settings"] if batch["source_object"] is not None else None
+    names = {"columns": "understood", "chosen_columns": "columns", "rejected": "rejected"}
+    read = {name: (found or {}).get(stored) for name, stored in names.items()}
+    return LeadBatchWithRejects.model_validate(
+        {**batch, **read, "rejects_url": url, "rejects_url_expires_at": expires_at}
+    )
 
 
 @router.delete(

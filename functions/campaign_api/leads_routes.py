@@ -16,12 +16,14 @@ from api_fields import (
     Acting,
     Cursor,
     Flag,
+    IdFilter,
     Input,
     LeadId,
     Limit,
     NextCursor,
     Resource,
     SortByTime,
+    ids_in,
     no_content,
     only_given,
 )
@@ -189,6 +191,7 @@ def create_lead(body: Annotated[NewLead, Body()]) -> Lead:
 def list_leads(
     limit: Limit = 50,
     cursor: Cursor = None,
+    ids: IdFilter = None,
     status: Annotated[LeadStatus | None, Query()] = None,
     batch_id: Annotated[UUID | None, Query(description="Imported with this lead batch.")] = None,
     email: Annotated[str | None, Query(max_length=255, description="The whole address, in whatever case.")] = None,
@@ -200,7 +203,15 @@ def list_leads(
     with api_resources.transaction() as connection:
         return LeadPage.model_validate(
             leads.list_page(
-                connection, limit, cursor, status=status, batch_id=batch_id, email=email, search=search, sort=sort
+                connection,
+                limit,
+                cursor,
+                ids=ids_in(ids),
+                status=status,
+                batch_id=batch_id,
+                email=email,
+                search=search,
+                sort=sort,
             )
         )
 

@@ -11,10 +11,10 @@ from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
 import api_resources
-from api_fields import CampaignId, Instant, Resource
+from api_fields import MOST_IDS, CampaignId, Instant, Resource, ids_in
 from sender_routes import Sender
 from sendledger.access import api_keys
-from sendledger.campaigns import campaign_counts, campaigns, removed_history
+from sendledger.campaigns import campaign_counts, campaign_progress, campaigns, removed_history
 from sendledger.core.vocabulary import CampaignStatus, RemovalKind, WinnerBy
 from sendledger.ledger import sender_state
 from sendledger.webhooks import endpoints
@@ -90,6 +90,11 @@ class StepStats(Resource):
 
     step_number: int
     by_status: CountByStatus
+    funnel: Annotated[
+        Funnel | None,
+        Field(description="Null: some of the campaign's emails were reported on before results were counted by step."),
+    ]
+    rates: Rates | None
     variants: Annotated[
         list[VariantStats], Field(description="Of a step that has several; those of the newest revision.")
     ]
@@ -165,6 +170,23 @@ class CampaignStats(Resource):
     ]
 
 
+class CampaignProgress(Resource):
+    """How far a campaign is, in short."""
+
+    campaign_id: UUID
+    by_status: CountByStatus
+    next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]
+    expected_to_finish_at: Annotated[
+        dt.datetime | None, Field(description="As in the statistics of the campaign; null: it cannot be said.")
+    ]
+
+
+class CampaignProgressList(Resource):
+    """How far campaigns are."""
+
+    items: list[CampaignProgress]
+
+
 class TimelineItem(Resource):
     """What happened in one hour or day."""
 
@@ -202,6 +224,7 @@ class RecentEmails(Resource):
     clicked: int
     bounced: Annotated[int, Field(description="For good.")]
     soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
+    complained: int
 
 
 class Retention(Resource):
@@ -255,6 +278,24 @@ def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
         removed = removed_history.removed_since(connection, campaign_id)
     since = {kind: removed.get(kind) for kind in RemovalKind}
     return CampaignStats.model_validate({**campaign, **stats, "campaign_id": campaign_id, "removed_since": since})
+
+
+@router.get(
+    "/v1/campaign-progress",
+    operation_id="list_campaign_progress",
+    summary="How far are these campaigns?",
+    description="For a list of campaigns. Ids of none are left out.",
+    response_description="The progress of each, in no order.",
+    tags=["Campaigns"],
+)
+def list_campaign_progress(
+    ids: Annotated[
+        str, Query(max_length=MOST_IDS * 37, description=f"At most {MOST_IDS} ids, with commas between them.")
+    ],
+) -> CampaignProgressList:
+    with api_resources.transaction() as connection:
+        progress = campaign_progress.progress_of(connection, ids_in(ids) or [])
+    return CampaignProgressList.model_validate({"items": progress})
 
 
 @router.get(

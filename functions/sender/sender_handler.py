@@ -20,6 +20,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from sendledger.core import database
 from sendledger.core.invoke_function import invoke_function
 from sendledger.core.settings import DatabaseSettings, SenderSettings, at_cold_start
+from sendledger.ledger import sender_ticks
 from sendledger.ledger.vacuum import vacuum_behind
 from sendledger.preflight import diagnose
 from sendledger.sending import tick
@@ -67,6 +68,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     else:
         further = bool(event.get("further"))
         summary = tick.send_due_emails(resources, seconds, further=further)
+        with resources.engine.begin() as connection:
+            sender_ticks.note(connection, summary.as_dict(), is_further=further)
         if not further:
             with resources.engine.begin() as connection:
                 diagnose.note_tick(connection, summary.rate, summary.stopped)

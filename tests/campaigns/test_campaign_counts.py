@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import campaign_counts, campaigns, lifecycle
+from sendledger.core.tables import replies
 from sendledger.feedback import suppressions
 from sendledger.feedback.suppressions import NewSuppression
 from sendledger.leads import leads
@@ -156,3 +157,35 @@ def test_stats_of_a_large_campaign_touch_a_few_blocks(engine: sa.Engine, connect
         top = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
         blocks += top["Shared Hit Blocks"] + top["Shared Read Blocks"]
     assert blocks < 60
+
+
+def test_results_are_counted_by_step(engine: sa.Engine, connection: sa.Connection, resources: Resources) -> None:
+    campaign_id = make_campaign(connection, 2, [NO_DELAY, DAY], track_opens=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, 30.0)
+    with engine.begin() as changing:
+        changing.execute(sa.text("UPDATE emails SET delivered_at = now(), opened_at = now()"))
+    pass_time(engine, DAY)
+    send_due_emails(resources, 30.0)
+    with engine.begin() as changing:
+        changing.execute(sa.text("UPDATE emails SET delivered_at = now() WHERE delivered_at IS NULL"))
+        reply = {"message_id": "1", "source": "api", "from_address": "a", "subject": "", "body_text": ""}
+        second = sa.text("SELECT e.email_id FROM scheduled_emails e WHERE workflow_step_number = 2 LIMIT 1")
+        answered = {"campaign_id": campaign_id, "email_id": changing.scalar(second)}
+        changing.execute(sa.insert(replies).values(**reply, **answered))
+        campaign_counts.fold(changing)
+    steps = stats(engine, campaign_id)["by_step"]
+    names = ("sent", "delivered", "opened", "replied")
+    assert [[step["funnel"][name] for name in names] for step in steps] == [[2, 2, 2, 0], [2, 2, 0, 1]]
+    assert [step["rates"]["replied"] for step in steps] == [0.0, 0.5]
+
+
+def test_results_from_before_they_were_counted_by_step_leave_the_funnel_of_steps_out(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, 2, [NO_DELAY, DAY])
+    lifecycle.start_campaign(engine, campaign_id)
+    with engine.begin() as changing:
+        counted = "INSERT INTO campaign_counts (campaign_id, what, step_number, hour, count) "
+        changing.execute(sa.text(f"{counted} VALUES (:id, 'delivered', 0, now(), 1)"), {"id": str(campaign_id)})
+    assert [step["funnel"] for step in stats(engine, campaign_id)["by_step"]] == [None, None]

@@ -6,7 +6,7 @@ The API gets an event as API Gateway would send it, and knows the caller from th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -49,6 +49,12 @@ class Api:
         ApiRefused
         """
         return self.request("GET", path, query)
+
+    def by_id(self, path: str, ids: Iterable[str | None]) -> dict[str, Any]:
+        """Those of a list with these ids, by their id. What is not there any more is left out."""
+        wanted = sorted({each for each in ids if each})
+        items = self.get(path, ids=",".join(wanted), limit=len(wanted))["items"] if wanted else []
+        return {each["id"]: each for each in items}
 
     def post(self, path: str, body: object = None, idempotency_key: str = "", **query: object) -> Any:
         """Raises:

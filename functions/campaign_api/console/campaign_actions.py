@@ -62,6 +62,11 @@ ACTIONS: Mapping[str, Action] = {
     ),
 }
 """By the last part of their route, which is also that of their page."""
+DECIDED: Mapping[str, str] = {
+    "winner": "The winner is decided. The emails that waited for it get due.",
+    "retire": "The variant is retired. Its unsent emails get another one.",
+}
+"""What is said after a decision about a variant."""
 CONFIRMED = ("start", "resume", "cancel")
 """For these a person can make a token for an assistant."""
 PREVIEWS = 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.campaign_actions import ACTIONS, possible
+from console.campaign_actions import ACTIONS, DECIDED, possible
 from console.campaign_form import can_edit
 from console.visit import HttpAnswer, Visit, page
-from sendledger.core.vocabulary import CampaignStatus
+from sendledger.core.vocabulary import CampaignStatus, ErrorCode, ScheduledEmailStatus
 
 IN_A_PAGE = 20
 STATUSES = (
@@ -21,6 +21,9 @@ STATUSES = (
     CampaignStatus.FAILED,
 )
 MOST_IN_NEED = 10
+MOST_UNKNOWN = 5
+"""Emails of unknown outcome that the page of a campaign shows."""
+_DONE = {**{name: action.done for name, action in ACTIONS.items()}, **DECIDED}
 _AHEAD = {CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED}
 """Statuses of campaigns that have days ahead of them."""
 
@@ -35,8 +38,9 @@ def list_campaigns(visit: Visit) -> HttpAnswer:
         need_attention = _need_attention(api, listed["items"])
     above = {campaign["id"] for campaign in need_attention}
     campaigns = [campaign for campaign in listed["items"] if campaign["id"] not in above]
+    progress = _progress_of(api, [*need_attention, *campaigns])
     for campaign in (*need_attention, *campaigns):
-        campaign["stats"] = _stats(api, campaign)
+        campaign["stats"] = progress.get(campaign["id"])
     return visit.page(
         "campaigns.html",
         overview=api.get("/v1/overview"),
@@ -54,6 +58,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
     interval = "day" if visit.query.get("interval") == "day" else "hour"
     progress = _progress(api, campaign_id)
     schedule_id = progress["campaign"]["sending_schedule_id"]
+    unknown = _unknown(api, campaign_id) if progress["stats"]["by_status"][ScheduledEmailStatus.FAILED] else []
     return visit.page(
         "campaign.html",
         **progress,
@@ -61,8 +66,10 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
         schedule=schedule_id and api.get(f"/v1/sending-schedules/{schedule_id}"),
         senders=[api.get(f"/v1/senders/{each}") for each in progress["campaign"]["sender_ids"]],
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
-        content=_content(api, campaign_id),
-        done=done.done if (done := ACTIONS.get(visit.query.get("done", ""))) else None,
+        content=_content(api, progress["campaign"]),
+        unknown=unknown,
+        leads=api.by_id("/v1/leads", (row["lead_id"] for row in unknown)),
+        done=_DONE.get(visit.query.get("done", "")),
     )
 
 
@@ -93,7 +100,7 @@ def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
         campaign=campaign,
         stats=api.get(f"/v1/campaigns/{campaign_id}/stats"),
         emails=listed["items"],
-        leads={lead_id: _lead(api, lead_id) for lead_id in {row["lead_id"] for row in listed["items"]} if lead_id},
+        leads=api.by_id("/v1/leads", (row["lead_id"] for row in listed["items"])),
         next_cursor=listed["next_cursor"],
         filters=filters,
     )
@@ -129,11 +136,11 @@ def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
     return [*stopped, *held]
 
 
-def _stats(api: Api, campaign: Any) -> Any:
-    """How far it is; None for one that has written no email yet."""
-    if not campaign["emails_scheduled_count"]:
-        return None
-    return api.get(f"/v1/campaigns/{campaign['id']}/stats")
+def _progress_of(api: Api, campaigns: list[Any]) -> dict[str, Any]:
+    """How far each is, by its id, if it has written an email."""
+    ids = [campaign["id"] for campaign in campaigns if campaign["emails_scheduled_count"]]
+    listed = api.get("/v1/campaign-progress", ids=",".join(ids))["items"] if ids else []
+    return {progress["campaign_id"]: progress for progress in listed}
 
 
 def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
@@ -149,9 +156,14 @@ def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
     }
 
 
-def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:
+def _unknown(api: Api, campaign_id: str) -> list[Any]:
+    path = f"/v1/campaigns/{campaign_id}/scheduled-emails"
+    listed: list[Any] = api.get(path, limit=MOST_UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN)["items"]
+    return listed
+
+
+def _content(api: Api, campaign: Any) -> list[dict[str, Any]]:
     """What it sends: its steps with the templates' names; empty where the content was deleted meanwhile."""
-    campaign = api.get(f"/v1/campaigns/{campaign_id}")
     try:
         if campaign["workflow_id"]:
             steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
@@ -166,10 +178,3 @@ def _content(api: Api, campaign_id: str) -> list[dict[str, Any]]:
         ]
     except ApiRefused:
         return []
-
-
-def _lead(api: Api, lead_id: str) -> Any | None:
-    try:
-        return api.get(f"/v1/leads/{lead_id}")
-    except ApiRefused:  # deleted a moment ago
-        return None

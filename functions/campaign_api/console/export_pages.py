@@ -40,12 +40,7 @@ def create_export(visit: Visit) -> HttpAnswer:
 def _exports(visit: Visit, refused: ApiRefused | None = None, template: str = "exports.html") -> HttpAnswer:
     api = visit.api
     listed = api.get("/v1/exports", limit=IN_A_PAGE, cursor=visit.query.get("cursor"))
-    campaigns = {}
-    for campaign_id in {each["campaign_id"] for each in listed["items"]} - {None}:
-        try:
-            campaigns[campaign_id] = api.get(f"/v1/campaigns/{campaign_id}")["name"]
-        except ApiRefused:  # deleted meanwhile
-            campaigns[campaign_id] = "a deleted campaign"
+    campaigns = api.by_id("/v1/campaigns", (each["campaign_id"] for each in listed["items"]))
     return visit.page(
         template,
         status=refused.status if refused else 200,

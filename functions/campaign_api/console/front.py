@@ -23,8 +23,10 @@ from console import (  # noqa: F401 – it registers their pages
     public_pages,
     reply_pages,
     segment_pages,
+    sending_pages,
     settings_pages,
     template_pages,
+    variant_pages,
     webhook_pages,
     workflow_pages,
 )

@@ -45,7 +45,7 @@ def show_lead(visit: Visit, lead_id: str) -> HttpAnswer:
         rows=rows["items"],
         next_cursor=rows["next_cursor"],
         emails=emails,
-        campaigns={row["campaign_id"]: api.get(f"/v1/campaigns/{row['campaign_id']}") for row in rows["items"]},
+        campaigns=api.by_id("/v1/campaigns", (row["campaign_id"] for row in rows["items"])),
         replies=api.get("/v1/replies", limit=20, lead_id=lead_id)["items"],
         suppressions=suppressions,
     )

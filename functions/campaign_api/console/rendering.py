@@ -64,7 +64,8 @@ def number(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    """With as many digits as a rate of complaints needs."""
+    return "–" if value is None else f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
 
 
 def words(value: str) -> str:

@@ -34,12 +34,11 @@ def list_replies(visit: Visit) -> HttpAnswer:
         handled=None if handled is None else str(handled).lower(),
         **filters,
     )
-    campaign_ids = {reply["campaign_id"] for reply in listed["items"] if reply["campaign_id"]}
     return visit.page(
         "replies.html",
         replies=listed["items"],
         next_cursor=listed["next_cursor"],
-        campaigns={each: _campaign(api, each) for each in campaign_ids},
+        campaigns=api.by_id("/v1/campaigns", (reply["campaign_id"] for reply in listed["items"])),
         filters=filters,
         shown=shown,
         all_shown=tuple(SHOWN),

@@ -1,4 +1,4 @@
-"""Pages of the account: API keys and the audit log, suppressions, and the state of sending."""
+"""Pages of the account: API keys, the audit log and suppressions."""
 
 from __future__ import annotations
 
@@ -76,21 +76,6 @@ def remove_suppression(visit: Visit, suppression_id: str) -> HttpAnswer:
     except ApiRefused as refused:
         return _suppressions(visit, refused)
     return redirect(f"{ROOT}/suppressions?done=removed")
-
-
-@page("GET", "/sending")
-def show_sending(visit: Visit) -> HttpAnswer:
-    return visit.page("sending.html", overview=visit.api.get("/v1/overview"), problem=None)
-
-
-@page("POST", "/sending/resume")
-def resume_sending(visit: Visit) -> HttpAnswer:
-    try:
-        visit.api.post("/v1/sender/resume", {}, visit.form.get("request", ""))
-    except ApiRefused as refused:
-        overview = visit.api.get("/v1/overview")
-        return visit.page("sending.html", status=refused.status, overview=overview, problem=refused.problem)
-    return redirect(f"{ROOT}/sending")
 
 
 def _keys(visit: Visit, refused: ApiRefused | None = None, created: object = None) -> HttpAnswer:

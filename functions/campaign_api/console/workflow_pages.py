@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
-from console.api_calls import ApiRefused
+from console.api_calls import Api, ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import StepCondition
 
+IN_A_CHOICE = 30
+"""Templates that each step shows as a list. If there are more, a person types a part of the name."""
 SPARE_STEPS = 3
 """Empty rows below the existing steps."""
 HIDDEN = ("variants", "keep_variant", "winner")
@@ -58,6 +61,8 @@ def _typed(visit: Visit) -> dict[str, Any]:
     hidden, second, events, of_steps = (
         visit.form_lists.get(name, []) for name in ("kept", "second", "only_if", "of_step")
     )
+    ids = {label: id_ for id_, label in _labels(visit.api).items()}
+    columns[0], second = ([ids.get(typed.strip(), typed) for typed in each] for each in (columns[0], second))
     steps: list[dict[str, Any]] = []
     for place, (template_id, delay, unit, thread) in enumerate(zip(*columns, strict=False)):
         if template_id:
@@ -75,6 +80,16 @@ def _typed(visit: Visit) -> dict[str, Any]:
                 }
             )
     return {"name": visit.form.get("name", ""), "steps": steps}
+
+
+def _labels(api: Api) -> dict[str, str]:
+    """The name of each template, by its id. Where several have one name, a part of the id is added."""
+    templates = api.get("/v1/email-templates", limit=200, sort="name")["items"]
+    names = Counter(template["name"] for template in templates)
+    return {
+        each["id"]: each["name"] if names[each["name"]] == 1 else f"{each['name']} ({each['id'][:8]})"
+        for each in templates
+    }
 
 
 def _at(values: list[str], place: int) -> str:
@@ -126,7 +141,8 @@ def _editor(visit: Visit, workflow_id: str | None, shown: Any, refused: ApiRefus
         workflow_id=workflow_id,
         workflow={**shown, "steps": [step | _hidden(step) for step in shown["steps"]]},
         problem=refused and refused.problem,
-        templates=visit.api.get("/v1/email-templates", limit=200, sort="name")["items"],
+        templates=_labels(visit.api),
+        in_a_choice=IN_A_CHOICE,
         spare=SPARE_STEPS,
         units=_UNITS,
         conditions=[*StepCondition],

@@ -102,6 +102,7 @@ vesa  GET    /v1/lead-batches
 .esa  POST   /v1/lead-batches
 .esa  POST   /v1/lead-batches/uploads
 vesa  GET    /v1/lead-batches/<lead_batch_id>
+.esa  POST   /v1/lead-batches/<lead_batch_id>/import
 .esa  DELETE /v1/lead-batches/<lead_batch_id>
 vesa  GET    /v1/segments
 .esa  POST   /v1/segments
@@ -166,6 +167,7 @@ vesa  GET    /v1/campaigns/<campaign_id>/timeline
 ..sa  POST   /v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire
 ..sa  POST   /v1/campaigns/<campaign_id>/steps/<step_number>/winner
 vesa  GET    /v1/overview
+vesa  GET    /v1/campaign-progress
 vesa  GET    /v1/scheduled-emails
 vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 ..sa  POST   /v1/scheduled-emails/<scheduled_email_id>/send
@@ -175,6 +177,8 @@ vesa  GET    /v1/scheduled-emails/<scheduled_email_id>
 vesa  GET    /v1/campaigns/<campaign_id>/retry-failed
 ..sa  POST   /v1/campaigns/<campaign_id>/retry-failed
 vesa  GET    /v1/sender
+vesa  GET    /v1/sender/ticks
+vesa  GET    /v1/sender/delivery
 ..sa  POST   /v1/sender/resume
 vesa  GET    /v1/emails/<email_id>
 ...a  GET    /v1/api-keys

@@ -52,6 +52,7 @@ AUDITED_ELSEWHERE = {
     "POST /v1/scheduled-emails/<scheduled_email_id>/mark-sent": "test_scheduled_emails_routes",
     "POST /v1/scheduled-emails/<scheduled_email_id>/requeue": "test_scheduled_emails_routes",
     "POST /v1/sender/resume": "test_operator_routes",
+    "POST /v1/lead-batches/<lead_batch_id>/import": "test_uploads_routes",
     "POST /v1/api-keys": "test_api_keys_routes",
     "DELETE /v1/api-keys/<api_key_id>": "test_api_keys_routes",
     "POST /v1/suppressions/import": "test_suppressions",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.console_browser import Browser
 from testbed.hostile import Cost, cost_of
 from testbed.hostile_bodies import LATER_BODIES
 from testbed.hostile_requests import CSV_FILES, FORMS
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 MOST_CHARACTERS = 1_000_000
 """Of an answer: a client has to read what was wrong."""

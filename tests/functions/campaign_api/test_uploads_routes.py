@@ -123,7 +123,7 @@ def test_upload_for_a_campaign_that_takes_in_nobody_is_refused_and_leaves_no_bat
     assert api.get("/v1/lead-batches").json["items"] == []
 
 
-@pytest.mark.parametrize("status", ["pending", "importing", "deleting"])
+@pytest.mark.parametrize("status", ["pending", "checking", "checked", "importing", "deleting"])
 def test_campaign_is_not_started_while_a_batch_is_incomplete(api: ApiClient, engine: sa.Engine, status: str) -> None:
     upload = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json
     with engine.begin() as connection:
@@ -162,16 +162,90 @@ def test_viewer_does_not_upload(clients: dict[str, ApiClient]) -> None:
     assert clients["editor"].post("/v1/lead-batches/uploads", {"name": "Fair"}).status == 201
 
 
-def test_cold_start_of_the_api_loads_no_aws_client() -> None:
-    check = "import sys, campaign_api_handler; print(*{'boto3', 'botocore.client'} & sys.modules.keys())"
+def test_cold_start_of_the_api_loads_no_aws_client_and_no_page() -> None:
+    check = (
+        "import sys, campaign_api_handler; print(*{'boto3', 'botocore.client'} & sys.modules.keys(),"
+        " *(name for name in sys.modules if name.startswith('console.')))"
+    )
     loaded = subprocess.run([sys.executable, "-c", check], cwd=API_FOLDER, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
 
 
 def test_signed_url_of_an_upload_is_not_kept_for_repeated_requests(api: ApiClient, engine: sa.Engine) -> None:
     headers = {"Idempotency-Key": "a"}
-    first, again = (api.request("POST", "/v1/lead-batches/uploads", body={"name": "f"}, headers=headers) for _ in "12")
+    body = {"name": "f", "redirect_to": "https://crm.example.com/imported"}
+    first, again = (api.request("POST", "/v1/lead-batches/uploads", body=body, headers=headers) for _ in "12")
     assert "Signature" in first.json["upload_url"]
-    assert again.json == first.json | {"upload_url": None}
+    assert first.json["form"]["fields"]["x-amz-signature"]
+    assert again.json == first.json | {"upload_url": None, "form": None}
     with engine.connect() as connection:
         assert "Signature" not in str(connection.execute(sa.select(idempotency_keys.c.answer)).all())
+
+
+CHECKED = {"status": "checked", "import_settings": {"columns": {"Firm": "company_name"}, "dry_run": True}}
+
+
+def batch_with(engine: sa.Engine, api: ApiClient, **values: Any) -> str:
+    id_: str = api.post("/v1/lead-batches/uploads", {"name": "Fair"}).json["id"]
+    with engine.begin() as connection:
+        connection.execute(sa.update(lead_batches).where(lead_batches.c.id == id_).values(values))
+    return id_
+
+
+def test_checked_file_is_imported_with_its_columns(api: ApiClient, engine: sa.Engine) -> None:
+    id_ = batch_with(engine, api, **CHECKED, total_leads=9, successful_imports=8)
+    answer = api.post(f"/v1/lead-batches/{id_}/import", {})
+    assert (answer.status, answer.json["status"], answer.json["total_leads"]) == (202, "importing", 0)
+    assert api.get(f"/v1/lead-batches/{id_}").json["chosen_columns"] == {"Firm": "company_name"}
+    assert api.get("/v1/audit-log", entity_id=id_).json["items"][0]["action"] == "lead_batch.import"
+
+
+def test_checked_file_is_checked_again_with_other_columns(api: ApiClient, engine: sa.Engine) -> None:
+    id_ = batch_with(engine, api, **CHECKED)
+    answer = api.post(f"/v1/lead-batches/{id_}/import", {"dry_run": True, "columns": {"Firm": "ignored"}})
+    assert (answer.status, answer.json["status"]) == (202, "checking")
+    assert api.get(f"/v1/lead-batches/{id_}").json["chosen_columns"] == {"Firm": "ignored"}
+
+
+def test_failed_import_goes_on_after_its_rows(api: ApiClient, engine: sa.Engine) -> None:
+    id_ = batch_with(engine, api, status="failed", failure_reason="x", total_leads=5_000, successful_imports=4_999)
+    answer = api.post(f"/v1/lead-batches/{id_}/import", {})
+    assert (answer.json["status"], answer.json["total_leads"], answer.json["failure_reason"]) == (
+        "importing",
+        5_000,
+        None,
+    )
+
+
+@pytest.mark.parametrize("body", [{"dry_run": True}, {"columns": {"Firm": "ignored"}}])
+def test_import_that_has_begun_does_not_go_on_otherwise(api: ApiClient, engine: sa.Engine, body: Any) -> None:
+    id_ = batch_with(engine, api, status="failed", failure_reason="x", total_leads=5_000)
+    answer = api.post(f"/v1/lead-batches/{id_}/import", body)
+    assert (answer.status, "5,000 rows" in answer.json["detail"]) == (409, True)
+
+
+@pytest.mark.parametrize("status", ["pending", "checking", "importing", "completed", "deleting"])
+def test_only_a_checked_or_failed_file_is_imported(api: ApiClient, engine: sa.Engine, status: str) -> None:
+    id_ = batch_with(engine, api, status=status)
+    answer = api.post(f"/v1/lead-batches/{id_}/import", {})
+    assert (answer.status, status in answer.json["detail"]) == (409, True)
+
+
+def test_batch_without_an_uploaded_file_is_not_imported_again(api: ApiClient, engine: sa.Engine) -> None:
+    id_ = batch_with(engine, api, status="failed", failure_reason="x", source_object=None)
+    assert api.post(f"/v1/lead-batches/{id_}/import", {}).status == 409
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"columns": {"Firm": "nonsense"}}, "columns.Firm"),
+        ({"columns": {"x" * 256: "ignored"}}, "columns"),
+        ({"dry_run": "yes"}, "dry_run"),
+        ({"redirect_to": "javascript:alert(1)"}, "redirect_to"),
+    ],
+)
+def test_bad_field_of_an_upload_is_named(api: ApiClient, body: dict[str, Any], field: str) -> None:
+    answer = api.post("/v1/lead-batches/uploads", {"name": "Fair", **body})
+    assert answer.status == 422
+    assert any(field in each for each in answer.fields), answer.fields

@@ -34,6 +34,15 @@ function signInWithFragment(form) {
   form.requestSubmit();
 }
 
+/** Says at once that a file is too large for the form. */
+function refuseLargeFile(input) {
+  input.addEventListener("change", () => {
+    const isLarge = input.files[0]?.size > 3_000_000;
+    input.setCustomValidity(isLarge ? "This file has more than 3 MB. Upload it under “A larger file”." : "");
+    if (isLarge) input.reportValidity();
+  });
+}
+
 /** Checks a file while it stays chosen, so that importing it takes one more press. */
 function checkInPlace(form) {
   form.addEventListener("submit", async (event) => {
@@ -71,7 +80,10 @@ function previewWhileTyping(form) {
 }
 
 showLocalTimes(document);
-for (const form of document.querySelectorAll("form[data-check]")) checkInPlace(form);
+for (const form of document.querySelectorAll("form[data-check]")) {
+  checkInPlace(form);
+  refuseLargeFile(form.elements.file);
+}
 for (const form of document.querySelectorAll("form[data-preview]")) previewWhileTyping(form);
 for (const part of document.querySelectorAll("[data-live]")) {
   setInterval(() => refresh(part).catch(() => {}), 4000);

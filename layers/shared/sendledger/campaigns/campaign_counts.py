@@ -16,6 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
+from sendledger.campaigns.step_results import step_results
 from sendledger.campaigns.variants import kept_variants, ledger_results
 from sendledger.campaigns.winners import decisions
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
@@ -32,8 +33,8 @@ DEFAULT: Mapping[Interval, dt.timedelta] = {"hour": dt.timedelta(days=2), "day":
 _OPENED = (Counted.DELIVERED, Counted.OPENED, Counted.CLICKED)
 _BOUNCED = (Counted.BOUNCED, Counted.SOFT_BOUNCED)
 FUNNEL = (*_OPENED, "replied", *_BOUNCED, "complained", "unsubscribed")
-OVERVIEW = (Counted.SENT, Counted.FAILED, *_OPENED, *_BOUNCED)
-TIMELINE = (*OVERVIEW, "complained", "replied")
+OVERVIEW = (Counted.SENT, Counted.FAILED, *_OPENED, *_BOUNCED, "complained")
+TIMELINE = (*OVERVIEW, "replied")
 
 _FOLD = sa.text("""
     WITH held AS MATERIALIZED (
@@ -95,6 +96,14 @@ _RECENT = sa.text("""
     SELECT what, CAST(sum(count) FILTER (WHERE hour >= :today) AS bigint), CAST(sum(count) AS bigint)
     FROM campaign_counts WHERE hour > '-infinity' AND hour >= :today - interval '29 days' GROUP BY what
 """)
+# By the index of each campaign. An email that was reported twice counts once.
+_RECENT_COMPLAINTS = sa.text("""
+    SELECT count(*) FILTER (WHERE at >= :today), count(*) FROM campaigns c CROSS JOIN LATERAL (
+        SELECT min(occurred_at) AS at FROM email_events
+        WHERE campaign_id = c.id AND event_type = 'Complaint' AND occurred_at >= :today - interval '29 days'
+          AND coalesce(detail ->> 'feedback_type', '') <> 'not-spam'
+        GROUP BY email_id, CASE WHEN email_id IS NULL THEN id END) complained
+""")
 _NEXT_DUE = sa.text(f"""
     SELECT now(), (
         SELECT min(due.scheduled_for) FROM campaigns c CROSS JOIN LATERAL (
@@ -119,16 +128,11 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         by_step.setdefault(step, dict(nothing))[status] = count
     next_due, last_due = connection.execute(_DUE, campaign_id).one()
     now, rate = connection.execute(_RATE, campaign_id).one()
-    remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
-    finish = None
-    # With a sending schedule or caps the rate of an hour says nothing of the next one.
-    if campaign["status"] == CampaignStatus.RUNNING and rate and remaining and not has_policy(campaign):
-        # At this rate from the time of the next email, but not before the last one is due.
-        at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
-        finish = max(at_this_rate, last_due or now)
+    finish = expected_finish(campaign, by_status, now, rate, next_due, last_due)
     sent = campaign["emails_sent_count"]
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
+    results = step_results(connection, campaign["id"])
     revisions = _by_revision(connection, campaign)
     newest = [each for each in revisions if each["revision"] == campaign["revision"]]
     details = {step["step_number"]: step for each in newest for step in each["steps"]}
@@ -138,6 +142,9 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
             {
                 "step_number": step,
                 "by_status": counts,
+                **_step_funnel(
+                    campaign, counts[ScheduledEmailStatus.SENT], None if results is None else results.get(step, {})
+                ),
                 "variants": details.get(step, {}).get("variants", []),
                 "winner": details.get(step, {}).get("winner"),
             }
@@ -152,6 +159,31 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
         "funnel": funnel,
         "rates": {name: _rate(funnel[name], sent) for name in FUNNEL},
     }
+
+
+def expected_finish(
+    campaign: sa.RowMapping,
+    by_status: Mapping[str, int],
+    now: dt.datetime,
+    rate: float | None,
+    next_due: dt.datetime | None,
+    last_due: dt.datetime | None,
+) -> dt.datetime | None:
+    """When the last email goes, at so many a second; None if that cannot be said."""
+    remaining = by_status[ScheduledEmailStatus.PENDING] + by_status[ScheduledEmailStatus.SENDING]
+    # With a sending schedule or caps the rate of an hour says nothing of the next one.
+    if campaign["status"] != CampaignStatus.RUNNING or not rate or not remaining or has_policy(campaign):
+        return None
+    # At this rate from the time of the next email, but not before the last one is due.
+    at_this_rate = max(now, next_due or now) + dt.timedelta(seconds=remaining / float(rate))
+    return max(at_this_rate, last_due or now)
+
+
+def _step_funnel(campaign: sa.RowMapping, sent: int, results: Mapping[str, int] | None) -> dict[str, Any]:
+    if results is None:
+        return {"funnel": None, "rates": None}
+    funnel = _without_untracked({Counted.SENT: sent, **{name: results.get(name, 0) for name in FUNNEL}}, campaign)
+    return {"funnel": funnel, "rates": {name: _rate(funnel[name], sent) for name in FUNNEL}}
 
 
 def _by_revision(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
@@ -252,9 +284,13 @@ def overview(connection: sa.Connection) -> dict[str, Any]:
     by_status: dict[str, int] = {name: count for name, count in counted}  # noqa: C416 (rows are no pairs to mypy)
     now, next_due = connection.execute(_NEXT_DUE).one()
     today, month = dict.fromkeys(OVERVIEW, 0), dict.fromkeys(OVERVIEW, 0)
-    recent = _RECENT.bindparams(sa.bindparam("today", type_=sa.DateTime(True)))
-    for what, since_midnight, in_30_days in connection.execute(recent, {"today": _floor(now, "day")}):
+    since = {"today": _floor(now, "day")}
+    recent, complaints = (
+        each.bindparams(sa.bindparam("today", type_=sa.DateTime(True))) for each in (_RECENT, _RECENT_COMPLAINTS)
+    )
+    for what, since_midnight, in_30_days in connection.execute(recent, since):
         today[what], month[what] = since_midnight or 0, in_30_days
+    today["complained"], month["complained"] = connection.execute(complaints, since).one()
     return {"campaigns_by_status": by_status, "today": today, "last_30_days": month, "next_due_at": next_due}
 
 

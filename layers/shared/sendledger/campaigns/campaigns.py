@@ -126,12 +126,15 @@ def list_page(
     limit: int,
     cursor: str | None,
     *,
+    ids: Sequence[UUID] | None = None,
     status: str | None = None,
     type_: str | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
     """A page of campaigns, in the order of `pagination.Order`."""
     query = sa.select(*_CAMPAIGN, _chosen_leads)
+    if ids is not None:
+        query = query.where(_table.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID))))
     if status is not None:
         query = query.where(_table.c.status == status)
     if type_ is not None:

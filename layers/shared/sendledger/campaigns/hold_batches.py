@@ -11,7 +11,13 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, lead_batches
 from sendledger.core.vocabulary import CampaignStatus, LeadBatchStatus
 
-_UNREADY = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING, LeadBatchStatus.DELETING)
+_UNREADY = (
+    LeadBatchStatus.PENDING,
+    LeadBatchStatus.CHECKING,
+    LeadBatchStatus.CHECKED,
+    LeadBatchStatus.IMPORTING,
+    LeadBatchStatus.DELETING,
+)
 
 
 def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:

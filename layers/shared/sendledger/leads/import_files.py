@@ -10,7 +10,6 @@ according to the file are suppressed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -18,19 +17,23 @@ from uuid import UUID
 import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 
-from sendledger.core.errors import Conflict, NotFound, SendledgerError
+from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import lead_batches as _table
 from sendledger.core.vocabulary import LeadBatchStatus
-from sendledger.files.file_bucket import FileBucket, FileReplaced, FileWriter, NoSuchFile, StoredFile
-from sendledger.files.read_csv import RowError
-from sendledger.files.read_text import UnreadableFile
-from sendledger.files.write_csv import csv_bytes
-from sendledger.leads import lead_batches
+from sendledger.files.file_bucket import FileBucket, FileReplaced, StoredFile
+from sendledger.leads import check_files, lead_batches
 from sendledger.leads.import_leads import chunks, import_chunk, suppress_opted_out
-from sendledger.leads.lead_columns import REJECT_COLUMNS
-from sendledger.leads.read_leads import read_leads
-
-REJECTS = "rejects/"
+from sendledger.leads.read_leads import columns_of, read_leads
+from sendledger.leads.uploaded_files import (
+    GIVEN_UP,
+    REJECTS,
+    FileGivenUp,
+    Rejects,
+    find_upload,
+    found_in,
+    reason_of,
+    refuse_unknown_columns,
+)
 
 IMPORT = "import"
 """The actor of suppressions in the background."""
@@ -42,17 +45,9 @@ MOST_RUNS_WITHOUT_PROGRESS = 5
 """After this many runs in a row that crashed before their first chunk, the import fails."""
 
 _OPEN = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING)
-_UNFINISHED = (*_OPEN, LeadBatchStatus.DELETING)
-
-Row = dict[str, Any] | RowError
+_UNFINISHED = (*_OPEN, LeadBatchStatus.CHECKING, LeadBatchStatus.DELETING)
 
 logger = Logger(child=True)
-
-
-class FileGivenUp(SendledgerError):
-    """The import of a file cannot go on; `detail` says why, to the user."""
-
-    code = "file_given_up"
 
 
 def lead_batch_of(key: str) -> UUID | None:
@@ -79,15 +74,22 @@ def unfinished(connection: sa.Connection) -> list[UUID]:
 
 
 def work(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
-    """Import or delete a lead batch until `time.monotonic()` passes the deadline; returns whether there is more to do.
+    """Import, check or delete a lead batch until `time.monotonic()` passes the deadline.
 
+    Returns whether there is more to do.
     A batch that is complete, or that another run works on, is left alone.
     """
+    query = sa.select(_table.c.status, _table.c.import_settings).where(_table.c.id == lead_batch_id)
     with engine.begin() as connection:
-        status = connection.scalar(sa.select(_table.c.status).where(_table.c.id == lead_batch_id))
+        found = connection.execute(query).one_or_none()
+    if found is None:
+        return False
+    status, settings = found
     if status == LeadBatchStatus.DELETING:
         return lead_batches.delete_until(engine, lead_batch_id, deadline)
-    if status in _OPEN:
+    if status == LeadBatchStatus.CHECKING or (status == LeadBatchStatus.PENDING and (settings or {}).get("dry_run")):
+        check_files.check(engine, bucket, lead_batch_id, deadline)
+    elif status in _OPEN:
         return _import(engine, bucket, lead_batch_id, deadline)
     return False
 
@@ -95,12 +97,13 @@ def work(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: f
 def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
     failure: str | None = None
     with bucket.writer(f"{REJECTS}{lead_batch_id}.csv") as writer:
-        rejects = _Rejects(writer)
+        rejects, found = Rejects(writer), dict[str, Any]()
         try:
-            file = _find(engine, bucket, lead_batch_id)
-            position = _begin(engine, lead_batch_id, file)
-            stream = bucket.reader(file)
-            content = read_leads(stream, rejects.note)
+            upload = find_upload(engine, bucket, lead_batch_id)
+            position = _begin(engine, lead_batch_id, upload.file)
+            stream = bucket.reader(upload.file)
+            content = read_leads(stream, rejects.note, chosen=upload.chosen)
+            refuse_unknown_columns(upload.chosen, content)
             rows = rejects.noted(content.header, content.rows)
             for _ in islice(rows, position):
                 pass
@@ -120,32 +123,15 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
                         extra={"lead_batch_id": str(lead_batch_id), "rows_read": position},
                     )
                     return True
+            found = found_in(columns_of(content), rejects)
         except (Conflict, NotFound):
             logger.info("Nothing to do, or another run does it", extra={"lead_batch_id": str(lead_batch_id)})
             return False
-        except UnreadableFile as error:
-            place = error.errors[0].field
-            failure = error.detail if place == "file" else f"{error.detail} ({place})"
-        except FileGivenUp as error:
-            failure = error.detail
-        except NoSuchFile:
-            failure = "The uploaded file is no longer there."
-        except FileReplaced:
-            failure = "Another file was uploaded in its place while it was being imported."
+        except GIVEN_UP as error:
+            failure = reason_of(error)
         rejects_object = rejects.complete()
-    _end(engine, lead_batch_id, failure, rejects_object)
+    _end(engine, lead_batch_id, failure, rejects_object, found)
     return False
-
-
-def _find(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> StoredFile:
-    with engine.begin() as connection:
-        batch = lead_batches.get(connection, lead_batch_id)
-    try:
-        return bucket.find(batch["source_object"])
-    except NoSuchFile as error:
-        if batch["status"] == LeadBatchStatus.PENDING:
-            raise FileGivenUp("No file was uploaded while the upload URL was valid.") from error
-        raise
 
 
 def _begin(engine: sa.Engine, lead_batch_id: UUID, file: StoredFile) -> int:
@@ -192,47 +178,24 @@ def _note_progress(connection: sa.Connection, lead_batch_id: UUID) -> None:
         raise Conflict("It is no longer being imported.")
 
 
-def _end(engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_object: str | None) -> None:
+def _end(
+    engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_object: str | None, found: dict[str, Any]
+) -> None:
     values: dict[str, Any] = {"status": LeadBatchStatus.FAILED, "failure_reason": failure}
     if failure is None:
         values = {"status": LeadBatchStatus.COMPLETED, "completed_at": sa.func.now()}
     ended = (
         sa.update(_table)
         .where(_table.c.id == lead_batch_id, _table.c.status.in_(_OPEN))
-        .values(**values, rejects_object=rejects_object, updated_at=sa.func.now())
+        .values(
+            **values,
+            rejects_object=rejects_object,
+            import_settings=lead_batches.with_settings(found),
+            updated_at=sa.func.now(),
+        )
         .returning(_table.c.status, _table.c.total_leads, _table.c.successful_imports, _table.c.failed_imports)
     )
     with engine.begin() as connection:
-        found = connection.execute(ended).mappings().one_or_none()
-    if found is not None:
-        logger.info("Import ended", extra={"lead_batch_id": str(lead_batch_id), **found})
-
-
-class _Rejects:
-    """The file of rejects: each row and value that was not imported, with the reason, under the file's own header."""
-
-    def __init__(self, writer: FileWriter) -> None:
-        self._writer = writer
-        self._header: list[str] = []
-        self._any = False
-
-    def noted(self, header: list[str], rows: Iterable[Row]) -> Iterator[Row]:
-        """Yields the rows, and writes the rejects among them."""
-        self._header = header
-        for row in rows:
-            if isinstance(row, RowError):
-                self.note(row)
-            yield row
-
-    def note(self, row: RowError) -> None:
-        if not self._any:
-            self._writer.write(csv_bytes([[*REJECT_COLUMNS, *self._header]]))
-            self._any = True
-        self._writer.write(csv_bytes([[row.row, row.field, row.code, row.message, *row.cells]]))
-
-    def complete(self) -> str | None:
-        """The key of the file, or None if no row was rejected."""
-        if not self._any:
-            return None
-        self._writer.complete()
-        return self._writer.key
+        shown = connection.execute(ended).mappings().one_or_none()
+    if shown is not None:
+        logger.info("Import ended", extra={"lead_batch_id": str(lead_batch_id), **shown})

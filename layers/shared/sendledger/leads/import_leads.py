@@ -10,6 +10,7 @@ interrupted import continues by skipping as many rows of the same file.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +25,8 @@ from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback.suppressions import NewSuppression, Suppressed, suppress_all
 from sendledger.files.read_csv import RowError
 from sendledger.files.read_text import UnreadableFile
-from sendledger.leads.lead_columns import NOTHING_CHOSEN
+from sendledger.files.write_csv import csv_bytes
+from sendledger.leads.lead_columns import NOTHING_CHOSEN, REJECT_COLUMNS
 from sendledger.leads.read_leads import OptedOut, ReadColumn, columns_of, read_leads
 
 ROWS_PER_CHUNK = 5_000
@@ -67,6 +69,8 @@ class ImportedFile:
     suppressed: Suppressed
     """The suppressions of people who opted out. After the commit their campaigns may be complete."""
     columns: list[ReadColumn]
+    rejected: Counter[str]
+    """All of them, by their code."""
 
 
 def lock_addresses(connection: sa.Connection) -> None:
@@ -113,7 +117,13 @@ def import_file(
         InvalidInput: `chosen` names a column that the file does not have.
     """
     warnings: list[RowError] = []
-    file = read_leads(stream, lambda warning: _keep_some(warnings, [warning]), charset, chosen)
+    rejected: Counter[str] = Counter()
+
+    def warn(warning: RowError) -> None:
+        rejected[warning.code] += 1
+        _keep_some(warnings, [warning])
+
+    file = read_leads(stream, warn, charset, chosen)
     if missing := chosen.keys() - set(file.header):
         message = f"the file has no column {min(missing)[:MAX_NOTE]}; it has {', '.join(file.header)[:1_000]}"
         raise InvalidInput("The file does not have this column.", [FieldError("columns", message)])
@@ -125,6 +135,7 @@ def import_file(
         import_chunk(connection, batch_id, position, chunk)
         position += len(chunk)
         failed = [row for row in chunk if isinstance(row, RowError)]
+        rejected.update(row.code for row in failed)
         opted_out += (row for row in failed if isinstance(row, OptedOut))
         _keep_some(errors, failed)
     # At the end, for all chunks: suppressing locks campaigns before leads, and locks are kept until the end.
@@ -135,7 +146,14 @@ def import_file(
         .values(completed_at=sa.func.now())
         .returning(lead_batches)
     )
-    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed, columns_of(file))
+    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed, columns_of(file), rejected)
+
+
+def rejects_csv(imported: ImportedFile) -> str:
+    """The rows and values that are listed as not taken, as a file under the header of the imported one."""
+    rejects = sorted((*imported.errors, *imported.warnings), key=lambda reject: reject.row)
+    rows = [[each.row, each.field, each.code, each.message, *each.cells] for each in rejects]
+    return csv_bytes([[*REJECT_COLUMNS, *(column.name for column in imported.columns)], *rows]).decode()
 
 
 def _keep_some(kept: list[RowError], found: Sequence[RowError]) -> None:

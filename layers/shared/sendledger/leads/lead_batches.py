@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.audit_log import SYSTEM
@@ -33,6 +34,8 @@ UPLOADS = "imports/"
 UPLOAD_SECONDS = 3600
 """How long after its creation a lead batch accepts the upload of its file."""
 
+NOTHING_COUNTED = dict.fromkeys(("total_leads", "successful_imports", "duplicates_skipped", "failed_imports"), 0)
+
 _table = lead_batches
 
 
@@ -41,6 +44,59 @@ def create_pending(connection: sa.Connection, batch: Mapping[str, Any]) -> sa.Ro
     id_ = uuid4()
     values = {**batch, "id": id_, "status": LeadBatchStatus.PENDING, "source_object": f"{UPLOADS}{id_}.csv"}
     return connection.execute(sa.insert(_table).values(values).returning(_table)).mappings().one()
+
+
+def with_settings(changes: Mapping[str, Any]) -> sa.ColumnElement[Any]:
+    """The column `import_settings` with these changes."""
+    return sa.func.coalesce(_table.c.import_settings, sa.literal({}, JSONB)).op("||")(sa.literal(dict(changes), JSONB))
+
+
+def begin_again(
+    connection: sa.Connection,
+    lead_batch_id: UUID,
+    columns: Mapping[str, str] | None,
+    actor: str,
+    *,
+    dry_run: bool,
+) -> sa.RowMapping:
+    """Let the uploaded file of a batch be imported after its check, or checked or imported again after a failure.
+
+    `columns` says what columns are, None as before. An import that has failed goes on after the rows that are there.
+
+    Raises:
+        NotFound: there is no such lead batch.
+        Conflict: it is at work or complete, has no file, or a part of the file is imported otherwise.
+    """
+    batch = _get(connection, sa.select(_table).with_for_update(), lead_batch_id)
+    status, settings = batch["status"], batch["import_settings"] or {}
+    if batch["source_object"] is None:
+        raise Conflict("The lead batch has no uploaded file; import the file again.", status=status)
+    if status not in (LeadBatchStatus.CHECKED, LeadBatchStatus.FAILED):
+        message = f"The lead batch is {status}; the file of one that is checked or failed can be imported."
+        raise Conflict(message, status=status)
+    was_check = bool(settings.get("dry_run"))
+    is_begun = bool(batch["total_leads"]) and not was_check
+    if is_begun and (dry_run or (columns is not None and dict(columns) != settings.get("columns", {}))):
+        message = f"{batch['total_leads']:,} rows of the file are imported; the import can only go on as it began."
+        raise Conflict(message, status=status)
+    chosen = settings.get("columns", {}) if columns is None else dict(columns)
+    again = (
+        sa.update(_table)
+        .where(_table.c.id == lead_batch_id)
+        .values(
+            status=LeadBatchStatus.CHECKING if dry_run else LeadBatchStatus.IMPORTING,
+            failure_reason=None,
+            rejects_object=None,
+            runs_without_progress=0,
+            import_settings=with_settings({"columns": chosen, "dry_run": dry_run}),
+            updated_at=sa.func.now(),
+            **({} if is_begun else NOTHING_COUNTED),
+        )
+        .returning(_table)
+    )
+    detail = {"dry_run": dry_run}
+    audit_log.record(connection, actor, AuditAction.LEAD_BATCH_IMPORT, "lead_batch", lead_batch_id, detail)
+    return connection.execute(again).mappings().one()
 
 
 def get(connection: sa.Connection, lead_batch_id: UUID) -> sa.RowMapping:

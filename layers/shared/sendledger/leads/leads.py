@@ -135,6 +135,7 @@ def list_page(
     limit: int,
     cursor: str | None,
     *,
+    ids: Sequence[UUID] | None = None,
     status: str | None = None,
     batch_id: UUID | None = None,
     email: str | None = None,
@@ -147,6 +148,8 @@ def list_page(
     query = sa.select(*LEAD)
     if condition is not None:
         query = query.where(condition)
+    if ids is not None:
+        query = query.where(_table.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID))))
     if status is not None:
         query = query.where(_table.c.status == status)
     if batch_id is not None:

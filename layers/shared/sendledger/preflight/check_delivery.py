@@ -6,6 +6,7 @@ table.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from email.utils import parseaddr
@@ -35,6 +36,9 @@ _RESERVED = (".example", ".test", ".invalid", ".localhost")
 TxtRecords = Callable[[str], Sequence[str]]
 """Looks up the TXT records of a name; an empty list if it has none. Raises `OSError` if the DNS does not answer."""
 
+Identities = Callable[[str], dict[str, Any] | None]
+"""The identity of SES with a name; None if there is none."""
+
 
 def check_delivery(
     client: Any,
@@ -54,21 +58,39 @@ def check_delivery(
     """
     domains = {address: parseaddr(address)[1].rpartition("@")[2].lower() for address in from_addresses}
     findings.facts |= {"from_address": from_addresses[0], "from_domain": domains[from_addresses[0]]}
-    with _asking("account", findings):
-        _check_account(client.get_account(), emails, findings)
+    with asking("account", findings):
+        check_account(client.get_account(), findings)
+        _check_quota(emails, findings)
     recipients: Sequence[str] | None = None
     if findings.facts.get("sandbox"):
-        with _asking("sandbox", findings):
+        with asking("sandbox", findings):
             recipients = _recipients_in_sandbox(client)
-    with _asking("identity", findings):
+    find = identities(client)
+    with asking("identity", findings):
         # The first one last: the facts are about it.
         for address in reversed(from_addresses):
-            _check_identity(client, address, domains[address], findings)
-    with _asking("configuration_set", findings):
-        _check_configuration_set(client, configuration_set, findings)
+            check_identity(find, address, domains[address], findings)
+    with asking("configuration_set", findings):
+        check_configuration_set(client, configuration_set, findings)
     for domain in dict.fromkeys(domains.values()):
-        _check_dmarc(txt_records, domain, emails, findings)
+        check_dmarc(txt_records, domain, emails, findings)
     return recipients
+
+
+def identities(client: Any) -> Identities:
+    """Asks SES for each identity once."""
+
+    @functools.cache
+    def find(name: str) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = client.get_email_identity(EmailIdentity=name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "NotFoundException":
+                raise
+            return None
+        return found
+
+    return find
 
 
 def txt_records(name: str) -> Sequence[str]:
@@ -88,7 +110,8 @@ def txt_records(name: str) -> Sequence[str]:
 
 
 @contextmanager
-def _asking(check: str, findings: Findings) -> Iterator[None]:
+def asking(check: str, findings: Findings) -> Iterator[None]:
+    """Turn a question that SES does not answer into a warning."""
     try:
         yield
     except (BotoCoreError, ClientError) as error:
@@ -96,20 +119,25 @@ def _asking(check: str, findings: Findings) -> Iterator[None]:
         findings.warn(check, f"SES could not be asked ({reason}).")
 
 
-def _check_account(account: dict[str, Any], emails: int, findings: Findings) -> None:
+def check_account(account: dict[str, Any], findings: Findings) -> None:
+    """Check what GetAccount says, and leave its numbers in the facts."""
     quota = account.get("SendQuota", {})
-    limit, sent = float(quota.get("Max24HourSend", 0)), float(quota.get("SentLast24Hours", 0))
+    limit = float(quota.get("Max24HourSend", 0))
     findings.facts |= {
         "sandbox": not account.get("ProductionAccessEnabled", False),
         "max_send_rate": float(quota.get("MaxSendRate", 0)),
         "max_24_hour_send": limit if limit >= 0 else None,
-        "sent_last_24_hours": sent,
+        "sent_last_24_hours": float(quota.get("SentLast24Hours", 0)),
     }
     if not account.get("SendingEnabled", True) or account.get("EnforcementStatus") == "SHUTDOWN":
         findings.error("account", "This SES account may not send at present.")
     elif account.get("EnforcementStatus", "HEALTHY") != "HEALTHY":
         findings.warn("account", f"SES has put this account on {account['EnforcementStatus'].lower()}.")
-    if 0 <= limit < sent + emails:
+
+
+def _check_quota(emails: int, findings: Findings) -> None:
+    limit, sent = findings.facts["max_24_hour_send"], findings.facts["sent_last_24_hours"]
+    if limit is not None and limit < sent + emails:
         days = emails / limit if limit else float("inf")
         message = f"The campaign has {emails:,} emails; SES lets the account send {limit:,.0f} in 24 hours"
         findings.warn("quota", f"{message}, of which {sent:,.0f} are used. It takes {days:,.1f} days at least.")
@@ -122,8 +150,9 @@ def _recipients_in_sandbox(client: Any) -> list[str]:
     return [MAILBOX_SIMULATOR, *(each["IdentityName"].lower() for each in identities if each.get("SendingEnabled"))]
 
 
-def _check_identity(client: Any, from_address: str, domain: str, findings: Findings) -> None:
-    name, identity = _identity(client, parseaddr(from_address)[1], domain)
+def check_identity(find: Identities, from_address: str, domain: str, findings: Findings) -> None:
+    """Check what SES signs the mail of this address with, and leave `identity` and `mail_from_domain` in the facts."""
+    name, identity = _identity(find, parseaddr(from_address)[1], domain)
     findings.facts["identity"] = name
     if identity is None:
         findings.error("identity", f"SES has no identity for {domain}; verify the domain.", domain=domain)
@@ -151,19 +180,18 @@ def _check_identity(client: Any, from_address: str, domain: str, findings: Findi
         findings.warn("mail_from", message, status=status)
 
 
-def _identity(client: Any, address: str, domain: str) -> tuple[str | None, dict[str, Any] | None]:
+def _identity(find: Identities, address: str, domain: str) -> tuple[str | None, dict[str, Any] | None]:
     """The identity that SES uses: the address itself, else its domain or the nearest one above it."""
     labels = domain.split(".")
     for name in (address, *(".".join(labels[start:]) for start in range(len(labels) - 1))):
-        try:
-            return name, client.get_email_identity(EmailIdentity=name)
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NotFoundException":
-                raise
+        found = find(name)
+        if found is not None:
+            return name, found
     return None, None
 
 
-def _check_configuration_set(client: Any, name: str | None, findings: Findings) -> None:
+def check_configuration_set(client: Any, name: str | None, findings: Findings) -> None:
+    """Check that it sends, and that it publishes the events that this product needs."""
     findings.facts["configuration_set"] = name
     if name is None:
         message = "No configuration set is given, so SES does not report bounces and complaints."
@@ -193,8 +221,11 @@ def _check_configuration_set(client: Any, name: str | None, findings: Findings) 
         findings.warn("event_destination", message, missing=missing)
 
 
-def _check_dmarc(find: TxtRecords, domain: str, emails: int, findings: Findings) -> None:
-    """https://www.rfc-editor.org/rfc/rfc7489#section-6.6.3: of the domain, else of the domain above."""
+def check_dmarc(find: TxtRecords, domain: str, emails: int, findings: Findings) -> None:
+    """Look for the DMARC record, with so many emails a day, and leave it in the facts.
+
+    https://www.rfc-editor.org/rfc/rfc7489#section-6.6.3: of the domain, else of the domain above.
+    """
     findings.facts["dmarc"] = None
     if domain.endswith(_RESERVED):
         findings.warn("dmarc", f"{domain} is a reserved name; its DMARC record was not looked up.")

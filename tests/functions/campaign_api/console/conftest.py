@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sendledger.core.vocabulary import Role
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 
 @pytest.fixture

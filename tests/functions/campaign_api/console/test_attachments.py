@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.console_browser import Browser, Shown
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser, Shown
 from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
 __all__ = ["bucket", "file_settings", "object_store", "s3"]

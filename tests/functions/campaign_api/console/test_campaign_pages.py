@@ -13,8 +13,8 @@ import api_resources
 from local.ses_simulator import SesSimulator
 from sendledger.core.tables import audit_log, campaigns, leads, replies, scheduled_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 EXPORT = "Export its emails"
 ANN = "ann@example.com"

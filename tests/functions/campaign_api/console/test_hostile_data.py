@@ -28,8 +28,8 @@ from sendledger.core.tables import (
     workflows,
 )
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 EVIL = """'"><script>alert(1)</script><img src=x onerror=alert(2)><svg/onload=alert(3)>{{ 7 * 7 }}</textarea>&lt;"""
 ALLOWED_SOURCES = re.compile(

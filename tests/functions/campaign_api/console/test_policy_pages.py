@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from testbed.campaigns import make_batch, make_template
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 
 @pytest.fixture

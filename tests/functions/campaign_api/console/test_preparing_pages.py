@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from sendledger.core.tables import campaigns, lead_batches, leads
 from testbed.campaigns import NO_DELAY, make_batch, make_template, make_workflow
+from testbed.console_browser import Browser, Shown
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser, Shown
 
 CSV = "Email,First Name,Company\nann@example.com,Ann,Acme\nbob@example.com,Bob,Bobs\nnobody,,\n"
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from sendledger.core.tables import emails, leads, replies, scheduled_emails
 from testbed.campaigns import make_campaign
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 
 def add_reply(connection: sa.Connection, **values: Any) -> uuid.UUID:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 COUNTRY = {"kind": "field", "field": "country", "operator": "is", "values": ["Germany", "Austria"]}
 SEATS = {"kind": "custom_field", "name": "seats", "operator": "at_least", "values": ["5"]}

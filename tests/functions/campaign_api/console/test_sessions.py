@@ -11,8 +11,8 @@ from sendledger.access import console_sessions
 from sendledger.core.tables import api_keys
 from sendledger.core.tables import console_sessions as sessions
 from sendledger.core.vocabulary import Role
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 
 WRONG_KEY = "sl_" + "x" * 43
 COOKIE = "__Host-sendledger"

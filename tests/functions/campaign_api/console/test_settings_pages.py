@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from sendledger.core.tables import api_keys, exports, sender_state, suppressions
 from testbed.campaigns import make_campaign
+from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.console.browser import Browser
 from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
 __all__ = ["bucket", "file_settings", "object_store", "s3"]

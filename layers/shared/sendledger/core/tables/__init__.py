@@ -33,7 +33,7 @@ from sendledger.core.tables.content import (
 from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, lead_changes, leads
-from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, senders
+from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, sender_ticks, senders
 from sendledger.core.tables.policy import campaign_lanes, requeued_sends, sender_addresses, sending_schedules
 from sendledger.core.tables.retention import past_contacts, removals, removed_emails, retention_state
 from sendledger.core.tables.segments import segments
@@ -78,6 +78,7 @@ __all__ = [
     "segments",
     "sender_addresses",
     "sender_state",
+    "sender_ticks",
     "senders",
     "sending_schedules",
     "suppressions",

@@ -301,7 +301,7 @@ campaign_counts = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("what", Text, nullable=False),
-    # 0: of no step.
+    # Negative: of what became of the emails of that step. 0: of no step.
     Column("step_number", Integer, nullable=False, server_default=text("0")),
     # The hour in which it happened, for what has a time.
     Column("hour", TIMESTAMPTZ, nullable=False, server_default=text("'-infinity'")),

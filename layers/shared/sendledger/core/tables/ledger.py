@@ -6,6 +6,7 @@ from sqlalchemy import (
     ARRAY,
     UUID,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
@@ -232,4 +233,22 @@ sender_state = Table(
     Column("last_tick_ended_at", TIMESTAMPTZ),
     CheckConstraint("id = 1", name="single_row"),
     postgresql_with={"fillfactor": 10, "autovacuum_vacuum_scale_factor": 0},
+)
+
+sender_ticks = Table(
+    "sender_ticks",
+    metadata,
+    # What the last ticks did; see ledger/sender_ticks.py.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    required_timestamp("ended_at"),
+    # A sender that another tick has started to help it.
+    Column("is_further", Boolean, nullable=False),
+    Column("claimed", Integer, nullable=False),
+    Column("sent", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("skipped", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    # Emails a second that SES allowed, and what kept it from sending.
+    Column("rate", Double, nullable=False),
+    Column("stopped", Text),
 )

@@ -9,6 +9,8 @@ class LeadBatchStatus(Word):
     """How far an import is."""
 
     PENDING = "pending", "Waits for its file or for the start of the import."
+    CHECKING = "checking", "Rows are being read and counted; none is imported."
+    CHECKED = "checked", "All rows are counted and none is imported, until somebody says so."
     IMPORTING = "importing", "Rows are being imported."
     COMPLETED = "completed", "All rows of the file are done."
     FAILED = "failed", "The import could not go on; `failure_reason` says why."

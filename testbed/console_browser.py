@@ -7,15 +7,15 @@ import html
 import json
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import urlencode, urlsplit
-
-from tests.functions.campaign_api.api_client import Handler
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 HOST = "console.example.com"
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,14 @@ class Browser:
             return self.get(shown.headers["location"], {"sec-fetch-site": "same-origin"})
         return shown
 
+    def ask_api(self, path: str, **query: object) -> Any:
+        """The JSON that the API answers to the key."""
+        target = f"{path}?{urlencode(query)}" if query else path
+        event = self._event("GET", target, None, {"host": self.host, "authorization": f"Bearer {self.key}"})
+        answer = self.handler(event, SimpleNamespace())
+        assert answer["statusCode"] == 200, answer["body"]
+        return json.loads(answer["body"])
+
     def _event(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]) -> dict[str, Any]:
         parts = urlsplit(target)
         http = {"method": method, "path": parts.path, "protocol": "HTTP/1.1", "sourceIp": self.source_ip}
@@ -112,8 +120,6 @@ class Browser:
             "isBase64Encoded": body is not None,
         }
         if parts.query:
-            from urllib.parse import parse_qsl
-
             event["queryStringParameters"] = dict(parse_qsl(parts.query, keep_blank_values=True))
         if self.cookies:
             event["cookies"] = [f"{name}={value}" for name, value in self.cookies.items()]

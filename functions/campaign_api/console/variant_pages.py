@@ -1,0 +1,62 @@
+"""Pages on which a variant of a step is made the winner, or retired. Neither can be undone, so each asks first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from console.api_calls import ApiRefused
+from console.visit import ROOT, HttpAnswer, Visit, page, redirect
+
+_PATH = "/campaigns/<campaign_id:id>/steps/<step:number>/variants/<variant:number>"
+
+
+@page("GET", f"{_PATH}/(?P<action>winner|retire)")
+def ask_about_variant(visit: Visit, campaign_id: str, step: str, variant: str, action: str) -> HttpAnswer:
+    """What it will do, and the button that does it."""
+    return _confirmation(visit, campaign_id, step, variant, action)
+
+
+@page("POST", f"{_PATH}/(?P<action>winner|retire)")
+def decide_about_variant(visit: Visit, campaign_id: str, step: str, variant: str, action: str) -> HttpAnswer:
+    path = f"/v1/campaigns/{campaign_id}/steps/{step}"
+    request = visit.form.get("request", "")
+    try:
+        if action == "winner":
+            visit.api.post(f"{path}/winner", {"variant": int(variant)}, request)
+        else:
+            visit.api.post(f"{path}/variants/{variant}/retire", {}, request)
+    except ApiRefused as refused:
+        return _confirmation(visit, campaign_id, step, variant, action, refused)
+    return redirect(f"{ROOT}/campaigns/{campaign_id}?done={action}")
+
+
+def _confirmation(
+    visit: Visit, campaign_id: str, step: str, variant: str, action: str, refused: ApiRefused | None = None
+) -> HttpAnswer:
+    api = visit.api
+    stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
+    of_step = next((each for each in stats["by_step"] if each["step_number"] == int(step)), None)
+    found = next((each for each in of_step["variants"] if each["variant"] == int(variant)), None) if of_step else None
+    return visit.page(
+        "variant_action.html",
+        status=refused.status if refused else 200 if found else 404,
+        campaign=api.get(f"/v1/campaigns/{campaign_id}"),
+        of_step=of_step,
+        variant=found,
+        number=variant,
+        step=step,
+        action=action,
+        waiting=_waiting(of_step) if of_step else 0,
+        problem=refused and refused.problem,
+        may=api.may(
+            "POST /v1/campaigns/<campaign_id>/steps/<step_number>/"
+            + ("winner" if action == "winner" else "variants/<variant>/retire")
+        ),
+    )
+
+
+def _waiting(step: Any) -> int:
+    """Emails that have no variant until the winner is decided."""
+    unsent = ("pending", "cancelled")
+    in_all = sum(step["by_status"][status] for status in unsent)
+    return int(in_all - sum(each["by_status"][status] for each in step["variants"] for status in unsent))
