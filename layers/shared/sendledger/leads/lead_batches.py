@@ -67,7 +67,7 @@ def begin_again(
         NotFound: there is no such lead batch.
         Conflict: it is at work or complete, has no file, or a part of the file is imported otherwise.
     """
-    batch = _get(connection, sa.select(_table).with_for_update(), lead_batch_id)
+    batch = by_id.row(connection, _table, lead_batch_id, "lead batch", lock=True)
     status, settings = batch["status"], batch["import_settings"] or {}
     if batch["source_object"] is None:
         raise Conflict("The lead batch has no uploaded file; import the file again.", status=status)
