@@ -19,7 +19,7 @@ __all__ = ["bucket", "file_settings", "object_store", "s3", "ses_account"]
 
 MOST_BYTES = 100_000
 FORM = re.compile(r'<form(?=[^>]*method="post")[^>]*>(?:(?!</form>).)*?<button', re.DOTALL)
-ANYBODYS = re.compile(r'action="/console/(session/end|templates/preview-html)"')
+ANYBODYS = re.compile(r'action="/console/(session|session/end|templates/preview-html)"')
 """Forms that change nothing of the product."""
 
 
