@@ -22,7 +22,11 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from local.cloudformation import ACCOUNT_ID
+from local.presigned_urls import REFUSAL, is_forged
 from local.threaded_server import HOST
+
+SECRET_KEY = "test"  # noqa: S105 (nothing is secret here)
+"""Of the credentials that everything on this machine has."""
 
 _KEPT = re.compile(r"/([^/]+)/(attachments)/([0-9a-f-]{36})")
 _ABOUT_OBJECTS = {"partNumber", "acl", "tagging", "retention", "legal-hold"}
@@ -55,7 +59,7 @@ class ObjectStore:
     def start(self) -> None:
         self._thread.start()
         session = botocore.session.get_session()
-        session.set_credentials("test", "test")
+        session.set_credentials("test", SECRET_KEY)
         client = session.create_client("s3", region_name=self._region, endpoint_url=self.url)
         place = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
         for bucket in self._buckets:
@@ -71,9 +75,12 @@ class ObjectStore:
         self._server.server_close()
 
     def _answering(self, moto: WSGIApplication) -> WSGIApplication:
-        """moto's application, which reports a new object before it answers the client."""
+        """moto's application behind a check of signed URLs. It reports a new object before it answers the client."""
 
         def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            if is_forged(environ, SECRET_KEY):
+                start_response("403 Forbidden", [("Content-Type", "application/xml")])
+                return [REFUSAL]
             answered: dict[str, Any] = {}
 
             def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:

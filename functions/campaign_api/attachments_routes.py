@@ -74,6 +74,20 @@ class AttachmentList(Resource):
     items: list[Attachment]
 
 
+class NewAttachmentUpload(Input):
+    """What is going to be uploaded."""
+
+    size: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_BYTES,
+            description="Bytes of the file. A file of another size is refused when it is put.",
+            examples=[5_000_000],
+        ),
+    ]
+
+
 class AttachmentUpload(Resource):
     """Where to put the file."""
 
@@ -128,14 +142,16 @@ def attach_file(
     response_description="Where to put the file.",
     tags=TAGS,
 )
-def create_attachment_upload(email_template_id: EmailTemplateId) -> AttachmentUpload:
+def create_attachment_upload(
+    email_template_id: EmailTemplateId, body: Annotated[NewAttachmentUpload, Body()]
+) -> AttachmentUpload:
     with api_resources.transaction() as connection:
         attachments.list_attachments(connection, email_template_id)
     id_ = uuid4()
     key = _upload(email_template_id, id_)
     return AttachmentUpload(
         upload_id=id_,
-        upload_url=api_resources.file_bucket().upload_url(key, UPLOAD_SECONDS, ANY_TYPE),
+        upload_url=api_resources.file_bucket().upload_url(key, UPLOAD_SECONDS, ANY_TYPE, body.size),
         upload_headers={"Content-Type": ANY_TYPE},
         expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=UPLOAD_SECONDS),
     )

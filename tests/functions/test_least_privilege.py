@@ -20,6 +20,9 @@ NOT_CALLED = {
     "SesEventsFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "ReplyFunction": {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
     "MigrateFunction": {"sqs:SendMessage"},
+    # S3 then says of a missing file that it is missing, and not that reading it is forbidden.
+    "CampaignApiFunction": {"s3:ListBucket"},
+    "SenderFunction": {"s3:ListBucket"},
 }
 
 OUTSIDE_OF_THE_VPC = ("MigrationTriggerFunction", "WebhookSenderFunction")

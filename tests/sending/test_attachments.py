@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -157,7 +160,36 @@ def test_campaign_whose_file_is_missing_is_paused_and_says_so(
     assert campaign_row(engine, other)["status"] == "completed"
 
 
-def test_emails_wait_while_the_bucket_is_not_reached(
+class Forbidding(BaseHTTPRequestHandler):
+    """Answers as S3 does where a role may not read: an expired policy, or a key of KMS that was disabled."""
+
+    def do_GET(self) -> None:
+        answer = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(params=["no server", "no right"])
+def unreadable(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an S3 that gives no file."""
+    if request.param == "no server":
+        yield "http://127.0.0.1:9"
+        return
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forbidding) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_emails_wait_while_the_bucket_cannot_be_read(
+    unreadable: str,
     engine: sa.Engine,
     connection: sa.Connection,
     resources: Resources,
@@ -169,7 +201,7 @@ def test_emails_wait_while_the_bucket_is_not_reached(
     attach(connection, bucket, template_id)
     campaign_id = make_campaign(connection, 3, email_template_id=template_id)
     lifecycle.start_campaign(engine, campaign_id)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", unreadable)
     attached_files._file_bucket.cache_clear()
     send_due_emails(resources, SECONDS)
     monkeypatch.undo()

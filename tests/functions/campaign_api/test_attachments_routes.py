@@ -49,7 +49,7 @@ def attach(api: ApiClient, path: str, name: str = "brochure.pdf", content: bytes
 
 def upload(api: ApiClient, path: str, content: bytes) -> str:
     """The id of an uploaded file."""
-    begun = api.post(f"{path}/uploads")
+    begun = api.post(f"{path}/uploads", {"size": len(content)})
     assert begun.status == 201, begun.body
     put = httpx.put(begun.json["upload_url"], headers=begun.json["upload_headers"], content=content)
     assert put.status_code == 200
@@ -95,7 +95,8 @@ def test_attachment_of_another_template_cannot_be_removed(api: ApiClient, path: 
 
 def test_template_that_does_not_exist_has_no_attachments(api: ApiClient) -> None:
     path = f"/v1/email-templates/{uuid.uuid4()}/attachments"
-    for answer in (api.get(path), attach(api, path), api.post(f"{path}/uploads"), api.delete(f"{path}/{uuid.uuid4()}")):
+    begun = api.post(f"{path}/uploads", {"size": 5})
+    for answer in (api.get(path), attach(api, path), begun, api.delete(f"{path}/{uuid.uuid4()}")):
         assert answer.status == 404
 
 
@@ -197,9 +198,18 @@ def test_large_file_is_uploaded_and_then_attached(api: ApiClient, path: str, buc
     assert "10,485,760 are taken" in attach(api, path, content=b"x").json["errors"][0]["message"]
 
 
-def test_larger_uploads_are_refused(api: ApiClient, path: str) -> None:
-    too_large = upload(api, path, bytes(10 * MIB + 1))
-    answer = api.post(path, {"file_name": "film.mp4", "upload_id": too_large})
+@pytest.mark.parametrize("size", [0, -1, 10 * MIB + 1, "large", None])
+def test_upload_that_no_template_could_have_is_not_begun(api: ApiClient, path: str, size: Any) -> None:
+    answer = api.post(f"{path}/uploads", {"size": size})
+    assert (answer.status, answer.fields) == (422, ["size"])
+
+
+@pytest.mark.parametrize("size", [4, 6, 11 * MIB])
+def test_file_of_another_size_than_was_said_is_refused_when_it_is_put(api: ApiClient, path: str, size: int) -> None:
+    begun = api.post(f"{path}/uploads", {"size": 5}).json
+    put = httpx.put(begun["upload_url"], headers=begun["upload_headers"], content=bytes(size))
+    assert put.status_code == 403
+    answer = api.post(path, {"file_name": "film.mp4", "upload_id": begun["upload_id"]})
     assert (answer.status, answer.fields) == (422, ["upload_id"])
 
 
@@ -212,7 +222,7 @@ def test_upload_belongs_to_its_template(api: ApiClient, path: str) -> None:
 def test_file_that_is_put_again_after_it_was_attached_changes_nothing(
     api: ApiClient, path: str, bucket: FileBucket
 ) -> None:
-    begun = api.post(f"{path}/uploads").json
+    begun = api.post(f"{path}/uploads", {"size": 5}).json
     for content in (b"first", b"other"):
         httpx.put(begun["upload_url"], headers=begun["upload_headers"], content=content)
         if content == b"first":
@@ -244,7 +254,7 @@ def test_changes_are_in_the_audit_log(api: ApiClient, path: str) -> None:
 
 def test_upload_url_is_shown_once(api: ApiClient, path: str) -> None:
     headers = {"Idempotency-Key": "k"}
-    first, again = (api.request("POST", f"{path}/uploads", headers=headers).json for _ in range(2))
+    first, again = (api.request("POST", f"{path}/uploads", body={"size": 5}, headers=headers).json for _ in range(2))
     assert first["upload_url"]
     assert again == {**first, "upload_url": None}
 

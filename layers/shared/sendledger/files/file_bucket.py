@@ -103,9 +103,9 @@ class FileBucket:
                     raise FileTooLarge(answer["ContentLength"])
                 return bytes(body.read())
         except ClientError as error:
-            # Without the right to list the bucket, S3 answers 403 for a missing file.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 raise NoSuchFile(key) from error
+            # A 403 is about the right to read, not about this file: the roles may list the bucket.
             raise BucketUnreachable(str(error)) from error
         except (BotoCoreError, IncompleteReadError) as error:
             raise BucketUnreachable(str(error)) from error
@@ -143,9 +143,13 @@ class FileBucket:
     def writer(self, key: str) -> FileWriter:
         return FileWriter(self._client, self.name, key)
 
-    def upload_url(self, key: str, seconds: int, content_type: str = CSV) -> str:
-        """A URL to which a file can be PUT with this Content-Type. No network is used."""
-        parameters = {"Bucket": self.name, "Key": key, "ContentType": content_type}
+    def upload_url(self, key: str, seconds: int, content_type: str = CSV, size: int | None = None) -> str:
+        """A URL to which a file can be PUT with this Content-Type, and of this size if one is given. No network is
+        used."""
+        parameters: dict[str, Any] = {"Bucket": self.name, "Key": key, "ContentType": content_type}
+        if size is not None:
+            # A part of the signature: S3 refuses another Content-Length.
+            parameters["ContentLength"] = size
         return str(self._client.generate_presigned_url("put_object", Params=parameters, ExpiresIn=seconds))
 
     def upload_form(self, key: str, seconds: int, most_bytes: int, redirect_to: str) -> tuple[str, dict[str, str]]:

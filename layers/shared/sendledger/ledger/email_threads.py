@@ -34,35 +34,34 @@ class NotYet:
 
 NOT_YET = NotYet()
 
-# An email that began a thread is of a step that is in none, or the first of its lead that went out.
+_HAS_GONE_OUT = "p.status = 'sent' AND p.ses_message_id IS NOT NULL AND p.email_id IS NOT NULL"
+
+# What began the thread is the newest step up to the parent that is in no thread, or the first one that went out. The
+# steps are found in one look at the lead's rows. Their rows are then fetched by subqueries that find one row each: for
+# plain joins the planner may scan all rows.
 _THREADS = sa.text(f"""
-SELECT e.id, earlier.is_open, parent.ses_message_id AS parent_id, parent.sent_at, parent.subject,
-       CASE WHEN own.quote THEN parent.body_text ELSE '' END AS parent_text,
-       coalesce(root.ses_message_id, parent.ses_message_id) AS root_id
+SELECT e.id, earlier.is_open, parent.ses_message_id AS parent_id, parent.sent_at, parent.subject, parent.parent_text,
+       CASE WHEN earlier.root_step = earlier.parent_step THEN parent.ses_message_id ELSE
+           (SELECT root.ses_message_id FROM scheduled_emails root
+            WHERE root.lead_id = e.lead_id AND root.campaign_id = e.campaign_id
+              AND root.workflow_step_number = earlier.root_step) END AS root_id
 FROM scheduled_emails e
 JOIN campaign_steps own ON {is_step_of("own", "e")}
 CROSS JOIN LATERAL (
-    SELECT coalesce(bool_or(p.status = 'sending' OR {still_planned("p")}), false) AS is_open
+    SELECT coalesce(bool_or(p.status = 'sending' OR {still_planned("p")}), false) AS is_open,
+           max(p.workflow_step_number) FILTER (WHERE {_HAS_GONE_OUT}) AS parent_step,
+           coalesce(max(p.workflow_step_number) FILTER (WHERE {_HAS_GONE_OUT} AND NOT s.in_thread),
+                    min(p.workflow_step_number) FILTER (WHERE {_HAS_GONE_OUT})) AS root_step
     FROM scheduled_emails p
+    JOIN campaign_steps s ON {is_step_of("s", "p")}
     WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number < e.workflow_step_number
 ) earlier
 LEFT JOIN LATERAL (
-    SELECT p.workflow_step_number, p.ses_message_id, p.sent_at, m.subject, m.body_text
+    SELECT p.ses_message_id, p.sent_at, m.subject, CASE WHEN own.quote THEN m.body_text ELSE '' END AS parent_text
     FROM scheduled_emails p JOIN emails m ON m.id = p.email_id
-    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number < e.workflow_step_number
-      AND p.status = 'sent' AND p.ses_message_id IS NOT NULL
-    ORDER BY p.workflow_step_number DESC LIMIT 1
-) parent ON true
-LEFT JOIN LATERAL (
-    SELECT p.ses_message_id
-    FROM scheduled_emails p
-    JOIN campaign_steps s ON {is_step_of("s", "p")}
-    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
-      AND p.workflow_step_number <= parent.workflow_step_number
-      AND p.status = 'sent' AND p.ses_message_id IS NOT NULL
-    ORDER BY s.in_thread, CASE WHEN s.in_thread THEN -p.workflow_step_number ELSE p.workflow_step_number END DESC
+    WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number = earlier.parent_step
     LIMIT 1
-) root ON true
+) parent ON true
 WHERE e.id = ANY(:ids) AND own.in_thread
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger)))
 
