@@ -95,6 +95,10 @@ class MeasuredServer:
     def url(self) -> str:
         return self._server.url()
 
+    @property
+    def folder(self) -> Path:
+        return self._server.folder
+
     def run(self, *statements: str) -> None:
         with self._admin.connect() as connection:
             for statement in statements:
