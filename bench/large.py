@@ -77,10 +77,11 @@ _CAMPAIGN = sa.text(f"""
 @dataclass(frozen=True)
 class Cost:
     seconds: float
+    cpu: float
     wal: int
 
     def __str__(self) -> str:
-        return f"{self.seconds:,.0f} s, {self.wal / 1e6:,.0f} MB of WAL"
+        return f"{self.seconds:,.0f} s, {self.cpu:,.1f} s of CPU, {self.wal / 1e6:,.0f} MB of WAL"
 
 
 @contextlib.contextmanager
@@ -99,14 +100,18 @@ def large_server() -> Iterator[Postgres]:
 
 
 def cost(connection: sa.Connection, work: Callable[[], object]) -> Cost:
-    """What some work takes, and what the whole server writes meanwhile."""
+    """What some work takes, the CPU time of this connection's process, and what the whole server writes meanwhile."""
+    process = connection.scalar(sa.text("SELECT pg_backend_pid()"))
 
-    def written() -> int:
-        return int(connection.scalar(sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')")) or 0)
+    def used() -> tuple[float, float, int]:
+        written = connection.scalar(sa.text("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"))
+        computed = Path(f"/proc/{process}/schedstat").read_text().split()[0]
+        return time.perf_counter(), int(computed) / 1e9, int(written or 0)
 
-    before, started = written(), time.perf_counter()
+    before = used()
     work()
-    return Cost(time.perf_counter() - started, written() - before)
+    after = used()
+    return Cost(after[0] - before[0], after[1] - before[1], after[2] - before[2])
 
 
 def statement(connection: sa.Connection, sql: str) -> Cost:
@@ -214,7 +219,7 @@ def measure(rows: int, few: int) -> None:
         say(f"record of {ROWS:,}", f"{record:.1f} ms, {record / record_few:.2f} × that with {few:,} rows")
         part = rows // 10
         took, size = dump(connection, part)
-        say(f"dump {part:,} rows", f"{took.seconds:,.0f} s, {size / 1e9:.2f} GB")
+        say(f"dump {part:,} rows", f"{took}; {size / 1e9:.2f} GB")
         say(f"delete {part:,} rows", cost(connection, lambda: delete(connection, part)))
         say("vacuum after it", statement(connection, "VACUUM scheduled_emails"))
         say("vacuum with nothing to do", statement(connection, "VACUUM scheduled_emails"))

@@ -79,7 +79,7 @@ class Measured:
     def _written(self, start: str, end: str) -> Counter[str]:
         programs = Path(os.environ.get("POSTGRES_BIN") or _embedded_programs())
         log = self._server.folder / "pg_wal"
-        command = [programs / "pg_waldump", "--path", log, "--start", start, "--end", end]
+        command = [str(programs / "pg_waldump"), "--path", str(log), "--start", start, "--end", end]
         dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         with plain_engine(self._server.url).connect() as connection:
             names = {str(node): str(name) for node, name in connection.execute(_NAMES)}
