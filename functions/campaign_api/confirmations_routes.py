@@ -50,8 +50,8 @@ class Confirmation(Resource):
         "Whoever sends the token with the request, in the header `Sendledger-Confirmation`, needs no role for it. So "
         "an assistant whose key has the role editor can start a campaign once a person has said so. The token is for "
         "one operation on one campaign or lead, and holds for ten minutes. A start is confirmed with the content that "
-        "the campaign has now; a resume is confirmed without `refresh_content`. To confirm, one needs the role of the "
-        "operation."
+        "the campaign has now: one at a later time sends that, or fails. A resume is confirmed without "
+        "`refresh_content`. To confirm, one needs the role of the operation."
     ),
     status_code=201,
     response_description="The confirmation.",

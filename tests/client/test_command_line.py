@@ -140,6 +140,14 @@ def test_rows_are_not_broken_in_a_pipe(run: Run, api: Sendledger, monkeypatch: p
     assert [line for line in lines if str(campaign.id) in line and campaign.name in line]
 
 
+def test_id_stays_whole_on_a_narrow_terminal(run: Run, api: Sendledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = new_campaign(api)
+    monkeypatch.setattr("sendledger_client.commands.output.WIDTH_OF_A_PIPE", 90)
+    shown = run("campaigns", "list", "--limit", 5).out
+    assert str(campaign.id) in shown
+    assert "…" not in shown
+
+
 def test_no_to_the_question_starts_nothing(run: Run, api: Sendledger, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign = new_campaign(api)
     answers = io.StringIO("n\n")

@@ -86,8 +86,12 @@ def show_json(result: Model | Sequence[Model] | Mapping[str, Any]) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table; values that come from outside are shown as they are, never as markup."""
-    table = Table(*columns, box=None, header_style="bold")
-    for row in rows:
+    table, shown = Table(box=None, header_style="bold"), list(rows)
+    for place, name in enumerate(columns):
+        # On a narrow terminal texts are broken and nothing is left out. Ids can be copied, and numbers read.
+        is_text = any(isinstance(row[place], str) for row in shown)
+        table.add_column(name, overflow="fold", no_wrap=not is_text)
+    for row in shown:
         table.add_row(*(plain(text(value)) for value in row))
     console().print(table if table.row_count else "Nothing was found.")
 

@@ -58,7 +58,8 @@ def plan(campaign: CampaignName, as_json: Json = False) -> None:
     if as_json:
         show_json(found)
         return
-    show_table(["day", "emails", "held up by"], ((day.date, day.emails, day.bottleneck) for day in found.days))
+    if found.days:
+        show_table(["day", "emails", "held up by"], ((day.date, day.emails, day.bottleneck) for day in found.days))
     show_fields({"finishes": found.finishes_at, "not known because": found.reason})
 
 
