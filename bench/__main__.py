@@ -17,6 +17,7 @@ BENCHMARKS = (
     "senders",
     "history",
     "peers",
+    "policy",
     "fairness",
     "huge",
     "database",

@@ -27,6 +27,7 @@ from sendledger.campaigns import background_work, completion, intake, revisions,
 from sendledger.core import audit_log, database
 from sendledger.core.settings import DatabaseSettings, SenderSettings
 from sendledger.ledger import claim_emails, rate_limiter, record_results, sweep
+from sendledger.policy import budgets
 from sendledger.sending import prepare_emails
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.tick import Resources, send_due_emails
@@ -44,6 +45,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "record": (record_results, "record"),
     "complete": (completion, "mark_campaign_complete"),
     "background_work": (background_work, "work_once"),
+    "fold": (budgets, "fold"),
     "send": (SesSender, "send"),
     "lease_webhooks": (webhooks, "lease"),
     "sign_webhook": (webhooks, "_signed"),

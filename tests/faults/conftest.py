@@ -12,6 +12,8 @@ from sendledger.sending.tick import Resources
 from testbed.databases import url_as
 from testbed.sender_process import SenderProcess, SenderRun
 from testbed.senders import sender_resources
+from tests.policy.conftest import clock as clock
+from tests.policy.conftest import make_sender as make_sender
 
 StartSender = Callable[..., SenderProcess]
 

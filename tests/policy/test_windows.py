@@ -15,7 +15,7 @@ from sendledger.campaigns import late_emails, lifecycle, schedule_emails
 from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
 from sendledger.core.time_zones import zone
 from sendledger.ledger import claim_emails
-from sendledger.policy import sending_schedules
+from sendledger.policy import lane_queue, sending_schedules
 from sendledger.policy.lanes import OpenZone, open_zones
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
@@ -157,7 +157,7 @@ def test_a_schedule_that_changes_between_its_reading_and_the_claim_is_closed(
             sending_schedules.update(other, office, {"holidays": [MONDAY.date()]})
         return zones
 
-    monkeypatch.setattr(claim_emails, "open_zones", read_and_change)
+    monkeypatch.setattr(lane_queue, "open_zones", read_and_change)
     with engine.begin() as connection:
         assert claim_emails.claim(connection, 10, uuid.uuid4()) == []
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.core.ledger_rules import address_of
 from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
 from sendledger.core.time_zones import zone_of_lead
 from sendledger.policy.business_days import due_times
+from sendledger.policy.companies import company_sql, free_mail
 from sendledger.policy.lanes import LaneKey, write_lanes
 
 NO_LANE = 0
@@ -50,9 +52,10 @@ def lanes_of_places(
 
     `places` says the zone of each time zone and country, `lanes` the lane for each zone, position of a sender, and
     first or later step, and `times` when the steps are due in each zone, if they wait for business days. The leads take
-    turns at the `senders`; those of the buckets before, `leads_before`, count too.
+    turns at the `senders`; those of the buckets before, `leads_before`, count too. If the campaign may have caps of new
+    leads (`part_steps`), first steps note the lead's company.
     """
-    parameters = {"places": "[]", "lanes": "[]", "times": "[]", "senders": 1}
+    parameters = {"places": "[]", "lanes": "[]", "times": "[]", "senders": 1, "part_steps": False, "free_mail": ""}
     parameters["leads_before"] = campaign["total_leads_targeted"]
     if not waits_in_lanes(connection, campaign):
         return parameters
@@ -76,7 +79,8 @@ def lanes_of_places(
     ]
     times = due_times(connection, campaign["id"], {zone or "" for zone in zones.values()}, start_at)
     json_parameters = {"places": json.dumps(known), "lanes": json.dumps(lane_of), "times": times}
-    return {**parameters, **json_parameters, "senders": len(sender_ids) or 1}
+    companies = {"part_steps": parted, "free_mail": free_mail() if parted else ""}
+    return {**parameters, **json_parameters, **companies, "senders": len(sender_ids) or 1}
 
 
 def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID, step_number: int) -> int:
@@ -101,3 +105,13 @@ def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uu
     if sender_id is None:
         sender_id = sender_ids[campaign["total_leads_targeted"] % len(sender_ids)]
     return lanes[LaneKey(zone, sender_id, step_number > 1)]
+
+
+def company_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID) -> int | None:
+    """The company that a first step to this lead counts for, if the campaign may have caps of new leads."""
+    if not (_has_senders_or_caps(campaign) or parts_steps(connection, campaign["id"])):
+        return None
+    query = sa.text(f"SELECT {company_sql(address_of('l'))} FROM leads l WHERE l.id = :id")
+    query = query.bindparams(sa.bindparam("id", lead_id, sa.UUID), sa.bindparam("free_mail", free_mail(), sa.Text))
+    company: int | None = connection.scalar(query)
+    return company

@@ -72,7 +72,7 @@ class Audience:
             ), judged AS (
                 SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason FROM audience a
             ), ranked AS (
-                SELECT id, time_zone, country,
+                SELECT id, address, time_zone, country,
                        coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
                                                OR {_HAS_TWIN if self.newcomers else "false"}
                                         THEN 'duplicate_address' END) AS reason

@@ -31,7 +31,6 @@ from sendledger.core.tables import (
     workflows,
 )
 from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, CampaignStatus, CampaignType, StartType
-from sendledger.policy.caps import MOST_LEADS_BY_COMPANY
 
 CAPS = ("new_leads_per_day", "new_leads_per_company_per_day")
 INTAKE = ("end_at", "intake")
@@ -162,8 +161,6 @@ def update(
     detail = {"fields": changed, **_changed_limits(current, changes)}
     if not is_startable(current) and any(changes.get(name) is not None for name in CAPS):
         _refuse_caps_without_lanes(connection, campaign_id, current["status"])
-        cap = {**current, **changes}["new_leads_per_company_per_day"]
-        check_company_cap(cap, current["total_leads_targeted"] or 0)
     always = ALWAYS_CHANGEABLE if is_startable(current) else ALWAYS_CHANGEABLE.union(INTAKE)
     if lead_ids is not None or not changes.keys() <= always:
         if not is_startable(current):
@@ -321,15 +318,3 @@ def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequ
             if id_ not in found:
                 path = f"{field}.{index}" if isinstance(value, Sequence) else field
                 yield FieldError(path, f"there is no {kind} with the id {id_}")
-
-
-def check_company_cap(cap: int | None, leads_count: int) -> None:
-    """Refuse a cap for each company in a campaign of too many leads.
-
-    Raises:
-        InvalidInput: there are too many.
-    """
-    if cap is not None and leads_count > MOST_LEADS_BY_COMPANY:
-        message = f"is possible for at most {MOST_LEADS_BY_COMPANY:,} leads; this campaign has {leads_count:,}"
-        errors = [FieldError("new_leads_per_company_per_day", message)]
-        raise InvalidInput("The campaign is too large for a cap for each company.", errors)

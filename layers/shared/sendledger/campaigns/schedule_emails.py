@@ -16,10 +16,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.assign_lanes import lane_of_lead, lanes_of_places, waits_in_lanes
+from sendledger.campaigns.assign_lanes import company_of_lead, lane_of_lead, lanes_of_places, waits_in_lanes
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
-from sendledger.campaigns.campaigns import check_company_cap, get_campaign, takes_in
+from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.variants import splits, variant_of_template
 from sendledger.campaigns.winners import set_times
 from sendledger.content.render_email import compile_template
@@ -36,6 +36,7 @@ from sendledger.core.tables import (
     scheduled_emails,
 )
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
+from sendledger.policy.companies import company_sql
 
 ROWS_PER_BUCKET = 150_000
 """Rows that one transaction writes, at most. The sender writes those of a larger campaign bucket by bucket."""
@@ -63,7 +64,8 @@ _SCHEDULE = f"""
            ON v.step_number = s.step_number
     WHERE s.campaign_id = :campaign_id AND s.revision = :revision AND s.step_number <= {LAST_STEP}
 ), placed AS (
-    SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank
+    SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank,
+           CASE WHEN :part_steps THEN {company_sql("r.address")} END AS company
     FROM ranked r
     LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
            ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
@@ -76,13 +78,13 @@ _SCHEDULE = f"""
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
-         fallback_variant, winner_wait, status, reason)
+         fallback_variant, winner_wait, lead_company, status, reason)
     SELECT :campaign_id, :revision, r.id,
            CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
            greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END),
            coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
            CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END,
-           {returned_status("c")}, {returned_reason("c")}
+           CASE WHEN s.step_number = 1 THEN r.company END, {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
@@ -143,6 +145,8 @@ def schedule_leads(
         sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
         sa.bindparam("leads_before", type_=sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
+        sa.bindparam("part_steps", type_=sa.Boolean),
+        sa.bindparam("free_mail", type_=sa.Text),
     )
     leads, emails, left_out = 0, 0, Counter[str]()
     parameters = lanes_of_places(connection, campaign, places, start_at)
@@ -162,8 +166,7 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
 
     Raises:
         NotFound: there is no such campaign.
-        InvalidInput: there is nothing to send, a template is not valid, or there are too many leads for its cap for
-            each company.
+        InvalidInput: there is nothing to send, or a template is not valid.
         NobodyToEmail: every lead is left out.
         Conflict: its emails are scheduled already.
     """
@@ -172,7 +175,6 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     set_times(connection, campaign_id)
     audience = audience_of(connection, campaign, lock=True)
     size = audience_size(connection, audience)
-    check_company_cap(campaign["new_leads_per_company_per_day"], size)
     buckets = max(1, -(-size * steps // ROWS_PER_BUCKET))
     if buckets == 1:
         scheduled = _schedule_once(connection, campaign, audience)
@@ -255,6 +257,7 @@ def schedule_email_for_lead(
         "workflow_step_number": step_number,
         "scheduled_for": sa.func.now() + delay,
         "lane": lane_of_lead(connection, campaign, lead_id, step_number),
+        "lead_company": company_of_lead(connection, campaign, lead_id) if step_number == 1 else None,
         "variant": variant,
     }
     try:

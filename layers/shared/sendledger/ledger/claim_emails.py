@@ -38,7 +38,7 @@ from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_from_lanes import COUNT_DUE, claim_from_lanes
 from sendledger.policy import business_days
 from sendledger.policy.budgets import budgets, sending_day_now
-from sendledger.policy.companies import company_sql, free_mail
+from sendledger.policy.lane_queue import LaneQueue
 from sendledger.policy.lanes import lane_parameters, open_zones
 
 LEASE = dt.timedelta(seconds=120)
@@ -83,17 +83,20 @@ class Fenced:
     turned_away: dict[str, int]
 
 
-_CLAIMED = f"""
-SELECT claimed.id, claimed.campaign_id, greatest(c.resumed_at, c.content_changed_at) AS content_at,
+_COLUMNS = """
+       claimed.id, claimed.campaign_id, greatest(c.resumed_at, c.content_changed_at) AS content_at,
        claimed.revision, claimed.workflow_step_number, coalesce(kept.replaced_by, kept.variant) AS variant,
        l.id AS lead_id, l.email, l.company_name, l.contact_name, l.job_title, l.industry, l.city, l.country, l.website,
        l.phone, l.custom_fields, a.from_address, a.reply_to_address
+"""
+_JOINS = f"""
 FROM claimed JOIN campaigns c ON c.id = claimed.campaign_id LEFT JOIN leads l ON l.id = claimed.lead_id
 LEFT JOIN sender_addresses a ON a.id = claimed.sender_id
 LEFT JOIN campaign_steps s ON {is_step_of("s", "claimed")}
 LEFT JOIN campaign_step_variants kept ON {is_variant_of("kept", "s")}
       AND kept.variant = coalesce(claimed.variant, s.winner_variant, claimed.fallback_variant)
 """
+_CLAIMED = f"SELECT {_COLUMNS}{_JOINS}"
 # MATERIALIZED, because Postgres may otherwise run the limited part once for each joined row and claim more than :batch.
 # That part locks the rows, so the update does not check their status again. With old statistics such a check would make
 # the planner scan the whole index of due rows for each of them. Campaigns that others are changing are skipped this
@@ -129,7 +132,7 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
-_CLAIM_FROM_LANES = claim_from_lanes(_CLAIMED)
+_CLAIM_FROM_LANES = claim_from_lanes(f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}")
 
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
@@ -153,11 +156,9 @@ WITH run AS MATERIALIZED (
     SELECT c.id, l.sender_id,
            e.workflow_step_number = 1 AND NOT l.follow_up
                AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL AS is_new,
-           CASE WHEN c.new_leads_per_company_per_day IS NOT NULL AND e.workflow_step_number = 1
-                THEN {company_sql(address_of("lead"))} END AS company
+           CASE WHEN c.new_leads_per_company_per_day IS NOT NULL THEN e.lead_company END AS company
     FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
     LEFT JOIN campaign_lanes l ON l.campaign_id = c.id AND l.lane = e.lane
-    LEFT JOIN leads lead ON lead.id = e.lead_id
     WHERE e.id = :id AND {may_send("c")} FOR KEY SHARE OF c
 ), claimed AS (
     UPDATE scheduled_emails e
@@ -174,7 +175,6 @@ WITH run AS MATERIALIZED (
     sa.bindparam("lease", type_=sa.Interval),
     sa.bindparam("id", type_=sa.BigInteger),
     sa.bindparam("day", type_=sa.Date),
-    sa.bindparam("free_mail", type_=sa.Text),
 )
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
@@ -269,21 +269,24 @@ WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.claim_token = :token AND e
 )
 
 
-def claim(connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: bool = False) -> list[ClaimedEmail]:
+def claim(
+    connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: bool = False, lanes: LaneQueue | None = None
+) -> list[ClaimedEmail]:
     """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
 
-    From a campaign with a sending schedule only what may go now is claimed.
+    From a campaign with a sending policy only what may go now is claimed. A tick keeps the `lanes` that it has found.
 
     Campaigns whose emails were being prepared when a sender died are left out; `alone` claims from one of these only.
     After a crash the next sweep returns the rows.
     """
     parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
-    statement = _CLAIM
-    zones, left = open_zones(connection), budgets(connection, lock=True)
-    if zones or left:
-        statement = _CLAIM_FROM_LANES
-        parameters |= lane_parameters(zones, left)
-    return [_claimed(row) for row in connection.execute(statement, parameters).mappings()]
+    lanes = lanes or LaneQueue()
+    offer = lanes.offer(connection, batch, alone=alone)
+    if offer is None:
+        return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
+    rows = connection.execute(_CLAIM_FROM_LANES, parameters | offer).mappings().all()
+    lanes.note(rows)
+    return [_claimed(row) for row in rows]
 
 
 def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
@@ -301,7 +304,7 @@ def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UU
     """Claim this email, due or not. None if it is not pending or its campaign is not running."""
     connection.execute(_LOCK_ITS_SENDER, {"id": scheduled_email_id})
     day = sending_day_now(connection).date
-    parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE, "day": day, "free_mail": free_mail()}
+    parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE, "day": day}
     row = connection.execute(_CLAIM_ONE, parameters).mappings().first()
     return _claimed(row) if row is not None else None
 

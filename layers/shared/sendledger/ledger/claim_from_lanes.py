@@ -1,7 +1,8 @@
 """The statement that claims from campaigns with a sending policy, and the one that counts what could be claimed.
 
-The part of a campaign is shared among its open lanes. What a sender may send goes to later steps before first ones, and
-to the campaigns that it has sent least of today. Of new leads, a campaign gets no more than its caps leave.
+The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). What a sender may send goes
+to later steps before first ones, and to the campaigns that it has sent least of today. Of new leads, a campaign gets no
+more than its caps leave.
 """
 
 from __future__ import annotations
@@ -9,70 +10,68 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import due, has_lanes, may_send
-from sendledger.policy.caps import place_in_turn_sql
-from sendledger.policy.companies import COMPANIES, rows_by_company
+from sendledger.policy.companies import rows_by_company
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
 
 _CLAIM = f"""
-WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANIES}, run AS MATERIALIZED (
-    SELECT c.id, c.late_hold_until, {has_lanes("c")} AS has_lanes FROM campaigns c
+WITH offered AS MATERIALIZED (
+    SELECT o.*, CASE WHEN o.sender_id IS NOT NULL OR o.counted THEN least(o.until, CAST(:day_until AS timestamptz))
+                     ELSE o.until END AS closes_at
+    FROM json_to_recordset(CAST(:lanes AS json)) AS o (
+        campaign_id uuid, lane smallint, sender_id uuid, follow_up boolean, schedule_id uuid, revision integer,
+        until timestamptz, remaining bigint, used bigint, tie text, counted boolean, new_leads bigint)
+    WHERE o.schedule_id IS NULL
+       OR o.until > now() AND (o.schedule_id, o.revision) IN (SELECT s.id, s.revision FROM sending_schedules s)
+), run AS MATERIALIZED (
+    SELECT c.id, c.late_hold_until, c.sending_schedule_id, c.new_leads_per_company_per_day AS company_cap,
+           {has_lanes("c")} AS has_lanes,
+           coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL AS counts_new_leads
+    FROM campaigns c
     WHERE {may_send("c")} AND c.prepared_alone = :alone
-      AND CASE WHEN {has_lanes("c")} THEN c.id IN (SELECT campaign_id FROM lane)
+      AND CASE WHEN {has_lanes("c")} THEN c.id IN (SELECT campaign_id FROM offered)
                ELSE EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")}) END
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
-), in_turn AS (
-    SELECT lane.*, {place_in_turn_sql("campaign_id")} AS tie,
-           used + row_number() OVER (PARTITION BY sender_id, campaign_id, follow_up ORDER BY random()) AS turn
-    FROM lane WHERE campaign_id IN (SELECT id FROM run)
-), with_budget AS (
-    SELECT * FROM (
-        SELECT in_turn.*, row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, turn, tie) AS place
-        FROM in_turn) placed
-    WHERE sender_id IS NULL OR place <= remaining
 ), queue AS MATERIALIZED (
-    SELECT run.id AS campaign_id, run.late_hold_until, w.lane, w.until, w.sender_id, w.follow_up, w.remaining, w.used,
-           w.tie, w.new_leads, w.company_cap, coalesce(w.follow_up AND w.remaining < :batch, false) AS goes_first,
-           row_number() OVER (PARTITION BY run.id ORDER BY w.follow_up DESC NULLS LAST, random()) AS place
-    FROM run LEFT JOIN with_budget w ON w.campaign_id = run.id
-    WHERE NOT run.has_lanes OR w.lane IS NOT NULL
-    ORDER BY goes_first DESC, place, random() LIMIT :batch
+    SELECT run.id AS campaign_id, run.late_hold_until, o.lane, o.closes_at, o.sender_id, o.follow_up, o.remaining,
+           o.used, o.tie, o.counted, o.new_leads, CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
+    FROM run LEFT JOIN offered o
+      ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
+         AND (o.follow_up OR o.counted OR NOT run.counts_new_leads)
+    WHERE NOT run.has_lanes OR o.lane IS NOT NULL
 ), shared AS MATERIALIZED (
     SELECT queue.*,
            least(ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT count(DISTINCT campaign_id) FROM queue)))
                       / count(*) OVER (PARTITION BY campaign_id)), remaining, new_leads)::bigint AS share
     FROM queue
 ), found AS MATERIALIZED (
-    SELECT due.id, due.company, q.campaign_id, q.until, q.sender_id, q.follow_up, q.remaining, q.used, q.tie,
-           q.new_leads, q.company_cap,
+    SELECT due.id, due.company, due.used_by_company, q.*,
+           count(*) OVER (PARTITION BY q.campaign_id, q.lane) < q.share AS is_last,
            row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
            row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company
     FROM shared q CROSS JOIN LATERAL (
-        SELECT id, company FROM (
-            SELECT e.id, CAST(NULL AS bigint) AS company FROM scheduled_emails e
+        SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company FROM (
+            SELECT e.id FROM scheduled_emails e
             WHERE q.lane IS NULL AND e.campaign_id = q.campaign_id AND {due("e", "q")}
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) whole_campaign
         UNION ALL
-        SELECT id, company FROM (
-            SELECT e.id, CAST(NULL AS bigint) AS company FROM scheduled_emails e
+        SELECT id, CAST(NULL AS bigint), CAST(0 AS bigint) FROM (
+            SELECT e.id FROM scheduled_emails e
             WHERE q.company_cap IS NULL AND e.campaign_id = q.campaign_id AND e.lane = q.lane AND e.lane > 0
               AND {due("e", "q")}
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) one_lane
         UNION ALL
-        SELECT id, company FROM (
-            {rows_by_company("q", "q")}
-            ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) lane_by_company
+        {rows_by_company("q", "q", "q.share", lock=True)}
     ) due
 ), in_companies AS (
-    SELECT found.*, row_number() OVER (PARTITION BY found.campaign_id, follow_up ORDER BY place) AS new_lead
-    FROM found LEFT JOIN company_used u ON u.campaign_id = found.campaign_id AND u.company = found.company
-    WHERE found.company IS NULL OR coalesce(u.used, 0) + place_in_company <= company_cap
+    SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
+    FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
 ), in_campaigns AS (
     SELECT in_companies.*,
            row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up ORDER BY place) AS of_sender
     FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
 ), picked AS MATERIALIZED (
-    SELECT id, until, sender_id, company, remaining, new_leads IS NOT NULL OR company_cap IS NOT NULL AS is_new FROM (
+    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (
         SELECT in_campaigns.*,
                row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
         FROM in_campaigns) placed
@@ -80,12 +79,12 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANI
     ORDER BY place LIMIT :batch
 ), claimed AS (
     UPDATE scheduled_emails e
-    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.until), updated_at = now(),
-        sender_id = picked.sender_id, company = picked.company,
-        sending_day = CASE WHEN picked.sender_id IS NOT NULL OR picked.is_new THEN CAST(:day AS date) END
+    SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.closes_at),
+        updated_at = now(), sender_id = picked.sender_id, company = picked.company,
+        sending_day = CASE WHEN picked.sender_id IS NOT NULL OR picked.counted THEN CAST(:day AS date) END
     FROM picked WHERE e.id = picked.id
     RETURNING e.id, e.campaign_id, e.revision, e.workflow_step_number, e.lead_id, e.sender_id, e.variant,
-              e.fallback_variant
+              e.fallback_variant, picked.lane, picked.is_last
 )
 """
 
@@ -93,9 +92,8 @@ WITH lane AS MATERIALIZED ({OPEN_LANES} AND c.prepared_alone = :alone), {COMPANI
 def claim_from_lanes(claimed: str) -> sa.TextClause:
     """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
 
-    The queue has no more lanes of a sender than that may send emails, and is limited, as rows of each of its lanes are
-    locked. The lease ends before the lane closes or the day ends: the fence lets nothing through after that, and the
-    sweep returns it.
+    No more lanes are offered than the claim may take emails, as it locks rows of each of them. The lease ends before
+    the lane closes or the day ends: the fence lets nothing through after that, and the sweep returns it.
     """
     order = " ORDER BY claimed.campaign_id, claimed.id"
     return sa.text(_CLAIM + claimed + order).bindparams(
@@ -103,12 +101,14 @@ def claim_from_lanes(claimed: str) -> sa.TextClause:
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
         sa.bindparam("alone", type_=sa.Boolean),
-        *LANE_PARAMETERS,
+        sa.bindparam("lanes", type_=sa.Text),
+        sa.bindparam("day", type_=sa.Date),
+        sa.bindparam("day_until", type_=sa.TIMESTAMP(timezone=True)),
     )
 
 
 COUNT_DUE = sa.text(f"""
-    WITH lane AS MATERIALIZED ({OPEN_LANES}), {COMPANIES}
+    WITH lane AS MATERIALIZED ({OPEN_LANES})
     SELECT count(*) FROM (
         SELECT FROM campaigns c CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {due("e", "c")} LIMIT :limit) due
@@ -121,7 +121,7 @@ COUNT_DUE = sa.text(f"""
             LIMIT :limit) due
         UNION ALL
         SELECT FROM lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
-            {rows_by_company("lane", "c")} LIMIT :limit) due
+            {rows_by_company("lane", "c", ":limit")}) due
         LIMIT :limit) bounded
 """).bindparams(sa.bindparam("limit", type_=sa.Integer), *LANE_PARAMETERS)
 """How many emails could be claimed if none of them were locked, up to `limit`."""

@@ -1,7 +1,7 @@
 """Settling a scheduled email whose outcome is unknown: by an event of SES, or by an operator.
 
-Reads `campaigns`, `campaign_steps`, `campaign_step_variants` and `leads`; writes `scheduled_emails`, `requeued_sends`
-and `campaigns`, and records through `record_results`.
+Reads `campaigns`, `campaign_steps`, `campaign_step_variants` and `leads`; writes `scheduled_emails` and
+`campaigns`, and records through `record_results`.
 """
 
 from __future__ import annotations
@@ -37,13 +37,6 @@ _REQUEUE = sa.text(f"""
         error_code = NULL, failure_reason = NULL, failed_at = NULL,
         claim_token = NULL, lease_until = NULL, send_started_at = NULL, updated_at = now()
     FROM campaigns c WHERE c.id = e.campaign_id AND e.id = :id
-""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
-
-# SES may have accepted it on that day, and it may go a second time on the same day.
-_KEEP_COUNTING = sa.text("""
-    INSERT INTO requeued_sends (campaign_id, workflow_step_number, sender_id, sending_day, company, sent_at)
-    SELECT campaign_id, workflow_step_number, sender_id, sending_day, company, coalesce(send_started_at, updated_at)
-    FROM scheduled_emails WHERE id = :id AND sending_day IS NOT NULL
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 
 
@@ -176,7 +169,6 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
             updated_at=sa.func.now(),
         )
     )
-    connection.execute(_KEEP_COUNTING, {"id": scheduled_email_id})
     connection.execute(_REQUEUE, {"id": scheduled_email_id})
     audit_log.record(connection, actor, AuditAction.SCHEDULED_EMAIL_REQUEUE, "scheduled_email", scheduled_email_id)
 

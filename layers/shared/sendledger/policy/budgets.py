@@ -1,10 +1,11 @@
 """Budgets: how many emails may still go from each sender, and to how many new leads of each campaign, now and today.
 
-What counts is what the ledger says: the emails of the day that are on their way, sent or of unknown outcome. So an
-email that a dead or paused sender has returned counts no more, and nothing has to be given back. A claim locks the
-rows of its senders, and the campaigns with a cap of new leads, before it counts, so that overlapping claims never
-exceed a cap together. Reads `sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`, `sender_state`,
-`requeued_sends`, `scheduled_emails` and `removed_emails`.
+What counts are the emails of the day that are on their way, sent or of unknown outcome. A trigger of `scheduled_emails`
+writes what each statement changes of that to `cap_uses`, whatever statement it is: so an email that a dead or paused
+sender has returned counts no more, and one that was queued again after an unknown outcome goes on counting. A claim
+locks the rows of its senders, and the campaigns with a cap of new leads, before it counts, so that overlapping claims
+never exceed a cap together. Reads `sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`,
+`sender_state` and `scheduled_emails`; reads and folds `cap_uses`.
 """
 
 from __future__ import annotations
@@ -32,23 +33,13 @@ go out."""
 _UNLIMITED = Use(None)
 _UUIDS = sa.ARRAY(sa.UUID)
 
-SPENT = """(
-    SELECT e.campaign_id, e.workflow_step_number, e.sender_id, e.company,
-           coalesce(e.sent_at, e.send_started_at, e.updated_at) AS at
-    FROM scheduled_emails e
-    WHERE e.sending_day = :day AND e.sending_day IS NOT NULL
-      AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
-    UNION ALL
-    SELECT r.campaign_id, r.workflow_step_number, r.sender_id, r.company, r.sent_at
-    FROM requeued_sends r WHERE r.sending_day = :day
-)"""
-"""The emails of a day that count against caps."""
-
-_NOW = sa.text("""
+_REVISIONS = "SELECT coalesce(sum(revision), 0) FROM sending_schedules"
+_NOW = sa.text(f"""
     SELECT now() AS now, sending_day_time_zone AS time_zone,
-           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.sender_ids <> '{}') AS has_senders,
+           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.sender_ids <> '{{}}') AS has_senders,
            EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.new_leads_per_day IS NOT NULL
-                   OR c.status = 'running' AND c.new_leads_per_company_per_day IS NOT NULL) AS has_new_leads
+                   OR c.status = 'running' AND c.new_leads_per_company_per_day IS NOT NULL) AS has_new_leads,
+           ({_REVISIONS}) AS revisions
     FROM sender_state
 """)
 _IS_ACTIVE = """
@@ -74,14 +65,15 @@ _ACTIVE = sa.text(f"""
     SELECT a.id, a.daily_cap, a.ramp, a.spread FROM sender_addresses a
     WHERE {_IS_ACTIVE} AND (NOT :lock OR NOT {HAS_CAP} OR a.id = ANY(:locked))
 """).bindparams(sa.bindparam("lock", type_=sa.Boolean), sa.bindparam("locked", type_=_UUIDS))
-_SPENT_BY_SENDER = sa.text(f"""
-    SELECT s.sender_id, s.campaign_id, count(*) AS used, min(s.at) AS first, max(s.at) AS last
-    FROM {SPENT} s WHERE s.sender_id = ANY(:senders) GROUP BY 1, 2
+_USED_BY_SENDER = sa.text("""
+    SELECT u.sender_id, u.campaign_id, CAST(sum(u.count) AS bigint) AS used,
+           min(u.first_at) AS first, max(u.last_at) AS last
+    FROM cap_uses u WHERE u.sender_id = ANY(:senders) AND u.day = :day GROUP BY 1, 2 HAVING sum(u.count) > 0
 """).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
-_SPENT_ON_NEW_LEADS = sa.text(f"""
+_USED_BY_NEW_LEADS = sa.text("""
     SELECT c.id, c.new_leads_per_day - (
-        SELECT count(*) FROM {SPENT} s WHERE s.campaign_id = c.id AND s.workflow_step_number = 1) AS remaining,
-           c.new_leads_per_company_per_day IS NOT NULL AS by_company
+        SELECT CAST(coalesce(sum(u.count), 0) AS bigint) FROM cap_uses u
+        WHERE u.campaign_id = c.id AND u.day = :day AND u.is_first) AS remaining
     FROM campaigns c WHERE c.status = 'running'
        AND (c.new_leads_per_day IS NOT NULL OR c.new_leads_per_company_per_day IS NOT NULL)
        AND (NOT :lock OR c.id = ANY(:locked))
@@ -90,27 +82,35 @@ _SPENT_ON_NEW_LEADS = sa.text(f"""
     sa.bindparam("lock", type_=sa.Boolean),
     sa.bindparam("locked", type_=_UUIDS),
 )
-# From one day to the one before it, by the index: a sender may have years of emails.
+# From one day to the one before it, by the index: a sender may have years of days.
 _DAYS_SENT = sa.text("""
     WITH RECURSIVE days (sender_id, day, number) AS (
         SELECT a.id, CAST(:day AS date), 0 FROM unnest(:senders) a (id)
         UNION ALL
         SELECT d.sender_id, earlier.day, d.number + 1 FROM days d CROSS JOIN LATERAL (
-            SELECT max(sending_day) FROM (
-                (SELECT e.sending_day FROM scheduled_emails e
-                 WHERE e.sender_id = d.sender_id AND e.sending_day < d.day AND e.sending_day IS NOT NULL
-                   AND (e.status IN ('sending', 'sent') OR e.error_code = 'outcome_unknown')
-                 ORDER BY e.sending_day DESC LIMIT 1)
-                UNION ALL
-                -- Days whose emails retention has removed.
-                (SELECT r.sending_day FROM removed_emails r
-                 WHERE r.sender_id = d.sender_id AND r.sending_day < d.day AND r.sending_day > '-infinity'
-                   AND r.status = 'sent'
-                 ORDER BY r.sending_day DESC LIMIT 1)) found) earlier (day)
-        WHERE d.number < :most AND earlier.day IS NOT NULL
+            SELECT u.day FROM cap_uses u
+            WHERE u.sender_id = d.sender_id AND u.day < d.day
+              AND (SELECT sum(same.count) FROM cap_uses same
+                   WHERE same.sender_id = u.sender_id AND same.day = u.day) > 0
+            ORDER BY u.day DESC LIMIT 1) earlier (day)
+        WHERE d.number < :most
     )
     SELECT sender_id, max(number) AS number FROM days GROUP BY sender_id
 """).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
+# What another one is folding is left alone. So each change gets into one total, whatever runs beside.
+_FOLD = sa.text("""
+    WITH changed AS MATERIALIZED (
+        SELECT DISTINCT sender_id, campaign_id, day, is_first, company FROM cap_uses WHERE NOT is_total
+    ), taken AS MATERIALIZED (
+        SELECT u.id FROM cap_uses u JOIN changed c USING (sender_id, campaign_id, day, is_first, company)
+        FOR UPDATE OF u SKIP LOCKED
+    ), gone AS (
+        DELETE FROM cap_uses u USING taken WHERE u.id = taken.id RETURNING u.*
+    )
+    INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count, first_at, last_at, is_total)
+    SELECT sender_id, campaign_id, day, is_first, company, sum(count), min(first_at), max(last_at), true FROM gone
+    GROUP BY 1, 2, 3, 4, 5 HAVING sum(count) <> 0
+""")
 # Where emails of the day wait: by sender, schedule and the zone of the leads.
 _WAITING = sa.text(f"""
     SELECT l.sender_id, s.id, s.revision, s.time_zone, s.zone_of, s.hours, s.holidays, l.lead_zone
@@ -142,7 +142,6 @@ class NewLeads:
 
     campaign_id: uuid.UUID
     remaining: int | None
-    by_company: bool
     until: dt.datetime
 
 
@@ -153,9 +152,8 @@ class Budgets:
     day: SendingDay
     senders: Sequence[Budget] = ()
     new_leads: Sequence[NewLeads] = ()
-
-    def __bool__(self) -> bool:
-        return any(each.remaining > 0 for each in self.senders) or bool(self.new_leads)
+    revisions: int = 0
+    """The sum of the revisions of all sending schedules: another one means that one of them has changed."""
 
 
 def sending_day_now(connection: sa.Connection) -> SendingDay:
@@ -164,19 +162,33 @@ def sending_day_now(connection: sa.Connection) -> SendingDay:
     return caps.sending_day(row[0], zone(row[1]))
 
 
-def budgets(connection: sa.Connection, *, lock: bool = False) -> Budgets:
+def schedule_revisions(connection: sa.Connection) -> int:
+    """The sum of the revisions of all sending schedules."""
+    return int(connection.execute(sa.text(_REVISIONS)).scalar_one())
+
+
+def fold(connection: sa.Connection) -> None:
+    """Add the changes of the last minute to their totals. Every reader sees the same sums before and after."""
+    connection.execute(_FOLD)
+
+
+def budgets(
+    connection: sa.Connection, *, lock: bool = False, hours: dict[uuid.UUID, list[Opening]] | None = None
+) -> Budgets:
     """What the active senders of running campaigns may send now, and what is left of the caps of new leads.
 
     With `lock` nobody else counts them until the transaction ends. These locks are taken before the campaigns and rows
-    of a claim, which then waits for no other lock: so no two transactions wait for each other.
+    of a claim, which then waits for no other lock: so no two transactions wait for each other. `hours` keeps the open
+    hours of senders that spread their budget, as finding them takes time.
     """
     state = connection.execute(_NOW).one()
     day = caps.sending_day(state.now, zone(state.time_zone))
+    nothing = Budgets(day, revisions=state.revisions)
     if not (state.has_senders or state.has_new_leads):
-        return Budgets(day)
+        return nothing
     until = day.ends_at - LAST_CALLS
     if state.now >= until:
-        return Budgets(day)
+        return nothing
     # A sender that has become active, or got its cap, since they were locked has no budget until the next claim. Nor
     # has a campaign whose new leads another claim is counting.
     locked = list(connection.scalars(_LOCK)) if lock and state.has_senders else []
@@ -184,12 +196,12 @@ def budgets(connection: sa.Connection, *, lock: bool = False) -> Budgets:
     senders: list[Budget] = []
     if state.has_senders:
         rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": locked}).mappings())
-        senders = _budgets_of(connection, rows, day, state.now)
+        senders = _budgets_of(connection, rows, day, state.now, {} if hours is None else hours)
     new_leads: list[NewLeads] = []
     if state.has_new_leads:
-        found = connection.execute(_SPENT_ON_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
-        new_leads = [NewLeads(row.id, row.remaining, row.by_company, until) for row in found]
-    return Budgets(day, senders, new_leads)
+        found = connection.execute(_USED_BY_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
+        new_leads = [NewLeads(row.id, row.remaining, until) for row in found]
+    return Budgets(day, senders, new_leads, state.revisions)
 
 
 def uses_of(
@@ -200,7 +212,7 @@ def uses_of(
     by_campaign: dict[uuid.UUID, dict[uuid.UUID, int]] = defaultdict(dict)
     times: dict[uuid.UUID, list[dt.datetime]] = defaultdict(list)
     if ids:
-        for row in connection.execute(_SPENT_BY_SENDER, {"senders": ids, "day": day.date}):
+        for row in connection.execute(_USED_BY_SENDER, {"senders": ids, "day": day.date}):
             by_campaign[row.sender_id][row.campaign_id] = row.used
             times[row.sender_id] += [row.first, row.last]
     ramps = {row["id"]: ramp for row in senders if (ramp := caps.ramp_of(row["ramp"])) is not None}
@@ -235,17 +247,22 @@ def open_hours_of_day(
 
 
 def _budgets_of(
-    connection: sa.Connection, rows: Sequence[sa.RowMapping], day: SendingDay, now: dt.datetime
+    connection: sa.Connection,
+    rows: Sequence[sa.RowMapping],
+    day: SendingDay,
+    now: dt.datetime,
+    hours: dict[uuid.UUID, list[Opening]],
 ) -> list[Budget]:
     capped = [row for row in rows if row["daily_cap"] is not None or row["ramp"] is not None]
     uses = uses_of(connection, capped, day)
-    spreading = [row["id"] for row in capped if row["spread"] and uses[row["id"]].left > 0]
-    hours = open_hours_of_day(connection, spreading, day) if spreading else {}
+    spreading = {row["id"] for row in capped if row["spread"] and uses[row["id"]].left > 0}
+    if unknown := [id_ for id_ in spreading if id_ not in hours]:
+        hours.update(open_hours_of_day(connection, unknown, day))
     found, until = [], day.ends_at - LAST_CALLS
     for row in rows:
         use = uses.get(row["id"], _UNLIMITED)
         remaining, next_release = use.left, now if use.left > 0 else day.ends_at
-        if row["id"] in hours:
+        if row["id"] in spreading:
             remaining = caps.released(use, hours[row["id"]], now)
             next_release = caps.next_release(use, hours[row["id"]], now)
         found.append(Budget(row["id"], remaining, until, next_release, use.used_by_campaign))

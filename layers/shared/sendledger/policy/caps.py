@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
 from sendledger.policy.openings import Hours, Opening, openings_of
-
-MOST_LEADS_BY_COMPANY = 100_000
-"""Of a campaign with a cap for each company: a claim passes over the due emails of companies that have used it up."""
 
 CATCH_UP = dt.timedelta(hours=1)
 """What was not sent in time, because no sender ran or the campaign was paused, is made up for as if this had passed."""
@@ -144,12 +142,12 @@ def free_mail_domains() -> frozenset[str]:
     return frozenset(whitelist)
 
 
-def place_in_turn_sql(campaign_id: str) -> str:
-    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest; with `day`.
+def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
+    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest.
 
     It differs from day to day, so that what cannot be divided goes to each of them in the long run.
     """
-    return f"md5({campaign_id}::text || CAST(:day AS date)::text)"
+    return hashlib.md5(f"{campaign_id}{day}".encode(), usedforsecurity=False).hexdigest()
 
 
 def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:

@@ -1,10 +1,10 @@
 """Lanes: which emails of a campaign with a sending policy may go now.
 
-A campaign has a policy if it has a sending schedule or senders. Its emails wait in one lane for each time zone of its
-leads, each sender, and first or later steps. Opening and closing, and a cap that is used up, write no row: before each
-claim the sender works out which zones are open and which senders have budget, and claims from their lanes. What is not
-known to be open is closed. Reads `sending_schedules`, `sender_addresses`, `campaigns` and `scheduled_emails`; reads and
-writes `campaign_lanes`.
+A campaign has a policy if it has a sending schedule, senders or caps. Its emails wait in one lane for each time zone of
+its leads, each sender, and first or later steps. Opening and closing, and a cap that is used up, write no row: the
+sender works out which zones are open and which senders have budget, and claims from their lanes (lane_queue.py). What
+is not known to be open is closed. Reads `sending_schedules`, `sender_addresses`, `campaigns` and `scheduled_emails`;
+reads and writes `campaign_lanes`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import due, has_lanes, may_send
 from sendledger.policy.budgets import LAST_CALLS, Budgets
-from sendledger.policy.companies import free_mail
 from sendledger.policy.openings import Hours, Opening, open_time, opening_at
 from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
@@ -48,40 +47,61 @@ _ALL = sa.text("""
     SELECT coalesce(time_zone, ''), sender_id, follow_up, lane FROM campaign_lanes WHERE campaign_id = :campaign_id
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
-OPEN_LANES = f"""
-    SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, b.remaining, z.opens_at,
-           least(z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds', b.until, n.until) AS until,
-           coalesce((b.used_by_campaign ->> l.campaign_id::text)::bigint, 0) AS used,
-           CASE WHEN NOT l.follow_up THEN n.remaining END AS new_leads,
-           CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
-    FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
-    LEFT JOIN (
+_IN_OPEN_ZONE = """(
         SELECT z.* FROM json_to_recordset(CAST(:open_zones AS json))
             AS z (schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz, closes_at timestamptz)
         JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
-    ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')
+    ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')"""
+_LAST_CALL = f"z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds'"
+_IS_OPEN = f"""
+    {may_send("c")} AND {has_lanes("c")} AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
+"""
+_HAS_SOMETHING_DUE = f"""
+    EXISTS (SELECT FROM scheduled_emails p
+            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND p.lane > 0 AND {due("p", "c")})
+"""
+
+OPEN_LANES = f"""
+    SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, b.remaining, z.opens_at,
+           CASE WHEN NOT l.follow_up THEN n.remaining END AS new_leads,
+           CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
+    FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
+    LEFT JOIN {_IN_OPEN_ZONE}
     LEFT JOIN json_to_recordset(CAST(:budgets AS json))
-        AS b (sender_id uuid, remaining bigint, until timestamptz, used_by_campaign jsonb) ON b.sender_id = l.sender_id
+        AS b (sender_id uuid, remaining bigint) ON b.sender_id = l.sender_id
     LEFT JOIN json_to_recordset(CAST(:new_leads AS json))
-        AS n (campaign_id uuid, remaining bigint, until timestamptz) ON n.campaign_id = c.id
-    WHERE {may_send("c")} AND {has_lanes("c")}
-      AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
+        AS n (campaign_id uuid, remaining bigint) ON n.campaign_id = c.id
+    WHERE {_IS_OPEN}
       AND (l.sender_id IS NULL OR b.remaining > 0)
       AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL
            OR n.campaign_id IS NOT NULL AND (c.new_leads_per_day IS NULL OR n.remaining > 0))
-      AND EXISTS (SELECT FROM scheduled_emails p
-                  WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND p.lane > 0 AND {due("p", "c")})
+      AND {_HAS_SOMETHING_DUE}
 """
-"""The lanes that are open, have budget and something due, with `lane_parameters`. A condition on `c` may follow.
+"""The lanes that are open, have budget and something due, with `lane_parameters`.
 
 The revision is compared: a schedule that has changed since it was read is closed until it is read again.
+"""
+
+LANES_BY_GROUP = f"""
+    SELECT l.campaign_id, l.sender_id, l.follow_up, c.sending_schedule_id AS schedule_id, z.revision,
+           NOT l.follow_up AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL
+               AS counts_new_leads,
+           json_agg(json_build_array(l.lane, {_LAST_CALL}) ORDER BY random()) AS lanes
+    FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
+    LEFT JOIN {_IN_OPEN_ZONE}
+    WHERE {_IS_OPEN} AND c.prepared_alone = :alone AND {_HAS_SOMETHING_DUE}
+    GROUP BY 1, 2, 3, 4, 5, 6
+"""
+"""The lanes that are open and have something due, with the parameters `open_zones` and `alone`.
+
+Together are those of one campaign and sender, for first or later steps, each with the time until which it may send.
 """
 
 OPEN_LANES_PARAMETERS: tuple[sa.BindParameter[Any], ...] = tuple(
     sa.bindparam(name, type_=sa.Text) for name in ("open_zones", "budgets", "new_leads")
 )
-LANE_PARAMETERS = (*OPEN_LANES_PARAMETERS, sa.bindparam("day", type_=sa.Date), sa.bindparam("free_mail", type_=sa.Text))
-"""The types of `lane_parameters`: those that `OPEN_LANES` needs, and those of companies."""
+LANE_PARAMETERS = (*OPEN_LANES_PARAMETERS, sa.bindparam("day", type_=sa.Date))
+"""The types of `lane_parameters`: those that `OPEN_LANES` needs, and that of `rows_by_company`."""
 
 
 @dataclass(frozen=True)
@@ -160,27 +180,18 @@ def zones_parameter(zones: Iterable[OpenZone]) -> str:
 
 
 def lane_parameters(zones: Iterable[OpenZone], budgets: Budgets) -> dict[str, Any]:
-    """The parameters of `OPEN_LANES` and `company_sql`."""
+    """The parameters of `OPEN_LANES` and `rows_by_company`."""
     with_budget = [
-        {
-            "sender_id": str(each.sender_id),
-            "remaining": each.remaining,
-            "until": each.until.isoformat(),
-            "used_by_campaign": {str(id_): used for id_, used in each.used_by_campaign.items()},
-        }
+        {"sender_id": str(each.sender_id), "remaining": each.remaining}
         for each in budgets.senders
         if each.remaining > 0
     ]
-    new_leads = [
-        {"campaign_id": str(each.campaign_id), "remaining": each.remaining, "until": each.until.isoformat()}
-        for each in budgets.new_leads
-    ]
+    new_leads = [{"campaign_id": str(each.campaign_id), "remaining": each.remaining} for each in budgets.new_leads]
     return {
         "day": budgets.day.date,
         "open_zones": zones_parameter(zones),
         "budgets": json.dumps(with_budget),
         "new_leads": json.dumps(new_leads),
-        "free_mail": free_mail() if any(each.by_company for each in budgets.new_leads) else "",
     }
 
 

@@ -66,9 +66,9 @@ _STEPS = sa.text(f"""
     FROM campaign_steps s JOIN campaigns c ON c.id = s.campaign_id
     WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.revision, s.step_number
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
-_NEW_LEADS = sa.text(f"""
-    SELECT s.campaign_id, count(*) AS used FROM {budgets.SPENT} s
-    WHERE s.campaign_id = ANY(:ids) AND s.workflow_step_number = 1 GROUP BY 1
+_NEW_LEADS = sa.text("""
+    SELECT u.campaign_id, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
+    WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
 _PLACES = """
 SELECT time_zone, country, count(*) AS leads FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2

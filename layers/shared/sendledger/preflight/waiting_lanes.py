@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sendledger.core.ledger_rules import is_pending
 from sendledger.core.vocabulary import SenderAddressStatus
 from sendledger.policy.budgets import budgets
-from sendledger.policy.companies import COMPANIES, free_mail, rows_by_company
+from sendledger.policy.companies import rows_by_company
 from sendledger.policy.openings import next_opening
 from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
@@ -24,13 +24,13 @@ _LANES = sa.text(f"""
         SELECT l.campaign_id, l.lane, l.time_zone, l.sender_id, l.follow_up,
                CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
         FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id WHERE c.id = :campaign_id
-    ), {COMPANIES}
+    )
     SELECT lane.lane, coalesce(lane.time_zone, '') AS lead_zone, s.id AS schedule_id, s.time_zone, s.zone_of, s.hours,
            s.holidays, now() AS now, a.id AS sender_id, a.status AS sender_status, lane.follow_up,
            (SELECT min(e.scheduled_for) FROM scheduled_emails e
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due,
-           lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "c")}) AS has_company
+           lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "c", "1")}) AS has_company
     FROM lane JOIN campaigns c ON c.id = lane.campaign_id
     LEFT JOIN sending_schedules s ON s.id = c.sending_schedule_id
     LEFT JOIN sender_addresses a ON a.id = lane.sender_id
@@ -38,7 +38,6 @@ _LANES = sa.text(f"""
 """).bindparams(
     sa.bindparam("campaign_id", type_=sa.UUID),
     sa.bindparam("day", type_=sa.Date),
-    sa.bindparam("free_mail", type_=sa.Text),
 )
 
 
@@ -79,7 +78,7 @@ def waiting_lanes(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Wai
     left = budgets(connection)
     senders = {each.sender_id: each for each in left.senders}
     new_leads = {each.campaign_id: each.remaining for each in left.new_leads}.get(campaign_id)
-    parameters = {"campaign_id": campaign_id, "day": left.day.date, "free_mail": free_mail()}
+    parameters = {"campaign_id": campaign_id, "day": left.day.date}
     for row in connection.execute(_LANES, parameters).mappings():
         if row["first_due"] is None:
             continue

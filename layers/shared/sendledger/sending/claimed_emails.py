@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sendledger.ledger import claim_emails, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.policy.lane_queue import LaneQueue
 from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import TickSummary
 
@@ -39,6 +40,7 @@ class ClaimedEmails:
         self._summary = summary
         self._alone_first_from = stop_at - ALONE_SECONDS
         self._isolated: uuid.UUID | None = None
+        self._lanes = LaneQueue()
 
     def claim(self, most: int, *, nothing_in_hand: bool) -> bool:
         """Claim up to `most` due emails. Returns whether there were any."""
@@ -46,7 +48,7 @@ class ClaimedEmails:
             claimed = self._claim_alone(connection, most) if time.monotonic() >= self._alone_first_from else []
             self.alone = bool(claimed)
             if not claimed:
-                claimed = claim_emails.claim(connection, most, self._token)
+                claimed = claim_emails.claim(connection, most, self._token, lanes=self._lanes)
             if not claimed and nothing_in_hand:
                 # A death would not delay other campaigns.
                 self.alone = True

@@ -25,6 +25,7 @@ from sendledger.campaigns import background_work, campaign_counts, completion, i
 from sendledger.core.errors import IllegalTransition
 from sendledger.core.settings import SenderSettings
 from sendledger.ledger import claim_emails, sender_state, sweep
+from sendledger.policy import budgets
 from sendledger.preflight import preflight
 from sendledger.sending.send_chunks import ChunkSender, last_call
 from sendledger.sending.step_contents import ContentKey
@@ -177,6 +178,7 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
     engine = resources.bulk_engine or resources.engine
     with engine.begin() as connection:
         campaign_counts.fold(connection)
+        budgets.fold(connection)
     with _others_go_on("Deciding winners failed"):
         winners.decide_due(engine)
     with _others_go_on("Beginning intakes failed"), engine.begin() as connection:

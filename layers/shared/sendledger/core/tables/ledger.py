@@ -110,7 +110,7 @@ scheduled_emails = Table(
     required_timestamp("updated_at"),
     # Which of `campaign_lanes` it waits in; 0 in a campaign without a sending policy.
     Column("lane", SmallInteger, nullable=False, server_default=text("0")),
-    # The sender that it was claimed for last, the day, and the company as a hash of its domain; see policy/budgets.py.
+    # The sender that it was claimed for last, the day, and the company if its campaign has a cap for each company.
     Column("sender_id", UUID),
     Column("sending_day", Date),
     # Of its step, where that has several; set when it is scheduled.
@@ -122,6 +122,8 @@ scheduled_emails = Table(
     Column("winner_wait", Integer),
     # The copy of the campaign's content that its lead came in with; see campaigns/revisions.py.
     Column("revision", SmallInteger, nullable=False, server_default=text("1")),
+    # Of a first step that a cap may count, the lead's company when it was scheduled; see policy/companies.py.
+    Column("lead_company", BigInteger),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -147,24 +149,22 @@ scheduled_emails = Table(
     Index("scheduled_emails_open_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text(is_open())),
     Index("scheduled_emails_failed_at_idx", "campaign_id", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     Index(
-        "scheduled_emails_sender_id_idx",
-        "sender_id",
-        "sending_day",
-        postgresql_where=text("sending_day IS NOT NULL"),
-    ),
-    Index(
-        "scheduled_emails_new_leads_idx",
-        "campaign_id",
-        "sending_day",
-        postgresql_where=text("sending_day IS NOT NULL AND workflow_step_number = 1"),
-    ),
-    Index(
         "scheduled_emails_open_lane_idx",
         "campaign_id",
         "lane",
         "scheduled_for",
         "id",
         postgresql_where=text(f"lane > 0 AND {is_open()}"),
+    ),
+    # One company after the other: those whose cap is used up are passed over, whatever they have waiting.
+    Index(
+        "scheduled_emails_open_company_idx",
+        "campaign_id",
+        "lane",
+        text("coalesce(lead_company, 0)"),
+        "scheduled_for",
+        "id",
+        postgresql_where=text(f"workflow_step_number = 1 AND lane > 0 AND {is_open()}"),
     ),
     Index(
         "scheduled_emails_outcome_unknown_idx",

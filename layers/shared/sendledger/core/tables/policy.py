@@ -72,17 +72,27 @@ sender_addresses = Table(
     ),
 )
 
-requeued_sends = Table(
-    "requeued_sends",
+cap_uses = Table(
+    "cap_uses",
     metadata,
-    # What an email of unknown outcome has used of the caps of a day, when it was put back: SES may have accepted it.
+    # What counts against the caps of a day: the sum of the rows. A trigger of `scheduled_emails` appends what each
+    # statement changes, and each tick adds that to the totals; see policy/budgets.py.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("sender_id", UUID, nullable=False),
     Column("campaign_id", UUID, nullable=False),
-    Column("workflow_step_number", Integer, nullable=False),
-    Column("sender_id", UUID),
-    Column("sending_day", Date, nullable=False),
-    Column("company", BigInteger),
-    Column("sent_at", TIMESTAMPTZ, nullable=False),
+    Column("day", Date, nullable=False),
+    # Whether it is the first email to a lead, and of which company, if that has a cap; else 0.
+    Column("is_first", Boolean, nullable=False),
+    Column("company", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # When the first and the last of them were claimed.
+    Column("first_at", TIMESTAMPTZ),
+    Column("last_at", TIMESTAMPTZ),
+    Column("is_total", Boolean, nullable=False, server_default=text("false")),
+    Index("cap_uses_sender_id_idx", "sender_id", "day"),
+    Index("cap_uses_campaign_id_idx", "campaign_id", "day", "company"),
+    Index("cap_uses_change_idx", "id", postgresql_where=text("NOT is_total")),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )
 
 campaign_lanes = Table(

@@ -1,0 +1,224 @@
+"""What a sending policy costs: claims from 300 campaigns × 24 zones × 2 senders beside the same rows without a policy.
+
+    python -m bench.policy [--campaigns 300] [--claims 16] [--history 100000] [--leads 30000] [--rounds 2]
+
+Both sides claim 500 emails, in turns. The side with a policy finds its open lanes anew after eight claims, as a sender
+does every 15 seconds that sends 250 emails a second; that is in its mean. Its senders have a cap. The same is done with
+rows of history beside. One campaign without a policy is claimed from by the code, which looks for lanes, and by the
+bare statement. At last a campaign with a policy is started, beside the bare INSERT … SELECT of its rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from bench import scheduling
+from bench.history import add_history
+from bench.report import Table, write_report
+from bench.scheduling import vacuum
+from bench.sending import add_leads, migrated_database
+from sendledger.campaigns import lifecycle, schedule_emails
+from sendledger.core import database
+from sendledger.core.settings import DatabaseSettings
+from sendledger.ledger import claim_emails
+from sendledger.policy import sender_addresses, sending_schedules
+from sendledger.policy.lane_queue import LaneQueue
+from testbed.campaigns import make_campaign
+
+BATCH = 500
+CLAIMS_WITH_THE_SAME_LANES = 8
+EVERY_DAY = {day: [["00:00", "24:00"]] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
+ZONES = [f"Etc/GMT{offset:+d}" for offset in range(-11, 13) if offset != 0] + ["Asia/Kolkata"]
+# Each lead gets one email from each campaign, all due. The lanes of the second step are there, and empty.
+_CAMPAIGNS = """
+WITH campaign AS (
+    INSERT INTO campaigns (name, status, actual_started_at, sending_schedule_id, sender_ids)
+    SELECT 'policy', 'running', now(), CAST(:schedule_id AS uuid), :senders FROM generate_series(1, :campaigns)
+    RETURNING id, sending_schedule_id IS NOT NULL AS has_policy
+), step AS (
+    INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
+    SELECT id, 1, interval '0', 's', 't' FROM campaign
+), lane AS (
+    SELECT z.zone, s.id AS sender_id, f AS follow_up, row_number() OVER (ORDER BY f, z.number, s.number) AS lane
+    FROM unnest(CAST(:zones AS text[])) WITH ORDINALITY z (zone, number)
+    CROSS JOIN unnest(:senders) WITH ORDINALITY s (id, number) CROSS JOIN unnest(ARRAY[false, true]) f
+), lanes AS (
+    INSERT INTO campaign_lanes (campaign_id, lane, time_zone, sender_id, follow_up)
+    SELECT c.id, l.lane, l.zone, l.sender_id, l.follow_up FROM campaign c CROSS JOIN lane l WHERE c.has_policy
+)
+INSERT INTO scheduled_emails (campaign_id, lead_id, workflow_step_number, scheduled_for, lane)
+SELECT c.id, l.id, 1, now() - interval '1 minute', CASE WHEN c.has_policy THEN l.place ELSE 0 END
+FROM campaign c CROSS JOIN (SELECT id, 1 + mod(row_number() OVER (ORDER BY id), :lanes) AS place FROM leads) l
+"""
+
+
+def connected(url: str) -> sa.Engine:
+    return database.engine(DatabaseSettings.read({"DATABASE_URL": url}), longest_statement=600.0)
+
+
+def make_policy(engine: sa.Engine) -> tuple[uuid.UUID, list[uuid.UUID]]:
+    """A schedule that is always open, in the lead's zone, and two senders with a cap."""
+    with engine.begin() as connection:
+        hours = {"name": "Always", "time_zone": "UTC", "zone_of": "lead", "hours": EVERY_DAY, "holidays": []}
+        schedule = sending_schedules.create(connection, hours)["id"]
+        senders = [
+            sender_addresses.create(
+                connection, {"from_address": f"{name}@example.com", "daily_cap": 10**6, "spread": False}
+            )["id"]
+            for name in ("ann", "bob")
+        ]
+    return schedule, senders
+
+
+def fill(engine: sa.Engine, campaigns: int, emails: int, *, with_policy: bool) -> None:
+    """So many running campaigns, with so many due emails in all, spread over 48 lanes each."""
+    schedule_id, senders = make_policy(engine)
+    lanes = len(ZONES) * len(senders)
+    with engine.connect() as connection:
+        add_leads(connection, make_campaign(connection, []), lanes * max(1, -(-emails // campaigns // lanes)))
+        statement = sa.text(_CAMPAIGNS).bindparams(
+            sa.bindparam("senders", senders if with_policy else [], sa.ARRAY(sa.UUID)),
+            sa.bindparam("schedule_id", schedule_id if with_policy else None, sa.UUID),
+        )
+        connection.execute(statement, {"campaigns": campaigns, "zones": ZONES, "lanes": lanes})
+        connection.commit()
+    vacuum(engine)
+
+
+class Claims:
+    """Claims as a tick makes them, and how long each took."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._lanes = LaneQueue()
+        self.seconds: list[float] = []
+
+    def claim(self) -> None:
+        if len(self.seconds) % CLAIMS_WITH_THE_SAME_LANES == 0:
+            self._lanes = LaneQueue()
+        self._timed(lambda connection: claim_emails.claim(connection, BATCH, uuid.uuid4(), lanes=self._lanes))
+
+    def bare_claim(self) -> None:
+        parameters = {"batch": BATCH, "token": uuid.uuid4(), "lease": claim_emails.LEASE, "alone": False}
+        self._timed(
+            lambda connection: [
+                claim_emails._claimed(row) for row in connection.execute(claim_emails._CLAIM, parameters).mappings()
+            ]
+        )
+
+    def _timed(self, claim: Callable[[sa.Connection], list[claim_emails.ClaimedEmail]]) -> None:
+        started = time.perf_counter()
+        with self._engine.begin() as connection:
+            claimed = claim(connection)
+        self.seconds.append(time.perf_counter() - started)
+        assert len(claimed) == BATCH, f"{len(claimed)} emails were claimed"
+
+    def mean_ms(self) -> float:
+        """Without the first round, which warms the server."""
+        return statistics.mean(self.seconds[CLAIMS_WITH_THE_SAME_LANES:]) * 1000
+
+
+def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, float]:
+    """The mean of a claim from many campaigns, by side."""
+    with contextlib.ExitStack() as open_:
+        sides: dict[str, Claims] = {}
+        for rows in (0, history):
+            for with_policy in (False, True):
+                engine = connected(open_.enter_context(migrated_database()))
+                open_.callback(engine.dispose)
+                fill(engine, campaigns, 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES), with_policy=with_policy)
+                if rows:
+                    add_history(engine, rows)
+                name = f"{campaigns} campaigns {'with' if with_policy else 'without'} a policy"
+                sides[name + (f", {rows:,} rows of history" if rows else "")] = Claims(engine)
+        for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):
+            for side in sides.values():
+                side.claim()
+        return {name: side.mean_ms() for name, side in sides.items()}
+
+
+def claims_from_one(claims: int) -> dict[str, float]:
+    """The mean of a claim from one campaign without a policy, by the code and by the bare statement."""
+    with migrated_database() as url:
+        engine = connected(url)
+        fill(engine, 1, 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES), with_policy=False)
+        code, bare = Claims(engine), Claims(engine)
+        for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):
+            code.claim()
+            bare.bare_claim()
+        engine.dispose()
+    return {"one campaign without a policy": code.mean_ms(), "the same by the bare statement": bare.mean_ms()}
+
+
+def starts(leads: int, rounds: int) -> tuple[float, float]:
+    """Seconds of the start of a campaign of three steps with a policy, and of the bare insert of its rows; medians."""
+    schedule_emails.ROWS_PER_BUCKET = leads * 3
+    took: list[tuple[float, float]] = []
+    with migrated_database() as url:
+        engine = connected(url)
+        schedule_id, senders = make_policy(engine)
+        for _ in range(rounds + 1):
+            with engine.begin() as connection:
+                connection.execute(sa.text("TRUNCATE leads, scheduled_emails, campaign_steps CASCADE"))
+            batch_id = scheduling.make_leads(engine, leads)
+            with engine.begin() as connection:
+                zones = sa.text(
+                    "UPDATE leads SET time_zone = (CAST(:zones AS text[]))[1 + mod(abs(hashtext(email)), 24)]"
+                )
+                connection.execute(zones, {"zones": ZONES})
+            vacuum(engine)
+            campaign_id = scheduling.make_campaign(engine, batch_id)
+            with engine.begin() as connection:
+                policy = sa.text(
+                    "UPDATE campaigns SET sending_schedule_id = :schedule, sender_ids = :senders WHERE id = :id"
+                )
+                policy = policy.bindparams(
+                    sa.bindparam("schedule", schedule_id, sa.UUID),
+                    sa.bindparam("senders", senders, sa.ARRAY(sa.UUID)),
+                    sa.bindparam("id", uuid.UUID(campaign_id), sa.UUID),
+                )
+                connection.execute(policy)
+            began = time.perf_counter()
+            assert lifecycle.start_campaign(engine, uuid.UUID(campaign_id)).emails_scheduled_count == leads * 3
+            start = time.perf_counter() - began
+            with engine.begin() as connection:
+                connection.execute(sa.text("TRUNCATE scheduled_emails, campaign_steps"))
+            vacuum(engine)
+            took.append((start, scheduling.bare(engine, scheduling.make_campaign(engine, batch_id), batch_id)))
+        engine.dispose()
+    start, bare = (statistics.median(side) for side in zip(*took[1:], strict=True))
+    return start, bare
+
+
+def compare(campaigns: int, claims: int, history: int, leads: int, rounds: int) -> None:
+    means = claims_from_many(campaigns, claims, history) | claims_from_one(claims)
+    ratios = []
+    names = list(means)
+    for one, other in ((names[1], names[0]), (names[3], names[2]), (names[3], names[1]), (names[4], names[5])):
+        ratios.append((f"{one}, beside {other}", f"{means[one] / means[other]:.2f} ×"))
+    start, bare = starts(leads, rounds)
+    ratios.append(
+        (f"start of {leads:,} leads × 3 steps over 24 zones, beside the bare insert", f"{start / bare:.2f} ×")
+    )
+    rows = [(name, f"{mean:.1f} ms") for name, mean in means.items()]
+    rows += [("start with a policy", f"{start:.2f} s"), ("bare insert", f"{bare:.2f} s"), *ratios]
+    title = f"mean of {claims} claims of {BATCH}, in turns; median of {rounds} starts"
+    write_report("policy", Table(title, ("what", "time, or ratio"), rows), list(means.items()), __doc__ or "")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--campaigns", type=int, default=300)
+    parser.add_argument("--claims", type=int, default=16)
+    parser.add_argument("--history", type=int, default=100_000)
+    parser.add_argument("--leads", type=int, default=30_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    given = parser.parse_args()
+    compare(given.campaigns, given.claims, given.history, given.leads, given.rounds)

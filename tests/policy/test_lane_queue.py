@@ -1,0 +1,152 @@
+"""A tick keeps the lanes that it has found. What changes meanwhile counts at its next claim all the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator, Sequence
+
+import pytest
+import sqlalchemy as sa
+
+from sendledger.campaigns import campaigns, lifecycle
+from sendledger.ledger import claim_emails
+from sendledger.ledger.claim_emails import ClaimedEmail
+from sendledger.policy import lane_queue, sender_addresses, sending_schedules
+from sendledger.policy.lane_queue import LaneQueue
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, rows_of
+from testbed.moved_clock import MovedClock
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
+
+OPEN = {"hours": {"mon": [["00:00", "24:00"]]}, "time_zone": "UTC", "zone_of": "schedule"}
+
+
+def started(
+    engine: sa.Engine, count: int, sender_ids: Sequence[uuid.UUID] = (), delays: int = 1, **values: object
+) -> uuid.UUID:
+    with engine.connect() as connection:
+        steps = [NO_DELAY, DAY][:delays]
+        campaign_id = make_campaign(connection, count, steps, sender_ids=list(sender_ids), **values)
+    lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def claim(engine: sa.Engine, lanes: LaneQueue, batch: int = 2) -> list[ClaimedEmail]:
+    with engine.begin() as connection:
+        return claim_emails.claim(connection, batch, uuid.uuid4(), lanes=lanes)
+
+
+@pytest.fixture
+def searches(engine: sa.Engine) -> Iterator[list[str]]:
+    """The statements that have looked for lanes."""
+    found: list[str] = []
+
+    def note(connection: sa.Connection, cursor: object, statement: str, *rest: object) -> None:
+        if "json_build_array(l.lane" in statement:
+            found.append(statement)
+
+    sa.event.listen(engine, "after_cursor_execute", note)
+    yield found
+    sa.event.remove(engine, "after_cursor_execute", note)
+
+
+def test_lanes_are_found_once_for_many_claims(make_sender: MakeSender, engine: sa.Engine, searches: list[str]) -> None:
+    campaign_id = started(engine, 20, [make_sender("ann", 100), make_sender("bob")])
+    lanes = LaneQueue()
+    claimed = [email.id for _ in range(10) for email in claim(engine, lanes)]
+    assert sorted(claimed) == sorted(row["id"] for row in rows_of(engine, campaign_id))
+    assert len(searches) == 1
+
+
+def test_schedule_that_closes_closes_kept_lanes_at_the_next_claim(
+    make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine
+) -> None:
+    clock.move_to(MONDAY)
+    schedule_id = make_schedule(**OPEN)
+    started(engine, 9, sending_schedule_id=schedule_id)
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    with engine.begin() as connection:
+        sending_schedules.update(connection, schedule_id, {"holidays": [MONDAY.date()]})
+    assert claim(engine, lanes) == []
+
+
+def test_schedule_that_opens_counts_at_the_next_claim_beside_kept_lanes(
+    make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine
+) -> None:
+    clock.move_to(MONDAY)
+    closed = make_schedule(**{**OPEN, "holidays": [MONDAY.date()]})
+    opened = started(engine, 9, sending_schedule_id=make_schedule(**OPEN))
+    waiting = started(engine, 9, sending_schedule_id=closed)
+    lanes = LaneQueue()
+    assert {email.campaign_id for email in claim(engine, lanes)} == {opened}
+    with engine.begin() as connection:
+        sending_schedules.update(connection, closed, {"holidays": []})
+    assert {email.campaign_id for email in claim(engine, lanes)} == {opened, waiting}
+
+
+def test_kept_lanes_end_with_their_opening(make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    schedule_id = make_schedule(**{**OPEN, "hours": {"mon": [["11:00", "13:00"]]}})
+    started(engine, 9, sending_schedule_id=schedule_id)
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    clock.move_to(MONDAY + dt.timedelta(hours=1))
+    assert claim(engine, lanes) == []
+
+
+def test_paused_campaign_gives_nothing_from_kept_lanes(make_sender: MakeSender, engine: sa.Engine) -> None:
+    campaign_id = started(engine, 9, [make_sender("ann")])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    lifecycle.pause_campaign(engine, campaign_id, rows_at_once=False)
+    assert claim(engine, lanes) == []
+
+
+@pytest.mark.parametrize("change", [{"status": "disabled"}, {"daily_cap": 2}])
+def test_changed_sender_counts_for_kept_lanes(
+    make_sender: MakeSender, engine: sa.Engine, change: dict[str, object]
+) -> None:
+    ann = make_sender("ann", 9)
+    started(engine, 9, [ann])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    with engine.begin() as connection:
+        sender_addresses.update(connection, ann, change)
+    assert claim(engine, lanes) == []
+
+
+def test_cap_of_new_leads_that_comes_later_counts_for_kept_lanes(make_sender: MakeSender, engine: sa.Engine) -> None:
+    campaign_id = started(engine, 9, [make_sender("ann")])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    with engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_day": 3})
+    assert len(claim(engine, lanes)) == 1
+    assert claim(engine, lanes) == []
+
+
+def test_what_becomes_due_is_found_when_the_kept_lanes_are_empty(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "LOOK_AGAIN_SECONDS", 0.0)
+    ann = make_sender("ann")
+    started(engine, 1, [ann])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 1
+    later = started(engine, 1, [ann])
+    assert [email.campaign_id for email in claim(engine, lanes)] == [later]
+
+
+def test_claim_with_senders_and_caps_writes_no_index_entries(make_sender: MakeSender, engine: sa.Engine) -> None:
+    started(engine, 5, [make_sender("ann", 9)], new_leads_per_day=9, new_leads_per_company_per_day=9)
+    updates = sa.text(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_emails'"
+    )
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 10, token)
+        claim_emails.fence(connection, claimed, token)
+        updated, without_index_entries = connection.execute(updates).one()
+    assert len(claimed) == 5
+    assert without_index_entries == updated == 10
