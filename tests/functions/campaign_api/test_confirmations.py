@@ -15,6 +15,7 @@ from sendledger.campaigns.content_digest import content_digest
 from sendledger.core.errors import ContentChanged
 from sendledger.core.tables import audit_log, campaigns, email_templates, workflow_steps
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
+from testbed.databases import working_as
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
 
@@ -158,7 +159,8 @@ def test_start_at_a_later_time_that_was_confirmed_happens(
     answer = ask(clients["editor"], "start", later, confirm(clients, "start", later))
     assert (answer.status, answer.json["status"]) == (200, "scheduled")
     let_tomorrow_come(engine, later)
-    assert lifecycle.start_due_campaigns(engine) == [later]
+    with working_as("sender", engine) as sender:
+        assert lifecycle.start_due_campaigns(sender) == [later]
 
 
 def test_start_at_a_later_time_sends_nothing_but_what_was_confirmed(
