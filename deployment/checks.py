@@ -148,19 +148,22 @@ def _exists(ask: Callable[[], object], missing: str) -> bool:
 
 
 def check_identity(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    name = template.in_effect(given, aws.parameters())["SesIdentity"]
+    for name in template.identities(template.in_effect(given, aws.parameters())):
+        yield _check_identity(aws, name)
+
+
+def _check_identity(aws: Aws, name: str) -> Finding:
     try:
         identity = aws.client("sesv2").get_email_identity(EmailIdentity=name)
     except ClientError as error:
         if code_of(error) != "NotFoundException":
             raise
-        yield Finding("warning", f"SES has no identity {name}; make deploy makes it and prints its DNS records.")
-        return
+        return Finding("warning", f"SES has no identity {name}; make deploy makes it and prints its DNS records.")
     if identity.get("VerifiedForSendingStatus"):
-        yield Finding("ok", f"SES has verified {name}.")
-        return
-    records = "".join(f"\n    {record}" for record in dkim_records(name, identity))
-    yield Finding("warning", f"{name} is not verified yet; no campaign can start before that. Its records:{records}")
+        return Finding("ok", f"SES has verified {name}.")
+    records = "".join(f"\n    {record}" for record in dkim_records(name.rpartition("@")[2], identity))
+    text = f"{name} is not verified yet; no campaign can start from it before that. Its records:{records}"
+    return Finding("warning", text)
 
 
 def check_sandbox(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
 from deployment.checks import RDS_ROLE
-from deployment.dns_records import dkim_records, other_records
+from deployment.dns_records import dkim_records, dmarc_record, reply_records
 from deployment.parameters import ROOT, Template
 
 STACK_POLICY = {
@@ -54,18 +54,21 @@ def run(command: Sequence[str]) -> None:
 
 
 def prepare(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]:
-    """Make what CloudFormation does not: the SES identity and RDS's role; returns the DNS records that are wanted."""
-    name, ses = given["SesIdentity"], aws.client("sesv2")
-    try:
-        ses.create_email_identity(EmailIdentity=name)
-    except ClientError as error:
-        if code_of(error) != "AlreadyExistsException":
-            raise
-    identity = ses.get_email_identity(EmailIdentity=name)
+    """Make what CloudFormation does not: the SES identities and RDS's role; returns the DNS records that are wanted."""
+    ses, records = aws.client("sesv2"), list[str]()
+    for name in template.identities(given):
+        try:
+            ses.create_email_identity(EmailIdentity=name)
+        except ClientError as error:
+            if code_of(error) != "AlreadyExistsException":
+                raise
+        domain = name.rpartition("@")[2]
+        records += dkim_records(domain, ses.get_email_identity(EmailIdentity=name))
+        records.append(dmarc_record(domain))
     if template.value(given, "Database") == "create":
         _make_rds_role(aws)
-    domain = name.rpartition("@")[2]
-    return [*dkim_records(domain, identity), *other_records(domain, aws.region, given.get("ReplyDomain", ""))]
+    # Several addresses of one domain want the same records.
+    return list(dict.fromkeys([*records, *reply_records(aws.region, given.get("ReplyDomain", ""))]))
 
 
 def _make_rds_role(aws: Aws) -> None:

@@ -16,9 +16,11 @@ def dkim_records(domain: str, identity: Mapping[str, Any]) -> list[str]:
     return [f"{token}._domainkey.{domain} CNAME {token}.{zone}" for token in attributes.get("Tokens", [])]
 
 
-def other_records(domain: str, region: str, reply_domain: str) -> list[str]:
-    """DMARC, and what replies need; SPF comes with a MAIL FROM domain, which is a choice."""
-    records = [f'_dmarc.{domain} TXT "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"']
-    if reply_domain:
-        records.append(f"{reply_domain} MX 10 inbound-smtp.{region}.amazonaws.com")
-    return records
+def dmarc_record(domain: str) -> str:
+    """What Gmail and Yahoo want of those who send much; SPF comes with a MAIL FROM domain, which is a choice."""
+    return f'_dmarc.{domain} TXT "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"'
+
+
+def reply_records(region: str, reply_domain: str) -> list[str]:
+    """What lets SES receive replies, if there is a domain for them."""
+    return [f"{reply_domain} MX 10 inbound-smtp.{region}.amazonaws.com"] if reply_domain else []

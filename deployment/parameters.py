@@ -79,6 +79,11 @@ class Template:
         kept = {name: value for name, value in deployed.items() if name in self.parameters}
         return {**kept, **given}
 
+    def identities(self, given: Mapping[str, str]) -> list[str]:
+        """What SES must have verified: `SesIdentity`, then `MoreSesIdentities`."""
+        more = self.value(given, "MoreSesIdentities").split(",")
+        return [given["SesIdentity"], *filter(None, more)]
+
     def problems(self, given: Mapping[str, str], deployed: Mapping[str, str]) -> list[str]:
         """Everything that CloudFormation would refuse; `deployed` are the values that a stack has, and keeps."""
         found = [

@@ -192,6 +192,10 @@ class Campaign(Resource):
     reply_to_address: str | None
     sending_schedule_id: UUID | None
     sender_ids: list[UUID]
+    former_sender_ids: Annotated[
+        list[UUID],
+        Field(description="Those of `sender_ids` that have handed their leads over; they get no new ones."),
+    ]
     new_leads_per_day: int | None
     new_leads_per_company_per_day: int | None
     postal_address_waived: bool

@@ -216,13 +216,19 @@ class ReassignedLeads(Resource):
     operation_id="reassign_sender_address",
     summary="Hand the leads of a sender over to another one",
     description="In all campaigns that have not ended, the leads that have had nothing yet get their emails from `to`. "
-    "A lead that has had an email keeps its sender for all steps.",
+    "A lead that has had an email keeps its sender for all steps. Leads that come in later go to `to` and the other "
+    "senders. SES must have verified the address of `to`.",
     response_description="How many were moved.",
     tags=TAGS,
 )
 def reassign_sender_address(
     sender_id: SenderAddressId, body: Annotated[Reassignment, Body()], caller: Acting
 ) -> ReassignedLeads:
+    from sendledger.preflight import preflight  # for cold starts: botocore
+
+    preflight.refuse_unverified_sender(
+        api_resources.engine(), body.to, "to", api_resources.settings(), api_resources.ses_client
+    )
     with api_resources.transaction() as connection:
         return ReassignedLeads.model_validate(
             asdict(reassign_leads.reassign(connection, sender_id, body.to, caller.actor))

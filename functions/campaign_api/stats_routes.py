@@ -15,7 +15,7 @@ from api_fields import MOST_IDS, CampaignId, Instant, Resource, ids_in
 from sender_routes import Sender
 from sendledger.access import api_keys
 from sendledger.campaigns import campaign_counts, campaign_progress, campaigns, removed_history
-from sendledger.core.vocabulary import CampaignStatus, RemovalKind, WinnerBy
+from sendledger.core.vocabulary import CampaignStatus, RemovalKind, SenderAddressStatus, WinnerBy
 from sendledger.ledger import sender_state
 from sendledger.webhooks import endpoints
 
@@ -131,6 +131,19 @@ class Removed(Resource):
     ledger: Annotated[dt.datetime | None, Field(description="Its scheduled emails and emails.")]
 
 
+class SenderStats(Resource):
+    """The scheduled emails of one sender of the campaign, and its use of today."""
+
+    sender_id: UUID
+    from_address: str
+    status: SenderAddressStatus
+    cap_today: Annotated[int | None, Field(description="What it may send today; null: no limit.")]
+    sent_today: Annotated[int, Field(description="What counts against it, from all campaigns.")]
+    by_status: CountByStatus
+    funnel: Funnel
+    rates: Rates
+
+
 class CampaignStats(Resource):
     """How far a campaign is."""
 
@@ -149,6 +162,7 @@ class CampaignStats(Resource):
         list[RevisionStats],
         Field(description="Of a campaign whose workflow was edited between leads that came in; otherwise empty."),
     ]
+    by_sender: Annotated[list[SenderStats], Field(description="Of a campaign with senders, in its order.")]
     funnel: Funnel
     rates: Rates
     next_due_at: Annotated[dt.datetime | None, Field(description="When the next pending email is due.")]

@@ -216,6 +216,13 @@ def test_an_identity_is_made_by_the_deployment_and_verified_by_its_records(found
     assert levels(found("identity")) == {"ok"}
 
 
+def test_further_identities_are_looked_at_too(found: Any, aws: Aws) -> None:
+    aws.client("sesv2").create_email_identity(EmailIdentity="example.com")
+    of_each = found("identity", MoreSesIdentities="example.org,ann@example.net")
+    for (level, text), name in zip(of_each, ("example.com", "example.org", "ann@example.net"), strict=True):
+        assert (level, name in text) == ("warning", True)
+
+
 @pytest.mark.parametrize(
     ("account", "level"),
     [

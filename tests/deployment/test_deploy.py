@@ -132,6 +132,15 @@ def test_the_identity_is_made_once_and_its_records_are_those_of_the_region(
     ]
 
 
+def test_further_identities_are_made_too(aws: Aws, template: Template) -> None:
+    records = deploy.prepare(aws, {**GIVEN, "MoreSesIdentities": "example.org,ann@example.org"}, template)
+    identities = aws.client("sesv2").list_email_identities()["EmailIdentities"]
+    assert {each["IdentityName"] for each in identities} == {"example.com", "example.org", "ann@example.org"}
+    assert [record for record in records if record.startswith("_dmarc.example.org")] == [
+        '_dmarc.example.org TXT "v=DMARC1; p=none; rua=mailto:dmarc@example.org"'
+    ]
+
+
 def test_the_role_that_rds_needs_is_made_where_it_is_missing(aws: Aws, template: Template, recorded: Recorded) -> None:
     deploy.prepare(aws, GIVEN, template)
     made = [params for name, params in recorded.calls if name == "iam.CreateServiceLinkedRole"]

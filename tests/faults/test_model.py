@@ -8,143 +8,111 @@ import datetime as dt
 import gc
 import os
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, late_emails, lifecycle, schedule_emails
-from sendledger.core import database
 from sendledger.core.errors import Conflict, IllegalTransition
-from sendledger.core.settings import DatabaseSettings
 from sendledger.core.tables import campaigns, leads, scheduled_emails, suppressions
 from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.leads import erase_leads
 from sendledger.ledger import settle_unknown, sweep
 from sendledger.ledger.settle_unknown import Acceptance
+from sendledger.preflight.diagnose import diagnose
 from sendledger.sending import send_chunks
-from sendledger.sending.tick import Resources, send_due_emails
-from sendledger.ses.ses_sender import SesSender
-from testbed.campaigns import DAY, NO_DELAY, make_campaign, pass_time
-from testbed.databases import url_as
-from testbed.invariants import assert_ledger_is_consistent, let_it_settle
-from testbed.sender_process import install
+from sendledger.sending.tick import send_due_emails
+from testbed.campaigns import DAY, NO_DELAY, make_batch, make_campaign
+from testbed.dying_engine import FAILPOINTS, Crash, dying_engine
+from testbed.invariants import assert_ledger_is_consistent
+from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
+from testbed.sending_rules import CampaignRules
+from tests.faults.policy_model import (
+    DEPLOYMENT,
+    HOUSE_ADDRESS,
+    MINUTE,
+    MONDAY,
+    NEW_LEADS,
+    NUMBER,
+    PLACE,
+    SECONDS,
+    Policy,
+)
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
+"""How many lives; a longer run finds more: `MODEL_EXAMPLES=500 .venv/bin/pytest tests/faults/test_model.py`."""
+
 STEPS = 18
-SECONDS = 60.0
-
-FAILPOINTS = [
-    f"{step}.{when}{nth}"
-    for nth in ("", ":2")
-    for step, when in (
-        ("claim", "before_commit"),
-        ("claim", "after_commit"),
-        ("reserve", "after_commit"),
-        ("fence", "before_commit"),
-        ("fence", "after_commit"),
-        ("send", "before"),
-        ("send", "after"),
-        ("record", "before_commit"),
-        ("record", "after_commit"),
-        ("complete", "before"),
-        ("sweep", "before_commit"),
-    )
-]
+MOST_TICKS = 150
 FAULTS = ["error_500", "error_500_after_accept", "reset", "reset_after_accept", "reject_429", "bad_request"]
+CAMPAIGN = st.fixed_dictionaries(
+    {
+        "places": st.lists(PLACE, min_size=1, max_size=4),
+        "delays": st.lists(st.sampled_from([NO_DELAY, DAY]), min_size=1, max_size=3),
+        "schedule": st.none() | NUMBER,
+        "senders": st.sets(st.integers(0, 2)),
+        "caps": NEW_LEADS,
+    }
+)
 
 
-class Crash(BaseException):
-    """The process is dead from here on."""
-
-
-@contextlib.contextmanager
-def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
-    """An engine of a process that dies at the failpoint: after it no statement, no commit and no SES call gets out."""
-    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", database_url)}))
-    dead = False
-    real_send = SesSender.send
-
-    def die() -> None:
-        nonlocal dead
-        dead = True
-        raise Crash
-
-    def refuse(*args: Any) -> None:
-        if dead:
-            raise Crash
-
-    def send(self: SesSender, *args: Any) -> Any:
-        refuse()
-        return real_send(self, *args)
-
-    SesSender.send = send  # type: ignore[assignment, method-assign]
-    # The kernel closes a dead process's connections; here nobody would, and the garbage collector stumbles over them.
-    checked_out: list[sa.PoolProxiedConnection] = []
-    sa.event.listen(engine, "checkout", lambda _connection, _record, proxy: checked_out.append(proxy))
-    uninstall = install(engine, failpoint, die)
-    sa.event.listen(engine, "before_cursor_execute", refuse)
-    sa.event.listen(engine, "commit", refuse)
-    try:
-        yield engine
-    finally:
-        uninstall()
-        SesSender.send = real_send  # type: ignore[method-assign]
-        for proxy in checked_out:
-            if proxy.is_valid:
-                proxy.invalidate()
-        engine.dispose()
-
-
-class Campaigns(RuleBasedStateMachine):
+class Campaigns(Policy):
     """The test fills in what the fixtures made."""
 
     database_url: str
-    engine: sa.Engine
-    simulator: SesSimulator
-    resources: Resources
 
     def __init__(self) -> None:
         super().__init__()
-        self.campaign_ids: list[uuid.UUID] = []
         self.suppressed: dict[str, int] = {}
         self.resting: dict[uuid.UUID, int] = {}
-        self.simulator.clear()
+
+    @initialize(deployment=DEPLOYMENT, campaign=CAMPAIGN)
+    def begin(self, deployment: dict[str, Any], campaign: dict[str, Any]) -> None:
+        self.deploy(**deployment)
+        self.start(campaign)
+
+    @rule(campaign=CAMPAIGN)
+    def start(self, campaign: dict[str, Any]) -> None:
+        self.start_one(**campaign)
+
+    def start_one(
+        self,
+        places: list[tuple[str, str | None]],
+        delays: list[dt.timedelta],
+        schedule: int | None,
+        senders: set[int],
+        caps: dict[str, Any],
+    ) -> None:
+        chosen = [self.senders[number] for number in senders if number < len(self.senders)]
+        schedule_id, rules = (None, None) if schedule is None else self.schedules[schedule % len(self.schedules)]
+        values = {"sender_ids": [id_ for id_, _ in chosen], "sending_schedule_id": schedule_id, **caps}
         with self.engine.begin() as connection:
-            connection.execute(
-                sa.text("""
-                    TRUNCATE campaigns, leads, lead_batches, email_templates, workflows, suppressions, emails,
-                             scheduled_emails CASCADE
-                """)
-            )
-            connection.execute(
-                sa.text("UPDATE sender_state SET stop_code = NULL, stopped_until = NULL, last_tick_at = now()")
-            )
-
-    @initialize(leads=st.integers(1, 4), delays=st.lists(st.sampled_from([NO_DELAY, DAY]), min_size=1, max_size=3))
-    def first_campaign(self, leads: int, delays: list[dt.timedelta]) -> None:
-        self.start(leads, delays)
-
-    @rule(leads=st.integers(1, 4), delays=st.lists(st.sampled_from([NO_DELAY, DAY]), min_size=1, max_size=3))
-    def start(self, leads: int, delays: list[dt.timedelta]) -> None:
+            values["batch_ids"] = []
+            for domain, zone in places:
+                address = f"lead{len(self.sending_rules.lead_zones)}@{domain}"
+                values["batch_ids"].append(make_batch(connection, [address], time_zone=zone))
+                self.sending_rules.lead_zones[address] = zone
         with self.engine.connect() as connection:
-            campaign_id = make_campaign(connection, leads, delays)
+            campaign_id = make_campaign(connection, delays=delays, **values)
+        self.sending_rules.campaigns[str(campaign_id)] = CampaignRules(
+            delays, rules, [address for _, address in chosen] or [HOUSE_ADDRESS], **caps
+        )
         lifecycle.start_campaign(self.engine, campaign_id)
         self.campaign_ids.append(campaign_id)
 
-    @rule()
-    def tick(self) -> None:
-        send_due_emails(self.resources, SECONDS)
-
     @rule(failpoint=st.sampled_from(FAILPOINTS))
     def crash(self, failpoint: str) -> None:
-        with dying_engine(self.database_url, failpoint) as engine, contextlib.suppress(Crash):
+        with (
+            self.looking(),
+            dying_engine(self.database_url, failpoint) as engine,
+            contextlib.suppress(Crash),
+        ):
             send_due_emails(dataclasses.replace(self.resources, engine=engine), SECONDS)
 
     @rule(kind=st.sampled_from(FAULTS), count=st.integers(1, 3))
@@ -157,34 +125,30 @@ class Campaigns(RuleBasedStateMachine):
         with self.engine.begin() as connection:
             sweep.sweep(connection)
 
-    @rule(minutes=st.sampled_from([1, 3, 20, 24 * 60]))
-    def time_passes(self, minutes: int) -> None:
-        pass_time(self.engine, dt.timedelta(minutes=minutes))
-
     @rule(action=st.sampled_from(["send", "skip", None]))
     def outage(self, action: str | None) -> None:
         """What has become late meanwhile is held by the next tick, until somebody decides."""
-        pass_time(self.engine, DAY)
+        self.move(DAY)
         self.tick()
         if action is not None:
             self.operator_decides_about_late_emails(action)
 
-    @rule(which=st.integers(0, 9), action=st.sampled_from(["pause", "resume", "pause", "resume", "cancel"]))
+    @rule(which=NUMBER, action=st.sampled_from(["pause", "resume", "pause", "resume", "cancel"]))
     def change(self, which: int, action: str) -> None:
         campaign_id = self.campaign_ids[which % len(self.campaign_ids)]
         with contextlib.suppress(IllegalTransition):
             match action:
                 case "pause":
                     lifecycle.pause_campaign(self.engine, campaign_id)
-                    self.resting[campaign_id] = self.accepted_for("campaign_id", str(campaign_id))
+                    self.resting[campaign_id] = self.accepted_for(campaign_id)
                 case "resume":
                     lifecycle.resume_campaign(self.engine, campaign_id)
                     del self.resting[campaign_id]
                 case "cancel":
                     lifecycle.cancel_campaign(self.engine, campaign_id)
-                    self.resting[campaign_id] = self.accepted_for("campaign_id", str(campaign_id))
+                    self.resting[campaign_id] = self.accepted_for(campaign_id)
 
-    @rule(which=st.integers(0, 99))
+    @rule(which=NUMBER)
     def person_opts_out(self, which: int) -> None:
         with self.engine.begin() as connection:
             _, address = self.lead(connection, which)
@@ -192,7 +156,7 @@ class Campaigns(RuleBasedStateMachine):
                 connection.execute(sa.insert(suppressions).values(value=address, reason="unsubscribe"))
                 self.suppressed[address] = self.accepted_by(address)
 
-    @rule(which=st.integers(0, 99), keep=st.booleans())
+    @rule(which=NUMBER, keep=st.booleans())
     def person_is_erased(self, which: int, keep: bool) -> None:
         with contextlib.suppress(Conflict), self.engine.begin() as connection:
             lead_id, address = self.lead(connection, which)
@@ -242,8 +206,8 @@ class Campaigns(RuleBasedStateMachine):
     def accepted_by(self, address: str) -> int:
         return sum(address in email.destination for email in self.simulator.accepted())
 
-    def accepted_for(self, tag: str, value: str) -> int:
-        return sum(email.tags[tag] == value for email in self.simulator.accepted())
+    def accepted_for(self, campaign_id: uuid.UUID) -> int:
+        return sum(email.tags["campaign_id"] == str(campaign_id) for email in self.simulator.accepted())
 
     @invariant()
     def nothing_is_sent_twice_or_lost(self) -> None:
@@ -255,25 +219,49 @@ class Campaigns(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_sent_from_a_paused_or_cancelled_campaign(self) -> None:
-        assert {id_: self.accepted_for("campaign_id", str(id_)) for id_ in self.resting} == self.resting
+        assert {id_: self.accepted_for(id_) for id_ in self.resting} == self.resting
 
     def teardown(self) -> None:
-        """What is paused goes on and what is held is sent. Then everything comes to rest, and the stricter form holds:
-        every campaign has ended and every email is terminal."""
+        """What is paused goes on, what is held is sent, senders work. Then everything comes to rest, and the stricter
+        form holds: every campaign has ended and every email is terminal."""
         self.simulator.faults.clear()
         for campaign_id in self.campaign_ids:
             with contextlib.suppress(IllegalTransition):
                 lifecycle.resume_campaign(self.engine, campaign_id)
+        self.let_senders_work()
         # This one notices the last outage.
         self.tick()
         self.operator_decides_about_late_emails("send")
-        let_it_settle(self.engine, self.resources)
+        self.come_to_rest()
         with self.engine.connect() as connection:
             ended = connection.scalars(sa.select(campaigns.c.status)).all()
             terminal = connection.scalars(sa.select(scheduled_emails.c.status)).all()
         assert set(ended) <= {"completed", "cancelled"}
         assert set(terminal) <= set(TERMINAL_STATUSES)
         assert_ledger_is_consistent(self.engine, self.simulator)
+
+    def come_to_rest(self) -> None:
+        """Tick whenever a campaign says that its next email goes, until all have ended."""
+        for _ in range(MOST_TICKS):
+            self.tick()
+            with self.engine.connect() as connection:
+                unsettled = connection.execute(_UNSETTLED).all()
+                said = [(row, diagnose(connection, row.id, "test")) for row in unsettled if row.status == "running"]
+            if not unsettled:
+                return
+            times = [found.next_send_at for _, found in said if found.next_send_at is not None]
+            # Leases, the grace time, a quota stop and every retry lie within 20 minutes.
+            self.clock.move_to(max(self.now() + 20 * MINUTE, min(times, default=MONDAY)))
+            with self.engine.begin() as connection:
+                connection.execute(sa.text("UPDATE sender_state SET last_tick_at = now(), last_tick_ended_at = now()"))
+        raise AssertionError(f"still not at rest after {MOST_TICKS} ticks: {said}")
+
+
+_UNSETTLED = sa.text("""
+    SELECT c.id, c.status, c.background_work FROM campaigns c
+    WHERE c.status = 'running' OR c.background_work <> '[]'
+       OR EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND e.status = 'sending')
+""")
 
 
 # The connections of the dead are closed by nobody.
@@ -285,6 +273,7 @@ class Campaigns(RuleBasedStateMachine):
 def test_every_life_of_campaigns_keeps_the_invariants(
     database_url: str, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    clock = MovedClock(engine)
     # Small enough for four leads to be a huge campaign: calls begin background work and leave the rest to the ticks.
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
     monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 4)
@@ -297,7 +286,13 @@ def test_every_life_of_campaigns_keeps_the_invariants(
     machine = type(
         "Machine",
         (Campaigns,),
-        {"database_url": database_url, "engine": engine, "simulator": ses, "resources": resources},
+        {
+            "database_url": database_url,
+            "engine": engine,
+            "simulator": ses,
+            "resources": resources,
+            "clock": clock,
+        },
     )
     run_state_machine_as_test(
         machine,

@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import campaigns, late_emails, lifecycle, reassign_leads
+from sendledger.campaigns import campaigns, duplicates, intake, late_emails, lifecycle, reassign_leads
 from sendledger.core.errors import Conflict
-from sendledger.core.tables import leads, scheduled_emails
+from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
 from sendledger.ledger import claim_emails, settle_unknown, sweep
 from sendledger.policy import sender_addresses
 from sendledger.preflight import diagnose
@@ -395,6 +395,40 @@ def test_reassigned_leads_get_their_emails_from_the_other_sender_and_those_under
     for mail in ses.accepted():
         by_lead.setdefault(mail.destination[0], set()).add(mail.from_address)
     assert {len(senders) for senders in by_lead.values()} == {1}
+
+
+def test_leads_that_come_in_later_do_not_go_to_a_sender_that_has_handed_its_leads_over(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    ann, bob = make_sender("ann", 1), make_sender("bob")
+    campaign_id = started(engine, people(3), [NO_DELAY, DAY], sender_ids=[ann], evergreen=True)
+    send_due_emails(resources, SECONDS)
+
+    def hand_over(of: uuid.UUID, to: uuid.UUID) -> None:
+        with engine.begin() as connection:
+            reassign_leads.reassign(connection, of, to, "ann")
+
+    def senders_of_three_more() -> Counter[uuid.UUID]:
+        with engine.begin() as connection:
+            batch = make_batch(connection, people(3))
+            ids = list(connection.scalars(sa.select(leads.c.id).where(leads.c.batch_id == batch)))
+        intake.add_leads(engine, campaign_id, ids, "ann")
+        with engine.connect() as connection:
+            lanes = sa.select(campaign_lanes.c.sender_id).join(
+                scheduled_emails,
+                (campaign_lanes.c.campaign_id == scheduled_emails.c.campaign_id)
+                & (campaign_lanes.c.lane == scheduled_emails.c.lane),
+            )
+            return Counter(connection.scalars(lanes.where(scheduled_emails.c.lead_id.in_(ids))))
+
+    hand_over(ann, bob)
+    assert campaign_row(engine, campaign_id)["former_sender_ids"] == [ann]
+    assert senders_of_three_more() == {bob: 6}
+    hand_over(bob, ann)
+    assert campaign_row(engine, campaign_id)["former_sender_ids"] == [bob]
+    assert senders_of_three_more() == {ann: 6}
+    with engine.begin() as connection:
+        assert duplicates.duplicate(connection, campaign_id, None, "ann")["sender_ids"] == [ann]
 
 
 def test_one_call_reassigns_a_limited_number_of_leads(

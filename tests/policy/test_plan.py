@@ -15,11 +15,12 @@ import sqlalchemy as sa
 from sendledger.campaigns import intake, lifecycle
 from sendledger.core.tables import workflow_steps
 from sendledger.policy import sender_addresses
-from sendledger.policy.simulate_days import SesLimits, share
+from sendledger.policy.planned_campaigns import SesLimits
+from sendledger.policy.simulate_days import share
 from sendledger.preflight import plan
 from sendledger.preflight.plan import Plan
 from sendledger.sending.tick import Resources, send_due_emails
-from testbed.campaigns import make_batch, make_campaign, make_workflow, rows_of
+from testbed.campaigns import make_batch, make_campaign, make_variants, make_workflow, rows_of
 from testbed.moved_clock import MovedClock
 from tests.policy.conftest import MakeSchedule
 
@@ -138,6 +139,66 @@ def test_a_cap_of_new_leads_is_a_bottleneck(clock: MovedClock, engine: sa.Engine
     found = planned(engine, draft(engine, 10, new_leads_per_day=4, steps=[dt.timedelta(0), dt.timedelta(days=1)]))
     assert by_day(found) == [4, 8, 6, 2]
     assert bottlenecks(found) == ["new_leads_per_day", "new_leads_per_day", None, None]
+
+
+def test_plan_follows_the_cap_for_each_company(clock: MovedClock, engine: sa.Engine, resources: Resources) -> None:
+    clock.move_to(MONDAY)
+    with engine.begin() as connection:
+        domains = ["big.example"] * 6 + ["mid.example"] * 3 + ["gmail.com"] * 2 + ["one.example", "two.example"]
+        batch = make_batch(connection, [f"ann{number}@{domain}" for number, domain in enumerate(domains)])
+    with engine.connect() as connection:
+        delays = [dt.timedelta(0), dt.timedelta(days=2)]
+        campaign_id = make_campaign(connection, delays=delays, new_leads_per_company_per_day=1, batch_ids=[batch])
+    assert by_day(planned(engine, campaign_id)) == [6, 2, 8, 3, 3, 2, 1, 1]
+    lifecycle.start_campaign(engine, campaign_id)
+    found = planned(engine, campaign_id)
+    assert by_day(found) == [6, 2, 8, 3, 3, 2, 1, 1]
+    assert bottlenecks(found)[:6] == ["new_leads_per_company_per_day"] * 5 + [None]
+    for day in range(len(found.days)):
+        # A little later each day, so that the second steps are due.
+        clock.move_to(MONDAY + dt.timedelta(days=day, minutes=5 + 5 * day))
+        send_due_emails(resources, SECONDS)
+    sent = Counter(row["sent_at"].date() for row in rows_of(engine, campaign_id) if row["sent_at"])
+    assert [count for _, count in sorted(sent.items())] == by_day(found)
+
+
+def test_leads_of_a_company_that_got_mail_today_wait_for_tomorrow(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    clock.move_to(MONDAY)
+    with engine.begin() as connection:
+        batch = make_batch(connection, [f"ann{number}@big.example" for number in range(5)])
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, batch_ids=[batch], new_leads_per_company_per_day=2)
+    lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    found = planned(engine, campaign_id)
+    assert by_day(found) == [0, 2, 1]
+    assert bottlenecks(found) == ["new_leads_per_company_per_day", "new_leads_per_company_per_day", None]
+
+
+def test_emails_that_wait_for_a_winner_go_when_it_is_to_be_decided(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    clock.move_to(MONDAY)
+    with engine.begin() as connection:
+        workflow_id = make_workflow(connection, [dt.timedelta(0), dt.timedelta(days=2)])
+        for step in (1, 2):
+            make_variants(connection, workflow_id, [1, 1], step)
+        winner = {"by": "delivered", "test_share": 40, "after_seconds": 86_400}
+        connection.execute(sa.update(workflow_steps).values(winner=winner))
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 10, workflow_id=workflow_id)
+    before = planned(engine, campaign_id)
+    assert by_day(before) == [4, 6, 4, 6]
+    lifecycle.start_campaign(engine, campaign_id)
+    assert by_day(planned(engine, campaign_id)) == [4, 6, 4, 6]
+    for day in range(4):
+        clock.move_to(MONDAY + dt.timedelta(days=day, minutes=5 + 5 * day))
+        send_due_emails(resources, SECONDS)
+        assert by_day(planned(engine, campaign_id))[1:] == [4, 6, 4, 6][day + 1 :]
+    sent = Counter(row["sent_at"].date() for row in rows_of(engine, campaign_id) if row["sent_at"])
+    assert [count for _, count in sorted(sent.items())] == [4, 6, 4, 6]
 
 
 def test_new_leads_that_ses_leaves_no_room_for_use_up_no_cap(clock: MovedClock, engine: sa.Engine) -> None:

@@ -45,6 +45,11 @@ def _has_senders_or_caps(campaign: sa.RowMapping) -> bool:
     return bool(campaign["sender_ids"]) or caps != (None, None)
 
 
+def senders_of_new_leads(campaign: sa.RowMapping) -> list[uuid.UUID]:
+    """The senders that the leads of a campaign take turns at; one that has handed its leads over gets no new ones."""
+    return [each for each in campaign["sender_ids"] if each not in campaign["former_sender_ids"]]
+
+
 def lanes_of_places(
     connection: sa.Connection, campaign: sa.RowMapping, places: Iterable[sa.Row[Any]], start_at: dt.datetime
 ) -> dict[str, Any]:
@@ -60,7 +65,7 @@ def lanes_of_places(
     if not waits_in_lanes(connection, campaign):
         return parameters
     zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
-    sender_ids = list(campaign["sender_ids"])
+    sender_ids = senders_of_new_leads(campaign)
     parted = _has_senders_or_caps(campaign) or parts_steps(connection, campaign["id"])
     lanes = write_lanes(
         connection, campaign["id"], [zone for zone in zones.values() if zone], sender_ids, part_steps=parted
@@ -103,7 +108,8 @@ def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uu
     of_lead = scheduled_emails.c.lead_id == lead_id, scheduled_emails.c.campaign_id == campaign["id"]
     sender_id = connection.scalar(own.where(*of_lead).limit(1))
     if sender_id is None:
-        sender_id = sender_ids[campaign["total_leads_targeted"] % len(sender_ids)]
+        in_turn = senders_of_new_leads(campaign)
+        sender_id = in_turn[campaign["total_leads_targeted"] % len(in_turn)]
     return lanes[LaneKey(zone, sender_id, step_number > 1)]
 
 

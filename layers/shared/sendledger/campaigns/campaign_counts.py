@@ -17,12 +17,13 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
 from sendledger.campaigns.step_results import step_results
-from sendledger.campaigns.variants import kept_variants, ledger_results
+from sendledger.campaigns.variants import LedgerResults, kept_variants, ledger_results
 from sendledger.campaigns.winners import decisions
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import CampaignStatus, Counted, ScheduledEmailStatus
+from sendledger.policy import budgets, sender_addresses
 
 Interval = Literal["hour", "day"]
 
@@ -133,7 +134,11 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
     results = step_results(connection, campaign["id"])
-    revisions = _by_revision(connection, campaign)
+    variants, counted = kept_variants(connection, campaign["id"]), LedgerResults()
+    # Where there is one of each, the ledger is not read.
+    if variants or campaign["revision"] > 1 or campaign["sender_ids"]:
+        counted = ledger_results(connection, campaign["id"])
+    revisions = _by_revision(connection, campaign, variants, counted)
     newest = [each for each in revisions if each["revision"] == campaign["revision"]]
     details = {step["step_number"]: step for each in newest for step in each["steps"]}
     return {
@@ -152,6 +157,7 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
             if step <= LAST_STEP
         ],
         "by_revision": revisions if len(revisions) > 1 else [],
+        "by_sender": _by_sender(connection, campaign, counted),
         "next_due_at": next_due,
         "last_due_at": last_due,
         "emails_per_second": round(float(rate), 6) if rate else None,
@@ -186,31 +192,50 @@ def _step_funnel(campaign: sa.RowMapping, sent: int, results: Mapping[str, int] 
     return {"funnel": funnel, "rates": {name: _rate(funnel[name], sent) for name in FUNNEL}}
 
 
-def _by_revision(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+def _by_revision(
+    connection: sa.Connection, campaign: sa.RowMapping, variants: Sequence[sa.RowMapping], results: LedgerResults
+) -> list[dict[str, Any]]:
     """The steps of each revision, and their variants, with what became of their emails.
 
-    Empty where neither is more than one: then nothing is read of the ledger.
+    Empty where neither is more than one.
     """
-    variants = kept_variants(connection, campaign["id"])
     if not variants and campaign["revision"] == 1:
         return []
-    results = ledger_results(connection, campaign["id"])
     winners = decisions(connection, campaign["id"])
     revisions: dict[int, dict[str, Any]] = {}
     for revision, number, created_at in connection.execute(_REVISIONS, {"campaign_id": campaign["id"]}):
         of_step = [found for key, found in results.items() if key[:2] == (revision, number)]
         own = [each for each in variants if (each["revision"], each["step_number"]) == (revision, number)]
+        of_variant = {
+            each["variant"]: [found for key, found in results.items() if key[:3] == (revision, number, each["variant"])]
+            for each in own
+        }
         step = {
             "step_number": number,
             **_came_of(of_step, campaign),
-            "variants": [
-                {**each, **_came_of([results.get((revision, number, each["variant"]), {})], campaign)} for each in own
-            ],
+            "variants": [{**each, **_came_of(of_variant[each["variant"]], campaign)} for each in own],
             "winner": winners.get((revision, number)),
         }
         each = revisions.setdefault(revision, {"revision": revision, "created_at": created_at, "steps": []})
         each["steps"].append(step)
     return list(revisions.values())
+
+
+def _by_sender(connection: sa.Connection, campaign: sa.RowMapping, results: LedgerResults) -> list[dict[str, Any]]:
+    """The senders of the campaign, in its order, with what became of their emails, and their use of today."""
+    rows = {row["id"]: row for row in sender_addresses.of_campaign(connection, campaign["sender_ids"])}
+    uses = budgets.uses_of(connection, rows.values(), budgets.sending_day_now(connection)) if rows else {}
+    return [
+        {
+            "sender_id": id_,
+            "from_address": rows[id_]["from_address"],
+            "status": rows[id_]["status"],
+            "cap_today": uses[id_].cap,
+            "sent_today": uses[id_].used,
+            **_came_of([found for key, found in results.items() if key[3] == id_], campaign),
+        }
+        for id_ in campaign["sender_ids"]
+    ]
 
 
 def _came_of(results: Sequence[Mapping[str, Any]], campaign: sa.RowMapping) -> dict[str, Any]:

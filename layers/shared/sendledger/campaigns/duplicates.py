@@ -6,6 +6,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from sendledger.campaigns.assign_lanes import senders_of_new_leads
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign
 from sendledger.core import audit_log
 from sendledger.core.tables import campaigns, email_templates
@@ -13,7 +14,7 @@ from sendledger.core.vocabulary import AuditAction, CampaignStatus, CampaignType
 
 LONGEST_NAME = 255
 COPIED = (
-    *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id", "sender_ids"),
+    *("description", "workflow_id", "from_address", "reply_to_address", "sending_schedule_id"),
     *("new_leads_per_day", "new_leads_per_company_per_day"),
     *("postal_address_waived", "track_opens", "track_clicks", "guardrails", "outreach_delay_days"),
     *("evergreen", "intake"),
@@ -37,6 +38,7 @@ def duplicate(connection: sa.Connection, campaign_id: UUID, name: str | None, ac
     origin = get_campaign(connection, campaign_id)
     values = {column: origin[column] for column in COPIED}
     values["name"] = name if name is not None else f"Copy of {origin['name']}"[:LONGEST_NAME]
+    values["sender_ids"] = senders_of_new_leads(origin)
     values |= {"status": CampaignStatus.DRAFT, "use_workflow": origin["workflow_id"] is not None}
     is_outreach = origin["campaign_type"] in OUTREACH_TYPES
     values["campaign_type"] = CampaignType.OUTREACH if is_outreach else origin["campaign_type"]

@@ -26,13 +26,16 @@ _LOCK = sa.text("""
     WHERE :of = ANY(sender_ids) AND status IN ('draft', 'failed', 'scheduled', 'running', 'paused')
     ORDER BY id FOR UPDATE
 """).bindparams(sa.bindparam("of", type_=sa.UUID))
-# The new one takes the place of a campaign that has not started. One that has still needs both.
+# In a campaign that has not started the new one takes the place. One that has started needs both, for the leads that
+# have had an email; new leads do not come to the old one any more.
 _NAME = sa.text("""
     UPDATE campaigns SET updated_at = now(), sender_ids = CASE
         WHEN status IN ('running', 'paused') AND :to = ANY(sender_ids) THEN sender_ids
         WHEN status IN ('running', 'paused') THEN array_append(sender_ids, :to)
         WHEN :to = ANY(sender_ids) THEN array_remove(sender_ids, :of)
-        ELSE array_replace(sender_ids, :of, :to) END
+        ELSE array_replace(sender_ids, :of, :to) END,
+        former_sender_ids = CASE WHEN status IN ('running', 'paused')
+            THEN array_append(array_remove(array_remove(former_sender_ids, :of), :to), :of) ELSE '{}' END
     WHERE id = ANY(:ids)
 """).bindparams(
     sa.bindparam("of", type_=sa.UUID), sa.bindparam("to", type_=sa.UUID), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,22 +22,24 @@ from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.transitions import is_startable
-from sendledger.core.ledger_rules import LAST_STEP, is_open
+from sendledger.core.ledger_rules import LAST_STEP, address_of, is_open
 from sendledger.core.time_zones import zone, zone_of_lead
 from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
 from sendledger.policy import budgets, sender_addresses
-from sendledger.policy.business_days import calendars
+from sendledger.policy.business_days import Calendar, calendars
 from sendledger.policy.caps import SendingDay, ramp_of, sending_day
-from sendledger.policy.simulate_days import (
+from sendledger.policy.companies import company_sql, free_mail
+from sendledger.policy.planned_campaigns import (
     Forecast,
     PlannedCampaign,
     PlannedDay,
     PlannedSender,
     PlannedStep,
+    PlannedWinner,
     SesLimits,
-    Simulation,
     WaitingLeads,
 )
+from sendledger.policy.simulate_days import Simulation
 
 MOST_LANES = 500
 """Up to so many lanes, all running campaigns are simulated; beyond, those that share a sender with this one."""
@@ -49,29 +51,44 @@ _BESIDE = sa.text("""
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
 # Each lead counts where its next step waits. Its later steps follow from that one.
 _WAITING = sa.text(f"""
-    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, w.revision,
-           count(*) AS leads
+    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, w.waits,
+           w.revision, count(*) AS leads,
+           CASE WHEN w.by_company THEN array_agg(w.company ORDER BY w.id) END AS companies
     FROM (
-        SELECT c.id AS campaign_id, min(e.lane) AS lane, min(e.workflow_step_number) AS step, e.revision,
+        SELECT c.id AS campaign_id, e.lead_id, e.revision, min(e.lane) AS lane,
+               min(e.workflow_step_number) AS step,
                date_trunc('minute', min(e.scheduled_for)) AS due,
-               min(e.scheduled_for) <= coalesce(c.late_hold_until, '-infinity') AS held
+               min(e.id) AS id, min(e.lead_company) AS company,
+               min(e.scheduled_for) <= coalesce(c.late_hold_until, '-infinity') AS held,
+               (array_agg(e.variant IS NULL AND e.fallback_variant IS NOT NULL ORDER BY e.workflow_step_number))[1]
+                   AS waits,
+               c.new_leads_per_company_per_day IS NOT NULL AND min(e.workflow_step_number) = 1 AS by_company
         FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
         WHERE c.id = ANY(:ids) AND {is_open("e")} AND e.lead_id IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
         GROUP BY c.id, e.lead_id, e.revision) w
     LEFT JOIN campaign_lanes l ON l.campaign_id = w.campaign_id AND l.lane = w.lane
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, w.by_company
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _STEPS = sa.text(f"""
-    SELECT s.campaign_id, c.new_leads_per_day, s.revision, s.step_number, s.delay, s.business_days
+    SELECT s.campaign_id, c.new_leads_per_day, c.new_leads_per_company_per_day, s.revision, s.step_number, s.delay,
+           s.business_days, s.winner, s.winner_at, s.winner_decided_at, s.keep_variant,
+           (SELECT array_agg(v.weight ORDER BY v.variant) FROM campaign_step_variants v
+            WHERE v.campaign_id = s.campaign_id AND v.revision = s.revision AND v.step_number = s.step_number
+              AND v.retired_at IS NULL) AS weights
     FROM campaign_steps s JOIN campaigns c ON c.id = s.campaign_id
     WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.revision, s.step_number
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _NEW_LEADS = sa.text("""
-    SELECT u.campaign_id, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
-    WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1
+    SELECT u.campaign_id, nullif(u.company, 0) AS company, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
+    WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1, 2
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
 _PLACES = """
-SELECT time_zone, country, count(*) AS leads FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
+SELECT time_zone, country, count(*) AS leads, CAST(NULL AS bigint[]) AS companies
+FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
+"""
+_PLACES_BY_COMPANY = f"""
+SELECT r.time_zone, r.country, count(*) AS leads, array_agg({company_sql(address_of("l"))}) AS companies
+FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
@@ -123,21 +140,23 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
     campaigns = _campaigns(connection, beside if is_draft else [campaign_id, *beside])
     waiting, held = _waiting(connection, list(campaigns))
     if is_draft:
-        campaigns[campaign_id] = _draft(connection, campaign)
-        waiting += _audience(connection, campaign, campaigns[campaign_id], now)
+        start_at = now
+        if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
+            start_at = max(now, campaign["scheduled_start_at"])
+        campaigns[campaign_id] = _draft(connection, campaign, start_at)
+        waiting += _audience(connection, campaign, campaigns[campaign_id], start_at)
     still_open = takes_in(connection, campaign_id)
     if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
         reason = NoForecast.NO_LEADS if is_draft else NoForecast.TAKES_IN_LEADS if still_open else None
         return Plan(campaign_id, status, [], None, reason) if reason is not None else _nothing_left(campaign)
     senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None}, today)
-    counted = connection.execute(_NEW_LEADS, {"ids": list(campaigns), "day": today.date})
-    new_leads = {row.campaign_id: row.used for row in counted}
+    new_leads: dict[uuid.UUID, Counter[int | None]] = {id_: Counter() for id_ in campaigns}
+    for row in connection.execute(_NEW_LEADS, {"ids": list(campaigns), "day": today.date}):
+        new_leads[row.campaign_id][row.company] += row.used
     simulation = Simulation(campaign_id, campaigns, senders, ses, now, zone(day_zone), new_leads)
     stuck = {NoForecast.EMAILS_HELD} if held[campaign_id] else set[NoForecast]()
     if still_open:
         stuck.add(NoForecast.TAKES_IN_LEADS)
-    if campaign["new_leads_per_company_per_day"] is not None:
-        stuck.add(NoForecast.LEADS_OF_COMPANIES)
     for leads in waiting:
         if leads.sender_id in disabled:
             reason = NoForecast.A_SENDER_DISABLED
@@ -183,19 +202,28 @@ def _campaigns_beside(connection: sa.Connection, campaign: sa.RowMapping) -> lis
 
 def _campaigns(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, PlannedCampaign]:
     known = calendars(connection, ids, all_schedules=True)
-    steps = connection.execute(_STEPS, {"ids": list(ids)})
-    return {
-        id_: PlannedCampaign(
-            id_,
-            {
-                revision: [PlannedStep(step.step_number, step.delay, step.business_days) for step in of_revision]
-                for revision, of_revision in itertools.groupby(own, key=lambda step: step.revision)
-            },
-            known.get(id_),
-            new_leads_per_day,
-        )
-        for (id_, new_leads_per_day), own in itertools.groupby(steps, key=lambda step: step[:2])
-    }
+    steps = connection.execute(_STEPS, {"ids": list(ids)}).mappings()
+    found = {}
+    for id_, own in itertools.groupby(steps, key=lambda step: step["campaign_id"]):
+        first, *later = own
+        planned: dict[int, list[PlannedStep]] = defaultdict(list)
+        for each in (first, *later):
+            planned[each["revision"]].append(_step(each, each["weights"], each["winner_at"]))
+        caps = first["new_leads_per_day"], first["new_leads_per_company_per_day"]
+        found[id_] = PlannedCampaign(id_, planned, known.get(id_), *caps)
+    return found
+
+
+def _step(
+    step: Mapping[str, Any] | sa.RowMapping, weights: Sequence[int] | None, decide_at: dt.datetime | None
+) -> PlannedStep:
+    winner = None
+    if step["winner"] is not None and decide_at is not None and step.get("winner_decided_at") is None:
+        share = step["winner"]["test_share"]
+        # Steps that keep the variant and are split in the same way let the same leads wait.
+        split = f"{weights} {share}" if step["keep_variant"] else f"step {step['step_number']}"
+        winner = PlannedWinner(decide_at, share, split)
+    return PlannedStep(step["step_number"], step["delay"], step["business_days"], winner)
 
 
 def _waiting(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> tuple[list[WaitingLeads], Counter[uuid.UUID]]:
@@ -205,42 +233,61 @@ def _waiting(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> tuple[list[
     for row in connection.execute(_WAITING, {"ids": list(ids)}):
         if row.held:
             held[row.campaign_id] += row.leads
-        else:
-            where = row.campaign_id, row.lead_zone, row.sender_id
-            waiting.append(WaitingLeads(*where, row.step, row.due, row.leads, row.revision))
+            continue
+        place = row.campaign_id, row.lead_zone, row.sender_id
+        waiting.append(WaitingLeads(*place, row.step, row.due, row.leads, row.companies or (), row.waits, row.revision))
     return waiting, held
 
 
-def _draft(connection: sa.Connection, campaign: sa.RowMapping) -> PlannedCampaign:
+def _draft(connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime) -> PlannedCampaign:
     steps = planned_steps(connection, campaign)
     check_conditions(steps, campaign)
-    planned = [PlannedStep(step["step_number"], step["delay"], step["business_days"]) for step in steps]
-    known = calendars(connection, [campaign["id"]], all_schedules=True)
-    return PlannedCampaign(campaign["id"], {1: planned}, known.get(campaign["id"]), campaign["new_leads_per_day"])
+    calendar = calendars(connection, [campaign["id"]], all_schedules=True).get(campaign["id"])
+    planned, at = [], start_at
+    for step in steps:
+        # In the zone of the schedule, as a start works out when the winners are decided.
+        at = _due(calendar, "", at, step["delay"], step["business_days"])
+        decide_at = at + dt.timedelta(seconds=step["winner"]["after_seconds"]) if step["winner"] else None
+        planned.append(_step(step, [each["weight"] for each in step["variants"]], decide_at))
+    caps = campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"]
+    return PlannedCampaign(campaign["id"], {1: planned}, calendar, *caps)
+
+
+def _due(
+    calendar: Calendar | None, lead_zone: str, at: dt.datetime, delay: dt.timedelta, business_days: int | None
+) -> dt.datetime:
+    if business_days is not None and calendar is not None:
+        return calendar.after(lead_zone, at, business_days)
+    return at + delay
 
 
 def _audience(
-    connection: sa.Connection, campaign: sa.RowMapping, planned: PlannedCampaign, now: dt.datetime
+    connection: sa.Connection, campaign: sa.RowMapping, planned: PlannedCampaign, start_at: dt.datetime
 ) -> list[WaitingLeads]:
     """What a start would write: the leads by zone, split over the senders."""
-    at, first = now, planned.steps[1][0]
-    if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
-        at = max(now, campaign["scheduled_start_at"])
+    first = planned.steps[1][0]
     leads: Counter[str] = Counter()
-    for row in connection.execute(audience_of(connection, campaign).judged(_PLACES)):
-        leads[zone_of_lead(row.time_zone, row.country).name or ""] += row.leads
+    companies: dict[str, list[int | None]] = defaultdict(list)
+    audience = audience_of(connection, campaign)
+    statement = audience.judged(_PLACES)
+    if planned.new_leads_per_company_per_day is not None:
+        statement = audience.judged(_PLACES_BY_COMPANY, 0, 1, sa.bindparam("free_mail", free_mail(), sa.Text))
+    for row in connection.execute(statement):
+        zone_name = zone_of_lead(row.time_zone, row.country).name or ""
+        leads[zone_name] += row.leads
+        companies[zone_name] += row.companies or []
     found, before = [], 0
     senders: list[uuid.UUID | None] = list(campaign["sender_ids"]) or [None]
     for lead_zone, count in sorted(leads.items()):
-        due = at + first.delay
-        if first.business_days is not None and planned.calendar is not None:
-            due = planned.calendar.after(lead_zone, at, first.business_days)
+        due = _due(planned.calendar, lead_zone, start_at, first.delay, first.business_days)
         for position, sender_id in enumerate(senders):
             # The leads take turns, zone after zone.
-            first_turn, last_turn = (-(-(number - position) // len(senders)) for number in (before, before + count))
-            if last_turn > first_turn:
-                part = last_turn - first_turn
-                found.append(WaitingLeads(campaign["id"], lead_zone, sender_id, first.number, due, part))
+            first_turn = (position - before) % len(senders)
+            part = len(range(first_turn, count, len(senders)))
+            if part:
+                place = campaign["id"], lead_zone, sender_id
+                own = companies[lead_zone][first_turn :: len(senders)]
+                found.append(WaitingLeads(*place, first.number, due, part, own))
         before += count
     return found
 

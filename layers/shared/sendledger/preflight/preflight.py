@@ -20,12 +20,19 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
 from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET
 from sendledger.campaigns.transitions import check_transition
-from sendledger.core.errors import NotReady
+from sendledger.core.errors import FieldError, InvalidInput, NotReady
 from sendledger.core.settings import ApiSettings, MailSettings
 from sendledger.core.vocabulary import SenderAddressStatus, StartType
 from sendledger.policy import sender_addresses
 from sendledger.preflight.check_content import MAX_EXAMPLES, check_content, check_refreshed_content
-from sendledger.preflight.check_delivery import TxtRecords, check_delivery, txt_records
+from sendledger.preflight.check_delivery import (
+    TxtRecords,
+    asking,
+    check_delivery,
+    check_identity,
+    identities,
+    txt_records,
+)
 from sendledger.preflight.diagnose import WITHOUT_TICKS, sender_blocked
 from sendledger.preflight.findings import Findings
 
@@ -84,6 +91,29 @@ def refuse_start_unless_ready(
     with engine.connect() as connection:
         check_startable(get_campaign(connection, campaign_id))
     _refuse(preflight(engine, campaign_id, settings, ses_client, seconds=START_SECONDS))
+
+
+def refuse_unverified_sender(
+    engine: sa.Engine, sender_id: uuid.UUID, field: str, settings: ApiSettings, ses_client: Callable[[], Any]
+) -> None:
+    """What a start checks of its senders, for one that is to take part in campaigns under way. `field` names it.
+
+    If SES does not answer, that is no error, as at a start.
+
+    Raises:
+        InvalidInput: the deployment may not send from its address, or SES has not verified it.
+    """
+    with engine.connect() as connection:
+        senders = sender_addresses.of_campaign(connection, [sender_id])
+    findings = Findings()
+    for sender in senders:
+        _check_from_address(sender["from_address"], settings, findings)
+        domain = sender["address"].rpartition("@")[2]
+        with asking("identity", findings):
+            check_identity(identities(ses_client()), sender["from_address"], domain, findings)
+    if findings.errors:
+        message = "must be a sender that SES lets send. " + " ".join(error.message for error in findings.errors)
+        raise InvalidInput("The leads cannot be reassigned.", [FieldError(field, message)])
 
 
 def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:

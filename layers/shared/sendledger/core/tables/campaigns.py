@@ -132,6 +132,8 @@ campaigns = Table(
     Column("sending_schedule_id", UUID, ForeignKey("sending_schedules.id")),
     # The sender addresses that its leads are split over; without one `from_address` is used.
     Column("sender_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
+    # Those of them that have handed their leads over: they write on to the leads that they keep, and get no new ones.
+    Column("former_sender_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
     # Whom it writes to besides its lead batches and its list; see audience.py.
     Column("segment_ids", ARRAY(UUID), nullable=False, server_default=text("'{}'")),
     # Whether it takes in leads after its start, until `end_at` or until a person ends that; see intake.py.

@@ -40,10 +40,6 @@ class NoForecast(Word):
     CAMPAIGN_ENDED = "campaign_ended", "It is cancelled, has failed to start, or is archived: nothing more is sent."
     EMAILS_BEING_PREPARED = "emails_being_prepared", "Its emails are still being prepared."
     NO_LEADS = "no_leads", "No lead of it would get mail."
-    LEADS_OF_COMPANIES = (
-        "leads_of_companies",
-        "It has a cap of new leads of one company a day, which the days do not take into account.",
-    )
     TAKES_IN_LEADS = "takes_in_leads", "It is evergreen: it takes in further leads."
     NEVER_OPEN = "never_open", "Its sending schedule never opens for some leads."
     A_SENDER_DISABLED = "a_sender_disabled", "A sender is disabled, and its part of the emails waits."
