@@ -18,7 +18,7 @@ from sendledger.core.tables import campaign_steps, campaigns, email_templates, w
 from sendledger.exports.export_rows import LEDGER_HEADER, ledger_rows
 from sendledger.feedback import lead_timeline
 from sendledger.ledger import scheduled_emails
-from sendledger.policy.simulate_days import SesLimits
+from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.preflight import check_content, plan
 from sendledger.preflight.findings import Findings
 from sendledger.sending.tick import Resources, send_due_emails
