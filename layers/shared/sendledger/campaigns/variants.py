@@ -75,9 +75,12 @@ _RESULTS = sa.text("""
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
-def kept_variants(connection: sa.Connection, campaign_id: uuid.UUID) -> Sequence[sa.RowMapping]:
-    """The variants of each step that has several, as they are kept since the start, of all revisions."""
+def kept_variants(
+    connection: sa.Connection, campaign_id: uuid.UUID, revision: int | None = None
+) -> Sequence[sa.RowMapping]:
+    """The variants of each step that has several, as they are kept since the start, of one revision or of all."""
     query = sa.select(campaign_step_variants).where(_kept.campaign_id == campaign_id)
+    query = query if revision is None else query.where(_kept.revision == revision)
     return connection.execute(query.order_by(_kept.revision, _kept.step_number, _kept.variant)).mappings().all()
 
 
@@ -85,8 +88,8 @@ def variants_of_step(
     connection: sa.Connection, campaign_id: uuid.UUID, revision: int, step_number: int
 ) -> list[sa.RowMapping]:
     """Those of one step."""
-    kept = kept_variants(connection, campaign_id)
-    return [each for each in kept if (each["revision"], each["step_number"]) == (revision, step_number)]
+    kept = kept_variants(connection, campaign_id, revision)
+    return [each for each in kept if each["step_number"] == step_number]
 
 
 def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> tuple[str, list[int]]:
@@ -104,9 +107,8 @@ def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> 
     )
     tests = {step: (winner["test_share"] if decided is None else 0) for step, winner, decided in found}
     steps: dict[int, list[sa.RowMapping]] = {}
-    for variant in kept_variants(connection, campaign_id):
-        if variant["revision"] == revision:
-            steps.setdefault(variant["step_number"], []).append(variant)
+    for variant in kept_variants(connection, campaign_id, revision):
+        steps.setdefault(variant["step_number"], []).append(variant)
     turns: list[int] = []
     parts = []
     for number, variants in steps.items():
