@@ -29,7 +29,7 @@ Columns = Annotated[
     Field(
         max_length=1_000,
         description="What columns are, where they would be understood otherwise: name of a column → its use.",
-        examples=[{"Firm": "company_name", "Internal id": "ignored"}],
+        examples=[{"Firm": "company_name", "Internal id": ColumnUse.IGNORED}],
     ),
 ]
 DryRun = Annotated[

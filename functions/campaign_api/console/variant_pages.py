@@ -6,6 +6,7 @@ from typing import Any
 
 from console.api_calls import ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
+from sendledger.core.vocabulary import ScheduledEmailStatus
 
 _PATH = "/campaigns/<campaign_id:id>/steps/<step:number>/variants/<variant:number>"
 
@@ -57,6 +58,6 @@ def _confirmation(
 
 def _waiting(step: Any) -> int:
     """Emails that have no variant until the winner is decided."""
-    unsent = ("pending", "cancelled")
+    unsent = (ScheduledEmailStatus.PENDING, ScheduledEmailStatus.CANCELLED)
     in_all = sum(step["by_status"][status] for status in unsent)
     return int(in_all - sum(each["by_status"][status] for each in step["variants"] for status in unsent))
