@@ -16,7 +16,16 @@ from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import NO_DELAY, make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
 
-NO_EMAILS = {"sent": 0, "failed": 0, "delivered": 0, "opened": 0, "clicked": 0, "bounced": 0, "soft_bounced": 0}
+NO_EMAILS = {
+    "sent": 0,
+    "failed": 0,
+    "delivered": 0,
+    "opened": 0,
+    "clicked": 0,
+    "bounced": 0,
+    "soft_bounced": 0,
+    "complained": 0,
+}
 
 
 @pytest.fixture
