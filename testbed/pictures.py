@@ -40,7 +40,7 @@ def main() -> int:
         migrate(server.url())
         let_functions_work(server.url())
         log = running.enter_context((folder / "functions.log").open("ab"))
-        ses = running.enter_context(SesSimulator(rate=None, daily_quota=-1))
+        ses = running.enter_context(SesSimulator(rate=14, daily_quota=50_000))
         stack = LocalStack(ROOT / "template.yaml", database_url=server.url(), ses_url=ses.url, log=log)
         running.enter_context(stack)
         engine = database.engine(DatabaseSettings.read({"DATABASE_URL": server.url()}))

@@ -60,7 +60,7 @@ def _environment() -> jinja2.Environment:
 
 
 def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0")
 
 
 def percent(value: float | None) -> str:
