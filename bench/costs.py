@@ -44,7 +44,7 @@ KEPT_MONTHS = 6
 METRICS_OF_EVERY_TICK = 3
 """Ticks, OldestDueSeconds and Claimed; a metric costs by the hour in which it has a value."""
 METRICS_OF_SENDING = 14
-ALARM_METRICS = 24
+ALARM_METRICS = 25
 """Of a deployment with its own database, without replies and tokens; two of the alarms look at two metrics each."""
 POLLS = 5 * HOURS * 3600 / 20
 """Lambda asks the queue of events five times at once, for 20 seconds each."""

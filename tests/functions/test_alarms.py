@@ -50,6 +50,7 @@ OF_AWS = {
             "DatabaseConnections",
             "FreeStorageSpace",
             "FreeableMemory",
+            "MaximumUsedTransactionIDs",
             "SwapUsage",
         },
     ),
