@@ -17,6 +17,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, RetentionSettings, at_cold_start
+from sendledger.files.file_bucket import FileBucket
 from sendledger.retention.run import remove_old
 
 SPARE_SECONDS = 90.0
@@ -30,12 +31,19 @@ def _engine() -> sa.Engine:
     return database.engine(DatabaseSettings.read())
 
 
+@functools.cache
+def _bucket(name: str) -> FileBucket:
+    return FileBucket(name)
+
+
 at_cold_start(_engine, RetentionSettings.read)
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
-    removed = dict(remove_old(_engine(), RetentionSettings.read(), deadline))
+    settings = RetentionSettings.read()
+    bucket = _bucket(settings.file_bucket) if settings.archive_removed and settings.file_bucket else None
+    removed = dict(remove_old(_engine(), settings, deadline, bucket))
     logger.info("Retention done", extra={"removed": removed})
     return removed

@@ -307,6 +307,15 @@ class RetentionSettings(_Settings):
     keep_content_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(30)] = 0
     keep_events_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(30)] = 0
     keep_ledgers_days: Annotated[int, Field(ge=0, le=9999), _days_or_ever(90)] = 0
+    # Whether what is removed is written to the bucket first.
+    archive_removed: bool = False
+    file_bucket: str | None = None
+
+    @model_validator(mode="after")
+    def _archive_has_a_place(self) -> Self:
+        if self.archive_removed and not self.file_bucket:
+            raise ValueError("with ARCHIVE_REMOVED=true set FILE_BUCKET")
+        return self
 
 
 class WebhookSenderSettings(_Settings):

@@ -34,8 +34,14 @@ _BEGIN = sa.text("""
         after_id = CASE WHEN r.completed_at IS NULL THEN r.after_id ELSE 0 END,
         after_sent_at = CASE WHEN r.completed_at IS NULL THEN r.after_sent_at END,
         rows_removed = CASE WHEN r.completed_at IS NULL THEN r.rows_removed ELSE 0 END,
+        archived_after_id = CASE WHEN r.completed_at IS NULL THEN r.archived_after_id ELSE 0 END,
+        archived_after_email = CASE WHEN r.completed_at IS NULL THEN r.archived_after_email END,
+        archive_parts = CASE WHEN r.completed_at IS NULL THEN r.archive_parts ELSE 0 END,
+        archive_rows = CASE WHEN r.completed_at IS NULL THEN r.archive_rows ELSE 0 END,
+        archived_at = CASE WHEN r.completed_at IS NULL THEN r.archived_at END,
         completed_at = NULL
-    RETURNING after_id
+    RETURNING campaign_id, kind, began_at, after_id, archived_after_id, archived_after_email, archive_parts,
+              archive_rows, archived_at
 """).bindparams(_OF_CAMPAIGN)
 
 # From the index of the campaign's rows. With an order by id alone the planner may search the whole table.
@@ -189,11 +195,16 @@ class Chunk:
     done: bool = False
 
 
+def begin(connection: sa.Connection, campaign_id: uuid.UUID, kind: RemovalKind) -> sa.RowMapping:
+    """Begin a removal, or go on with it: how far it and its archive have got. The caller holds the campaign."""
+    return connection.execute(_BEGIN, {"campaign_id": campaign_id, "kind": kind}).mappings().one()
+
+
 def remove_chunk(connection: sa.Connection, campaign_id: uuid.UUID, kind: RemovalKind) -> Chunk:
     """Remove the next chunk of a campaign that the caller holds. The last one is noted in the audit log."""
-    begun = connection.execute(_BEGIN, {"campaign_id": campaign_id, "kind": kind})
+    begun = begin(connection, campaign_id, kind)
     remove = {RemovalKind.CONTENT: _content, RemovalKind.EVENTS: _events, RemovalKind.LEDGER: _ledger}[kind]
-    chunk = remove(connection, campaign_id, begun.scalar_one())
+    chunk = remove(connection, campaign_id, begun["after_id"])
     progress = {"rows": chunk.rows, "after_id": chunk.after_id, "done": chunk.done}
     removed = connection.execute(_PROGRESS, {"campaign_id": campaign_id, "kind": kind, **progress}).scalar_one()
     if chunk.done and removed:
@@ -212,7 +223,7 @@ def _content(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int) -
 
 
 def _events(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int) -> Chunk:
-    ids = _next_rows(connection, campaign_id, after_id)
+    ids = next_rows(connection, campaign_id, after_id, ROWS_PER_CHUNK)
     if ids:
         return Chunk(connection.execute(_FORGET_OF_ROWS, {"ids": ids}).scalar_one(), ids[-1])
     emails = connection.scalars(_EMAILS_WITHOUT_ROW, {"campaign_id": campaign_id, "limit": ROWS_PER_CHUNK}).all()
@@ -221,7 +232,7 @@ def _events(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int) ->
 
 
 def _ledger(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int) -> Chunk:
-    ids = _next_rows(connection, campaign_id, after_id)
+    ids = next_rows(connection, campaign_id, after_id, ROWS_PER_CHUNK)
     if not ids:
         return _emails_without_row(connection, campaign_id)
     # Leads are locked before rows of the ledger, in the order in which the deletion of a lead locks them.
@@ -243,6 +254,7 @@ def _emails_without_row(connection: sa.Connection, campaign_id: uuid.UUID) -> Ch
     return Chunk(len(ids), done=len(ids) < ROWS_PER_CHUNK)
 
 
-def _next_rows(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int) -> list[int]:
-    after = {"campaign_id": campaign_id, "after_id": after_id, "limit": ROWS_PER_CHUNK}
+def next_rows(connection: sa.Connection, campaign_id: uuid.UUID, after_id: int, limit: int) -> list[int]:
+    """The ids of the campaign's next rows of the ledger."""
+    after = {"campaign_id": campaign_id, "after_id": after_id, "limit": limit}
     return list(connection.scalars(_NEXT_ROWS, after))

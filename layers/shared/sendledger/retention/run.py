@@ -18,7 +18,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.core.settings import RetentionSettings
 from sendledger.core.tables import retention_state
 from sendledger.core.vocabulary import RemovalKind
+from sendledger.files.file_bucket import BucketUnreachable, FileBucket
 from sendledger.retention import remove_rows
+from sendledger.retention.archive import archive
 from sendledger.retention.due_campaigns import HAS_ENDED, count_waiting, hold, next_campaign
 
 REPLIES = "replies"
@@ -43,11 +45,13 @@ _BLANK_REPLIES = sa.text(f"""
 """)
 
 
-def remove_old(engine: sa.Engine, settings: RetentionSettings, deadline: float) -> Counter[str]:
+def remove_old(
+    engine: sa.Engine, settings: RetentionSettings, deadline: float, bucket: FileBucket | None = None
+) -> Counter[str]:
     """Remove what is older than the settings say, until nothing is left or `time.monotonic()` passes the deadline.
 
-    Returns how many rows were removed, by kind. A campaign that fails does not stop the others; its error is raised at
-    the end.
+    With a bucket, what is removed of a campaign is archived there first, as a whole. Returns how many rows were
+    removed, by kind. A campaign that fails does not stop the others; its error is raised at the end.
     """
     removed: Counter[str] = Counter()
     errors: list[Exception] = []
@@ -65,12 +69,14 @@ def remove_old(engine: sa.Engine, settings: RetentionSettings, deadline: float) 
                 campaign_id = next_campaign(connection, kind, days, passed)
             if campaign_id is None:
                 break
+            passed.add(campaign_id)
             try:
+                if bucket is not None and not archive(engine, bucket, campaign_id, kind, days, deadline):
+                    continue
                 removed[kind] += _remove_all(engine, campaign_id, kind, days, deadline)
-            except sa.exc.DBAPIError as error:
+            except (sa.exc.DBAPIError, BucketUnreachable) as error:
                 logger.exception("Retention failed", extra={"campaign_id": str(campaign_id), "kind": kind})
                 errors.append(error)
-            passed.add(campaign_id)
     if settings.keep_content_days:
         removed[REPLIES] = _blank_replies(engine, settings.keep_content_days, deadline)
     with engine.begin() as connection:

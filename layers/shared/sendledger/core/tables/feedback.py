@@ -86,6 +86,7 @@ email_events = Table(
         "occurred_at",
         postgresql_where=text("event_type IN ('Bounce', 'Complaint')"),
     ),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.05, "autovacuum_vacuum_insert_scale_factor": 0.05},
 )
 
 unsubscribes = Table(

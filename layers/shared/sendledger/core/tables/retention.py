@@ -34,6 +34,12 @@ removals = Table(
     Column("after_id", BigInteger, nullable=False, server_default=text("0")),
     Column("after_sent_at", UtcTimestamp),
     Column("rows_removed", BigInteger, nullable=False, server_default=text("0")),
+    # How far the archive has got, and when it was complete; see retention/archive.py.
+    Column("archived_after_id", BigInteger, nullable=False, server_default=text("0")),
+    Column("archived_after_email", UUID),
+    Column("archive_parts", Integer, nullable=False, server_default=text("0")),
+    Column("archive_rows", BigInteger, nullable=False, server_default=text("0")),
+    Column("archived_at", TIMESTAMPTZ),
     CheckConstraint(one_of("kind", RemovalKind), name="kind"),
 )
 

@@ -82,5 +82,5 @@ webhook_deliveries = Table(
     ),
     Index("webhook_deliveries_endpoint_id_id_idx", "endpoint_id", "id"),
     Index("webhook_deliveries_occurred_at_idx", "occurred_at"),
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.05},
 )
