@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -139,7 +140,7 @@ def _written(
     connection: sa.Connection,
     kind: RemovalKind,
     queries: dict[str, str],
-    type_: sa.types.TypeEngine[object],
+    type_: sa.types.TypeEngine[Any],
     ids: Sequence[object],
 ) -> tuple[dict[str, bytes], int]:
     """The files of a part, by name, and how many rows they have."""
