@@ -23,6 +23,8 @@ SETTINGS = {
 
 def upgrade() -> None:
     op.execute(f"ALTER TABLE removals {', '.join(f'ADD {name} {type_}' for name, type_ in COLUMNS.items())}")
+    # What a sender has used of its caps is in `cap_uses`.
+    op.execute("DROP INDEX removed_emails_sender_id_idx")
     for table, settings in SETTINGS.items():
         op.execute(f"ALTER TABLE {table} SET ({', '.join(f'{name} = 0.05' for name in settings)})")
 
@@ -30,4 +32,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table, settings in SETTINGS.items():
         op.execute(f"ALTER TABLE {table} RESET ({', '.join(settings)})")
+    op.execute("CREATE INDEX removed_emails_sender_id_idx ON removed_emails (sender_id, sending_day)")
     op.execute(f"ALTER TABLE removals {', '.join(f'DROP {name}' for name in COLUMNS)}")

@@ -1,7 +1,7 @@
 """What became of the emails of each step of a campaign, without reading the ledger.
 
 Triggers count what is reported of an email in `campaign_counts`, under the negative number of its step. What else came
-back is counted where it is: in `replies`, `unsubscribes` and the complaints of `email_events`.
+back is counted where it is: in `replies`, `unsubscribes` and the complaints of `email_events`, and in `removed_emails`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ _RESULTS = sa.text(f"""
         SELECT e.workflow_step_number, 'unsubscribed', count(DISTINCT u.lead_id)
         FROM unsubscribes u JOIN scheduled_emails e ON e.id = u.scheduled_email_id
         WHERE u.campaign_id = :campaign_id AND u.undone_at IS NULL GROUP BY 1
+        UNION ALL
+        -- Of rows that retention has removed.
+        SELECT g.step_number, kept.what, kept.count FROM removed_emails g CROSS JOIN LATERAL (
+            VALUES ('replied', g.replied), ('complained', g.complained), ('unsubscribed', g.unsubscribed)
+        ) kept (what, count) WHERE g.campaign_id = :campaign_id AND kept.count > 0
     ) came_back
     WHERE step_number <= {LAST_STEP} GROUP BY 1, 2
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))

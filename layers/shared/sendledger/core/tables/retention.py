@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     Date,
     ForeignKey,
-    Index,
     Integer,
     SmallInteger,
     Table,
@@ -65,7 +64,6 @@ removed_emails = Table(
     Column("complained", BigInteger, nullable=False),
     Column("unsubscribed", BigInteger, nullable=False),
     CheckConstraint(one_of("status", TERMINAL_STATUSES), name="status"),
-    Index("removed_emails_sender_id_idx", "sender_id", "sending_day"),
 )
 
 past_contacts = Table(
