@@ -16,6 +16,7 @@ EXECUTED: Mapping[str, str] = {
     "docs/api-walk.md": _WALK,
     "docs/conversations.md": _WALK,
     "docs/evergreen.md": _WALK,
+    "docs/retention.md": _WALK,
     "docs/segments.md": _WALK,
     "docs/sending-policy.md": _WALK,
     "docs/variants.md": _WALK,
