@@ -186,6 +186,24 @@ def test_campaign_is_run_from_the_file_to_its_end(
     expect(main.get_by_text("3 sent")).to_be_visible()
 
 
+def test_large_file_is_uploaded_checked_and_imported(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "leads.csv"
+    file.write_text(LEADS)
+    open_from_menu(page, "Import")
+    page.locator("#large").get_by_label("Name of the batch").fill("Fair")
+    page.get_by_role("button", name="Go on and choose the file").click()
+    page.get_by_label("CSV file").set_input_files(file)
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Upload and check it").click()
+    # The browser comes back from the bucket, and the page tells by itself.
+    expect(page.get_by_text("Nothing is imported yet.")).to_be_visible()
+    page.get_by_role("combobox", name="Company").select_option("Notes")
+    assert_good_to_use(page)
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_role("link", name="Make a campaign for them")).to_be_visible()
+    expect(page.get_by_role("link", name="Get them as a file")).to_be_visible()
+
+
 def test_pages_beside_the_campaigns_are_good_to_use(page: Page, api: httpx.Client) -> None:
     act(api, make_campaign(api, ["ann@example.com"], [0]), "start")
     assert api.post("/v1/suppressions", json={"value": "bob@example.com"}).status_code == 201
