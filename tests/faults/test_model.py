@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
 
@@ -304,6 +304,8 @@ def test_every_life_of_campaigns_keeps_the_invariants(
             database=None,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
+            # To shrink takes minutes.
+            phases=[Phase.generate, *([Phase.shrink] if "MODEL_SHRINKS" in os.environ else [])],
         ),
     )
     gc.collect()

@@ -445,6 +445,19 @@ def test_one_call_reassigns_a_limited_number_of_leads(
     assert counts == [(2, 3), (2, 1), (1, 0)]
 
 
+def test_later_step_waits_for_its_delay_after_a_first_step_of_unknown_outcome(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    clock.move_to(MONDAY)
+    started(engine, people(1), [NO_DELAY, HOUR])
+    ses.add_fault("error_500_after_accept", count=1)
+    # By its planned time alone the second step would be due after an hour.
+    for minutes, accepted in ((30, 1), (65, 1), (85, 1), (91, 2)):
+        clock.move_to(MONDAY + dt.timedelta(minutes=minutes))
+        send_due_emails(resources, SECONDS)
+        assert len(ses.accepted()) == accepted
+
+
 def test_later_step_waits_for_its_delay_after_a_first_step_that_waits_for_a_cap(
     clock: MovedClock, engine: sa.Engine, resources: Resources
 ) -> None:

@@ -40,6 +40,12 @@ def is_open(row: str = "") -> str:
     return " AND ".join(f"{_column(row, marker)} IS NULL" for marker in ("sent_at", "failed_at", "reason"))
 
 
+def went_at(row: str) -> str:
+    """When an email went out, or may have gone; NULL where it has not."""
+    unknown = f"CASE {row}.error_code WHEN 'outcome_unknown' THEN coalesce({row}.send_started_at, {row}.failed_at) END"
+    return f"coalesce({row}.sent_at, {unknown})"
+
+
 def is_pending(row: str) -> str:
     """Whether a row waits for its time, found by the index of open rows.
 

@@ -33,6 +33,7 @@ from sendledger.core.ledger_rules import (
     returned_reason,
     returned_status,
     still_planned,
+    went_at,
 )
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_from_lanes import COUNT_DUE, claim_from_lanes
@@ -216,7 +217,7 @@ WITH verdict AS MATERIALIZED (
         -- The earlier step goes now at the earliest. Until its gap has passed since, no claim need look at this one.
         SELECT max(greatest(p.scheduled_for, now())) FILTER (WHERE p.status = 'sending' OR {still_planned("p")})
                    + own.delay AS open_until,
-               coalesce(max(business.gap_until), max(p.sent_at) + own.delay) AS gap_until,
+               coalesce(max(business.gap_until), max({went_at("p")}) + own.delay) AS gap_until,
                bool_or(p.status = 'failed' AND p.error_code <> 'outcome_unknown') AS failed
         FROM scheduled_emails p
         CROSS JOIN (SELECT delay FROM campaign_steps s WHERE {is_step_of("s", "e")}) own

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import LAST_STEP, is_step_of
+from sendledger.core.ledger_rules import LAST_STEP, is_step_of, went_at
 from sendledger.core.vocabulary import ZoneOf
 from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening, openings
 from sendledger.policy.sending_schedules import hours_of, rules
@@ -39,7 +39,7 @@ _STEPS = sa.text("""
 # The earlier steps are looked up by the lead, as in the fence.
 _AFTER_EARLIER = sa.text(f"""
     SELECT e.id, e.campaign_id, own.business_days, coalesce(l.time_zone, '') AS lead_zone,
-           (SELECT max(p.sent_at) FROM scheduled_emails p
+           (SELECT max({went_at("p")}) FROM scheduled_emails p
             WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
               AND p.workflow_step_number < e.workflow_step_number) AS sent_at
     FROM scheduled_emails e
