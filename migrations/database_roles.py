@@ -101,7 +101,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": "SELECT (campaign_id, lead_id, email_id, matched_by, automatic)",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
-            email_id, updated_at, sender_id, sending_day, company, template_id, variant)""",
+            email_id, updated_at, sender_id, sending_day, company, template_id, variant, is_behind)""",
         # A start locks the segments that it evaluates.
         "segments": "SELECT, UPDATE (updated_at)",
         # A claim locks the row whose budget it counts.
@@ -136,7 +136,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "past_contacts": "SELECT",
         "replies": "SELECT, INSERT, UPDATE (emails_skipped)",
         "scheduled_emails": """SELECT, UPDATE (status, reason, scheduled_for, retry_count, claim_token, lease_until,
-            send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at)""",
+            send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at,
+            is_behind)""",
         "sending_schedules": "SELECT",
         "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
         "unsubscribes": "SELECT, INSERT",

@@ -456,15 +456,3 @@ def test_later_step_waits_for_its_delay_after_a_first_step_of_unknown_outcome(
         clock.move_to(MONDAY + dt.timedelta(minutes=minutes))
         send_due_emails(resources, SECONDS)
         assert len(ses.accepted()) == accepted
-
-
-def test_later_step_waits_for_its_delay_after_a_first_step_that_waits_for_a_cap(
-    clock: MovedClock, engine: sa.Engine, resources: Resources
-) -> None:
-    """It is looked at once, and not each minute, while first steps of a day wait for the next one."""
-    clock.move_to(MONDAY)
-    campaign_id = started(engine, people(3), [NO_DELAY, HOUR], new_leads_per_day=1)
-    clock.move_to(MONDAY + 2 * HOUR)
-    send_due_emails(resources, SECONDS)
-    later = [row for row in rows_of(engine, campaign_id) if row["workflow_step_number"] == 2]
-    assert all(row["scheduled_for"] >= MONDAY + 3 * HOUR for row in later)

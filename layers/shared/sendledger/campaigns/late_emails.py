@@ -17,7 +17,7 @@ from sendledger.campaigns import background_work
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
-from sendledger.core.ledger_rules import has_lanes, is_pending
+from sendledger.core.ledger_rules import has_lanes, is_pending, waits_in_lane
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
 from sendledger.policy.budgets import HAS_CAP
@@ -34,7 +34,7 @@ WHERE c.status = 'running' AND CASE
         SELECT FROM scheduled_emails e WHERE {_OVERDUE} ORDER BY e.scheduled_for OFFSET 0)
     ELSE EXISTS (
         SELECT FROM campaign_lanes l LEFT JOIN sender_addresses a ON a.id = l.sender_id
-        JOIN scheduled_emails e ON e.lane = l.lane AND e.lane > 0 AND {_OVERDUE}
+        JOIN scheduled_emails e ON e.lane = l.lane AND {waits_in_lane("e")} AND {_OVERDUE}
         WHERE l.campaign_id = c.id AND (a.id IS NULL OR NOT {HAS_CAP})
           AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL)
           AND (c.sending_schedule_id IS NULL

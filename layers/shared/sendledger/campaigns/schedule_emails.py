@@ -78,13 +78,14 @@ _SCHEDULE = f"""
 ), written AS (
     INSERT INTO scheduled_emails
         (campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
-         fallback_variant, winner_wait, lead_company, status, reason)
+         fallback_variant, winner_wait, lead_company, is_behind, status, reason)
     SELECT :campaign_id, :revision, r.id,
            CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
            greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END),
            coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
            CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END,
-           CASE WHEN s.step_number = 1 THEN r.company END, {returned_status("c")}, {returned_reason("c")}
+           CASE WHEN s.step_number = 1 THEN r.company END, CASE WHEN :part_steps AND s.step_number > 1 THEN true END,
+           {returned_status("c")}, {returned_reason("c")}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number

@@ -130,6 +130,14 @@ def due(row: str, campaign: str) -> str:
     )
 
 
+def waits_in_lane(row: str) -> str:
+    """Whether a row of a campaign with a sending policy is the next one of its lead, in the words of the partial index.
+
+    Of a lead whose first step waits for a cap, the later ones are in no lane: no claim looks at them.
+    """
+    return f"{row}.lane > 0 AND {row}.is_behind IS NOT TRUE"
+
+
 def returned_status(campaign: str) -> str:
     """The status of a row that is returned unsent. It follows from the status of the campaign."""
     return f"CASE {campaign}.status WHEN 'running' THEN 'pending' ELSE 'cancelled' END"

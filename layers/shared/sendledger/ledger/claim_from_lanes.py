@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, has_lanes, may_send
+from sendledger.core.ledger_rules import due, has_lanes, may_send, waits_in_lane
 from sendledger.policy.companies import rows_by_company
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
 
@@ -57,7 +57,8 @@ WITH offered AS MATERIALIZED (
         UNION ALL
         SELECT id, CAST(NULL AS bigint), CAST(0 AS bigint) FROM (
             SELECT e.id FROM scheduled_emails e
-            WHERE q.company_cap IS NULL AND e.campaign_id = q.campaign_id AND e.lane = q.lane AND e.lane > 0
+            WHERE q.company_cap IS NULL AND e.campaign_id = q.campaign_id AND e.lane = q.lane
+              AND {waits_in_lane("e")}
               AND {due("e", "q")}
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) one_lane
         UNION ALL
@@ -116,7 +117,8 @@ COUNT_DUE = sa.text(f"""
         UNION ALL
         SELECT FROM lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e
-            WHERE lane.company_cap IS NULL AND e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0
+            WHERE lane.company_cap IS NULL AND e.campaign_id = lane.campaign_id AND e.lane = lane.lane
+              AND {waits_in_lane("e")}
               AND {due("e", "c")}
             LIMIT :limit) due
         UNION ALL

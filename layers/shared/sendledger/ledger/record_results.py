@@ -170,10 +170,10 @@ WITH r AS MATERIALIZED (
     FROM done d JOIN next_steps s ON {is_step_of("s", "d")}
     WHERE d.status = 'sent' AND s.next_step IS NOT NULL
 ), pushed AS (
-    UPDATE scheduled_emails n SET scheduled_for = f.due, updated_at = now()
+    UPDATE scheduled_emails n SET scheduled_for = greatest(n.scheduled_for, f.due), is_behind = NULL, updated_at = now()
     FROM following f
     WHERE n.lead_id = f.lead_id AND n.campaign_id = f.campaign_id AND n.workflow_step_number = f.next_step
-      AND {still_planned("n")} AND n.scheduled_for < f.due
+      AND {still_planned("n")} AND (n.scheduled_for < f.due OR n.is_behind)
 ), ended AS (
     UPDATE scheduled_emails n SET status = 'skipped', reason = 'previous_step_failed', updated_at = now()
     FROM done d

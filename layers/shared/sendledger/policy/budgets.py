@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import is_pending
+from sendledger.core.ledger_rules import is_pending, waits_in_lane
 from sendledger.core.time_zones import zone
 from sendledger.policy import caps
 from sendledger.policy.caps import SendingDay, Use
@@ -118,8 +118,8 @@ _WAITING = sa.text(f"""
         SELECT DISTINCT l.sender_id, c.sending_schedule_id, coalesce(l.time_zone, '') AS lead_zone
         FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
         WHERE c.status = 'running' AND l.sender_id = ANY(:senders)
-          AND EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND p.lane = l.lane AND p.lane > 0
-                      AND {is_pending("p")} AND p.scheduled_for < :until)
+          AND EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND p.lane = l.lane
+                      AND {waits_in_lane("p")} AND {is_pending("p")} AND p.scheduled_for < :until)
     ) l LEFT JOIN sending_schedules s ON s.id = l.sending_schedule_id
 """).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)))
 

@@ -15,9 +15,9 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -37,21 +37,24 @@ _FIND = sa.text(LANES_BY_GROUP).bindparams(
 )
 
 
-@dataclass
 class LaneGroup:
     """Lanes of one campaign and sender, for first or later steps, in turn, each with the end of its opening."""
 
-    campaign_id: uuid.UUID
-    sender_id: uuid.UUID | None
-    follow_up: bool
-    schedule_id: uuid.UUID | None
-    revision: int | None
-    counts_new_leads: bool
-    lanes: dict[int, str | None]
+    def __init__(self, row: sa.RowMapping) -> None:
+        self.campaign_id: uuid.UUID = row["campaign_id"]
+        self.sender_id: uuid.UUID | None = row["sender_id"]
+        self.follow_up: bool = row["follow_up"]
+        self.counts_new_leads: bool = row["counts_new_leads"]
+        self.lanes: dict[int, str | None] = dict(row["lanes"])
+        same = {name: row[name] for name in ("campaign_id", "sender_id", "follow_up", "schedule_id", "revision")}
+        self.parameters = {
+            name: str(value) if isinstance(value, uuid.UUID) else value
+            for name, value in same.items()
+            if value is not None
+        }
 
 
-@dataclass(frozen=True)
-class OfferedLane:
+class OfferedLane(NamedTuple):
     """A lane that a claim may take from, with the budgets that limit it."""
 
     group: LaneGroup
@@ -59,26 +62,20 @@ class OfferedLane:
     budget: Budget | None
     new_leads: NewLeads | None
 
-    def goes_first(self, batch: int) -> bool:
-        """Whether it holds later steps of a sender whose budget is short."""
-        return self.group.follow_up and self.budget is not None and self.budget.remaining < batch
-
-    def as_json(self, left: Budgets) -> dict[str, Any]:
-        group, budget = self.group, self.budget
-        return {
-            "campaign_id": str(group.campaign_id),
-            "lane": self.lane,
-            "sender_id": str(group.sender_id) if group.sender_id is not None else None,
-            "follow_up": group.follow_up,
-            "schedule_id": str(group.schedule_id) if group.schedule_id is not None else None,
-            "revision": group.revision,
-            "until": group.lanes[self.lane],
-            "remaining": budget.remaining if budget is not None else None,
-            "used": budget.used_by_campaign.get(group.campaign_id, 0) if budget is not None else 0,
-            "tie": place_in_turn(group.campaign_id, left.day.date) if budget is not None else None,
-            "counted": self.new_leads is not None,
-            "new_leads": self.new_leads.remaining if self.new_leads is not None else None,
-        }
+    def parameters(self, batch: int, left: Budgets) -> dict[str, Any]:
+        """What the claim must know; what is missing is NULL there."""
+        group, budget, new_leads = self.group, self.budget, self.new_leads
+        found = {**group.parameters, "lane": self.lane, "counted": new_leads is not None}
+        if (until := group.lanes[self.lane]) is not None:
+            found["until"] = until
+        if new_leads is not None and new_leads.remaining is not None:
+            found["new_leads"] = new_leads.remaining
+        if budget is not None:
+            found["remaining"] = budget.remaining
+            if budget.remaining < batch:
+                found["used"] = budget.used_by_campaign.get(group.campaign_id, 0)
+                found["tie"] = place_in_turn(group.campaign_id, left.day.date)
+        return found
 
 
 class LaneQueue:
@@ -106,7 +103,7 @@ class LaneQueue:
             self._offered = self._choose(left, batch)
         if not self._offered:
             return None
-        lanes = [offered.as_json(left) for offered in self._offered]
+        lanes = [offered.parameters(batch, left) for offered in self._offered]
         return {"lanes": json.dumps(lanes), "day": left.day.date, "day_until": left.day.ends_at - LAST_CALLS}
 
     def note(self, claimed: Iterable[sa.RowMapping]) -> None:
@@ -125,7 +122,7 @@ class LaneQueue:
         self._revisions = schedule_revisions(connection)
         zones = zones_parameter(open_zones(connection))
         found = connection.execute(_FIND, {"open_zones": zones, "alone": alone}).mappings()
-        self._groups = [LaneGroup(**{**row, "lanes": dict(row["lanes"])}) for row in found]
+        self._groups = [LaneGroup(row) for row in found]
         self._hours.clear()
         self._found_at = time.monotonic()
 
@@ -139,8 +136,10 @@ class LaneQueue:
             random.shuffle(of_campaign)
             of_campaign.sort(key=lambda offered: not offered.group.follow_up)
             for place, offered in enumerate(of_campaign):
-                queue.append((not offered.goes_first(batch), place, random.random(), offered))  # noqa: S311
-        queue.sort(key=lambda queued: queued[:3])
+                is_short = offered.budget is not None and offered.budget.remaining < batch
+                goes_first = is_short and offered.group.follow_up
+                queue.append((not goes_first, place, random.random(), offered))  # noqa: S311 (not a secret)
+        queue.sort(key=itemgetter(0, 1, 2))
         return [offered for *_, offered in queue[:batch]]
 
     def _with_budget(self, left: Budgets, batch: int) -> Iterator[OfferedLane]:

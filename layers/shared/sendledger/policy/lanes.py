@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, has_lanes, may_send
+from sendledger.core.ledger_rules import due, has_lanes, may_send, waits_in_lane
 from sendledger.policy.budgets import LAST_CALLS, Budgets
 from sendledger.policy.openings import Hours, Opening, open_time, opening_at
 from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
@@ -58,7 +58,7 @@ _IS_OPEN = f"""
 """
 _HAS_SOMETHING_DUE = f"""
     EXISTS (SELECT FROM scheduled_emails p
-            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND p.lane > 0 AND {due("p", "c")})
+            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c")})
 """
 
 OPEN_LANES = f"""

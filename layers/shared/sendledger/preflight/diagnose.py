@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.hold_batches import batch_in_the_way
-from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending
+from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending, waits_in_lane
 from sendledger.core.vocabulary import CampaignStatus
 from sendledger.policy.budgets import budgets
 from sendledger.policy.caps import WITHOUT_CAP
@@ -103,7 +103,7 @@ _OLDEST_DUE = sa.text(f"""
         UNION ALL
         SELECT greatest(lane.opens_at, (
             SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND {waits_in_lane("e")} AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
         FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
         WHERE (lane.remaining IS NULL OR lane.remaining = {WITHOUT_CAP})

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import is_pending
+from sendledger.core.ledger_rules import is_pending, waits_in_lane
 from sendledger.core.vocabulary import SenderAddressStatus
 from sendledger.policy.budgets import budgets
 from sendledger.policy.companies import rows_by_company
@@ -28,7 +28,7 @@ _LANES = sa.text(f"""
     SELECT lane.lane, coalesce(lane.time_zone, '') AS lead_zone, s.id AS schedule_id, s.time_zone, s.zone_of, s.hours,
            s.holidays, now() AS now, a.id AS sender_id, a.status AS sender_status, lane.follow_up,
            (SELECT min(e.scheduled_for) FROM scheduled_emails e
-            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND e.lane > 0 AND {is_pending("e")}
+            WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND {waits_in_lane("e")} AND {is_pending("e")}
               AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due,
            lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "c", "1")}) AS has_company
     FROM lane JOIN campaigns c ON c.id = lane.campaign_id

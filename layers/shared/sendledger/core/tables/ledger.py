@@ -124,6 +124,8 @@ scheduled_emails = Table(
     Column("revision", SmallInteger, nullable=False, server_default=text("1")),
     # Of a first step that a cap may count, the lead's company when it was scheduled; see policy/companies.py.
     Column("lead_company", BigInteger),
+    # Whether an earlier step of the lead, which may wait for a cap, is still open. A trigger clears it when that ends.
+    Column("is_behind", Boolean),
     # Lead first: the same index answers "what else is planned for this lead" and backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id", "workflow_step_number"),
     ForeignKeyConstraint(
@@ -149,12 +151,12 @@ scheduled_emails = Table(
     Index("scheduled_emails_open_idx", "campaign_id", "scheduled_for", "id", postgresql_where=text(is_open())),
     Index("scheduled_emails_failed_at_idx", "campaign_id", "failed_at", postgresql_where=text("failed_at IS NOT NULL")),
     Index(
-        "scheduled_emails_open_lane_idx",
+        "scheduled_emails_in_lane_idx",
         "campaign_id",
         "lane",
         "scheduled_for",
         "id",
-        postgresql_where=text(f"lane > 0 AND {is_open()}"),
+        postgresql_where=text(f"lane > 0 AND is_behind IS NOT TRUE AND {is_open()}"),
     ),
     # One company after the other: those whose cap is used up are passed over, whatever they have waiting.
     Index(
