@@ -2,10 +2,11 @@
 
     python -m bench.policy [--campaigns 300] [--claims 16] [--history 100000] [--leads 30000] [--rounds 2]
 
-Both sides claim 500 emails, in turns. The side with a policy finds its open lanes anew after eight claims, as a sender
-does every 15 seconds that sends 250 emails a second; that is in its mean. Its senders have a cap. The same is done with
-rows of history beside. One campaign without a policy is claimed from by the code, which looks for lanes, and by the
-bare statement. At last a campaign with a policy is started, beside the bare INSERT … SELECT of its rows.
+Both sides claim 500 emails, in turns. The side with a policy finds its open lanes anew after eight claims, as a
+sender does every 15 seconds that sends 250 emails a second; an eighth of that is in its time. Its senders have a cap.
+The same is done with rows of history beside. One campaign without a policy is claimed from by the code, which looks
+for lanes, and by the bare statement. At last a campaign with a policy is started, beside the bare INSERT … SELECT of
+its rows.
 """
 
 from __future__ import annotations
@@ -120,13 +121,17 @@ class Claims:
         self.seconds.append(time.perf_counter() - started)
         assert len(claimed) == BATCH, f"{len(claimed)} emails were claimed"
 
-    def mean_ms(self) -> float:
-        """Without the first round, which warms the server."""
-        return statistics.mean(self.seconds[CLAIMS_WITH_THE_SAME_LANES:]) * 1000
+    def claim_ms(self) -> float:
+        """The median of a claim with an eighth of what finding the lanes takes. The first claims warm the server."""
+        measured = self.seconds[CLAIMS_WITH_THE_SAME_LANES:]
+        finding = statistics.median(measured[::CLAIMS_WITH_THE_SAME_LANES])
+        others = [each for n, each in enumerate(measured) if n % CLAIMS_WITH_THE_SAME_LANES]
+        claim = statistics.median(others)
+        return (claim + max(0.0, finding - claim) / CLAIMS_WITH_THE_SAME_LANES) * 1000
 
 
 def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, float]:
-    """The mean of a claim from many campaigns, by side."""
+    """The time of a claim from many campaigns, by side."""
     with contextlib.ExitStack() as open_:
         sides: dict[str, Claims] = {}
         for rows in (0, history):
@@ -141,11 +146,11 @@ def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, flo
         for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):
             for side in sides.values():
                 side.claim()
-        return {name: side.mean_ms() for name, side in sides.items()}
+        return {name: side.claim_ms() for name, side in sides.items()}
 
 
 def claims_from_one(claims: int) -> dict[str, float]:
-    """The mean of a claim from one campaign without a policy, by the code and by the bare statement."""
+    """The time of a claim from one campaign without a policy, by the code and by the bare statement."""
     with migrated_database() as url:
         engine = connected(url)
         fill(engine, 1, 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES), with_policy=False)
@@ -154,7 +159,7 @@ def claims_from_one(claims: int) -> dict[str, float]:
             code.claim()
             bare.bare_claim()
         engine.dispose()
-    return {"one campaign without a policy": code.mean_ms(), "the same by the bare statement": bare.mean_ms()}
+    return {"one campaign without a policy": code.claim_ms(), "the same by the bare statement": bare.claim_ms()}
 
 
 def starts(leads: int, rounds: int) -> tuple[float, float]:
@@ -198,19 +203,19 @@ def starts(leads: int, rounds: int) -> tuple[float, float]:
 
 
 def compare(campaigns: int, claims: int, history: int, leads: int, rounds: int) -> None:
-    means = claims_from_many(campaigns, claims, history) | claims_from_one(claims)
+    times = claims_from_many(campaigns, claims, history) | claims_from_one(claims)
     ratios = []
-    names = list(means)
+    names = list(times)
     for one, other in ((names[1], names[0]), (names[3], names[2]), (names[3], names[1]), (names[4], names[5])):
-        ratios.append((f"{one}, beside {other}", f"{means[one] / means[other]:.2f} ×"))
+        ratios.append((f"{one}, beside {other}", f"{times[one] / times[other]:.2f} ×"))
     start, bare = starts(leads, rounds)
     ratios.append(
         (f"start of {leads:,} leads × 3 steps over 24 zones, beside the bare insert", f"{start / bare:.2f} ×")
     )
-    rows = [(name, f"{mean:.1f} ms") for name, mean in means.items()]
+    rows = [(name, f"{mean:.1f} ms") for name, mean in times.items()]
     rows += [("start with a policy", f"{start:.2f} s"), ("bare insert", f"{bare:.2f} s"), *ratios]
-    title = f"mean of {claims} claims of {BATCH}, in turns; median of {rounds} starts"
-    write_report("policy", Table(title, ("what", "time, or ratio"), rows), list(means.items()), __doc__ or "")
+    title = f"{claims} claims of {BATCH} for each side, in turns; median of {rounds} starts"
+    write_report("policy", Table(title, ("what", "time, or ratio"), rows), list(times.items()), __doc__ or "")
 
 
 if __name__ == "__main__":
