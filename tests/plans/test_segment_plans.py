@@ -15,6 +15,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.core.tables import leads as leads_table
 from sendledger.leads import leads
+from sendledger.segments.conditions import KINDS as ALL_KINDS
 from sendledger.segments.conditions import of_json
 from sendledger.segments.matching_leads import matching
 from testbed.campaigns import make_campaign
@@ -116,6 +117,10 @@ def _explain(connection: sa.Connection, query: sa.Select[Any]) -> Any:
 
 
 KINDS = sorted(conditions(""))
+
+
+def test_each_kind_of_condition_is_looked_at() -> None:
+    assert {filter_["kind"] for filter_, _ in conditions("").values()} == ALL_KINDS.keys()
 
 
 @pytest.mark.parametrize("kind", KINDS)
