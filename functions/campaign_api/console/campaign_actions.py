@@ -144,15 +144,15 @@ def _confirmation(
 ) -> HttpAnswer:
     api = visit.api
     campaign = api.get(f"/v1/campaigns/{campaign_id}")
-    stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
+    (progress,) = api.get("/v1/campaign-progress", ids=campaign_id)["items"]
     return visit.page(
         "campaign_action.html",
         status=refused.status if refused else 200,
         campaign=campaign,
-        stats=stats,
+        stats=progress,
         name=name,
         action=ACTIONS[name],
-        is_possible=name in possible(api, campaign, stats),
+        is_possible=name in possible(api, campaign, progress),
         can_confirm=name in CONFIRMED,
         confirmed=confirmed,
         problem=refused and refused.problem,

@@ -98,7 +98,7 @@ def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
     return visit.page(
         "campaign_emails.html",
         campaign=campaign,
-        stats=api.get(f"/v1/campaigns/{campaign_id}/stats"),
+        stats=api.get("/v1/campaign-progress", ids=campaign_id)["items"][0],
         emails=listed["items"],
         leads=api.by_id("/v1/leads", (row["lead_id"] for row in listed["items"])),
         next_cursor=listed["next_cursor"],
