@@ -150,3 +150,19 @@ def test_claim_with_senders_and_caps_writes_no_index_entries(make_sender: MakeSe
         updated, without_index_entries = connection.execute(updates).one()
     assert len(claimed) == 5
     assert without_index_entries == updated == 10
+
+
+def test_isolated_campaign_is_claimed_alone_and_keeps_its_caps(make_sender: MakeSender, engine: sa.Engine) -> None:
+    ann = make_sender("ann", 5)
+    isolated, other = started(engine, 9, [ann], new_leads_per_day=2), started(engine, 9, [ann])
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("UPDATE campaigns SET prepared_alone = true WHERE id = :id").bindparams(
+                sa.bindparam("id", isolated, sa.UUID)
+            )
+        )
+    assert {email.campaign_id for email in claim(engine, LaneQueue())} == {other}
+    with engine.begin() as connection:
+        alone = claim_emails.claim(connection, 9, uuid.uuid4(), alone=True)
+    assert [email.campaign_id for email in alone] == [isolated, isolated]
+    assert len(claim(engine, LaneQueue(), 9)) == 1
