@@ -299,7 +299,10 @@ class Simulation:
                 self._hours.pop(sender_id, None)
         if not kind and self._campaigns[campaign_id].new_leads_per_company_per_day is None:
             new_leads[None] += sent
-        if sent:
+        if sent and self._sent and self._sent[-1][0] == self._now:
+            sent_before = self._sent.pop()[1]
+            self._sent.append((self._now, sent_before + sent))
+        elif sent:
             self._sent.append((self._now, sent))
         if sender_id is not None and sender_id in self._senders:
             self._senders[sender_id].note(campaign_id, sent, self._now)
@@ -312,9 +315,15 @@ class Simulation:
         waiting = [sender_id for sender_id, ready in self._ready.items() if ready[True] or ready[False]]
         if waiting or any(lane.is_exhausted for lane in self._lanes.values()):
             moments.append(self._today.ends_at)
-        spreading = (self._senders.get(sender_id) for sender_id in waiting if sender_id is not None)
-        if waiting and (by_ses or any(sender is not None and sender.is_spreading for sender in spreading)):
+        if waiting and by_ses:
             moments.append(self._now + STEP)
+        for sender_id in waiting:
+            sender = self._senders.get(sender_id) if sender_id is not None else None
+            if sender is not None and sender.is_spreading:
+                # Smaller steps at the end of a day, where the rest of its cap is released.
+                hours = self._hours_of(sender_id)
+                is_early = bool(hours) and self._now < hours[-1].closes_at - 4 * STEP
+                moments.append(self._now + (2 * STEP if is_early else STEP))
         return max(min(moments), self._now + _SECOND) if moments else None
 
     def _end_days(self, until: dt.datetime) -> None:

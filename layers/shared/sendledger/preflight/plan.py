@@ -41,7 +41,7 @@ from sendledger.policy.planned_campaigns import (
 )
 from sendledger.policy.simulate_days import Simulation
 
-MOST_LANES = 500
+MOST_LANES = 200
 """Up to so many lanes, all running campaigns are simulated; beyond, those that share a sender with this one."""
 
 _BESIDE = sa.text("""
