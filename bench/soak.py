@@ -134,6 +134,7 @@ class Soak:
         }
         for name, value in lines.items():
             print(f"{name:<24}{value:>10,}")
+        print(f"{'unknown for each kill':<24}{len(unknown) / max(1, self.kills):>10.1f}")
         try:
             assert_ledger_is_consistent(self.engine, self.simulator)
         except AssertionError as error:

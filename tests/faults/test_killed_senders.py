@@ -10,9 +10,15 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.sending.tick import Resources
-from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign
-from testbed.invariants import Consistency, assert_ledger_is_consistent, let_it_settle, wait_for
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time
+from testbed.invariants import (
+    LONGER_THAN_ANY_GRACE,
+    Consistency,
+    assert_ledger_is_consistent,
+    let_it_settle,
+    wait_for,
+)
 from tests.faults.conftest import StartSender
 
 KillAt = Callable[[str], Consistency]
@@ -114,3 +120,26 @@ def test_lambda_that_times_out_with_live_threads_sends_nothing_twice(
     found = assert_ledger_is_consistent(engine, ses)
     assert campaign_row(engine, campaign_id)["status"] == "completed"
     assert 30 <= found.emails_accepted <= 200
+
+
+def test_killed_sender_leaves_less_than_the_emails_of_a_second_unknown(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, connection: sa.Connection
+) -> None:
+    """Time is reserved for a chunk of a second. It is fenced in parts, and results are recorded several times in it."""
+    rate = 400
+    ses.account.max_send_rate = rate
+    lifecycle.start_campaign(engine, make_campaign(connection, 4 * rate))
+    fenced = sa.text("SELECT count(*) FROM scheduled_emails WHERE status = 'sending' AND send_started_at IS NOT NULL")
+    for moment in (250, 310, 370):
+        before = len(ses.accepted())
+        sender = start_sender()
+        wait_for(lambda enough=before + moment: len(ses.accepted()) >= enough, "it sends")  # type: ignore[misc]
+        sender.kill()
+        assert sender.wait() is None
+        with engine.connect() as counting:
+            assert 0 < counting.execute(fenced).scalar_one() < 0.8 * rate
+        pass_time(engine, LONGER_THAN_ANY_GRACE)
+        send_due_emails(resources, 0.0)
+    ses.account.max_send_rate = None
+    let_it_settle(engine, resources)
+    assert_ledger_is_consistent(engine, ses)

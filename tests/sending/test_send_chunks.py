@@ -19,6 +19,7 @@ from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
 from sendledger.sending.compose_email import ComposedEmail
+from sendledger.sending.fence_parts import call_times
 from sendledger.sending.send_chunks import ChunkSender
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.tick import Resources, send_due_emails
@@ -148,12 +149,12 @@ def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
     created._preparer.close()
 
 
-def test_time_that_passed_before_a_chunk_began_is_reserved_again(
-    resources: Resources, chunk_sender: ChunkSender
-) -> None:
+def test_time_that_passed_before_a_part_was_fenced_is_reserved_again(resources: Resources) -> None:
     now = time.monotonic()
-    times = chunk_sender._times(now - 0.5, 100)
-    assert sum(due < now for due in times) == 0
+    in_time, later = call_times(resources.engine, now - 0.5, 100, 100.0)
+    assert (len(in_time), len(later)) == (50, 50)
+    assert min(in_time) >= now
+    assert min(later) >= now
     with resources.engine.begin() as connection:
         assert rate_limiter.reserve_rate(connection, 1, 100.0) > 0.4
 

@@ -1,9 +1,9 @@
 """Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
 
-The main thread claims, composes, signs and fences; the threads of `ses_threads` speak with SES; one more thread
-records, a chunk at a time. So while SES gets one chunk, the next is prepared and the last one is recorded, and the SES
-rate is used without gaps. Only the main thread changes what is kept in memory. Writes `sender_state` (the shared rate
-limiter and the stop); the other tables through the modules that it calls.
+The main thread claims, composes and signs a chunk, and fences it part after part; the threads of `ses_threads` speak
+with SES; one more thread records. So while SES gets one chunk, the next is prepared and the last one is recorded, and
+the SES rate is used without gaps. Only the main thread changes what is kept in memory. Writes `sender_state` (the
+shared rate limiter and the stop); the other tables through the modules that it calls.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.record_results import Recorded, SendResult
 from sendledger.sending import prepare_emails
 from sendledger.sending.claimed_emails import ClaimedEmails
+from sendledger.sending.fence_parts import AHEAD_SECONDS, FENCE_SECONDS, LEAST_PART, call_times, parts
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
@@ -38,7 +39,7 @@ from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
 
 MAX_CHUNK = 500
-"""Emails of one fence, at most. At lower rates it is the number that one second allows."""
+"""Emails that are prepared together, at most. At lower rates it is the number that one second allows."""
 
 FINISH_SECONDS = 5.0
 """Seconds reserved at the end of a tick for recording the last results and returning claimed emails."""
@@ -55,8 +56,8 @@ COMPOSE_SECONDS = 1.0
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
 
-FENCE_SECONDS = 0.1
-"""How long before its reserved time a chunk is fenced."""
+RECORD_SECONDS = 0.1
+"""The time of the results that are recorded together. Until then their outcomes are unknown if the sender dies."""
 
 QUOTA_STOP_SECONDS = 600
 """How long all sending stops after SES says that the daily quota is used up."""
@@ -112,14 +113,13 @@ class ChunkSender:
         try:
             if only is not None:
                 self._in_hand.claim_one(only)
-            while not self._threads.halt.is_set() and time.monotonic() < self._stop_sending_at and self._allowance >= 1:
+            while not self._has_to_end() and self._allowance >= 1:
                 if self._in_hand.emails or (only is None and self._claim()):
                     self._send_chunk()
                     self._record_if_full()
                 elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
                     break
-                else:
-                    # Calls are under way, or the due emails are locked for a moment.
+                else:  # calls are under way, or the due emails are locked for a moment
                     again = min(time.monotonic() + CLAIM_AGAIN_SECONDS, self._stop_sending_at)
                     self._wait(again, at_most=_none if self._in_flight else None)
                     self._recorder.record_all()
@@ -129,6 +129,9 @@ class ChunkSender:
         finally:
             self._finish()
 
+    def _has_to_end(self) -> bool:
+        return self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at
+
     def _has_something_in_hand(self) -> bool:
         return bool(self._in_hand.emails or self._in_flight or self._recorder.is_busy)
 
@@ -137,26 +140,26 @@ class ChunkSender:
             return claim_emails.count_due(connection, 1) > 0
 
     def _chunk_size(self) -> int:
-        rate = min(self._rate, self._threads.most_per_second)
-        most = min(MAX_CHUNK, prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email, rate, self._allowance)
-        return max(1, int(most))
+        fitting = prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email
+        return max(1, int(min(MAX_CHUNK, fitting, self._possible_rate(), self._allowance)))
 
     def _useful(self) -> int:
-        """How many calls are under way when the next chunk is fenced.
-
-        They must be enough to hide the latency of SES and of the fence, but few, because a crash leaves their outcomes
-        unknown.
-        """
-        meanwhile = min(self._rate, self._threads.most_per_second) * FENCE_SECONDS
+        """How many calls are under way when the next emails are fenced: enough to hide the latency of SES and of the
+        fence, but few, because a crash leaves their outcomes unknown."""
         return min(
-            self._threads.useful + math.ceil(meanwhile),
+            self._threads.useful + math.ceil(self._possible_rate() * FENCE_SECONDS),
             prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
         )
 
     def _useful_meanwhile(self) -> int:
         """How many calls are under way when the next chunk is prepared. Calls that begin meanwhile are not in it."""
-        rate = min(self._rate, self._threads.most_per_second)
-        return self._useful() + math.ceil(2 * rate * self._preparing_seconds)
+        return self._useful() + math.ceil(self._possible_rate() * min(2 * self._preparing_seconds, AHEAD_SECONDS))
+
+    def _possible_rate(self) -> float:
+        return min(self._rate, self._threads.most_per_second)
+
+    def _record_size(self) -> int:
+        return min(self._chunk_size(), max(LEAST_PART, math.ceil(self._possible_rate() * RECORD_SECONDS)))
 
     def _claim(self) -> bool:
         most = min(MAX_CHUNK, 2 * self._chunk_size())
@@ -173,7 +176,7 @@ class ChunkSender:
         # Do not wait for a call that stalls: all sending would wait.
         self._wait(min(time.monotonic() + QUIET_SECONDS, self._stop_sending_at), at_most=_none)
         self._recorder.record_all()
-        if time.monotonic() < self._stop_sending_at and not self._threads.halt.is_set():
+        if not self._has_to_end():
             with self._engine.connect() as connection:
                 due = claim_emails.first_due(connection)
             self._blame(self._preparer.prove([*claimed, *due], time.monotonic() + COMPOSE_SECONDS))
@@ -205,73 +208,74 @@ class ChunkSender:
         return prepared.ready
 
     def _send_chunk(self) -> None:
-        """Compose a chunk, reserve time for it, wait for that, fence the chunk and hand it to the threads."""
+        """Compose a chunk, reserve time for it, and fence and hand over each part of it when its time comes."""
         # As late as possible: if preparing kills the process, the outcomes of calls under way become unknown.
         self._wait(self._stop_sending_at, at_most=_none if self._in_hand.alone else self._useful_meanwhile)
         if self._in_hand.alone:
             self._recorder.record_all()
         else:
-            size = self._chunk_size()
+            size = self._record_size()
             self._recorder.record_if(size // 2, 2 * size)
         chunk = self._prepare_chunk()
         if not chunk:
             return
-        emails = [ready.email for ready in chunk]
+        late, handed_over = list[Call](), 0
         try:
             self._threads.open()
             self._wait(self._stop_sending_at, at_most=self._useful)
+            rate = self._rate
             with self._engine.begin() as connection:
-                wait = rate_limiter.reserve_rate(connection, len(chunk), self._rate)
-            begin = time.monotonic() + wait
-            self._wait(min(begin - FENCE_SECONDS, self._stop_sending_at))
-            if self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at:
-                self._in_hand.emails.extendleft(reversed(emails))
-                return
-            with self._engine.begin() as connection:
-                fenced = claim_emails.fence(connection, emails, self._token)
-            sendable = [ready for ready in chunk if ready.email.id in fenced.sendable]
-            times = self._times(begin, len(sendable))
+                begin = time.monotonic() + rate_limiter.reserve_rate(connection, len(chunk), rate)
+            for part in parts(len(chunk), self._possible_rate(), self._useful_meanwhile()):
+                due = begin + part.start / rate
+                self._wait(min(due - FENCE_SECONDS, self._stop_sending_at))
+                self._wait(self._stop_sending_at, at_most=self._useful)
+                if self._has_to_end() or self._rate < rate:  # the rest needs more time than was reserved
+                    self._in_hand.emails.extendleft(ready.email for ready in reversed(chunk[part.start :]))
+                    return
+                late += self._fence(chunk[part.start : part.stop], due)
+                handed_over = part.stop
         except BaseException:
             # The fence may or may not be committed. SES was not called for any of these emails.
             ended = time.monotonic()
             self._recorder.results += [
-                SendResult(email, SendOutcome(Answer.NOT_CALLED), None, ended) for email in emails
+                SendResult(ready.email, SendOutcome(Answer.NOT_CALLED), None, ended) for ready in chunk[handed_over:]
             ]
             raise
+        finally:
+            self._hand_over(late)  # last, as the threads take up calls in this order
+
+    def _fence(self, part: list[ReadyEmail], begin: float) -> list[Call]:
+        """Fence a part of a chunk, whose time begins at `begin`, and hand it over. Returns what is to follow the chunk,
+        as its time has passed."""
+        emails = [ready.email for ready in part]
+        with self._engine.begin() as connection:
+            fenced = claim_emails.fence(connection, emails, self._token)
+        sendable = [ready for ready in part if ready.email.id in fenced.sendable]
+        in_time, later = call_times(self._engine, begin, len(sendable), self._rate)
         self._summary.left_out.update(fenced.turned_away)
         self._summary.skipped += sum(
             count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
         )
         self._touched.update(email.campaign_id for email in emails if email.id not in fenced.sendable)
         self._allowance -= len(sendable)
-        self._in_flight += len(sendable)
-        self._threads.send(
-            [Call(ready, due, fenced.sendable[ready.email.id]) for ready, due in zip(sendable, times, strict=True)]
-        )
+        timed = zip(sendable, in_time + later, strict=True)
+        calls = [Call(ready, due, fenced.sendable[ready.email.id]) for ready, due in timed]
+        self._hand_over(calls[: len(in_time)])
+        return calls[len(in_time) :]
 
-    def _times(self, begin: float, count: int) -> list[float]:
-        """When to send each email of a chunk whose reserved time begins at `begin`.
-
-        Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A chunk
-        that is too short to matter is at a rate that no sender reaches.
-        """
-        now = time.monotonic()
-        missed = min(count, max(0, int((now - begin) * self._rate)))
-        in_time = [max(now, begin + position / self._rate) for position in range(count)]
-        if not missed or count / self._rate < FENCE_SECONDS:
-            return in_time
-        with self._engine.begin() as connection:
-            again = time.monotonic() + rate_limiter.reserve_rate(connection, missed, self._rate)
-        return in_time[missed:] + [again + position / self._rate for position in range(missed)]
+    def _hand_over(self, calls: list[Call]) -> None:
+        if calls:
+            self._in_flight += len(calls)
+            self._threads.send(calls)
 
     def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
         """Collect and record results until `until`, or until no more than `at_most()` calls are under way."""
         while True:
             with contextlib.suppress(IndexError):
                 while True:
-                    result = self._threads.results.popleft()
+                    self._note(self._threads.results.popleft())
                     self._in_flight -= 1
-                    self._note(result)
             self._threads.grow()
             left = until - time.monotonic()
             if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
@@ -304,7 +308,7 @@ class ChunkSender:
 
     def _record_if_full(self) -> None:
         """Begin to record a chunk of results, or the last ones."""
-        size = self._chunk_size()
+        size = self._record_size()
         self._recorder.record_if(size if self._in_flight else 1, 2 * size)
 
     def _on_recorded(self, results: list[SendResult], recorded: Recorded) -> None:

@@ -1,0 +1,56 @@
+"""When which emails of a chunk are fenced and sent: a chunk and the rate in, its parts and the times of calls out.
+
+Time is reserved for a chunk of a second, and it is fenced in parts, each just before its time. What is fenced and has
+no result yet is of unknown outcome if the sender dies. Writes `sender_state` (the shared rate limiter).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from sendledger.ledger import rate_limiter
+
+FENCE_SECONDS = 0.05
+"""How long before its time a part is fenced. A fence takes a few milliseconds."""
+
+PART_SECONDS = 0.1
+"""The time of the emails of a part, and so of one fence."""
+
+LEAST_PART = 5
+"""At low rates a fence costs the database more than the emails do that it would keep from being unknown."""
+
+AHEAD_SECONDS = 0.25
+"""For how long a sender fences ahead while it prepares the next chunk, at most."""
+
+
+def parts(count: int, rate: float, last: int) -> Iterator[range]:
+    """The positions of each part of a chunk of `count` emails.
+
+    The last part has at least `last` emails, if there are so many: while they are sent, the next chunk is prepared.
+    """
+    each, begin = max(LEAST_PART, math.ceil(rate * PART_SECONDS)), 0
+    while count - begin > each + last:
+        yield range(begin, begin + each)
+        begin += each
+    yield range(begin, count)
+
+
+def call_times(engine: sa.Engine, begin: float, count: int, rate: float) -> tuple[list[float], list[float]]:
+    """When to send the emails of a part whose reserved time begins at `begin` (`time.monotonic()`): times in it, and
+    times after that of the whole chunk.
+
+    Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A part that is
+    too short to matter is at a rate that no sender reaches.
+    """
+    now = time.monotonic()
+    missed = min(count, max(0, int((now - begin) * rate)))
+    in_time = [max(now, begin + position / rate) for position in range(count)]
+    if not missed or count / rate < FENCE_SECONDS:
+        return in_time, []
+    with engine.begin() as connection:
+        again = time.monotonic() + rate_limiter.reserve_rate(connection, missed, rate)
+    return in_time[missed:], [again + position / rate for position in range(missed)]
