@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+import api_resources
+from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
 from testbed.campaigns import make_batch, make_campaign, make_template
 from tests.functions.campaign_api.api_client import ApiClient
@@ -84,6 +87,29 @@ def test_leads_are_reassigned_to_another_active_sender_only(api: ApiClient, send
         answer = api.post(f"/v1/senders/{sender['id']}/reassign", {"to": to})
         assert (answer.status, list(answer.fields)) == (422, ["to"]), answer.body
     assert api.post(f"/v1/senders/{UNKNOWN}/reassign", {"to": sender["id"]}).status == 404
+
+
+@pytest.fixture
+def asked_ses(api: ApiClient, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[SesSimulator]:
+    """The SES that the API asks."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", ses.url)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    api_resources.ses_client.cache_clear()
+    yield ses
+    api_resources.ses_client.cache_clear()
+
+
+def test_leads_are_not_reassigned_to_a_sender_that_ses_has_not_verified(
+    api: ApiClient, asked_ses: SesSimulator, sender: dict[str, Any]
+) -> None:
+    bob = api.post("/v1/senders", {"from_address": "bob@example.com"}).json["id"]
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": False}
+    answer = api.post(f"/v1/senders/{sender['id']}/reassign", {"to": bob})
+    assert (answer.status, list(answer.fields)) == (422, ["to"]), answer.body
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": True}
+    assert api.post(f"/v1/senders/{sender['id']}/reassign", {"to": bob}).status == 200
 
 
 def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:
