@@ -17,7 +17,7 @@ from sendledger.core.errors import NotFound
 from sendledger.core.tables import campaign_steps, campaigns, email_templates, workflow_steps
 from sendledger.exports.export_rows import LEDGER_HEADER, ledger_rows
 from sendledger.feedback import lead_timeline
-from sendledger.ledger import scheduled_emails
+from sendledger.ledger import claim_emails, scheduled_emails
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.preflight import check_content, plan
 from sendledger.preflight.findings import Findings
@@ -432,3 +432,20 @@ def test_plan_counts_the_steps_of_each_revision(engine: sa.Engine, connection: s
         for (step, _), count in day.emails.items():
             planned[step] += count
     assert planned == {1: 2, 2: 1, 3: 1}
+
+
+def test_version_that_does_not_know_revisions_claims_nothing_of_a_campaign_with_several(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = evergreen(engine, connection, [NO_DELAY, DAY])
+    edit_template(connection, campaign_id, 1, subject="Edited")
+    come_in(engine, connection, campaign_id, "new@example.com")
+    assert campaign_row(engine, campaign_id)["revision"] == 2
+    connection.execute(sa.text("SET sendledger.knows_revisions = ''"))
+    with pytest.raises(sa.exc.DBAPIError, match="several revisions"):
+        claim_emails.claim(connection, 10, uuid.uuid4())
+    connection.rollback()
+    connection.execute(sa.text("SET sendledger.knows_revisions = 'on'"))
+    claimed = claim_emails.claim(connection, 10, uuid.uuid4())
+    connection.rollback()
+    assert [email.revision for email in claimed] == [1, 2]

@@ -78,6 +78,8 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
             "idle_session_timeout": str(int(IDLE_SESSION * 1000)),
             # If a crash of the server lost a fence after SES was called, the email would be sent twice.
             "synchronous_commit": "on",
+            # The database lets no version without this claim from campaigns with several revisions of their workflow.
+            "sendledger.knows_revisions": "on",
         }
         options["application_name"] = "sendledger"
         if password is not None:
