@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +14,7 @@ from sendledger.core.row_arrays import RowArrays
 ROWS = RowArrays("r", {"id": "bigint", "name": "text", "key": "uuid", "is_new": "boolean", "detail": "jsonb"})
 
 
-def read_back(connection: sa.Connection, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+def read_back(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = connection.execute(sa.text(f"SELECT * FROM {ROWS.table}"), ROWS.parameters(rows))
     return [dict(row) for row in found.mappings()]
 
@@ -27,7 +29,7 @@ def test_text_is_read_as_it_was_given(connection: sa.Connection, name: str) -> N
 
 def test_row_keeps_its_types_and_order(connection: sa.Connection) -> None:
     key = uuid.uuid4()
-    first = {"id": 2**63 - 1, "name": "a", "key": key, "is_new": False, "detail": {"text": 'x"\\'}}
+    first: dict[str, Any] = {"id": 2**63 - 1, "name": "a", "key": key, "is_new": False, "detail": {"text": 'x"\\'}}
     rows = [first | {"detail": '{"text": "x\\"\\\\"}'}, {"id": 2, "is_new": True}]
     nothing = dict.fromkeys(ROWS.types)
     assert read_back(connection, rows) == [first, nothing | {"id": 2, "is_new": True}]
