@@ -35,7 +35,7 @@ def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadlin
     key = f"{EXPORTS}{export_id}.csv"
     header, pages = _content(engine, export)
     rows_written = 0
-    with bucket.writer(key) as file:
+    with bucket.new_file(key) as file:
         if export["made_for"] == ExportReader.EXCEL:
             file.write(BYTE_ORDER_MARK)
         file.write(csv_bytes([header]))

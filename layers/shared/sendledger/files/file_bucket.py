@@ -140,7 +140,7 @@ class FileBucket:
     def reader(self, file: StoredFile) -> FileReader:
         return FileReader(self._client, self.name, file)
 
-    def writer(self, key: str) -> FileWriter:
+    def new_file(self, key: str) -> FileWriter:
         return FileWriter(self._client, self.name, key)
 
     def upload_url(self, key: str, seconds: int, content_type: str = CSV, size: int | None = None) -> str:

@@ -50,7 +50,7 @@ def check(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: 
     """Read the whole file before `time.monotonic()` passes the deadline. The batch is then `checked`, or `failed`."""
     failure: str | None = None
     found: dict[str, Any] = {}
-    with bucket.writer(f"{REJECTS}{lead_batch_id}.csv") as writer:
+    with bucket.new_file(f"{REJECTS}{lead_batch_id}.csv") as writer:
         rejects = Rejects(writer)
         try:
             upload = find_upload(engine, bucket, lead_batch_id)

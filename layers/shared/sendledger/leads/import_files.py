@@ -96,7 +96,7 @@ def work(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: f
 
 def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: float) -> bool:
     failure: str | None = None
-    with bucket.writer(f"{REJECTS}{lead_batch_id}.csv") as writer:
+    with bucket.new_file(f"{REJECTS}{lead_batch_id}.csv") as writer:
         rejects, found = Rejects(writer), dict[str, Any]()
         try:
             upload = find_upload(engine, bucket, lead_batch_id)
