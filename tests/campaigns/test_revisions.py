@@ -14,7 +14,7 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, campaign_counts, intake, lifecycle, schedule_emails, variants, winners
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core.errors import NotFound
-from sendledger.core.tables import campaign_steps, campaigns, email_templates, workflow_steps
+from sendledger.core.tables import campaign_steps, campaigns, email_templates, workflow_step_variants, workflow_steps
 from sendledger.exports.export_rows import LEDGER_HEADER, ledger_rows
 from sendledger.feedback import lead_timeline
 from sendledger.ledger import claim_emails, scheduled_emails
@@ -298,6 +298,48 @@ def test_retiring_covers_each_revision_with_the_same_template(engine: sa.Engine,
 
     found = Counter((row["revision"], row["variant"]) for row in rows_of(engine, campaign_id))
     assert found == {(1, 1): 4, (2, 1): 4}
+
+
+def take_away_first_variant(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
+    """Edit the first step of the campaign's workflow, so that its other variants have other numbers."""
+    own = workflow_step_variants
+    connection.execute(sa.delete(own).where(own.c.variant == 1))
+    connection.execute(sa.update(own).values(variant=own.c.variant - 1))
+    connection.commit()
+
+
+def test_retired_variant_stays_retired_when_an_edit_changes_its_number(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    workflow_id = make_workflow(connection, [NO_DELAY])
+    make_variants(connection, workflow_id, (1, 1, 1))
+    campaign_id = make_campaign(connection, 6, workflow_id=workflow_id, evergreen=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 2, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+    take_away_first_variant(connection, campaign_id)
+
+    come_in(engine, connection, campaign_id, *(f"new{number}@example.com" for number in range(4)))
+
+    found = Counter((row["revision"], row["variant"]) for row in rows_of(engine, campaign_id))
+    assert found == {(1, 1): 3, (1, 3): 3, (2, 2): 4}
+
+
+def test_retiring_covers_the_same_template_under_another_number(engine: sa.Engine, connection: sa.Connection) -> None:
+    workflow_id = make_workflow(connection, [NO_DELAY])
+    make_variants(connection, workflow_id, (1, 1, 1))
+    campaign_id = make_campaign(connection, 6, workflow_id=workflow_id, evergreen=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    take_away_first_variant(connection, campaign_id)
+    come_in(engine, connection, campaign_id, *(f"new{number}@example.com" for number in range(4)))
+
+    with engine.begin() as retiring:
+        assert variants.retire(retiring, campaign_id, 1, 2, "ann")["revision"] == 2
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    found = Counter((row["revision"], row["variant"]) for row in rows_of(engine, campaign_id))
+    assert found == {(1, 1): 3, (1, 2): 3, (2, 1): 4}
 
 
 @pytest.fixture

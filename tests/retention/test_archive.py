@@ -16,14 +16,17 @@ import sqlalchemy as sa
 
 from sendledger.core.errors import SettingsError
 from sendledger.core.settings import RetentionSettings
-from sendledger.core.tables import email_events, emails, removals, scheduled_emails
+from sendledger.core.tables import email_events, emails, removals, replies, scheduled_emails
+from sendledger.core.vocabulary import RemovalKind
+from sendledger.feedback import reply_answers
 from sendledger.files.file_bucket import BucketUnreachable, FileBucket
 from sendledger.retention import archive, remove_rows
 from sendledger.retention.run import remove_old
-from testbed.campaigns import rows_of
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import DAY, rows_of
 from testbed.object_store import bucket, object_store, s3
 from testbed.ses_events import count_rows
-from tests.retention.conftest import NAMES, address
+from tests.retention.conftest import NAMES, address, end_long_ago
 
 __all__ = ["bucket", "object_store", "s3"]
 
@@ -75,6 +78,62 @@ def test_archive_has_every_row_of_the_ledger_every_email_and_every_event(
         "rows": len(rows) + sent + reported,
     }
     assert rows_of(engine, ended) == []
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+def test_part_has_no_more_texts_than_fit_into_memory(
+    engine: sa.Engine,
+    retention_engine: sa.Engine,
+    ended: uuid.UUID,
+    bucket: FileBucket,
+    s3: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    by_row: bool,
+) -> None:
+    monkeypatch.setattr(archive, "BYTES_PER_PART", 250)
+    with engine.begin() as connection:
+        connection.execute(sa.update(emails).values(body_text="x" * 60, body_html="y" * 40))
+        if not by_row:
+            connection.execute(sa.text("DELETE FROM scheduled_emails"))
+            connection.execute(sa.text("UPDATE emails SET scheduled_email_id = NULL"))
+        sent = set(map(str, connection.scalars(sa.select(emails.c.id))))
+    remove_old(retention_engine, LEDGER, FOREVER, bucket)
+    found = archived(s3, bucket, "emails")
+    assert {row["email_id"] for row in found} == sent
+    assert len(found) == len(sent)
+    parts = [key for key in keys(s3, bucket) if "/emails-" in key]
+    assert len(parts) >= len(sent) / 2
+
+
+def test_email_that_is_too_long_for_a_part_has_one_of_its_own(
+    retention_engine: sa.Engine, ended: uuid.UUID, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "BYTES_PER_PART", 1)
+    remove_old(retention_engine, LEDGER, FOREVER, bucket)
+    assert {mail["to_address"] for mail in archived(s3, bucket, "emails")} == {
+        address(name) for name in NAMES if name != "fails"
+    }
+
+
+def test_answer_that_went_out_before_the_removal_was_done_is_archived_too(
+    engine: sa.Engine,
+    retention_engine: sa.Engine,
+    ended: uuid.UUID,
+    resources: Resources,
+    bucket: FileBucket,
+    s3: Any,
+) -> None:
+    assert archive.archive(retention_engine, bucket, ended, RemovalKind.CONTENT, 30, FOREVER)
+    with engine.begin() as connection:
+        reply_id = connection.execute(sa.select(replies.c.id)).scalar_one()
+        reply_answers.answer(connection, reply_id, "Thanks", "ann", quote=False)
+        connection.execute(sa.update(removals).values(began_at=sa.func.now() - 500 * DAY))
+    send_due_emails(resources, 30.0)
+    end_long_ago(engine, ended)
+    remove_old(retention_engine, RetentionSettings.read({"KEEP_CONTENT_DAYS": "30"}), FOREVER, bucket)
+    with engine.connect() as connection:
+        assert set(connection.scalars(sa.select(emails.c.body_text))) == {""}
+    assert "Thanks" in {mail["body_text"].strip() for mail in archived(s3, bucket, "emails")}
 
 
 @pytest.mark.parametrize(("setting", "files"), [("KEEP_CONTENT_DAYS", {"emails"}), ("KEEP_EVENTS_DAYS", {"events"})])

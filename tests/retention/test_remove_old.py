@@ -303,6 +303,32 @@ def test_third_temporary_bounce_suppresses_although_the_first_was_removed(
         pass_time(engine, DAY)
 
 
+def test_delivery_that_was_removed_still_separates_the_temporary_bounces_of_another_campaign(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    retention_engine: sa.Engine,
+    ended: uuid.UUID,
+    resources: Resources,
+    ses: SesSimulator,
+) -> None:
+    batches = list(campaign_row(engine, ended)["batch_ids"])
+    other = make_campaign(connection, [], [DAY * 0, DAY, DAY], batch_ids=batches)
+    lifecycle.start_campaign(engine, other)
+    for number in (1, 2, 3):
+        send_due_emails(resources, 30.0)
+        last = [email for email in ses.accepted() if email.destination == (address("opens"),)][-1]
+        if number == 3:
+            # Two bounces, a delivery of the campaign that has ended, and the third bounce.
+            long_ago = sa.update(email_events).where(email_events.c.campaign_id == other)
+            connection.execute(long_ago.values(occurred_at=sa.func.now() - 100 * DAY))
+            connection.commit()
+            run_retention(retention_engine, **EVERYTHING)
+        report(engine, event_of(last, "Bounce", **TRANSIENT))
+        pass_time(engine, DAY)
+    query = sa.text("SELECT count(*) FROM suppressions WHERE value = :address")
+    assert connection.scalar(query, {"address": address("opens")}) == 0
+
+
 def test_answer_to_a_removed_email_still_finds_its_lead(
     engine: sa.Engine, retention_engine: sa.Engine, ended: uuid.UUID, ses: SesSimulator
 ) -> None:

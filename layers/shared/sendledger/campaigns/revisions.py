@@ -27,14 +27,15 @@ from sendledger.core.vocabulary import AuditAction
 
 logger = Logger(child=True)
 
-# A variant that was retired stays retired, while it has its template and another one is left to go in its place.
+# A variant that was retired stays retired while another one is left to go in its place. Its template tells which one it
+# is now: an edit that takes away the variant before it changes its number.
 _KEEP_RETIRED = sa.text("""
     WITH retired AS (
         SELECT v.step_number, v.variant, old.retired_at
         FROM campaign_step_variants v
         JOIN campaign_step_variants old ON old.campaign_id = v.campaign_id AND old.revision = v.revision - 1
-            AND old.step_number = v.step_number AND old.variant = v.variant
-            AND old.email_template_id = v.email_template_id AND old.retired_at IS NOT NULL
+            AND old.step_number = v.step_number AND old.email_template_id = v.email_template_id
+            AND old.retired_at IS NOT NULL
         WHERE v.campaign_id = :campaign_id AND v.revision = :revision
     ), heirs AS (
         SELECT DISTINCT ON (v.step_number) v.step_number, v.variant FROM campaign_step_variants v

@@ -199,13 +199,14 @@ def retire(
         raise Conflict(f"Variant {variant} of step {step_number} is the only one left; pause the campaign instead.")
     work: list[dict[str, Any]] = []
     for number, others in of_step.items():
-        there, heir = others.get(variant), _heir(others, variant)
-        if there is None or there["retired_at"] is not None or heir is None:
+        # By its template, as an edit may have changed its number.
+        same = (each for each in others.values() if each["email_template_id"] == own["email_template_id"] is not None)
+        there = own if number == revision else next(same, None)
+        if there is None or there["retired_at"] is not None or (heir := _heir(others, there["variant"])) is None:
             continue
-        if number == revision or (own["email_template_id"] or 0) == there["email_template_id"]:
-            _retire_in(connection, there, heir)
-            what = {"revision": number, "step_number": step_number, "variant": variant}
-            work.append({"kind": "split_again", **what, "after_id": 0})
+        _retire_in(connection, there, heir)
+        what = {"revision": number, "step_number": step_number, "variant": there["variant"]}
+        work.append({"kind": "split_again", **what, "after_id": 0})
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)

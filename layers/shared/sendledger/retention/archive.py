@@ -32,7 +32,9 @@ ARCHIVE = "archive/"
 """The prefix of the files in the bucket."""
 
 ROWS_PER_PART = 5_000
-"""Rows of the ledger whose emails and events are held in memory together."""
+"""Rows of the ledger whose emails and events are held in memory together, at most."""
+BYTES_PER_PART = 10_000_000
+"""Texts of emails that are held in memory together, if it is more than one email. They are there several times."""
 
 LEDGER = """
     e.id AS scheduled_email_id, e.lead_id, e.workflow_step_number AS step, e.revision, e.variant, e.status, e.reason,
@@ -58,6 +60,15 @@ _OF_EMAILS = {
     "events": f"""SELECT {EVENTS} FROM emails m JOIN email_events v ON v.lead_id = m.lead_id AND v.email_id = m.id
                   WHERE m.id = ANY(:ids) ORDER BY v.id""",
 }
+_TEXTS = "coalesce(octet_length(m.body_text) + coalesce(octet_length(m.body_html), 0), 0)"
+_FITTING = """
+    SELECT id FROM (SELECT {id}, sum({texts}) OVER (ORDER BY {id}) AS bytes FROM {table} WHERE {id} = ANY(:ids)) sized
+    WHERE bytes <= :most OR id = :first ORDER BY id
+"""
+_FITTING_ROWS = _FITTING.format(
+    id="e.id", texts=_TEXTS, table="scheduled_emails e LEFT JOIN emails m ON m.id = e.email_id"
+)
+_FITTING_EMAILS = _FITTING.format(id="m.id", texts=_TEXTS, table="emails m")
 _FILES = {
     RemovalKind.LEDGER: ("ledger", "emails", "events"),
     RemovalKind.EVENTS: ("events",),
@@ -126,14 +137,23 @@ def _read(connection: sa.Connection, state: sa.RowMapping) -> _Part:
     after_email = state["archived_after_email"] or uuid.UUID(int=0)
     ids = next_rows(connection, state["campaign_id"], after_id, ROWS_PER_PART)
     if ids:
+        ids = _fitting(connection, _FITTING_ROWS, sa.BigInteger(), ids)
         files, rows = _written(connection, kind, _OF_ROWS, sa.BigInteger(), ids)
         return _Part(files, rows, ids[-1], after_email)
     after = {"campaign_id": state["campaign_id"], "after": after_email, "limit": ROWS_PER_PART}
     email_ids = connection.scalars(_NEXT_EMAILS, after).all()
     if not email_ids:
         return _Part({}, 0, after_id, after_email)
+    email_ids = _fitting(connection, _FITTING_EMAILS, sa.UUID(), email_ids)
     files, rows = _written(connection, kind, _OF_EMAILS, sa.UUID(), email_ids)
     return _Part(files, rows, after_id, email_ids[-1])
+
+
+def _fitting(connection: sa.Connection, query: str, type_: sa.types.TypeEngine[Any], ids: Sequence[Any]) -> list[Any]:
+    """The first of these ids whose texts fit into a part; at least one."""
+    parameters = sa.bindparam("ids", list(ids), sa.ARRAY(type_)), sa.bindparam("first", ids[0], type_)
+    found = connection.scalars(sa.text(query).bindparams(*parameters), {"most": BYTES_PER_PART})
+    return list(found)
 
 
 def _written(

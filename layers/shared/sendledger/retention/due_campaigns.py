@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sendledger.core.ledger_rules import is_open
 from sendledger.core.vocabulary import ENDED_CAMPAIGN_STATUSES, RemovalKind, quoted
 
-_ENDED_AT = "coalesce(greatest(c.completed_at, c.cancelled_at, c.failed_at), c.updated_at AT TIME ZONE 'UTC')"
-"""Campaigns of the old application have none of the times of ours."""
+ENDED_AT = "coalesce(greatest(c.completed_at, c.cancelled_at, c.failed_at), c.updated_at AT TIME ZONE 'UTC')"
+"""When a campaign `c` has ended. Campaigns of the old application have none of the times of ours."""
 
 HAS_ENDED = f"""
     c.status IN ({quoted(ENDED_CAMPAIGN_STATUSES)}) AND c.background_work = '[]'
@@ -33,13 +33,13 @@ _IS_BUSY = f"""(
     OR EXISTS (SELECT FROM exports x WHERE x.campaign_id = c.id AND x.status IN ('pending', 'running')))"""
 _OLD_ENOUGH = f"""
     FROM campaigns c LEFT JOIN removals r ON r.campaign_id = c.id AND r.kind = :kind
-    WHERE {HAS_ENDED} AND {_ENDED_AT} < now() - make_interval(days => :days)
+    WHERE {HAS_ENDED} AND {ENDED_AT} < now() - make_interval(days => :days)
       -- It may have run again since, for an answer to a reply.
-      AND (r.completed_at IS NULL OR r.completed_at < {_ENDED_AT})
+      AND (r.completed_at IS NULL OR r.completed_at < {ENDED_AT})
 """
 _NEXT = sa.text(f"""
     SELECT c.id {_OLD_ENOUGH} AND c.id <> ALL(:passed) AND NOT {_IS_UNSETTLED} AND NOT {_IS_BUSY}
-    ORDER BY {_ENDED_AT}, c.id LIMIT 1
+    ORDER BY {ENDED_AT}, c.id LIMIT 1
 """).bindparams(sa.bindparam("passed", type_=sa.ARRAY(sa.UUID)))
 _IS_DUE = sa.text(f"""
     SELECT EXISTS (SELECT {_OLD_ENOUGH} AND c.id = :campaign_id AND NOT {_IS_UNSETTLED} AND NOT {_IS_BUSY})

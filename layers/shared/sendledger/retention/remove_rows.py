@@ -2,8 +2,8 @@
 
 The caller holds the campaign, commits, and calls again while there is more. After a crash the next call continues: what
 was committed is removed and counted, the rest is neither. Reads and writes `removals`; writes `emails`, `email_events`,
-`scheduled_emails`, `removed_emails`, `past_contacts`, `campaign_counts` and `audit_log`; reads `leads`,
-`campaign_lanes`, `replies`, `unsubscribes` and `adopted_campaigns`.
+`scheduled_emails`, `removed_emails`, `past_contacts`, `campaign_counts` and `audit_log`; reads `campaigns`,
+`leads`, `campaign_lanes`, `replies`, `unsubscribes` and `adopted_campaigns`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.vocabulary import AuditAction, RemovalKind
+from sendledger.retention.due_campaigns import ENDED_AT
 
 ROWS_PER_CHUNK = 2_000
 """A chunk holds its campaign for a fraction of a second."""
@@ -26,19 +27,20 @@ _OF_CAMPAIGN = sa.bindparam("campaign_id", type_=sa.UUID)
 _IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.BigInteger))
 _EMAIL_IDS = sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))
 
-# A removal that was completed begins again if the campaign has run since.
-_BEGIN = sa.text("""
+# A removal begins again, with its archive, if the campaign has run since. What it had removed by then counts.
+_GOES_ON = f"(r.completed_at IS NULL AND r.began_at > (SELECT {ENDED_AT} FROM campaigns c WHERE c.id = r.campaign_id))"
+_BEGIN = sa.text(f"""
     INSERT INTO removals AS r (campaign_id, kind) VALUES (:campaign_id, :kind)
     ON CONFLICT (campaign_id, kind) DO UPDATE SET
-        began_at = CASE WHEN r.completed_at IS NULL THEN r.began_at ELSE now() END,
-        after_id = CASE WHEN r.completed_at IS NULL THEN r.after_id ELSE 0 END,
-        after_sent_at = CASE WHEN r.completed_at IS NULL THEN r.after_sent_at END,
+        began_at = CASE WHEN {_GOES_ON} THEN r.began_at ELSE now() END,
+        after_id = CASE WHEN {_GOES_ON} THEN r.after_id ELSE 0 END,
+        after_sent_at = CASE WHEN {_GOES_ON} THEN r.after_sent_at END,
         rows_removed = CASE WHEN r.completed_at IS NULL THEN r.rows_removed ELSE 0 END,
-        archived_after_id = CASE WHEN r.completed_at IS NULL THEN r.archived_after_id ELSE 0 END,
-        archived_after_email = CASE WHEN r.completed_at IS NULL THEN r.archived_after_email END,
-        archive_parts = CASE WHEN r.completed_at IS NULL THEN r.archive_parts ELSE 0 END,
-        archive_rows = CASE WHEN r.completed_at IS NULL THEN r.archive_rows ELSE 0 END,
-        archived_at = CASE WHEN r.completed_at IS NULL THEN r.archived_at END,
+        archived_after_id = CASE WHEN {_GOES_ON} THEN r.archived_after_id ELSE 0 END,
+        archived_after_email = CASE WHEN {_GOES_ON} THEN r.archived_after_email END,
+        archive_parts = CASE WHEN {_GOES_ON} THEN r.archive_parts ELSE 0 END,
+        archive_rows = CASE WHEN {_GOES_ON} THEN r.archive_rows ELSE 0 END,
+        archived_at = CASE WHEN {_GOES_ON} THEN r.archived_at END,
         completed_at = NULL
     RETURNING campaign_id, kind, began_at, after_id, archived_after_id, archived_after_email, archive_parts,
               archive_rows, archived_at
@@ -79,12 +81,17 @@ _BLANK_SENT = sa.text(
 _BLANK_UNSENT = sa.text(_BLANK.format(sent="m.sent_at IS NULL")).bindparams(_OF_CAMPAIGN)
 
 # Complaints stay, without the person, because timelines count them. Temporary bounces that no delivery has followed
-# stay, because the next one may suppress the address.
+# stay, because the next one may suppress the address. A delivery stays that separates temporary bounces of another
+# campaign from later ones.
 _IS_KEPT = """(
     v.event_type = 'Complaint'
     OR v.event_type = 'Bounce' AND v.detail ->> 'bounce_type' = 'Transient' AND v.lead_id IS NOT NULL
        AND NOT EXISTS (SELECT FROM email_events d WHERE d.lead_id = v.lead_id AND d.event_type = 'Delivery'
-                       AND d.occurred_at > v.occurred_at))"""
+                       AND d.occurred_at > v.occurred_at)
+    OR v.event_type = 'Delivery' AND EXISTS (
+        SELECT FROM email_events b WHERE b.lead_id = v.lead_id AND b.campaign_id IS DISTINCT FROM v.campaign_id
+          AND b.event_type = 'Bounce' AND b.detail ->> 'bounce_type' = 'Transient'
+          AND b.occurred_at < v.occurred_at))"""
 _FORGET = """
     WITH found AS MATERIALIZED (SELECT v.id, {kept} AS is_kept FROM {events}), gone AS (
         DELETE FROM email_events v WHERE v.id = ANY(ARRAY(SELECT id FROM found WHERE NOT is_kept)) RETURNING 1
