@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import campaigns, late_emails, lifecycle
+from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.core.tables import leads, scheduled_emails
 from sendledger.ledger import claim_emails, sweep
 from sendledger.preflight import diagnose
@@ -18,7 +19,7 @@ from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
-from tests.policy.conftest import MONDAY
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
 
 SECONDS = 60.0
 HOUR = dt.timedelta(hours=1)
@@ -132,6 +133,61 @@ def test_steps_behind_are_neither_overdue_nor_held(engine: sa.Engine, clock: Mov
     with engine.begin() as connection:
         assert diagnose.oldest_due_seconds(connection) == 0
         assert late_emails.hold_after_outage(connection, 6 * HOUR) == 0
+
+
+def test_diagnose_counts_no_steps_behind_as_due(engine: sa.Engine, resources: Resources, clock: MovedClock) -> None:
+    campaign_id = started(engine)
+    clock.move_to(MONDAY + 5 * DAY)
+    send_due_emails(resources, SECONDS)
+    with engine.connect() as connection:
+        found = diagnose.diagnose(connection, campaign_id, "test")
+    assert (found.cause, found.detail["due"]) == ("new_leads_cap_reached", 3)
+
+
+def test_steps_are_behind_again_when_a_failed_one_is_put_back(
+    engine: sa.Engine, resources: Resources, clock: MovedClock
+) -> None:
+    campaign_id = started(engine, 2)
+    rows = scheduled_emails.c
+    refused = {"status": "failed", "error_code": "cannot_connect", "failed_at": sa.func.now()}
+    skipped = {"status": "skipped", "reason": "previous_step_failed"}
+    with engine.begin() as connection:
+        connection.execute(sa.update(scheduled_emails).where(rows.workflow_step_number == 1).values(refused))
+        connection.execute(sa.update(scheduled_emails).where(rows.workflow_step_number > 1).values(skipped))
+        connection.execute(sa.update(campaigns_table).values(emails_failed_count=2))
+    assert behind(engine, campaign_id) == {}
+    lifecycle.retry_failed_emails(engine, campaign_id, None, "test")
+    assert behind(engine, campaign_id) == {2: 2, 3: 2}
+    for _ in clock.ticks(MONDAY + HOUR, MONDAY + 5 * DAY, DAY / 2):
+        send_due_emails(resources, SECONDS)
+    assert statuses(engine, campaign_id) == {"sent": 6}
+
+
+def test_scheduled_start_keeps_hours_and_caps(
+    engine: sa.Engine,
+    sender_engine: sa.Engine,
+    ses: SesSimulator,
+    clock: MovedClock,
+    make_schedule: MakeSchedule,
+    make_sender: MakeSender,
+) -> None:
+    """The checks of a scheduled start need the settings of the unsubscribe link and the footer."""
+    resources = sender_resources(
+        sender_engine,
+        ses.url,
+        PUBLIC_URL="https://mail.example.com",
+        UNSUBSCRIBE_KEYS="k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        POSTAL_ADDRESS="1 Main Street, Springfield",
+    )
+    policy = {"sender_ids": [make_sender("ann", 1), make_sender("bob", 1)], "sending_schedule_id": make_schedule()}
+    starts = {"start_type": "scheduled", "scheduled_start_at": MONDAY + HOUR}
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 5, [NO_DELAY, DAY], new_leads_per_day=3, **policy, **starts)
+    assert lifecycle.start_campaign(engine, campaign_id).status == "scheduled"
+    clock.move_to(MONDAY + HOUR)
+    assert send_due_emails(resources, SECONDS).campaigns_started == 1
+    assert len(ses.accepted()) == 2
+    assert behind(engine, campaign_id) == {2: 3}
 
 
 def test_cap_that_is_lifted_lets_all_steps_go(engine: sa.Engine, resources: Resources, clock: MovedClock) -> None:

@@ -34,7 +34,8 @@ _RETRYABLE = f"""
     AND (NOT {is_answer("e")} OR EXISTS (SELECT FROM answers a WHERE a.scheduled_email_id = e.id))
 """
 _COUNT = sa.text(f"SELECT e.error_code, count(*) FROM scheduled_emails e WHERE {_RETRYABLE} GROUP BY 1")
-# The lead's later steps were skipped because of this one. The fence keeps the gaps between the steps.
+# The lead's later steps were skipped because of this one. In a lane they are behind it again. The fence keeps the gaps
+# between the steps.
 _PUT_BACK = sa.text(f"""
 WITH c AS (
     SELECT {returned_status("campaigns")} AS status, {returned_reason("campaigns")} AS reason
@@ -48,7 +49,8 @@ WITH c AS (
         retry_count = 0, claim_token = NULL, lease_until = NULL, send_started_at = NULL, updated_at = now()
     FROM chunk CROSS JOIN c WHERE e.id = chunk.id
 ), later AS (
-    UPDATE scheduled_emails n SET status = c.status, reason = c.reason, updated_at = now()
+    UPDATE scheduled_emails n
+    SET status = c.status, reason = c.reason, is_behind = CASE WHEN n.lane > 0 THEN true END, updated_at = now()
     FROM chunk CROSS JOIN c
     WHERE n.lead_id = chunk.lead_id AND n.campaign_id = :campaign_id
       AND n.workflow_step_number > chunk.workflow_step_number

@@ -74,8 +74,10 @@ _STATE = sa.text("""
            stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now()) AS stopped
     FROM sender_state
 """)
+# A step whose earlier one is still open is due with that one.
 _ROWS = sa.text(f"""
     SELECT (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
+                AND is_behind IS NOT TRUE
                 AND scheduled_for <= now() AND scheduled_for > :hold LIMIT :limit) due) AS due,
            (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
                 AND scheduled_for <= :hold LIMIT :limit) held) AS held,
