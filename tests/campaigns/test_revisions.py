@@ -462,6 +462,29 @@ def test_refresh_renews_the_revisions_with_as_many_steps_as_the_workflow_has_now
     assert sent_to(ses, "third@example.com") == ["Third 1"]
 
 
+def test_leads_after_a_refresh_get_the_revision_that_it_has_renewed(
+    engine: sa.Engine, connection: sa.Connection, tested: uuid.UUID
+) -> None:
+    lifecycle.pause_campaign(engine, tested)
+    edit_template(connection, tested, 1, body_text="Renewed")
+
+    assert lifecycle.resume_campaign(engine, tested, refresh_content=True).refreshed_steps == [1]
+
+    assert come_in(engine, connection, tested, "later@example.com").revision == 1
+
+
+def test_refresh_leaves_an_edited_delay_to_the_next_revision(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = evergreen(engine, connection, [NO_DELAY, HOUR])
+    lifecycle.pause_campaign(engine, campaign_id)
+    connection.execute(sa.update(workflow_steps).where(workflow_steps.c.step_number == 2).values(delay=DAY))
+    connection.commit()
+    edit_template(connection, campaign_id, 1, body_text="Renewed")
+
+    lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
+
+    assert come_in(engine, connection, campaign_id, "later@example.com").revision == 2
+
+
 def test_plan_counts_the_steps_of_each_revision(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = evergreen(engine, connection, [NO_DELAY, DAY, DAY])
     replace_steps(connection, campaign_id, [NO_DELAY], "New")

@@ -154,7 +154,24 @@ def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[in
     for revision in revisions:
         changed |= _refresh(connection, campaign_steps, step_rows(campaign["id"], revision, steps))
         changed |= _refresh(connection, campaign_step_variants, variant_rows(campaign["id"], revision, steps))
+    which = campaign["id"], campaign["revision"]
+    if _has(connection, campaign_steps, step_rows(*which, steps)) and _has(
+        connection, campaign_step_variants, variant_rows(*which, steps)
+    ):
+        # Leads that come in later get this revision: it is the workflow as it is now.
+        own = sa.update(campaigns).where(campaigns.c.id == campaign["id"])
+        connection.execute(own.values(revision_digest=revision_digest(steps)))
     return sorted(changed)
+
+
+def _has(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> bool:
+    """Whether the table has these rows, with all their values."""
+    for row in rows:
+        key = sa.and_(*(column == row[column.name] for column in table.primary_key))
+        kept = connection.execute(sa.select(*(table.c[name] for name in row)).where(key)).mappings().first()
+        if kept is None or dict(kept) != row:
+            return False
+    return True
 
 
 def _refresh(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> set[int]:
