@@ -54,6 +54,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "removals": "SELECT",
         "removed_emails": "SELECT",
         "replies": """SELECT, INSERT, UPDATE (emails_skipped, outcome, later_until, handled_at, handled_by), DELETE""",
+        # The version before reads it.
+        "requeued_sends": "SELECT, INSERT",
         "retention_state": "SELECT",
         "scheduled_emails": "SELECT, INSERT, UPDATE",
         "segments": "SELECT, INSERT, UPDATE, DELETE",
@@ -99,6 +101,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "past_contacts": "SELECT",
         "removed_emails": "SELECT",
         "replies": "SELECT (campaign_id, lead_id, email_id, matched_by, automatic)",
+        "requeued_sends": "SELECT",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
             email_id, updated_at, sender_id, sending_day, company, template_id, variant, is_behind)""",

@@ -1,7 +1,7 @@
 """What counts against the caps of a day is counted by a trigger, so that a claim changes no indexed column.
 
-`cap_uses` takes the place of two indexes of `scheduled_emails` and of `requeued_sends`. The trigger counts what any
-statement changes, also one of a sender of the version before.
+`cap_uses` takes the place of two indexes of `scheduled_emails` and of `requeued_sends`. That table stays for senders of the
+version before, which read it in each claim. The trigger counts what any statement changes, also one of such a sender.
 """
 
 from __future__ import annotations
@@ -65,23 +65,12 @@ SELECT sender_id, campaign_id, day, is_first, company, count(*), min(at), max(at
     UNION ALL
     SELECT {KEY.format(row="r")}, r.sent_at FROM requeued_sends r
 ) uses GROUP BY 1, 2, 3, 4, 5;
-DROP TABLE requeued_sends;
 """
 DOWNGRADE = """
 DROP TRIGGER scheduled_emails_cap_uses ON scheduled_emails;
 DROP FUNCTION count_cap_uses();
 DROP TABLE cap_uses;
 ALTER TABLE scheduled_emails DROP lead_company;
-CREATE TABLE requeued_sends (
-    id BIGINT GENERATED ALWAYS AS IDENTITY,
-    campaign_id UUID NOT NULL,
-    workflow_step_number INTEGER NOT NULL,
-    sender_id UUID,
-    sending_day DATE NOT NULL,
-    company BIGINT,
-    sent_at TIMESTAMPTZ NOT NULL,
-    CONSTRAINT requeued_sends_pkey PRIMARY KEY (id)
-);
 """
 
 

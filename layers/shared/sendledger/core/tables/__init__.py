@@ -34,7 +34,7 @@ from sendledger.core.tables.exports import exports
 from sendledger.core.tables.feedback import answers, email_events, replies, suppressions, unsubscribes
 from sendledger.core.tables.leads import lead_batches, lead_changes, leads
 from sendledger.core.tables.ledger import claims, emails, scheduled_emails, sender_state, sender_ticks, senders
-from sendledger.core.tables.policy import campaign_lanes, cap_uses, sender_addresses, sending_schedules
+from sendledger.core.tables.policy import campaign_lanes, cap_uses, requeued_sends, sender_addresses, sending_schedules
 from sendledger.core.tables.retention import past_contacts, removals, removed_emails, retention_state
 from sendledger.core.tables.segments import segments
 from sendledger.core.tables.webhooks import webhook_deliveries, webhook_endpoints
@@ -72,6 +72,7 @@ __all__ = [
     "removals",
     "removed_emails",
     "replies",
+    "requeued_sends",
     "retention_state",
     "revision_order",
     "scheduled_emails",

@@ -95,6 +95,19 @@ cap_uses = Table(
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )
 
+requeued_sends = Table(
+    "requeued_sends",
+    metadata,
+    # Not used any more, but the version before reads it in each claim. The next release drops it.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, nullable=False),
+    Column("workflow_step_number", Integer, nullable=False),
+    Column("sender_id", UUID),
+    Column("sending_day", Date, nullable=False),
+    Column("company", BigInteger),
+    Column("sent_at", TIMESTAMPTZ, nullable=False),
+)
+
 campaign_lanes = Table(
     "campaign_lanes",
     metadata,
