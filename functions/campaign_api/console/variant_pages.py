@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from console.api_calls import ApiRefused
@@ -23,12 +25,18 @@ def decide_about_variant(visit: Visit, campaign_id: str, step: str, variant: str
     request = visit.form.get("request", "")
     try:
         if action == "winner":
-            visit.api.post(f"{path}/winner", {"variant": int(variant)}, request)
+            visit.api.post(f"{path}/winner", {"variant": int(variant), **_of_revision(visit.form)}, request)
         else:
-            visit.api.post(f"{path}/variants/{variant}/retire", {}, request)
+            visit.api.post(f"{path}/variants/{variant}/retire", {}, request, **_of_revision(visit.form))
     except ApiRefused as refused:
         return _confirmation(visit, campaign_id, step, variant, action, refused)
     return redirect(f"{ROOT}/campaigns/{campaign_id}?done={action}")
+
+
+def _of_revision(given: Mapping[str, str]) -> dict[str, int]:
+    """The revision that the person has seen, as one that was made since may have other variants. Empty: not said."""
+    number = given.get("revision", "")
+    return {"revision": int(number)} if re.fullmatch("[0-9]{1,5}", number) else {}
 
 
 def _confirmation(
@@ -36,12 +44,17 @@ def _confirmation(
 ) -> HttpAnswer:
     api = visit.api
     stats = api.get(f"/v1/campaigns/{campaign_id}/stats")
-    of_step = next((each for each in stats["by_step"] if each["step_number"] == int(step)), None)
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    revision = _of_revision(visit.form or visit.query).get("revision", campaign["revision"])
+    # `by_step` has the emails of all revisions; `by_revision` is empty where there is one.
+    steps = next((each["steps"] for each in stats["by_revision"] if each["revision"] == revision), stats["by_step"])
+    of_step = next((each for each in steps if each["step_number"] == int(step)), None)
     found = next((each for each in of_step["variants"] if each["variant"] == int(variant)), None) if of_step else None
     return visit.page(
         "variant_action.html",
         status=refused.status if refused else 200 if found else 404,
-        campaign=api.get(f"/v1/campaigns/{campaign_id}"),
+        campaign=campaign,
+        revision=revision,
         of_step=of_step,
         variant=found,
         number=variant,

@@ -8,10 +8,11 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from sendledger.campaigns import lifecycle
-from sendledger.core.tables import workflow_steps
+from sendledger.campaigns import intake, lifecycle
+from sendledger.core.tables import campaigns, email_templates, workflow_step_variants, workflow_steps
 from testbed.campaigns import NO_DELAY, make_campaign, make_variants, make_workflow
 from testbed.console_browser import Browser
+from tests.campaigns.test_intake import new_leads
 from tests.functions.campaign_api.api_client import ApiClient
 
 WINNER = {"by": "replied", "test_share": 20, "after_seconds": 14_400}
@@ -30,7 +31,7 @@ def campaign_id(engine: sa.Engine) -> uuid.UUID:
 
 
 def links(browser: Browser, path: str) -> list[str]:
-    return re.findall(r'href="[^"]*/variants/([0-9]/[a-z]+)"', browser.get(path).html)
+    return re.findall(r'href="[^"]*/variants/([0-9]/[a-z]+)[?]', browser.get(path).html)
 
 
 def press(browser: Browser, campaign_id: uuid.UUID, action: str) -> str:
@@ -71,6 +72,49 @@ def test_refused_decision_is_explained(browser: Browser, campaign_id: uuid.UUID)
     refused = browser.post(page, {"request": "other"})
     assert refused.status == 409
     assert "winner" in refused.text
+
+
+@pytest.mark.parametrize("action", ["1/retire", "1/winner"])
+def test_decision_is_about_the_revision_that_was_shown(
+    engine: sa.Engine, browser: Browser, api: ApiClient, campaign_id: uuid.UUID, action: str
+) -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.update(campaigns).values(evergreen=True))
+        connection.commit()
+        shown = browser.get(f"/console/campaigns/{campaign_id}/steps/1/variants/{action}?revision=1")
+        # The two variants change places.
+        number = workflow_step_variants.c.variant
+        connection.execute(sa.update(workflow_step_variants).values(variant=number + 5))
+        connection.execute(sa.update(workflow_step_variants).values(variant=8 - number))
+        connection.commit()
+        taken = intake.add_leads(engine, campaign_id, new_leads(connection, "new@example.com"), "ann")
+    assert taken.revision == 2
+
+    fields = {name: shown.field(name) for name in ("request", "revision")}
+    browser.post(f"/console/campaigns/{campaign_id}/steps/1/variants/{action}", fields)
+
+    old, new = api.get(f"/v1/campaigns/{campaign_id}/stats").json["by_revision"]
+    steps = [each["steps"][0] for each in (old, new)]
+    if action == "1/winner":
+        assert [step["winner"]["decided_at"] is not None for step in steps] == [True, False]
+    else:
+        retired = [[each["retired_at"] is not None for each in step["variants"]] for step in steps]
+        assert retired == [[True, False], [False, True]]
+
+
+def test_emails_that_wait_are_those_of_the_revision(
+    engine: sa.Engine, browser: Browser, campaign_id: uuid.UUID
+) -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.update(campaigns).values(evergreen=True))
+        connection.execute(sa.update(email_templates).values(body_text="Edited"))
+        connection.commit()
+        leads = new_leads(connection, *(f"new{number}@example.com" for number in range(5)))
+        intake.add_leads(engine, campaign_id, leads, "ann")
+    page = browser.get(f"/console/campaigns/{campaign_id}/steps/1/variants/2/winner")
+    assert re.search(r"\b4 emails wait for the winner", page.text)
+    page = browser.get(f"/console/campaigns/{campaign_id}/steps/1/variants/2/winner?revision=1")
+    assert re.search(r"\b8 emails wait for the winner", page.text)
 
 
 def test_unknown_variant_is_said(browser: Browser, campaign_id: uuid.UUID) -> None:
