@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sendledger.core.tables import lead_batches as batches
 from sendledger.core.tables import leads, suppressions
 from sendledger.files.file_bucket import FileBucket
-from sendledger.leads import import_files, import_leads, lead_batches
+from sendledger.leads import check_files, import_files, import_leads, lead_batches
+from sendledger.leads.read_leads import LeadFile, ReadColumn
 from testbed.campaigns import make_batch
 from testbed.databases import working_as
 from testbed.object_store import bucket, object_store, s3
@@ -122,3 +123,41 @@ def test_batch_that_is_deleted_meanwhile_is_left_alone(engine: sa.Engine, bucket
         lead_batches.delete(connection, batch_id)
     with working_as("files", engine) as as_function:
         assert not import_files.work(as_function, bucket, batch_id, time.monotonic() + 60)
+
+
+@pytest.mark.parametrize("is_check", [True, False])
+@pytest.mark.parametrize(
+    ("content", "is_read"),
+    [
+        (b"email,no\x00te\nann@example.com,x\n", True),
+        (b"email,note\nann@example.com,x\x00y\n", True),
+        (b"na\x00me,note\nann,x\n", False),
+        (b"email,no\x00te\nann@example.com,x\n" + b'"a\n' * 1_100, False),
+    ],
+)
+def test_file_with_a_nul_ends_as_others(
+    engine: sa.Engine, bucket: FileBucket, s3: Any, content: bytes, is_read: bool, is_check: bool
+) -> None:
+    batch_id = upload(engine, bucket, s3, content)
+    if not is_check:
+        with engine.begin() as connection:
+            connection.execute(sa.update(batches).values(import_settings={"columns": {}, "dry_run": False}))
+    batch = check(engine, bucket, batch_id)
+    assert batch["status"] == (("checked" if is_check else "completed") if is_read else "failed")
+
+
+def test_run_that_ends_while_a_later_one_counts_anew_leaves_it_alone(
+    engine: sa.Engine, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = upload(engine, bucket, s3, b"email\nann@example.com\n")
+    end = check_files.columns_of
+
+    def begin_anew(content: LeadFile) -> list[ReadColumn]:
+        with engine.begin() as connection:
+            connection.execute(sa.update(batches).values(lead_batches.NOTHING_COUNTED))
+        return end(content)
+
+    monkeypatch.setattr(check_files, "columns_of", begin_anew)
+    assert check(engine, bucket, batch_id)["status"] == "checking"
+    monkeypatch.undo()
+    assert counts(check(engine, bucket, batch_id)) == (1, 1, 0, 0)

@@ -50,6 +50,7 @@ def check(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: 
     """Read the whole file before `time.monotonic()` passes the deadline. The batch is then `checked`, or `failed`."""
     failure: str | None = None
     found: dict[str, Any] = {}
+    position = 0
     with bucket.new_file(f"{REJECTS}{lead_batch_id}.csv") as writer:
         rejects = Rejects(writer)
         try:
@@ -58,7 +59,7 @@ def check(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: 
             stream = bucket.reader(upload.file)
             content = read_leads(stream, rejects.note, chosen=upload.chosen)
             refuse_unknown_columns(upload.chosen, content)
-            position, seen = 0, set[int]()
+            seen = set[int]()
             for chunk in chunks(rejects.noted(content.header, content.rows), stream.tell):
                 with engine.begin() as connection:
                     _count(connection, lead_batch_id, position, chunk, seen)
@@ -74,7 +75,7 @@ def check(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: 
         except GIVEN_UP as error:
             failure = reason_of(error)
         rejects_object = rejects.complete()
-    _end(engine, lead_batch_id, failure, rejects_object, found)
+    _end(engine, lead_batch_id, position, failure, rejects_object, found)
 
 
 def _begin(engine: sa.Engine, lead_batch_id: UUID, file: StoredFile) -> None:
@@ -137,14 +138,21 @@ def _count(connection: sa.Connection, lead_batch_id: UUID, position: int, chunk:
 
 
 def _end(
-    engine: sa.Engine, lead_batch_id: UUID, failure: str | None, rejects_object: str | None, found: dict[str, Any]
+    engine: sa.Engine,
+    lead_batch_id: UUID,
+    position: int,
+    failure: str | None,
+    rejects_object: str | None,
+    found: dict[str, Any],
 ) -> None:
+    """Unless another run has begun, and counts anew."""
     status = LeadBatchStatus.CHECKED if failure is None else LeadBatchStatus.FAILED
     open_ = [LeadBatchStatus.PENDING, LeadBatchStatus.CHECKING]
     with engine.begin() as connection:
         connection.execute(
             sa.update(_table)
             .where(_table.c.id == lead_batch_id, _table.c.status.in_(open_))
+            .where(sa.true() if failure is not None else _table.c.total_leads == position)
             .values(
                 status=status,
                 failure_reason=failure,

@@ -88,12 +88,21 @@ def columns_of(file: LeadFile) -> list[ReadColumn]:
     """How its columns were understood, with values of the first records, once some of its rows were iterated."""
     return [
         ReadColumn(
-            name,
+            shown(name),
             file.columns.use_of(index),
-            [cells[index][:_SHOWN] for cells in file.first_records if index < len(cells) and cells[index].strip()],
+            [
+                shown(cells[index][:_SHOWN])
+                for cells in file.first_records
+                if index < len(cells) and cells[index].strip()
+            ],
         )
         for index, name in enumerate(file.header)
     ]
+
+
+def shown(text: str) -> str:
+    """A text of a file as the database can keep it: it takes no NUL."""
+    return text.replace("\x00", "\ufffd")
 
 
 def _leads(

@@ -21,7 +21,7 @@ from sendledger.files.read_text import UnreadableFile
 from sendledger.files.write_csv import csv_bytes
 from sendledger.leads import lead_batches
 from sendledger.leads.lead_columns import REJECT_COLUMNS
-from sendledger.leads.read_leads import LeadFile, ReadColumn
+from sendledger.leads.read_leads import LeadFile, ReadColumn, shown
 
 REJECTS = "rejects/"
 
@@ -81,13 +81,13 @@ def reason_of(error: Exception) -> str:
     match error:
         case UnreadableFile():
             place = error.errors[0].field
-            return error.detail if place == "file" else f"{error.detail} ({place})"
+            return shown(error.detail if place == "file" else f"{error.detail} ({place})")
         case NoSuchFile():
             return "The uploaded file is no longer there."
         case FileReplaced():
             return "Another file was uploaded in its place while it was being read."
         case FileGivenUp():
-            return error.detail
+            return shown(error.detail)
     raise error
 
 
