@@ -107,6 +107,8 @@ def import_leads(page: Page, folder: Path) -> None:
     expect(page.get_by_role("button", name="Check the file")).to_be_enabled()
     expect(page.get_by_role("combobox", name="Company")).to_have_value("notes Company")
     page.get_by_role("combobox", name="Company").select_option("Company name")
+    with page.expect_download():
+        page.get_by_role("button", name="Get them as a file").click()
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("The file is imported.")).to_be_visible()
 

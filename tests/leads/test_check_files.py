@@ -13,7 +13,7 @@ from sendledger.core.tables import lead_batches as batches
 from sendledger.core.tables import leads, suppressions
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import check_files, import_files, import_leads, lead_batches
-from sendledger.leads.read_leads import LeadFile, ReadColumn
+from sendledger.leads.read_leads import LeadFile, ReadColumn, columns_of
 from testbed.campaigns import make_batch
 from testbed.databases import working_as
 from testbed.object_store import bucket, object_store, s3
@@ -150,12 +150,11 @@ def test_run_that_ends_while_a_later_one_counts_anew_leaves_it_alone(
     engine: sa.Engine, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch_id = upload(engine, bucket, s3, b"email\nann@example.com\n")
-    end = check_files.columns_of
 
     def begin_anew(content: LeadFile) -> list[ReadColumn]:
         with engine.begin() as connection:
             connection.execute(sa.update(batches).values(lead_batches.NOTHING_COUNTED))
-        return end(content)
+        return columns_of(content)
 
     monkeypatch.setattr(check_files, "columns_of", begin_anew)
     assert check(engine, bucket, batch_id)["status"] == "checking"

@@ -57,6 +57,7 @@ def _confirmation(
         revision=revision,
         of_step=of_step,
         variant=found,
+        retired=_retired_with(stats, revision, int(step), found) if found else [],
         number=variant,
         step=step,
         action=action,
@@ -67,6 +68,21 @@ def _confirmation(
             + ("winner" if action == "winner" else "variants/<variant>/retire")
         ),
     )
+
+
+def _retired_with(stats: Any, revision: int, step: int, variant: Any) -> list[Any]:
+    """What is retired with a variant: in other revisions, the one that has its template."""
+    others = [each["steps"] for each in stats["by_revision"] if each["revision"] != revision]
+    own = [each["variants"] for steps in others for each in steps if each["step_number"] == step]
+    return [
+        variant,
+        *(
+            each
+            for variants in own
+            for each in variants
+            if each["email_template_id"] == variant["email_template_id"] is not None and not each["retired_at"]
+        ),
+    ]
 
 
 def _waiting(step: Any) -> int:

@@ -90,9 +90,9 @@ for (const part of document.querySelectorAll("[data-live]")) {
 }
 const signIn = document.getElementById("sign-in");
 if (signIn) signInWithFragment(signIn);
-// A form that was sent is not sent again by a second click.
+// A form that was sent is not sent again by a second click. After a download the page stays.
 document.addEventListener("submit", (event) => {
-  if (event.defaultPrevented || event.submitter?.formTarget) return;
+  if (event.defaultPrevented || event.submitter?.formTarget || event.submitter?.dataset.download !== undefined) return;
   setTimeout(() => {
     for (const button of event.target.querySelectorAll("button")) button.disabled = true;
   });

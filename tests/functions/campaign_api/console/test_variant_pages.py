@@ -115,6 +115,9 @@ def test_emails_that_wait_are_those_of_the_revision(
     assert re.search(r"\b4 emails wait for the winner", page.text)
     page = browser.get(f"/console/campaigns/{campaign_id}/steps/1/variants/2/winner?revision=1")
     assert re.search(r"\b8 emails wait for the winner", page.text)
+    # A retired one is retired in both, with its unsent email in each.
+    page = browser.get(f"/console/campaigns/{campaign_id}/steps/1/variants/1/retire")
+    assert re.search(r"\b2 unsent emails get another variant", page.text)
 
 
 def test_unknown_variant_is_said(browser: Browser, campaign_id: uuid.UUID) -> None:
