@@ -107,6 +107,18 @@ def test_no_statement_of_a_removal_scans_a_large_table(connection: sa.Connection
         (run._BLANK_REPLIES, {"days": 30, "limit": 2000}),
         (archive._NEXT_EMAILS, chunk | {"after": uuid.UUID(int=0)}),
     ]
+    by_row, by_email = (
+        sa.bindparam("ids", ids, sa.ARRAY(sa.BigInteger)),
+        sa.bindparam("ids", email_ids, sa.ARRAY(sa.UUID)),
+    )
+    size = {"most": archive.BYTES_PER_PART}
+    first_row, first_email = sa.bindparam("first", ids[0]), sa.bindparam("first", email_ids[0], sa.UUID)
+    statements += [
+        *((sa.text(each).bindparams(by_row), {}) for each in archive._OF_ROWS.values()),
+        *((sa.text(each).bindparams(by_email), {}) for each in archive._OF_EMAILS.values()),
+        (sa.text(archive._FITTING_ROWS).bindparams(by_row, first_row), size),
+        (sa.text(archive._FITTING_EMAILS).bindparams(by_email, first_email), size),
+    ]
     for statement, parameters in statements:
         for node in explain(connection, statement, parameters):
             is_scan = node["Node Type"] == "Seq Scan" and node["Relation Name"] in LARGE

@@ -48,16 +48,20 @@ EMAILS = """
 EVENTS = """
     v.id AS event_id, v.scheduled_email_id, v.email_id, v.lead_id, v.ses_message_id, v.event_type, v.occurred_at,
     v.is_machine, CAST(v.detail AS text) AS detail"""
+# OFFSET 0 makes PostgreSQL look for the events of each row by the index, as in remove_rows.py.
 _OF_ROWS = {
     "ledger": f"SELECT {LEDGER} FROM scheduled_emails e WHERE e.id = ANY(:ids) ORDER BY e.id",
     "emails": f"""SELECT {EMAILS} FROM scheduled_emails e JOIN emails m ON m.id = e.email_id
                   WHERE e.id = ANY(:ids) ORDER BY e.id""",
-    "events": f"SELECT {EVENTS} FROM email_events v WHERE v.scheduled_email_id = ANY(:ids) ORDER BY v.id",
+    "events": f"""SELECT {EVENTS} FROM unnest(:ids) AS row (id) CROSS JOIN LATERAL (
+                      SELECT * FROM email_events x WHERE x.scheduled_email_id = row.id OFFSET 0) v
+                  ORDER BY v.id""",
 }
 # Emails that no row of the ledger names: an older application has sent them.
 _OF_EMAILS = {
     "emails": f"SELECT {EMAILS} FROM emails m WHERE m.id = ANY(:ids) ORDER BY m.id",
-    "events": f"""SELECT {EVENTS} FROM emails m JOIN email_events v ON v.lead_id = m.lead_id AND v.email_id = m.id
+    "events": f"""SELECT {EVENTS} FROM emails m CROSS JOIN LATERAL (
+                      SELECT * FROM email_events x WHERE x.lead_id = m.lead_id AND x.email_id = m.id OFFSET 0) v
                   WHERE m.id = ANY(:ids) ORDER BY v.id""",
 }
 _TEXTS = "coalesce(octet_length(m.body_text) + coalesce(octet_length(m.body_html), 0), 0)"
