@@ -11,12 +11,14 @@ from alembic import op
 revision = "0061"
 down_revision = "0060"
 
-# A step after one of unknown outcome, which may have arrived, keeps its gap.
+# A step after one of unknown outcome, which may have arrived, keeps its gap. EXECUTE plans anew each time: a session would
+# keep the plan of its first call, and one for a single row takes hours for ten thousand.
 UPGRADE = """
 ALTER TABLE scheduled_emails ADD is_behind BOOLEAN;
 CREATE FUNCTION let_next_steps_go() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF EXISTS (SELECT FROM new_rows WHERE lane > 0 AND status IN ('sent', 'failed', 'skipped', 'cancelled')) THEN
+        EXECUTE $sql$
         UPDATE scheduled_emails e
         SET is_behind = NULL, scheduled_for = greatest(e.scheduled_for, ended.unknown_since + (
                 SELECT s.delay FROM campaign_steps s
@@ -38,7 +40,8 @@ BEGIN
               WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id
                 AND p.workflow_step_number < e.workflow_step_number
                 AND CASE p.status WHEN 'pending' THEN true WHEN 'sending' THEN true
-                                  WHEN 'cancelled' THEN p.reason = 'paused' END);
+                                  WHEN 'cancelled' THEN p.reason = 'paused' END)
+        $sql$;
     END IF;
     -- The steps of a deleted lead cannot be found by it any more. The fence skips them.
     IF EXISTS (SELECT FROM new_rows WHERE is_behind AND lead_id IS NULL) THEN

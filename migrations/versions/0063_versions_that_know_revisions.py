@@ -10,8 +10,12 @@ from alembic import op
 revision = "0063"
 down_revision = "0062"
 
+# EXECUTE plans anew each time: a session would keep the plan of its first call, and one for a single row takes a
+# thousand times as long for a thousand.
 FUNCTION = """
 CREATE OR REPLACE FUNCTION note_claims() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    claimed BIGINT;
 BEGIN
     IF NOT EXISTS (SELECT FROM new_rows) THEN RETURN NULL;
     ELSIF TG_OP = 'INSERT' THEN
@@ -19,11 +23,14 @@ BEGIN
         SELECT n.claim_token, array_agg(n.id ORDER BY n.id) FROM new_rows n
         WHERE n.status = 'sending' GROUP BY n.claim_token;
     ELSE
+        EXECUTE $sql$
         INSERT INTO claims (claim_token, row_ids)
         SELECT n.claim_token, array_agg(n.id ORDER BY n.id) FROM new_rows n
         LEFT JOIN old_rows o ON o.id = n.id AND o.status = 'sending' AND o.claim_token = n.claim_token
-        WHERE n.status = 'sending' AND o.id IS NULL GROUP BY n.claim_token;
-    END IF;{check}
+        WHERE n.status = 'sending' AND o.id IS NULL GROUP BY n.claim_token
+        $sql$;
+    END IF;
+    GET DIAGNOSTICS claimed = ROW_COUNT;{check}
     RETURN NULL;
 END $$;
 DO $$ BEGIN
@@ -32,7 +39,7 @@ END $$;
 """
 # The setting is asked first: where it is on, nothing else is looked at.
 CHECK = """
-    IF FOUND AND coalesce(current_setting('sendledger.knows_revisions', true), '') <> 'on' AND EXISTS (
+    IF claimed > 0 AND coalesce(current_setting('sendledger.knows_revisions', true), '') <> 'on' AND EXISTS (
         SELECT FROM campaigns c
         WHERE c.revision > 1 AND c.id IN (SELECT n.campaign_id FROM new_rows n WHERE n.status = 'sending')
     ) THEN
