@@ -112,7 +112,7 @@ def test_no_statement_of_a_removal_scans_a_large_table(connection: sa.Connection
         sa.bindparam("ids", email_ids, sa.ARRAY(sa.UUID)),
     )
     size = {"most": archive.BYTES_PER_PART}
-    first_row, first_email = sa.bindparam("first", ids[0]), sa.bindparam("first", email_ids[0], sa.UUID)
+    first_row, first_email = sa.bindparam("first", ids[0], sa.BigInteger), sa.bindparam("first", email_ids[0], sa.UUID)
     statements += [
         *((sa.text(each).bindparams(by_row), {}) for each in archive._OF_ROWS.values()),
         *((sa.text(each).bindparams(by_email), {}) for each in archive._OF_EMAILS.values()),
