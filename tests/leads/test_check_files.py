@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sendledger.core.tables import lead_batches as batches
 from sendledger.core.tables import leads, suppressions
 from sendledger.files.file_bucket import FileBucket
-from sendledger.leads import check_files, import_files, import_leads, lead_batches
+from sendledger.leads import check_files, import_files, import_leads, lead_batches, uploaded_files
 from sendledger.leads.read_leads import LeadFile, ReadColumn, columns_of
 from testbed.campaigns import make_batch
 from testbed.databases import working_as
@@ -160,3 +160,12 @@ def test_run_that_ends_while_a_later_one_counts_anew_leaves_it_alone(
     assert check(engine, bucket, batch_id)["status"] == "checking"
     monkeypatch.undo()
     assert counts(check(engine, bucket, batch_id)) == (1, 1, 0, 0)
+
+
+def test_file_that_is_too_long_for_an_import_fails_its_check(
+    engine: sa.Engine, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploaded_files, "MAX_ROWS", 2)
+    rows = b"email\n" + b"".join(b"%d@example.com\n" % number for number in range(3))
+    batch = check(engine, bucket, upload(engine, bucket, s3, rows))
+    assert (batch["status"], "Split it." in batch["failure_reason"]) == ("failed", True)

@@ -18,7 +18,7 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import lead_batches as batches
 from sendledger.core.tables import leads, suppressions
 from sendledger.files.file_bucket import PART_BYTES, FileBucket
-from sendledger.leads import import_files, import_leads, lead_batches
+from sendledger.leads import import_files, import_leads, lead_batches, uploaded_files
 from testbed.campaigns import NO_DELAY, make_campaign, statuses
 from testbed.databases import working_as
 from testbed.object_store import bucket, object_store, s3
@@ -205,7 +205,7 @@ def test_import_that_crashes_again_and_again_is_given_up(engine: sa.Engine, buck
 def test_file_with_too_many_rows_fails(
     engine: sa.Engine, bucket: FileBucket, s3: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_files, "MAX_ROWS", 10_000)
+    monkeypatch.setattr(uploaded_files, "MAX_ROWS", 10_000)
     batch_id = upload(engine, bucket, s3, b"email,name\n" + rows(10_001))
     run(engine, bucket, batch_id)
     row = shown(engine, batch_id)

@@ -86,7 +86,9 @@ for (const form of document.querySelectorAll("form[data-check]")) {
 }
 for (const form of document.querySelectorAll("form[data-preview]")) previewWhileTyping(form);
 for (const part of document.querySelectorAll("[data-live]")) {
-  setInterval(() => refresh(part).catch(() => {}), 4000);
+  // Counted from the last answer, so that slow ones do not pile up.
+  const wait = () => setTimeout(() => refresh(part).catch(() => {}).then(wait), 4000);
+  wait();
 }
 const signIn = document.getElementById("sign-in");
 if (signIn) signInWithFragment(signIn);

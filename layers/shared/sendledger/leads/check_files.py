@@ -32,6 +32,7 @@ from sendledger.leads.uploaded_files import (
     find_upload,
     found_in,
     reason_of,
+    refuse_too_many,
     refuse_unknown_columns,
 )
 
@@ -61,6 +62,7 @@ def check(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline: 
             refuse_unknown_columns(upload.chosen, content)
             seen = set[int]()
             for chunk in chunks(rejects.noted(content.header, content.rows), stream.tell):
+                refuse_too_many(position + len(chunk))
                 with engine.begin() as connection:
                     _count(connection, lead_batch_id, position, chunk, seen)
                 position += len(chunk)

@@ -32,14 +32,12 @@ from sendledger.leads.uploaded_files import (
     find_upload,
     found_in,
     reason_of,
+    refuse_too_many,
     refuse_unknown_columns,
 )
 
 IMPORT = "import"
 """The actor of suppressions in the background."""
-
-MAX_ROWS = 10_000_000
-"""Rows of one file. Skipping this many after an interruption takes minutes, and a run has fifteen."""
 
 MOST_RUNS_WITHOUT_PROGRESS = 5
 """After this many runs in a row that crashed before their first chunk, the import fails."""
@@ -108,8 +106,7 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
             for _ in islice(rows, position):
                 pass
             for chunk in chunks(rows, stream.tell):
-                if position + len(chunk) > MAX_ROWS:
-                    raise FileGivenUp(f"The file has more than {MAX_ROWS:,} rows. Split it.")
+                refuse_too_many(position + len(chunk))
                 # In a separate transaction: it locks campaigns, and a start locks its campaign before its batches.
                 with engine.begin() as connection:
                     suppress_opted_out(connection, chunk, IMPORT)

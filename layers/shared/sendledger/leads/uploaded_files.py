@@ -23,6 +23,9 @@ from sendledger.leads import lead_batches
 from sendledger.leads.lead_columns import REJECT_COLUMNS
 from sendledger.leads.read_leads import LeadFile, ReadColumn, shown
 
+MAX_ROWS = 10_000_000
+"""Rows of one file. Skipping this many after an interruption takes minutes, and a run has fifteen."""
+
 REJECTS = "rejects/"
 
 Row = dict[str, Any] | RowError
@@ -61,6 +64,14 @@ def find_upload(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> U
             raise FileGivenUp("No file was uploaded while the upload URL was valid.") from error
         raise
     return Upload(file, (batch["import_settings"] or {}).get("columns", {}))
+
+
+def refuse_too_many(rows: int) -> None:
+    """Raises:
+    FileGivenUp: a file has at most `MAX_ROWS`.
+    """
+    if rows > MAX_ROWS:
+        raise FileGivenUp(f"The file has more than {MAX_ROWS:,} rows. Split it.")
 
 
 def refuse_unknown_columns(chosen: Mapping[str, str], content: LeadFile) -> None:
