@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
-from pydantic import Field
+from pydantic import Field, Strict
 
 import api_resources
 from api_fields import Acting, AttachmentId, EmailTemplateId, Input, Resource, no_content
@@ -79,6 +79,7 @@ class NewAttachmentUpload(Input):
 
     size: Annotated[
         int,
+        Strict(),
         Field(
             ge=1,
             le=MOST_BYTES,

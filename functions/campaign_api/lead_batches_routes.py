@@ -233,7 +233,8 @@ def list_lead_batches(
     limit: Limit = 50,
     cursor: Cursor = None,
     status: Annotated[
-        LeadBatchStatus | None, Query(description="`pending` and `importing`: uploads that are under way.")
+        LeadBatchStatus | None,
+        Query(description="`pending`, `checking` and `importing`: uploads that are under way."),
     ] = None,
     sort: Sort = "-created_at",
 ) -> LeadBatchPage:

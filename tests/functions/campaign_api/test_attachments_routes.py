@@ -100,6 +100,12 @@ def test_template_that_does_not_exist_has_no_attachments(api: ApiClient) -> None
         assert answer.status == 404
 
 
+@pytest.mark.parametrize("size", [0, True, "5", 1.5, 10**30, None])
+def test_size_of_an_upload_that_is_none_is_refused(api: ApiClient, path: str, size: object) -> None:
+    refused = api.post(f"{path}/uploads", {"size": size})
+    assert (refused.status, refused.fields) == (422, ["size"])
+
+
 def test_template_with_attachments_can_be_deleted(api: ApiClient, path: str) -> None:
     attach(api, path)
     assert api.delete(path.removesuffix("/attachments")).status == 204
