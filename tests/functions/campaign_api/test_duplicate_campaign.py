@@ -59,9 +59,11 @@ def test_duplicate_has_every_setting_and_no_result(
     plain = {"name": "n", "email_template_id": str(template), "batch_ids": [str(batch_id)]}
     fresh = campaign_row(engine, api.post("/v1/campaigns", plain).json["id"])
     settings = NewCampaign.model_fields.keys() - LEADS
-    assert settings - CHOSEN <= set(COPIED)
-    assert [name for name in settings - CHOSEN if copy[name] != origin[name]] == []
-    own = {"id", "created_at", "updated_at", "batch_ids", "segment_ids", "use_workflow", *CHOSEN, *COPIED}
+    # Those that have handed over their leads stay behind.
+    assert settings - CHOSEN - {"sender_ids"} <= set(COPIED)
+    assert copy["sender_ids"] == [each for each in origin["sender_ids"] if each not in origin["former_sender_ids"]]
+    assert [name for name in settings - CHOSEN - {"sender_ids"} if copy[name] != origin[name]] == []
+    own = {"id", "created_at", "updated_at", "batch_ids", "segment_ids", "use_workflow", "sender_ids", *CHOSEN, *COPIED}
     assert [name for name in campaigns.c.keys() if name not in own and copy[name] != fresh[name]] == []  # noqa: SIM118
     assert copy["segment_ids"] == []
     assert (copy["batch_ids"], copy["use_workflow"], copy["status"]) == ([], True, "draft")
