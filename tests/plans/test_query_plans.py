@@ -184,7 +184,7 @@ def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
         connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
         plan = explain(connection, statement, values)
         used = {scan.get("Index Name") for scan in scans(plan)}
-        assert used <= {"scheduled_emails_open_idx", "scheduled_emails_open_lane_idx"}
+        assert used <= {"scheduled_emails_open_idx", "scheduled_emails_in_lane_idx"}
         # A few blocks of the index for each, and the table for the first row of each.
         assert touched(plan) < MANY * 12
 
