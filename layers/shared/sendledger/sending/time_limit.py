@@ -13,6 +13,10 @@ class TookTooLong(BaseException):
     """The work was stopped. It is not an `Exception`, so that handlers in the work do not catch it."""
 
 
+_AGAIN = 1.0
+"""Seconds until the next signal, if the work goes on: Python drops an exception that is raised within a finalizer."""
+
+
 def _stop(signal_number: int, frame: FrameType | None) -> None:
     raise TookTooLong
 
@@ -40,7 +44,7 @@ class TimeLimit:
         Raises:
             TookTooLong: later, in the middle of the work.
         """
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
 
     def end(self) -> None:
         """The work is done."""
