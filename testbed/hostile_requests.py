@@ -71,7 +71,7 @@ def answer(body: Body) -> int:
     from pydantic import BaseModel, ValidationError
 
     import api_requests
-    import campaigns_routes
+    import campaign_fields
     import leads_routes
     import suppressions_routes
     from http_errors import problem_of
@@ -79,7 +79,7 @@ def answer(body: Body) -> int:
     route, text = body
     models: dict[str, type[BaseModel]] = {
         _LEAD: leads_routes.NewLead,
-        _CAMPAIGN: campaigns_routes.NewCampaign,
+        _CAMPAIGN: campaign_fields.NewCampaign,
         _SUPPRESSIONS: suppressions_routes.SuppressionList,
     }
     try:

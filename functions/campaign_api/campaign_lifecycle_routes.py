@@ -11,7 +11,7 @@ from pydantic import Field
 
 import api_resources
 from api_fields import Acting, CampaignId, ConfirmedContent, Input, LeadId, Resource
-from campaigns_routes import Campaign
+from campaign_fields import Campaign
 from sendledger.campaigns import campaigns, failed_emails, remove_lead
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from campaigns_routes import Campaign, CampaignChanges, NewCampaign
+from campaign_fields import Campaign, CampaignChanges, NewCampaign
 from sendledger.core.tables import audit_log, campaigns, leads
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow

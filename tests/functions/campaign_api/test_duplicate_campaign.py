@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from campaigns_routes import NewCampaign
+from campaign_fields import NewCampaign
 from sendledger.campaigns.duplicates import COPIED
 from sendledger.core.tables import campaigns
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, make_template
