@@ -30,9 +30,9 @@ class Aws:
         self.region = region
         self.stack_name = stack_name
         self._session = session or boto3.Session()
+        self.client = functools.cache(self._client)
 
-    @functools.cache  # noqa: B019 (one object for each run of the command)
-    def client(self, service: str, attempts: int = 4, read_timeout: int = 60) -> Any:
+    def _client(self, service: str, attempts: int = 4, read_timeout: int = 60) -> Any:
         config = Config(
             connect_timeout=5, read_timeout=read_timeout, retries={"total_max_attempts": attempts, "mode": "standard"}
         )

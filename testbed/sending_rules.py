@@ -71,6 +71,8 @@ class Sent:
     sender: str
     lead: str
     at: dt.datetime
+    until: dt.datetime
+    """The clock goes on while a sender works: it went at `at` or later, at `until` at the latest."""
     by_hand: bool = False
     """An operator has sent it now: no cap and no schedule counts."""
     again: bool = False
@@ -118,7 +120,7 @@ class SendingRules:
         assert all(other.sender == each.sender for other in earlier), f"another sender: {earlier}, {each}"
         if earlier and not (each.by_hand or each.again):
             delay = self.campaigns[each.campaign_id].delays[each.step - 1]
-            assert each.at >= max(other.at for other in earlier) + delay, f"too early: {earlier}, {each}"
+            assert each.until >= max(other.at for other in earlier) + delay, f"too early: {earlier}, {each}"
 
     def _check_sender(self, each: Sent, counted: Sequence[Sent], before: Sequence[Sent]) -> None:
         chosen = self.campaigns[each.campaign_id].senders

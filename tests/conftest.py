@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,13 @@ from testbed.databases import admin, let_functions_work, migrate, working_as
 from testbed.senders import sender_resources
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays, so the garbage collector need not look at it again and again. With all of it a
+    collection can take so long that the server ends an idle transaction meanwhile."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -205,11 +205,12 @@ class Policy(RuleBasedStateMachine):
             again = {int(id_) for id_ in connection.scalars(_REQUEUED)}
         accepted = {int(email.tags["scheduled_email_id"]) for email in self.simulator.accepted()}
         unknown = [
-            Sent(str(row.campaign_id), row.step, row.sender or HOUSE_ADDRESS, row.lead or "", row.at)
+            Sent(str(row.campaign_id), row.step, row.sender or HOUSE_ADDRESS, row.lead or "", row.at, row.at)
             for row in maybe_sent
             if row.id not in accepted
         ]
         yield
+        until = self.now()
         new = self.simulator.accepted()[self.looked_at :]
         self.looked_at += len(new)
         with self.engine.connect() as connection:
@@ -221,7 +222,7 @@ class Policy(RuleBasedStateMachine):
             [
                 Sent(
                     *(email.tags["campaign_id"], step_of[id_], parseaddr(email.from_address)[1], email.destination[0]),
-                    *(now, by_hand, id_ in again),
+                    *(now, until, by_hand, id_ in again),
                 )
                 for id_, email in zip(ids, new, strict=True)
             ],

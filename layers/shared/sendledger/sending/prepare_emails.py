@@ -46,7 +46,7 @@ MAX_CHUNK_BYTES = 16_000_000
 """Bytes of the requests of a chunk. The memory used, and the size of one statement, is a few times this."""
 
 LONGEST_PREPARATION = 5.0
-"""Seconds. An email takes a millisecond, and a little more on a busy machine."""
+"""Seconds of CPU time, of which other threads of the sender use a part. An email takes a millisecond."""
 
 MOST_ANNOUNCEMENTS = 4
 """A chunk is noted in this many parts, at most. The campaigns of one part are all possible causes of a death."""
@@ -187,7 +187,7 @@ class Preparer:
                 limit.begin(LONGEST_PREPARATION)
             ready = self._compose(email, self._threads, attachments)
         except TookTooLong:
-            message = f"Preparing this email took longer than {LONGEST_PREPARATION:.0f} s."
+            message = f"Preparing this email took more than {LONGEST_PREPARATION:.0f} s of CPU time."
             outcome = SendOutcome(Answer.FAIL_ROW, error_code=ErrorCode.SENDER_DIED, message=message)
             prepared.stalled.append(email.campaign_id)
         except CannotSign as error:
