@@ -83,7 +83,7 @@ def _make_rds_role(aws: Aws) -> None:
 
 
 def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
-    """Build and deploy. What a first deployment has made stays when it fails, so that it can be looked at and mended.
+    """Build and deploy. What a first deployment has made stays when it fails, so that it can be looked at and fixed.
 
     Raises:
         DeploymentFailed
@@ -114,7 +114,7 @@ def _reasons(aws: Aws) -> str:
     return "\n".join(
         [
             *dict.fromkeys(failed),
-            "Mend that and run make deploy again: what is there already is kept.",
+            "Fix that and run make deploy again: what is there already is kept.",
             "docs/operations/deploy.md says what to do after which failure.",
         ]
     )

@@ -2,7 +2,7 @@
 
     python -m testbed.run_failed_again
 
-A test that only fails when the machine is busy must be mended, but must not hold up what it does not concern. So up to
+A test that only fails when the machine is busy must be fixed, but must not hold up what it does not concern. So up to
 three tests that pass three times in a row are reported and forgiven. A fault of the product that needs luck to show
 has four chances to show.
 """
@@ -28,7 +28,7 @@ def main() -> int:
         if subprocess.run([sys.executable, "-m", "pytest", "-q", *failed], check=False).returncode != 0:
             return 1
     listed = "".join(f"  {test}\n" for test in failed)
-    sys.stdout.write(f"FAILED ONCE, then passed three times alone. Mend what makes them depend on luck:\n{listed}")
+    sys.stdout.write(f"FAILED ONCE, then passed three times alone. Fix what makes them depend on luck:\n{listed}")
     return 0
 
 

@@ -191,7 +191,7 @@ def test_five_refusals_of_ses_in_a_row_pause(engine: sa.Engine, connection: sa.C
     assert summary.campaigns_paused == 1
     reason = (
         "Paused by a guardrail: SES refused the last 5 emails in a row (bad_request); the limit is 5. "
-        "Mend the cause, put the emails back (retry-failed) and resume the campaign."
+        "Fix the cause, put the emails back (retry-failed) and resume the campaign."
     )
     assert status(connection) == ("paused", reason)
 

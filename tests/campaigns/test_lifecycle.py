@@ -267,8 +267,8 @@ def test_failed_scheduled_start_can_be_mended_and_started_again(engine: sa.Engin
     lifecycle.start_due_campaigns(engine)
     batch_id = make_batch(connection, ["ann@example.com"])
     connection.commit()
-    with engine.begin() as mending:
-        campaigns_room.update(mending, campaign_id, {"batch_ids": [batch_id]})
+    with engine.begin() as fixing:
+        campaigns_room.update(fixing, campaign_id, {"batch_ids": [batch_id]})
     assert lifecycle.start_campaign(engine, campaign_id).status == "running"
     campaign = campaign_row(engine, campaign_id)
     assert (campaign["failed_at"], campaign["failure_reason"]) == (None, None)

@@ -1,7 +1,7 @@
 """The lock files hold what pyproject.toml and requirements/sam.in ask for: nothing missing, outdated or left over.
 
 Checked with the metadata of the installed packages, so that it needs no network and newer versions do not matter.
-`make lock` mends what fails here.
+`make lock` fixes what fails here.
 """
 
 from __future__ import annotations

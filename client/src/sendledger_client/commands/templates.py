@@ -220,7 +220,7 @@ def import_(
     if made.untranslated and not (keep or dry_run):
         places = f"{len(made.untranslated):,} {'places' if len(made.untranslated) > 1 else 'place'}"
         raise BadTemplateFile(
-            f"{file}: {places} could not be translated. Mend them, or create it all the same: --keep."
+            f"{file}: {places} could not be translated. Fix them, or create it all the same: --keep."
         )
 
 

@@ -25,7 +25,7 @@ from sendledger.core.tables import api_keys
 from sendledger.core.vocabulary import AuditAction, Role
 
 NOTICE = dt.timedelta(days=30)
-"""How long before the last administrator's key expires this is said."""
+"""A notice is shown when the last administrator's key expires within this time."""
 
 LAST_USE_PRECISION = dt.timedelta(minutes=1)
 """`last_used_at` may lag by this much. So a busy key costs one write a minute, not one for each request."""

@@ -25,7 +25,7 @@ from sendledger.core.vocabulary import AuditAction
 SESSION_LASTS = dt.timedelta(hours=8)
 
 FREE_ATTEMPTS = 5
-"""So many may follow each other at once; from then on each wait is twice as long as the one before."""
+"""So many attempts need not wait. After that each wait is twice as long as the one before."""
 LONGEST_WAIT = dt.timedelta(minutes=15)
 ATTEMPTS_FORGOTTEN_AFTER = dt.timedelta(hours=1)
 

@@ -149,7 +149,7 @@ def provider_errors(
             most = limits.guardrail_max_provider_errors
             reasons[campaign_id] = (
                 f"Paused by a guardrail: SES refused the last {errors} emails in a row ({code}); the limit is {most}. "
-                "Mend the cause, put the emails back (retry-failed) and resume the campaign."
+                "Fix the cause, put the emails back (retry-failed) and resume the campaign."
             )
     return reasons
 

@@ -131,9 +131,9 @@ def due(row: str, campaign: str) -> str:
 
 
 def waits_in_lane(row: str) -> str:
-    """Whether a row of a campaign with a sending policy is the next one of its lead, in the words of the partial index.
+    """Whether a claim may look at a row of a campaign with a sending policy. The index of lanes says the same.
 
-    Of a lead whose first step waits for a cap, the later ones are in no lane: no claim looks at them.
+    While an earlier step of the lead is open, the later ones are behind it and in no lane.
     """
     return f"{row}.lane > 0 AND {row}.is_behind IS NOT TRUE"
 

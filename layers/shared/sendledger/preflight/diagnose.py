@@ -44,7 +44,7 @@ _STATUS_SAYS = {
     CampaignStatus.PAUSED: "The campaign is paused; resume it.",
     CampaignStatus.COMPLETED: "The campaign is complete: every one of its emails has its final status.",
     CampaignStatus.CANCELLED: "The campaign was cancelled; nothing more is sent from it.",
-    CampaignStatus.FAILED: "The campaign could not start at its time; mend what the reason says, and start it again.",
+    CampaignStatus.FAILED: "The campaign could not start at its time; fix what the reason says, and start it again.",
     CampaignStatus.ARCHIVED: "The campaign is archived; nothing more is sent from it.",
     CampaignStatus.ACTIVE: "The campaign belongs to the application that used this database before; "
     "migrate-existing-campaigns takes it over.",
@@ -166,7 +166,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         message = _STATUS_SAYS[status]
         if status == CampaignStatus.PAUSED and why:
             # It has paused itself. After a resume without a correction, the next emails would fail for the same cause.
-            message = f"The campaign has paused itself: {why} Mend the cause before you resume it."
+            message = f"The campaign has paused itself: {why} Fix the cause before you resume it."
         return found(f"campaign_{status}", message, starts_at, **detail)
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
@@ -232,7 +232,7 @@ def _sender_blocked(sender: sa.RowMapping, deployment_id: str | None) -> Blocked
     if sender["stopped"]:
         message = f"All sending is stopped: {sender['stop_reason']}"
         if sender["stopped_until"] is None:
-            message += " Mend it, then resume the sender."
+            message += " Fix it, then resume the sender."
         return Blocked("sender_stopped", message, sender["stopped_until"], {"stop_code": sender["stop_code"]})
     last_tick = sender["last_tick_at"]
     if last_tick is None or sender["now"] - last_tick > NO_TICK_AFTER:

@@ -172,7 +172,7 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
 def _plan(campaign: sa.RowMapping, forecast: Forecast, stuck: set[NoForecast]) -> Plan:
     id_, status = campaign["id"], campaign["status"]
     if stuck:
-        # In the order of the vocabulary: what is said first is to be mended first.
+        # In the order of the vocabulary: what is said first is to be fixed first.
         return Plan(id_, status, forecast.days, None, next(each for each in NoForecast if each in stuck))
     if forecast.finished_at is None:
         return Plan(id_, status, forecast.days, None, NoForecast.MORE_THAN_400_DAYS)

@@ -1,4 +1,4 @@
-"""How long the content of emails, events and ledgers are kept: it removes what is older, and keeps the totals true.
+"""How long content, events and ledgers are kept: it removes what is older, and keeps the totals true.
 
 May import: core, files.
 """

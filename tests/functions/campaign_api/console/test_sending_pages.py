@@ -50,7 +50,7 @@ def test_each_domain_shows_what_the_preflight_sees(browser: Browser, own_address
     ses.account.identities["sales@news.example"] = None
     ses.account.identities["news.example"] = None
     text = browser.get("/console/sending").text
-    assert "Sales <sales@news.example> Mend this SES has no identity for news.example; verify the domain." in text
+    assert "Sales <sales@news.example> Fix this SES has no identity for news.example; verify the domain." in text
 
 
 def test_unreachable_ses_is_said_and_the_page_shows_the_rest(

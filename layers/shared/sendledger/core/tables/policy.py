@@ -37,7 +37,7 @@ sending_schedules = Table(
     # {"mon": [["09:00", "12:00"], ["13:00", "17:00"]], …}; see policy/openings.py.
     Column("hours", JSONB, nullable=False),
     Column("holidays", ARRAY(Date), nullable=False, server_default=text("'{}'")),
-    # Grows with each change: a sender that has read the hours of before claims nothing by them.
+    # Grows with each change. A sender that has read the earlier hours claims nothing with them.
     Column("revision", Integer, nullable=False, server_default=text("1")),
     required_timestamp("created_at"),
     required_timestamp("updated_at"),

@@ -1,4 +1,4 @@
-"""Tables of outgoing webhooks: who wants to know what, and each event that is to be delivered.
+"""Tables of outgoing webhooks: which endpoint wants which events, and each event that is to be delivered.
 
 Triggers write the deliveries in the transaction of the change, whoever makes it; see the migration.
 """

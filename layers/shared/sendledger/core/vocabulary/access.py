@@ -60,7 +60,7 @@ class AuditAction(Word):
     LEAD_UPDATE = "lead.update", "Fields of a lead were changed."
     LEAD_UNSUBSCRIBE = "lead.unsubscribe", "A lead opted out."
     LEAD_UNSUBSCRIBE_UNDO = "lead.unsubscribe_undo", "A lead took an opt-out back."
-    LEAD_BATCH_IMPORT = "lead_batch.import", "An uploaded file was let be imported or checked."
+    LEAD_BATCH_IMPORT = "lead_batch.import", "Somebody asked to import or check an uploaded file."
     LEAD_BATCH_DELETE = "lead_batch.delete", "A lead batch was deleted with its leads."
     REPLY_ANSWER = "reply.answer", "An answer to a reply was written; it is sent with the next tick."
     REPLY_UPDATE = "reply.update", "The outcome of a reply was set."

@@ -70,7 +70,7 @@ class RemovalKind(Word):
 
 
 class StepCondition(Word):
-    """What must have become of an earlier step. Only what people do counts; a click counts as an open, too."""
+    """What must have happened to the email of an earlier step. Only what people do counts; a click is an open, too."""
 
     OPENED = "opened", "It was sent and opened."
     CLICKED = "clicked", "It was sent, and a link in it was clicked."

@@ -12,8 +12,8 @@ class ScheduledEmailStatus(Word):
     SENDING = "sending", "A sender has claimed it."
     SENT = "sent", "SES accepted it."
     FAILED = "failed", "It was not sent, or its outcome is unknown; `error_code` says which."
-    SKIPPED = "skipped", "A rule said no; `reason` says which."
-    CANCELLED = "cancelled", "A person said no: the campaign is paused or was cancelled; `reason` says which."
+    SKIPPED = "skipped", "A rule stopped it; `reason` says which."
+    CANCELLED = "cancelled", "A person stopped it: the campaign is paused or was cancelled; `reason` says which."
 
 
 TERMINAL_STATUSES = (
@@ -46,7 +46,7 @@ class Reason(Word):
     SKIPPED_BEFORE = "skipped_before", "The application before this one had skipped or cancelled it."
     LATE = "late", "It was overdue after an outage, and an operator decided not to send it."
     LEAD_REMOVED = "lead_removed", "The lead was taken out of the campaign."
-    CONDITION_NOT_MET = "condition_not_met", "What the step depends on has not become of the earlier step."
+    CONDITION_NOT_MET = "condition_not_met", "The condition of the step does not hold for the earlier step."
 
 
 LEFT_OUT_REASONS = (

@@ -52,7 +52,7 @@ class LeadEvent(Word):
 
 
 class CampaignContact(Word):
-    """What a campaign and a lead have had to do with each other, in the conditions of segments."""
+    """How a lead has had contact with a campaign, in the conditions of segments."""
 
     RECEIVED = "received", "The campaign sent the lead an email."
     OPENED = "opened", "The lead opened one of its emails."
@@ -61,7 +61,7 @@ class CampaignContact(Word):
 
 
 class TimeZoneSource(Word):
-    """Where it is known from what time it is for a lead."""
+    """Where the time zone of a lead is known from."""
 
     LEAD = "lead", "From the lead's own `time_zone`."
     COUNTRY = "country", "From its country, which has exactly one."

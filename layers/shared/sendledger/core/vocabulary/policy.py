@@ -13,7 +13,7 @@ class SenderAddressStatus(Word):
 
 
 class ZoneOf(Word):
-    """Whose local time a sending schedule goes by."""
+    """Whose local time a sending schedule follows."""
 
     LEAD = "lead", "That of each lead, where it is known; else that of the schedule."
     SCHEDULE = "schedule", "That of the schedule, for all leads."

@@ -15,7 +15,7 @@ class WebhookEventType(Word):
     CAMPAIGN_CANCELLED = "campaign.cancelled", "A campaign was cancelled."
     CAMPAIGN_FAILED = "campaign.failed", "A campaign could not start."
     EMAIL_SENT = "email.sent", "SES has taken an email. One for each email."
-    EMAIL_FAILED = "email.failed", "An email was not sent, or it is not known."
+    EMAIL_FAILED = "email.failed", "An email was not sent, or its outcome is unknown."
     EMAIL_DELIVERED = "email.delivered", "A mail server has taken an email. One for each email."
     EMAIL_BOUNCED = "email.bounced", "An email bounced."
     EMAIL_COMPLAINED = "email.complained", "An email was reported as spam."
