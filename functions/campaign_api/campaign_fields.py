@@ -178,7 +178,7 @@ class Campaign(Resource):
     end_at: dt.datetime | None
     intake: Intake | None
     revision: Annotated[
-        int, Field(description="What leads get that come in now: 1 is that of the start, more that of later edits.")
+        int, Field(description="The revision for leads that come in now. 1 is that of the start; edits add others.")
     ]
     next_intake_at: Annotated[dt.datetime | None, Field(description="When it looks for new leads next.")]
     intake_ended_at: Annotated[dt.datetime | None, Field(description="When a person ended the intake.")]

@@ -163,7 +163,7 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
 
 
 class Duplicate(Input):
-    """What is to be different."""
+    """What is different in the duplicate."""
 
     name: Annotated[Name | None, Field(description="Missing: that of the campaign, behind `Copy of`.")] = None
 
@@ -171,7 +171,7 @@ class Duplicate(Input):
 @router.post(
     "/v1/campaigns/<campaign_id>/duplicate",
     operation_id="duplicate_campaign",
-    summary="Make a draft like a campaign",
+    summary="Duplicate a campaign as a draft",
     description=(
         "Whatever its status, everything is taken over but its leads and results: give the draft lead batches, "
         "segments or leads before it starts. A scheduled start is kept while it is in the future. The content is what "

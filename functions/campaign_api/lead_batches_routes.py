@@ -110,7 +110,7 @@ class ImportedLeadBatch(LeadBatch):
         Field(description=f"Values that were left out of leads; the first {import_leads.MOST_ERRORS}."),
     ]
     addresses_suppressed: Annotated[
-        int, Field(description="People who must not be mailed, the file says, and who were not suppressed before.")
+        int, Field(description="People whom the file says not to mail, and who were not suppressed before.")
     ]
     emails_skipped: Annotated[int, Field(description="Planned emails to these people that are not sent.")]
     columns: list[ImportedColumn]

@@ -231,7 +231,7 @@ def get_reply(reply_id: ReplyId) -> Reply:
 @router.patch(
     "/v1/replies/<reply_id>",
     operation_id="update_reply",
-    summary="Say what comes of a reply",
+    summary="Set the outcome of a reply",
     description=(
         "An outcome sets the status of its lead, and of every lead with the same address. What campaigns would still "
         "send is skipped, but for `interested` and `later`. Setting another outcome later takes no suppression back."

@@ -45,7 +45,7 @@ class Funnel(Resource):
     clicked: Tracked
     replied: int
     bounced: Annotated[int, Field(description="For good.")]
-    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
+    soft_bounced: Annotated[int, Field(description="Bounced temporarily, and not delivered.")]
     complained: int
     unsubscribed: int
 
@@ -69,14 +69,14 @@ class VariantStats(Resource):
     variant: int
     weight: int
     email_template_id: Annotated[UUID | None, Field(description="Null: the template was deleted. Its content is kept.")]
-    retired_at: Annotated[dt.datetime | None, Field(description="Since when it goes out no more.")]
+    retired_at: Annotated[dt.datetime | None, Field(description="Since when it is not sent any more.")]
     by_status: CountByStatus
     funnel: Funnel
     rates: Rates
 
 
 class WinnerStats(Resource):
-    """The winner of a step, for whose decision a part of its emails waits or has waited."""
+    """The winner of a step. A part of the step's emails waits, or has waited, for its decision."""
 
     by: WinnerBy
     test_share: int
@@ -113,7 +113,7 @@ class RevisionStepStats(Resource):
 
 
 class RevisionStats(Resource):
-    """What the leads got that came in while the workflow was like this."""
+    """The steps of one revision, for the leads that came in while the workflow was like this."""
 
     revision: int
     created_at: Annotated[dt.datetime, Field(description="Since when leads that come in get it.")]
@@ -211,7 +211,7 @@ class TimelineItem(Resource):
     opened: Tracked
     clicked: Tracked
     bounced: Annotated[int, Field(description="For good.")]
-    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
+    soft_bounced: Annotated[int, Field(description="Bounced temporarily, and not delivered.")]
     complained: int
     replied: int
 
@@ -237,7 +237,7 @@ class RecentEmails(Resource):
     opened: int
     clicked: int
     bounced: Annotated[int, Field(description="For good.")]
-    soft_bounced: Annotated[int, Field(description="For the time being, and not delivered.")]
+    soft_bounced: Annotated[int, Field(description="Bounced temporarily, and not delivered.")]
     complained: int
 
 
@@ -298,7 +298,7 @@ def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
     "/v1/campaign-progress",
     operation_id="list_campaign_progress",
     summary="How far are these campaigns?",
-    description="For a list of campaigns. Ids of none are left out.",
+    description="For a list of campaigns. Ids that belong to no campaign are left out.",
     response_description="The progress of each, in no order.",
     tags=["Campaigns"],
 )

@@ -23,7 +23,7 @@ VariantNumber = Annotated[int, Path(ge=1, le=MAX_VARIANTS, description="Number o
 
 
 class RetiredVariant(Resource):
-    """A variant that goes out no more."""
+    """A retired variant, which is not sent any more."""
 
     revision: int
     step_number: int
@@ -79,7 +79,7 @@ def decide_winner(
 @router.post(
     "/v1/campaigns/<campaign_id>/steps/<step_number>/variants/<variant>/retire",
     operation_id="retire_variant",
-    summary="Send a variant no more",
+    summary="Retire a variant",
     description=(
         "Its unsent emails are split over the other variants of the step by their weights, in the background; "
         "meanwhile nothing is sent from the campaign. Emails that are on their way still go out. It cannot be undone. "

@@ -41,7 +41,7 @@ EventTypes = Annotated[
     Field(
         min_length=1,
         max_length=50,
-        description="What to tell. `email.*` come in large numbers; list them only if you need each.",
+        description="Types of events. `email.*` come in large numbers; list them only if you need each.",
         examples=[[WebhookEventType.CAMPAIGN_COMPLETED, WebhookEventType.LEAD_REPLIED]],
     ),
 ]
@@ -55,7 +55,7 @@ IncludeAddresses = Annotated[
 
 
 class NewWebhookEndpoint(Input):
-    """Whom to tell what."""
+    """A URL, and the events that it gets."""
 
     url: Annotated[Url, Field(description="Gets a POST for each event. It must answer within 10 seconds.")]
     event_types: EventTypes

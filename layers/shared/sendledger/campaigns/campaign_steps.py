@@ -175,7 +175,7 @@ def _has(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]])
 
 
 def _refresh(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> set[int]:
-    """Replace what is sent by what these rows send. Returns the steps in which that is something else."""
+    """Replace the content of these rows. Returns the steps whose content has changed."""
     if not rows:
         return set()
     new = insert(table).values(rows)

@@ -56,7 +56,7 @@ _BEGIN = sa.text(f"""
 
 @dataclass(frozen=True)
 class TakenIn:
-    """What became of each lead, in the order given: why it is left out, where it is.
+    """What became of each lead, in the order given, with the reason if it is left out.
 
     `problems` are of an edited workflow that cannot be sent: the leads have got the revision before.
     """

@@ -88,9 +88,10 @@ _MOVE = sa.text("""
 
 @dataclass(frozen=True)
 class Reassigned:
-    """What a call has moved, the leads that keep their sender as they have had an email, and those for the next call.
+    """What a call has moved.
 
-    `leads_kept` still have emails to come.
+    `leads_kept` keep their sender because they have had an email, and have more to come. `leads_left` are left for the
+    next call.
     """
 
     campaigns: int

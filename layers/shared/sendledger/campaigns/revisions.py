@@ -1,7 +1,7 @@
 """Revisions: leads that come into a campaign after its workflow was edited get it as it is now; the others keep theirs.
 
-A campaign under way in, whose newest revision sends what a start would send now out. What was decided about variants
-that stay as they were stays decided. Reads what a start would copy; writes `campaign_steps`, `campaign_step_variants`,
+A campaign under way goes in. Afterwards its newest revision is what a start would send now. Decisions about variants
+that have not changed are kept. Reads what a start would copy; writes `campaign_steps`, `campaign_step_variants`,
 `campaigns` and `audit_log`. The caller has locked the campaign.
 """
 
@@ -27,8 +27,8 @@ from sendledger.core.vocabulary import AuditAction
 
 logger = Logger(child=True)
 
-# A variant that was retired stays retired while another one is left to go in its place. Its template tells which one it
-# is now: an edit that takes away the variant before it changes its number.
+# A retired variant stays retired, unless no other variant would be left. It is recognised by its template, because its
+# number changes when an edit removes a variant before it.
 _KEEP_RETIRED = sa.text("""
     WITH retired AS (
         SELECT v.step_number, v.variant, old.retired_at
@@ -48,7 +48,7 @@ _KEEP_RETIRED = sa.text("""
     WHERE v.campaign_id = :campaign_id AND v.revision = :revision
       AND v.step_number = r.step_number AND v.variant = r.variant
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
-# The decision counts further where the same contents were compared in the same way.
+# A decision is kept where the same contents were compared in the same way.
 _CONTENTS = """
     SELECT coalesce(jsonb_agg(to_jsonb(v) - '{revision,retired_at,replaced_by}'::text[] ORDER BY v.variant), '[]')
     FROM campaign_step_variants v
@@ -68,10 +68,10 @@ _KEEP_WINNERS = sa.text(f"""
 def newest_revision(
     connection: sa.Connection, campaign: sa.RowMapping, actor: str
 ) -> tuple[sa.RowMapping, list[FieldError]]:
-    """The campaign as leads get it that come in now: with a new revision if what a start would send was edited.
+    """The campaign for leads that come in now. It gets a new revision if what a start would send was edited.
 
     An edit that a start would refuse makes no revision: the leads get the one before. Then the problems are returned.
-    The first call of a campaign that was started without revisions only remembers what there is.
+    For a campaign that was started before there were revisions, the first call only stores the digest.
     """
     try:
         steps = planned_steps(connection, campaign)

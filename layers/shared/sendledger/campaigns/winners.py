@@ -78,8 +78,8 @@ _NEXT_DECISION = sa.text("""
         SELECT min(s.winner_at) FROM campaign_steps s WHERE s.campaign_id = c.id AND s.winner_decided_at IS NULL)
     WHERE c.id = ANY(:ids)
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
-# An email waits so much longer than its own time that `winner_wait` says. One that was scheduled before that was noted
-# waits as those of the start.
+# An email waits for `winner_wait` seconds after its own time. One from before this column existed waits as long as
+# those of the start.
 _BRING_FORWARD = sa.text(f"""
     WITH chunk AS MATERIALIZED (
         SELECT id FROM scheduled_emails e
@@ -126,7 +126,7 @@ def decisions(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[tuple[i
 
 
 def shift_decisions(connection: sa.Connection, campaign_id: uuid.UUID, seconds: float) -> None:
-    """Decide later by the length of a pause, as the emails that wait are due later."""
+    """Postpone the decisions by the length of a pause. The emails that wait are due later by the same time."""
     later = _step.winner_at + dt.timedelta(seconds=seconds)
     own = sa.update(campaign_steps).where(_step.campaign_id == campaign_id, _UNDECIDED)
     connection.execute(own.values(winner_at=later))
@@ -193,7 +193,7 @@ def choose(
     chosen = sa.update(campaign_steps).where(of_step)
     connection.execute(chosen.values(winner_decided_at=sa.func.now(), winner_variant=variant))
     connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
-    # The clock of a paused campaign stands still.
+    # For a paused campaign, time has stopped at the pause.
     now = campaign["paused_at"] if status == CampaignStatus.PAUSED else connection.scalar(sa.select(sa.func.now()))
     seconds = (step["winner_at"] - now).total_seconds()
     if seconds > 0:

@@ -32,7 +32,7 @@ def still_planned(row: str) -> str:
 
 
 def is_open(row: str = "") -> str:
-    """Whether a row has no final status yet, in the words of the partial indexes.
+    """Whether a row has no final status yet, written as in the conditions of the partial indexes.
 
     It follows from the status, by a CHECK. The indexes do not name the status: a claim and a fence change it, and would
     have to write to every index of the row. Said beside `status = …` it lets the planner take the index.

@@ -59,7 +59,7 @@ def begin_again(
     *,
     dry_run: bool,
 ) -> sa.RowMapping:
-    """Let the uploaded file of a batch be imported after its check, or checked or imported again after a failure.
+    """Request the import of an uploaded file that was checked, or another check or import after a failure.
 
     `columns` says what columns are, None as before. An import that has failed goes on after the rows that are there.
 

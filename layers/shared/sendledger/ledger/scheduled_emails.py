@@ -76,7 +76,7 @@ _BY_INDEX: dict[object, str] = {
     ScheduledEmailStatus.SKIPPED: "scheduled_emails.reason IS NOT NULL",
     ScheduledEmailStatus.CANCELLED: "scheduled_emails.reason IS NOT NULL",
 }
-"""What follows from a status, in the words of the index that has its rows."""
+"""What follows from a status, written as in the condition of the index that has its rows."""
 
 
 def list_page(

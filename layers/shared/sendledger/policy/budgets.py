@@ -1,11 +1,11 @@
 """Budgets: how many emails may still go from each sender, and to how many new leads of each campaign, now and today.
 
-What counts are the emails of the day that are on their way, sent or of unknown outcome. A trigger of `scheduled_emails`
-writes what each statement changes of that to `cap_uses`, whatever statement it is: so an email that a dead or paused
-sender has returned counts no more, and one that was queued again after an unknown outcome goes on counting. A claim
-locks the rows of its senders, and the campaigns with a cap of new leads, before it counts, so that overlapping claims
-never exceed a cap together. Reads `sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`,
-`sender_state` and `scheduled_emails`; reads and folds `cap_uses`.
+Emails of the day count that are on their way, sent or of unknown outcome. A trigger of `scheduled_emails` writes what
+each statement changes of that to `cap_uses`, whatever the statement. So a returned email does not count any more, and
+one that was queued again after an unknown outcome still counts. A claim locks the rows of its senders, and the
+campaigns with a cap of new leads, before it counts, so that overlapping claims never exceed a cap together. Reads
+`sender_addresses`, `campaigns`, `campaign_lanes`, `sending_schedules`, `sender_state` and `scheduled_emails`; reads and
+folds `cap_uses`.
 """
 
 from __future__ import annotations

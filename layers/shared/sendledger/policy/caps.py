@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from sendledger.policy.openings import Hours, Opening, openings_of
 
 CATCH_UP = dt.timedelta(hours=1)
-"""What was not sent in time, because no sender ran or the campaign was paused, is made up for as if this had passed."""
+"""After a time without sending, at most the emails of this much time are made up for at once."""
 
 RELEASED_BEFORE_END = dt.timedelta(minutes=30)
 """How long before the last closing of a day the whole budget of the day is released. The last tick comes before the

@@ -1,7 +1,7 @@
-"""The lanes that a sender may claim from, found once and kept for a while, and those of them that its next claim takes.
+"""The lanes that a sender may claim from. They are found once, kept for a while, and offered to its claims in turn.
 
-Finding them means to look at each lane of all running campaigns; a claim takes from a few hundred. What may change is
-asked again for each claim: the budgets of senders and new leads here, and in the claim itself the campaign, the
+Finding them means looking at each lane of all running campaigns; a claim takes from a few hundred. What may change is
+checked again for each claim: here the budgets of senders and new leads, and in the claim itself the campaign, the
 revision of its schedule and the time. So a lane that is kept for too long gives nothing. Reads what lanes.py and
 budgets.py read.
 """

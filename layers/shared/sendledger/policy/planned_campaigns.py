@@ -1,4 +1,4 @@
-"""What the simulation of the days ahead is told, and what it tells. Pure.
+"""The input and the output of the simulation of the days ahead. Pure.
 
 Emails that wait for the same thing are one number: a million of them cost no more than ten.
 """

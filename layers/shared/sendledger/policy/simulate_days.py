@@ -59,7 +59,7 @@ def share(total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int]) -> di
 
 
 class Simulation:
-    """Lives through the days until the last email of one campaign, `target`, with the campaigns beside it."""
+    """Simulates the days until the last email of one campaign, `target`, with the campaigns beside it."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """When will a campaign's emails go? A forecast day by day, with what keeps more from going.
 
-The emails that wait are counted in SQL, by lane, step and due time; policy/simulate_days.py lives through the days.
+The emails that wait are counted in SQL, by lane, step and due time; policy/simulate_days.py simulates the days.
 Before a start the audience is counted instead. Steps that depend on what becomes of an earlier one are counted as sent.
 Reads `campaigns`, their steps and lanes, `scheduled_emails`, `sender_addresses`, and what a start would read.
 """

@@ -53,7 +53,7 @@ _LOCK = sa.text("SELECT id FROM campaigns WHERE id = :campaign_id FOR UPDATE SKI
 def next_campaign(
     connection: sa.Connection, kind: RemovalKind, days: int, passed: Collection[uuid.UUID]
 ) -> uuid.UUID | None:
-    """The campaign that ended first of those that something of this kind is to be removed of, without those passed."""
+    """The campaign that ended first among those with something of this kind to remove, except those in `passed`."""
     found: uuid.UUID | None = connection.scalar(_NEXT, {"kind": kind, "days": days, "passed": list(passed)})
     return found
 
@@ -61,8 +61,8 @@ def next_campaign(
 def hold(connection: sa.Connection, campaign_id: uuid.UUID, kind: RemovalKind, days: int) -> bool:
     """Lock a campaign that is still due; False if it is not, or if somebody else has locked it.
 
-    Who would let it run again, record an event or erase a lead waits until the transaction ends. Lock and check are two
-    statements, because a statement that waits for a lock keeps its snapshot from before the wait.
+    Whoever lets it run again, records an event or erases a lead waits until this transaction ends. Lock and check are
+    two statements, because a statement that waits for a lock keeps its snapshot from before the wait.
     """
     if connection.scalar(_LOCK, {"campaign_id": campaign_id}) is None:
         return False

@@ -1,4 +1,4 @@
-"""When which emails of a chunk are fenced and sent: a chunk and the rate in, its parts and the times of calls out.
+"""When the emails of a chunk are fenced and sent: a chunk and the rate in, its parts and the times of calls out.
 
 Time is reserved for a chunk of a second, and it is fenced in parts, each just before its time. What is fenced and has
 no result yet is of unknown outcome if the sender dies. Writes `sender_state` (the shared rate limiter).
@@ -18,10 +18,10 @@ FENCE_SECONDS = 0.05
 """How long before its time a part is fenced. A fence takes a few milliseconds."""
 
 PART_SECONDS = 0.1
-"""The time of the emails of a part, and so of one fence."""
+"""How much of the reserved time a part takes. Each part is one fence."""
 
 LEAST_PART = 5
-"""At low rates a fence costs the database more than the emails do that it would keep from being unknown."""
+"""Emails of a part, at least. Otherwise there would be a fence for nearly every email at low rates."""
 
 AHEAD_SECONDS = 0.25
 """For how long a sender fences ahead while it prepares the next chunk, at most."""
@@ -43,8 +43,8 @@ def call_times(engine: sa.Engine, begin: float, count: int, rate: float) -> tupl
     """When to send the emails of a part whose reserved time begins at `begin` (`time.monotonic()`): times in it, and
     times after that of the whole chunk.
 
-    Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A part that is
-    too short to matter is at a rate that no sender reaches.
+    Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A part of less
+    than `FENCE_SECONDS` is at a rate that no sender reaches.
     """
     now = time.monotonic()
     missed = min(count, max(0, int((now - begin) * rate)))

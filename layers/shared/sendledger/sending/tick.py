@@ -34,8 +34,8 @@ from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import SendingQuota, sending_quota
 
 SWEEP_SECONDS = 10.0
-"""The time after which a tick goes on without a sweep. Settled claims take it up only after a release from before them
-was in use; each tick removes a part of them."""
+"""The time after which a tick goes on without a sweep. Removing settled claims takes this long only after a release
+that does not know them was in use. Each tick removes a part of them."""
 
 BACKGROUND_WORK_SECONDS = 30.0
 """The share of a tick that background work may take. The rest is left for the next tick."""

@@ -151,7 +151,7 @@ campaigns = Table(
     Column("content_changed_at", TIMESTAMPTZ),
     # The digest of what a person has confirmed for a start at a later time; see campaigns/content_digest.py.
     Column("confirmed_content", Text),
-    # The revision that leads get which come in now, and a digest of its content; see campaigns/revisions.py.
+    # The revision for leads that come in now, and a digest of its content; see campaigns/revisions.py.
     Column("revision", SmallInteger, nullable=False, server_default=text("1")),
     Column("revision_digest", Text),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
