@@ -254,7 +254,7 @@ def test_cancel_during_any_background_work_leaves_nothing_open(
     assert campaign["emails_scheduled_count"] == len(rows_of(engine, campaign_id))
 
 
-def test_cancelled_campaign_is_worked_off_by_the_tick(
+def test_rows_of_a_cancelled_campaign_are_cancelled_by_the_tick(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = start_in_full(engine, connection, 20)

@@ -259,7 +259,7 @@ def _make_due(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
     connection.commit()
 
 
-def test_large_intake_goes_bucket_by_bucket_as_the_sender_and_leaves_twins_out(
+def test_large_intake_goes_bucket_by_bucket_as_the_sender_and_leaves_duplicates_out(
     engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign_id = evergreen(engine, connection, ["l1@example.com"], intake={"every": "1 hour"})

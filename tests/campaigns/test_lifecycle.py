@@ -259,7 +259,7 @@ def test_scheduled_campaign_that_cannot_start_fails_with_its_reason(
     assert "Nobody is left" in campaign["failure_reason"]
 
 
-def test_failed_scheduled_start_can_be_mended_and_started_again(engine: sa.Engine, connection: sa.Connection) -> None:
+def test_failed_scheduled_start_can_be_corrected_and_restarted(engine: sa.Engine, connection: sa.Connection) -> None:
     start = database_now(connection) + HOUR
     campaign_id = make_campaign(connection, ["no-at"], start_type="scheduled", scheduled_start_at=start)
     lifecycle.start_campaign(engine, campaign_id)

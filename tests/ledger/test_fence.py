@@ -168,7 +168,7 @@ def test_step_after_one_that_failed_for_good_is_skipped(engine: sa.Engine, conne
     assert statuses(engine, campaign_id) == {"failed": 1, "skipped": 1}
 
 
-def test_email_by_name_waits_for_the_background_work_of_its_campaign(
+def test_send_now_waits_for_the_background_work_of_the_campaign(
     engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:
     campaign_id = started(engine, connection, 1, [NO_DELAY])

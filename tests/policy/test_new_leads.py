@@ -129,7 +129,7 @@ def test_diagnose_says_that_the_cap_of_new_leads_is_reached(
     assert cause(engine, by_day) == ("new_leads_cap_reached", MONDAY + 19 * HOUR)
 
 
-def test_caps_are_kept_to_the_email_by_overlapping_senders(make_sender: MakeSender, engine: sa.Engine) -> None:
+def test_overlapping_senders_never_exceed_the_caps_of_new_leads(make_sender: MakeSender, engine: sa.Engine) -> None:
     """Eight claims at once; some give back, and what they gave back is claimed again."""
     senders = [make_sender("ann", 40), make_sender("bob")]
     companies = [address for number in range(12) for address in people(3, f"c{number}.example.com")]

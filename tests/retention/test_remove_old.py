@@ -67,7 +67,7 @@ def in_segment(engine: sa.Engine, condition: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     "days", [{name: value} for name, value in EVERYTHING.items()] + [EVERYTHING], ids=[*EVERYTHING, "all"]
 )
-def test_statistics_are_to_the_digit_those_of_before(
+def test_statistics_are_exactly_those_of_before(
     engine: sa.Engine, retention_engine: sa.Engine, ended: uuid.UUID, days: dict[str, str]
 ) -> None:
     before = statistics(engine, ended)

@@ -324,10 +324,10 @@ def test_stop_holds_for_every_sender_and_is_not_shortened(
     assert statuses(engine, campaign_id) == {"pending": 3}
 
 
-# One email by name
+# Send now
 
 
-def test_email_is_sent_by_name_before_it_is_due(
+def test_send_now_sends_an_email_before_it_is_due(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = started(engine, connection, 2, [DAY])
@@ -339,7 +339,7 @@ def test_email_is_sent_by_name_before_it_is_due(
     assert len(ses.accepted()) == 1
 
 
-def test_email_by_name_does_not_overtake_an_earlier_step(
+def test_send_now_does_not_overtake_an_earlier_step(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = started(engine, connection, 1, [DAY, DAY])
@@ -350,7 +350,7 @@ def test_email_by_name_does_not_overtake_an_earlier_step(
     assert send_scheduled_email(resources, second["id"], SECONDS).sent == 1
 
 
-def test_email_of_a_paused_campaign_is_not_sent_by_name(
+def test_send_now_sends_nothing_of_a_paused_campaign(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
 ) -> None:
     campaign_id = started(engine, connection, 1)

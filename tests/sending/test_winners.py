@@ -147,7 +147,7 @@ def test_diagnose_says_that_the_rest_waits(engine: sa.Engine, connection: sa.Con
         assert diagnose(asking, campaign_id, "test").cause == "waits_for_winner"
 
 
-def test_email_that_waits_is_not_sent_by_its_name(engine: sa.Engine, connection: sa.Connection) -> None:
+def test_send_now_is_refused_for_an_email_that_waits(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = started(engine, connection)
     (waiting, *_) = [row["id"] for row in rows_of(engine, campaign_id) if row["variant"] is None]
 

@@ -255,7 +255,7 @@ def test_disabled_endpoint_keeps_its_events_until_it_is_enabled(
 
 
 @pytest.mark.parametrize("change", [{"is_enabled": True}, {"url": "http://127.0.0.1:1/new"}])
-def test_events_have_a_day_again_after_their_endpoint_was_mended(
+def test_events_have_a_day_again_after_their_endpoint_was_enabled(
     engine: sa.Engine, make_endpoint: MakeEndpoint, deliver: Deliver, change: dict[str, Any]
 ) -> None:
     endpoint = make_endpoint("http://127.0.0.1:1/", "campaign.completed")
