@@ -24,7 +24,6 @@ from sendledger.core.vocabulary import CampaignStatus, CampaignType, StartType, 
 
 NewCampaignType = Literal[CampaignType.OUTREACH, CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED]
 _TYPES = described(get_args(NewCampaignType))
-# Why a start leaves a lead out: `vocabulary.LEFT_OUT_REASONS`.
 
 SenderIds = Annotated[
     list[UUID],
@@ -101,7 +100,7 @@ class NewCampaign(Input):
         Flag,
         Field(
             description=(
-                "SES sends the links of each email through its own domain, which reports who follows them. The  "
+                "SES sends the links of each email through its own domain, which reports who follows them. The "
                 "link to unsubscribe is never tracked."
             )
         ),

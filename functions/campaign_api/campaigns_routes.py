@@ -30,6 +30,7 @@ from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, des
 
 router = APIGatewayHttpRouter()
 TAGS = ["Campaigns"]
+# `vocabulary.LEFT_OUT_REASONS`, as a type.
 LeftOutReason = Literal[
     Reason.NO_ADDRESS,
     Reason.INVALID_ADDRESS,

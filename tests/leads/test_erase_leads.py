@@ -49,6 +49,22 @@ EVERYTHING = {
     "tags": [NAME],
 }
 
+NAME_A_LEAD = {
+    "campaign_leads": "deleted",
+    "email_events": "emptied of all but their type and time",
+    "emails": "emptied of address and content",
+    "left_out_leads": "without the lead",
+    "past_contacts": "deleted",
+    "replies": "deleted",
+    "scheduled_emails": "without the lead",
+    "unsubscribes": "ids and times only, the proof of an opt-out",
+}
+"""Table with the id of a lead → what an erasure makes of its rows."""
+
+
+def test_each_table_that_names_a_lead_is_known_to_the_erasure() -> None:
+    assert {table.name for table in metadata.tables.values() if "lead_id" in table.columns} == NAME_A_LEAD.keys()
+
 
 def tables_that_know(engine: sa.Engine) -> set[str]:
     """The tables in which some row has the name in some column, an array or a document."""
