@@ -1,4 +1,4 @@
-"""When a campaign may send: sending schedules with their openings, and the lanes that its emails wait in.
+"""When a campaign may send, and how much: sending schedules, senders with caps, and the lanes that its emails wait in.
 
 May import: core.
 """

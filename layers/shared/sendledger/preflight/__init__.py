@@ -1,4 +1,4 @@
-"""What would go wrong before a campaign starts, and why one that runs sends nothing.
+"""What would go wrong before a campaign starts, why one that runs sends nothing, and when its emails will go.
 
 May import: campaigns, content, core, policy.
 """
