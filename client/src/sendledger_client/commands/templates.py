@@ -219,9 +219,7 @@ def import_(
         _show_translation(made, name if is_created else None)
     if made.untranslated and not (keep or dry_run):
         places = f"{len(made.untranslated):,} {'places' if len(made.untranslated) > 1 else 'place'}"
-        raise BadTemplateFile(
-            f"{file}: {places} could not be translated. Fix them, or create it all the same: --keep."
-        )
+        raise BadTemplateFile(f"{file}: {places} could not be translated. Fix them, or create it all the same: --keep.")
 
 
 def _show_translation(made: TranslatedTemplate, created: str | None) -> None:
