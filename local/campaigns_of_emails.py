@@ -27,6 +27,10 @@ class CampaignsOfEmails:
         settings = DatabaseSettings.read({"DATABASE_URL": database_url})
         self._engine = database.engine(settings, pool_size=1, longest_statement=LONGEST_SECONDS)
 
+    def close(self) -> None:
+        """Close the connection; a further call opens one again."""
+        self._engine.dispose()
+
     def __call__(self, emails: Sequence[AcceptedEmail]) -> Mapping[str, str]:
         tagged = {email.message_id: email.tags.get("scheduled_email_id", "") for email in emails}
         ids = {message_id: int(tag) for message_id, tag in tagged.items() if tag.isdecimal() and len(tag) < 19}

@@ -151,7 +151,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     ses_events = EventQueue()
     if ses_url is None:
         simulator = _simulator(folder / "inbox.jsonl", options.port + 1, ses_events, resources)
-        simulator.inbox.describe = CampaignsOfEmails(database_url)
+        simulator.inbox.describe = resources.enter_context(contextlib.closing(CampaignsOfEmails(database_url)))
         ses_url = inbox = simulator.url
     log: IO[bytes] = sys.stderr.buffer
     if not options.verbose:

@@ -6,6 +6,7 @@ They need a Chromium of this machine. axe looks at each page of the console (WCA
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -327,17 +328,18 @@ def test_request_is_tried_out_in_the_documentation_with_one_sign_in(
 def test_inbox_and_its_messages_fit_on_a_phone(
     chromium: Browser, stack: LocalStack, ses: SesSimulator, api: httpx.Client, database_url: str
 ) -> None:
-    ses.inbox.describe = CampaignsOfEmails(database_url)
-    long_address = f"{'information' * 5}@{'bluedoor-massage-' * 3}practice.example.com"
-    act(api, make_campaign(api, [long_address, "bob@example.com"], [0]), "start")
-    stack.tick()
-    context = chromium.new_context(base_url=ses.url, viewport={"width": 360, "height": 740}, is_mobile=True)
-    context.set_default_timeout(PATIENCE)
-    page = context.new_page()
-    page.goto("/")
-    expect(page.get_by_text("Campaign, step 1")).to_have_count(2)
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    page.get_by_role("link", name="Step 1 for").last.click()
-    expect(page.get_by_role("heading", name="Text")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") == 360
-    context.close()
+    with contextlib.closing(CampaignsOfEmails(database_url)) as campaigns_of_emails:
+        ses.inbox.describe = campaigns_of_emails
+        long_address = f"{'information' * 5}@{'bluedoor-massage-' * 3}practice.example.com"
+        act(api, make_campaign(api, [long_address, "bob@example.com"], [0]), "start")
+        stack.tick()
+        context = chromium.new_context(base_url=ses.url, viewport={"width": 360, "height": 740}, is_mobile=True)
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.goto("/")
+        expect(page.get_by_text("Campaign, step 1")).to_have_count(2)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        page.get_by_role("link", name="Step 1 for").last.click()
+        expect(page.get_by_role("heading", name="Text")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        context.close()
