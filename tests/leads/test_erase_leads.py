@@ -342,3 +342,25 @@ def test_lead_that_is_deleted_meanwhile_is_not_found(engine: sa.Engine, other: s
                 wait_for_waiting_sessions(watching, 1)
         with pytest.raises(NotFound):
             second.result()
+
+
+@pytest.mark.parametrize("round_", range(5))
+def test_of_two_who_delete_and_two_who_erase_at_once_one_deletes_and_the_rest_finds_it_or_not(
+    engine: sa.Engine, round_: int
+) -> None:
+    with engine.begin() as connection:
+        lead_id = leads.create(connection, {"email": ADDRESS}, {})["id"]
+
+    def delete() -> bool:
+        with engine.begin() as own:
+            leads.delete(own, lead_id)
+        return True
+
+    def erase_it() -> bool:
+        erase(engine, lead_id)
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        deleting, erasing = [pool.submit(delete) for _ in range(2)], [pool.submit(erase_it) for _ in range(2)]
+    assert sorted(str(type(each.exception())) for each in deleting) == sorted([str(type(None)), str(NotFound)])
+    assert {type(each.exception()) for each in erasing} <= {type(None), NotFound}

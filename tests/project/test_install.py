@@ -10,12 +10,20 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).parents[2] / "requirements" / "install.py"
 
+AS_IN_A_TERMINAL = """
+import runpy, signal, sys
+# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("")
     with subprocess.Popen(
-        [sys.executable, SCRIPT, tmp_path / "environment" / "installed", lock, "a test"],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, SCRIPT, tmp_path / "environment" / "installed", lock, "a test"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

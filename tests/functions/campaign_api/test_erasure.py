@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 import sqlalchemy as sa
 
 from testbed.databases import wait_until
@@ -62,13 +61,3 @@ def test_lead_that_is_deleted_while_it_is_erased_is_not_found(api: ApiClient, en
             wait_until(engine, BLOCKED)
         answer = erasing.result(30)
     assert answer.status == 404, answer.body
-
-
-@pytest.mark.parametrize("round_", range(5))
-def test_concurrent_erasing_and_deleting_leaves_one_of_them_not_found(api: ApiClient, round_: int) -> None:
-    path = f"/v1/leads/{api.post('/v1/leads', LEAD).json['id']}"
-    with ThreadPoolExecutor(4) as pool:
-        deleting = [pool.submit(api.delete, path) for _ in range(2)]
-        erasing = [pool.submit(api.post, f"{path}/erase", {"keep_suppressed": False}) for _ in range(2)]
-    assert sorted(each.result().status for each in deleting) == [204, 404]
-    assert {each.result().status for each in erasing} <= {200, 404}
