@@ -21,6 +21,9 @@ from testbed.senders import sender_resources
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
+# On a busy machine a test may stand still for longer than a function may, in the middle of a transaction.
+database.LONGEST_PAUSE = 120.0
+
 
 def pytest_collection_finish() -> None:
     """What is imported by now stays, so the garbage collector need not look at it again and again. With all of it a
