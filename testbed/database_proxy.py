@@ -46,7 +46,7 @@ class DatabaseProxy:
         self._listener.close()
         self._close(*self._sockets)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(300)
         for each in self._sockets:
             each.close()
 

@@ -31,7 +31,7 @@ def create_upload(api: httpx.Client) -> Any:
 def put(upload: Any, content: bytes | Path) -> None:
     """As `curl --upload-file` would."""
     body = content.read_bytes() if isinstance(content, Path) else content
-    answer = httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=body, timeout=120)
+    answer = httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=body, timeout=300)
     assert answer.status_code == 200, answer.text
 
 
@@ -59,7 +59,7 @@ def importer() -> psutil.Process:
 
 
 def download(url: str) -> list[list[str]]:
-    answer = httpx.get(url, timeout=120)
+    answer = httpx.get(url, timeout=300)
     assert answer.status_code == 200
     return list(csv.reader(io.StringIO(answer.text, newline="")))
 

@@ -123,7 +123,7 @@ def test_command_of_the_page_gets_an_answer(stack: LocalStack, issuer: TokenIssu
     shown = script("docs/operations/tokens.md").replace("<TokenApiUrl>", str(stack.token_url))
     environment = {**os.environ, "TOKEN": issuer.token(ADMIN)}
     typed = subprocess.run(
-        ["bash", "-eu"], input=shown, env=environment, capture_output=True, text=True, check=True, timeout=60
+        ["bash", "-eu"], input=shown, env=environment, capture_output=True, text=True, check=True, timeout=300
     )
     assert " 200 " in typed.stdout.splitlines()[0]
     assert '"items"' in typed.stdout

@@ -37,7 +37,7 @@ def at_once(*actions: Callable[[], Any]) -> list[Any]:
     barrier = threading.Barrier(len(actions))
 
     def run(action: Callable[[], Any]) -> Any:
-        barrier.wait(10)
+        barrier.wait(300)
         try:
             return action()
         except Exception as error:

@@ -432,7 +432,7 @@ def test_export_goes_into_a_named_pipe(run: Run, api: Sendledger, tmp_path: Path
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(pipe.read_text, "utf-8")
         assert run("export", "leads", "-o", pipe).code == 0
-        assert "example.com" in read.result(timeout=60)
+        assert "example.com" in read.result(timeout=300)
 
 
 def test_template_of_another_product_is_imported_once_it_is_understood(

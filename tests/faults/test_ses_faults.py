@@ -257,16 +257,16 @@ def test_retries_of_emails_that_failed_together_are_spread(
 def test_tick_ends_within_its_time_though_every_call_stalls(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It has time for a few calls, and on a busy machine too for all that comes after them.
+    # It has time for a few calls, and much for all that comes after them: the machine may be busy.
     monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(send_chunks, "MAX_CALL_SECONDS", 0.6)
-    monkeypatch.setattr(send_chunks, "FINISH_SECONDS", 5.0)
+    monkeypatch.setattr(send_chunks, "FINISH_SECONDS", 25.0)
     ses.account.max_send_rate = 2
     ses.add_fault("stall", count=None)
     threads = threading.active_count()
     began = time.monotonic()
-    summary = send_due_emails(resources, 9.0)
-    assert time.monotonic() - began < 9.0
+    summary = send_due_emails(resources, 29.0)
+    assert time.monotonic() - began < 29.0
     assert threading.active_count() == threads
     assert 0 < summary.unknown < LEADS
     # What was claimed and not fenced has been given back.

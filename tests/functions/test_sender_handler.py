@@ -55,4 +55,4 @@ def test_unresponsive_lambda_api_does_not_delay_the_tick(monkeypatch: pytest.Mon
         with pytest.raises(ReadTimeoutError):
             sender_handler._start_sender("acme-sender")
     # Once, and not for a minute.
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < 50.0

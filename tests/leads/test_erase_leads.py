@@ -259,7 +259,7 @@ def test_change_that_waits_for_the_erasure_is_refused(
             wait_for_waiting_sessions(connection, 1)
             erasing.commit()
             with pytest.raises(Conflict, match="was erased"):
-                change.result(20)
+                change.result(300)
 
 
 def test_adoption_leaves_an_erased_lead_out(engine: sa.Engine, lead_id: uuid.UUID, connection: sa.Connection) -> None:

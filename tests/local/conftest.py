@@ -66,5 +66,5 @@ def echo_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]
 
 @pytest.fixture
 def echo(echo_stack: LocalStack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=echo_stack.url, timeout=30) as client:
+    with httpx.Client(base_url=echo_stack.url, timeout=300) as client:
         yield client

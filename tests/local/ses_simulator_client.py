@@ -41,7 +41,7 @@ def http(
     url: str, method: str, path: str, body: object = None, content_type: str = "application/json"
 ) -> tuple[HTTPResponse, bytes]:
     """The answer to one plain request, with its body; a body that is no string is sent as JSON."""
-    connection = HTTPConnection(urlsplit(url).netloc, timeout=5)
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=300)
     try:
         payload = body if body is None or isinstance(body, str) else json.dumps(body)
         connection.request(method, path, payload, {} if payload is None else {"Content-Type": content_type})

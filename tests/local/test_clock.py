@@ -40,7 +40,7 @@ def test_the_clock_invokes_at_once_and_then_again_and_again() -> None:
     invoked: queue.SimpleQueue[tuple[Schedule, bytes]] = queue.SimpleQueue()
     clock = Clock([schedule()], "us-east-1", 0.001, lambda each, event: invoked.put((each, event)))
     clock.start()
-    events = [json.loads(invoked.get(timeout=10)[1]) for _ in range(3)]
+    events = [json.loads(invoked.get(timeout=300)[1]) for _ in range(3)]
     clock.stop()
     assert len({event["id"] for event in events}) == 3
 
@@ -49,7 +49,7 @@ def test_the_first_invocation_does_not_wait_for_the_interval() -> None:
     invoked: queue.SimpleQueue[Schedule] = queue.SimpleQueue()
     clock = Clock([schedule()], "us-east-1", 3600, lambda each, event: invoked.put(each))
     clock.start()
-    assert invoked.get(timeout=10).function == "SenderFunction"
+    assert invoked.get(timeout=300).function == "SenderFunction"
     clock.stop()
     assert invoked.empty()
 

@@ -95,7 +95,7 @@ def stack(issuer: TokenIssuer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def ask(stack: LocalStack) -> Iterator[Callable[[str | None], httpx.Response]]:
     """Sends a request with this Authorization."""
     assert stack.token_url
-    with httpx.Client(base_url=stack.token_url, timeout=30) as client:
+    with httpx.Client(base_url=stack.token_url, timeout=300) as client:
 
         def send(authorization: str | None) -> httpx.Response:
             return client.get("/v1/leads", headers={} if authorization is None else {"Authorization": authorization})

@@ -200,7 +200,7 @@ def test_stop_in_the_middle_of_a_new_start_is_not_called_a_failure(
         monkeypatch.setattr(server, "_becomes_ready", becomes_ready)
         server.keep_running(said.append)
         server.process.kill()
-        assert never_ready.wait(30)
+        assert never_ready.wait(300)
         # What `stop` says first; it then waits for the start to give up.
         server.stop()
         wait_for(lambda: all(thread.name != "postgres" for thread in threading.enumerate()), "the end of its thread")

@@ -154,7 +154,7 @@ def test_unknown_operation_is_an_error_of_ses(client: Any) -> None:
     ],
 )
 def test_request_under_the_name_of_another_site_is_refused(simulator: SesSimulator, host: str, status: int) -> None:
-    connection = HTTPConnection(urlsplit(simulator.url).netloc, timeout=5)
+    connection = HTTPConnection(urlsplit(simulator.url).netloc, timeout=300)
     connection.putrequest("GET", "/", skip_host=True)
     connection.putheader("Host", host)
     connection.endheaders()

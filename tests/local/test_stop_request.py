@@ -19,7 +19,7 @@ for _ in range(3000):
     request = StopRequest()
     signal.signal(signal.SIGALRM, lambda *_: request.set())
     signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 60e-6))
-    assert request.wait(30.0)
+    assert request.wait(300.0)
     assert request.is_set()
 print("each was seen")
 """
@@ -27,5 +27,5 @@ print("each was seen")
 
 def test_signal_at_whatever_moment_of_the_wait_is_seen() -> None:
     command = [sys.executable, "-c", PROGRAM]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     assert found.stdout == "each was seen\n"

@@ -79,7 +79,7 @@ def test_deletion_sees_a_use_that_is_being_committed(
             deletion = pool.submit(delete_it)
             wait_until_one_waits(engine)
         with pytest.raises(Conflict):
-            deletion.result(timeout=20)
+            deletion.result(timeout=300)
 
 
 @pytest.mark.parametrize(("make", "use", "delete"), CASES, ids=IDS)
@@ -99,7 +99,7 @@ def test_use_sees_a_deletion_that_is_being_committed(
             using = pool.submit(use_it)
             wait_until_one_waits(engine)
         with pytest.raises(InvalidInput):
-            using.result(timeout=20)
+            using.result(timeout=300)
 
 
 def test_steps_replaced_concurrently_are_those_of_one_request(engine: sa.Engine) -> None:
@@ -120,7 +120,7 @@ def test_steps_replaced_concurrently_are_those_of_one_request(engine: sa.Engine)
             replace(connection, 3)
             other = pool.submit(replace_with_two)
             wait_until_one_waits(engine)
-        other.result(timeout=20)
+        other.result(timeout=300)
     with engine.connect() as connection:
         workflow = workflows.get(connection, workflow_id)
     assert [step["days_after_previous"] for step in workflow["steps"]] == [2, 2]

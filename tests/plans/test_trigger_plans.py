@@ -39,6 +39,9 @@ def test_triggers_are_quick_for_many_rows_after_a_first_call_with_one(engine: sa
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, LEADS, [NO_DELAY, DAY], new_leads_per_day=1)
     lifecycle.start_campaign(engine, campaign_id)
-    half = seconds(engine, campaign_id, change, LEADS // 2)
+    half, all_but_one = [], []
+    for _ in range(3):  # in turn, as the machine may be busy at times
+        half.append(seconds(engine, campaign_id, change, LEADS // 2))
+        all_but_one.append(seconds(engine, campaign_id, change, 1))
     # With the plan for one row it was 25 times as long.
-    assert seconds(engine, campaign_id, change, 1) < 8 * half
+    assert min(all_but_one) < 8 * min(half)

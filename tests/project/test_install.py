@@ -34,7 +34,7 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
         assert installing.stdout.readline() == f"Installing a test into {tmp_path / 'environment'} (once)\n"
         # As a terminal does: to every process of its group.
         os.killpg(installing.pid, signal.SIGINT)
-        assert installing.wait(60) != 0
+        assert installing.wait(300) != 0
         assert installing.stderr.read() == "Stopped. The next try starts again.\n"
 
 
@@ -52,7 +52,7 @@ def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(tmp
     lock.write_text("")
     command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
+    said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(said) == ["", f"Installing a test into {marker.parent} (once)\n"]
     assert marker.exists()

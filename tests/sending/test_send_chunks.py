@@ -130,8 +130,8 @@ def test_slow_ses_does_not_keep_the_rate_down(
     ses.account.latency_ms = 2000
     began = time.monotonic()
     assert send_due_emails(resources, SECONDS).sent == emails
-    # With a connection for each call of a quarter of a second, which is where it begins, it would take 20 s.
-    assert time.monotonic() - began < 2 * emails / rate + 4.0
+    # With a connection for each call of a quarter of a second, which is where it begins, SES would need 20 s.
+    assert time.monotonic() - began < 20.0
     assert ses.counts.rejected == 0
 
 

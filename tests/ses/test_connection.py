@@ -183,4 +183,5 @@ def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
         over.set()
         thread.join()
         connection.close()
-    assert took < 2.0
+    # All bytes would take 20 s or more.
+    assert took < 15.0

@@ -413,7 +413,7 @@ def test_slow_endpoint_does_not_hold_up_another(
         add_tests(engine, make_endpoint(receiver.url, "campaign.completed")["id"], 450)
         run = threading.Thread(target=deliver)
         run.start()
-        slow.arrived.wait(30)
+        slow.arrived.wait(300)
         # More than it gets at once: it is asked for again while the other one is still waited for.
         while len(receiver.received) < 450:
             assert run.is_alive()

@@ -25,7 +25,7 @@ def test_local_stack_delivers_what_happens_to_a_receiver_on_this_machine(
     with (
         log.open("ab") as opened,
         LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=opened) as stack,
-        httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as api,
+        httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}, timeout=300) as api,
     ):
         wanted = {"url": receiver.url, "event_types": ["campaign.started", "email.sent", "campaign.completed"]}
         endpoint = api.post("/v1/webhook-endpoints", json=wanted).raise_for_status().json()

@@ -174,7 +174,7 @@ def test_name_servers_that_do_not_answer_hold_nothing_up(monkeypatch: pytest.Mon
 
     def never(*given: object, **options: object) -> list[object]:
         threads.append(threading.current_thread())
-        answers.wait(60)
+        answers.wait(300)
         return []
 
     monkeypatch.setattr(post, "LOOK_UP_SECONDS", 0.05)

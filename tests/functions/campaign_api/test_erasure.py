@@ -59,5 +59,5 @@ def test_lead_that_is_deleted_while_it_is_erased_is_not_found(api: ApiClient, en
             connection.execute(sa.text("DELETE FROM leads"))
             erasing = pool.submit(api.post, f"{path}/erase", {"keep_suppressed": False})
             wait_until(engine, BLOCKED)
-        answer = erasing.result(30)
+        answer = erasing.result(300)
     assert answer.status == 404, answer.body

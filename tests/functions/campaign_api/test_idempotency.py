@@ -92,7 +92,7 @@ def test_of_four_requests_at_once_one_is_worked_on(engine: sa.Engine) -> None:
 
     # Not through the handler, which serves one request at a time, as on Lambda.
     def begin(_: int) -> str:
-        barrier.wait(60)
+        barrier.wait(300)
         try:
             with engine.begin() as own:
                 return str(idempotency.begin(own, caller_id, "start", "hash"))
