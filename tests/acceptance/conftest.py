@@ -9,6 +9,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from local.event_queue import EventQueue
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from sendledger.access import api_keys
@@ -23,11 +24,22 @@ def parameters() -> dict[str, str]:
 
 
 @pytest.fixture
-def stack(database_url: str, ses: SesSimulator, tmp_path: Path, parameters: dict[str, str]) -> Iterator[LocalStack]:
+def ses_events() -> EventQueue | None:
+    """Where SES reports to, if a module's tests want that; see reporting_ses.py."""
+    return None
+
+
+@pytest.fixture
+def stack(
+    database_url: str, ses: SesSimulator, tmp_path: Path, parameters: dict[str, str], ses_events: EventQueue | None
+) -> Iterator[LocalStack]:
     """It sends only when it is told to: `stack.tick()`. What the functions log is in `tmp_path`/functions.log."""
+    url = ses.url
     with (
         (tmp_path / "functions.log").open("ab") as log,
-        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log, parameters=parameters) as running,
+        LocalStack(
+            TEMPLATE, database_url=database_url, ses_url=url, log=log, parameters=parameters, ses_events=ses_events
+        ) as running,
     ):
         yield running
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,32 +20,14 @@ from local.stack import LocalStack
 from testbed.campaigns import DAY, pass_time
 from testbed.ses_events import PERSON
 from tests.acceptance.campaign_story import act, call, upload_leads
-from tests.acceptance.conftest import TEMPLATE
+from tests.acceptance.reporting_ses import ses, ses_events, settle
+
+__all__ = ["ses", "ses_events"]
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 8000
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 HTML = '<html><body><img src="cid:logo"><p>Hello {{ first_name }}, <a href="https://example.com/x">look</a></p></body></html>'
-
-
-@pytest.fixture
-def ses_events() -> EventQueue:
-    return EventQueue(retry_seconds=0.1)
-
-
-@pytest.fixture
-def ses(ses_events: EventQueue) -> Iterator[SesSimulator]:
-    with SesSimulator(rate=None, daily_quota=-1, event_sink=ses_events.put) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def stack(database_url: str, ses: SesSimulator, ses_events: EventQueue, tmp_path: Path) -> Iterator[LocalStack]:
-    with (
-        (tmp_path / "functions.log").open("ab") as log,
-        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log, ses_events=ses_events) as running,
-    ):
-        yield running
 
 
 def template(api: httpx.Client, name: str, **content: str) -> str:
@@ -79,9 +59,7 @@ def mails(ses: SesSimulator, to: str) -> list[EmailMessage]:
 def next_day(stack: LocalStack, engine: sa.Engine, ses: SesSimulator, ses_events: EventQueue) -> None:
     pass_time(engine, DAY)
     stack.tick()
-    ses.flush_events()
-    ses_events.drain()
-    assert ses_events.dead_letters == []
+    assert settle(ses, ses_events) == []
 
 
 @pytest.fixture

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
-import pytest
 import sqlalchemy as sa
 
 from local.event_queue import EventQueue
@@ -14,42 +10,13 @@ from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign, rows, statuses
-from tests.acceptance.conftest import TEMPLATE
+from tests.acceptance.reporting_ses import ses, ses_events, settle
 
-PATIENCE = 300.0
-"""Seconds: the machine may be busy."""
-
-
-@pytest.fixture
-def ses_events() -> EventQueue:
-    return EventQueue(retry_seconds=0.1)
-
-
-@pytest.fixture
-def ses(ses_events: EventQueue) -> Iterator[SesSimulator]:
-    """An SES whose events find their way to the function."""
-    with SesSimulator(rate=None, daily_quota=-1, event_sink=ses_events.put) as simulator:
-        yield simulator
-
-
-@pytest.fixture
-def stack(database_url: str, ses: SesSimulator, ses_events: EventQueue, tmp_path: Path) -> Iterator[LocalStack]:
-    with (
-        (tmp_path / "functions.log").open("ab") as log,
-        LocalStack(TEMPLATE, database_url=database_url, ses_url=ses.url, log=log, ses_events=ses_events) as running,
-    ):
-        yield running
+__all__ = ["ses", "ses_events"]
 
 
 def box(name: str) -> str:
     return f"{name}@simulator.amazonses.com"
-
-
-def settle(ses: SesSimulator, ses_events: EventQueue) -> None:
-    """Wait until everything that SES has to say has been recorded."""
-    ses.flush_events(PATIENCE)
-    ses_events.drain(PATIENCE)
-    assert ses_events.dead_letters == []
 
 
 def test_who_bounces_or_complains_gets_nothing_more_and_the_campaign_completes(
@@ -59,7 +26,7 @@ def test_who_bounces_or_complains_gets_nothing_more_and_the_campaign_completes(
     campaign_id = make_campaign(api, addresses, [0, 1])
     act(api, campaign_id, "start")
     stack.tick()
-    settle(ses, ses_events)
+    assert settle(ses, ses_events) == []
     assert statuses(api, campaign_id) == {"sent": 5, "pending": 2, "skipped": 3}
     assert {row["reason"] for row in rows(api, campaign_id) if row["status"] == "skipped"} == {"suppressed"}
     suppressed = call(api, "GET", "/v1/suppressions")["items"]
@@ -70,7 +37,7 @@ def test_who_bounces_or_complains_gets_nothing_more_and_the_campaign_completes(
     }
     pass_time(engine, DAY)
     stack.tick()
-    settle(ses, ses_events)
+    assert settle(ses, ses_events) == []
     assert campaign(api, campaign_id)["status"] == "completed"
     assert statuses(api, campaign_id) == {"sent": 7, "skipped": 3}
     assert {email.destination[0] for email in ses.accepted()[5:]} == {box("success"), box("success+2")}
@@ -83,7 +50,7 @@ def test_campaign_with_too_many_bounces_pauses_itself(
     campaign_id = make_campaign(api, addresses, [0, 1])
     act(api, campaign_id, "start")
     stack.tick()
-    settle(ses, ses_events)
+    assert settle(ses, ses_events) == []
     paused = campaign(api, campaign_id)
     assert paused["status"] == "paused"
     assert "of the latest 50 emails bounced" in paused["failure_reason"]
@@ -97,7 +64,5 @@ def test_message_that_is_no_event_ends_as_a_dead_letter_and_holds_up_nothing(
     campaign_id = make_campaign(api, [box("bounce")], [0, 1])
     act(api, campaign_id, "start")
     stack.tick()
-    ses.flush_events(PATIENCE)
-    ses_events.drain(PATIENCE)
-    assert [message.body for message in ses_events.dead_letters] == ['{"truncated": ']
+    assert settle(ses, ses_events) == ['{"truncated": ']
     assert campaign(api, campaign_id)["status"] == "completed"

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.policy import sender_addresses, sending_schedules
+from sendledger.preflight import diagnose
 from testbed.moved_clock import MovedClock
 
 OFFICE_HOURS = {day: [["09:00", "12:00"], ["13:00", "17:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
@@ -50,3 +51,10 @@ def make_sender(clock: MovedClock, engine: sa.Engine) -> MakeSender:
         return created
 
     return make
+
+
+def cause(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[str | None, dt.datetime | None]:
+    """Why the campaign sends nothing now, and when the next email goes out."""
+    with engine.connect() as connection:
+        found = diagnose.diagnose(connection, campaign_id, "test")
+    return found.cause, found.next_send_at

@@ -24,7 +24,7 @@ from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_e
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
-from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
 
 SECONDS = 60.0
 HOUR = dt.timedelta(hours=1)
@@ -57,12 +57,6 @@ def sent_on_days(
             send_due_emails(resources, SECONDS)
         counts.append(len(ses.accepted()) - before)
     return counts
-
-
-def cause(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[str | None, dt.datetime | None]:
-    with engine.connect() as connection:
-        found = diagnose.diagnose(connection, campaign_id, "test")
-    return found.cause, found.next_send_at
 
 
 def claimed_steps(engine: sa.Engine, campaign_id: uuid.UUID) -> Counter[int]:

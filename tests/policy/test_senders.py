@@ -21,7 +21,7 @@ from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
-from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
 
 SECONDS = 60.0
 
@@ -46,12 +46,6 @@ def change(engine: sa.Engine, sender_id: uuid.UUID, **changes: object) -> None:
 
 def sent_from(ses: SesSimulator) -> dict[str, int]:
     return dict(Counter(mail.from_address.partition(" ")[0] for mail in ses.accepted()))
-
-
-def cause(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[str | None, dt.datetime | None]:
-    with engine.connect() as connection:
-        found = diagnose.diagnose(connection, campaign_id, "test")
-    return found.cause, found.next_send_at
 
 
 @pytest.mark.parametrize("per_bucket", [schedule_emails.ROWS_PER_BUCKET, 7])
