@@ -2,10 +2,10 @@
 
 Arguments are the names of tables in the statement. Nothing in here comes from a caller's input.
 
-Locks are taken in this order, so that no two transactions wait for each other: the campaign, then the rows of
-`scheduled_emails`, then leads. Several campaigns, and several leads, are locked in the order of their ids. Senders lock
-campaigns FOR KEY SHARE, recording FOR NO KEY UPDATE, and a change of status FOR UPDATE: so a pause waits for a fence
-under way, and counters only block each other.
+Locks are taken in this order, so that no two transactions wait for each other: campaigns, then leads, then the rows of
+`scheduled_emails`. Several campaigns, and several leads, are locked in the order of their ids. Senders lock campaigns
+FOR KEY SHARE, recording FOR NO KEY UPDATE, and a change of status FOR UPDATE: so a pause waits for a fence under way,
+and counters only block each other.
 """
 
 from __future__ import annotations
@@ -159,11 +159,20 @@ def no_mail_for_lead(lead: str, address: str, campaign_id: str, is_answer: str =
             THEN 'invalid_address'
         WHEN NOT {is_answer} AND {lead}.status IN ({quoted(LEAD_STATUSES_WITHOUT_MAIL)})
             THEN 'lead_' || {lead}.status::text
-        WHEN EXISTS (
-            SELECT FROM suppressions s
-            WHERE s.value IN ({address}, split_part({address}, '@', 2))
-              AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = {campaign_id})) THEN 'suppressed'
+        WHEN EXISTS (SELECT FROM suppressions s WHERE {suppresses("s", address, campaign_id)}) THEN 'suppressed'
     """
+
+
+def covers(suppression: str, address: str) -> str:
+    """Whether a suppression, in force or removed, is of this address or of its domain."""
+    return f"{suppression}.value IN ({address}, split_part({address}, '@', 2))"
+
+
+def suppresses(suppression: str, address: str, campaign_id: str) -> str:
+    """Whether a suppression keeps the mail of a campaign from an address."""
+    in_force = f"{suppression}.removed_at IS NULL"
+    of_campaign = f"({suppression}.campaign_id IS NULL OR {suppression}.campaign_id = {campaign_id})"
+    return f"{covers(suppression, address)} AND {in_force} AND {of_campaign}"
 
 
 def condition_is_met(step: str, row: str) -> str:
@@ -195,6 +204,15 @@ def lock_campaigns(strength: str) -> sa.TextClause:
 
     It is a separate statement because a statement that waits for a lock keeps its snapshot from before the wait.
     """
+    return _lock("campaigns", strength)
+
+
+def lock_leads() -> sa.TextClause:
+    """Lock the leads `ids` in the order of their ids, against changes by others."""
+    return _lock("leads", "NO KEY UPDATE")
+
+
+def _lock(table: str, strength: str) -> sa.TextClause:
     return sa.text(f"""
-        SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR {strength}) locked
+        SELECT count(*) FROM (SELECT FROM {table} WHERE id = ANY(:ids) ORDER BY id FOR {strength}) locked
     """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))

@@ -8,7 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import NotFound
-from sendledger.core.ledger_rules import address_of
+from sendledger.core.ledger_rules import address_of, covers
 from sendledger.core.pagination import Order, Page, page_of
 from sendledger.core.tables import leads
 
@@ -51,12 +51,12 @@ SELECT '50-' || u.id, u.created_at, 'unsubscribed', u.campaign_id, u.scheduled_e
 FROM unsubscribes u WHERE u.lead_id = :lead_id
 UNION ALL
 SELECT '60-' || s.id, s.created_at, 'suppressed', s.campaign_id, NULL, NULL, NULL, NULL, NULL, s.reason, NULL, NULL
-FROM leads l JOIN suppressions s ON s.value IN ({address_of("l")}, split_part({address_of("l")}, '@', 2))
+FROM leads l JOIN suppressions s ON {covers("s", address_of("l"))}
 WHERE l.id = :lead_id
 UNION ALL
 SELECT '61-' || s.id, s.removed_at, 'unsuppressed', s.campaign_id, NULL, NULL, NULL, NULL, NULL, s.removal_reason,
        NULL, NULL
-FROM leads l JOIN suppressions s ON s.value IN ({address_of("l")}, split_part({address_of("l")}, '@', 2))
+FROM leads l JOIN suppressions s ON {covers("s", address_of("l"))}
 WHERE l.id = :lead_id AND s.removed_at IS NOT NULL
 UNION ALL
 SELECT '70-' || a.id, a.occurred_at, CASE a.action WHEN 'lead.update' THEN 'edited' ELSE 'erased' END,

@@ -21,9 +21,10 @@ from sendledger.content.email_thread import QuotedEmail, answer_subject, with_qu
 from sendledger.content.render_email import MAX_SUBJECT, RenderedEmail
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
-from sendledger.core.ledger_rules import LAST_STEP, address_of, still_planned
+from sendledger.core.ledger_rules import LAST_STEP, still_planned
 from sendledger.core.tables import answers, campaigns, leads, replies, scheduled_emails
 from sendledger.core.vocabulary import AuditAction, AutomaticKind, CampaignStatus, RemovalKind
+from sendledger.feedback import suppressions
 
 # The first email of the campaign to the lead that SES has given an id to, and what the rows of the lead have in common.
 _EARLIER = sa.text("""
@@ -40,11 +41,6 @@ _EARLIER = sa.text("""
     WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id
 """).bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))
 _IN_HEADER = re.compile(r"<[!-;=?-~]{1,500}>")
-_SUPPRESSION = sa.text(f"""
-    SELECT s.reason FROM leads l JOIN suppressions s
-        ON s.value IN ({address_of("l")}, split_part({address_of("l")}, '@', 2))
-    WHERE l.id = :lead_id AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id) LIMIT 1
-""").bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))
 
 # The ledger wants a step for each row. What is sent is in `answers`. A sender of a release before them would send the
 # step: it cannot render this for any lead, so the row fails.
@@ -85,7 +81,7 @@ def answer(connection: sa.Connection, reply_id: uuid.UUID, text: str, actor: str
         check_not_removed(connection, reply["campaign_id"], [RemovalKind.LEDGER])
     locked = sa.select(leads.c.id).where(leads.c.id == reply["lead_id"]).with_for_update(key_share=True)
     connection.execute(locked)
-    if (reason := connection.scalar(_SUPPRESSION, ids)) is not None:
+    if (reason := suppressions.reason_for(connection, ids["lead_id"], ids["campaign_id"])) is not None:
         raise Conflict("The address of the lead is suppressed: it gets no mail, and no answer either.", reason=reason)
     if connection.scalar(_ANSWERED, {"reply_id": reply_id}):
         raise Conflict("This reply was answered before.")

@@ -19,7 +19,7 @@ from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.transitions import check_transition
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import address_of, is_answer, lock_campaigns, still_planned
+from sendledger.core.ledger_rules import address_of, is_answer, lock_campaigns, lock_leads, still_planned
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import campaigns, emails, leads, replies
 from sendledger.core.vocabulary import (
@@ -61,9 +61,7 @@ _SAME_PERSON = sa.text(f"""
 _PLANNED_IN = sa.text(f"""
     SELECT DISTINCT e.campaign_id FROM scheduled_emails e WHERE e.lead_id = ANY(:lead_ids) AND {still_planned("e")}
 """).bindparams(sa.bindparam("lead_ids", type_=_UUIDS))
-_LOCK_LEADS = sa.text("SELECT id FROM leads WHERE id = ANY(:lead_ids) ORDER BY id FOR NO KEY UPDATE").bindparams(
-    sa.bindparam("lead_ids", type_=_UUIDS)
-)
+_LOCK_LEADS = lock_leads()
 _SKIP = sa.text(f"""
     UPDATE scheduled_emails e SET status = 'skipped', reason = :reason, updated_at = now()
     WHERE e.lead_id = ANY(:lead_ids) AND NOT {is_answer("e")} AND {still_planned("e")} RETURNING e.campaign_id
@@ -186,7 +184,7 @@ def _apply(
     if reply["campaign_id"] is not None:
         affected.add(reply["campaign_id"])
     connection.execute(_LOCK_CAMPAIGNS, {"ids": sorted(affected)})
-    connection.execute(_LOCK_LEADS, {"lead_ids": lead_ids})
+    connection.execute(_LOCK_LEADS, {"ids": lead_ids})
     if outcome is ReplyOutcome.LATER:
         return _move(connection, reply, later_until) if later_until is not None else _Effect()
     _set_status(connection, lead_ids, _STATUS_AFTER[outcome])
@@ -219,14 +217,8 @@ def _opt_out(connection: sa.Connection, reply: sa.RowMapping, actor: str) -> set
 
 
 def _move(connection: sa.Connection, reply: sa.RowMapping, until: dt.datetime) -> _Effect:
-    suppressed = sa.text(f"""
-        SELECT s.reason FROM leads l JOIN suppressions s
-            ON s.value IN ({address_of("l")}, split_part({address_of("l")}, '@', 2))
-        WHERE l.id = :lead_id AND s.removed_at IS NULL AND (s.campaign_id IS NULL OR s.campaign_id = :campaign_id)
-        LIMIT 1
-    """)
     ids = {"lead_id": reply["lead_id"], "campaign_id": reply["campaign_id"]}
-    if (reason := connection.scalar(suppressed, ids)) is not None:
+    if (reason := suppressions.reason_for(connection, reply["lead_id"], reply["campaign_id"])) is not None:
         raise Conflict("The address of the lead is suppressed, so nothing can be sent later.", reason=reason)
     query = sa.select(campaigns.c.status).where(campaigns.c.id == reply["campaign_id"])
     status = connection.execute(query).scalar_one()

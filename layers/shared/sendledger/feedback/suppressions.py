@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sendledger.core import audit_log, pagination
 from sendledger.core.email_address import InvalidAddress, normalized_address
 from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
-from sendledger.core.ledger_rules import still_planned
+from sendledger.core.ledger_rules import address_of, lock_campaigns, lock_leads, still_planned, suppresses
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, suppressions
 from sendledger.core.vocabulary import AuditAction, SuppressionReason, quoted
@@ -105,12 +105,12 @@ _FIND = sa.text(f"""
     sa.bindparam("domains", type_=_TEXTS),
     sa.bindparam("campaign_id", type_=sa.UUID),
 )
-_LOCK_CAMPAIGNS = sa.text("""
-    SELECT count(*) FROM (SELECT FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
-""").bindparams(sa.bindparam("ids", type_=_UUIDS))
-_LOCK_LEADS = sa.text("""
-    SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
-""").bindparams(sa.bindparam("ids", type_=_UUIDS))
+_REASON_FOR = sa.text(f"""
+    SELECT s.reason FROM leads l JOIN suppressions s ON {suppresses("s", address_of("l"), ":campaign_id")}
+    WHERE l.id = :lead_id LIMIT 1
+""").bindparams(sa.bindparam("lead_id", type_=sa.UUID), sa.bindparam("campaign_id", type_=sa.UUID))
+_LOCK_CAMPAIGNS = lock_campaigns("NO KEY UPDATE")
+_LOCK_LEADS = lock_leads()
 _RANK = f"array_position(ARRAY[{quoted(REASONS)}], {{}}.reason)"
 _ADD = sa.text(f"""
     INSERT INTO suppressions (value, campaign_id, reason, note, created_by)
@@ -266,6 +266,12 @@ def find(connection: sa.Connection, value: str, campaign_id: uuid.UUID | None) -
         suppressions.c.removed_at.is_(None),
     )
     return connection.execute(query).mappings().one()
+
+
+def reason_for(connection: sa.Connection, lead_id: uuid.UUID, campaign_id: uuid.UUID) -> str | None:
+    """Why the lead's address gets no mail from the campaign; None if no suppression keeps it from that."""
+    reason: str | None = connection.scalar(_REASON_FOR, {"lead_id": lead_id, "campaign_id": campaign_id})
+    return reason
 
 
 def list_page(

@@ -23,6 +23,7 @@ from sendledger.core.ledger_rules import (
     is_answer,
     is_step_of,
     lock_campaigns,
+    lock_leads,
     returned_reason,
     returned_status,
     still_planned,
@@ -60,10 +61,8 @@ class Recorded:
 
 
 _LOCK_CAMPAIGNS = lock_campaigns("NO KEY UPDATE")
-# In the order of their ids: two campaigns may be writing to the same leads.
-_LOCK_LEADS = sa.text("""
-    SELECT count(*) FROM (SELECT FROM leads WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE) locked
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+# Two campaigns may be writing to the same leads.
+_LOCK_LEADS = lock_leads()
 
 _RESULTS = RowArrays(
     "r",
