@@ -3,8 +3,8 @@
     python -m bench.senders [--emails 20000] [--many 1000000] [--rounds 3] [--latency-ms 20]
 
 It measures whether a second sender slows the first one down. So each number of senders has as many cores, for
-all that sending takes: PostgreSQL and the stand-in for SES (`bench.sink`) run on them too. One sender that has the
-second core for those is shown beside, but no scale: two senders on these two cores share them with more than they had.
+all that sending takes: PostgreSQL and the stand-in for SES (`bench.sink`) run on them too. One sender with both cores
+is shown for comparison, but is not the measure: two senders on these cores share them with more than it does.
 Memory is that of a tick of a minute, as Lambda runs it.
 """
 

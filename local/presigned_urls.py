@@ -17,7 +17,7 @@ REFUSAL = (
 
 
 def is_forged(environ: WSGIEnvironment, secret_key: str) -> bool:
-    """Whether a request by a presigned URL is another one than its signature is of."""
+    """Whether a request differs from the one that its presigned URL was signed for."""
     query = environ.get("QUERY_STRING", "")
     said = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
     # A browser asks with OPTIONS whether it may send the request. Nothing of that is signed.

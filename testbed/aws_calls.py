@@ -1,8 +1,8 @@
 """Which AWS operations a function can call, read from its code: a handler goes in, the IAM actions come out.
 
 The code is followed from the handler by the names that it uses: functions and classes of its own folder and of the
-package, methods by name. What may be called is so never missed for a branch that no test takes; what cannot be reached
-is not counted, though its module is imported.
+package, methods by name. So no call is missed because no test takes its branch. Code that cannot be reached does not
+count, even if its module is imported.
 """
 
 from __future__ import annotations

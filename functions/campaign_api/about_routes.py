@@ -38,7 +38,7 @@ def get_health() -> Health:
     "/v1/readiness",
     operation_id="get_readiness",
     summary="Can the API work?",
-    description="503 while the database cannot be reached, or has not got the schema of this version.",
+    description="503 while the database cannot be reached, or does not have the schema of this version.",
     response_description="The API and its database answer, and the schema is the one that it needs.",
     tags=["About"],
 )
@@ -51,7 +51,7 @@ def get_readiness() -> Health:
             Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "schema_outdated",
-                "The database has not got the schema of this version yet.",
+                "The database does not have the schema of this version yet.",
                 data={"revision": revision, "needed": SCHEMA_REVISION},
             )
         )

@@ -89,7 +89,7 @@ class ExportPage(Resource):
     summary="Export leads or the ledger of a campaign",
     description=(
         "The file is written in the background. A cell that a spreadsheet would take for a formula (it begins with "
-        "`=`, `+`, `-`, `@`, a tab or a line break) gets an apostrophe in front, which an import takes off again, and "
+        "`=`, `+`, `-`, `@`, a tab or a line break) gets an apostrophe in front, which an import removes again, and "
         "every text is quoted. An export of leads can be imported again. Files are deleted after 7 days."
     ),
     status_code=202,

@@ -39,7 +39,7 @@ Email = Annotated[
     str,
     Field(
         max_length=1000,
-        description="Blanks, `mailto:` and a name around it are taken off; the domain is stored in its ASCII form.",
+        description="Blanks, `mailto:` and a name around it are removed; the domain is stored in its ASCII form.",
         examples=["ann@example.com"],
     ),
 ]

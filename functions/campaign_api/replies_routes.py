@@ -38,7 +38,7 @@ from sendledger.core.vocabulary import (
 router = APIGatewayHttpRouter()
 TAGS = ["Replies"]
 
-# Replies bring the lifecycle, and it the templates: imported where it is used, most requests need no Jinja2.
+# `feedback.replies` is imported where it is used: it brings Jinja2, which most requests do not need.
 
 Address = Annotated[str, Field(min_length=3, max_length=500, pattern="@")]
 MessageId = Annotated[str, Field(min_length=3, max_length=500, pattern=r"^<[^<>\s]+>$")]

@@ -227,7 +227,7 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
     summary="Send a scheduled email now",
     description=(
         "Makes a pending email of a running campaign due now and invokes the sender. A step whose earlier step has not "
-        "been sent, or was sent less than the configured gap ago, is refused: the gap is the least gap."
+        "been sent, or was sent less than the configured gap ago, is refused, because the gap is a minimum."
     ),
     status_code=202,
     response_description="It is due; its status tells when it was sent.",

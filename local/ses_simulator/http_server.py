@@ -29,7 +29,7 @@ _EXPECT = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 _OTHER_HOST = re.compile(
     rb"\r\nhost:(?![ \t]*(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?[ \t]*(?:\r\n|$))", re.IGNORECASE
 )
-"""A stranger's domain name can resolve to this machine. A page of that site could then read the inbox.
+"""A foreign domain name can resolve to this machine. A page of that site could then read the inbox.
 https://owasp.org/www-community/attacks/DNS_Rebinding"""
 _CLOSE = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}

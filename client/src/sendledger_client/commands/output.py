@@ -29,12 +29,12 @@ _CONTROLS_IN_JSON = re.compile("[\x7f-\x9f]")
 
 
 def without_controls(text: str) -> str:
-    """A text of strangers as it may be printed: with a sign in place of each control character."""
+    """Text from outside as it may be printed: with a sign in place of each control character."""
     return _CONTROLS.sub("\ufffd", text)
 
 
 def plain(text: str) -> str:
-    """A text of strangers for `Console.print`: no control characters, and nothing in it is markup."""
+    """Text from outside for `Console.print`: no control characters, and nothing in it is markup."""
     return escape(without_controls(text))
 
 
