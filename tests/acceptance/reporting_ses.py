@@ -24,6 +24,11 @@ def ses(ses_events: EventQueue) -> Iterator[SesSimulator]:
         yield simulator
 
 
+def box(name: str) -> str:
+    """A mailbox of the SES simulator, which does what its name says."""
+    return f"{name}@simulator.amazonses.com"
+
+
 def settle(ses: SesSimulator, ses_events: EventQueue) -> list[str]:
     """Wait until everything that SES has to say has been recorded; returns what could not be."""
     ses.flush_events(PATIENCE)

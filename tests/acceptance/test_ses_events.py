@@ -10,13 +10,9 @@ from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from testbed.campaigns import DAY, pass_time
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign, rows, statuses
-from tests.acceptance.reporting_ses import ses, ses_events, settle
+from tests.acceptance.reporting_ses import box, ses, ses_events, settle
 
 __all__ = ["ses", "ses_events"]
-
-
-def box(name: str) -> str:
-    return f"{name}@simulator.amazonses.com"
 
 
 def test_who_bounces_or_complains_gets_nothing_more_and_the_campaign_completes(

@@ -15,11 +15,10 @@ from local.stack import LocalStack
 from sendledger.core.vocabulary import WebhookEventType
 from testbed.campaigns import DAY, pass_time
 from testbed.webhook_receiver import WebhookReceiver
-from tests.acceptance import test_ses_events as with_events
 from tests.acceptance.campaign_story import act, call, campaign, make_campaign
-from tests.acceptance.test_ses_events import box, settle
+from tests.acceptance.reporting_ses import box, ses, ses_events, settle
 
-ses_events, ses, stack = with_events.ses_events, with_events.ses, with_events.stack
+__all__ = ["ses", "ses_events"]
 
 EVENTS = [str(type_) for type_ in WebhookEventType if type_ != WebhookEventType.WEBHOOK_TEST]
 
@@ -30,11 +29,11 @@ def write_to(api: httpx.Client, stack: LocalStack, ses: SesSimulator, ses_events
     for action in ("start", "pause", "resume"):
         act(api, campaign_id, action)
     stack.tick()
-    settle(ses, ses_events)
+    assert settle(ses, ses_events) == []
     (mail,) = (email for email in ses.accepted() if email.destination == (box("success"),))
     for happened in ("Open", "Click"):
         ses.add_event(mail, happened, 3600)
-    settle(ses, ses_events)
+    assert settle(ses, ses_events) == []
     call(api, "POST", "/v1/replies", json={"from_address": box("success"), "text": "Yes, please."})
     raw = httpx.get(f"{ses.url}/_simulator/ledger/{mail.message_id}.eml").content
     link = str(message_from_bytes(raw)["List-Unsubscribe"]).strip("<>\n ")
