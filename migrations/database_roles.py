@@ -85,7 +85,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
             leads_left_out, total_leads_targeted, emails_scheduled_count, emails_sent_count, emails_sent,
             emails_failed_count, sender_deaths, prepared_alone, next_intake_at, idle_since, batch_ids, winner_at,
-            revision, revision_digest)""",
+            revision, revision_digest, workflow_errors)""",
         # The fold locks what it adds up. The trigger that writes the changes runs as its owner.
         "cap_uses": "SELECT, INSERT, UPDATE (count), DELETE",
         "claims": "SELECT, UPDATE (row_ids), DELETE",
@@ -104,7 +104,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "requeued_sends": "SELECT",
         "scheduled_emails": """SELECT, INSERT, UPDATE (status, reason, scheduled_for, retry_count, lost_claims,
             claim_token, lease_until, send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id,
-            email_id, updated_at, sender_id, sending_day, company, template_id, variant, is_behind)""",
+            email_id, updated_at, sender_id, sending_day, company, template_id, variant, fallback_variant,
+            is_behind)""",
         # A start locks the segments that it evaluates.
         "segments": "SELECT, UPDATE (updated_at)",
         # A claim locks the row whose budget it counts.
@@ -140,7 +141,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "replies": "SELECT, INSERT, UPDATE (emails_skipped)",
         "scheduled_emails": """SELECT, UPDATE (status, reason, scheduled_for, retry_count, claim_token, lease_until,
             send_started_at, sent_at, failed_at, error_code, failure_reason, ses_message_id, email_id, updated_at,
-            is_behind)""",
+            sending_day, is_behind)""",
         "sending_schedules": "SELECT",
         "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
         "unsubscribes": "SELECT, INSERT",

@@ -143,6 +143,13 @@ class CampaignChanges(Input):
     intake: Intake | None = None
 
 
+class WorkflowError(Resource):
+    """What is wrong with the workflow as it is now, or with its templates."""
+
+    field: str
+    message: str
+
+
 class Campaign(Resource):
     """A campaign with its counters and times."""
 
@@ -178,6 +185,10 @@ class Campaign(Resource):
     intake: Intake | None
     revision: Annotated[
         int, Field(description="The revision for leads that come in now. 1 is that of the start; edits add others.")
+    ]
+    workflow_errors: Annotated[
+        list[WorkflowError],
+        Field(description="Why its edited workflow cannot be sent. Leads that come in get the revision before."),
     ]
     next_intake_at: Annotated[dt.datetime | None, Field(description="When it looks for new leads next.")]
     intake_ended_at: Annotated[dt.datetime | None, Field(description="When a person ended the intake.")]

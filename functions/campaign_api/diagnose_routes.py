@@ -27,8 +27,9 @@ class Diagnosis(Resource):
         Field(
             description=(
                 "other_deployment, sender_stopped, no_tick, ses_blocked, campaign_<status>, batch_held, "
-                "rows_being_written, window_closed, sender_cap_reached, sender_disabled, senders_died, held_late, "
-                "not_due or nothing_left; null: emails are being sent."
+                "rows_being_written, window_closed, sender_cap_reached, new_leads_cap_reached, sender_disabled, "
+                "senders_died, held_late, waits_for_winner, not_due, waits_for_leads or nothing_left; null: emails are "
+                "being sent."
             )
         ),
     ]

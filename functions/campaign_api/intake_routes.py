@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, WithJsonSchema, model_validator
 
 import api_resources
 from api_fields import Acting, CampaignId, Input, Resource
+from campaign_fields import WorkflowError
 from http_errors import field_error
 from leads_routes import NewLead
 from sendledger.core.errors import FieldError, InvalidInput
@@ -73,13 +74,6 @@ class IntakeRowError(Resource):
     """What is wrong with one entry. It was not added; the others were."""
 
     row: Annotated[int, Field(description="Its place in the list; the first one is 0.")]
-    field: str
-    message: str
-
-
-class WorkflowError(Resource):
-    """What is wrong with the workflow as it is now, or with its templates."""
-
     field: str
     message: str
 

@@ -270,7 +270,11 @@ def mark_scheduled_email_sent(scheduled_email_id: ScheduledEmailId, caller: Acti
     ),
     response_description="It is pending, or cancelled by the pause of its campaign.",
     tags=["Scheduled emails"],
-    openapi_extensions={"x-conflict": "Its outcome is not unknown, or its campaign was cancelled or has failed."},
+    openapi_extensions={
+        "x-conflict": (
+            "Its outcome is not unknown, its lead was taken out of the campaign, or that was cancelled or has failed."
+        )
+    },
 )
 def requeue_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:
 

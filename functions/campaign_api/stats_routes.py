@@ -80,7 +80,10 @@ class WinnerStats(Resource):
 
     by: WinnerBy
     test_share: int
-    decide_at: Annotated[dt.datetime, Field(description="When it is, or was, to be decided. A pause moves it.")]
+    decide_at: Annotated[
+        dt.datetime | None,
+        Field(description="When it is, or was, to be decided. A pause moves it. Null: no lead has come in yet."),
+    ]
     decided_at: dt.datetime | None
     variant: Annotated[int | None, Field(description="Null after the decision: none is better, so they are split.")]
 

@@ -14,12 +14,20 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, campaign_counts, intake, lifecycle, schedule_emails, variants, winners
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core.errors import NotFound
-from sendledger.core.tables import campaign_steps, campaigns, email_templates, workflow_step_variants, workflow_steps
+from sendledger.core.tables import (
+    campaign_steps,
+    campaigns,
+    email_templates,
+    leads,
+    workflow_step_variants,
+    workflow_steps,
+)
 from sendledger.exports.export_rows import LEDGER_HEADER, ledger_rows
 from sendledger.feedback import lead_timeline
 from sendledger.ledger import claim_emails, scheduled_emails
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.preflight import check_content, plan
+from sendledger.preflight.diagnose import diagnose
 from sendledger.preflight.findings import Findings
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import (
@@ -152,6 +160,40 @@ def test_edit_that_cannot_be_sent_is_named_and_leads_get_the_revision_before(
     )
     edit_template(connection, campaign_id, 2, subject="Hello {{ first_name }}")
     assert come_in(engine, connection, campaign_id, "c@example.com").revision == 2
+
+
+def test_intake_in_the_background_says_what_is_wrong_with_an_edit_until_it_is_fixed(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = evergreen(engine, connection, [HOUR], intake={"every": "1 day"})
+    (batch_id,) = campaign_row(engine, campaign_id)["batch_ids"]
+
+    def comes_in_by_itself(address: str) -> None:
+        (lead_id,) = new_leads(connection, address)
+        connection.execute(sa.update(leads).where(leads.c.id == lead_id).values(batch_id=batch_id))
+        connection.execute(sa.update(campaigns).values(next_intake_at=sa.func.now()))
+        connection.commit()
+        send_due_emails(resources, 60.0)
+
+    edit_template(connection, campaign_id, 1, subject="Hello {{ first_name")
+    comes_in_by_itself("b@example.com")
+    comes_in_by_itself("c@example.com")
+
+    assert revisions(engine, campaign_id) == {1: 3}
+    (error,) = campaign_row(engine, campaign_id)["workflow_errors"]
+    assert error["field"] == "steps.1.subject"
+    found = diagnose(connection, campaign_id, "test")
+    assert (found.cause, found.detail["workflow_errors"]) == ("not_due", [error])
+    assert error["message"] in found.message
+    audited = sa.text("SELECT detail FROM audit_log WHERE action = 'campaign.revision_refused'")
+    assert connection.scalars(audited).all() == [{"errors": [error]}]
+    connection.rollback()
+
+    edit_template(connection, campaign_id, 1, subject="Hello")
+    comes_in_by_itself("d@example.com")
+
+    assert revisions(engine, campaign_id) == {1: 3, 2: 1}
+    assert campaign_row(engine, campaign_id)["workflow_errors"] == []
 
 
 def test_workflow_that_was_deleted_goes_on_as_it_was(engine: sa.Engine, connection: sa.Connection) -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import initialize, invariant, rule, run_state_machine_a
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, late_emails, lifecycle, schedule_emails
-from sendledger.core.errors import Conflict, IllegalTransition
+from sendledger.core.errors import Conflict, IllegalTransition, InvalidInput
 from sendledger.core.tables import campaigns, leads, scheduled_emails, suppressions
 from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.leads import erase_leads
@@ -33,6 +33,7 @@ from testbed.invariants import assert_ledger_is_consistent
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
 from testbed.sending_rules import CampaignRules
+from tests.faults.learning_model import LEARNING, Learning
 from tests.faults.policy_model import (
     DEPLOYMENT,
     HOUSE_ADDRESS,
@@ -42,14 +43,13 @@ from tests.faults.policy_model import (
     NUMBER,
     PLACE,
     SECONDS,
-    Policy,
 )
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "8"))
 """How many lives; a longer run finds more: `MODEL_EXAMPLES=500 .venv/bin/pytest tests/faults/test_model.py`."""
 
 STEPS = 18
-MOST_TICKS = 150
+MOST_TICKS = 300
 FAULTS = ["error_500", "error_500_after_accept", "reset", "reset_after_accept", "reject_429", "bad_request"]
 CAMPAIGN = st.fixed_dictionaries(
     {
@@ -58,11 +58,12 @@ CAMPAIGN = st.fixed_dictionaries(
         "schedule": st.none() | NUMBER,
         "senders": st.sets(st.integers(0, 2)),
         "caps": NEW_LEADS,
+        "learning": st.none() | LEARNING,
     }
 )
 
 
-class Campaigns(Policy):
+class Campaigns(Learning):
     """The test fills in what the fixtures made."""
 
     database_url: str
@@ -88,6 +89,7 @@ class Campaigns(Policy):
         schedule: int | None,
         senders: set[int],
         caps: dict[str, Any],
+        learning: dict[str, Any] | None,
     ) -> None:
         chosen = [self.senders[number] for number in senders if number < len(self.senders)]
         schedule_id, rules = (None, None) if schedule is None else self.schedules[schedule % len(self.schedules)]
@@ -99,12 +101,20 @@ class Campaigns(Policy):
                 values["batch_ids"].append(make_batch(connection, [address], time_zone=zone))
                 self.sending_rules.lead_zones[address] = zone
         with self.engine.connect() as connection:
-            campaign_id = make_campaign(connection, delays=delays, **values)
+            flow = None
+            if learning is not None:
+                flow = self.make_flow(connection, delays, learning)
+                values["batch_ids"].append(self.make_crowd(connection, learning["crowd"]))
+                intake = {"every": learning["every"]} if flow.evergreen and learning["every"] else None
+                values |= {"workflow_id": flow.workflow_id, "evergreen": flow.evergreen, "intake": intake}
+            campaign_id = make_campaign(connection, delays=delays, track_clicks=True, **values)
         self.sending_rules.campaigns[str(campaign_id)] = CampaignRules(
             delays, rules, [address for _, address in chosen] or [HOUSE_ADDRESS], **caps
         )
         lifecycle.start_campaign(self.engine, campaign_id)
         self.campaign_ids.append(campaign_id)
+        if flow is not None:
+            self.learning.flows[campaign_id] = flow
 
     @rule(failpoint=st.sampled_from(FAILPOINTS))
     def crash(self, failpoint: str) -> None:
@@ -133,10 +143,10 @@ class Campaigns(Policy):
         if action is not None:
             self.operator_decides_about_late_emails(action)
 
-    @rule(which=NUMBER, action=st.sampled_from(["pause", "resume", "pause", "resume", "cancel"]))
+    @rule(which=NUMBER, action=st.sampled_from(["pause", "resume", "pause", "resume", "refresh", "cancel"]))
     def change(self, which: int, action: str) -> None:
         campaign_id = self.campaign_ids[which % len(self.campaign_ids)]
-        with contextlib.suppress(IllegalTransition):
+        with contextlib.suppress(Conflict, InvalidInput):
             match action:
                 case "pause":
                     lifecycle.pause_campaign(self.engine, campaign_id)
@@ -144,6 +154,11 @@ class Campaigns(Policy):
                 case "resume":
                     lifecycle.resume_campaign(self.engine, campaign_id)
                     del self.resting[campaign_id]
+                case "refresh":
+                    lifecycle.resume_campaign(self.engine, campaign_id, refresh_content=True)
+                    del self.resting[campaign_id]
+                    if campaign_id in self.learning.flows:
+                        self.learning.flows[campaign_id].refresh()
                 case "cancel":
                     lifecycle.cancel_campaign(self.engine, campaign_id)
                     self.resting[campaign_id] = self.accepted_for(campaign_id)
@@ -171,7 +186,7 @@ class Campaigns(Policy):
             values = {"email": "new@example.com", "company_name": "New", "industry": "spa", "source": "test"}
             known = connection.execute(sa.insert(leads).values(values).returning(leads.c.id, leads.c.email)).all()
         id_, address = known[which % len(known)]
-        return id_, str(address)
+        return id_, str(address).lower()
 
     @rule(action=st.sampled_from(["send", "skip"]))
     def operator_decides_about_late_emails(self, action: str) -> None:
@@ -194,7 +209,7 @@ class Campaigns(Policy):
 
     @rule(which=st.integers(0, 9), action=st.sampled_from([settle_unknown.mark_sent, settle_unknown.requeue]))
     def operator_settles_an_unknown_outcome(self, which: int, action: Any) -> None:
-        with self.engine.begin() as connection:
+        with contextlib.suppress(Conflict), self.engine.begin() as connection:
             query = (
                 "SELECT e.id FROM scheduled_emails e JOIN campaigns c ON c.id = e.campaign_id "
                 "WHERE e.error_code = 'outcome_unknown' AND c.status <> 'cancelled' ORDER BY e.id"
@@ -204,7 +219,7 @@ class Campaigns(Policy):
                 action(connection, unknown[which % len(unknown)], "ann")
 
     def accepted_by(self, address: str) -> int:
-        return sum(address in email.destination for email in self.simulator.accepted())
+        return sum(address == email.destination[0].lower() for email in self.simulator.accepted())
 
     def accepted_for(self, campaign_id: uuid.UUID) -> int:
         return sum(email.tags["campaign_id"] == str(campaign_id) for email in self.simulator.accepted())
@@ -228,6 +243,7 @@ class Campaigns(Policy):
         for campaign_id in self.campaign_ids:
             with contextlib.suppress(IllegalTransition):
                 lifecycle.resume_campaign(self.engine, campaign_id)
+        self.end_intakes()
         self.let_senders_work()
         # This one notices the last outage.
         self.tick()
@@ -239,6 +255,7 @@ class Campaigns(Policy):
         assert set(ended) <= {"completed", "cancelled"}
         assert set(terminal) <= set(TERMINAL_STATUSES)
         assert_ledger_is_consistent(self.engine, self.simulator)
+        self.what_was_learned_holds()
 
     def come_to_rest(self) -> None:
         """Tick whenever a campaign says that its next email goes, until all have ended."""

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local.ses_simulator import AcceptedEmail, SesSimulator
-from sendledger.campaigns import completion, lifecycle
+from sendledger.campaigns import completion, lifecycle, remove_lead
 from sendledger.core.signed_tokens import EmailReference
-from sendledger.core.tables import audit_log, email_events, emails, leads, scheduled_emails
+from sendledger.core.tables import audit_log, campaign_leads, email_events, emails, leads, scheduled_emails
 from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.core.tables import suppressions as suppressions_table
 from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
@@ -28,11 +28,14 @@ from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 from testbed.databases import working_as
+from testbed.invariants import assert_ledger_is_consistent
 from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, TYPES, count_rows, event_of
 
 SECONDS = 60.0
 TRANSIENT: dict[str, Any] = {"bounceType": "Transient", "bounceSubType": "MailboxFull"}
 Send = Callable[..., list[AcceptedEmail]]
+LEAD = uuid.UUID(int=1)
+OTHERS = {"contact_name": "Ann Lee", "industry": "spa", "source": "test"}
 
 
 @pytest.fixture
@@ -393,6 +396,56 @@ def test_event_of_an_earlier_email_prevents_that_a_queued_one_is_sent(
     assert (done.settled, statuses(engine, campaign_id)) == (1, {"sent": 1})
     send_due_emails(resources, SECONDS)
     assert len(ses.accepted()) == 1
+
+
+def suppress(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        suppressions.suppress(connection, "ann@example.com", "manual", "ann")
+
+
+def refuse(resources: Resources, ses: SesSimulator) -> None:
+    ses.add_fault("bad_request")
+    send_due_emails(resources, SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("happened", "became"),
+    [
+        (lambda engine, campaign_id, *_: lifecycle.pause_campaign(engine, campaign_id), "cancelled"),
+        (lambda engine, campaign_id, *_: lifecycle.cancel_campaign(engine, campaign_id), "cancelled"),
+        (lambda engine, campaign_id, *_: remove_lead.remove_lead(engine, campaign_id, LEAD, "ann"), "cancelled"),
+        (lambda engine, *_: suppress(engine), "skipped"),
+        (lambda _engine, _campaign_id, *sender: refuse(*sender), "failed"),
+    ],
+    ids=["paused", "cancelled", "lead removed", "suppressed", "refused"],
+)
+def test_event_of_the_first_email_settles_a_requeued_one_whatever_became_of_that(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    happened: Callable[..., object],
+    became: str,
+) -> None:
+    connection.execute(sa.insert(leads).values(id=LEAD, email="ann@example.com", company_name="A", **OTHERS))
+    campaign_id = make_campaign(connection, batch_ids=[])
+    connection.execute(sa.insert(campaign_leads).values(campaign_id=campaign_id, lead_id=LEAD))
+    connection.commit()
+    lifecycle.start_campaign(engine, campaign_id)
+    ses.add_fault("error_500_after_accept")
+    send_due_emails(resources, SECONDS)
+    (row,) = rows_of(engine, campaign_id)
+    settle_unknown.requeue(connection, row["id"], "ann")
+    connection.commit()
+    happened(engine, campaign_id, resources, ses)
+    assert statuses(engine, campaign_id) == {became: 1}
+    (accepted,) = ses.accepted()
+
+    record(engine, event_of(accepted, "Send", 0), event_of(accepted, "Delivery", 1))
+
+    assert statuses(engine, campaign_id) == {"sent": 1}
+    assert the_email(engine, accepted)["delivery_status"] == "delivered"
+    assert_ledger_is_consistent(engine, ses, quiet=False)
 
 
 def test_email_that_was_marked_as_sent_gets_its_message_id_from_an_event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import threading
 import uuid
 from collections import Counter
@@ -16,7 +17,9 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import campaigns, duplicates, intake, late_emails, lifecycle, reassign_leads
 from sendledger.core.errors import Conflict
-from sendledger.core.tables import campaign_lanes, leads, scheduled_emails
+from sendledger.core.tables import campaign_lanes, cap_uses, leads, scheduled_emails
+from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
+from sendledger.feedback.record_events import record_events
 from sendledger.ledger import claim_emails, settle_unknown, sweep
 from sendledger.policy import sender_addresses
 from sendledger.preflight import diagnose
@@ -24,6 +27,7 @@ from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_e
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
+from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
 from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
 
 SECONDS = 60.0
@@ -331,6 +335,27 @@ def test_requeued_email_of_unknown_outcome_goes_on_counting_on_its_day(
     clock.move_to(MONDAY + DAY)
     with engine.begin() as connection:
         assert len(claim_emails.claim(connection, 100, uuid.uuid4())) == 3
+
+
+def test_event_of_a_requeued_email_does_not_count_it_again(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    """The first email counts on its day. Its event prevents a second one, so there is no other to count."""
+    campaign_id = started(engine, people(1), sender_ids=[make_sender("ann", 3)], new_leads_per_day=3)
+    ses.add_fault("error_500_after_accept")
+    send_due_emails(resources, SECONDS)
+    (row,) = rows_of(engine, campaign_id)
+    with engine.begin() as connection:
+        settle_unknown.requeue(connection, row["id"], "ann")
+
+    with engine.begin() as connection:
+        event = read_ses_event(json.dumps(event_of(ses.accepted()[0], "Send")), ACCOUNT, CONFIGURATION_SET)
+        assert isinstance(event, SesEvent)
+        assert record_events(connection, [event]).settled == 1
+
+    assert statuses(engine, campaign_id) == {"sent": 1}
+    with engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.sum(cap_uses.c.count))) == 1
 
 
 def test_claim_locks_no_more_rows_than_it_may_claim(make_sender: MakeSender, engine: sa.Engine) -> None:

@@ -44,6 +44,16 @@ def test_a_draft_says_that_it_is_one(engine: sa.Engine, connection: sa.Connectio
     assert (found.cause, found.next_send_at) == ("campaign_draft", None)
 
 
+def test_evergreen_campaign_without_open_emails_waits_for_leads(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    campaign_id = make_campaign(connection, 1, evergreen=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    tick.send_due_emails(resources, 60)
+    found = _diagnose(engine, campaign_id)
+    assert (found.cause, found.next_send_at, found.detail) == ("waits_for_leads", None, {"sent": 1})
+
+
 def test_a_due_start_that_waits_for_a_lead_batch_names_the_batch_and_its_holder(
     engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:

@@ -16,7 +16,13 @@ from sendledger.campaigns import background_work, lifecycle, schedule_emails, va
 from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core.errors import Conflict, InvalidInput, NotFound
-from sendledger.core.tables import campaign_step_variants, campaigns, email_templates, workflow_steps
+from sendledger.core.tables import (
+    campaign_step_variants,
+    campaigns,
+    email_templates,
+    workflow_step_variants,
+    workflow_steps,
+)
 from sendledger.ledger import claim_emails
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import (
@@ -25,6 +31,7 @@ from testbed.campaigns import (
     campaign_row,
     make_batch,
     make_campaign,
+    make_template,
     make_variants,
     make_workflow,
     pass_time,
@@ -172,6 +179,80 @@ def test_refresh_is_refused_when_a_step_has_another_number_of_variants(
         lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
 
     assert "step 1 has 1 variants and was started with 2" in refused.value.errors[0].message
+
+
+def reorder(connection: sa.Connection, *letters: str) -> None:
+    """Let the step of the workflow have these variants, of the templates with these subjects, in this order."""
+    connection.execute(sa.delete(workflow_step_variants))
+    step_id = connection.scalar(sa.select(workflow_steps.c.id))
+    for number, letter in enumerate(letters, 1):
+        template_id = connection.scalar(sa.select(email_templates.c.id).where(email_templates.c.subject == letter))
+        if template_id is None:
+            template_id = make_template(connection, subject=letter)
+        row = {"variant": number, "weight": 1, "workflow_step_id": step_id, "email_template_id": template_id}
+        if len(letters) > 1:
+            connection.execute(sa.insert(workflow_step_variants).values(row))
+        if number == 1:
+            connection.execute(sa.update(workflow_steps).values(email_template_id=template_id))
+    connection.execute(sa.update(email_templates).values(subject=email_templates.c.subject + "!"))
+    connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("retired", "now", "sent"),
+    [
+        ([], "CAB", {"A!": 3, "B!": 3, "C!": 3}),
+        ([], "ADC", {"A!": 3, "D!": 3, "C!": 3}),
+        ([], "DAB", {"A!": 3, "B!": 3, "D!": 3}),
+        ([1], "BAC", {"B!": 5, "C!": 4}),
+        ([1], "BC", {"B!": 5, "C!": 4}),
+        ([2], "AC", {"A!": 5, "C!": 4}),
+        ([2], "CDA", {"A!": 5, "C!": 4}),
+        ([1, 3], "CB", {"B!": 9}),
+        ([1, 3], "B", {"B!": 9}),
+        ([1, 3], "D", {"D!": 9}),
+    ],
+)
+def test_refresh_gives_each_variant_the_texts_of_its_own_template(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    retired: list[int],
+    now: str,
+    sent: dict[str, int],
+) -> None:
+    """The workflow had A, B and C. One that is new takes the place of one that is gone, but not of a retired one."""
+    campaign_id = started(engine, connection, 9, (1, 1, 1))
+    for variant in retired:
+        with engine.begin() as retiring:
+            variants.retire(retiring, campaign_id, 1, variant, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+    lifecycle.pause_campaign(engine, campaign_id)
+    reorder(connection, *now)
+
+    lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
+    send_due_emails(resources, 60.0)
+
+    assert Counter(email.subject for email in ses.accepted()) == sent
+
+
+@pytest.mark.parametrize(("retired", "now"), [([], "AB"), ([2], "AB"), ([2], "ABCD"), ([], "ABCD")])
+def test_refresh_is_refused_when_a_variant_in_use_has_no_texts_any_more_or_the_workflow_has_more(
+    engine: sa.Engine, connection: sa.Connection, retired: list[int], now: str
+) -> None:
+    campaign_id = started(engine, connection, 9, (1, 1, 1))
+    for variant in retired:
+        with engine.begin() as retiring:
+            variants.retire(retiring, campaign_id, 1, variant, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+    lifecycle.pause_campaign(engine, campaign_id)
+    reorder(connection, *now)
+
+    with pytest.raises(InvalidInput) as refused:
+        lifecycle.resume_campaign(engine, campaign_id, refresh_content=True)
+
+    assert f"step 1 has {len(now)} variants and was started with 3" in refused.value.errors[0].message
 
 
 def test_unsent_emails_of_a_retired_variant_are_split_over_the_others(

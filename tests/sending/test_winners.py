@@ -15,7 +15,7 @@ from sendledger.campaigns import background_work, intake, lifecycle, variants, w
 from sendledger.campaigns.winners import best_variant
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, InvalidInput
-from sendledger.core.tables import campaign_steps, workflow_steps
+from sendledger.core.tables import campaign_steps, suppressions, workflow_steps
 from sendledger.ledger import claim_emails, scheduled_emails
 from sendledger.preflight.diagnose import diagnose, note_tick
 from sendledger.sending.tick import Resources, send_due_emails
@@ -42,6 +42,7 @@ def started(
     leads: int = 20,
     by: str = "clicked",
     weights: tuple[int, ...] = (1, 1),
+    **values: Any,
 ) -> uuid.UUID:
     """Half of the leads are tested; the winner is decided after four hours."""
     workflow_id = make_workflow(connection, [NO_DELAY])
@@ -49,7 +50,7 @@ def started(
     winner = {"by": by, "test_share": 50, "after_seconds": 4 * 3600}
     connection.execute(sa.update(workflow_steps).values(winner=winner))
     tracking: dict[str, Any] = {"track_opens": True, "track_clicks": True}
-    campaign_id = make_campaign(connection, leads, workflow_id=workflow_id, **tracking)
+    campaign_id = make_campaign(connection, leads, workflow_id=workflow_id, **tracking, **values)
     lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
 
@@ -108,6 +109,54 @@ def test_winner_goes_to_all_who_wait_without_a_change_of_their_rows(
     assert len({(row["variant"], row["template_id"]) for row in rows}) == 2
     assert campaign_row(engine, campaign_id)["status"] == "completed"
     assert_ledger_is_consistent(engine, ses)
+
+
+def test_time_of_a_winner_counts_from_the_first_leads(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 0, evergreen=True)
+    pass_time(engine, 10 * HOUR)
+    send_due_emails(resources, 60.0)
+    connection.execute(sa.insert(suppressions).values(value="no@example.com", reason="unsubscribe"))
+    assert intake.add_leads(engine, campaign_id, new_leads(connection, "no@example.com"), "ann").emails == 0
+    assert (decision(engine)["winner_at"], decision(engine)["winner_decided_at"]) == (None, None)
+
+    intake.add_leads(engine, campaign_id, new_leads(connection, *(f"l{n}@example.com" for n in range(8))), "ann")
+    send_due_emails(resources, 60.0)
+    assert subjects(ses) == {"A": 2, "B": 2}
+    pass_time(engine, 3 * HOUR)
+    assert winners.decide_due(engine) == 0
+    pass_time(engine, HOUR)
+    assert winners.decide_due(engine) == 1
+
+
+def test_winner_that_is_chosen_before_the_first_leads_goes_to_all_of_them(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 0, evergreen=True)
+    with engine.begin() as choosing:
+        winners.choose(choosing, campaign_id, 1, 2, "ann")
+
+    intake.add_leads(engine, campaign_id, new_leads(connection, *(f"l{n}@example.com" for n in range(4))), "ann")
+    send_due_emails(resources, 60.0)
+
+    assert subjects(ses) == {"B": 4}
+
+
+def test_time_of_a_winner_counts_from_the_pause_for_leads_that_come_in_meanwhile(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = started(engine, connection, 0, evergreen=True)
+    lifecycle.pause_campaign(engine, campaign_id)
+    pass_time(engine, 10 * HOUR)
+    intake.add_leads(engine, campaign_id, new_leads(connection, *(f"l{n}@example.com" for n in range(4))), "ann")
+
+    lifecycle.resume_campaign(engine, campaign_id)
+
+    resumed_at = campaign_row(engine, campaign_id)["resumed_at"]
+    assert abs(decision(engine)["winner_at"] - resumed_at - 4 * HOUR) < HOUR / 60
+    waiting = [row for row in rows_of(engine, campaign_id) if row["fallback_variant"] is not None]
+    assert [row["scheduled_for"] for row in waiting] == [decision(engine)["winner_at"]] * 2
 
 
 def test_without_a_difference_the_rest_is_split_equally(
@@ -302,6 +351,47 @@ def test_winner_that_is_retired_is_replaced(
     send_due_emails(resources, 60.0)
 
     assert subjects(ses) == {"A": 15, "B": 5}
+
+
+@pytest.mark.parametrize("rows_per_chunk", [2, 10_000])
+def test_those_who_wait_for_a_winner_are_split_equally_over_what_is_left(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+    rows_per_chunk: int,
+) -> None:
+    campaign_id = started(engine, connection, 48, weights=(2, 1, 1))
+    monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", rows_per_chunk)
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 3, "ann")
+
+    send_due_emails(resources, 60.0)
+    assert subjects(ses) == {"A": 16, "B": 8}
+    pass_time(engine, 4 * HOUR)
+    send_due_emails(resources, 60.0)
+
+    assert decision(engine)["winner_variant"] is None
+    assert subjects(ses) == {"A": 16 + 12, "B": 8 + 12}
+
+
+def test_winner_that_is_retired_is_split_by_the_weights_and_goes_to_no_later_lead(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator
+) -> None:
+    campaign_id = started(engine, connection, 24, weights=(2, 1, 1), evergreen=True)
+    send_due_emails(resources, 60.0)
+    with engine.begin() as choosing:
+        winners.choose(choosing, campaign_id, 1, 3, "ann")
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 3, "ann")
+
+    send_due_emails(resources, 60.0)
+    assert subjects(ses) == {"A": 6 + 8, "B": 3 + 4, "C": 3}
+    intake.add_leads(engine, campaign_id, new_leads(connection, *(f"l{n}@example.com" for n in range(6))), "ann")
+    send_due_emails(resources, 60.0)
+
+    assert subjects(ses) == {"A": 14 + 4, "B": 7 + 2, "C": 3}
 
 
 @pytest.mark.parametrize(("by", "field"), [("opened", "track_opens"), ("clicked", "track_clicks")])

@@ -130,10 +130,12 @@ def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
         for campaign in api.get("/v1/campaigns", limit=MOST_IN_NEED, status=status)["items"]
         if campaign["failure_reason"]
     ]
-    held = [
-        campaign for campaign in newest if campaign["status"] == CampaignStatus.RUNNING and campaign["late_hold_until"]
+    running = [
+        campaign
+        for campaign in newest
+        if campaign["status"] == CampaignStatus.RUNNING and (campaign["late_hold_until"] or campaign["workflow_errors"])
     ]
-    return [*stopped, *held]
+    return [*stopped, *running]
 
 
 def _progress_of(api: Api, campaigns: list[Any]) -> dict[str, Any]:

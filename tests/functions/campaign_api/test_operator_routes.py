@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import SCHEMA_REVISION, audit_log, campaigns
+from sendledger.core.tables import SCHEMA_REVISION, audit_log, campaigns, scheduled_emails
 from sendledger.ledger import sender_state
 from testbed.campaigns import campaign_row, make_campaign, rows_of, statuses
 from tests.functions.campaign_api.api_client import ApiClient
@@ -74,6 +74,24 @@ def test_requeueing_a_row_of_a_cancelled_campaign_is_a_conflict(
     answer = api.post(f"/v1/scheduled-emails/{unknown}/requeue")
     assert (answer.status, answer.json["current_status"]) == (409, "cancelled")
     assert api.get(f"/v1/scheduled-emails/{unknown}").json["error_code"] == "outcome_unknown"
+
+
+def test_requeueing_an_email_to_a_lead_that_was_taken_out_is_a_conflict(
+    api: ApiClient, connection: sa.Connection, engine: sa.Engine, unknown: int
+) -> None:
+    row = api.get(f"/v1/scheduled-emails/{unknown}").json
+    follow_up = """INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
+                   SELECT campaign_id, 2, interval '1 day', 's', 't' FROM campaign_steps"""
+    connection.execute(sa.text(follow_up))
+    values = {"campaign_id": row["campaign_id"], "lead_id": row["lead_id"], "workflow_step_number": 2}
+    connection.execute(sa.insert(scheduled_emails).values(**values, scheduled_for=sa.func.now()))
+    connection.commit()
+    assert api.delete(f"/v1/campaigns/{row['campaign_id']}/leads/{row['lead_id']}").json["emails_cancelled"] == 1
+
+    answer = api.post(f"/v1/scheduled-emails/{unknown}/requeue")
+
+    assert answer.status == 409
+    assert "was taken out of the campaign" in answer.json["detail"]
 
 
 @pytest.mark.parametrize("action", ["mark-sent", "requeue"])

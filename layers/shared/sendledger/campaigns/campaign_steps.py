@@ -1,9 +1,9 @@
 """The content and delay of each step, as a copy from the start of the campaign.
 
-A resume can read the content of a paused campaign again. Leads that come in later get a newer copy (revisions.py), and
-each lead keeps the revision that it came in with. Reads `email_templates`, their attachments, `workflows`,
-`workflow_steps`, `workflow_step_variants` and `scheduled_emails`; writes `campaign_steps`, `campaign_step_variants` and
-what `campaigns` say of them.
+A resume can read the content of a paused campaign again (refresh_steps.py). Leads that come in later get a newer copy
+(revisions.py), and each lead keeps the revision that it came in with. Reads `email_templates`, their attachments,
+`workflows`, `workflow_steps` and `workflow_step_variants`; writes `campaign_steps`, `campaign_step_variants` and what
+`campaigns` say of them.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days, same_answers
-from sendledger.core.errors import Conflict, FieldError, InvalidInput
-from sendledger.core.ledger_rules import LAST_STEP, is_sending, is_variant_of
+from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.tables import (
     campaign_step_variants,
     campaign_steps,
@@ -35,19 +35,6 @@ from sendledger.core.vocabulary import StepCondition
 
 CONTENT = ("email_template_id", "subject", "body_text", "body_html", "attachments")
 """The columns of a step, or of a variant of one, that say what is sent."""
-
-_UNSETTLED = sa.text(f"""
-    SELECT (SELECT count(*) FROM scheduled_emails e
-            WHERE campaign_id = :campaign_id AND {is_sending("e")} AND send_started_at IS NOT NULL)
-         + (SELECT count(*) FROM scheduled_emails
-            WHERE campaign_id = :campaign_id AND failed_at IS NOT NULL AND error_code = 'outcome_unknown')
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
-# Steps above the last one are of answers that people have written.
-_SHAPES = sa.text(f"""
-    SELECT s.revision, s.step_number, count(v.variant)
-    FROM campaign_steps s LEFT JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
-    WHERE s.campaign_id = :campaign_id AND s.step_number <= {LAST_STEP} GROUP BY 1, 2 ORDER BY 1, 2
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
@@ -104,87 +91,6 @@ def compile_steps(steps: list[dict[str, Any]]) -> dict[tuple[int, int | None], C
     if errors:
         raise InvalidInput("A template of this campaign is not valid.", errors)
     return compiled
-
-
-def refreshed_steps(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[list[dict[str, Any]], list[int]]:
-    """What a refresh would put in place of the content that a started campaign has now, and of which revisions.
-
-    These are the revisions with as many steps and variants as the workflow has now; the newest one must be among them.
-
-    Raises:
-        InvalidInput: there is nothing to send any more, or the workflow has other steps or variants than the campaign.
-    """
-    steps = planned_steps(connection, campaign)
-    shapes: dict[int, dict[int, int]] = {}
-    for revision, number, count in connection.execute(_SHAPES, {"campaign_id": campaign["id"]}):
-        shapes.setdefault(revision, {})[number] = count
-    shape = {step["step_number"]: len(step["variants"]) for step in steps}
-    kept = shapes.get(campaign["revision"], {})
-    problem = None
-    if kept.keys() != shape.keys():
-        problem = f"it has {len(steps)} steps and the campaign was started with {len(kept)}; make a new campaign"
-    elif differing := [number for number in shape if kept[number] != shape[number]]:
-        number = differing[0]
-        has, had = shape[number] or 1, kept[number] or 1
-        problem = f"step {number} has {has} variants and was started with {had}; make a new campaign"
-    if problem:
-        raise InvalidInput("The content cannot be read again.", [FieldError("workflow_id", problem)])
-    return steps, [revision for revision, kept in shapes.items() if kept == shape]
-
-
-def refresh_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[int]:
-    """Take subject, texts and attachments of each step from the templates as they are now.
-
-    The caller has locked the campaign. Delays, threads and weights stay as they are, as the emails are scheduled by
-    them. Returns the steps that have changed.
-
-    Raises:
-        InvalidInput: as `refreshed_steps`, or a template is not valid.
-        Conflict: for some emails it is not known yet whether they went out, with the content that is there now.
-    """
-    if unsettled := connection.scalar(_UNSETTLED, {"campaign_id": campaign["id"]}):
-        raise Conflict(
-            f"{unsettled} emails of this campaign are on their way or of unknown outcome, and their content would be "
-            "lost. Wait six minutes for those on their way; settle the others (mark-sent or requeue).",
-            status=campaign["status"],
-        )
-    steps, revisions = refreshed_steps(connection, campaign)
-    compile_steps(steps)
-    changed: set[int] = set()
-    for revision in revisions:
-        changed |= _refresh(connection, campaign_steps, step_rows(campaign["id"], revision, steps))
-        changed |= _refresh(connection, campaign_step_variants, variant_rows(campaign["id"], revision, steps))
-    which = campaign["id"], campaign["revision"]
-    if _has(connection, campaign_steps, step_rows(*which, steps)) and _has(
-        connection, campaign_step_variants, variant_rows(*which, steps)
-    ):
-        # Leads that come in later get this revision: it is the workflow as it is now.
-        own = sa.update(campaigns).where(campaigns.c.id == campaign["id"])
-        connection.execute(own.values(revision_digest=revision_digest(steps)))
-    return sorted(changed)
-
-
-def _has(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> bool:
-    """Whether the table has these rows, with all their values."""
-    for row in rows:
-        key = sa.and_(*(column == row[column.name] for column in table.primary_key))
-        kept = connection.execute(sa.select(*(table.c[name] for name in row)).where(key)).mappings().first()
-        if kept is None or dict(kept) != row:
-            return False
-    return True
-
-
-def _refresh(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> set[int]:
-    """Replace the content of these rows. Returns the steps whose content has changed."""
-    if not rows:
-        return set()
-    new = insert(table).values(rows)
-    changed = new.on_conflict_do_update(
-        index_elements=[column.name for column in table.primary_key],
-        set_={name: new.excluded[name] for name in CONTENT},
-        where=sa.or_(*(table.c[name].is_distinct_from(new.excluded[name]) for name in CONTENT)),
-    )
-    return set(connection.scalars(changed.returning(table.c.step_number)))
 
 
 def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:

@@ -180,6 +180,7 @@ def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> Camp
             raise Conflict(f"The campaign is {status} and takes in no leads.", status=status)
         work = [each for each in campaign["background_work"] if each["kind"] != "intake"]
         ended = {"intake_ended_at": sa.func.now(), "next_intake_at": None, "idle_since": None, "background_work": work}
+        ended["workflow_errors"] = []
         connection.execute(
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**ended, updated_at=sa.func.now())
         )

@@ -23,11 +23,11 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work, winners
-from sendledger.campaigns.campaign_steps import refresh_steps
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_intake
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
+from sendledger.campaigns.refresh_steps import refresh_steps
 from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
 from sendledger.campaigns.transitions import check_transition, is_startable

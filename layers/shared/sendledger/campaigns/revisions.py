@@ -1,14 +1,16 @@
 """Revisions: leads that come into a campaign after its workflow was edited get it as it is now; the others keep theirs.
 
 A campaign under way goes in. Afterwards its newest revision is what a start would send now. Decisions about variants
-that have not changed are kept. Reads what a start would copy; writes `campaign_steps`, `campaign_step_variants`,
-`campaigns` and `audit_log`. The caller has locked the campaign.
+that have not changed are kept. An edit that cannot be sent is noted in the campaign until it is fixed. Reads what a
+start would copy; writes `campaign_steps`, `campaign_step_variants`, `campaigns` and `audit_log`. The caller has locked
+the campaign.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
-from aws_lambda_powertools import Logger
 
 from sendledger.campaigns.campaign_steps import (
     check_answers,
@@ -19,13 +21,10 @@ from sendledger.campaigns.campaign_steps import (
     revision_digest,
 )
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.campaigns.winners import set_times
 from sendledger.core import audit_log
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction
-
-logger = Logger(child=True)
 
 # A retired variant stays retired, unless no other variant would be left. It is recognised by its template, because its
 # number changes when an edit removes a variant before it.
@@ -70,19 +69,23 @@ def newest_revision(
 ) -> tuple[sa.RowMapping, list[FieldError]]:
     """The campaign for leads that come in now. It gets a new revision if what a start would send was edited.
 
-    An edit that a start would refuse makes no revision: the leads get the one before. Then the problems are returned.
-    For a campaign that was started before there were revisions, the first call only stores the digest.
+    An edit that a start would refuse makes no revision: the leads get the one before. Then the problems are returned,
+    and `workflow_errors` of the campaign has them. For a campaign that was started before there were revisions, the
+    first call only stores the digest.
     """
     try:
         steps = planned_steps(connection, campaign)
-        if campaign["revision_digest"] == revision_digest(steps):
-            return campaign, []
-        check_conditions(steps, campaign)
-        check_answers(steps)
-        compile_steps(steps)
+        is_newest = campaign["revision_digest"] == revision_digest(steps)
+        if not is_newest:
+            check_conditions(steps, campaign)
+            check_answers(steps)
+            compile_steps(steps)
     except InvalidInput as problem:
-        logger.warning("An edited workflow cannot be sent", extra={"campaign_id": str(campaign["id"])})
+        _note_problems(connection, campaign, problem.errors, actor)
         return campaign, list(problem.errors)
+    _note_problems(connection, campaign, [], actor)
+    if is_newest:
+        return campaign, []
     if campaign["revision_digest"] is None:
         own = sa.update(campaigns).where(campaigns.c.id == campaign["id"])
         connection.execute(own.values(revision_digest=revision_digest(steps)))
@@ -91,7 +94,21 @@ def newest_revision(
     keep_revision(connection, campaign["id"], which["revision"], steps)
     connection.execute(_KEEP_RETIRED, which)
     connection.execute(_KEEP_WINNERS, which)
-    set_times(connection, campaign["id"])
     detail = {"revision": which["revision"]}
     audit_log.record(connection, actor, AuditAction.CAMPAIGN_REVISION, "campaign", campaign["id"], detail)
     return get_campaign(connection, campaign["id"]), []
+
+
+def _note_problems(
+    connection: sa.Connection, campaign: sa.RowMapping, problems: Sequence[FieldError], actor: str
+) -> None:
+    """Let the campaign say why its workflow cannot be sent as it is now. The audit log has each change to the worse."""
+    errors = [{"field": each.field, "message": each.message} for each in problems]
+    if errors == campaign["workflow_errors"]:
+        return
+    own = sa.update(campaigns).where(campaigns.c.id == campaign["id"])
+    connection.execute(own.values(workflow_errors=errors))
+    if errors:
+        detail = {"errors": errors}
+        action = AuditAction.CAMPAIGN_REVISION_REFUSED
+        audit_log.record(connection, actor, action, "campaign", campaign["id"], detail)

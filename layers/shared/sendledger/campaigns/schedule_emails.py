@@ -21,7 +21,7 @@ from sendledger.campaigns.audience import Audience, audience_of, audience_size, 
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.variants import splits, variant_of_template
-from sendledger.campaigns.winners import set_times
+from sendledger.campaigns.winners import forget_times, set_times
 from sendledger.content.render_email import compile_template
 from sendledger.core import audit_log, database
 from sendledger.core.audit_log import SYSTEM
@@ -130,6 +130,7 @@ def schedule_leads(
     Leads get their bucket by a hash of the address. So two leads with one address are in the same bucket, and the
     second is left out. Memory does not grow with the audience.
     """
+    are_first = audience.newcomers and set_times(connection, campaign, start_at)
     places: Sequence[sa.Row[Any]] = []
     if waits_in_lanes(connection, campaign):
         places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
@@ -156,6 +157,8 @@ def schedule_leads(
             leads, emails = count, count * steps
         else:
             left_out[reason] = count
+    if are_first and not leads:
+        forget_times(connection, campaign)
     return ScheduledLeads(leads, emails, left_out)
 
 
@@ -173,12 +176,13 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
     """
     campaign = get_campaign(connection, campaign_id, lock=True)
     steps = snapshot_steps(connection, campaign)
-    set_times(connection, campaign_id)
+    start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    set_times(connection, campaign, start_at)
     audience = audience_of(connection, campaign, lock=True)
     size = audience_size(connection, audience)
     buckets = max(1, -(-size * steps // ROWS_PER_BUCKET))
     if buckets == 1:
-        scheduled = _schedule_once(connection, campaign, audience)
+        scheduled = _schedule_once(connection, campaign, audience, start_at)
         reachable, left_out = scheduled.leads, scheduled.left_out
     else:
         reachable, left_out = leads_left_out(connection, audience)
@@ -188,6 +192,8 @@ def schedule_emails_for_campaign(connection: sa.Connection, campaign_id: uuid.UU
         if not left_out:
             message = "This campaign has no leads. Give it lead batches, segments or leads."
         raise NobodyToEmail(message, leads_left_out=dict(left_out))
+    if not reachable:
+        forget_times(connection, campaign)
     return scheduled
 
 
@@ -201,8 +207,9 @@ def counters(campaign: sa.RowMapping | dict[str, Any], scheduled: ScheduledLeads
     }
 
 
-def _schedule_once(connection: sa.Connection, campaign: sa.RowMapping, audience: Audience) -> ScheduledLeads:
-    start_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+def _schedule_once(
+    connection: sa.Connection, campaign: sa.RowMapping, audience: Audience, start_at: dt.datetime
+) -> ScheduledLeads:
     try:
         with connection.begin_nested():
             return schedule_leads(connection, campaign, audience, start_at)

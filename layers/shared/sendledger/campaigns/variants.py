@@ -27,28 +27,39 @@ LedgerResults = dict[tuple[int, int, int | None, uuid.UUID | None], dict[str, An
 _kept = campaign_step_variants.c
 
 # The rows of a chunk are locked when they are selected; a CASE keeps the planner from looking for them by status.
+# What waits for a winner would be this variant if there is none, or if it has won.
 _SPLIT_AGAIN = sa.text(f"""
     WITH chunk AS MATERIALIZED (
-        SELECT id FROM scheduled_emails e
+        SELECT id, variant IS NULL AND NOT :has_won AS waits FROM scheduled_emails e
         WHERE campaign_id = :campaign_id AND id > :after_id AND {still_planned("e")}
-          AND revision = :revision AND workflow_step_number = :step_number AND variant = :variant
+          AND revision = :revision AND workflow_step_number = :step_number
+          AND CASE WHEN variant IS NOT NULL THEN variant = :variant
+                   WHEN :has_won THEN fallback_variant IS NOT NULL ELSE fallback_variant = :variant END
         ORDER BY id LIMIT :limit FOR UPDATE
     ), ranked AS (
-        SELECT id, CAST(:turns AS smallint[]) AS turns, :rows_done + row_number() OVER (ORDER BY id) - 1 AS rank
+        SELECT id, waits, CAST(CASE WHEN waits THEN :equal_turns ELSE :turns END AS smallint[]) AS turns,
+               CASE WHEN waits THEN :waiting_done ELSE :rows_done - :waiting_done END
+               + row_number() OVER (PARTITION BY waits ORDER BY id) - 1 AS rank
         FROM chunk
     ), moved AS (
-        UPDATE scheduled_emails e SET variant = v.variant, template_id = v.email_template_id, updated_at = now()
+        UPDATE scheduled_emails e
+        SET variant = CASE WHEN NOT r.waits THEN v.variant END,
+            template_id = CASE WHEN r.waits THEN e.template_id ELSE v.email_template_id END,
+            fallback_variant = CASE WHEN r.waits THEN v.variant ELSE e.fallback_variant END, updated_at = now()
         FROM ranked r
         JOIN campaign_step_variants v ON v.campaign_id = :campaign_id AND v.revision = :revision
             AND v.step_number = :step_number AND v.variant = r.turns[1 + mod(r.rank, cardinality(r.turns))]
         WHERE e.id = r.id
-        RETURNING e.id
+        RETURNING r.waits
     )
-    SELECT (SELECT count(*) FROM moved), (SELECT max(id) FROM chunk)
+    SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM moved WHERE waits), (SELECT max(id) FROM chunk)
 """).bindparams(
     sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("has_won", type_=sa.Boolean),
     sa.bindparam("turns", type_=sa.ARRAY(sa.SmallInteger)),
+    sa.bindparam("equal_turns", type_=sa.ARRAY(sa.SmallInteger)),
     sa.bindparam("rows_done", type_=sa.BigInteger),
+    sa.bindparam("waiting_done", type_=sa.BigInteger),
 )
 # What waits has no sender yet, but that of its lane.
 _RESULTS = sa.text("""
@@ -100,24 +111,31 @@ def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> 
     variant, by its number. The turns may be many, so that no row of the statement may contain them.
     """
     own = campaign_steps.c
-    found = connection.execute(
-        sa.select(own.step_number, own.winner, own.winner_decided_at).where(
-            own.campaign_id == campaign_id, own.revision == revision, own.winner.is_not(None)
-        )
-    )
-    tests = {step: (winner["test_share"] if decided is None else 0) for step, winner, decided in found}
+    of_revision = sa.and_(own.campaign_id == campaign_id, own.revision == revision, own.winner.is_not(None))
+    tests = {
+        row["step_number"]: row for row in connection.execute(sa.select(campaign_steps).where(of_revision)).mappings()
+    }
     steps: dict[int, list[sa.RowMapping]] = {}
     for variant in kept_variants(connection, campaign_id, revision):
         steps.setdefault(variant["step_number"], []).append(variant)
     turns: list[int] = []
     parts = []
     for number, variants in steps.items():
-        own_turns = _turns(variants, tests.get(number, 100))
+        own_turns = _turns(variants, _test_share(tests.get(number), variants))
         templates = [each["email_template_id"] and str(each["email_template_id"]) for each in variants]
         place = {"first": len(turns) + 1, "length": len(own_turns)}
         parts.append({"step_number": number, **place, "templates": templates})
         turns += own_turns
     return json.dumps(parts), turns
+
+
+def _test_share(step: sa.RowMapping | None, variants: Iterable[sa.RowMapping]) -> int:
+    """How many percent of the leads get a variant at once. A winner that is retired goes to nobody."""
+    if step is None:
+        return 100
+    if step["winner_decided_at"] is None:
+        return int(step["winner"]["test_share"])
+    return 100 if any(each["retired_at"] and each["variant"] == step["winner_variant"] for each in variants) else 0
 
 
 def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int]:
@@ -238,16 +256,21 @@ def _retire_in(connection: sa.Connection, variant: sa.RowMapping, heir: int) -> 
     connection.execute(changed.where(_kept.replaced_by == variant["variant"]).values(replaced_by=heir))
 
 
-def split_again(
-    connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
-) -> tuple[int, int]:
-    """Split the next unsent rows of a retired variant over the others. Returns how many, and the last id."""
+def split_again(connection: sa.Connection, campaign_id: uuid.UUID, work: dict[str, Any], limit: int) -> tuple[int, int]:
+    """Split the next unsent rows of a retired variant over the others: by the weights, or equally those that wait for
+    a winner. Notes in `work` how many of them wait. Returns how many there were, and the last id."""
     # Work that the version before has left is of the only revision.
     revision, step_number = work.get("revision", 1), work["step_number"]
     own = variants_of_step(connection, campaign_id, revision, step_number)
-    changed, last = connection.execute(
+    step = campaign_steps.c
+    of_step = sa.and_(step.campaign_id == campaign_id, step.revision == revision, step.step_number == step_number)
+    winner = connection.scalar(sa.select(step.winner_variant).where(of_step))
+    changed, waiting, last = connection.execute(
         _SPLIT_AGAIN,
         {
+            "has_won": winner == work["variant"],
+            "equal_turns": [each["variant"] for each in own if each["retired_at"] is None],
+            "waiting_done": work.get("waiting_done", 0),
             "campaign_id": campaign_id,
             "revision": revision,
             "step_number": step_number,
@@ -258,4 +281,5 @@ def split_again(
             "limit": limit,
         },
     ).one()
+    work["waiting_done"] = work.get("waiting_done", 0) + waiting
     return changed, last or work["after_id"]

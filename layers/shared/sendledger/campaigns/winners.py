@@ -35,7 +35,7 @@ _UNDECIDED = sa.and_(_step.winner_at.is_not(None), _step.winner_decided_at.is_(N
 
 _SET_TIMES = sa.text("""
     UPDATE campaign_steps s
-    SET winner_at = coalesce(times.due_at, now() + planned.delay)
+    SET winner_at = coalesce(times.due_at, :at + planned.delay)
                     + CAST(s.winner ->> 'after_seconds' AS float) * interval '1 second'
     FROM (SELECT p.revision, p.step_number, sum(p.delay) OVER (ORDER BY p.step_number) AS delay
           FROM campaigns c JOIN campaign_steps p ON p.campaign_id = c.id AND p.revision = c.revision
@@ -44,7 +44,7 @@ _SET_TIMES = sa.text("""
            ON times.step_number = planned.step_number
     WHERE s.campaign_id = :campaign_id AND s.revision = planned.revision AND s.step_number = planned.step_number
       AND s.winner IS NOT NULL AND s.winner_at IS NULL
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("at", type_=sa.TIMESTAMP(timezone=True)))
 # Test emails have a variant; those that wait have none. All campaigns in one statement.
 _TESTS = sa.text(f"""
     SELECT s.campaign_id, s.revision, s.step_number, v.variant, s.winner ->> 'by' AS metric,
@@ -103,22 +103,34 @@ _BRING_FORWARD = sa.text(f"""
 )
 
 
-def set_times(connection: sa.Connection, campaign_id: uuid.UUID) -> None:
-    """When each winner of the campaign's newest revision is to be decided; before rows are written for it.
+def set_times(connection: sa.Connection, campaign: sa.RowMapping, at: dt.datetime) -> bool:
+    """When each winner of the campaign's newest revision is to be decided, counted from its first leads, which come in
+    `at` this time; before rows are written for them. Returns whether that was not known yet.
 
     Business days are counted in the zone of the sending schedule.
     """
-    now = connection.execute(sa.select(sa.func.now())).scalar_one()
-    times = due_times(connection, campaign_id, [""], now)
-    connection.execute(_SET_TIMES, {"campaign_id": campaign_id, "times": times})
-    connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
+    of_revision = sa.and_(_step.campaign_id == campaign["id"], _step.revision == campaign["revision"])
+    has_no_time = sa.select(_step.step_number).where(of_revision, _step.winner.is_not(None), _step.winner_at.is_(None))
+    if connection.scalar(has_no_time.limit(1)) is None:
+        return False
+    times = due_times(connection, campaign["id"], [""], at)
+    connection.execute(_SET_TIMES, {"campaign_id": campaign["id"], "times": times, "at": at})
+    connection.execute(_NEXT_DECISION, {"ids": [campaign["id"]]})
+    return True
+
+
+def forget_times(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Nobody has come in after all: the winners of the newest revision are decided after its first leads."""
+    of_revision = sa.and_(_step.campaign_id == campaign["id"], _step.revision == campaign["revision"])
+    connection.execute(sa.update(campaign_steps).where(of_revision, _UNDECIDED).values(winner_at=None))
+    connection.execute(_NEXT_DECISION, {"ids": [campaign["id"]]})
 
 
 def decisions(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[tuple[int, int], dict[str, Any]]:
     """The winners of the campaign's steps that have one to be decided, by revision and step."""
     columns = (_step.revision, _step.step_number, _step.winner, _step.winner_at, _step.winner_decided_at)
     query = sa.select(*columns, _step.winner_variant)
-    rows = connection.execute(query.where(_step.campaign_id == campaign_id, _step.winner_at.is_not(None)))
+    rows = connection.execute(query.where(_step.campaign_id == campaign_id, _step.winner.is_not(None)))
     return {
         (revision, number): {**winner, "decide_at": at, "decided_at": decided_at, "variant": variant}
         for revision, number, winner, at, decided_at, variant in rows
@@ -185,17 +197,18 @@ def choose(
         raise Conflict(f"Variant {variant} of step {step_number} is retired.", status=status)
     of_step = sa.and_(_step.campaign_id == campaign_id, _step.revision == revision, _step.step_number == step_number)
     step = connection.execute(sa.select(campaign_steps).where(of_step)).mappings().one()
-    if step["winner_at"] is None:
+    if step["winner"] is None:
         raise Conflict(f"Step {step_number} decides no winner; each lead has its variant.", status=status)
     if step["winner_decided_at"] is not None:
         message = f"The winner of step {step_number} is decided already."
         raise Conflict(message, status=status, variant=step["winner_variant"])
     chosen = sa.update(campaign_steps).where(of_step)
-    connection.execute(chosen.values(winner_decided_at=sa.func.now(), winner_variant=variant))
+    at = sa.func.coalesce(_step.winner_at, sa.func.now())
+    connection.execute(chosen.values(winner_at=at, winner_decided_at=sa.func.now(), winner_variant=variant))
     connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
     # For a paused campaign, time has stopped at the pause.
     now = campaign["paused_at"] if status == CampaignStatus.PAUSED else connection.scalar(sa.select(sa.func.now()))
-    seconds = (step["winner_at"] - now).total_seconds()
+    seconds = (step["winner_at"] - now).total_seconds() if step["winner_at"] is not None else 0
     if seconds > 0:
         # Not before the planned time of each lead.
         work = {"kind": "bring_forward", "revision": revision, "step_number": step_number, "after_id": 0}

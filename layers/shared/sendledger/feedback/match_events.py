@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import address_of, still_planned
+from sendledger.core.ledger_rules import address_of
 from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.feedback.read_ses_events import Effect, SesEvent
@@ -52,11 +52,18 @@ _ITEMS = RowArrays(
 )
 ITEMS = f"SELECT * FROM {_ITEMS.table}"
 """Events in a statement, with the parameters that `items_of` returns."""
+
+
+def did_not_go(row: str) -> str:
+    """Whether the ledger says of a row that no email has gone out or may have gone."""
+    return f"{row}.status NOT IN ('sending', 'sent') AND {row}.error_code IS DISTINCT FROM 'outcome_unknown'"
+
+
 # The row that the tags name and, if it does not have their claim, the email that has the message id.
 _MATCH = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
-           e.send_started_at IS NOT NULL AS fenced, {still_planned("e")} AS still_planned,
+           e.send_started_at IS NOT NULL AS fenced, {did_not_go("e")} AS did_not_go,
            coalesce(e.claim_token = v.claim_token, false) AS same_claim,
            {address_of("l")} AS address,
            m.id AS known_email_id, m.scheduled_email_id AS known_row_id, m.campaign_id AS known_campaign_id,

@@ -25,7 +25,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.core import audit_log
-from sendledger.core.ledger_rules import still_planned
 from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import (
     AuditAction,
@@ -38,7 +37,7 @@ from sendledger.core.vocabulary import (
 )
 from sendledger.feedback import suppressions
 from sendledger.feedback.address_effects import ACTOR, count_opt_outs, suppress_addresses
-from sendledger.feedback.match_events import ITEMS, Place, items_of, match_events
+from sendledger.feedback.match_events import ITEMS, Place, did_not_go, items_of, match_events
 from sendledger.feedback.read_ses_events import Effect, SesEvent
 from sendledger.ledger.settle_unknown import Acceptance, settle_as_sent
 
@@ -83,16 +82,19 @@ class RecordedEvents:
         self.doubtful |= other.doubtful
 
 
-# A row that is pending again although SES accepted an earlier email: an operator queued it again, or an older backup
-# was restored. The event prevents that it is sent twice.
+# A row that did not go out, although SES accepted an earlier email: an operator queued it again, or an older backup was
+# restored. The event prevents that it is sent twice. What became of it meanwhile counts no more: it may have been
+# cancelled, skipped or refused. The earlier email goes on counting against the caps of its day, so this one must not.
 _REOPEN = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS})
     UPDATE scheduled_emails e
-    SET status = 'sending', reason = NULL, claim_token = v.claim_token, lease_until = now(), send_started_at = now(),
+    SET status = CASE e.status WHEN 'failed' THEN 'failed' ELSE 'sending' END, reason = NULL,
+        error_code = CASE e.status WHEN 'failed' THEN 'outcome_unknown' END,
+        claim_token = v.claim_token, lease_until = now(), send_started_at = now(), sending_day = NULL,
         updated_at = now()
     FROM v
     WHERE e.id = v.scheduled_email_id AND e.campaign_id = v.campaign_id
-      AND {still_planned("e")}
+      AND {did_not_go("e")}
 """)
 _KEEP_MESSAGE_ID = sa.text(f"""
     WITH v AS MATERIALIZED ({ITEMS}), row AS (
@@ -265,7 +267,7 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
                 lost.setdefault(row["id"], event)
             elif row["status"] == ScheduledEmailStatus.SENT and row["ses_message_id"] is None:
                 without_id.setdefault(row["id"], event)
-        elif row["still_planned"]:
+        elif row["did_not_go"]:
             reopened.setdefault(row["id"], event)
     if reopened:
         connection.execute(_REOPEN, items_of(reopened.values()))

@@ -24,7 +24,7 @@ from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import returned_reason, returned_status
 from sendledger.core.tables import campaign_step_variants, campaign_steps, campaigns, leads, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, RemovalKind, ScheduledEmailStatus
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, ErrorCode, Reason, RemovalKind, ScheduledEmailStatus
 from sendledger.ledger.answers import WrittenAnswer, find_answers
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.ledger.email_threads import EmailThread, NotYet, find_threads
@@ -37,6 +37,12 @@ _REQUEUE = sa.text(f"""
         error_code = NULL, failure_reason = NULL, failed_at = NULL,
         claim_token = NULL, lease_until = NULL, send_started_at = NULL, updated_at = now()
     FROM campaigns c WHERE c.id = e.campaign_id AND e.id = :id
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
+_LEAD_IS_REMOVED = sa.text(f"""
+    SELECT EXISTS (
+        SELECT FROM scheduled_emails e
+        JOIN scheduled_emails r ON r.lead_id = e.lead_id AND r.campaign_id = e.campaign_id
+        WHERE e.id = :id AND r.status = 'cancelled' AND r.reason = '{Reason.LEAD_REMOVED}')
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 
 
@@ -150,7 +156,7 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
 
     Raises:
         NotFound: no such scheduled email.
-        Conflict: its outcome is not unknown.
+        Conflict: its outcome is not unknown, or its lead was taken out of the campaign.
         IllegalTransition: its campaign has ended, and not by completing.
     """
     campaign_id = _check_unknown(connection, scheduled_email_id)
@@ -159,6 +165,9 @@ def requeue(connection: sa.Connection, scheduled_email_id: int, actor: str) -> N
         status = check_transition("reopen", status)
     check_not_removed(connection, campaign_id, list(RemovalKind))
     _check_unknown(connection, scheduled_email_id)
+    if connection.scalar(_LEAD_IS_REMOVED, {"id": scheduled_email_id}):
+        message = "The lead of this email was taken out of the campaign and gets nothing more; mark it as sent instead."
+        raise Conflict(message, status=status)
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)

@@ -22,9 +22,9 @@ from sendledger.campaigns.campaign_steps import (
     compile_steps,
     contents_of,
     planned_steps,
-    refreshed_steps,
 )
 from sendledger.campaigns.campaigns import takes_in
+from sendledger.campaigns.refresh_steps import refreshed_steps
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
 from sendledger.content.other_placeholders import other_placeholders
@@ -53,7 +53,7 @@ _CHUNK = 2_000
 _MAX_UNDEFINED = 20
 
 _UNSENT = sa.text(f"""
-    SELECT l.*, e.id AS scheduled_email_id, e.workflow_step_number AS step_number, e.variant
+    SELECT l.*, e.id AS scheduled_email_id, e.revision, e.workflow_step_number AS step_number, e.variant
     FROM scheduled_emails e JOIN leads l ON l.id = e.lead_id
     WHERE e.campaign_id = :campaign_id AND e.id > :after AND {still_planned("e")}
       AND NOT {is_answer("e")} AND e.revision = ANY(:revisions) ORDER BY e.id LIMIT {_CHUNK}
@@ -142,18 +142,25 @@ def check_refreshed_content(
         InvalidInput: the content cannot be read again.
     """
     _check_settings(campaign, mail, findings)
-    steps, revisions = refreshed_steps(connection, campaign)
-    templates: dict[int, list[tuple[_Sent, CompiledTemplate]]] = {}
-    for (number, variant), template in compile_steps(steps).items():
-        templates.setdefault(number, []).append((_Sent(number, variant), template))
-    which = {"campaign_id": campaign["id"], "revisions": revisions}
+    templates: dict[tuple[int, int], list[tuple[_Sent, CompiledTemplate]]] = {}
+    for revision, steps in refreshed_steps(connection, campaign).items():
+        for (number, variant), template in compile_steps(steps).items():
+            templates.setdefault((revision, number), []).append((_Sent(number, variant), template))
+    which = {"campaign_id": campaign["id"], "revisions": [revision for revision, _ in templates]}
     unsent = connection.scalar(_COUNT_UNSENT, which) or 0
     emails = (
-        # One that waits for a winner may become any variant of its step.
-        (lead, [each for each in templates[lead["step_number"]] if lead["variant"] in (None, each[0].variant)])
+        (lead, _may_become(lead["variant"], templates[lead["revision"], lead["step_number"]]))
         for lead in chain.from_iterable(_unsent(connection, which))
     )
     _render_all(campaign, emails, unsent, mail, findings, time.monotonic() + seconds)
+
+
+def _may_become(
+    variant: int | None, templates: Sequence[tuple[_Sent, CompiledTemplate]]
+) -> Sequence[tuple[_Sent, CompiledTemplate]]:
+    """The templates that an email may be sent with. It may be each of them while it waits for a winner, or for the
+    split of a retired variant."""
+    return [each for each in templates if each[0].variant == variant] or templates
 
 
 def _unsent(connection: sa.Connection, which: dict[str, Any]) -> Iterator[Sequence[sa.RowMapping]]:

@@ -7,6 +7,7 @@ millions costs no more than a small one. With `note_tick` a sender stores what k
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.campaigns import get_campaign
+from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.hold_batches import batch_in_the_way
 from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending, waits_in_lane
 from sendledger.core.vocabulary import CampaignStatus
@@ -28,6 +29,8 @@ _SENDERS_DIED = (
     "Senders died {deaths} times while they prepared emails of this campaign. They are now prepared after those of all "
     "others; at the third death the campaign pauses itself. Look at its template."
 )
+
+_EDIT_SAYS = "Its edited workflow cannot be sent, so leads that come in get it as it was before:"
 
 NO_TICK_AFTER = dt.timedelta(minutes=5)
 """If no tick ran for this long, the sender does not run. It ticks every minute."""
@@ -144,7 +147,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     sender = _sender(connection)
 
     def found(cause: str | None, message: str, at: dt.datetime | None = None, **detail: Any) -> Diagnosis:
-        return Diagnosis(campaign_id, status, cause, message, at, detail)
+        return _with_workflow_errors(campaign, Diagnosis(campaign_id, status, cause, message, at, detail))
 
     needs_sender = status in (CampaignStatus.RUNNING, CampaignStatus.SCHEDULED)
     blocked = _sender_blocked(sender, deployment_id) if needs_sender else None
@@ -190,9 +193,23 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         return found(None, "The last emails are on their way.", sender["now"], sending=rows.sending)
     if rows.next_due:
         return found(*_not_due(campaign, rows.next_due), _next_send(rows.next_due, lanes))
-    message = "No email is left to send; the campaign completes with the next tick."
     ended = connection.execute(_ENDED, {"id": campaign_id, "limit": MAX_COUNTED})
-    return found("nothing_left", message, None, **{str(why): count for why, count in ended})
+    return found(*_nothing_left(connection, campaign_id), None, **{str(why): count for why, count in ended})
+
+
+def _nothing_left(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, str]:
+    if takes_in(connection, campaign_id):
+        return "waits_for_leads", "All its emails are done; it waits for leads that come in."
+    return "nothing_left", "No email is left to send; the campaign completes with the next tick."
+
+
+def _with_workflow_errors(campaign: sa.RowMapping, found: Diagnosis) -> Diagnosis:
+    """Leads that come in get other texts than the workflow has now. That stops nothing, but a person should know."""
+    errors = campaign["workflow_errors"]
+    if not errors or found.status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
+        return found
+    message = f"{found.message} {_EDIT_SAYS} {'; '.join(error['message'] for error in errors)}"
+    return dataclasses.replace(found, message=message, detail={**found.detail, "workflow_errors": errors})
 
 
 def _not_due(campaign: sa.RowMapping, next_due: dt.datetime) -> tuple[str, str]:

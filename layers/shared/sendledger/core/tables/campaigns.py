@@ -154,6 +154,8 @@ campaigns = Table(
     # The revision for leads that come in now, and a digest of its content; see campaigns/revisions.py.
     Column("revision", SmallInteger, nullable=False, server_default=text("1")),
     Column("revision_digest", Text),
+    # Why its workflow as it is now cannot be sent: leads that come in get the revision before.
+    Column("workflow_errors", JSONB, nullable=False, server_default=text("'[]'")),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
     Column("new_leads_per_day", Integer),
     Column("new_leads_per_company_per_day", Integer),

@@ -34,6 +34,10 @@ class AuditAction(Word):
     CAMPAIGN_RESUME = "campaign.resume", "A campaign was resumed."
     CAMPAIGN_RETRY_FAILED = "campaign.retry_failed", "Failed emails of a campaign were put back."
     CAMPAIGN_REVISION = "campaign.revision", "Leads that come in later get the workflow as it was edited."
+    CAMPAIGN_REVISION_REFUSED = (
+        "campaign.revision_refused",
+        "An edited workflow cannot be sent; leads that come in get it as it was before.",
+    )
     CAMPAIGN_SCHEDULE = "campaign.schedule", "A campaign was told to start later."
     CAMPAIGN_START = "campaign.start", "A campaign was started."
     CAMPAIGN_UNSCHEDULE = "campaign.unschedule", "A scheduled campaign became a draft again."
