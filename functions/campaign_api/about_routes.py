@@ -6,13 +6,14 @@ from http import HTTPStatus
 from typing import Literal, cast
 
 import sqlalchemy as sa
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import BaseModel
 
 import api_access
 import api_resources
 from http_errors import Problem, RequestRefused
+from lazy_api import LazyApi
 from sendledger.core.tables import SCHEMA_REVISION, has_these_tables
 
 router = APIGatewayHttpRouter()
@@ -74,6 +75,6 @@ def get_docs() -> Response[str]:
     return Response(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": policy})
 
 
-def _app() -> APIGatewayHttpResolver:
+def _app() -> LazyApi:
     """What this router is a part of."""
-    return cast(APIGatewayHttpResolver, router.api_resolver)
+    return cast(LazyApi, router.api_resolver)

@@ -15,17 +15,17 @@ from http import HTTPStatus
 from importlib import resources
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, SecurityScheme, Server, Tag
 from aws_lambda_powertools.event_handler.openapi.swagger_ui import generate_swagger_html
 
-from api_access import MINIMUM_ROLE, PUBLIC
 from api_examples import example_of
 from api_requests import METHODS_WITH_BODY
 from confirmed_requests import HEADER as CONFIRMATION
 from confirmed_requests import ROUTES as CONFIRMED_ROUTES
 from http_errors import PROBLEM_JSON, title_of
 from idempotent_requests import HEADER, MUTATING
+from lazy_api import LazyApi
+from route_table import MINIMUM_ROLE, PUBLIC
 
 TITLE = "Sendledger"
 VERSION = "1.0.0"
@@ -163,8 +163,9 @@ _POWERTOOLS_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValida
 
 
 @functools.cache
-def document(app: APIGatewayHttpResolver) -> dict[str, Any]:
+def document(app: LazyApi) -> dict[str, Any]:
     """The document of the API `app` as parsed JSON, which must not be changed."""
+    app.load_all()
     derived: dict[str, Any] = json.loads(
         app.get_openapi_json_schema(
             title=TITLE,
@@ -206,12 +207,12 @@ def _drop_unused(derived: dict[str, Any]) -> None:
     derived["components"]["schemas"] = {name: schema for name, schema in schemas.items() if name in needed}
 
 
-def as_json(app: APIGatewayHttpResolver) -> str:
+def as_json(app: LazyApi) -> str:
     """The document as it is served and committed."""
     return json.dumps(document(app), indent=2, ensure_ascii=False) + "\n"
 
 
-def as_page(app: APIGatewayHttpResolver, key: str | None) -> tuple[str, str]:
+def as_page(app: LazyApi, key: str | None) -> tuple[str, str]:
     """The document as a page to read and try out (Swagger UI), complete in itself, and the policy that it needs.
 
     A user who signed in with a key need not enter it again: the page sends it too.
@@ -228,7 +229,7 @@ def as_page(app: APIGatewayHttpResolver, key: str | None) -> tuple[str, str]:
 
 
 @functools.cache
-def _page(app: APIGatewayHttpResolver) -> tuple[str, list[str]]:
+def _page(app: LazyApi) -> tuple[str, list[str]]:
     """The page for everybody, and the hashes of its scripts."""
     files = resources.files("aws_lambda_powertools.event_handler.openapi.swagger_ui")
     page = generate_swagger_html(

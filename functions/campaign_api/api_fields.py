@@ -146,6 +146,15 @@ Cursor = Annotated[
 Sort = Annotated[
     Literal["-created_at", "created_at", "-name", "name"], Query(description="With - before it: downwards.")
 ]
+ScanLimit = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=1_000_000,
+        description="Look through so many leads at most. A page may then be short, or empty, although others follow: "
+        "its `next_cursor` says so. Missing: no limit.",
+    ),
+]
 SortByTime = Annotated[Literal["-created_at", "created_at"], Query(description="With - before it: newest first.")]
 SortById = Annotated[Literal["id", "-id"], Query(description="With - before it: newest first.")]
 MOST_IDS = 200

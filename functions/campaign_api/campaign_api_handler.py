@@ -8,50 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler import Response
 from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-import about_routes
 import api_access
-import api_keys_routes
 import api_requests
 import api_resources
-import attachments_routes
-import audit_log_routes
-import bulk_leads_routes
-import campaign_lifecycle_routes
-import campaigns_routes
-import confirmations_routes
 import confirmed_requests
-import delivery_routes
-import diagnose_routes
-import email_templates_routes
-import exports_routes
 import idempotent_requests
-import intake_routes
-import lead_batches_routes
-import lead_timeline_routes
-import leads_routes
-import plan_routes
-import preflight_routes
-import replies_routes
-import scheduled_emails_routes
-import segments_routes
-import sender_addresses_routes
-import sender_routes
-import sending_schedules_routes
-import stats_routes
-import suppressions_routes
-import template_translation_routes
 import token_access
-import uploads_routes
-import variants_routes
-import webhooks_routes
-import workflows_routes
-from api_access import Route
 from http_errors import PROBLEM_JSON, problem_of
+from lazy_api import LazyApi
+from route_table import Route, find_route, is_public
 from sendledger.access.callers import Caller
 from sendledger.core.settings import at_cold_start
 
@@ -67,43 +37,8 @@ logger = Logger()
 
 at_cold_start(api_resources.engine, api_resources.settings, api_resources.token_settings, api_resources.file_settings)
 
-app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=api_requests.read_json)
+app = LazyApi(enable_validation=True, json_body_deserializer=api_requests.read_json)
 app.use([api_requests.refuse_unknown])
-for _routes in (
-    about_routes,
-    leads_routes,
-    bulk_leads_routes,
-    lead_timeline_routes,
-    lead_batches_routes,
-    uploads_routes,
-    segments_routes,
-    exports_routes,
-    template_translation_routes,
-    email_templates_routes,
-    attachments_routes,
-    workflows_routes,
-    sending_schedules_routes,
-    sender_addresses_routes,
-    campaigns_routes,
-    campaign_lifecycle_routes,
-    intake_routes,
-    stats_routes,
-    variants_routes,
-    plan_routes,
-    preflight_routes,
-    diagnose_routes,
-    scheduled_emails_routes,
-    sender_routes,
-    delivery_routes,
-    api_keys_routes,
-    audit_log_routes,
-    confirmations_routes,
-    replies_routes,
-    suppressions_routes,
-    webhooks_routes,
-):
-    app.include_router(_routes.router)
-api_access.check_roles(f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes)
 
 
 def _answer_error(error: Exception) -> Response[str]:
@@ -150,18 +85,19 @@ def _resolve(request: APIGatewayProxyEventV2, route: Route, context: LambdaConte
     # Here, and not at the gate: a repeated request gets its first answer, although the confirmation is used up by then.
     token = confirmed_requests.token_of(request, route)
     app.append_context(confirmed_content=confirmed_requests.check(request, route, token) if token is not None else None)
+    app.load(route.module)
     return app.resolve(request.raw_event, context)
 
 
 def _pass_gate(request: APIGatewayProxyEventV2, caller: Caller | None) -> tuple[Route, Caller | None]:
     method, path = request.http_method, request.path
-    if caller is None and not api_access.is_public(method, path):
+    if caller is None and not is_public(method, path):
         caller = token_access.find_caller(request, api_resources.token_settings())
         if caller is None:
             authorization = request.headers.get("authorization")
             fixed_key = api_resources.settings().fixed_api_key
             caller = api_access.authenticate(api_resources.engine, method, path, authorization, fixed_key)
-    route = api_access.find_route(method, path)
+    route = find_route(method, path)
     if caller is not None:
         if confirmed_requests.token_of(request, route) is None:
             api_access.authorize(caller, route)

@@ -15,6 +15,7 @@ import api_resources
 import confirmed_requests
 from api_fields import Acting, Input, Resource
 from confirmed_requests import ConfirmedOperation
+from route_table import route_named
 from sendledger.campaigns import campaigns
 from sendledger.core import audit_log
 from sendledger.core.vocabulary import AuditAction
@@ -63,7 +64,7 @@ class Confirmation(Resource):
 )
 def create_confirmation(body: Annotated[NewConfirmation, Body()], caller: Acting) -> Confirmation:
     name = confirmed_requests.ROUTES[body.operation]
-    api_access.authorize(caller, api_access.Route(name, api_access.MINIMUM_ROLE[name]))
+    api_access.authorize(caller, route_named(name))
     with api_resources.transaction() as connection:
         is_lead = body.operation is ConfirmedOperation.ERASE
         if is_lead:

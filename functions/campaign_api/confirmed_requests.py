@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_resources
-from api_access import Route
 from http_errors import Problem, RequestRefused
+from route_table import Route
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.core.errors import Conflict
 from sendledger.core.signed_tokens import TokenKeys

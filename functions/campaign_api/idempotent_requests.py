@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 import api_requests
 import api_resources
-from api_access import Route
+from route_table import Route
 from sendledger.access import idempotency
 from sendledger.access.callers import Caller
 from sendledger.core.errors import FieldError, InvalidInput

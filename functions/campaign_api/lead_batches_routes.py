@@ -67,6 +67,9 @@ class ImportedColumn(Resource):
 class LeadBatchWithRejects(LeadBatch):
     """One import of leads, and the rows that were not taken."""
 
+    dry_run: Annotated[
+        bool, Field(description="Of an uploaded file: it is only checked. False from when its import was asked for.")
+    ]
     rejects_url: Annotated[
         str | None,
         Field(
@@ -261,7 +264,13 @@ def get_lead_batch(lead_batch_id: LeadBatchId) -> LeadBatchWithRejects:
     names = {"columns": "understood", "chosen_columns": "columns", "rejected": "rejected"}
     read = {name: (found or {}).get(stored) for name, stored in names.items()}
     return LeadBatchWithRejects.model_validate(
-        {**batch, **read, "rejects_url": url, "rejects_url_expires_at": expires_at}
+        {
+            **batch,
+            **read,
+            "dry_run": bool((found or {}).get("dry_run")),
+            "rejects_url": url,
+            "rejects_url_expires_at": expires_at,
+        }
     )
 
 

@@ -22,6 +22,7 @@ from api_fields import (
     Limit,
     NextCursor,
     Resource,
+    ScanLimit,
     SortByTime,
     ids_in,
     no_content,
@@ -199,6 +200,7 @@ def list_leads(
         str | None, Query(min_length=1, max_length=255, description="Part of company, contact name or address.")
     ] = None,
     sort: SortByTime = "-created_at",
+    scan_limit: ScanLimit = None,
 ) -> LeadPage:
     with api_resources.transaction() as connection:
         return LeadPage.model_validate(
@@ -212,6 +214,7 @@ def list_leads(
                 email=email,
                 search=search,
                 sort=sort,
+                scan_limit=scan_limit,
             )
         )
 

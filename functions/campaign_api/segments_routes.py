@@ -21,6 +21,7 @@ from api_fields import (
     NextCursor,
     Resource,
     Sort,
+    ScanLimit,
     SortByTime,
     no_content,
     only_given,
@@ -95,8 +96,13 @@ class SegmentLeadPage(Resource):
 
     items: list[Lead]
     count: Annotated[
-        int | None, Field(description="How many leads the segment matches, on the first page; null on the others.")
+        int | None,
+        Field(
+            description="How many leads the segment matches, of those that are looked through, on the first page; null "
+            "on the others."
+        ),
     ]
+    counts_all: Annotated[bool, Field(description="Whether `count` is of all leads.")]
     next_cursor: NextCursor
 
 
@@ -147,13 +153,22 @@ def get_segment(segment_id: SegmentId) -> Segment:
     tags=TAGS,
 )
 def list_segment_leads(
-    segment_id: SegmentId, limit: Limit = 50, cursor: Cursor = None, sort: SortByTime = "-created_at"
+    segment_id: SegmentId,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    sort: SortByTime = "-created_at",
+    scan_limit: ScanLimit = None,
 ) -> SegmentLeadPage:
+    total, counts_all = None, False
     with api_resources.transaction() as connection:
         condition = segments.condition_of(connection, segment_id)
-        page = leads.list_page(connection, limit, cursor, condition=condition, sort=sort)
-        total = segments.count(connection, condition) if cursor is None else None
-    return SegmentLeadPage.model_validate({"items": page.items, "count": total, "next_cursor": page.next_cursor})
+        page = leads.list_page(connection, limit, cursor, condition=condition, sort=sort, scan_limit=scan_limit)
+        if cursor is None:
+            looked_at = leads.first_ones(connection, sort, scan_limit)
+            counts_all = looked_at is None
+            total = segments.count(connection, condition if looked_at is None else condition & looked_at)
+    found = {"items": page.items, "count": total, "counts_all": counts_all, "next_cursor": page.next_cursor}
+    return SegmentLeadPage.model_validate(found)
 
 
 @router.patch(

@@ -307,7 +307,12 @@ def get_campaign_stats(campaign_id: CampaignId) -> CampaignStats:
 )
 def list_campaign_progress(
     ids: Annotated[
-        str, Query(max_length=MOST_IDS * 37, description=f"At most {MOST_IDS} ids, with commas between them.")
+        str,
+        Query(
+            max_length=MOST_IDS * 37,
+            description=f"At most {MOST_IDS} ids, with commas between them.",
+            examples=["0d7d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c11,7b1d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c12"],
+        ),
     ],
 ) -> CampaignProgressList:
     with api_resources.transaction() as connection:

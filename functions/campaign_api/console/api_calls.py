@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
-from api_access import MINIMUM_ROLE
+from route_table import MINIMUM_ROLE
 from sendledger.access.callers import Caller
 
 AskApi = Callable[[APIGatewayProxyEventV2, Caller], dict[str, Any]]

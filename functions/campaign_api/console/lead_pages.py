@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
 from console.visit import HEADERS, HttpAnswer, Visit, answer_with, page
 from sendledger.core.vocabulary import LeadStatus
 
+IN_A_PAGE = 50
+LOOKED_THROUGH = 30_000
+"""Leads that are looked through for a page of those that fit a filter."""
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 MAIL_HEADERS = {
     **HEADERS,
     # No script runs and nothing is loaded: remote pictures would report that it was opened.
@@ -20,12 +25,22 @@ MAIL_HEADERS = {
 
 @page("GET", "/leads")
 def list_leads(visit: Visit) -> HttpAnswer:
+    """With a filter only some leads are looked through for a page, however many there are; the next page goes on."""
     filters = {name: visit.query.get(name) or None for name in ("search", "status", "batch_id")}
-    listed = visit.api.get("/v1/leads", limit=50, cursor=visit.query.get("cursor"), **filters)
+    cursor = visit.query.get("cursor")
+    listed = visit.api.get("/v1/leads", limit=IN_A_PAGE, cursor=cursor, scan_limit=LOOKED_THROUGH, **filters)
+    found = listed["items"]
+    if cursor is None and _ADDRESS.fullmatch(filters["search"] or ""):
+        # Of an address the index tells at once.
+        wanted = {**filters, "search": None, "email": filters["search"]}
+        same = visit.api.get("/v1/leads", **wanted)
+        found = [*same["items"], *(lead for lead in found if lead not in same["items"])]
     return visit.page(
         "leads.html",
-        leads=listed["items"],
+        leads=found,
         next_cursor=listed["next_cursor"],
+        # Short, although others follow.
+        looked_through=LOOKED_THROUGH if listed["next_cursor"] and len(listed["items"]) < IN_A_PAGE else None,
         filters=filters,
         statuses=[*LeadStatus],
     )

@@ -13,6 +13,8 @@ from console.api_calls import ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 
 SPARE_ROWS = 3
+LOOKED_THROUGH = 20_000
+"""Leads that are looked through for a page; a segment may ask a lot of each. All of them on request."""
 FIELDS = (
     *("company_name", "contact_name", "email", "job_title", "industry", "business_type", "company_size", "phone"),
     *("website", "linkedin_url", "address", "city", "country", "notes", "source"),
@@ -131,7 +133,10 @@ def _row(condition: Any) -> dict[str, str] | None:
 
 def _editor(visit: Visit, segment_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
     rows = _rows(shown["filter"])
-    found = visit.api.get(f"/v1/segments/{segment_id}/leads", limit=25) if segment_id and refused is None else None
+    found = None
+    if segment_id and refused is None:
+        scan_limit = None if visit.query.get("count") == "all" else LOOKED_THROUGH
+        found = visit.api.get(f"/v1/segments/{segment_id}/leads", limit=25, scan_limit=scan_limit)
     return visit.page(
         "segment.html",
         status=refused.status if refused else 200,
@@ -142,6 +147,7 @@ def _editor(visit: Visit, segment_id: str | None, shown: Any, refused: ApiRefuse
         rows=rows and rows[1],
         as_json=json.dumps(shown["filter"], indent=2, ensure_ascii=False),
         found=found,
+        looked_through=LOOKED_THROUGH,
         fields=FIELDS,
         others=OTHERS,
         operators=OPERATORS,

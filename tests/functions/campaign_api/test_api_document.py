@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -21,6 +24,18 @@ DOCUMENT = api_document.document(campaign_api_handler.app)
 def operations() -> Iterator[dict[str, Any]]:
     for methods in DOCUMENT["paths"].values():
         yield from methods.values()
+
+
+def test_document_does_not_depend_on_what_was_imported_before_it() -> None:
+    program = """
+import api_document, campaign_api_handler, route_table
+for module in reversed(route_table.ROUTES):
+    campaign_api_handler.app.load(module)
+print(api_document.as_json(campaign_api_handler.app), end="")
+"""
+    folder = Path(campaign_api_handler.__file__).parent
+    ran = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    assert ran.stdout == api_document.as_json(campaign_api_handler.app)
 
 
 def test_each_tag_is_described_and_used() -> None:

@@ -6,20 +6,25 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-import api_access
 import api_resources
 import campaign_api_handler
+import route_table
+from http_errors import RequestRefused
 from sendledger.access.api_keys import create
 from sendledger.core.tables import api_keys
 from sendledger.core.vocabulary import Role
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
+API_FOLDER = Path(campaign_api_handler.__file__).parent
 SOME_ID = "123e4567-e89b-12d3-a456-426614174000"
 TEMPLATE = {"name": "Hello", "subject": "Hi", "body_text": "Hello"}
 
@@ -225,17 +230,49 @@ def test_each_role_has_the_permissions_of_the_table_and_a_stranger_none(clients:
 
 def test_every_registered_route_is_listed_and_the_other_way_round() -> None:
     app = campaign_api_handler.app
-    registered = {f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes}
-    assert registered == set(api_access.MINIMUM_ROLE) == {f"{method} {route}" for _, method, route in MATRIX}
+    app.load_all()
+    registered = sorted(f"{route.method} {route.path}" for route in app._static_routes + app._dynamic_routes)
+    listed = [name for routes in route_table.ROUTES.values() for name in routes]
+    assert registered == sorted(listed) == sorted(f"{method} {route}" for _, method, route in MATRIX)
+
+
+def test_every_module_of_routes_is_in_the_table() -> None:
+    assert {path.stem for path in API_FOLDER.glob("*_routes.py")} == set(route_table.ROUTES)
 
 
 @pytest.mark.parametrize("registered", [["GET /v1/new"], []])
-def test_route_without_a_role_and_role_without_a_route_fail_the_start(registered: list[str]) -> None:
-    listed = set(api_access.MINIMUM_ROLE)
-    api_access.check_roles(listed)
+def test_module_with_a_route_too_many_or_too_few_is_refused(registered: list[str]) -> None:
+    listed = set(route_table.ROUTES["leads_routes"])
+    route_table.check_module("leads_routes", listed)
     routes = listed | set(registered) if registered else listed - {"GET /v1/leads"}
     with pytest.raises(RuntimeError, match=registered[0] if registered else "GET /v1/leads"):
-        api_access.check_roles(routes)
+        route_table.check_module("leads_routes", routes)
+
+
+def test_path_of_its_own_goes_before_one_with_a_parameter() -> None:
+    assert route_table.find_route("POST", "/v1/leads/bulk").module == "bulk_leads_routes"
+    with pytest.raises(RequestRefused, match="possible: POST"):
+        route_table.find_route("GET", "/v1/leads/bulk")
+
+
+@pytest.mark.parametrize("path", ["/v1/leads/", "/v1/leads//timeline", "v1/leads", "/v1/leads/a/b", ""])
+def test_no_part_of_a_path_may_be_empty_or_missing(path: str) -> None:
+    with pytest.raises(RequestRefused, match="no such path"):
+        route_table.find_route("GET", path)
+
+
+def test_first_request_imports_the_module_of_its_route_only() -> None:
+    check = """
+import os, sys, campaign_api_handler
+print(*sorted(name for name in sys.modules if name.endswith("_routes")))
+context = {"requestId": "1", "http": {"method": "GET", "path": "/v1/health", "sourceIp": "127.0.0.1"}}
+event = {"version": "2.0", "rawPath": "/v1/health", "rawQueryString": "", "headers": {}, "requestContext": context}
+answer = campaign_api_handler.lambda_handler(event, None)
+print(answer["statusCode"], *sorted(name for name in sys.modules if name.endswith("_routes")))
+"""
+    ran = subprocess.run([sys.executable, "-c", check], cwd=API_FOLDER, capture_output=True, text=True, check=True)
+    lines = ran.stdout.splitlines()
+    assert (lines[0], lines[-1]) == ("", "200 about_routes")
 
 
 # Paths and methods

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-import api_access
+import route_table
 from sendledger.core.vocabulary import AuditAction
 from testbed.campaigns import make_batch, make_campaign, make_template
 from tests.functions.campaign_api.api_client import ApiClient
@@ -136,7 +136,7 @@ def deeds(api: ApiClient, connection: sa.Connection) -> dict[str, tuple[str, str
 
 
 ROUTES = sorted(
-    {name for name in api_access.MINIMUM_ROLE if not name.startswith("GET ")} - {*NOT_AUDITED, *AUDITED_ELSEWHERE}
+    {name for name in route_table.MINIMUM_ROLE if not name.startswith("GET ")} - {*NOT_AUDITED, *AUDITED_ELSEWHERE}
 )
 
 

@@ -79,6 +79,13 @@ function previewWhileTyping(form) {
   });
 }
 
+/** Looks through the next part of a long list by itself where nothing has been found yet. */
+function lookFurther(link) {
+  setTimeout(() => {
+    if (!document.hidden) location.replace(link.href);
+  }, 500);
+}
+
 showLocalTimes(document);
 for (const form of document.querySelectorAll("form[data-check]")) {
   checkInPlace(form);
@@ -90,6 +97,8 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const wait = () => setTimeout(() => refresh(part).catch(() => {}).then(wait), 4000);
   wait();
 }
+const further = document.querySelector("a[data-further]");
+if (further) lookFurther(further);
 const signIn = document.getElementById("sign-in");
 if (signIn) signInWithFragment(signIn);
 // A form that was sent is not sent again by a second click. After a download the page stays.

@@ -14,7 +14,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -69,12 +69,7 @@ class Order:
         if cursor is None:
             return inside
         columns = self._columns(self.table)
-        match _decode(cursor):
-            case [self.table.name, self.sort, *values] if len(values) == len(columns):
-                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
-                last[0] = self._exact(columns[0], last)
-            case _:
-                raise _bad_cursor()
+        last = self._last(cursor)
         here = [_not_null(column) for column in columns]
         if self.within is None:
             row, end = sa.tuple_(*here), sa.tuple_(*last)
@@ -83,6 +78,21 @@ class Order:
         # No < or >: the planner would estimate from the first column alone that no rows are left.
         row, end = sa.tuple_(self.within, *here), sa.tuple_(value, *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
+
+    def up_to(self, cursor: str) -> sa.ColumnElement[bool]:
+        """The condition for the row that the cursor names and those before it, in an order without `within`."""
+        row, end = sa.tuple_(*map(_not_null, self._columns(self.table))), sa.tuple_(*self._last(cursor))
+        return row >= end if self._is_downwards else row <= end
+
+    def _last(self, cursor: str) -> list[sa.ColumnElement[Any]]:
+        """The keys of the row that the cursor names."""
+        columns = self._columns(self.table)
+        match _decode(cursor):
+            case [self.table.name, self.sort, *values] if len(values) == len(columns):
+                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
+                last[0] = self._exact(columns[0], last)
+                return last
+        raise _bad_cursor()
 
     def _exact(self, column: sa.ColumnElement[Any], last: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
         """The first key. For a time that Python cannot hold, the stored value is used while its row exists."""
@@ -125,6 +135,37 @@ def sorted_page(
     order = Order(table, sort)
     query = query.where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
     return page_of(connection.execute(query).mappings().all(), order, limit)
+
+
+def scanned_page(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    filters: sa.ColumnElement[bool],
+    table: sa.Table,
+    limit: int,
+    cursor: str | None,
+    sort: str,
+    scan_limit: int,
+) -> Page:
+    """As `sorted_page` for the rows of the query with these filters, but only `scan_limit` rows are looked at.
+
+    So the page may be short or empty although others follow. Its time does not depend on how many rows fit.
+    """
+    end = scan_end(connection, query, table, cursor, sort, scan_limit)
+    if end is None:
+        return sorted_page(connection, query.where(filters), table, limit, cursor, sort)
+    page = sorted_page(connection, query.where(filters, Order(table, sort).up_to(end)), table, limit, cursor, sort)
+    return page if page.next_cursor is not None else replace(page, next_cursor=end)
+
+
+def scan_end(
+    connection: sa.Connection, query: sa.Select[Any], table: sa.Table, cursor: str | None, sort: str, scan_limit: int
+) -> str | None:
+    """The cursor of the last of `scan_limit` rows of the query; None if it has fewer."""
+    order = Order(table, sort)
+    keys = query.with_only_columns(table.c.id, table.c[sort.lstrip("-")]).where(*order.after(cursor))
+    last = connection.execute(keys.order_by(*order.by()).offset(scan_limit - 1).limit(1)).mappings().one_or_none()
+    return None if last is None else order.cursor(last)
 
 
 def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:

@@ -142,25 +142,38 @@ def list_page(
     search: str | None = None,
     condition: sa.ColumnElement[bool] | None = None,
     sort: str = pagination.NEWEST_FIRST,
+    scan_limit: int | None = None,
 ) -> Page:
     """A page of leads. `email` is the whole address, `search` a part of company, contact or address, `condition` one
-    on `leads`."""
+    on `leads`. `scan_limit`: see `pagination.scanned_page`."""
     query = sa.select(*LEAD)
-    if condition is not None:
-        query = query.where(condition)
     if ids is not None:
         query = query.where(_table.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID))))
-    if status is not None:
-        query = query.where(_table.c.status == status)
     if batch_id is not None:
         query = query.where(_table.c.batch_id == batch_id)
     if email is not None:
         query = query.where(_same_address(email))
+    # No index finds the leads for these.
+    filters = [] if condition is None else [condition]
+    if status is not None:
+        filters.append(_table.c.status == status)
     if search is not None:
         columns = (_table.c.company_name, _table.c.contact_name, _table.c.email)
-        query = query.where(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
-    page = pagination.sorted_page(connection, query, _table, limit, cursor, sort)
+        filters.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
+    if filters and scan_limit is not None:
+        order = (cursor, sort, scan_limit)
+        page = pagination.scanned_page(connection, query, sa.and_(*filters), _table, limit, *order)
+    else:
+        page = pagination.sorted_page(connection, query.where(*filters), _table, limit, cursor, sort)
     return replace(page, items=[shown(row) for row in page.items])
+
+
+def first_ones(connection: sa.Connection, sort: str, scan_limit: int | None) -> sa.ColumnElement[bool] | None:
+    """The condition that a lead is among the first `scan_limit` in this order; None where that is true of all."""
+    if scan_limit is None:
+        return None
+    end = pagination.scan_end(connection, sa.select(_table), _table, None, sort, scan_limit)
+    return None if end is None else pagination.Order(_table, sort).up_to(end)
 
 
 def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any], actor: str = SYSTEM) -> dict[str, Any]:

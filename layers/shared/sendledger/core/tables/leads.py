@@ -126,7 +126,7 @@ lead_batches = Table(
     Index(
         "lead_batches_unfinished_idx",
         "updated_at",
-        postgresql_where=text("status IN ('pending', 'importing', 'deleting')"),
+        postgresql_where=text("status IN ('pending', 'checking', 'importing', 'deleting')"),
     ),
 )
 
