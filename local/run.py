@@ -35,6 +35,7 @@ from local.demo import after_demo, load_demo, past_campaigns
 from local.event_queue import EventQueue
 from local.only_one import only_one
 from local.postgres import Postgres, PostgresError
+from local.replies_to_inbox import RepliesToInbox
 from local.ses_simulator import LedgerInUseError, SesSimulator
 from local.ses_simulator import PortTakenError as SimulatorPortTakenError
 from local.stack import DUMMY_CREDENTIALS, FunctionError, LocalStack
@@ -149,6 +150,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     database_url = options.database_url or _postgres(folder / "postgres", resources)
     ses_url, inbox = options.ses_url, "your SES endpoint has none"
     ses_events = EventQueue()
+    simulator = None
     if ses_url is None:
         simulator = _simulator(folder / "inbox.jsonl", options.port + 1, ses_events, resources)
         simulator.inbox.describe = resources.enter_context(contextlib.closing(CampaignsOfEmails(database_url)))
@@ -167,6 +169,8 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     signals.running = True
     _say_where_things_are(options, key, stack.token_url, inbox)
     api = ApiClient(stack.url, key)
+    if simulator is not None:
+        simulator.inbox.reply = RepliesToInbox(api)
     demo = options.demo and _is_local(ses_url)
     if options.demo and not demo:
         print("No demo: its mail is for an SES on this machine, not for a real one.")

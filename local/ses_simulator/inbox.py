@@ -1,7 +1,8 @@
 """The inbox as web pages: what the simulator has accepted, newest first, and each message as its recipient sees it.
 
 Everything that a sender wrote is escaped. A message's HTML is shown in a sandboxed frame: no script, no form and no
-resource from the net; its links open in a new tab, so that an unsubscribe link can be tried.
+resource from the net; its links open in a new tab, so that an unsubscribe link can be tried. Where the inbox knows who
+takes replies, a message can be answered as its recipient would.
 """
 
 import base64
@@ -13,7 +14,7 @@ from email.header import decode_header, make_header
 from html import escape
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 from local.ses_simulator.http_server import HttpResponse, Request
 from local.ses_simulator.ledger import AcceptedEmail, AttachedFile, Ledger
@@ -41,17 +42,24 @@ _TRACKED = (("opens", "Open"), ("clicks", "Click"))
 
 Describe = Callable[[Sequence[AcceptedEmail]], Mapping[str, str]]
 """What the sender knows of some emails, by message id: their campaign and step."""
+Reply = Callable[[AcceptedEmail, str], None]
+"""Takes the text of a reply to an email. Raises ValueError with what is wrong, if it is not taken."""
+MOST_REPLY = 100_000
+"""Bytes of a form with a reply."""
 
 
 class Inbox:
     def __init__(self, ledger: Ledger, region: str) -> None:
         self.describe: Describe = lambda emails: {}
+        self.reply: Reply | None = None
         self._ledger = ledger
         self._region = region
         self._style = Path(__file__).with_name("inbox.css").read_bytes()
 
     def handle(self, request: Request) -> HttpResponse:
         path = request.path
+        if request.method == "POST" and path.startswith("/messages/") and path.endswith("/reply"):
+            return self._take_reply(request, path.removeprefix("/messages/").removesuffix("/reply"))
         if request.method != "GET":
             return _page("Not allowed", "<p>This page can only be read.</p>", status=405)
         if path == "/":
@@ -61,8 +69,28 @@ class Inbox:
         if found := _ATTACHMENT_PATH.fullmatch(path):
             return self._attachment(found[1], int(found[2]))
         if path.startswith("/messages/") and (email := self._ledger.find(path.removeprefix("/messages/"))):
-            return _page(email.subject or "(no subject)", _message(email, self.describe([email]), self._region))
-        return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
+            return self._message(email, "It has arrived." if "replied" in request.query else "")
+        return _not_found()
+
+    def _message(self, email: AcceptedEmail, said: str, status: int = 200) -> HttpResponse:
+        content = _message(email, self.describe([email]), self._region)
+        form = _reply_form(email, said) if self.reply is not None else ""
+        return _page(email.subject or "(no subject)", content + form, status=status)
+
+    def _take_reply(self, request: Request, message_id: str) -> HttpResponse:
+        """A form of this very page only: another site must not write as a recipient."""
+        email = self._ledger.find(message_id)
+        if email is None or self.reply is None:
+            return _not_found()
+        if request.header("sec-fetch-site") not in ("same-origin", "") or len(request.body) > MOST_REPLY:
+            return _page("Refused", "<p>Send a short text with the form of the message.</p>", status=400)
+        text = parse_qs(request.body.decode("utf-8", "replace")).get("text", [""])[0]
+        try:
+            self.reply(email, text)
+        except ValueError as error:
+            return self._message(email, f"It was not taken: {error}", 422)
+        target = f"/messages/{quote(email.message_id)}?replied=yes#reply"
+        return HttpResponse(303, headers=(*_SECURITY_HEADERS, ("Location", target)))
 
     def _attachment(self, message_id: str, number: int) -> HttpResponse:
         """As a download of no type: a browser shows nothing of it."""
@@ -85,6 +113,19 @@ class Inbox:
         shown = found[:PAGE_SIZE]
         table = _table(shown, self.describe(shown), recipient, len(self._ledger))
         return _page("Inbox", table + _pages(page, len(found), recipient), search=recipient)
+
+
+def _not_found() -> HttpResponse:
+    return _page("Not found", '<p>There is no such message. <a href="/">Back to the inbox</a></p>', status=404)
+
+
+def _reply_form(email: AcceptedEmail, said: str) -> str:
+    return (
+        f'<h2 id="reply">Reply as {_readable(email.destination[0])}</h2><p role="status">{escape(said)}</p>'
+        f'<form method="post" action="/messages/{quote(email.message_id)}/reply"><label for="text">Text</label>'
+        '<textarea id="text" name="text" rows="5" required maxlength="20000"></textarea>'
+        "<button>Send the reply</button></form>"
+    )
 
 
 def _table(emails: list[AcceptedEmail], known: Mapping[str, str], recipient: str, total: int) -> str:

@@ -18,7 +18,9 @@ import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from local.api_client import ApiClient
 from local.campaigns_of_emails import CampaignsOfEmails
+from local.replies_to_inbox import RepliesToInbox
 from local.ses_simulator import SesSimulator
 from local.stack import LocalStack
 from sendledger.access import api_keys
@@ -155,9 +157,21 @@ def start_campaign(page: Page) -> None:
     expect(page.get_by_text("The campaign is started.")).to_be_visible()
 
 
+def reply_as_recipient(page: Page, ses: SesSimulator, address: str, text: str) -> None:
+    """In the simulator's inbox, in a tab of its own."""
+    inbox = page.context.new_page()
+    inbox.goto(f"{ses.url}/?to={address}")
+    inbox.get_by_role("cell").get_by_role("link").first.click()
+    inbox.get_by_label("Text").fill(text)
+    inbox.get_by_role("button", name="Send the reply").click()
+    expect(inbox.get_by_text("It has arrived.")).to_be_visible()
+    inbox.close()
+
+
 def test_campaign_is_run_from_the_file_to_its_end(
-    page: Page, stack: LocalStack, api: httpx.Client, engine: sa.Engine, tmp_path: Path
+    page: Page, stack: LocalStack, ses: SesSimulator, key: str, engine: sa.Engine, tmp_path: Path
 ) -> None:
+    ses.inbox.reply = RepliesToInbox(ApiClient(stack.url, key))
     import_leads(page, tmp_path)
     write_emails(page)
     start_campaign(page)
@@ -169,15 +183,20 @@ def test_campaign_is_run_from_the_file_to_its_end(
     expect(main.get_by_role("link", name="2 sent")).to_be_visible()
     assert_good_to_use(page)
 
-    reply = {"from_address": "ann@example.com", "subject": "Yes", "text": "Call me"}
-    assert api.post("/v1/replies", json=reply).status_code == 200
+    reply_as_recipient(page, ses, "ann@example.com", "Call me")
+    open_from_menu(page, "Replies")
+    page.get_by_role("link", name="Re: First mail for Ann").click()
+    page.get_by_role("radio", name="Interested", exact=False).first.check()
+    page.get_by_role("button", name="Set the outcome").click()
+    expect(page.get_by_text("The outcome is kept")).to_be_visible()
     open_from_menu(page, "Leads")
     assert_good_to_use(page)
     page.get_by_role("link", name="Ann").click()
-    expect(page.get_by_text("Call me")).to_have_count(1)
+    page.get_by_text("Read it").click()
+    expect(page.get_by_text("Call me")).to_be_visible()
     expect(page.get_by_text("The lead replied to an earlier email.")).to_be_visible()
     assert_good_to_use(page)
-    page.get_by_role("link", name="First mail for Ann").click()
+    page.get_by_role("link", name="First mail for Ann", exact=True).click()
     expect(page.frame_locator("iframe").get_by_text("Dear Ann")).to_be_visible()
     assert_good_to_use(page)
 

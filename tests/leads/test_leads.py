@@ -143,6 +143,28 @@ def test_pages_of_one_import_are_complete(connection: sa.Connection) -> None:
     assert len(seen) == len(set(seen)) == 25
 
 
+@pytest.mark.parametrize("sort", ["-created_at", "created_at"])
+def test_list_looks_through_so_many_leads_for_a_page(connection: sa.Connection, sort: str) -> None:
+    make_batch(connection, ["eve@other.com", *(f"lead{number}@acme.com" for number in range(6))])
+    pages: list[list[str]] = []
+    cursor = None
+    while cursor is not None or not pages:
+        page = leads.list_page(connection, 10, cursor, search="eve", sort=sort, scan_limit=2)
+        pages.append([item["email"] for item in page.items])
+        cursor = page.next_cursor
+    # Seven leads are three times two, and one.
+    assert len(pages) == 4
+    assert sorted(pages) == [[], [], [], ["eve@other.com"]]
+
+
+def test_full_page_ends_with_its_last_lead_however_many_are_looked_through(connection: sa.Connection) -> None:
+    make_batch(connection, [f"lead{number}@acme.com" for number in range(6)])
+    first = leads.list_page(connection, 2, None, search="acme", scan_limit=5)
+    second = leads.list_page(connection, 9, first.next_cursor, search="acme", scan_limit=5)
+    assert (len(first.items), len(second.items), second.next_cursor) == (2, 4, None)
+    assert len({item["email"] for item in [*first.items, *second.items]}) == 6
+
+
 def running_campaign(engine: sa.Engine, connection: sa.Connection) -> tuple[uuid.UUID, uuid.UUID]:
     """A running campaign of three steps, and one of its leads."""
     campaign_id = make_campaign(connection, 2, [NO_DELAY, DAY, DAY])

@@ -83,6 +83,33 @@ def test_strange_queries_show_a_page(simulator: SesSimulator, client: Any, query
     assert "<script" not in page(simulator, f"/?{query}")
 
 
+def test_message_is_answered_as_its_recipient_would(simulator: SesSimulator, client: Any) -> None:
+    message_id = client.send_email(**request_to("ann@example.org"))["MessageId"]
+    form = (f"/messages/{message_id}/reply", "text=Call+me")
+    # Nobody takes replies yet.
+    assert http(simulator.url, "POST", *form)[0].status == 404
+    assert "Reply as" not in page(simulator, f"/messages/{message_id}")
+
+    taken: list[tuple[str, str]] = []
+    simulator.inbox.reply = lambda email, text: taken.append((email.message_id, text))
+    assert "Reply as ann@example.org" in page(simulator, f"/messages/{message_id}")
+    answer, _ = http(simulator.url, "POST", *form)
+    assert (answer.status, answer.headers["Location"]) == (303, f"/messages/{message_id}?replied=yes#reply")
+    assert taken == [(message_id, "Call me")]
+    assert http(simulator.url, "POST", "/messages/none/reply", "text=a")[0].status == 404
+
+
+def test_reply_that_is_not_taken_says_why(simulator: SesSimulator, client: Any) -> None:
+    def refuse(email: Any, text: str) -> None:
+        raise ValueError("<it is full>")
+
+    message_id = client.send_email(**request_to("ann@example.org"))["MessageId"]
+    simulator.inbox.reply = refuse
+    answer, body = http(simulator.url, "POST", f"/messages/{message_id}/reply", "text=Call+me")
+    assert answer.status == 422
+    assert "It was not taken: &lt;it is full&gt;" in body.decode()
+
+
 def test_message_shows_headers_text_html_and_tags(simulator: SesSimulator, client: Any) -> None:
     content = simple_content([("List-Unsubscribe", "<https://example.com/u>")])
     message_id = client.send_email(**request_to("Ann <ann@example.org>", Content=content))["MessageId"]

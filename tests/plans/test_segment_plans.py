@@ -149,3 +149,11 @@ def test_first_page_looks_at_each_lead_at_most_once(connection: sa.Connection, k
     found = looked_at(connection, lambda: leads.list_page(connection, 20, None, condition=condition))
     assert found.pop("leads", 0) <= LEADS
     assert all(rows < LEADS * (ROWS_OF_A_LEAD + 1) for rows in found.values()), found
+
+
+@pytest.mark.parametrize("engine", ["fresh"], indirect=True)
+@pytest.mark.parametrize("filters", [{"search": "nobody"}, {"status": "converted"}], ids=str)
+def test_page_that_nobody_fits_looks_at_so_many_leads(connection: sa.Connection, filters: dict[str, Any]) -> None:
+    found = looked_at(connection, lambda: leads.list_page(connection, 20, None, scan_limit=500, **filters))
+    # Once to find the last of them.
+    assert 500 <= found["leads"] <= 2 * 500

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
+from console.segment_pages import LOOKED_THROUGH
 from console.template_pages import preview
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, ScheduledEmailStatus
@@ -184,7 +185,7 @@ def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
     if template_id and campaign["batch_ids"]:
         leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
     elif template_id and campaign["segment_ids"]:
-        leads = api.get(f"/v1/segments/{campaign['segment_ids'][0]}/leads", limit=PREVIEWS)["items"]
+        leads = api.get(f"/v1/segments/{campaign['segment_ids'][0]}/leads", limit=PREVIEWS, scan_limit=LOOKED_THROUGH)["items"]
     else:
         return []
     return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from console.api_calls import Api, ApiRefused
 from console.visit import HEADERS, HttpAnswer, Visit, answer_with, page
-from sendledger.core.vocabulary import LeadStatus
+from sendledger.core.vocabulary import LeadStatus, ScheduledEmailStatus
 
 IN_A_PAGE = 50
 LOOKED_THROUGH = 30_000
 """Leads that are looked through for a page of those that fit a filter."""
+MOST_ROWS = 200
+"""Emails and replies of a lead that its page knows more of than that they happened."""
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 MAIL_HEADERS = {
     **HEADERS,
@@ -48,20 +49,23 @@ def list_leads(visit: Visit) -> HttpAnswer:
 
 @page("GET", "/leads/<lead_id:id>")
 def show_lead(visit: Visit, lead_id: str) -> HttpAnswer:
-    """The lead, and each of its emails with the result."""
+    """The lead, what is planned for it, and everything that has happened with it, newest first."""
     api = visit.api
     lead = api.get(f"/v1/leads/{lead_id}")
-    rows = api.get("/v1/scheduled-emails", limit=25, cursor=visit.query.get("cursor"), lead_id=lead_id, sort="-id")
-    emails = {row["email_id"]: _email(api, row["email_id"]) for row in rows["items"] if row["email_id"]}
+    happened = api.get(f"/v1/leads/{lead_id}/timeline", limit=50, cursor=visit.query.get("cursor"), sort="-at")
+    rows = api.get("/v1/scheduled-emails", limit=MOST_ROWS, lead_id=lead_id, sort="-id")["items"]
+    replies = api.get("/v1/replies", limit=MOST_ROWS, lead_id=lead_id)["items"]
     suppressions = api.get("/v1/suppressions", value=lead["email"])["items"] if lead["email"] else []
     return visit.page(
         "lead.html",
         lead=lead,
-        rows=rows["items"],
-        next_cursor=rows["next_cursor"],
-        emails=emails,
-        campaigns=api.by_id("/v1/campaigns", (row["campaign_id"] for row in rows["items"])),
-        replies=api.get("/v1/replies", limit=20, lead_id=lead_id)["items"],
+        planned=[row for row in reversed(rows) if row["status"] == ScheduledEmailStatus.PENDING],
+        happened=happened["items"],
+        next_cursor=happened["next_cursor"],
+        emails={row["id"]: row["email_id"] for row in rows if row["email_id"]},
+        campaigns=api.by_id("/v1/campaigns", (each["campaign_id"] for each in [*rows, *happened["items"]])),
+        # The timeline has no bodies.
+        replies={reply["created_at"]: reply for reply in replies},
         suppressions=suppressions,
     )
 
@@ -76,10 +80,3 @@ def show_email(visit: Visit, email_id: str) -> HttpAnswer:
 def show_email_html(visit: Visit, email_id: str) -> HttpAnswer:
     """What the frame of the email's page shows."""
     return answer_with(200, visit.api.get(f"/v1/emails/{email_id}")["body_html"] or "", MAIL_HEADERS)
-
-
-def _email(api: Api, email_id: str) -> Any | None:
-    try:
-        return api.get(f"/v1/emails/{email_id}")
-    except ApiRefused:  # deleted with its lead a moment ago
-        return None

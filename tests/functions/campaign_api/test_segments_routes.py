@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -39,6 +40,21 @@ def test_leads_of_a_segment_come_in_pages_with_their_count(api: ApiClient, conne
     assert (len(second["items"]), second["count"], second["next_cursor"]) == (2, None, None)
     shown = {lead["email"] for lead in first["items"] + second["items"]}
     assert shown == {f"a{number}@example.com" for number in range(5)}
+
+
+def test_leads_of_a_segment_are_counted_among_those_that_are_looked_through(
+    api: ApiClient, connection: sa.Connection
+) -> None:
+    make_batch(connection, ["old@example.com"], created_at=dt.datetime(2020, 1, 1))
+    make_batch(connection, [f"a{number}@example.com" for number in range(4)])
+    connection.commit()
+    path = f"/v1/segments/{api.post('/v1/segments', {'name': 'Spas', 'filter': SPA}).json['id']}/leads"
+    some = api.get(path, scan_limit=4).json
+    assert (some["count"], some["counts_all"], len(some["items"])) == (4, False, 4)
+    assert [lead["email"] for lead in api.get(path, cursor=some["next_cursor"]).json["items"]] == ["old@example.com"]
+    for query in ({"scan_limit": 100}, {}):
+        found = api.get(path, **query).json
+        assert (found["count"], found["counts_all"], found["next_cursor"]) == (5, True, None)
 
 
 WRONG: list[tuple[Any, str]] = [

@@ -79,6 +79,25 @@ function previewWhileTyping(form) {
   });
 }
 
+/** A time is typed in the browser's zone, and sent in UTC as without this module. */
+function typeLocalTime(input) {
+  const sent = document.createElement("input");
+  sent.type = "hidden";
+  sent.name = input.name;
+  input.removeAttribute("name");
+  input.after(sent);
+  const utc = (at) => at.toISOString().slice(0, 16);
+  const keep = () => { sent.value = input.value && utc(new Date(input.value)); };
+  if (input.value) {
+    const at = new Date(`${input.value}Z`);
+    input.value = utc(new Date(at.getTime() - at.getTimezoneOffset() * 60_000));
+  }
+  keep();
+  input.addEventListener("input", keep);
+  const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+  for (const said of input.labels[0].querySelectorAll("[data-zone]")) said.textContent = `in your time zone (${timeZone})`;
+}
+
 /** Looks through the next part of a long list by itself where nothing has been found yet. */
 function lookFurther(link) {
   setTimeout(() => {
@@ -97,6 +116,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const wait = () => setTimeout(() => refresh(part).catch(() => {}).then(wait), 4000);
   wait();
 }
+for (const input of document.querySelectorAll("input[type=datetime-local]")) typeLocalTime(input);
 const further = document.querySelector("a[data-further]");
 if (further) lookFurther(further);
 const signIn = document.getElementById("sign-in");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import uuid
 from collections.abc import Iterator
@@ -166,6 +167,28 @@ def test_leads_are_searched(browser: Browser, running: uuid.UUID) -> None:
     text = browser.get("/console/leads?search=bob%40&status=").text
     assert "bob@example.com" in text
     assert ANN not in text
+
+
+def test_leads_that_fit_no_filter_are_looked_for_in_parts(
+    browser: Browser, running: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("console.lead_pages.LOOKED_THROUGH", 2)
+    shown = browser.get("/console/leads?search=nobody")
+    assert "None of the newest 2 leads fits." in shown.text
+    further = re.search(r'href="([^"]+)" data-further', shown.html)
+    assert further
+    # The campaign has three leads.
+    assert "No lead fits." in browser.get(html.unescape(further[1])).text
+
+
+def test_whole_address_is_found_however_old_its_lead_is(
+    browser: Browser, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("first@example.com", "second@example.com", "third@example.com"):
+        api.post("/v1/leads", {"email": address})
+    monkeypatch.setattr("console.lead_pages.LOOKED_THROUGH", 1)
+    assert browser.get("/console/leads?search=First@example.com").text.count("first@example.com") >= 1
+    assert "None of the newest 1 leads fits." in browser.get("/console/leads?search=first@").text
 
 
 # Actions

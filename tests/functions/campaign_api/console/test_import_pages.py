@@ -133,11 +133,30 @@ def test_import_that_has_failed_is_tried_again(
     assert "Leads imported 1" in browser.get(checked).text
 
 
-def test_viewer_sees_the_import_and_no_button(browsers: dict[str, Browser], checked: str) -> None:
+def test_check_that_has_failed_is_made_again_and_nothing_is_imported(
+    browser: Browser, engine: sa.Engine, bucket: FileBucket, s3: Any, checked: str
+) -> None:
+    key = f"imports/{checked.rpartition('/')[2]}.csv"
+    content = s3.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+    s3.delete_object(Bucket=bucket.name, Key=key)
+    press(browser, checked, check="1")
+    work(engine, bucket, checked)
+    shown = browser.get(checked)
+    assert "The uploaded file is no longer there." in shown.text
+    assert re.findall(r"<button[^>]*>([^<]+)", shown.html.partition("<main")[2]) == ["Check it again"]
+    s3.put_object(Bucket=bucket.name, Key=key, Body=content)
+    press(browser, checked, check="1")
+    work(engine, bucket, checked)
+    assert "Nothing is imported yet." in browser.get(checked).text
+
+
+def test_viewer_sees_the_import_and_no_button_or_choice(browsers: dict[str, Browser], checked: str) -> None:
     browsers["viewer"].sign_in()
     shown = browsers["viewer"].get(checked)
     assert shown.status == 200
+    assert "First name" in shown.text
     assert '<form class="actions"' not in shown.html
+    assert "<select" not in shown.html
     assert browsers["viewer"].post(checked, {"request": "x"}).status == 403
 
 
