@@ -1,6 +1,9 @@
 """What importing each handler costs beside importing just the libraries that it needs.
 
-python -m bench.imports [--rounds 15]
+    python -m bench.imports [--rounds 15] [--beside REVISION]
+
+The API imports the module of a route with the first request for it: one line is the list of campaigns with that. With
+`--beside` the handlers of that revision are imported in turns, with the libraries that are installed now.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ import sys
 import tempfile
 import time
 
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.database import checkout
 from bench.report import Table, write_report
 from bench.sending import ROOT
 
@@ -31,16 +38,20 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 import aws_lambda_powertools.event_handler.openapi.models
 APIGatewayHttpResolver(enable_validation=True)
 """
+API = "import campaign_api_handler"
+FIRST_REQUEST = f"{API} as handler; getattr(handler.app, 'load', bool)('campaigns_routes')"
+"""A revision without `load` has imported it with the others."""
 HANDLERS = {
     "sender": ("functions/sender", "import sender_handler", SENDER_LIBRARIES),
-    "campaign_api": ("functions/campaign_api", "import campaign_api_handler", API_LIBRARIES),
+    "campaign_api": ("functions/campaign_api", API, API_LIBRARIES),
+    "campaign_api, first request": ("functions/campaign_api", FIRST_REQUEST, API_LIBRARIES),
 }
 
 
-def import_ms(folder: str, code: str, byte_code: str) -> float:
+def import_ms(root: Path, folder: str, code: str, byte_code: str) -> float:
     """Milliseconds from the start of the imports to their end, in a new process that has byte code in that folder."""
     program = f"import time; started = time.perf_counter()\n{code}\nprint((time.perf_counter() - started) * 1000)"
-    path = os.pathsep.join([str(ROOT / folder), str(ROOT / "layers" / "shared")])
+    path = os.pathsep.join([str(root / folder), str(root / "layers" / "shared")])
     finished = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": path, "PYTHONPYCACHEPREFIX": byte_code, "PYTHONDONTWRITEBYTECODE": ""},
@@ -51,23 +62,27 @@ def import_ms(folder: str, code: str, byte_code: str) -> float:
     return float(finished.stdout.splitlines()[-1])
 
 
-def compare(rounds: int) -> None:
+def compare(rounds: int, beside: str | None) -> None:
     rows, bars = [], []
-    for name, (folder, handler, libraries) in HANDLERS.items():
-        with tempfile.TemporaryDirectory() as byte_code:
-            pairs = [
-                (import_ms(folder, handler, byte_code), import_ms(folder, libraries, byte_code))
-                for _ in range(rounds + 1)
-            ][1:]  # without the first, which wrote the byte code
-        ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = statistics.median(a / b for a, b in pairs)
-        rows.append((name, f"{ours:.0f}", f"{bare:.0f}", f"{ratio:.2f} ×"))
-        bars += [(f"{name}: handler", ours), (f"{name}: its libraries", bare)]
+    with ExitStack() as stack:
+        byte_code = stack.enter_context(tempfile.TemporaryDirectory())
+        before = stack.enter_context(checkout(beside)) if beside else None
+        for name, (folder, handler, libraries) in HANDLERS.items():
+            sides = [(ROOT, handler), (ROOT, libraries), *([(before, handler)] if before else [])]
+            # Without the first round, which wrote the byte code.
+            found = [[import_ms(root, folder, code, byte_code) for root, code in sides] for _ in range(rounds + 1)][1:]
+            ours, bare, *_ = (statistics.median(side) for side in zip(*found, strict=True))
+            ratios = [statistics.median(each[0] / each[other] for each in found) for other in range(1, len(sides))]
+            rows.append((name, f"{ours:.0f}", f"{bare:.0f}", *(f"{ratio:.2f} ×" for ratio in ratios)))
+            bars += [(f"{name}: handler", ours), (f"{name}: its libraries", bare)]
+    header = ("function", "handler", "its libraries", "ratio", *([f"beside {beside}"] if beside else []))
     title = f"median ms of {rounds} cold imports with byte code, as the layers have it, {time.strftime('%Y-%m-%d')}"
-    write_report("imports", Table(title, ("function", "handler", "its libraries", "ratio"), rows), bars, "")
+    write_report("imports", Table(title, header, rows), bars, "")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    compare(parser.parse_args().rounds)
+    parser.add_argument("--beside", help="a revision of git whose handlers are imported in turns with these")
+    options = parser.parse_args()
+    compare(options.rounds, options.beside)
