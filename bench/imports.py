@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-
 from contextlib import ExitStack
 from pathlib import Path
 

@@ -66,7 +66,7 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
     try:
         route, caller = _pass_gate(request, caller)
         logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
-        app.append_context(caller=caller)
+        app.context.update(caller=caller)
         answer = idempotent_requests.answer_once(request, route, caller, lambda: _resolve(request, route, context))
     except Exception as error:
         problem = problem_of(error, request_id)
@@ -84,7 +84,7 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
 def _resolve(request: APIGatewayProxyEventV2, route: Route, context: LambdaContext) -> dict[str, Any]:
     # Here, and not at the gate: a repeated request gets its first answer, although the confirmation is used up by then.
     token = confirmed_requests.token_of(request, route)
-    app.append_context(confirmed_content=confirmed_requests.check(request, route, token) if token is not None else None)
+    app.context.update(confirmed_content=confirmed_requests.check(request, route, token) if token is not None else None)
     app.load(route.module)
     return app.resolve(request.raw_event, context)
 

@@ -1,4 +1,4 @@
-"""The API's resolver. It imports the routes of a module when a request first needs one of them, for short cold starts."""
+"""The API's resolver. For short cold starts it imports a module of routes when a request first needs one of them."""
 
 from __future__ import annotations
 

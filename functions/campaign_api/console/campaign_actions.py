@@ -185,7 +185,8 @@ def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
     if template_id and campaign["batch_ids"]:
         leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
     elif template_id and campaign["segment_ids"]:
-        leads = api.get(f"/v1/segments/{campaign['segment_ids'][0]}/leads", limit=PREVIEWS, scan_limit=LOOKED_THROUGH)["items"]
+        path = f"/v1/segments/{campaign['segment_ids'][0]}/leads"
+        leads = api.get(path, limit=PREVIEWS, scan_limit=LOOKED_THROUGH)["items"]
     else:
         return []
     return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from console.visit import HEADERS, HttpAnswer, Visit, answer_with, page
 from sendledger.core.vocabulary import LeadStatus, ScheduledEmailStatus

@@ -263,9 +263,10 @@ def test_no_part_of_a_path_may_be_empty_or_missing(path: str) -> None:
 
 def test_first_request_imports_the_module_of_its_route_only() -> None:
     check = """
-import os, sys, campaign_api_handler
+import sys, campaign_api_handler
 print(*sorted(name for name in sys.modules if name.endswith("_routes")))
-context = {"requestId": "1", "http": {"method": "GET", "path": "/v1/health", "sourceIp": "127.0.0.1"}}
+http = {"method": "GET", "path": "/v1/health", "sourceIp": "127.0.0.1"}
+context = {"requestId": "1", "stage": "$default", "http": http}
 event = {"version": "2.0", "rawPath": "/v1/health", "rawQueryString": "", "headers": {}, "requestContext": context}
 answer = campaign_api_handler.lambda_handler(event, None)
 print(answer["statusCode"], *sorted(name for name in sys.modules if name.endswith("_routes")))

@@ -45,7 +45,7 @@ def test_leads_of_a_segment_come_in_pages_with_their_count(api: ApiClient, conne
 def test_leads_of_a_segment_are_counted_among_those_that_are_looked_through(
     api: ApiClient, connection: sa.Connection
 ) -> None:
-    make_batch(connection, ["old@example.com"], created_at=dt.datetime(2020, 1, 1))
+    make_batch(connection, ["old@example.com"], created_at=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
     make_batch(connection, [f"a{number}@example.com" for number in range(4)])
     connection.commit()
     path = f"/v1/segments/{api.post('/v1/segments', {'name': 'Spas', 'filter': SPA}).json['id']}/leads"

@@ -164,7 +164,8 @@ def test_viewer_does_not_upload(clients: dict[str, ApiClient]) -> None:
 
 def test_neither_a_cold_start_nor_a_route_loads_an_aws_client_or_a_page_before_its_use() -> None:
     check = (
-        "import sys, campaign_api_handler; campaign_api_handler.app.load_all(); print(*{'boto3', 'botocore.client'} & sys.modules.keys(),"
+        "import sys, campaign_api_handler; campaign_api_handler.app.load_all();"
+        " print(*{'boto3', 'botocore.client'} & sys.modules.keys(),"
         " *(name for name in sys.modules if name.startswith('console.')))"
     )
     loaded = subprocess.run([sys.executable, "-c", check], cwd=API_FOLDER, capture_output=True, text=True, check=True)
