@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sendledger.core.online_ddl import creation, outside_of_a_transaction
 
-revision = "0064"
-down_revision = "0063"
+revision = "0065"
+down_revision = "0064"
 
 NAME = "lead_batches_unfinished_idx"
 
