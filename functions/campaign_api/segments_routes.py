@@ -164,9 +164,10 @@ def list_segment_leads(
         condition = segments.condition_of(connection, segment_id)
         page = leads.list_page(connection, limit, cursor, condition=condition, sort=sort, scan_limit=scan_limit)
         if cursor is None:
-            looked_at = leads.first_ones(connection, sort, scan_limit)
-            counts_all = looked_at is None
-            total = segments.count(connection, condition if looked_at is None else condition & looked_at)
+            if scan_limit is None:
+                total, counts_all = segments.count(connection, condition), True
+            else:
+                total, counts_all = leads.count_first(connection, condition, sort, scan_limit)
     found = {"items": page.items, "count": total, "counts_all": counts_all, "next_cursor": page.next_cursor}
     return SegmentLeadPage.model_validate(found)
 

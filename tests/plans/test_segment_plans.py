@@ -135,6 +135,7 @@ def test_counting_looks_at_each_lead_once(connection: sa.Connection, kind: str) 
     filter_, count = conditions(str(campaign_id))[kind]
     query = sa.select(sa.func.count()).select_from(leads_table).where(matching(of_json(filter_)))
     assert connection.scalar(query) == count
+    assert leads.count_first(connection, matching(of_json(filter_)), "-created_at", LEADS + 1) == (count, True)
     found = looked_at(connection, lambda: connection.execute(query))
     assert found.pop("leads", 0) <= LEADS
     assert all(rows < LEADS * (ROWS_OF_A_LEAD + 1) for rows in found.values()), found

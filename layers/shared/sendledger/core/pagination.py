@@ -19,6 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from sendledger.core.errors import FieldError, InvalidInput
 from sendledger.core.postgres_values import is_infinite
@@ -69,7 +70,12 @@ class Order:
         if cursor is None:
             return inside
         columns = self._columns(self.table)
-        last = self._last(cursor)
+        match _decode(cursor):
+            case [self.table.name, self.sort, *values] if len(values) == len(columns):
+                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
+                last[0] = self._exact(columns[0], last)
+            case _:
+                raise _bad_cursor()
         here = [_not_null(column) for column in columns]
         if self.within is None:
             row, end = sa.tuple_(*here), sa.tuple_(*last)
@@ -78,21 +84,6 @@ class Order:
         # No < or >: the planner would estimate from the first column alone that no rows are left.
         row, end = sa.tuple_(self.within, *here), sa.tuple_(value, *last)
         return [*inside, row <= end if self._is_downwards else row >= end, columns[-1] != last[-1]]
-
-    def up_to(self, cursor: str) -> sa.ColumnElement[bool]:
-        """The condition for the row that the cursor names and those before it, in an order without `within`."""
-        row, end = sa.tuple_(*map(_not_null, self._columns(self.table))), sa.tuple_(*self._last(cursor))
-        return row >= end if self._is_downwards else row <= end
-
-    def _last(self, cursor: str) -> list[sa.ColumnElement[Any]]:
-        """The keys of the row that the cursor names."""
-        columns = self._columns(self.table)
-        match _decode(cursor):
-            case [self.table.name, self.sort, *values] if len(values) == len(columns):
-                last = [_literal(column, value) for column, value in zip(columns, values, strict=True)]
-                last[0] = self._exact(columns[0], last)
-                return last
-        raise _bad_cursor()
 
     def _exact(self, column: sa.ColumnElement[Any], last: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[Any]:
         """The first key. For a time that Python cannot hold, the stored value is used while its row exists."""
@@ -137,35 +128,51 @@ def sorted_page(
     return page_of(connection.execute(query).mappings().all(), order, limit)
 
 
+def first_rows(query: sa.Select[Any], order: Order, cursor: str | None, most: int) -> sa.Subquery:
+    """The first rows after the cursor of a query on one table, under the table's name, with their sort keys.
+
+    The limit lets the planner read them by the index of the order, whatever it knows of conditions on them.
+    """
+    keys = (_not_null(column).label(f"key_{place}") for place, column in enumerate(order._columns(order.table)))
+    rows = query.with_only_columns(*order.table.c, *keys).where(*order.after(cursor))
+    return rows.order_by(*order.by()).limit(most).subquery(order.table.name)
+
+
+def of_rows(condition: sa.ColumnElement[bool], table: sa.Table, rows: sa.Subquery) -> sa.ColumnElement[bool]:
+    """A condition on a table as one on `first_rows` of it."""
+
+    def replaced(element: Any, **_: Any) -> Any:
+        return rows.c[element.key] if isinstance(element, sa.Column) and element.table is table else None
+
+    return replacement_traverse(condition, {}, replaced)
+
+
 def scanned_page(
     connection: sa.Connection,
     query: sa.Select[Any],
-    filters: sa.ColumnElement[bool],
-    table: sa.Table,
+    condition: sa.ColumnElement[bool],
+    order: Order,
     limit: int,
     cursor: str | None,
-    sort: str,
     scan_limit: int,
 ) -> Page:
-    """As `sorted_page` for the rows of the query with these filters, but only `scan_limit` rows are looked at.
+    """As `sorted_page` for the rows of the query with this condition, but only `scan_limit` rows are looked at.
 
     So the page may be short or empty although others follow. Its time does not depend on how many rows fit.
     """
-    end = scan_end(connection, query, table, cursor, sort, scan_limit)
-    if end is None:
-        return sorted_page(connection, query.where(filters), table, limit, cursor, sort)
-    page = sorted_page(connection, query.where(filters, Order(table, sort).up_to(end)), table, limit, cursor, sort)
-    return page if page.next_cursor is not None else replace(page, next_cursor=end)
-
-
-def scan_end(
-    connection: sa.Connection, query: sa.Select[Any], table: sa.Table, cursor: str | None, sort: str, scan_limit: int
-) -> str | None:
-    """The cursor of the last of `scan_limit` rows of the query; None if it has fewer."""
-    order = Order(table, sort)
-    keys = query.with_only_columns(table.c.id, table.c[sort.lstrip("-")]).where(*order.after(cursor))
-    last = connection.execute(keys.order_by(*order.by()).offset(scan_limit - 1).limit(1)).mappings().one_or_none()
-    return None if last is None else order.cursor(last)
+    table = order.table
+    rows = first_rows(query, order, cursor, scan_limit)
+    keys = [column for column in rows.c if column.key.startswith("key_")]
+    by = [key.desc() for key in keys] if order._is_downwards else keys
+    fitting = sa.select(rows.c.id).where(of_rows(condition, table, rows)).order_by(*by).limit(limit + 1)
+    ids = sa.literal(list(connection.scalars(fitting)), sa.ARRAY(table.c.id.type))
+    found = connection.execute(query.where(table.c.id == sa.any_(ids)).order_by(*order.by())).mappings().all()
+    page = page_of(found, order, limit)
+    if page.next_cursor is not None:
+        return page
+    looked_at = query.with_only_columns(*order._columns(table), table.c.id).where(*order.after(cursor))
+    last = connection.execute(looked_at.order_by(*order.by()).offset(scan_limit - 1).limit(1)).mappings().one_or_none()
+    return page if last is None else replace(page, next_cursor=order.cursor(last))
 
 
 def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:

@@ -161,19 +161,21 @@ def list_page(
         columns = (_table.c.company_name, _table.c.contact_name, _table.c.email)
         filters.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
     if filters and scan_limit is not None:
-        order = (cursor, sort, scan_limit)
-        page = pagination.scanned_page(connection, query, sa.and_(*filters), _table, limit, *order)
+        order = pagination.Order(_table, sort)
+        page = pagination.scanned_page(connection, query, sa.and_(*filters), order, limit, cursor, scan_limit)
     else:
         page = pagination.sorted_page(connection, query.where(*filters), _table, limit, cursor, sort)
     return replace(page, items=[shown(row) for row in page.items])
 
 
-def first_ones(connection: sa.Connection, sort: str, scan_limit: int | None) -> sa.ColumnElement[bool] | None:
-    """The condition that a lead is among the first `scan_limit` in this order; None where that is true of all."""
-    if scan_limit is None:
-        return None
-    end = pagination.scan_end(connection, sa.select(_table), _table, None, sort, scan_limit)
-    return None if end is None else pagination.Order(_table, sort).up_to(end)
+def count_first(
+    connection: sa.Connection, condition: sa.ColumnElement[bool], sort: str, scan_limit: int
+) -> tuple[int, bool]:
+    """On how many of the first leads in this order the condition is true, and whether these are all leads."""
+    rows = pagination.first_rows(sa.select(_table), pagination.Order(_table, sort), None, scan_limit)
+    fitting = sa.func.count().filter(pagination.of_rows(condition, _table, rows))
+    count, looked_at = connection.execute(sa.select(fitting, sa.func.count()).select_from(rows)).one()
+    return count, looked_at < scan_limit
 
 
 def update(connection: sa.Connection, lead_id: UUID, changes: Mapping[str, Any], actor: str = SYSTEM) -> dict[str, Any]:
