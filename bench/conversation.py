@@ -4,8 +4,11 @@
 
 As `bench.sending`: one process on one core sends what is due to a stand-in for SES. A campaign's second step is an
 answer in the thread; its third one is too, and quotes the second. A second campaign differs in one thing: its second
-step begins a new thread. So what a thread costs is told from what a second step costs. Then the same number of emails
-goes out with a file of 100 KB, and a few with 10 MiB.
+step begins a new thread. So what a thread costs is told from what a second step costs. Which of the two comes first
+changes from round to round. Then the same number of emails goes out with a file of 100 KB, and a few with 10 MiB.
+
+A rate is that of one tick, from its begin until the campaign's emails are recorded. Both ratios are of rates of the
+same round.
 """
 
 from __future__ import annotations
@@ -142,13 +145,14 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
     }
     rates = [(name, statistics.median(each[name]["rate"] for each in results)) for name in results[0]]
     peaks = {name: max(each[name]["peak_mb"] for each in results) for name in results[0]}
+    cpu = {name: statistics.median(each[name]["cpu"] / each[name]["emails"] for each in results) for name in results[0]}
     write_report(
         "conversation",
         Table(
             f"{emails:,} emails ({LARGE_EMAILS} with 10 MiB), one process on one core, SES at {latency_ms:.0f} ms, "
             f"median of {rounds} rounds",
-            ("what", "emails/s", "peak memory"),
-            [(name, f"{rate:,.0f}", f"{peaks[name]:.0f} MB") for name, rate in rates],
+            ("what", "emails/s", "CPU of the sender per email", "peak memory"),
+            [(name, f"{rate:,.0f}", f"{cpu[name] * 1000:.3f} ms", f"{peaks[name]:.0f} MB") for name, rate in rates],
         ),
         rates,
         f"An answer in a thread goes out at {beside[FIRST]:.2f} × the rate of the step before it, and at "

@@ -19,15 +19,6 @@ def test_value_that_cannot_be_encoded_leaves_no_connection_out_of_step(engine: s
             connection.execute(sa.text("SELECT CAST(:x AS text), 1"), {"x": "\ud800"})
 
 
-def test_connection_that_the_server_has_ended_is_replaced(engine: sa.Engine, connection: sa.Connection) -> None:
-    connection.execute(sa.text("SELECT 1"))
-    with engine.connect() as other:
-        victim = other.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
-    connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": victim})
-    with engine.connect() as other:
-        assert other.execute(sa.text("SELECT pg_backend_pid()")).scalar_one() != victim
-
-
 def test_an_idle_session_is_ended_and_replaced(
     engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,12 @@ QUOTED = (
         "Unsubscribe" + QUOTED,
         "Unsubscribe\n\n-- \nAnn Lee, Spa",
         "Unsubscribe\n> Dear Ann",
+        "Hello,\n\nplease remove me from your mailing list.\n\nThank you!\n--\nAnn Lee",
+        "Unsubscribe, please.",
+        "请取消订阅",
+        "Por favor, darme de baja. Gracias",
+        "कृपया मुझे हटा दें",
+        "Don't contact me again.\nSent from my phone",
         "Abmelden\n\nAm 24.11.2026 um 10:00 schrieb Sales <sales@example.com>:\n> Hallo",
     ],
 )
@@ -50,6 +56,10 @@ def test_message_that_only_says_stop_asks_to_stop(text: str) -> None:
         "I like it." + QUOTED,
         "unsubscribe " * 50,
         "> unsubscribe",
+        "Thank you!",
+        "Please",
+        "please " * 10 + "call me",
+        "Hello, can you stop by on Monday?",
     ],
 )
 def test_message_that_says_anything_else_does_not(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: verified TLS, no Nagle delay, bounded waits, UTC.
+"""Engines for PostgreSQL: verified TLS, no Nagle delay, bounded waits, UTC.
 
 pg8000's own TLS falls back to plaintext when the server declines it, and verifies nothing without a context. So the
 socket is opened, wrapped and checked here, and pg8000 gets it ready for use.
@@ -6,7 +6,6 @@ socket is opened, wrapped and checked here, and pg8000 gets it ready for use.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import ipaddress
 import json
@@ -22,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 
 from sendledger.core import postgres_values, stored_secrets
 from sendledger.core.errors import SettingsError
+from sendledger.core.server_connection import ServerConnection
 from sendledger.core.settings import DatabaseSettings
 
 CONNECT_TIMEOUT = 5.0
@@ -60,7 +60,6 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
         url,
         pool_size=pool_size,
         max_overflow=0,
-        pool_pre_ping=True,
         pool_timeout=30,
         hide_parameters=True,  # they are lead data, and errors are logged
         json_serializer=functools.partial(json.dumps, separators=(",", ":")),
@@ -70,7 +69,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
 
     timeout = longest_statement + SOCKET_MARGIN
 
-    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> _Connection:
+    def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> ServerConnection:
         options["startup_params"] = {
             "TimeZone": "UTC",
             "statement_timeout": str(int(longest_statement * 1000)),
@@ -87,11 +86,11 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
         options.pop("sslmode", None)  # read by _tls
         try:
             if "unix_sock" in options:
-                return _Connection(ssl_context=False, timeout=timeout, **options)
+                return ServerConnection(ssl_context=False, timeout=timeout, **options)
             # The socket is already wrapped in TLS, or local.
             sock = _open_socket(options["host"], options.get("port") or 5432, tls, timeout)
             try:
-                return _Connection(ssl_context=False, sock=sock, **options)
+                return ServerConnection(ssl_context=False, sock=sock, **options)
             except BaseException:
                 sock.close()
                 raise
@@ -99,8 +98,19 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
             raise pg8000.InterfaceError(f"The database could not be reached: {error}") from error
 
     sa.event.listen(created, "do_connect", connect)
+    sa.event.listen(created, "checkout", _replace_if_lost)
     sa.event.listen(created, "handle_error", _give_up_if_unusable)
     return created
+
+
+def _replace_if_lost(connection: ServerConnection, record: object, proxy: object) -> None:
+    """Ask the server whether a connection from the pool still works, unless it was used a moment ago: asking for each
+    short transaction would be a third of its waiting."""
+    if not connection.is_surely_alive:
+        try:
+            connection.execute_simple("SELECT 1")
+        except pg8000.Error as error:
+            raise sa.exc.DisconnectionError from error
 
 
 def _give_up_if_unusable(context: sa.ExceptionContext) -> None:
@@ -115,51 +125,6 @@ def _give_up_if_unusable(context: sa.ExceptionContext) -> None:
 
 _SESSION_ENDED = ("25P03", "57P01", "57P02", "57P05")
 """Idle in a transaction, ended by an administrator, crash of the server, idle outside of a transaction."""
-
-
-class _Connection(pg8000.Connection):  # type: ignore[misc]
-    """pg8000 passes some socket errors through unchanged. SQLAlchemy recognises only pg8000's own as a lost
-    connection."""
-
-    _usock: socket.socket | None = None
-    _sock: Any = None
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        try:
-            super().__init__(*args, **options)
-        except BaseException:
-            self._close_stream(self._sock)
-            if self._usock is not None:
-                self._usock.close()
-            raise
-        postgres_values.register(self)
-
-    def close(self) -> None:
-        # pg8000 closes only the socket, which stays open as long as its stream is.
-        stream = self._sock
-        try:
-            # Closing sends a last message. It fails after a refused login, as the server is gone; the caller must see
-            # the refusal, which is being raised.
-            with contextlib.suppress(pg8000.InterfaceError):
-                super().close()
-        finally:
-            self._close_stream(stream)
-
-    @staticmethod
-    def _close_stream(stream: Any) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            if stream is not None:
-                stream.close()
-
-    def handle_messages(self, context: Any) -> None:
-        try:
-            super().handle_messages(context)
-        except OSError as error:
-            # The error keeps the socket alive while it is handled, and so the transaction on the server.
-            with contextlib.suppress(OSError):
-                if self._usock is not None:
-                    self._usock.shutdown(socket.SHUT_RDWR)
-            raise pg8000.InterfaceError(f"network error: {error}") from error
 
 
 def _url(settings: DatabaseSettings) -> URL:

@@ -69,7 +69,8 @@ _SKIP = sa.text(f"""
 # What the reply, or an outcome before this one, has stopped, and what is still planned. The gaps between them stay.
 _MOVE = sa.text(f"""
     WITH remaining AS MATERIALIZED (
-        SELECT e.id, e.scheduled_for - min(e.scheduled_for) OVER () AS after_first
+        SELECT e.id, e.scheduled_for - min(e.scheduled_for) OVER () AS after_first,
+               e.lane > 0 AND e.workflow_step_number > min(e.workflow_step_number) OVER () AS is_behind
         FROM scheduled_emails e
         WHERE e.lead_id = :lead_id AND e.campaign_id = :campaign_id AND NOT {is_answer("e")}
           AND (CASE WHEN e.status = 'skipped'
@@ -79,7 +80,8 @@ _MOVE = sa.text(f"""
     UPDATE scheduled_emails e
     SET status = CASE WHEN :paused THEN 'cancelled' ELSE 'pending' END,
         reason = CASE WHEN :paused THEN 'paused' END,
-        scheduled_for = :until + r.after_first, claim_token = NULL, lease_until = NULL, updated_at = now()
+        scheduled_for = :until + r.after_first, is_behind = CASE WHEN r.is_behind THEN true END,
+        claim_token = NULL, lease_until = NULL, updated_at = now()
     FROM remaining r WHERE e.id = r.id
 """).bindparams(
     sa.bindparam("lead_id", type_=sa.UUID),

@@ -8,17 +8,18 @@ is not used. The root is the email that began the thread of the parent. Reads `s
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.content.email_thread import answer_subject
+from sendledger.content.email_thread import MAX_QUOTED, answer_subject
 from sendledger.core.ledger_rules import is_step_of, still_planned
+from sendledger.core.postgres_values import read_utc_time
 
 
-@dataclass(frozen=True)
-class EmailThread:
+class EmailThread(NamedTuple):
     """What an answer needs of the emails before it. `parent_text` is empty where it is not quoted."""
 
     root_id: str
@@ -38,13 +39,14 @@ _HAS_GONE_OUT = "p.status = 'sent' AND p.ses_message_id IS NOT NULL AND p.email_
 
 # What began the thread is the newest step up to the parent that is in no thread, or the first one that went out. The
 # steps are found in one look at the lead's rows. Their rows are then fetched by subqueries that find one row each: for
-# plain joins the planner may scan all rows.
+# plain joins the planner may scan all rows. One JSON text of all rows is read in a third of the time of its values.
 _THREADS = sa.text(f"""
-SELECT e.id, earlier.is_open, parent.ses_message_id AS parent_id, parent.sent_at, parent.subject, parent.parent_text,
-       CASE WHEN earlier.root_step = earlier.parent_step THEN parent.ses_message_id ELSE
-           (SELECT root.ses_message_id FROM scheduled_emails root
-            WHERE root.lead_id = e.lead_id AND root.campaign_id = e.campaign_id
-              AND root.workflow_step_number = earlier.root_step) END AS root_id
+SELECT CAST(json_agg(json_build_array(
+           e.id, earlier.is_open, parent.ses_message_id, parent.sent_at, parent.subject, parent.parent_text,
+           CASE WHEN earlier.root_step <> earlier.parent_step THEN
+               (SELECT root.ses_message_id FROM scheduled_emails root
+                WHERE root.lead_id = e.lead_id AND root.campaign_id = e.campaign_id
+                  AND root.workflow_step_number = earlier.root_step) END)) AS text)
 FROM scheduled_emails e
 JOIN campaign_steps own ON {is_step_of("own", "e")}
 CROSS JOIN LATERAL (
@@ -57,7 +59,8 @@ CROSS JOIN LATERAL (
     WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number < e.workflow_step_number
 ) earlier
 LEFT JOIN LATERAL (
-    SELECT p.ses_message_id, p.sent_at, m.subject, CASE WHEN own.quote THEN m.body_text ELSE '' END AS parent_text
+    SELECT p.ses_message_id, p.sent_at, m.subject,
+           CASE WHEN own.quote THEN left(m.body_text, {MAX_QUOTED}) ELSE '' END AS parent_text
     FROM scheduled_emails p JOIN emails m ON m.id = p.email_id
     WHERE p.lead_id = e.lead_id AND p.campaign_id = e.campaign_id AND p.workflow_step_number = earlier.parent_step
     LIMIT 1
@@ -68,11 +71,12 @@ WHERE e.id = ANY(:ids) AND own.in_thread
 
 def find_threads(connection: sa.Connection, scheduled_email_ids: Collection[int]) -> dict[int, EmailThread | NotYet]:
     """The thread of each of these that continues one, in one statement; what is missing begins a new one."""
+    rows = json.loads(connection.scalar(_THREADS, {"ids": list(scheduled_email_ids)}) or "[]")
     found: dict[int, EmailThread | NotYet] = {}
-    for row in connection.execute(_THREADS, {"ids": list(scheduled_email_ids)}):
-        if row.is_open:
-            found[row.id] = NOT_YET
-        elif row.parent_id is not None:
-            subject = answer_subject(row.subject)
-            found[row.id] = EmailThread(row.root_id, row.parent_id, subject, row.parent_text or "", row.sent_at)
+    for id_, is_open, parent_id, sent_at, subject, text, root_id in rows:
+        if is_open:
+            found[id_] = NOT_YET
+        elif parent_id is not None:
+            subject = answer_subject(subject)
+            found[id_] = EmailThread(root_id or parent_id, parent_id, subject, text, read_utc_time(sent_at))
     return found

@@ -46,8 +46,6 @@ class LivingSender:
     def _enter(self) -> sa.Connection:
         connection = self._engine.connect()
         try:
-            # The pool's liveness check makes pg8000 begin a transaction.
-            connection.connection.rollback()
             connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             # The lock first: a row without a lock belongs to a dead sender.
             connection.execute(_LOCK, {"token": self._token})

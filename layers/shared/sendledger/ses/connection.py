@@ -8,7 +8,6 @@ library takes more time than the rest of a call (docs/decisions).
 from __future__ import annotations
 
 import random
-import select
 import socket
 import ssl
 import time
@@ -17,6 +16,8 @@ from typing import Any
 from urllib.parse import SplitResult
 
 import httptools
+
+from sendledger.core.sockets import is_readable
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
@@ -58,7 +59,7 @@ class SesConnection:
             OSError: there is no connection.
         """
         # An email that is written to a closed connection would have an unknown outcome. urllib3 does the same.
-        if self._socket is not None and _is_readable(self._socket):
+        if self._socket is not None and is_readable(self._socket):
             self.close()
         if self._socket is None:
             self._socket = self._connect()
@@ -139,13 +140,6 @@ class SesConnection:
             self._socket = None
 
 
-def _is_readable(connection: socket.socket) -> bool:
-    """Whether the server has closed the connection or sent unexpected data."""
-    waiting = select.poll()
-    waiting.register(connection, select.POLLIN)
-    return bool(waiting.poll(0))
-
-
 class Response:
     """A response as far as it has arrived. The parser calls the methods `on_…`."""
 
@@ -153,7 +147,7 @@ class Response:
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self._headers: list[tuple[bytes, bytes]] = []
         self.is_complete = False
         self.is_reusable = False
         """Whether the connection may carry another request."""
@@ -161,6 +155,11 @@ class Response:
     @property
     def body(self) -> bytes:
         return b"".join(self._body)
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Decoded here, as they are read after errors only."""
+        return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers]
 
     def feed(self, received: bytes) -> None:
         try:
@@ -187,7 +186,7 @@ class Response:
             raise BadResponse("more than one response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -198,7 +197,7 @@ class Response:
     def on_message_complete(self) -> None:
         if self.status < 200:
             # An interim response; the final one follows.
-            self.headers.clear()
+            self._headers.clear()
             self.status = 0
         else:
             self.is_complete = True
