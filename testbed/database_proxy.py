@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 Fault = Literal["drop_before", "drop_after", "swallow_before", "swallow_after"]
 
-# pg8000 parses "commit" as a statement without a name; P is PostgreSQL's Parse message.
+# How the query ends; also the statement of a Parse message would.
 _COMMIT = b"commit\x00"
 
 

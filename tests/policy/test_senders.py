@@ -15,12 +15,16 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import late_emails, lifecycle, schedule_emails
 from sendledger.core.tables import email_templates, leads
+from sendledger.core.vocabulary import ReplySource
+from sendledger.feedback import replies, reply_answers
+from sendledger.feedback.read_reply import reply_from_fields
 from sendledger.ledger import claim_emails, sweep
 from sendledger.policy import budgets, sender_addresses
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
+from testbed.senders import sender_resources
 from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
 
 SECONDS = 60.0
@@ -347,3 +351,22 @@ def test_emails_that_wait_for_a_cap_are_not_overdue(
     clock.move_to(MONDAY + 3 * DAY)
     with engine.connect() as connection:
         assert diagnose.oldest_due_seconds(connection) > 86_000
+
+
+def test_answer_to_a_reply_counts_to_the_cap_of_the_sender(
+    make_sender: MakeSender, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, clock: MovedClock
+) -> None:
+    resources = sender_resources(sender_engine, ses.url, LATE_AFTER_MINUTES="1000000")
+    started(engine, [make_sender("ann", 1)], 1)
+    send_due_emails(resources, SECONDS)
+    (first,) = ses.accepted()
+    reply = reply_from_fields(first.destination[0], "Re: Hello", "What does it cost?", message_id="<1@example.com>")
+    received = replies.receive(engine, reply, ReplySource.API, "all", None)
+    with engine.begin() as connection:
+        reply_answers.answer(connection, received.id, "Nothing.", "nora", quote=False)
+    send_due_emails(resources, SECONDS)
+    assert len(ses.accepted()) == 1
+    clock.move_to(MONDAY + DAY)
+    send_due_emails(resources, SECONDS)
+    assert [mail.from_address for mail in ses.accepted()] == [first.from_address] * 2
+    assert [mail.request["Content"]["Simple"]["Body"]["Text"]["Data"] for mail in ses.accepted()][1] == "Nothing."

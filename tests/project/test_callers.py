@@ -20,7 +20,7 @@ REGISTERED = ("router.", "page(", "model_validator", "field_validator")
 CALLED_BY_LIBRARIES = {
     "lambda_handler": "AWS Lambda",
     **dict.fromkeys(("comment", "pi"), "html.parser"),
-    "handle_messages": "pg8000",
+    **dict.fromkeys(("execute_unnamed", "handle_messages", "handle_READY_FOR_QUERY"), "pg8000"),
     **dict.fromkeys(("process_bind_param", "process_result_value", "render_bind_cast"), "SQLAlchemy"),
     **dict.fromkeys(("readable", "readinto"), "io.BufferedReader"),
     **dict.fromkeys(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -10,8 +11,12 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
+from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
+from sendledger.feedback.record_events import record_events
+from sendledger.ledger import claim_emails
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_workflow, pass_time, rows_of
+from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
 from tests.sending.test_email_threads import send_all
 
 HAPPENED = {
@@ -98,11 +103,32 @@ def test_step_that_was_not_sent_fulfils_nothing(
 def test_what_happened_until_the_fence_counts(
     engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:
-    campaign_id = started(engine, connection, "opened", steps=2)
+    started(engine, connection, "opened", steps=2)
     send_due_emails(resources, 60.0)
     pass_time(engine, DAY)
+    token = uuid.uuid4()
+    with engine.begin() as claiming:
+        (claimed,) = claim_emails.claim(claiming, 10, token)
     connection.execute(sa.text("UPDATE emails SET opened_at = now()"))
-    connection.execute(sa.text("UPDATE sender_state SET last_tick_at = now()"))
     connection.commit()
+    with engine.begin() as fencing:
+        assert list(claim_emails.fence(fencing, [claimed], token).sendable) == [claimed.id]
+
+
+@pytest.mark.parametrize(("event", "sent"), [("opened", False), ("clicked", False), ("not_clicked", True)])
+def test_what_machines_open_and_click_does_not_count(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, ses: SesSimulator, event: str, *, sent: bool
+) -> None:
+    campaign_id = started(engine, connection, event, steps=2)
     send_due_emails(resources, 60.0)
-    assert outcome(engine, campaign_id) == [SENT, SENT]
+    (first,) = ses.accepted()
+    events = [event_of(first, "Delivery"), event_of(first, "Open", 3600, userAgent="Mozilla/5.0")]
+    events.append(event_of(first, "Click", 3))
+    read = [read_ses_event(json.dumps(each), ACCOUNT, CONFIGURATION_SET) for each in events]
+    with engine.begin() as recording:
+        record_events(recording, [each for each in read if isinstance(each, SesEvent)])
+    with engine.connect() as reading:
+        kinds = reading.execute(sa.text("SELECT event_type, is_machine FROM email_events ORDER BY 1")).all()
+    assert kinds == [("Click", True), ("Delivery", False), ("Open", True)]
+    send_all(engine, resources, 2)
+    assert outcome(engine, campaign_id)[1] == (SENT if sent else SKIPPED)

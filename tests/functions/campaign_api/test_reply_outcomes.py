@@ -144,6 +144,19 @@ def test_later_moves_the_remaining_steps_with_their_gaps(
     assert lead_status(engine) == "contacted"
 
 
+def test_later_steps_are_behind_the_one_that_goes_first(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    id_ = make_campaign(connection, ["ann@example.com"], [NO_DELAY, DAY, DAY], new_leads_per_day=5)
+    lifecycle.start_campaign(engine, id_)
+    send_due_emails(resources, 60.0)
+    received = reply(api, "Not before January")
+    assert [row["status"] for row in of_ann(engine, id_)] == ["sent", "skipped", "skipped"]
+    body = {"outcome": "later", "later_until": LATER.isoformat()}
+    assert api.patch(f"/v1/replies/{received['id']}", body).status == 200
+    assert [row["is_behind"] for row in of_ann(engine, id_)] == [None, None, True]
+
+
 def test_later_is_sent_when_its_time_has_come_although_the_campaign_was_over(
     api: ApiClient, engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:

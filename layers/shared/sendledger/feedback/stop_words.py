@@ -45,8 +45,8 @@ def _normal(line: str) -> str:
 
 # Around a request.
 _POLITE = """
-please | pls | kindly | thanks | thank you | hi | hello | dear sir or madam | por favor | gracias | hola | svp
-s il vous plaît | merci | bonjour | bitte | danke | hallo | obrigado | obrigada | olá | пожалуйста | спасибо | здравствуйте
+please | pls | merci | kindly | thanks | thank you | hi | hello | dear sir or madam | por favor | gracias | hola | svp
+s il vous plaît | bonjour | bitte | danke | hallo | obrigado | obrigada | olá | пожалуйста | спасибо | здравствуйте
 من فضلك | شكرا | कृपया | धन्यवाद | অনুগ্রহ করে | ধন্যবাদ | براہ کرم | شکریہ | tolong | mohon | terima kasih
 """
 
