@@ -13,13 +13,20 @@ from sendledger.core.ledger_rules import is_pending
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import ScheduledEmailStatus
 
+# Totals are read from their index alone: a campaign may have thousands of them.
 _PROGRESS = sa.text(f"""
+    WITH changes AS MATERIALIZED (
+        SELECT campaign_id, what, step_number, hour, count FROM campaign_counts
+        WHERE NOT is_total AND campaign_id = ANY(:ids)
+    )
     SELECT c.id, now() AS now, counted.by_status, due.first AS next_due_at, due.last AS last_due_at, rate.per_second
     FROM campaigns c
     CROSS JOIN LATERAL (
         SELECT coalesce(json_object_agg(what, count), '{{}}') AS by_status FROM (
-            SELECT what, CAST(sum(count) AS bigint) AS count FROM campaign_counts
-            WHERE campaign_id = c.id AND step_number > 0 GROUP BY what) counts
+            SELECT what, CAST(sum(count) AS bigint) AS count FROM (
+                SELECT what, count FROM campaign_counts WHERE is_total AND campaign_id = c.id AND step_number > 0
+                UNION ALL
+                SELECT what, count FROM changes WHERE campaign_id = c.id AND step_number > 0) each GROUP BY what) counts
     ) counted
     CROSS JOIN LATERAL (
         SELECT (SELECT scheduled_for FROM scheduled_emails e WHERE campaign_id = c.id AND {is_pending("e")}
@@ -31,8 +38,11 @@ _PROGRESS = sa.text(f"""
         SELECT greatest(date_trunc('hour', now(), 'UTC') - interval '1 hour', c.actual_started_at, c.resumed_at)
     ) since (start)
     CROSS JOIN LATERAL (
-        SELECT sum(count) / greatest(extract(epoch FROM now() - since.start), 60) AS per_second FROM campaign_counts
-        WHERE campaign_id = c.id AND what = 'sent' AND hour >= date_trunc('hour', since.start, 'UTC')
+        SELECT sum(count) / greatest(extract(epoch FROM now() - since.start), 60) AS per_second FROM (
+            SELECT hour, count FROM campaign_counts WHERE is_total AND campaign_id = c.id AND what = 'sent'
+            UNION ALL
+            SELECT hour, count FROM changes WHERE campaign_id = c.id AND what = 'sent') each
+        WHERE hour >= date_trunc('hour', since.start, 'UTC') AND c.status = 'running'
     ) rate
     WHERE c.id = ANY(:ids)
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))

@@ -320,6 +320,7 @@ campaign_counts = Table(
         "step_number",
         "hour",
         unique=True,
+        postgresql_include=["count"],
         postgresql_where=text("is_total"),
     ),
     Index("campaign_counts_campaign_id_idx", "campaign_id"),

@@ -1,0 +1,30 @@
+"""The index of totals has the counts, so that the progress of many campaigns is read from it alone."""
+
+from __future__ import annotations
+
+from sendledger.core.online_ddl import outside_of_a_transaction
+
+revision = "0066"
+down_revision = "0065"
+
+NAME = "campaign_counts_total_key"
+
+
+def upgrade() -> None:
+    _replace(" INCLUDE (count)")
+
+
+def downgrade() -> None:
+    _replace("")
+
+
+def _replace(included: str) -> None:
+    """Uniqueness is never given up: the index before stays until the new one is there."""
+    outside_of_a_transaction(
+        # What an interrupted run has left behind.
+        f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}_next",
+        f"CREATE UNIQUE INDEX CONCURRENTLY {NAME}_next ON campaign_counts (campaign_id, what, step_number, hour)"
+        f"{included} WHERE is_total",
+        f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}",
+        f"ALTER INDEX {NAME}_next RENAME TO {NAME}",
+    )
