@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ATTACHMENTS_BEFORE = b'{"Content": {"Simple": {'
+from pydantic_core import to_json
+
+ATTACHMENTS_BEFORE = b'{"Content":{"Simple":{'
 """What a request begins with; the attachments come next."""
 
 
@@ -43,11 +44,11 @@ class EncodedAttachments:
     and hashing 10 MB takes tens of milliseconds."""
 
     def __init__(self, attachments: Sequence[AttachedFile]) -> None:
-        parts = [ATTACHMENTS_BEFORE, b'"Attachments": [']
+        parts = [ATTACHMENTS_BEFORE, b'"Attachments":[']
         for number, attachment in enumerate(attachments):
             values = attachment.parameters()
             content = base64.b64encode(values.pop("RawContent"))
             # The content is not copied once more by the encoder.
-            parts += [b", " if number else b"", json.dumps(values)[:-1].encode(), b', "RawContent": "', content, b'"}']
-        self.body = b"".join((*parts, b"], "))
+            parts += [b"," if number else b"", to_json(values)[:-1], b',"RawContent":"', content, b'"}']
+        self.body = b"".join((*parts, b"],"))
         self.hashed = hashlib.sha256(self.body)
