@@ -16,7 +16,9 @@ from sendledger.content.render_email import MAX_SUBJECT, RenderedEmail
 MAX_QUOTED = 50_000
 """Characters of a text that are quoted; a thread of many steps quotes what was quoted before."""
 
-_IS_ANSWER = re.compile(r"\s*re\s*:", re.IGNORECASE)
+# "Re:" as mail programs write it: numbered, in German, Danish, Norwegian, Swedish, Dutch, Polish and Chinese. The
+# colon may be a wide one.
+_IS_ANSWER = re.compile(r"\s*(re|aw|sv|antw|odp|回复|答复|回覆)\s*(\[\d{1,3}\])?\s*[:\uff1a]", re.IGNORECASE)
 _END_OF_BODY = re.compile(r"</body\s*>", re.IGNORECASE)
 _BLOCK_STYLE = "margin:0 0 0 .8ex;border-left:1px solid #ccc;padding-left:1ex"
 
