@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,9 +10,7 @@ from aws_lambda_powertools.event_handler import Depends, Request, Response
 from aws_lambda_powertools.event_handler.openapi.params import Path, Query
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -21,6 +18,7 @@ from pydantic import (
 )
 
 from sendledger.access.callers import Caller
+from sendledger.core import instants
 from sendledger.core.email_address import normalized_address
 from sendledger.core.errors import FieldError, InvalidInput
 
@@ -95,28 +93,13 @@ def no_content() -> Response[None]:
     return Response(204)
 
 
-def _text_only(value: Any) -> Any:
-    # pydantic would read a number, also in a string, as seconds since 1970.
-    if not isinstance(value, str) or "-" not in value[1:]:
-        raise ValueError("must be a date and time in a string")
-    return value
-
-
-def _storable_time(value: dt.datetime) -> dt.datetime:
-    if not 1970 <= value.year <= 9998:
-        raise ValueError("must lie between the years 1970 and 9998")
-    return value.astimezone(dt.UTC)
-
-
 # Not blank; the pattern is part of the documentation.
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"\S")]
 Description = Annotated[str, Field(max_length=10_000)]
 Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict(), Field(ge=0, le=INT32_MAX)]
 Instant = Annotated[
-    AwareDatetime,
-    BeforeValidator(_text_only, json_schema_input_type=AwareDatetime),
-    AfterValidator(_storable_time),
+    instants.Instant,
     Field(description="ISO 8601 with an offset from UTC.", examples=["2030-01-31T09:00:00Z"]),
 ]
 

@@ -25,7 +25,7 @@ from testbed.databases import plain_engine
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle
 from testbed.moved_clock import MovedClock
 from tests.faults.conftest import StartSender
-from tests.policy.conftest import MONDAY, MakeSender
+from tests.policy.conftest import MONDAY, MakeSender, leave_unknown
 
 SECONDS = 60.0
 # Two leads of each of three companies, and enough that share none for any sender's cap.
@@ -238,16 +238,7 @@ def test_session_that_ends_at_any_statement_of_a_requeue_changes_no_count(
 ) -> None:
     campaign_id = capped_campaign(engine, [make_sender("ann", 4)])
     lifecycle.start_campaign(engine, campaign_id)
-    token = uuid.uuid4()
-    with engine.begin() as connection:
-        claimed = claim_emails.claim(connection, 1, token)
-    with engine.begin() as connection:
-        claim_emails.fence(connection, claimed, token)
-        connection.execute(
-            sa.text("UPDATE scheduled_emails SET send_started_at = now() - interval '1 hour' WHERE status = 'sending'")
-        )
-    with engine.begin() as connection:
-        assert sweep.sweep(connection).unknown == 1
+    claimed = leave_unknown(engine, 1)
 
     def requeue() -> None:
         with engine.begin() as connection:

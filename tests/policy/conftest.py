@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from sendledger.ledger import claim_emails, sweep
+from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.policy import sender_addresses, sending_schedules
 from sendledger.preflight import diagnose
 from testbed.moved_clock import MovedClock
@@ -58,3 +62,41 @@ def cause(engine: sa.Engine, campaign_id: uuid.UUID) -> tuple[str | None, dt.dat
     with engine.connect() as connection:
         found = diagnose.diagnose(connection, campaign_id, "test")
     return found.cause, found.next_send_at
+
+
+def leave_unknown(engine: sa.Engine, count: int) -> list[ClaimedEmail]:
+    """Claim and fence so many emails, and let their sender die: their outcome is unknown."""
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, count, token)
+    with engine.begin() as connection:
+        claim_emails.fence(connection, claimed, token)
+        connection.execute(
+            sa.text("UPDATE scheduled_emails SET send_started_at = now() - interval '1 hour' WHERE status = 'sending'")
+        )
+    with engine.begin() as connection:
+        assert sweep.sweep(connection).unknown == count
+    return claimed
+
+
+def claim_by_eight(engine: sa.Engine) -> None:
+    """Claim everything that may go, by eight senders at once; two of them return what they get."""
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        together.wait()
+        for _ in range(6):
+            token = uuid.uuid4()
+            with engine.begin() as connection:
+                claimed = claim_emails.claim(connection, 10, token)
+            if claimed and number % 4 == 0:
+                with engine.begin() as connection:
+                    claim_emails.release(connection, claimed, token)
+
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(work, number) for number in range(8)]:
+            done.result()
+    while True:
+        with engine.begin() as connection:
+            if not claim_emails.claim(connection, 100, uuid.uuid4()):
+                break

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -20,7 +18,7 @@ from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaign_lanes, cap_uses, leads, scheduled_emails
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import record_events
-from sendledger.ledger import claim_emails, settle_unknown, sweep
+from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.policy import sender_addresses
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
@@ -28,7 +26,7 @@ from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_camp
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
 from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, event_of
-from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause, claim_by_eight, leave_unknown
 
 SECONDS = 60.0
 HOUR = dt.timedelta(hours=1)
@@ -136,25 +134,7 @@ def test_overlapping_senders_never_exceed_the_caps_of_new_leads(make_sender: Mak
         started(engine, companies, [NO_DELAY, NO_DELAY], new_leads_per_company_per_day=1),
         started(engine, people(30), [NO_DELAY], new_leads_per_day=9, new_leads_per_company_per_day=1),
     ]
-    together = threading.Barrier(8)
-
-    def work(number: int) -> None:
-        together.wait()
-        for _ in range(5):
-            token = uuid.uuid4()
-            with engine.begin() as connection:
-                claimed = claim_emails.claim(connection, 10, token)
-            if claimed and number % 4 == 0:
-                with engine.begin() as connection:
-                    claim_emails.release(connection, claimed, token)
-
-    with ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(work, number) for number in range(8)]:
-            done.result()
-    while True:
-        with engine.begin() as connection:
-            if not claim_emails.claim(connection, 100, uuid.uuid4()):
-                break
+    claim_by_eight(engine)
     assert [claimed_steps(engine, campaign_id)[1] for campaign_id in made] == [17, 12, 9]
     with engine.connect() as connection:
         domains = connection.execute(
@@ -317,16 +297,7 @@ def test_requeued_email_of_unknown_outcome_goes_on_counting_on_its_day(
 ) -> None:
     """SES may have accepted it: three emails may have gone where it is sent a second time on the same day."""
     campaign_id = started(engine, people(9), sender_ids=[make_sender("ann", 3)], new_leads_per_day=3)
-    token = uuid.uuid4()
-    with engine.begin() as connection:
-        claimed = claim_emails.claim(connection, 1, token)
-    with engine.begin() as connection:
-        claim_emails.fence(connection, claimed, token)
-        connection.execute(
-            sa.text("UPDATE scheduled_emails SET send_started_at = now() - interval '1 hour' WHERE status = 'sending'")
-        )
-    with engine.begin() as connection:
-        assert sweep.sweep(connection).unknown == 1
+    claimed = leave_unknown(engine, 1)
     with engine.begin() as connection:
         settle_unknown.requeue(connection, claimed[0].id, "ann")
     with engine.begin() as connection:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -25,7 +23,7 @@ from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_e
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
-from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender, cause, claim_by_eight, leave_unknown
 
 SECONDS = 60.0
 
@@ -147,16 +145,7 @@ def test_what_a_dead_sender_held_may_go_on_the_same_day(
 
 def test_an_unknown_outcome_counts_against_the_cap(make_sender: MakeSender, engine: sa.Engine) -> None:
     started(engine, [make_sender("ann", 3)], 9)
-    token = uuid.uuid4()
-    with engine.begin() as connection:
-        claimed = claim_emails.claim(connection, 2, token)
-    with engine.begin() as connection:
-        claim_emails.fence(connection, claimed, token)
-        connection.execute(
-            sa.text("UPDATE scheduled_emails SET send_started_at = now() - interval '1 hour' WHERE status = 'sending'")
-        )
-    with engine.begin() as connection:
-        assert sweep.sweep(connection).unknown == 2
+    leave_unknown(engine, 2)
     with engine.begin() as connection:
         assert len(claim_emails.claim(connection, 100, uuid.uuid4())) == 1
 
@@ -166,25 +155,7 @@ def test_overlapping_claims_never_exceed_a_cap_together(make_sender: MakeSender,
     senders = [make_sender("ann", 40), make_sender("bob", 23), make_sender("eve")]
     for _ in range(5):
         started(engine, senders, 30, [NO_DELAY, DAY])
-    together = threading.Barrier(8)
-
-    def work(number: int) -> None:
-        together.wait()
-        for _ in range(6):
-            token = uuid.uuid4()
-            with engine.begin() as connection:
-                claimed = claim_emails.claim(connection, 10, token)
-            if claimed and number % 4 == 0:
-                with engine.begin() as connection:
-                    claim_emails.release(connection, claimed, token)
-
-    with ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(work, number) for number in range(8)]:
-            done.result()
-    while True:
-        with engine.begin() as connection:
-            if not claim_emails.claim(connection, 100, uuid.uuid4()):
-                break
+    claim_by_eight(engine)
     with engine.connect() as connection:
         counted = connection.execute(
             sa.text(

@@ -13,8 +13,12 @@ from local.postgres import Postgres
 from sendledger.access import api_keys
 from sendledger.core.tables import audit_log, metadata, sender_state
 from sendledger.core.vocabulary import Role
+from sendledger.files.file_bucket import FileBucket
 from testbed.databases import admin, plain_engine, url_as
+from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import ApiClient
+
+__all__ = ["bucket", "object_store", "s3"]
 
 # Without them no campaign starts. There is no SENDER_FROM_ADDRESS, so SES and the DNS are not asked.
 MAIL_SETTINGS = {
@@ -69,3 +73,14 @@ def clients(engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatc
 def api(clients: dict[str, ApiClient]) -> ApiClient:
     """A client that may do everything."""
     return clients["admin"]
+
+
+@pytest.fixture
+def bucket_of_the_api(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The API keeps files in this bucket."""
+    monkeypatch.setenv("FILE_BUCKET", bucket.name)
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()
+    yield
+    for cached in (api_resources.file_settings, api_resources.file_bucket):
+        cached.cache_clear()

@@ -6,34 +6,21 @@ import base64
 import io
 import uuid
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-import api_resources
 from sendledger.files.file_bucket import FileBucket
 from testbed.campaigns import make_campaign
-from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
-__all__ = ["bucket", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 TEMPLATE = {"name": "Hello", "subject": "Hi", "body_text": "Dear you"}
 MIB = 1024 * 1024
 PROGRAM = b"MZ" + bytes(58) + (64).to_bytes(4, "little") + b"PE\0\0"
-
-
-@pytest.fixture(autouse=True)
-def file_settings(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("FILE_BUCKET", bucket.name)
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
-    yield
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
 
 
 @pytest.fixture

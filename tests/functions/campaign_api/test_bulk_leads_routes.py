@@ -15,9 +15,8 @@ from sendledger.leads import change_leads
 from testbed.campaigns import make_batch
 from testbed.databases import working_as
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 SPA = {"kind": "field", "field": "industry", "values": ["spa"]}
 NOBODY = "123e4567-e89b-12d3-a456-426614174000"
@@ -110,7 +109,6 @@ def test_change_that_takes_longer_than_the_call_goes_on_after_an_interruption_an
     engine: sa.Engine,
     connection: sa.Connection,
     batch_id: str,
-    file_settings: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(change_leads, "LEADS_PER_CHUNK", 2)

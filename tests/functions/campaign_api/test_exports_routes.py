@@ -14,9 +14,8 @@ from sendledger.exports.write_export import write_export
 from sendledger.files.file_bucket import FileBucket
 from testbed.campaigns import make_campaign
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 
 def test_export_waits_until_it_is_written(api: ApiClient) -> None:

@@ -14,10 +14,9 @@ from local.ses_simulator import SesSimulator
 from sendledger.core.settings import ApiSettings
 from sendledger.core.tables import audit_log, emails, scheduled_emails
 from sendledger.files.file_bucket import FileBucket
-from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import Answer, ApiClient
 
-__all__ = ["bucket", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 TEMPLATE = {"name": "Hello", "subject": "Hi {{ first_name }}", "body_text": "Dear {{ first_name }}"}
 LEAD = {"first_name": "Ann"}
@@ -41,16 +40,6 @@ def _settings(api: ApiClient, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
     yield
     api_resources.settings.cache_clear()
     api_resources.sending_ses_client.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _bucket(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("FILE_BUCKET", bucket.name)
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
-    yield
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
 
 
 def send(api: ApiClient, *to: str, **body: object) -> Answer:

@@ -6,7 +6,6 @@ import datetime as dt
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +13,17 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-import api_resources
 from sendledger.campaigns import background_work, intake
 from sendledger.core.tables import idempotency_keys, lead_batches
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
 from testbed.databases import working_as
-from testbed.object_store import bucket, object_store, s3
 from tests.functions.campaign_api.api_client import ApiClient
 
-__all__ = ["bucket", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 PAGE = "https://crm.example.com"
 API_FOLDER = Path(__file__).parents[3] / "functions" / "campaign_api"
-
-
-@pytest.fixture(autouse=True)
-def file_settings(bucket: FileBucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("FILE_BUCKET", bucket.name)
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
-    yield
-    for cached in (api_resources.file_settings, api_resources.file_bucket):
-        cached.cache_clear()
 
 
 def test_file_can_be_put_to_the_url_of_an_upload(api: ApiClient, bucket: FileBucket) -> None:

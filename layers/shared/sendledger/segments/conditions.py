@@ -14,9 +14,7 @@ from uuid import UUID
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.instants import Instant
 from sendledger.core.time_zones import zone_name
 from sendledger.core.vocabulary import CampaignContact, LeadStatus
 
@@ -137,24 +136,6 @@ class TimeZoneCondition(_Condition):
         list[Annotated[str, Strict(), Field(max_length=64), AfterValidator(zone_name)]],
         Field(min_length=1, max_length=MAX_VALUES, examples=[["Europe/Berlin"]]),
     ]
-
-
-def _text_only(value: Any) -> Any:
-    # A number would be taken for seconds since 1970.
-    if not isinstance(value, str) or "-" not in value[1:]:
-        raise ValueError("must be a date and time in a string")
-    return value
-
-
-def _storable(value: dt.datetime) -> dt.datetime:
-    if not 1970 <= value.year <= 9998:
-        raise ValueError("must lie between the years 1970 and 9998")
-    return value.astimezone(dt.UTC)
-
-
-Instant = Annotated[
-    AwareDatetime, BeforeValidator(_text_only, json_schema_input_type=AwareDatetime), AfterValidator(_storable)
-]
 
 
 class LastContactedCondition(_Condition):

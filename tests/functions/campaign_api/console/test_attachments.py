@@ -6,9 +6,8 @@ import pytest
 
 from testbed.console_browser import Browser, Shown
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 
 @pytest.fixture

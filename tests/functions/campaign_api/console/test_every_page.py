@@ -13,9 +13,10 @@ from local.ses_simulator import SesSimulator
 from testbed import console_pages
 from testbed.console_browser import Browser
 from tests.functions.campaign_api.console.test_campaign_pages import ses_account
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3", "ses_account"]
+__all__ = ["ses_account"]
+
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 MOST_BYTES = 100_000
 FORM = re.compile(r'<form(?=[^>]*method="post")[^>]*>(?:(?!</form>).)*?<button', re.DOTALL)

@@ -17,9 +17,8 @@ from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
 from testbed.console_browser import HOST, Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 FILE = "E-mail;Vorname;Laden\nann@example.com;Ann;Acme\nann@example.com;Ann;Acme\nnobody;;\n"
 

@@ -11,9 +11,8 @@ from sendledger.core.tables import api_keys, exports, sender_state, suppressions
 from testbed.campaigns import make_campaign
 from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
-from tests.functions.campaign_api.test_uploads_routes import bucket, file_settings, object_store, s3
 
-__all__ = ["bucket", "file_settings", "object_store", "s3"]
+pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
 
 KEY = re.compile(r"sl_[\w-]{43}")
 
@@ -169,7 +168,6 @@ def test_only_administrators_see_webhooks(browsers: dict[str, Browser], role: st
     assert browsers[role].get("/console/settings/webhooks").status == 403
 
 
-@pytest.mark.usefixtures("file_settings")
 def test_leads_and_the_emails_of_a_campaign_are_exported(browser: Browser, engine: sa.Engine) -> None:
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, 1, status="completed", name="Autumn")
