@@ -32,7 +32,7 @@ from testbed.dying_engine import FAILPOINTS, Crash, dying_engine
 from testbed.invariants import assert_ledger_is_consistent
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
-from testbed.sending_rules import CampaignRules
+from testbed.sending_rules import CampaignRules, ScheduleRules, SenderRules
 from tests.faults.learning_model import LEARNING, Learning
 from tests.faults.policy_model import (
     DEPLOYMENT,
@@ -58,7 +58,7 @@ CAMPAIGN = st.fixed_dictionaries(
         "schedule": st.none() | NUMBER,
         "senders": st.sets(st.integers(0, 2)),
         "caps": NEW_LEADS,
-        "learning": st.none() | LEARNING,
+        "learning": st.one_of(st.none(), LEARNING, LEARNING),
     }
 )
 
@@ -281,15 +281,10 @@ _UNSETTLED = sa.text("""
 """)
 
 
-# The connections of the dead are closed by nobody.
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
-    "ignore::ResourceWarning",
-)
-def test_every_life_of_campaigns_keeps_the_invariants(
+@pytest.fixture
+def machine(
     database_url: str, engine: sa.Engine, sender_engine: sa.Engine, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> type[Campaigns]:
     clock = MovedClock(engine)
     # Small enough for four leads to be a huge campaign: calls begin background work and leave the rest to the ticks.
     monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
@@ -300,17 +295,17 @@ def test_every_life_of_campaigns_keeps_the_invariants(
     resources = sender_resources(
         sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="120", SENDER_THREADS="4"
     )
-    machine = type(
-        "Machine",
-        (Campaigns,),
-        {
-            "database_url": database_url,
-            "engine": engine,
-            "simulator": ses,
-            "resources": resources,
-            "clock": clock,
-        },
-    )
+    own = {"database_url": database_url, "engine": engine, "simulator": ses, "resources": resources, "clock": clock}
+    return type("Machine", (Campaigns,), own)
+
+
+# The connections of the dead are closed by nobody.
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+    "ignore::ResourceWarning",
+)
+def test_every_life_of_campaigns_keeps_the_invariants(machine: type[Campaigns]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -326,3 +321,59 @@ def test_every_life_of_campaigns_keeps_the_invariants(
         ),
     )
     gc.collect()
+
+
+LEARNED: dict[str, Any] = {
+    "weights": [1, 1, 2],
+    "keep_variant": True,
+    "winner": {"by": "clicked", "test_share": 80, "after_seconds": 3600},
+    "evergreen": True,
+    "every": "2 hours",
+    "crowd": 12,
+}
+NEW: dict[str, Any] = {"which": 0, "places": [("example.com", None)] * 4, "known": [], "twin": False, "how": "request"}
+LIFE: list[tuple[str, dict[str, Any]]] = [
+    ("tick", {}),
+    ("people_like_a_variant", {"which": 0, "variant": 3, "what": "clicked"}),
+    ("leads_come_in", {**NEW, "twin": True, "known": [0, 1]}),
+    ("variant_is_retired", {"which": 0, "step": 1, "variant": 1}),
+    ("workflow_is_edited", {"which": 0, "step": 1, "place": 1, "edit": "text"}),
+    ("leads_come_in", NEW),
+    ("workflow_is_edited", {"which": 0, "step": 1, "place": 0, "edit": "broken"}),
+    ("leads_come_in", {**NEW, "how": "batch"}),
+    ("hours_of_work", {"hours": 3}),
+    ("leads_come_in", {**NEW, "how": "import"}),
+    ("tick", {}),
+    ("workflow_is_edited", {"which": 0, "step": 1, "place": 0, "edit": "text"}),
+    ("change", {"which": 0, "action": "pause"}),
+    ("workflow_is_edited", {"which": 0, "step": 0, "place": 1, "edit": "order"}),
+    ("change", {"which": 0, "action": "refresh"}),
+    ("hours_of_work", {"hours": 3}),
+    ("leads_come_in", NEW),
+    ("winner_is_chosen", {"which": 0, "variant": 2}),
+    ("lead_is_removed", {"which": 0, "lead": 3}),
+    ("variant_is_retired", {"which": 0, "step": 2, "variant": 2}),
+    ("hours_of_work", {"hours": 3}),
+    ("intake_ends", {"which": 0, "finish": True}),
+    ("hours_of_work", {"hours": 3}),
+]
+"""One life that meets all that is learned: the names of rules and what they are given."""
+
+
+def test_life_of_a_campaign_that_learns_keeps_the_invariants(machine: type[Campaigns], engine: sa.Engine) -> None:
+    life = machine()
+    always_open = ScheduleRules("UTC", False, {day: [(0, 24)] for day in range(7)})
+    life.deploy("UTC", [always_open], [SenderRules()])
+    no_cap = {"new_leads_per_day": None, "new_leads_per_company_per_day": None}
+    life.start_one([("example.com", None)], [NO_DELAY, DAY], None, set(), no_cap, LEARNED)
+    for name, given in LIFE:
+        getattr(life, name)(**given)
+        life.nothing_is_sent_twice_or_lost()
+        life.nothing_goes_to_a_lead_that_was_removed()
+        life.what_was_learned_holds()
+    life.teardown()
+    with engine.connect() as connection:
+        decided = sa.text("SELECT detail ->> 'variant' FROM audit_log WHERE detail ? 'counts' ORDER BY id")
+        assert connection.scalars(decided).first() == "3"
+        revisions = sa.text("SELECT max(revision) FROM scheduled_emails")
+        assert (connection.scalar(revisions) or 0) >= 3
