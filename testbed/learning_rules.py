@@ -144,6 +144,7 @@ class LearningRules:
             flow.note_revision(revision)
             if flow.evergreen and status == "completed":
                 assert flow.ends_at is not None and flow.ends_at <= ledger.at, "completed while it takes in leads"  # noqa: PT018
+        self._check_retired(ledger)
         self._check_steps(ledger)
         self._check_split(ledger)
         for email in accepted:
@@ -152,6 +153,16 @@ class LearningRules:
             if entry.id not in self._decided and "counts" in entry.detail:
                 self._check_winner(entry, ledger)
             self._decided.add(entry.id)
+
+    def _check_retired(self, ledger: Ledger) -> None:
+        """What is retired is retired in the next revision too, while that has its template and another one."""
+        for (campaign_id, revision, number), gone in ledger.retired.items():
+            kept = self.flows[campaign_id].kept
+            templates = {kept[revision][number][variant - 1].template_id for variant in gone}
+            later = kept.get(revision + 1, {}).get(number, ())
+            expected = {place for place, each in enumerate(later, 1) if each.template_id in templates}
+            found = ledger.retired.get((campaign_id, revision + 1, number), set())
+            assert len(expected) == len(later) or expected <= found, f"{expected} of {later} are in use again"
 
     def _check_steps(self, ledger: Ledger) -> None:
         """Each lead has each step of one revision once."""

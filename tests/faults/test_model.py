@@ -346,7 +346,7 @@ LIFE: list[tuple[str, dict[str, Any]]] = [
     ("tick", {}),
     ("workflow_is_edited", {"which": 0, "step": 1, "place": 0, "edit": "text"}),
     ("change", {"which": 0, "action": "pause"}),
-    ("workflow_is_edited", {"which": 0, "step": 0, "place": 1, "edit": "order"}),
+    ("workflow_is_edited", {"which": 0, "step": 1, "place": 1, "edit": "order"}),
     ("change", {"which": 0, "action": "refresh"}),
     ("hours_of_work", {"hours": 3}),
     ("leads_come_in", NEW),
