@@ -80,7 +80,7 @@ def _take(url: str, key: str) -> None:
         page.wait_for_url("**/console/campaigns")
         for name, path in pages.items():
             page.goto(path)
-            page.screenshot(path=FOLDER / f"console-{name}.jpg", type="jpeg", quality=45)
+            page.screenshot(path=FOLDER / f"console-{name}.jpg", type="jpeg", quality=42)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,26 @@ CAMPAIGNS = {
 """Each with its lead batch, which ends in a city. The first has completed with its only step. The second is under way,
 the third is paused, both with two of three steps sent."""
 
-# As if it had been sent over weeks: in the mornings, and events some hours later.
+# The leads were there before. The steps went out over weeks: in the mornings, the second a week after the first.
+_BEGUN = sa.text("""
+    WITH campaign AS (
+        UPDATE campaigns SET created_at = now() - interval '1 day' * (:days + 1),
+                             actual_started_at = now() - interval '1 day' * :days
+        WHERE id = :campaign RETURNING batch_ids
+    ), rows AS (
+        UPDATE scheduled_emails SET created_at = now() - interval '1 day' * :days WHERE campaign_id = :campaign
+    ), batches AS (
+        UPDATE lead_batches SET created_at = now() - interval '1 day' * (:days + 2)
+        WHERE id IN (SELECT unnest(batch_ids) FROM campaign)
+    )
+    UPDATE leads SET created_at = now() - interval '1 day' * (:days + 2)
+    WHERE batch_id IN (SELECT unnest(batch_ids) FROM campaign)
+""")
 _SENT = sa.text("""
     WITH planned AS (
         SELECT id, lead_id, campaign_id, workflow_step_number,
-               date_trunc('day', now()) - interval '1 day' * (1 + mod(id * 7919, :days))
+               date_trunc('day', now()) - interval '1 day' * (8 + mod(abs(hashtext(lead_id::text)), :days - 8))
+                   + interval '7 days' * (workflow_step_number - 1)
                    + interval '8 hours' + interval '1 minute' * mod(id * 613, 200) AS at
         FROM scheduled_emails WHERE campaign_id = :campaign AND workflow_step_number <= :steps_sent
     ), handed AS (
@@ -53,10 +68,43 @@ _REPORTED = sa.text("""
         clicked_at = CASE WHEN mod(scheduled_email_id, 11) = 0 THEN sent_at + interval '3 hours' END
     WHERE campaign_id = :campaign
 """)
+# To some of the last emails. Who replies gets no further one.
+_REPLIED = sa.text("""
+    WITH replied AS (
+        INSERT INTO replies (message_id, source, from_address, subject, body_text, matched_by, lead_id, campaign_id,
+                             email_id, emails_skipped, created_at, handled_at, handled_by)
+        SELECT 'demo-' || scheduled_email_id, 'api', to_address, 'Re: ' || subject,
+               (ARRAY['That sounds good. Can you call me on Monday?', 'Not for us at the moment, thank you.',
+                      'How much is it for a practice with three chairs?'])[1 + mod(number, 3)],
+               'message_id', lead_id, campaign_id, id,
+               (SELECT count(*) FROM scheduled_emails p
+                WHERE p.lead_id = last.lead_id AND p.campaign_id = :campaign AND p.status = 'pending'),
+               (sent_at + interval '5 hours') AT TIME ZONE 'UTC',
+               CASE WHEN mod(number, 3) = 1 THEN (sent_at + interval '1 day') AT TIME ZONE 'UTC' END,
+               CASE WHEN mod(number, 3) = 1 THEN 'make run' END
+        FROM (SELECT e.*, row_number() OVER (ORDER BY e.sent_at) AS number
+              FROM emails e JOIN scheduled_emails s ON s.id = e.scheduled_email_id
+              WHERE e.campaign_id = :campaign AND e.delivered_at IS NOT NULL
+                AND s.workflow_step_number = (SELECT max(workflow_step_number) FROM scheduled_emails
+                                              WHERE campaign_id = :campaign AND status = 'sent')) last
+        WHERE mod(number, 25) = 3
+        RETURNING lead_id
+    ), stopped AS (
+        UPDATE scheduled_emails s SET status = 'skipped', reason = 'replied'
+        FROM replied r WHERE s.lead_id = r.lead_id AND s.campaign_id = :campaign AND s.status = 'pending'
+    )
+    UPDATE leads l SET emails_sent = n.sent, last_contacted_at = n.last,
+        status = CAST(CASE WHEN l.id IN (SELECT lead_id FROM replied) THEN 'responded' WHEN n.sent = 1 THEN 'contacted'
+                      ELSE 'follow_up_1' END AS lead_status)
+    FROM (SELECT lead_id, count(*) AS sent, max(sent_at) AS last FROM emails WHERE campaign_id = :campaign
+          GROUP BY lead_id) n
+    WHERE l.id = n.lead_id
+""")
 _COUNTED = sa.text("""
-    UPDATE campaigns SET actual_started_at = now() - interval '1 day' * :days, emails_sent_count = n.sent,
+    UPDATE campaigns SET emails_sent_count = n.sent,
         emails_delivered_count = n.delivered, emails_opened_count = n.opened, emails_clicked_count = n.clicked,
-        emails_bounced_count = n.bounced, emails_replied_count = n.sent / 40
+        emails_bounced_count = n.bounced,
+        emails_replied_count = (SELECT count(*) FROM replies WHERE campaign_id = :campaign)
     FROM (SELECT count(*) AS sent, count(delivered_at) AS delivered, count(opened_at) AS opened,
                  count(clicked_at) AS clicked, count(bounced_at) AS bounced
           FROM emails WHERE campaign_id = :campaign) n
@@ -82,6 +130,6 @@ def load(api: ApiClient, engine: sa.Engine) -> None:
         api.post(f"/v1/campaigns/{campaign['id']}/start")
         with engine.begin() as connection:
             values = {"campaign": campaign["id"], "steps_sent": len(_STEPS) - 1, "days": 7 * WEEKS}
-            for statement in (_SENT, _REPORTED, _COUNTED):
+            for statement in (_BEGUN, _SENT, _REPORTED, _REPLIED, _COUNTED):
                 connection.execute(statement, values)
     api.post(f"/v1/campaigns/{campaign['id']}/pause")

@@ -70,7 +70,10 @@ def test_campaigns_of_the_weeks_before_are_in_different_states_and_send_nothing(
     completed, running, paused = (shown[name] for name in past_campaigns.CAMPAIGNS)
     assert [each["status"] for each in (completed, running, paused)] == ["completed", "running", "paused"]
     stats = call(api, "GET", f"/v1/campaigns/{running['id']}/stats")
-    assert (stats["by_status"]["sent"], stats["by_status"]["pending"]) == (480, 240)
+    replies = call(api, "GET", f"/v1/replies?campaign_id={running['id']}&limit=200")["items"]
+    # Who has replied gets no further email.
+    assert 0 < len(replies) == running["emails_replied_count"] == stats["by_status"]["skipped"]
+    assert (stats["by_status"]["sent"], stats["by_status"]["pending"]) == (480, 240 - len(replies))
     assert 0 < stats["rates"]["opened"] < 1
     timeline = call(api, "GET", f"/v1/campaigns/{running['id']}/timeline?interval=day")["items"]
     assert sum(day["sent"] > 0 for day in timeline) >= 20

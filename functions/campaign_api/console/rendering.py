@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SECTIONS = (
 )
 """In lower case they are the names of their icons and the ends of their addresses."""
 
+_IN_WORDS = {"later_until": "a date"}
+"""What a field of the API is called on a page."""
 _PAGES = Path(__file__).parent / "pages"
 
 
@@ -76,7 +79,8 @@ def words(value: str) -> str:
 def meaning(kind: str, value: str | None) -> str:
     """What a word of the vocabulary means; empty for what SES or another application has written."""
     enum = getattr(vocabulary, kind)
-    return enum(value).meaning.replace("`", "") if value in set(enum) else ""
+    text = enum(value).meaning if value in set(enum) else ""
+    return re.sub("`([^`]*)`", lambda code: _IN_WORDS.get(code[1], code[1].replace("_", " ")), text)
 
 
 def spans(pairs: list[list[str]]) -> str:
