@@ -4,9 +4,9 @@
 
 Both sides claim 500 emails, in turns. The side with a policy finds its open lanes anew after eight claims, as a
 sender does every 15 seconds that sends 250 emails a second; an eighth of that is in its time. Its senders have a cap.
-The same is done with rows of history beside. One campaign without a policy is claimed from by the code, which looks
-for lanes, and by the bare statement. At last a campaign with a policy is started, beside the bare INSERT … SELECT of
-its rows.
+The same is done with rows of history beside, and three years of what counted against the caps. One campaign without a
+policy is claimed from by the code, which looks for lanes, and by the bare statement. At last a campaign with a policy
+is started, beside the bare INSERT … SELECT of its rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sendledger.campaigns import lifecycle, schedule_emails
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails
-from sendledger.policy import sender_addresses, sending_schedules
+from sendledger.policy import budgets, sender_addresses, sending_schedules
 from sendledger.policy.lane_queue import LaneQueue
 from testbed.campaigns import make_campaign
 
@@ -57,6 +57,16 @@ WITH campaign AS (
 INSERT INTO scheduled_emails (campaign_id, lead_id, workflow_step_number, scheduled_for, lane)
 SELECT c.id, l.id, 1, now() - interval '1 minute', CASE WHEN c.has_policy THEN l.place ELSE 0 END
 FROM campaign c CROSS JOIN (SELECT id, 1 + mod(row_number() OVER (ORDER BY id), :lanes) AS place FROM leads) l
+"""
+
+_DAYS = """
+INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count, first_at, last_at, is_total)
+SELECT a.id, c.id, current_date - d, true, 0, 10, now(), now(), true
+FROM sender_addresses a CROSS JOIN campaigns c CROSS JOIN generate_series(1, CAST(:kept AS integer)) d
+WHERE a.id = ANY(c.sender_ids)
+UNION ALL
+SELECT a.id, CAST('00000000-0000-0000-0000-000000000000' AS uuid), current_date - d, false, 0, 10, NULL, NULL, true
+FROM sender_addresses a CROSS JOIN generate_series(:kept + 1, CAST(:all AS integer)) d
 """
 
 
@@ -90,6 +100,13 @@ def fill(engine: sa.Engine, campaigns: int, emails: int, *, with_policy: bool) -
         )
         connection.execute(statement, {"campaigns": campaigns, "zones": ZONES, "lanes": lanes})
         connection.commit()
+    vacuum(engine)
+
+
+def add_days(engine: sa.Engine) -> None:
+    """What senders that have sent every day for three years have left of what counts against their caps."""
+    with engine.begin() as connection:
+        connection.execute(sa.text(_DAYS), {"kept": budgets.DAYS_KEPT.days, "all": 3 * 365})
     vacuum(engine)
 
 
@@ -141,6 +158,7 @@ def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, flo
                 fill(engine, campaigns, 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES), with_policy=with_policy)
                 if rows:
                     add_history(engine, rows)
+                    add_days(engine)
                 name = f"{campaigns} campaigns {'with' if with_policy else 'without'} a policy"
                 sides[name + (f", {rows:,} rows of history" if rows else "")] = Claims(engine)
         for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):

@@ -151,13 +151,16 @@ def pass_time(engine: sa.Engine, time: dt.timedelta) -> None:
             "content_changed_at",
             "winner_at",
         ),
+        "campaign_lanes": ("late_hold_until",),
         "campaign_steps": ("winner_at",),
         "sender_state": ("last_tick_at", "last_tick_ended_at", "rate_reserved_until", "stopped_until"),
     }
     with engine.begin() as connection:
         # Senders may be at work: their rows would be locked in another order than these.
         connection.execute(
-            sa.text("LOCK TABLE sender_state, campaigns, campaign_steps, scheduled_emails IN EXCLUSIVE MODE")
+            sa.text(
+                "LOCK TABLE sender_state, campaigns, campaign_lanes, campaign_steps, scheduled_emails IN EXCLUSIVE MODE"
+            )
         )
         for table, columns in moved.items():
             assignments = ", ".join(f"{column} = {column} - :time" for column in columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def assert_ledger_is_consistent(engine: sa.Engine, simulator: SesSimulator, *, q
             connection.scalars(sa.text("SELECT scheduled_email_id FROM emails WHERE scheduled_email_id IS NOT NULL"))
         )
         lead_counts = connection.execute(_LEAD_COUNTS).all()
+        miscounted = connection.execute(_MISCOUNTED).all()
     requeued = Counter(int(id_) for action, id_ in settled if action == "scheduled_email.requeue")
     vouched = {int(id_) for action, id_ in settled if action == "scheduled_email.mark_sent"}
     accepted = simulator.accepted()
@@ -114,6 +116,7 @@ def assert_ledger_is_consistent(engine: sa.Engine, simulator: SesSimulator, *, q
     _check_order([int(email.tags["scheduled_email_id"]) for email in accepted], rows, requeued)
     wrong = [count for count in lead_counts if count.emails_sent != count.sent]
     assert not wrong, f"leads.emails_sent differs from the ledger: {wrong}"
+    assert not miscounted, f"result_counts differs from the ledger, by so many: {miscounted}"
     return Consistency(
         emails_accepted=len(accepted),
         emails_by_status=dict(Counter(row["status"] for row in rows.values())),
@@ -125,6 +128,27 @@ _LEAD_COUNTS = sa.text("""
     SELECT l.id, coalesce(l.emails_sent, 0) AS emails_sent, count(e.id) AS sent
     FROM leads l LEFT JOIN scheduled_emails e ON e.lead_id = l.id AND e.status = 'sent' GROUP BY l.id
 """)
+
+
+# What is counted by revision, variant and sender, less what the ledger and the emails say.
+_MISCOUNTED = sa.text("""
+    SELECT campaign_id, revision, step_number, variant, sender_id, what, sum(n) FROM (
+        SELECT campaign_id, revision, step_number, variant, nullif(sender_id::text, :nobody) AS sender_id, what,
+               count AS n
+        FROM result_counts
+        UNION ALL
+        SELECT e.campaign_id, e.revision, e.workflow_step_number, coalesce(e.variant, 0), l.sender_id::text, c.what, -1
+        FROM scheduled_emails e LEFT JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
+        LEFT JOIN emails m ON m.scheduled_email_id = e.id
+        CROSS JOIN LATERAL (VALUES
+            ('emails', true), (e.status, e.status NOT IN ('pending', 'sending')),
+            ('delivered', m.delivered_at IS NOT NULL), ('opened', m.opened_at IS NOT NULL),
+            ('clicked', m.clicked_at IS NOT NULL), ('bounced', m.bounced_at IS NOT NULL),
+            ('soft_bounced', m.soft_bounced_at IS NOT NULL), ('complained', m.delivery_status = 'complained')
+        ) c (what, has)
+        WHERE c.has AND (e.revision > 1 OR e.variant IS NOT NULL OR l.sender_id IS NOT NULL)
+    ) counts GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n) <> 0
+""").bindparams(nobody=str(uuid.UUID(int=0)))
 
 
 def _check_campaign(campaign: sa.RowMapping, rows: list[sa.RowMapping], quiet: bool) -> None:

@@ -2,6 +2,7 @@
 
 `cap_uses` takes the place of two indexes of `scheduled_emails` and of `requeued_sends`. That table stays for senders of the
 version before, which read it in each claim. The trigger counts what any statement changes, also one of such a sender.
+The next revision adds up what there is already: the lock on the ledger that a trigger needs is held for a moment only.
 """
 
 from __future__ import annotations
@@ -59,16 +60,8 @@ CREATE INDEX cap_uses_sender_id_idx ON cap_uses (sender_id, day);
 CREATE INDEX cap_uses_campaign_id_idx ON cap_uses (campaign_id, day, company);
 CREATE INDEX cap_uses_change_idx ON cap_uses (id) WHERE NOT is_total;
 {FUNCTION.format(counts_n=COUNTS.format(row="n"), counts_o=COUNTS.format(row="o"))}
--- From here to the commit nobody else writes to the ledger. What follows is quick: an index has the rows that count.
 CREATE TRIGGER scheduled_emails_cap_uses AFTER UPDATE ON scheduled_emails
     REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION count_cap_uses();
-INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count, first_at, last_at, is_total)
-SELECT sender_id, campaign_id, day, is_first, company, count(*), min(at), max(at), true FROM (
-    SELECT {KEY.format(row="e")}, coalesce(e.sent_at, e.send_started_at, e.updated_at) AS at
-    FROM scheduled_emails e WHERE e.sending_day IS NOT NULL AND {COUNTS.format(row="e")}
-    UNION ALL
-    SELECT {KEY.format(row="r")}, r.sent_at FROM requeued_sends r
-) uses GROUP BY 1, 2, 3, 4, 5;
 """
 DOWNGRADE = """
 DROP TRIGGER scheduled_emails_cap_uses ON scheduled_emails;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
 
 revision = "0058"
-down_revision = "0057"
+down_revision = "0057b"
 
 OPEN = "sent_at IS NULL AND failed_at IS NULL AND reason IS NULL"
 INDEXES = {

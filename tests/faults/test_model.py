@@ -19,7 +19,7 @@ from hypothesis.stateful import initialize, invariant, rule, run_state_machine_a
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, late_emails, lifecycle, schedule_emails
 from sendledger.core.errors import Conflict, IllegalTransition, InvalidInput
-from sendledger.core.tables import campaigns, leads, scheduled_emails, suppressions
+from sendledger.core.tables import campaign_lanes, campaigns, leads, scheduled_emails, suppressions
 from sendledger.core.vocabulary import TERMINAL_STATUSES
 from sendledger.leads import erase_leads
 from sendledger.ledger import settle_unknown, sweep
@@ -190,8 +190,12 @@ class Campaigns(Learning):
 
     @rule(action=st.sampled_from(["send", "skip"]))
     def operator_decides_about_late_emails(self, action: str) -> None:
+        lanes = campaign_lanes
         with self.engine.connect() as connection:
-            held = connection.scalars(sa.select(campaigns.c.id).where(campaigns.c.late_hold_until.is_not(None))).all()
+            held = {
+                *connection.scalars(sa.select(campaigns.c.id).where(campaigns.c.late_hold_until.is_not(None))),
+                *connection.scalars(sa.select(lanes.c.campaign_id).where(lanes.c.late_hold_until.is_not(None))),
+            }
         for campaign_id in held:
             with contextlib.suppress(Conflict):  # paused, or ended
                 late_emails.decide_late_emails(self.engine, campaign_id, action, "ann")

@@ -179,7 +179,7 @@ def test_idle_claim_touches_next_to_nothing(connection: sa.Connection, running: 
 def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
     connection: sa.Connection, many_running: None
 ) -> None:
-    parameters = {"late_after": dt.timedelta(hours=1), "zones": "[]"}
+    parameters = {"late_after": dt.timedelta(hours=1)}
     for statement, values in ((completion._FINISHED, {}), (late_emails._HOLD, parameters)):
         connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
         plan = explain(connection, statement, values)
@@ -265,7 +265,7 @@ def test_background_work_of_the_first_campaign_compares_each_row_with_itself_onl
         now = dt.datetime.now(dt.UTC)
         plans = [
             explain(connection, background_work._CANCEL, {**limits, "reason": "paused"}),
-            explain(connection, background_work._LATE, {**limits, "skip": True, "until": now}),
+            explain(connection, background_work._LATE, {**limits, "skip": True, "until": now, "lanes": "{}"}),
         ]
         connection.execute(sa.text("UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused'"))
         connection.commit()

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sendledger.campaigns import campaigns, lifecycle
 from sendledger.ledger import claim_emails
 from sendledger.ledger.claim_emails import ClaimedEmail
-from sendledger.policy import lane_queue, sender_addresses, sending_schedules
+from sendledger.policy import budgets, lane_queue, sender_addresses, sending_schedules
 from sendledger.policy.lane_queue import LaneQueue
 from testbed.campaigns import DAY, NO_DELAY, make_campaign, rows_of
 from testbed.moved_clock import MovedClock
@@ -166,3 +166,36 @@ def test_isolated_campaign_is_claimed_alone_and_keeps_its_caps(make_sender: Make
         alone = claim_emails.claim(connection, 9, uuid.uuid4(), alone=True)
     assert [email.campaign_id for email in alone] == [isolated, isolated]
     assert len(claim(engine, LaneQueue(), 9)) == 1
+
+
+def test_cap_for_each_company_that_is_new_holds_for_kept_lanes(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, 9, new_leads_per_day=8)
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    with engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_company_per_day": 3})
+    assert claim(engine, lanes, 9) == []
+    assert len(claim(engine, LaneQueue(), 9)) == 3
+
+
+def test_days_that_are_long_over_are_one_number_for_each_sender(
+    make_sender: MakeSender, clock: MovedClock, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann", ramp={"start": 2, "step": 1, "ceiling": 9})
+    for _ in range(2):
+        started(engine, 9, [ann])
+    claim(engine, LaneQueue(), 9)
+    uses = sa.text("SELECT campaign_id, count, is_total FROM cap_uses WHERE sender_id = :ann")
+    clock.move_to(MONDAY + 30 * DAY)
+    with engine.begin() as connection:
+        budgets.fold(connection)
+        budgets.forget_days(connection)
+        assert [tuple(row)[1:] for row in connection.execute(uses, {"ann": ann})] == [(1, True), (1, True)]
+    clock.move_to(MONDAY + 31 * DAY)
+    with engine.begin() as connection:
+        for _ in range(2):
+            budgets.forget_days(connection)
+        assert [tuple(row) for row in connection.execute(uses, {"ann": ann})] == [(uuid.UUID(int=0), 2, True)]
+    # The day still counts for the ramp.
+    assert len(claim(engine, LaneQueue(), 9)) == 3

@@ -214,7 +214,7 @@ def test_emails_that_wait_for_a_cap_of_new_leads_are_not_overdue(clock: MovedClo
     with engine.begin() as connection:
         assert diagnose.oldest_due_seconds(connection) == 0
         assert late_emails.hold_after_outage(connection, 6 * HOUR) == 0
-    assert campaign_row(engine, campaign_id)["late_hold_until"] is None
+        assert campaigns.get_campaign(connection, campaign_id)["late_hold_until"] is None
 
 
 def test_ramp_grows_with_the_days_on_which_it_sent(

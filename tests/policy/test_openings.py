@@ -16,7 +16,6 @@ from sendledger.policy.openings import (
     Hours,
     Opening,
     next_opening,
-    open_time,
     opening_at,
     openings,
     openings_of,
@@ -159,8 +158,3 @@ def test_openings_that_meet_at_midnight_are_one() -> None:
 
 def test_the_next_opening_of_a_schedule_that_never_opens_is_none() -> None:
     assert next_opening(Hours(((),) * 7), BERLIN, utc("2026-07-01T00:00")) is None
-
-
-def test_open_time_counts_no_night_and_no_weekend() -> None:
-    # From Friday 16:00 to Monday 10:00 in Berlin: one hour on each.
-    assert open_time(OFFICE, BERLIN, utc("2026-07-03T14:00"), utc("2026-07-06T08:00")) == dt.timedelta(hours=2)

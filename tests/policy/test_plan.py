@@ -307,6 +307,19 @@ def test_a_plan_ends_after_400_days(clock: MovedClock, engine: sa.Engine, make_s
     assert (found.finishes_at, found.reason, len(found.days)) == (None, "more_than_400_days", 400)
 
 
+def test_a_plan_with_too_many_lanes_says_so_and_shows_the_days_so_far(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = draft(engine, 50, sender_ids=make_senders(1))
+    whole = planned(engine, campaign_id)
+    monkeypatch.setattr("sendledger.policy.simulate_days.MOST_LOOKS", 15)
+    found = planned(engine, campaign_id)
+    assert (found.finishes_at, found.reason) == (None, "too_many_lanes")
+    assert 0 < len(found.days) < len(whole.days)
+    assert found.days == whole.days[: len(found.days)]
+
+
 def test_a_share_gives_nobody_more_than_is_wanted_and_those_first_who_had_less() -> None:
     a, b, c = (uuid.UUID(int=number) for number in range(3))
     assert share(10, {a: 2, b: 20, c: 20}, Counter()) == {a: 2, b: 4, c: 4}

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import late_emails, lifecycle, schedule_emails
+from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core.tables import email_templates, leads
 from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies, reply_answers
@@ -307,8 +308,9 @@ def test_the_late_guard_does_not_hold_what_waits_for_a_cap(
     clock.move_to(MONDAY + dt.timedelta(hours=8))
     with engine.begin() as connection:
         assert late_emails.hold_after_outage(connection, hours) == 1
-    assert campaign_row(engine, capped)["late_hold_until"] is None
-    assert campaign_row(engine, free)["late_hold_until"] is not None
+    with engine.connect() as connection:
+        assert get_campaign(connection, capped)["late_hold_until"] is None
+        assert get_campaign(connection, free)["late_hold_until"] is not None
 
 
 def test_emails_that_wait_for_a_cap_are_not_overdue(

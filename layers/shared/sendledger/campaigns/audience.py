@@ -59,16 +59,9 @@ class Audience:
         self, tail: str, bucket: int = 0, buckets: int = 1, *parameters: sa.BindParameter[Any], head: str = ""
     ) -> sa.TextClause:
         """A statement about `ranked`: each lead of a bucket, with the reason why it gets no mail, or NULL."""
-        of_bucket: tuple[sa.BindParameter[Any], ...] = ()
-        conditions = []
-        if buckets > 1:
-            of_bucket = sa.bindparam("bucket", bucket, sa.BigInteger), sa.bindparam("buckets", buckets, sa.BigInteger)
-            conditions.append(_IN_BUCKET)
-        if buckets > 1 or self.newcomers:
-            # If an address is edited between two buckets, its lead moves from one into the other.
-            conditions.append(_IS_NEW)
+        leads, of_bucket = self._of_bucket(bucket, buckets)
         sql = f"""{head}
-            WITH audience AS MATERIALIZED ({" AND ".join([self.leads, *conditions])}
+            WITH audience AS MATERIALIZED ({leads}
             ), judged AS (
                 SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason FROM audience a
             ), ranked AS (
@@ -79,6 +72,27 @@ class Audience:
                 FROM judged
             ) {tail}"""
         return self.statement(sql, *of_bucket, *parameters)
+
+    def places(self, bucket: int, buckets: int) -> sa.TextClause:
+        """The time zones and countries of a bucket, also of leads that get no mail; '' for none."""
+        leads, of_bucket = self._of_bucket(bucket, buckets)
+        # Without NULL, as they are compared later: two places that are equal there would give a lead two rows.
+        sql = f"""
+            SELECT DISTINCT coalesce(time_zone, '') AS time_zone, coalesce(country, '') AS country
+            FROM ({leads}) audience
+        """
+        return self.statement(sql, *of_bucket)
+
+    def _of_bucket(self, bucket: int, buckets: int) -> tuple[str, tuple[sa.BindParameter[Any], ...]]:
+        of_bucket: tuple[sa.BindParameter[Any], ...] = ()
+        conditions = []
+        if buckets > 1:
+            of_bucket = sa.bindparam("bucket", bucket, sa.BigInteger), sa.bindparam("buckets", buckets, sa.BigInteger)
+            conditions.append(_IN_BUCKET)
+        if buckets > 1 or self.newcomers:
+            # If an address is edited between two buckets, its lead moves from one into the other.
+            conditions.append(_IS_NEW)
+        return " AND ".join([self.leads, *conditions]), of_bucket
 
 
 def audience_of(

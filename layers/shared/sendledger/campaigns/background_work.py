@@ -21,6 +21,7 @@ campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import time
 import uuid
 from typing import Any
@@ -34,7 +35,7 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.revisions import newest_revision
 from sendledger.campaigns.schedule_emails import counters, schedule_leads
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.ledger_rules import is_pending
+from sendledger.core.ledger_rules import is_pending, waits_in_lane
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
 
@@ -66,11 +67,21 @@ _RESUME = sa.text("""
     )
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
+# What is held of a whole campaign, and of its lanes.
 _LATE = sa.text(f"""
-    WITH chunk AS MATERIALIZED (
+    WITH whole AS MATERIALIZED (
         SELECT id FROM scheduled_emails p
         WHERE campaign_id = :campaign_id AND {is_pending("p")} AND scheduled_for <= :until
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
+    ), in_lanes AS MATERIALIZED (
+        SELECT late.id FROM json_each_text(CAST(:lanes AS json)) held (lane, until) CROSS JOIN LATERAL (
+            SELECT p.id FROM scheduled_emails p
+            WHERE p.campaign_id = :campaign_id AND p.lane = CAST(held.lane AS smallint) AND {waits_in_lane("p")}
+              AND {is_pending("p")} AND p.scheduled_for <= CAST(held.until AS timestamptz)
+            ORDER BY p.scheduled_for, p.id LIMIT :limit FOR UPDATE) late
+        LIMIT :limit
+    ), chunk AS MATERIALIZED (
+        SELECT id FROM whole UNION SELECT id FROM in_lanes LIMIT :limit
     )
     UPDATE scheduled_emails e
     SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
@@ -82,6 +93,7 @@ _LATE = sa.text(f"""
     sa.bindparam("campaign_id", type_=sa.UUID),
     sa.bindparam("skip", type_=sa.Boolean),
     sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
+    sa.bindparam("lanes", type_=sa.Text),
 )
 
 
@@ -120,8 +132,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             finished = found < ROWS_PER_CHUNK
             work["after_id"] = last or work["after_id"]
         case "release_late" | "skip_late":
-            held = {"skip": work["kind"] == "skip_late", "until": dt.datetime.fromisoformat(work["until"])}
-            changed = connection.execute(_LATE, chunk | held).rowcount
+            changed = _end_hold(connection, campaign_id, work)
             finished = changed < ROWS_PER_CHUNK
         case "retry_failed":
             changed = failed_emails.put_back(connection, campaign_id, work["codes"], ROWS_PER_CHUNK)
@@ -142,6 +153,24 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
         .values(background_work=queue[1:] if finished else queue, updated_at=sa.func.now(), **values)
     )
     return changed
+
+
+def _end_hold(connection: sa.Connection, campaign_id: uuid.UUID, work: dict[str, Any]) -> int:
+    """Release or skip what was held; returns how many. A step that a skip lets go may be late, too."""
+    skip, until = work["kind"] == "skip_late", work.get("until")
+    held = {
+        "campaign_id": campaign_id,
+        "skip": skip,
+        "until": dt.datetime.fromisoformat(until) if until is not None else None,
+        "lanes": json.dumps(work.get("lanes", {})),
+    }
+    done = 0
+    while done < ROWS_PER_CHUNK:
+        changed = connection.execute(_LATE, {**held, "limit": ROWS_PER_CHUNK - done}).rowcount
+        done += changed
+        if not (changed and skip):
+            break
+    return done
 
 
 def _schedule_bucket(

@@ -2,8 +2,8 @@
 
 Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
 any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
-`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants and of
-revisions are counted in the ledger.
+`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants, revisions
+and senders are counted in `result_counts` in the same way.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
+from sendledger.campaigns.detailed_results import DetailedResults, detailed_results
 from sendledger.campaigns.step_results import step_results
-from sendledger.campaigns.variants import LedgerResults, kept_variants, ledger_results
+from sendledger.campaigns.variants import kept_variants
 from sendledger.campaigns.winners import decisions
 from sendledger.core.errors import FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import LAST_STEP, is_pending
@@ -37,6 +38,7 @@ FUNNEL = (*_OPENED, "replied", *_BOUNCED, "complained", "unsubscribed")
 OVERVIEW = (Counted.SENT, Counted.FAILED, *_OPENED, *_BOUNCED, "complained")
 TIMELINE = (*OVERVIEW, "replied")
 
+_DETAILS = "campaign_id, revision, step_number, variant, sender_id, what"
 _FOLD = sa.text("""
     WITH held AS MATERIALIZED (
         -- A campaign that is locked can wait: its changes count without being folded.
@@ -54,6 +56,20 @@ _FOLD = sa.text("""
     GROUP BY campaign_id, what, step_number, hour ORDER BY campaign_id, what, step_number, hour
     ON CONFLICT (campaign_id, what, step_number, hour) WHERE is_total
         DO UPDATE SET count = campaign_counts.count + excluded.count
+""")
+_FOLD_RESULTS = sa.text(f"""
+    WITH held AS MATERIALIZED (
+        SELECT id FROM campaigns WHERE id IN (SELECT campaign_id FROM result_counts WHERE NOT is_total)
+        ORDER BY id FOR KEY SHARE SKIP LOCKED
+    ), taken AS MATERIALIZED (
+        SELECT id FROM result_counts WHERE NOT is_total AND campaign_id IN (SELECT id FROM held)
+        FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM result_counts WHERE id IN (SELECT id FROM taken) RETURNING {_DETAILS}, count
+    )
+    INSERT INTO result_counts ({_DETAILS}, count, is_total)
+    SELECT {_DETAILS}, sum(count), true FROM gone GROUP BY {_DETAILS} ORDER BY {_DETAILS}
+    ON CONFLICT ({_DETAILS}) WHERE is_total DO UPDATE SET count = result_counts.count + excluded.count
 """)
 _BY_STEP = sa.text("""
     SELECT step_number, what, CAST(sum(count) AS bigint) FROM campaign_counts
@@ -117,6 +133,7 @@ _NEXT_DUE = sa.text(f"""
 def fold(connection: sa.Connection) -> None:
     """Add the changes of the last minute to their totals. Every reader sees the same sums before and after."""
     connection.execute(_FOLD)
+    connection.execute(_FOLD_RESULTS)
 
 
 def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
@@ -134,10 +151,9 @@ def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[s
     counts = {Counted.SENT: sent, **{name: campaign[f"emails_{name}_count"] for name in FUNNEL}}
     funnel = _without_untracked(counts, campaign)
     results = step_results(connection, campaign["id"])
-    variants, counted = kept_variants(connection, campaign["id"]), LedgerResults()
-    # Where there is one of each, the ledger is not read.
+    variants, counted = kept_variants(connection, campaign["id"]), DetailedResults()
     if variants or campaign["revision"] > 1 or campaign["sender_ids"]:
-        counted = ledger_results(connection, campaign["id"])
+        counted = detailed_results(connection, campaign["id"], by_step, results or {})
     revisions = _by_revision(connection, campaign, variants, counted)
     newest = [each for each in revisions if each["revision"] == campaign["revision"]]
     details = {step["step_number"]: step for each in newest for step in each["steps"]}
@@ -193,7 +209,7 @@ def _step_funnel(campaign: sa.RowMapping, sent: int, results: Mapping[str, int] 
 
 
 def _by_revision(
-    connection: sa.Connection, campaign: sa.RowMapping, variants: Sequence[sa.RowMapping], results: LedgerResults
+    connection: sa.Connection, campaign: sa.RowMapping, variants: Sequence[sa.RowMapping], results: DetailedResults
 ) -> list[dict[str, Any]]:
     """The steps of each revision, and their variants, with what became of their emails.
 
@@ -221,7 +237,7 @@ def _by_revision(
     return list(revisions.values())
 
 
-def _by_sender(connection: sa.Connection, campaign: sa.RowMapping, results: LedgerResults) -> list[dict[str, Any]]:
+def _by_sender(connection: sa.Connection, campaign: sa.RowMapping, results: DetailedResults) -> list[dict[str, Any]]:
     """The senders of the campaign, in its order, with what became of their emails, and their use of today."""
     rows = {row["id"]: row for row in sender_addresses.of_campaign(connection, campaign["sender_ids"])}
     uses = budgets.uses_of(connection, rows.values(), budgets.sending_day_now(connection)) if rows else {}

@@ -20,6 +20,7 @@ from sendledger.core.errors import Conflict, FieldError, InvalidInput, NotFound
 from sendledger.core.ledger_rules import takes_in_leads
 from sendledger.core.pagination import Page
 from sendledger.core.tables import (
+    campaign_lanes,
     campaign_leads,
     campaigns,
     email_templates,
@@ -69,11 +70,18 @@ _all_batches = sa.case(
     (sa.or_(_table.c.batch_id.is_(None), _table.c.batch_id == sa.any_(_table.c.batch_ids)), _table.c.batch_ids),
     else_=sa.func.array_prepend(_table.c.batch_id, _table.c.batch_ids, type_=_table.c.batch_ids.type),
 )
+# In a campaign with a sending policy, lanes are held.
+_late_lane = (
+    sa.select(sa.func.max(campaign_lanes.c.late_hold_until))
+    .where(campaign_lanes.c.campaign_id == _table.c.id)
+    .scalar_subquery()
+)
 # Columns that the earlier application may have left empty, or has under another name.
 _DERIVED = {
     "status": sa.func.coalesce(_table.c.status, CampaignStatus.DRAFT),
     "campaign_type": sa.func.coalesce(_table.c.campaign_type, CampaignType.OUTREACH),
     "batch_ids": _all_batches,
+    "late_hold_until": sa.func.greatest(_table.c.late_hold_until, _late_lane),
 }
 _CAMPAIGN = tuple(_DERIVED.get(column.name, column).label(column.name) for column in _table.c)
 

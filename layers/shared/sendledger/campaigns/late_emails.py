@@ -1,15 +1,18 @@
 """The late guard: after an outage, emails that are long overdue wait for a person and do not go out in a burst.
 
 A campaign's own backlog is not an outage: at a low SES rate emails wait for hours while the sender works. An outage is
-a time in which no sender was free to send. After an outage longer than the setting, every running campaign with rows
-that are overdue by more than the setting is held: `campaigns.late_hold_until` is set, and rows due up to that time are
-not claimed until an operator releases or skips them. Reads and writes `sender_state` and `campaigns`.
+a time in which no sender was free to send. After an outage longer than the setting, what is overdue by more than the
+setting is held: `late_hold_until` of its campaign is set, or in a campaign with a sending policy that of its lane
+(policy/outages.py). Rows due up to that time are not claimed until an operator releases or skips them. Reads and writes
+`sender_state`, `campaigns` and `campaign_lanes`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,46 +20,58 @@ from sendledger.campaigns import background_work
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict
-from sendledger.core.ledger_rules import has_lanes, is_pending, waits_in_lane
-from sendledger.core.tables import campaigns
+from sendledger.core.ledger_rules import has_lanes, is_pending, lock_campaigns
+from sendledger.core.tables import campaign_lanes, campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
-from sendledger.policy.budgets import HAS_CAP
-from sendledger.policy.lanes import missed_zones, zones_parameter
+from sendledger.policy.openings import Opening
+from sendledger.policy.outages import late_lanes
 
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
 # ORDER BY and OFFSET 0: as in completion.py.
-_OVERDUE = f"e.campaign_id = c.id AND {is_pending('e')} AND e.scheduled_for <= now() - :late_after"
 _HOLD = sa.text(f"""
 UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
-WHERE c.status = 'running' AND CASE
-    WHEN NOT {has_lanes("c")} THEN EXISTS (
-        SELECT FROM scheduled_emails e WHERE {_OVERDUE} ORDER BY e.scheduled_for OFFSET 0)
-    ELSE EXISTS (
-        SELECT FROM campaign_lanes l LEFT JOIN sender_addresses a ON a.id = l.sender_id
-        JOIN scheduled_emails e ON e.lane = l.lane AND {waits_in_lane("e")} AND {_OVERDUE}
-        WHERE l.campaign_id = c.id AND (a.id IS NULL OR NOT {HAS_CAP})
-          AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL)
-          AND (c.sending_schedule_id IS NULL
-               OR EXISTS (SELECT FROM json_to_recordset(CAST(:zones AS json)) AS z (schedule_id uuid, lead_zone text)
-                          WHERE z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')))
-        OFFSET 0) END
-""").bindparams(sa.bindparam("late_after", type_=sa.Interval), sa.bindparam("zones", type_=sa.Text))
+WHERE c.status = 'running' AND NOT {has_lanes("c")} AND EXISTS (
+    SELECT FROM scheduled_emails e
+    WHERE e.campaign_id = c.id AND {is_pending("e")} AND e.scheduled_for <= now() - :late_after
+    ORDER BY e.scheduled_for OFFSET 0)
+""").bindparams(sa.bindparam("late_after", type_=sa.Interval))
+_HOLD_LANES = sa.text("""
+UPDATE campaign_lanes l SET late_hold_until = greatest(l.late_hold_until, late.until)
+FROM json_to_recordset(CAST(:lanes AS json)) AS late (campaign_id uuid, lane smallint, until timestamptz)
+WHERE l.campaign_id = late.campaign_id AND l.lane = late.lane
+""").bindparams(sa.bindparam("lanes", type_=sa.Text))
 
 
 def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> int:
-    """Hold late campaigns. Every tick that may send calls it. Returns the number of campaigns held.
+    """Hold what is late. Every tick that may send calls it. Returns the number of campaigns of which something is held.
 
-    For a campaign with a sending schedule only the time counts in which it was open for the leads of a time zone.
-    Emails that wait for a cap, of a sender or of new leads, are not held: the cap prevents a burst, and they may wait
-    for days.
+    Of a campaign with a sending policy only those lanes are held that were open with budget for so long.
     """
     last_tick_at, now = connection.execute(_LAST_TICK).one()
     connection.execute(_ALIVE)
     if last_tick_at is None or last_tick_at >= now - late_after:
         return 0
-    zones = zones_parameter(missed_zones(connection, last_tick_at, late_after))
-    return connection.execute(_HOLD, {"late_after": late_after, "zones": zones}).rowcount
+    campaigns_held = connection.execute(_HOLD, {"late_after": late_after}).rowcount
+    late = late_lanes(connection, Opening(last_tick_at, now), late_after)
+    if not late:
+        return campaigns_held
+    ids = {lane.campaign_id for lane in late}
+    connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": list(ids)})
+    given = [
+        {"campaign_id": str(each.campaign_id), "lane": each.lane, "until": each.until.isoformat()} for each in late
+    ]
+    connection.execute(_HOLD_LANES, {"lanes": json.dumps(given)})
+    return campaigns_held + len(ids)
+
+
+def shift_holds(connection: sa.Connection, campaign_id: uuid.UUID, shift: dt.timedelta) -> None:
+    """Move what is held by the time by which a resume moves its rows. Otherwise the resume would release them."""
+    for table, key in ((campaigns, campaigns.c.id), (campaign_lanes, campaign_lanes.c.campaign_id)):
+        until = table.c.late_hold_until
+        connection.execute(
+            sa.update(table).where(key == campaign_id, until.is_not(None)).values(late_hold_until=until + shift)
+        )
 
 
 def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:
@@ -79,12 +94,27 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
         if status == CampaignStatus.PAUSED:
             message = "The campaign is paused. What is held stays so when it is resumed: decide then."
             raise Conflict(message, status=status)
-        work = [*campaign["background_work"], {"kind": kind, "until": until.isoformat()}]
+        work = [*campaign["background_work"], {"kind": kind, **_take_holds(connection, campaign_id)}]
         connection.execute(
             sa.update(campaigns)
             .where(campaigns.c.id == campaign_id)
-            .values(background_work=work, late_hold_until=None, updated_at=sa.func.now())
+            .values(background_work=work, updated_at=sa.func.now())
         )
         audit_log.record(connection, actor, deed, "campaign", campaign_id)
         if len(work) == 1:
             background_work.work_once(connection, campaign_id)
+
+
+def _take_holds(connection: sa.Connection, campaign_id: uuid.UUID) -> dict[str, Any]:
+    """What is held, of the whole campaign and by lane. It is not held any more."""
+    found: dict[str, Any] = {}
+    own = sa.select(campaigns.c.late_hold_until).where(campaigns.c.id == campaign_id)
+    if (until := connection.scalar(own)) is not None:
+        found["until"] = until.isoformat()
+    held = campaign_lanes.c.campaign_id == campaign_id, campaign_lanes.c.late_hold_until.is_not(None)
+    lanes = connection.execute(sa.select(campaign_lanes.c.lane, campaign_lanes.c.late_hold_until).where(*held)).all()
+    if lanes:
+        found["lanes"] = {str(lane): lane_until.isoformat() for lane, lane_until in lanes}
+    connection.execute(sa.update(campaign_lanes).where(*held).values(late_hold_until=None))
+    connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(late_hold_until=None))
+    return found

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
-from sendledger.campaigns import background_work, winners
+from sendledger.campaigns import background_work, late_emails, winners
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_intake
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
@@ -247,9 +247,8 @@ def resume_campaign(
             failure_reason=None,
             sender_deaths=0,
             background_work=work,
-            # The hold of late rows moves with them. Otherwise the resume would release them.
-            late_hold_until=campaigns.c.late_hold_until + dt.timedelta(seconds=shift_seconds),
         )
+        late_emails.shift_holds(connection, campaign_id, dt.timedelta(seconds=shift_seconds))
         winners.shift_decisions(connection, campaign_id, shift_seconds)
         detail = {"refreshed_steps": refreshed} if refresh_content else {}
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_RESUME, "campaign", campaign_id, detail)

@@ -104,11 +104,6 @@ _SCHEDULE = f"""
 )
 SELECT reason, count(*), (SELECT count(*) FROM steps) FROM ranked GROUP BY reason
 """
-# Without NULL, as they are compared above: two places that are equal there would give a lead two rows.
-_PLACES = """
-SELECT DISTINCT coalesce(time_zone, '') AS time_zone, coalesce(country, '') AS country
-FROM ranked WHERE reason IS NULL
-"""
 _SCHEDULED_ALREADY = "scheduled_emails_lead_id_campaign_id_workflow_step_number_key"
 """The unique constraint of the ledger."""
 
@@ -133,7 +128,7 @@ def schedule_leads(
     are_first = audience.newcomers and set_times(connection, campaign, start_at)
     places: Sequence[sa.Row[Any]] = []
     if waits_in_lanes(connection, campaign):
-        places = connection.execute(audience.judged(_PLACES, bucket, buckets)).all()
+        places = connection.execute(audience.places(bucket, buckets)).all()
     of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
     statement = audience.judged(
         _SCHEDULE,

@@ -1,4 +1,4 @@
-"""The variants of a started campaign's steps: who gets which, what became of each, and retiring one.
+"""The variants of a started campaign's steps: who gets which, and retiring one.
 
 A lead's rank among all leads of its campaign decides; see split_leads.py. Reads `campaign_steps`; reads and writes
 `campaign_step_variants`, `campaigns` and the unsent rows of `scheduled_emails`; writes `audit_log`.
@@ -20,9 +20,6 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import still_planned
 from sendledger.core.tables import campaign_step_variants, campaign_steps, campaigns
 from sendledger.core.vocabulary import AuditAction, CampaignStatus
-
-LedgerResults = dict[tuple[int, int, int | None, uuid.UUID | None], dict[str, Any]]
-"""By revision, step, variant and sender."""
 
 _kept = campaign_step_variants.c
 
@@ -61,29 +58,6 @@ _SPLIT_AGAIN = sa.text(f"""
     sa.bindparam("rows_done", type_=sa.BigInteger),
     sa.bindparam("waiting_done", type_=sa.BigInteger),
 )
-# What waits has no sender yet, but that of its lane.
-_RESULTS = sa.text("""
-    SELECT e.revision, e.workflow_step_number AS step_number, e.variant,
-           coalesce(e.sender_id, l.sender_id) AS sender_id, e.status, count(*) AS emails,
-           count(m.delivered_at) AS delivered, count(m.opened_at) AS opened, count(m.clicked_at) AS clicked,
-           count(replied.email_id) AS replied, count(m.bounced_at) AS bounced, count(m.soft_bounced_at) AS soft_bounced,
-           count(*) FILTER (WHERE m.delivery_status = 'complained') AS complained,
-           count(opted_out.scheduled_email_id) AS unsubscribed
-    FROM scheduled_emails e
-    LEFT JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
-    LEFT JOIN emails m ON m.id = e.email_id
-    LEFT JOIN (SELECT DISTINCT email_id FROM replies WHERE campaign_id = :campaign_id AND automatic IS NULL) replied
-           ON replied.email_id = m.id
-    LEFT JOIN (SELECT DISTINCT scheduled_email_id FROM unsubscribes
-               WHERE campaign_id = :campaign_id AND undone_at IS NULL) opted_out
-           ON opted_out.scheduled_email_id = e.id
-    WHERE e.campaign_id = :campaign_id
-    GROUP BY 1, 2, 3, 4, 5
-    UNION ALL
-    SELECT revision, step_number, nullif(variant, 0), nullif(sender_id, CAST(:nobody AS uuid)), status, emails,
-           delivered, opened, clicked, replied, bounced, soft_bounced, complained, unsubscribed
-    FROM removed_emails WHERE campaign_id = :campaign_id
-""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def kept_variants(
@@ -161,23 +135,6 @@ def variant_of_template(
         sent = ", ".join(str(each) for each in in_use)
         raise Conflict(f"The variants of step {step_number} of campaign {campaign_id} send the templates {sent}.")
     return in_use.get(template_id)
-
-
-def ledger_results(connection: sa.Connection, campaign_id: uuid.UUID) -> LedgerResults:
-    """What became of the emails of each revision, step, variant and sender: `by_status`, and what came back.
-
-    It reads the ledger, once.
-    """
-    found: LedgerResults = {}
-    result = connection.execute(_RESULTS, {"campaign_id": campaign_id, "nobody": str(uuid.UUID(int=0))})
-    names = list(result.keys())[6:]
-    for revision, step_number, variant, sender_id, status, emails, *came_back in result:
-        key = revision, step_number, variant, sender_id
-        each = found.setdefault(key, {"by_status": {}, **dict.fromkeys(names, 0)})
-        each["by_status"][status] = each["by_status"].get(status, 0) + emails
-        for name, count in zip(names, came_back, strict=True):
-            each[name] += count
-    return found
 
 
 def retire(

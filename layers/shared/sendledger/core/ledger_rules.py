@@ -122,12 +122,14 @@ def has_lanes(campaign: str) -> str:
     )"""
 
 
-def due(row: str, campaign: str) -> str:
-    """Whether a row is due. Rows that the late guard holds are not."""
-    return (
-        f"{is_pending(row)} AND {row}.scheduled_for <= now() "
-        f"AND {row}.scheduled_for > coalesce({campaign}.late_hold_until, '-infinity')"
-    )
+def held_until(*holders: str) -> str:
+    """The time up to which due rows wait for a person. It is the latest that the campaign and its lane say."""
+    return f"coalesce(greatest({', '.join(f'{each}.late_hold_until' for each in holders)}), '-infinity')"
+
+
+def due(row: str, *holders: str) -> str:
+    """Whether a row is due. Rows that the late guard holds are not; `holders` are the campaign and its lane."""
+    return f"{is_pending(row)} AND {row}.scheduled_for <= now() AND {row}.scheduled_for > {held_until(*holders)}"
 
 
 def waits_in_lane(row: str) -> str:

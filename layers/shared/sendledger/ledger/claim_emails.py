@@ -133,7 +133,8 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
-_CLAIM_FROM_LANES = claim_from_lanes(f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}")
+_FROM_LANES = f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}"
+_CLAIM_FROM_LANES = {each: claim_from_lanes(_FROM_LANES, by_company=each) for each in (True, False)}
 
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
@@ -285,7 +286,8 @@ def claim(
     offer = lanes.offer(connection, batch, alone=alone)
     if offer is None:
         return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
-    rows = connection.execute(_CLAIM_FROM_LANES, parameters | offer).mappings().all()
+    statement = _CLAIM_FROM_LANES[lanes.offers_companies]
+    rows = connection.execute(statement, parameters | offer).mappings().all()
     lanes.note(rows)
     return [_claimed(row) for row in rows]
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, has_lanes, may_send, waits_in_lane
+from sendledger.core.ledger_rules import due, has_lanes, held_until, may_send, waits_in_lane
 from sendledger.policy.companies import rows_by_company
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
 
+# A claim of which no lane has a cap for each company does without that part: it plans in half the time. A campaign that
+# has got such a cap since its lanes were found gives nothing.
+_BY_COMPANY = f"UNION ALL {rows_by_company('q', 'q.share', lock=True)}"
+_WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
     SELECT o.*, CASE WHEN o.sender_id IS NOT NULL OR o.counted THEN least(o.until, CAST(:day_until AS timestamptz))
@@ -33,11 +37,13 @@ WITH offered AS MATERIALIZED (
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
-    SELECT run.id AS campaign_id, run.late_hold_until, o.lane, o.closes_at, o.sender_id, o.follow_up, o.remaining,
-           o.used, o.tie, o.counted, o.new_leads, CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
+    SELECT run.id AS campaign_id, {held_until("run", "l")} AS late_hold_until, o.lane, o.closes_at, o.sender_id,
+           o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
+           CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
-         AND (o.follow_up OR o.counted OR NOT run.counts_new_leads)
+         AND (o.follow_up OR o.counted OR NOT run.counts_new_leads) {{without_companies}}
+    LEFT JOIN campaign_lanes l ON l.campaign_id = o.campaign_id AND l.lane = o.lane
     WHERE NOT run.has_lanes OR o.lane IS NOT NULL
 ), shared AS MATERIALIZED (
     SELECT queue.*,
@@ -61,8 +67,7 @@ WITH offered AS MATERIALIZED (
               AND {waits_in_lane("e")}
               AND {due("e", "q")}
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) one_lane
-        UNION ALL
-        {rows_by_company("q", "q", "q.share", lock=True)}
+        {{by_company}}
     ) due
 ), in_companies AS (
     SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
@@ -90,14 +95,18 @@ WITH offered AS MATERIALIZED (
 """
 
 
-def claim_from_lanes(claimed: str) -> sa.TextClause:
+def claim_from_lanes(claimed: str, *, by_company: bool) -> sa.TextClause:
     """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
+
+    With `by_company` also from lanes of campaigns with a cap for each company.
 
     No more lanes are offered than the claim may take emails, as it locks rows of each of them. The lease ends before
     the lane closes or the day ends: the fence lets nothing through after that, and the sweep returns it.
     """
     order = " ORDER BY claimed.campaign_id, claimed.id"
-    return sa.text(_CLAIM + claimed + order).bindparams(
+    statement = _CLAIM.replace("{by_company}", _BY_COMPANY if by_company else "")
+    statement = statement.replace("{without_companies}", "" if by_company else _WITHOUT_COMPANIES)
+    return sa.text(statement + claimed + order).bindparams(
         sa.bindparam("token", type_=sa.UUID),
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
@@ -115,15 +124,14 @@ COUNT_DUE = sa.text(f"""
             SELECT FROM scheduled_emails e WHERE e.campaign_id = c.id AND {due("e", "c")} LIMIT :limit) due
         WHERE {may_send("c")} AND NOT {has_lanes("c")}
         UNION ALL
-        SELECT FROM lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
+        SELECT FROM lane CROSS JOIN LATERAL (
             SELECT FROM scheduled_emails e
             WHERE lane.company_cap IS NULL AND e.campaign_id = lane.campaign_id AND e.lane = lane.lane
               AND {waits_in_lane("e")}
-              AND {due("e", "c")}
+              AND {due("e", "lane")}
             LIMIT :limit) due
         UNION ALL
-        SELECT FROM lane JOIN campaigns c ON c.id = lane.campaign_id CROSS JOIN LATERAL (
-            {rows_by_company("lane", "c", ":limit")}) due
+        SELECT FROM lane CROSS JOIN LATERAL ({rows_by_company("lane", ":limit")}) due
         LIMIT :limit) bounded
 """).bindparams(sa.bindparam("limit", type_=sa.Integer), *LANE_PARAMETERS)
 """How many emails could be claimed if none of them were locked, up to `limit`."""

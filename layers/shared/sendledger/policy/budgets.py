@@ -30,9 +30,13 @@ LAST_CALLS = dt.timedelta(seconds=2)
 """How long before the end of an opening or a day nothing more is claimed: what has passed the fence takes a second to
 go out."""
 
+DAYS_KEPT = dt.timedelta(days=30)
+"""How long what counts against the caps is kept by campaign, after its day."""
+
 _UNLIMITED = Use(None)
 _UUIDS = sa.ARRAY(sa.UUID)
 
+_NO_ID = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
 _REVISIONS = "SELECT coalesce(sum(revision), 0) FROM sending_schedules"
 _NOW = sa.text(f"""
     SELECT now() AS now, sending_day_time_zone AS time_zone,
@@ -111,6 +115,16 @@ _FOLD = sa.text("""
     SELECT sender_id, campaign_id, day, is_first, company, sum(count), min(first_at), max(last_at), true FROM gone
     GROUP BY 1, 2, 3, 4, 5 HAVING sum(count) <> 0
 """)
+# A ramp counts the days on which a sender has sent; the rest of what was used then is asked no more.
+_FORGET_DAYS = sa.text(f"""
+    WITH gone AS (
+        DELETE FROM cap_uses WHERE is_total AND campaign_id <> {_NO_ID} AND day < :before
+        RETURNING sender_id, day, count
+    )
+    INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count, is_total)
+    SELECT sender_id, {_NO_ID}, day, false, 0, sum(count), true FROM gone
+    WHERE sender_id <> {_NO_ID} GROUP BY sender_id, day HAVING sum(count) <> 0
+""").bindparams(sa.bindparam("before", type_=sa.Date))
 # Where emails of the day wait: by sender, schedule and the zone of the leads.
 _WAITING = sa.text(f"""
     SELECT l.sender_id, s.id, s.revision, s.time_zone, s.zone_of, s.hours, s.holidays, l.lead_zone
@@ -168,8 +182,14 @@ def schedule_revisions(connection: sa.Connection) -> int:
 
 
 def fold(connection: sa.Connection) -> None:
-    """Add the changes of the last minute to their totals. Every reader sees the same sums before and after."""
+    """Add the latest changes to their totals. Every reader sees the same sums before and after."""
     connection.execute(_FOLD)
+
+
+def forget_days(connection: sa.Connection) -> None:
+    """Of days that are long over, keep one number for each sender."""
+    today = sending_day_now(connection).date
+    connection.execute(_FORGET_DAYS, {"before": today - DAYS_KEPT})
 
 
 def budgets(

@@ -115,8 +115,8 @@ def released(use: Use, openings: Sequence[Opening], now: dt.datetime) -> int:
         return use.left
     if use.first is None or use.last is None:
         return 1
-    since = _open_between(openings, use.last, now)
-    on_its_way = int((use.cap * (done := _open_between(openings, use.first, now))) / (done + ahead)) + 1 - use.used
+    since = open_between(openings, use.last, now)
+    on_its_way = int((use.cap * (done := open_between(openings, use.first, now))) / (done + ahead)) + 1 - use.used
     share = (use.left + 1) * (lately := min(since, CATCH_UP)) / (lately + ahead)
     is_next = (use.left + 1) * since >= since + ahead
     return min(use.left, max(int(is_next), int(share), min(on_its_way, int(1.5 * share + 0.5))))
@@ -153,7 +153,7 @@ def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
 def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:
     """How much open time is left until the whole budget is to be released; negative after that."""
     whole = sum((each.closes_at - each.opens_at for each in openings), _NOTHING)
-    return _open_between(openings, instant, openings[-1].closes_at) - min(RELEASED_BEFORE_END, whole / 8)
+    return open_between(openings, instant, openings[-1].closes_at) - min(RELEASED_BEFORE_END, whole / 8)
 
 
 def _after(openings: Sequence[Opening], start: dt.datetime, open_time: dt.timedelta) -> dt.datetime:
@@ -167,6 +167,7 @@ def _after(openings: Sequence[Opening], start: dt.datetime, open_time: dt.timede
     return openings[-1].closes_at
 
 
-def _open_between(openings: Sequence[Opening], start: dt.datetime, end: dt.datetime) -> dt.timedelta:
+def open_between(openings: Sequence[Opening], start: dt.datetime, end: dt.datetime) -> dt.timedelta:
+    """How much of these openings lies within a span."""
     spans = (min(each.closes_at, end) - max(each.opens_at, start) for each in openings)
     return sum((span for span in spans if span > _NOTHING), _NOTHING)

@@ -27,11 +27,12 @@ def free_mail() -> str:
     return ",".join(sorted(free_mail_domains()))
 
 
-def rows_by_company(lane: str, campaign: str, most: str, *, lock: bool = False) -> str:
+def rows_by_company(lane: str, most: str, *, lock: bool = False) -> str:
     """Due emails of a lane with a `company_cap`, `most` of each kind: to no company, and to companies with some left.
 
-    With the parameter `day`. It goes from one company to the next, in the order of their hashes, from a random one on.
-    A company that has used up its cap costs one look, however many emails wait for it.
+    The lane has a `late_hold_until`, too. With the parameter `day`. It goes from one company to the next, in the order
+    of their hashes, from a random one on. A company that has used up its cap costs one look, however many emails wait
+    for it.
     """
     own = f"e.campaign_id = {lane}.campaign_id AND e.lane = {lane}.lane AND e.lane > 0 AND e.workflow_step_number = 1"
     company = "coalesce(e.lead_company, 0)"
@@ -48,12 +49,12 @@ def rows_by_company(lane: str, campaign: str, most: str, *, lock: bool = False) 
                  WHERE u.campaign_id = {lane}.campaign_id AND u.day = :day AND u.is_first AND u.company = n.company) s
         CROSS JOIN LATERAL (SELECT n.company <> 0 AND s.used < {lane}.company_cap AND EXISTS (
             SELECT FROM scheduled_emails e
-            WHERE {own} AND {company} = n.company AND {due("e", campaign)}) AS has_some) h
+            WHERE {own} AND {company} = n.company AND {due("e", lane)}) AS has_some) h
     """
     return f"""
         SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company FROM (
             SELECT e.id FROM scheduled_emails e
-            WHERE {lane}.company_cap IS NOT NULL AND {own} AND {company} = 0 AND {due("e", campaign)}
+            WHERE {lane}.company_cap IS NOT NULL AND {own} AND {company} = 0 AND {due("e", lane)}
             ORDER BY e.scheduled_for, e.id LIMIT {most} {locked}) without_company
         UNION ALL
         SELECT id, company, used_by_company FROM (
@@ -75,7 +76,7 @@ def rows_by_company(lane: str, campaign: str, most: str, *, lock: bool = False) 
             SELECT picked.id, walk.company, CAST(walk.used AS bigint) AS used_by_company
             FROM walk CROSS JOIN LATERAL (
                 SELECT e.id FROM scheduled_emails e
-                WHERE {own} AND {company} = walk.company AND {due("e", campaign)}
+                WHERE {own} AND {company} = walk.company AND {due("e", lane)}
                 ORDER BY e.scheduled_for, e.id
                 LIMIT CAST({lane}.company_cap - walk.used AS bigint) {locked}) picked
             WHERE walk.has_some LIMIT {most}) of_companies

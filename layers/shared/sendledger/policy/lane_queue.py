@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.policy.budgets import LAST_CALLS, Budget, Budgets, NewLeads, budgets, schedule_revisions
+from sendledger.core.ledger_rules import has_lanes
+from sendledger.policy.budgets import LAST_CALLS, Budget, Budgets, NewLeads, budgets, fold, schedule_revisions
 from sendledger.policy.caps import place_in_turn
 from sendledger.policy.lanes import LANES_BY_GROUP, open_zones, zones_parameter
 from sendledger.policy.openings import Opening
@@ -36,6 +37,8 @@ _FIND = sa.text(LANES_BY_GROUP).bindparams(
     sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("alone", type_=sa.Boolean)
 )
 
+_HAS_LANES = sa.text(f"""SELECT EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND {has_lanes("c")})""")
+
 
 class LaneGroup:
     """Lanes of one campaign and sender, for first or later steps, in turn, each with the end of its opening."""
@@ -45,6 +48,7 @@ class LaneGroup:
         self.sender_id: uuid.UUID | None = row["sender_id"]
         self.follow_up: bool = row["follow_up"]
         self.counts_new_leads: bool = row["counts_new_leads"]
+        self.counts_companies: bool = row["counts_companies"]
         self.lanes: dict[int, str | None] = dict(row["lanes"])
         same = {name: row[name] for name in ("campaign_id", "sender_id", "follow_up", "schedule_id", "revision")}
         self.parameters = {
@@ -106,6 +110,11 @@ class LaneQueue:
         lanes = [offered.parameters(batch, left) for offered in self._offered]
         return {"lanes": json.dumps(lanes), "day": left.day.date, "day_until": left.day.ends_at - LAST_CALLS}
 
+    @property
+    def offers_companies(self) -> bool:
+        """Whether the last offer has lanes of campaigns with a cap for each company."""
+        return any(offered.group.counts_companies for offered in self._offered)
+
     def note(self, claimed: Iterable[sa.RowMapping]) -> None:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done."""
         has_more = {(row["campaign_id"], row["lane"]) for row in claimed if not row["is_last"]}
@@ -119,12 +128,16 @@ class LaneQueue:
         return time.monotonic() - self._found_at
 
     def _find(self, connection: sa.Connection, *, alone: bool) -> None:
+        self._groups, self._found_at = [], time.monotonic()
+        self._hours.clear()
+        if not connection.scalar(_HAS_LANES):
+            return
+        # Each claim sums up what has changed since.
+        fold(connection)
         self._revisions = schedule_revisions(connection)
         zones = zones_parameter(open_zones(connection))
         found = connection.execute(_FIND, {"open_zones": zones, "alone": alone}).mappings()
         self._groups = [LaneGroup(row) for row in found]
-        self._hours.clear()
-        self._found_at = time.monotonic()
 
     def _choose(self, left: Budgets, batch: int) -> list[OfferedLane]:
         """The same number of lanes of each campaign, those of later steps first."""

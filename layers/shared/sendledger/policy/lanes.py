@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import due, has_lanes, may_send, waits_in_lane
+from sendledger.core.ledger_rules import due, has_lanes, held_until, may_send, waits_in_lane
 from sendledger.policy.budgets import LAST_CALLS, Budgets
-from sendledger.policy.openings import Hours, Opening, open_time, opening_at
+from sendledger.policy.openings import Hours, Opening, opening_at
 from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
 _ALL_ZONES = sa.text("""
@@ -58,11 +58,12 @@ _IS_OPEN = f"""
 """
 _HAS_SOMETHING_DUE = f"""
     EXISTS (SELECT FROM scheduled_emails p
-            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c")})
+            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c", "l")})
 """
 
 OPEN_LANES = f"""
     SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, b.remaining, z.opens_at,
+           {held_until("c", "l")} AS late_hold_until,
            CASE WHEN NOT l.follow_up THEN n.remaining END AS new_leads,
            CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
@@ -86,11 +87,12 @@ LANES_BY_GROUP = f"""
     SELECT l.campaign_id, l.sender_id, l.follow_up, c.sending_schedule_id AS schedule_id, z.revision,
            NOT l.follow_up AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL
                AS counts_new_leads,
+           NOT l.follow_up AND c.new_leads_per_company_per_day IS NOT NULL AS counts_companies,
            json_agg(json_build_array(l.lane, {_LAST_CALL}) ORDER BY random()) AS lanes
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
     LEFT JOIN {_IN_OPEN_ZONE}
     WHERE {_IS_OPEN} AND c.prepared_alone = :alone AND {_HAS_SOMETHING_DUE}
-    GROUP BY 1, 2, 3, 4, 5, 6
+    GROUP BY 1, 2, 3, 4, 5, 6, 7
 """
 """The lanes that are open and have something due, with the parameters `open_zones` and `alone`.
 
@@ -144,23 +146,18 @@ def write_lanes(
     return {LaneKey(*key): lane for *key, lane in connection.execute(_ALL, {"campaign_id": campaign_id})}
 
 
+def zones_in_use(connection: sa.Connection) -> Sequence[sa.RowMapping]:
+    """The schedules of running campaigns, each with every zone that leads of them have; '' where it is not known."""
+    return connection.execute(_ALL_ZONES).mappings().all()
+
+
 def open_zones(connection: sa.Connection) -> list[OpenZone]:
     """Where the schedules of running campaigns are open, and stay so long enough to send something."""
     found = []
-    for row in connection.execute(_ALL_ZONES).mappings():
+    for row in zones_in_use(connection):
         opening = _opening(hours_of(row), zone_that_counts(row), row["now"])
         if opening is not None and row["now"] < opening.closes_at - LAST_CALLS:
             found.append(OpenZone(row["id"], row["revision"], row["lead_zone"], opening))
-    return found
-
-
-def missed_zones(connection: sa.Connection, since: dt.datetime, longest: dt.timedelta) -> list[OpenZone]:
-    """Where the schedules of running campaigns were open for longer than this since then."""
-    found = []
-    for row in connection.execute(_ALL_ZONES).mappings():
-        tz = rules(zone_that_counts(row))
-        if tz is not None and open_time(hours_of(row), tz, since, row["now"]) > longest:
-            found.append(OpenZone(row["id"], row["revision"], row["lead_zone"], Opening(since, row["now"])))
     return found
 
 

@@ -86,12 +86,6 @@ def openings(hours: Hours, zone: ZoneInfo, start: dt.datetime, end: dt.datetime)
         yield current
 
 
-def open_time(hours: Hours, zone: ZoneInfo, start: dt.datetime, end: dt.datetime) -> dt.timedelta:
-    """How long the schedule was open within a span of UTC."""
-    within = (min(each.closes_at, end) - max(each.opens_at, start) for each in openings(hours, zone, start, end))
-    return sum(within, dt.timedelta(0))
-
-
 def business_days_after(hours: Hours, zone: ZoneInfo, instant: dt.datetime, days: int) -> dt.datetime:
     """The same local time on the n-th later day on which the schedule is open.
 

@@ -130,3 +130,5 @@ class Forecast:
 
     days: list[PlannedDay]
     finished_at: dt.datetime | None
+    is_cut: bool = False
+    """Whether it ends before that, as there are too many lanes."""

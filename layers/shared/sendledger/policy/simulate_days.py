@@ -32,6 +32,9 @@ STEP = dt.timedelta(minutes=30)
 """How long an instant of the simulation lasts where a rate, a quota or the spread of a cap limits."""
 
 LONGEST = dt.timedelta(days=400)
+MOST_LOOKS = 4_000_000
+"""How often lanes are looked at before the simulation gives up, so that its cost has a limit: some ten seconds."""
+
 _DAY = dt.timedelta(days=1)
 _SECOND = dt.timedelta(seconds=1)
 _Key = TypeVar("_Key", bound=Hashable)
@@ -138,8 +141,12 @@ class Simulation:
         heapq.heappush(self._events, (at, next(self._order), of))
 
     def run(self) -> Forecast:
-        """Until the last email of the campaign, or for `LONGEST`."""
+        """Until the last email of the campaign, for `LONGEST`, or as far as `MOST_LOOKS` go."""
+        looks = 0
         while self._left:
+            looks += 1 + len(self._lanes)
+            if looks > MOST_LOOKS:
+                return Forecast(self._days, None, is_cut=True)
             self._advance()
             while self._send():
                 pass

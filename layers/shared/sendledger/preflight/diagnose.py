@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.hold_batches import batch_in_the_way
-from sendledger.core.ledger_rules import has_lanes, is_pending, is_sending, waits_in_lane
-from sendledger.core.vocabulary import CampaignStatus
+from sendledger.core.ledger_rules import has_lanes, held_until, is_pending, is_sending, waits_in_lane
+from sendledger.core.vocabulary import CampaignStatus, ScheduledEmailStatus
 from sendledger.policy.budgets import budgets
 from sendledger.policy.caps import WITHOUT_CAP
 from sendledger.policy.lanes import OPEN_LANES, OPEN_LANES_PARAMETERS, lane_parameters, open_zones
@@ -77,13 +77,29 @@ _STATE = sa.text("""
            stop_code IS NOT NULL AND (stopped_until IS NULL OR stopped_until > now()) AS stopped
     FROM sender_state
 """)
-# A step whose earlier one is still open is due with that one.
+_IN_LANE = f"campaign_id = :id AND e.lane = lane.lane AND {waits_in_lane('e')} AND {is_pending('e')}"
+# In a campaign with a sending policy, lane by lane. A step whose earlier one is still open is due with that one.
 _ROWS = sa.text(f"""
-    SELECT (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
-                AND is_behind IS NOT TRUE
-                AND scheduled_for <= now() AND scheduled_for > :hold LIMIT :limit) due) AS due,
-           (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
-                AND scheduled_for <= :hold LIMIT :limit) held) AS held,
+    WITH lane AS MATERIALIZED (
+        SELECT l.lane, {held_until("c", "l")} AS hold
+        FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id WHERE c.id = :id AND {has_lanes("c")}
+    )
+    SELECT (SELECT count(*) FROM (
+                SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
+                    AND is_behind IS NOT TRUE AND NOT EXISTS (SELECT FROM lane)
+                    AND scheduled_for <= now() AND scheduled_for > :hold
+                UNION ALL
+                SELECT FROM lane CROSS JOIN LATERAL (
+                    SELECT FROM scheduled_emails e WHERE {_IN_LANE} AND scheduled_for <= now()
+                        AND scheduled_for > lane.hold LIMIT :limit) e
+                LIMIT :limit) due) AS due,
+           (SELECT count(*) FROM (
+                SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
+                    AND NOT EXISTS (SELECT FROM lane) AND scheduled_for <= :hold
+                UNION ALL
+                SELECT FROM lane CROSS JOIN LATERAL (
+                    SELECT FROM scheduled_emails e WHERE {_IN_LANE} AND scheduled_for <= lane.hold LIMIT :limit) e
+                LIMIT :limit) held) AS held,
            (SELECT count(*) FROM (SELECT FROM scheduled_emails e WHERE campaign_id = :id AND {is_sending("e")}
                 LIMIT :limit) sending) AS sending,
            (SELECT min(scheduled_for) FROM scheduled_emails e WHERE campaign_id = :id AND {is_pending("e")}
@@ -102,15 +118,15 @@ _OLDEST_DUE = sa.text(f"""
     SELECT extract(epoch FROM now() - min(since)) FROM (
         SELECT (SELECT scheduled_for FROM scheduled_emails e
                 WHERE e.campaign_id = c.id AND {is_pending("e")} AND e.scheduled_for <= now()
-                  AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')
+                  AND e.scheduled_for > {held_until("c")}
                 ORDER BY scheduled_for, id LIMIT 1) AS since
         FROM campaigns c WHERE c.status = 'running' AND NOT {has_lanes("c")}
         UNION ALL
         SELECT greatest(lane.opens_at, (
             SELECT min(e.scheduled_for) FROM scheduled_emails e
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND {waits_in_lane("e")} AND {is_pending("e")}
-              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')))
-        FROM ({OPEN_LANES}) lane JOIN campaigns c ON c.id = lane.campaign_id
+              AND e.scheduled_for > lane.late_hold_until))
+        FROM ({OPEN_LANES}) lane
         WHERE (lane.remaining IS NULL OR lane.remaining = {WITHOUT_CAP})
           AND lane.new_leads IS NULL AND lane.company_cap IS NULL
     ) first
@@ -174,18 +190,12 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
         return found("rows_being_written", f"Its emails are still being prepared ({kind}).", sender["now"], kind=kind)
-    held_until = campaign["late_hold_until"] or _BEGINNING
-    rows = connection.execute(_ROWS, {"id": campaign_id, "hold": held_until, "limit": MAX_COUNTED}).one()
+    parameters = {"id": campaign_id, "hold": campaign["late_hold_until"] or _BEGINNING, "limit": MAX_COUNTED}
+    rows = connection.execute(_ROWS, parameters).one()
     lanes = waiting_lanes(connection, campaign_id)
-    if rows.due and (wait := what_due_emails_wait_for(lanes, sender["now"])) is not None:
-        return found(wait.cause, wait.message, wait.until, due=rows.due, **wait.detail)
-    if rows.due and campaign["prepared_alone"]:
-        deaths = campaign["sender_deaths"]
-        message = _SENDERS_DIED.format(deaths=deaths)
-        return found("senders_died", message, sender["now"], due=rows.due, sending=rows.sending, sender_deaths=deaths)
     if rows.due:
-        message = "Emails are due and go out at the SES rate."
-        return found(None, message, sender["now"], due=rows.due, sending=rows.sending)
+        cause, message, at, detail = _due(campaign, rows, lanes, sender["now"])
+        return found(cause, message, at, **detail)
     if rows.held:
         message = "Emails became overdue during an outage and are held; send or skip them (late-emails)."
         return found("held_late", message, _next_send(rows.next_due, lanes), held=rows.held)
@@ -210,6 +220,20 @@ def _with_workflow_errors(campaign: sa.RowMapping, found: Diagnosis) -> Diagnosi
         return found
     message = f"{found.message} {_EDIT_SAYS} {'; '.join(error['message'] for error in errors)}"
     return dataclasses.replace(found, message=message, detail={**found.detail, "workflow_errors": errors})
+
+
+def _due(
+    campaign: sa.RowMapping, rows: sa.Row[Any], lanes: Sequence[WaitingLane], now: dt.datetime
+) -> tuple[str | None, str, dt.datetime | None, dict[str, Any]]:
+    """Why emails that are due do not go, or that they do; others may be held beside them."""
+    counts = {"due": rows.due} | ({"held": rows.held} if rows.held else {})
+    if (wait := what_due_emails_wait_for(lanes, now)) is not None:
+        return wait.cause, wait.message, wait.until, {**counts, **wait.detail}
+    counts |= {str(ScheduledEmailStatus.SENDING): rows.sending}
+    if campaign["prepared_alone"]:
+        deaths = campaign["sender_deaths"]
+        return "senders_died", _SENDERS_DIED.format(deaths=deaths), now, {**counts, "sender_deaths": deaths}
+    return None, "Emails are due and go out at the SES rate.", now, counts
 
 
 def _not_due(campaign: sa.RowMapping, next_due: dt.datetime) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.transitions import is_startable
-from sendledger.core.ledger_rules import LAST_STEP, address_of, is_open
+from sendledger.core.ledger_rules import LAST_STEP, address_of, held_until, is_open
 from sendledger.core.time_zones import zone, zone_of_lead
 from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
 from sendledger.policy import budgets, sender_addresses
@@ -51,15 +51,15 @@ _BESIDE = sa.text("""
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
 # Each lead counts where its next step waits. Its later steps follow from that one.
 _WAITING = sa.text(f"""
-    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.held, w.waits,
-           w.revision, count(*) AS leads,
+    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.waits,
+           w.scheduled_for <= {held_until("w", "l")} AS held, w.revision, count(*) AS leads,
            CASE WHEN w.by_company THEN array_agg(w.company ORDER BY w.id) END AS companies
     FROM (
         SELECT c.id AS campaign_id, e.lead_id, e.revision, min(e.lane) AS lane,
                min(e.workflow_step_number) AS step,
                date_trunc('minute', min(e.scheduled_for)) AS due,
                min(e.id) AS id, min(e.lead_company) AS company,
-               min(e.scheduled_for) <= coalesce(c.late_hold_until, '-infinity') AS held,
+               min(e.scheduled_for) AS scheduled_for, c.late_hold_until,
                (array_agg(e.variant IS NULL AND e.fallback_variant IS NOT NULL ORDER BY e.workflow_step_number))[1]
                    AS waits,
                c.new_leads_per_company_per_day IS NOT NULL AND min(e.workflow_step_number) = 1 AS by_company
@@ -174,6 +174,8 @@ def _plan(campaign: sa.RowMapping, forecast: Forecast, stuck: set[NoForecast]) -
     if stuck:
         # In the order of the vocabulary: what is said first is to be fixed first.
         return Plan(id_, status, forecast.days, None, next(each for each in NoForecast if each in stuck))
+    if forecast.is_cut:
+        return Plan(id_, status, forecast.days, None, NoForecast.TOO_MANY_LANES)
     if forecast.finished_at is None:
         return Plan(id_, status, forecast.days, None, NoForecast.MORE_THAN_400_DAYS)
     return Plan(id_, status, forecast.days, forecast.finished_at)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from sendledger.core.ledger_rules import is_pending, waits_in_lane
+from sendledger.core.ledger_rules import held_until, is_pending, waits_in_lane
 from sendledger.core.vocabulary import SenderAddressStatus
 from sendledger.policy.budgets import budgets
 from sendledger.policy.companies import rows_by_company
@@ -22,15 +22,16 @@ from sendledger.policy.sending_schedules import hours_of, rules, zone_that_count
 _LANES = sa.text(f"""
     WITH lane AS MATERIALIZED (
         SELECT l.campaign_id, l.lane, l.time_zone, l.sender_id, l.follow_up,
-               CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap
+               CASE WHEN NOT l.follow_up THEN c.new_leads_per_company_per_day END AS company_cap,
+               {held_until("c", "l")} AS late_hold_until
         FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id WHERE c.id = :campaign_id
     )
     SELECT lane.lane, coalesce(lane.time_zone, '') AS lead_zone, s.id AS schedule_id, s.time_zone, s.zone_of, s.hours,
            s.holidays, now() AS now, a.id AS sender_id, a.status AS sender_status, lane.follow_up,
            (SELECT min(e.scheduled_for) FROM scheduled_emails e
             WHERE e.campaign_id = lane.campaign_id AND e.lane = lane.lane AND {waits_in_lane("e")} AND {is_pending("e")}
-              AND e.scheduled_for > coalesce(c.late_hold_until, '-infinity')) AS first_due,
-           lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "c", "1")}) AS has_company
+              AND e.scheduled_for > lane.late_hold_until) AS first_due,
+           lane.company_cap IS NULL OR EXISTS ({rows_by_company("lane", "1")}) AS has_company
     FROM lane JOIN campaigns c ON c.id = lane.campaign_id
     LEFT JOIN sending_schedules s ON s.id = c.sending_schedule_id
     LEFT JOIN sender_addresses a ON a.id = lane.sender_id

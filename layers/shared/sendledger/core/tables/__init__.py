@@ -22,6 +22,7 @@ from sendledger.core.tables.campaigns import (
     campaign_steps,
     campaigns,
     left_out_leads,
+    result_counts,
 )
 from sendledger.core.tables.content import (
     email_template_attachments,
@@ -73,6 +74,7 @@ __all__ = [
     "removed_emails",
     "replies",
     "requeued_sends",
+    "result_counts",
     "retention_state",
     "revision_order",
     "scheduled_emails",

@@ -35,7 +35,15 @@ from sendledger.core.tables.base import (
     one_of,
     required_timestamp,
 )
-from sendledger.core.vocabulary import LEFT_OUT_REASONS, CampaignStatus, CampaignType, Counted, StartType, StepCondition
+from sendledger.core.vocabulary import (
+    LEFT_OUT_REASONS,
+    CampaignStatus,
+    CampaignType,
+    Counted,
+    CountedResult,
+    StartType,
+    StepCondition,
+)
 
 campaigns = Table(
     "campaigns",
@@ -295,6 +303,38 @@ left_out_leads = Table(
     # Lead first, as in the ledger: it backs the foreign key.
     UniqueConstraint("lead_id", "campaign_id"),
     CheckConstraint(one_of("reason", LEFT_OUT_REASONS), name="reason"),
+)
+
+result_counts = Table(
+    "result_counts",
+    metadata,
+    # What became of emails of a later revision, of a variant (0: of none) or with a sender (00000000-…: with none): the
+    # sum of the rows, as in campaign_counts; see detailed_results.py.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
+    Column("revision", SmallInteger, nullable=False),
+    Column("step_number", Integer, nullable=False),
+    Column("variant", SmallInteger, nullable=False),
+    Column("sender_id", UUID, nullable=False),
+    # `emails` are all of them, whatever their status.
+    Column("what", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("is_total", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint(one_of("what", CountedResult), name="what"),
+    Index(
+        "result_counts_total_key",
+        "campaign_id",
+        "revision",
+        "step_number",
+        "variant",
+        "sender_id",
+        "what",
+        unique=True,
+        postgresql_where=text("is_total"),
+    ),
+    Index("result_counts_campaign_id_idx", "campaign_id"),
+    Index("result_counts_change_idx", "id", postgresql_where=text("NOT is_total")),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )
 
 campaign_counts = Table(

@@ -92,6 +92,11 @@ cap_uses = Table(
     Index("cap_uses_sender_id_idx", "sender_id", "day"),
     Index("cap_uses_campaign_id_idx", "campaign_id", "day", "company"),
     Index("cap_uses_change_idx", "id", postgresql_where=text("NOT is_total")),
+    Index(
+        "cap_uses_day_idx",
+        "day",
+        postgresql_where=text("is_total AND campaign_id <> '00000000-0000-0000-0000-000000000000'"),
+    ),
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )
 
@@ -119,6 +124,8 @@ campaign_lanes = Table(
     # What it is sent from, and whether it holds the steps after the first; without senders NULL and false.
     Column("sender_id", UUID, ForeignKey("sender_addresses.id")),
     Column("follow_up", Boolean, nullable=False, server_default=text("false")),
+    # Emails that were due at or before this time wait for an operator; see campaigns/late_emails.py.
+    Column("late_hold_until", TIMESTAMPTZ),
     CheckConstraint("lane > 0", name="lane_positive"),
     Index(
         "campaign_lanes_key",

@@ -113,6 +113,22 @@ class Counted(Word):
     SOFT_BOUNCED = "soft_bounced", "Emails that bounced temporarily and were not delivered."
 
 
+class CountedResult(Word):
+    """What is counted by revision, step, variant and sender."""
+
+    EMAILS = "emails", "Scheduled emails of any status."
+    SENT = "sent", "Scheduled emails that SES accepted."
+    FAILED = "failed", "Scheduled emails that failed."
+    SKIPPED = "skipped", "Scheduled emails that a rule stopped."
+    CANCELLED = "cancelled", "Scheduled emails that a person stopped."
+    DELIVERED = "delivered", "Emails that the recipient's mail server accepted."
+    OPENED = "opened", "Emails that were opened."
+    CLICKED = "clicked", "Emails in which a link was clicked."
+    BOUNCED = "bounced", "Emails that bounced permanently."
+    SOFT_BOUNCED = "soft_bounced", "Emails that bounced temporarily and were not delivered."
+    COMPLAINED = "complained", "Emails that were reported as spam."
+
+
 class TemplateCategory(Word):
     """What an email template is for. It has no effect."""
 

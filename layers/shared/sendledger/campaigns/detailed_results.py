@@ -1,0 +1,81 @@
+"""What became of a campaign's emails by revision, step, variant and sender, without reading the ledger.
+
+Triggers count in `result_counts` what there are several of: rows of a later revision, of a variant, or with a sender.
+What is left of the counts by step is of the first revision, without variant and sender. What came back in another way
+is counted where it is, as in step_results.py: in `replies`, `unsubscribes` and `removed_emails`. How many are being
+sent is seen from the claims under way.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from sendledger.core.ledger_rules import is_sending
+from sendledger.core.vocabulary import TERMINAL_STATUSES, ScheduledEmailStatus
+
+DetailedResults = dict[tuple[int, int, int | None, uuid.UUID | None], dict[str, Any]]
+"""By revision, step, variant and sender: `by_status`, and the results by name."""
+
+_NOBODY = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
+_OF_ROW = f"e.revision, e.workflow_step_number, coalesce(e.variant, 0), coalesce(l.sender_id, {_NOBODY})"
+_LANE = "LEFT JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane"
+_COUNTED = "(e.revision > 1 OR e.variant IS NOT NULL OR l.sender_id IS NOT NULL)"
+_RESULTS = sa.text(f"""
+    SELECT revision, step_number, nullif(variant, 0) AS variant, nullif(sender_id, {_NOBODY}) AS sender_id, what,
+           CAST(sum(n) AS bigint) AS n
+    FROM (
+        SELECT revision, step_number, variant, sender_id, what, count AS n FROM result_counts
+        WHERE campaign_id = :campaign_id
+        UNION ALL
+        SELECT {_OF_ROW}, 'sending', 1 FROM scheduled_emails e {_LANE}
+        WHERE e.campaign_id = :campaign_id AND {is_sending("e")} AND {_COUNTED}
+        UNION ALL
+        SELECT {_OF_ROW}, 'replied', count(DISTINCT m.id)
+        FROM replies r JOIN emails m ON m.id = r.email_id JOIN scheduled_emails e ON e.id = m.scheduled_email_id {_LANE}
+        WHERE r.campaign_id = :campaign_id AND e.campaign_id = :campaign_id AND r.automatic IS NULL AND {_COUNTED}
+        GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT {_OF_ROW}, 'unsubscribed', count(DISTINCT u.scheduled_email_id)
+        FROM unsubscribes u JOIN scheduled_emails e ON e.id = u.scheduled_email_id {_LANE}
+        WHERE u.campaign_id = :campaign_id AND e.campaign_id = :campaign_id AND u.undone_at IS NULL AND {_COUNTED}
+        GROUP BY 1, 2, 3, 4
+        UNION ALL
+        SELECT g.revision, g.step_number, g.variant, g.sender_id, kept.what, kept.n
+        FROM removed_emails g CROSS JOIN LATERAL (
+            VALUES ('emails', g.emails), (g.status, g.emails), ('replied', g.replied), ('unsubscribed', g.unsubscribed)
+        ) kept (what, n)
+        WHERE g.campaign_id = :campaign_id AND (g.revision > 1 OR g.variant > 0 OR g.sender_id <> {_NOBODY})
+    ) counts GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
+
+
+def detailed_results(
+    connection: sa.Connection,
+    campaign_id: uuid.UUID,
+    by_step: Mapping[int, Mapping[str, int]],
+    results: Mapping[int, Mapping[str, int]],
+) -> DetailedResults:
+    """`by_step` has the counts of each step by status, `results` those of what came back, by name."""
+    found: DetailedResults = {}
+    counted: dict[int, Counter[str]] = defaultdict(Counter)
+    rows = connection.execute(_RESULTS, {"campaign_id": campaign_id}).all()
+    counts: dict[tuple[int, int, int | None, uuid.UUID | None], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        counts[row.revision, row.step_number, row.variant, row.sender_id][row.what] = row.n
+    for key, own in counts.items():
+        known: tuple[str, ...] = (*TERMINAL_STATUSES, ScheduledEmailStatus.SENDING)
+        by_status = {status: own.pop(status, 0) for status in known}
+        by_status[ScheduledEmailStatus.PENDING] = max(0, own.pop("emails", 0) - sum(by_status.values()))
+        found[key] = {"by_status": by_status, **own}
+        counted[key[1]].update({**by_status, **own})
+    for step, statuses in by_step.items():
+        left = {status: count - counted[step][status] for status, count in statuses.items()}
+        came_back = {name: count - counted[step][name] for name, count in results.get(step, {}).items()}
+        if any(left.values()) or any(came_back.values()):
+            found[1, step, None, None] = {"by_status": left, **came_back}
+    return found

@@ -1,0 +1,166 @@
+"""Statistics by sender, variant and revision are counted as things happen, and no ledger is read for them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from local.ses_simulator import SesSimulator
+from sendledger.campaigns import campaign_counts, campaigns, detailed_results, lifecycle, reassign_leads, variants
+from sendledger.leads import leads
+from sendledger.policy import sender_addresses
+from sendledger.sending.tick import Resources, send_due_emails
+from testbed.campaigns import DAY, NO_DELAY, make_campaign, make_variants, make_workflow, pass_time
+from testbed.databases import MIGRATIONS
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle
+
+SECONDS = 60.0
+LEDGER = sa.text("""
+    SELECT l.sender_id, e.variant, e.status, count(*) AS emails FROM scheduled_emails e
+    JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
+    WHERE e.campaign_id = :id AND e.workflow_step_number = 1 GROUP BY 1, 2, 3
+""").bindparams(sa.bindparam("id", type_=sa.UUID))
+
+
+def make_senders(engine: sa.Engine, *names: str) -> list[uuid.UUID]:
+    with engine.begin() as connection:
+        return [sender_addresses.create(connection, {"from_address": f"{name}@example.com"})["id"] for name in names]
+
+
+def started(engine: sa.Engine, count: int, sender_ids: list[uuid.UUID]) -> uuid.UUID:
+    """Two steps; the first one has three variants."""
+    with engine.begin() as connection:
+        workflow_id = make_workflow(connection, [NO_DELAY, DAY])
+        make_variants(connection, workflow_id, [1, 1, 1])
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, count, workflow_id=workflow_id, sender_ids=sender_ids)
+    lifecycle.start_campaign(engine, campaign_id)
+    return campaign_id
+
+
+def stats(engine: sa.Engine, campaign_id: uuid.UUID) -> dict[str, Any]:
+    with engine.begin() as connection:
+        return campaign_counts.campaign_stats(connection, campaigns.get_campaign(connection, campaign_id))
+
+
+def assert_true(engine: sa.Engine, campaign_id: uuid.UUID) -> None:
+    """What the statistics say of the first step is what its rows say."""
+    by_sender, by_variant = Counter[Any](), Counter[Any]()
+    with engine.connect() as connection:
+        for row in connection.execute(LEDGER, {"id": campaign_id}):
+            by_sender[row.sender_id, row.status] += row.emails
+            by_variant[row.variant, row.status] += row.emails
+        second = "SELECT l.sender_id, e.status FROM scheduled_emails e JOIN campaign_lanes l USING (campaign_id, lane)"
+        for sender_id, status in connection.execute(sa.text(f"{second} WHERE e.workflow_step_number = 2")):
+            by_sender[sender_id, status] += 1
+    found = stats(engine, campaign_id)
+    assert {
+        (each["sender_id"], status): count
+        for each in found["by_sender"]
+        for status, count in each["by_status"].items()
+        if count
+    } == by_sender
+    assert {
+        (each["variant"], status): count
+        for each in found["by_step"][0]["variants"]
+        for status, count in each["by_status"].items()
+        if count
+    } == by_variant
+
+
+def test_statistics_are_true_after_all_that_can_happen(
+    engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    ann, bob, cia = make_senders(engine, "ann", "bob", "cia")
+    campaign_id = started(engine, 13, [ann, bob])
+    assert_true(engine, campaign_id)
+    with engine.begin() as connection:
+        variants.retire(connection, campaign_id, 1, 2, "ann")
+        reassign_leads.reassign(connection, bob, cia, "ann")
+    send_due_emails(resources, SECONDS)
+    assert_true(engine, campaign_id)
+    lifecycle.pause_campaign(engine, campaign_id)
+    assert_true(engine, campaign_id)
+    lifecycle.resume_campaign(engine, campaign_id)
+    with engine.begin() as connection:
+        lead = connection.execute(sa.text("SELECT id FROM leads LIMIT 1")).scalar_one()
+        leads.delete(connection, lead, "ann")
+    let_it_settle(engine, resources)
+    assert_true(engine, campaign_id)
+    assert sum(each["by_status"]["sent"] for each in stats(engine, campaign_id)["by_sender"]) == 25
+    assert_ledger_is_consistent(engine, ses)
+
+
+def test_folding_changes_no_sum(engine: sa.Engine, resources: Resources) -> None:
+    campaign_id = started(engine, 8, make_senders(engine, "ann", "bob"))
+    send_due_emails(resources, SECONDS)
+    before = stats(engine, campaign_id)
+    for _ in range(2):
+        with engine.begin() as connection:
+            campaign_counts.fold(connection)
+    assert stats(engine, campaign_id) == before
+    with engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT is_total, count(*) FROM result_counts GROUP BY 1")).all()
+    assert [is_total for is_total, _ in rows] == [True]
+
+
+def test_ledger_is_not_read(engine: sa.Engine) -> None:
+    campaign_id = started(engine, 500, make_senders(engine, "ann"))
+    with engine.begin() as connection:
+        campaign_counts.fold(connection)
+    with engine.connect() as connection:
+        statement = detailed_results._RESULTS
+        explained = sa.text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
+        plan = connection.execute(
+            explained.bindparams(*statement._bindparams.values()), {"campaign_id": campaign_id}
+        ).scalar_one()
+    scans = scans_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
+    read = [scan for scan in scans if scan.get("Relation Name") == "scheduled_emails"]
+    assert read
+    assert all(scan["Actual Rows"] * scan["Actual Loops"] == 0 for scan in read)
+    assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in read)
+
+
+def scans_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(scan for child in plan.get("Plans", []) for scan in scans_of(child))]
+
+
+def test_campaign_without_senders_and_variants_has_no_such_counts(engine: sa.Engine, resources: Resources) -> None:
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY], new_leads_per_day=2)
+    lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    pass_time(engine, DAY)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM result_counts")) == 0
+
+
+@pytest.mark.parametrize("trigger_counts", [False, True], ids=["nothing", "a part"])
+def test_migration_counts_what_the_triggers_have_not(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, trigger_counts: bool
+) -> None:
+    """Senders work on between the two revisions: the second one counts nothing twice."""
+    campaign_id = started(engine, 9, make_senders(engine, "ann", "bob"))
+    if not trigger_counts:
+        send_due_emails(resources, SECONDS)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, "0067")
+    connection.commit()
+    command.upgrade(config, "0068")
+    connection.commit()
+    if trigger_counts:
+        move = "status = 'sent', sent_at = now()"
+        connection.execute(sa.text(f"UPDATE scheduled_emails SET {move} WHERE workflow_step_number = 1"))
+        connection.commit()
+    command.upgrade(config, "head")
+    connection.commit()
+    assert_true(engine, campaign_id)
+    connection.rollback()
