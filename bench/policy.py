@@ -127,7 +127,8 @@ class Claims:
         parameters = {"batch": BATCH, "token": uuid.uuid4(), "lease": claim_emails.LEASE, "alone": False}
         self._timed(
             lambda connection: [
-                claim_emails._claimed(row) for row in connection.execute(claim_emails._CLAIM, parameters).mappings()
+                claim_emails._claimed(row)
+                for row in claim_emails._rows(connection.execute(claim_emails._CLAIM, parameters))
             ]
         )
 

@@ -285,16 +285,15 @@ def claim(
     lanes = lanes or LaneQueue()
     offer = lanes.offer(connection, batch, alone=alone)
     if offer is None:
-        return [_claimed(row) for row in connection.execute(_CLAIM, parameters).mappings()]
-    statement = _CLAIM_FROM_LANES[lanes.offers_companies]
-    rows = connection.execute(statement, parameters | offer).mappings().all()
+        return [_claimed(row) for row in _rows(connection.execute(_CLAIM, parameters))]
+    rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.offers_companies], parameters | offer))
     lanes.note(rows)
     return [_claimed(row) for row in rows]
 
 
 def first_due(connection: sa.Connection) -> list[ClaimedEmail]:
     """The first due email of each campaign that `claim` claims from, to look at only: they are not claimed."""
-    return [_claimed(row) for row in connection.execute(_FIRST_DUE).mappings()]
+    return [_claimed(row) for row in _rows(connection.execute(_FIRST_DUE))]
 
 
 def count_due(connection: sa.Connection, limit: int) -> int:
@@ -308,16 +307,22 @@ def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UU
     connection.execute(_LOCK_ITS_SENDER, {"id": scheduled_email_id})
     day = sending_day_now(connection).date
     parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE, "day": day}
-    row = connection.execute(_CLAIM_ONE, parameters).mappings().first()
-    return _claimed(row) if row is not None else None
+    rows = _rows(connection.execute(_CLAIM_ONE, parameters))
+    return _claimed(rows[0]) if rows else None
 
 
-def _claimed(row: sa.RowMapping) -> ClaimedEmail:
+def _rows(result: sa.CursorResult[Any]) -> list[dict[str, Any]]:
+    """As `mappings` gives them, in a third of the time for the many rows of a chunk."""
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
+
+
+def _claimed(row: dict[str, Any]) -> ClaimedEmail:
     return ClaimedEmail(
         id=row["id"],
         campaign_id=row["campaign_id"],
         step_number=row["workflow_step_number"],
-        lead=dict(row) if row["lead_id"] is not None else None,
+        lead=row if row["lead_id"] is not None else None,
         variant=row["variant"],
         revision=row["revision"],
         content_at=row["content_at"],

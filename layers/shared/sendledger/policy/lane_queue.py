@@ -14,7 +14,7 @@ import random
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ class LaneQueue:
         """Whether the last offer has lanes of campaigns with a cap for each company."""
         return any(offered.group.counts_companies for offered in self._offered)
 
-    def note(self, claimed: Iterable[sa.RowMapping]) -> None:
+    def note(self, claimed: Iterable[Mapping[str, Any]]) -> None:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done."""
         has_more = {(row["campaign_id"], row["lane"]) for row in claimed if not row["is_last"]}
         for offered in self._offered:
