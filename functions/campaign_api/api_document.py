@@ -25,6 +25,7 @@ from confirmed_requests import ROUTES as CONFIRMED_ROUTES
 from http_errors import PROBLEM_JSON, title_of
 from idempotent_requests import HEADER, MUTATING
 from lazy_api import LazyApi
+from reader_routes import FROM_READER, MAY_BE_OLD
 from route_table import MINIMUM_ROLE, PUBLIC
 
 TITLE = "Sendledger"
@@ -273,6 +274,8 @@ def _complete(operation: dict[str, Any], method: str, path: str) -> None:
     else:
         operation["x-minimum-role"] = role
         operation["description"] = f"{operation.get('description', '')}\n\nNeeds the role {role}.".strip()
+        if f"{method} {listed_path}" in FROM_READER:
+            operation["description"] += f" {MAY_BE_OLD}"
         problems |= {status: _PROBLEMS[status] for status in (401, 403)}
     if "{" in path:
         problems[404] = _PROBLEMS[404]

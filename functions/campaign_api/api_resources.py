@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from sendledger.core import database
+from sendledger.core.reader import Reader
 from sendledger.core.settings import ApiSettings, DatabaseSettings, FileSettings, TokenSettings
 
 if TYPE_CHECKING:
@@ -25,6 +28,11 @@ def engine() -> sa.Engine:
 
 
 @functools.cache
+def reader() -> Reader | None:
+    return Reader.of(DatabaseSettings.read())
+
+
+@functools.cache
 def settings() -> ApiSettings:
     return ApiSettings.read()
 
@@ -34,9 +42,27 @@ def token_settings() -> TokenSettings:
     return TokenSettings.read()
 
 
+_reader_of_request: ContextVar[Reader | None] = ContextVar("reader_of_request", default=None)
+
+
 def transaction() -> AbstractContextManager[sa.Connection]:
     """One transaction: committed at the end of the block, rolled back when an error leaves it."""
-    return engine().begin()
+    from_reader = _reader_of_request.get()
+    return (from_reader.engine if from_reader is not None else engine()).begin()
+
+
+@contextmanager
+def reading_from(source: Reader) -> Iterator[None]:
+    """Within the block, transactions are those of the reader, which are read-only."""
+    token = _reader_of_request.set(source)
+    try:
+        yield
+    finally:
+        _reader_of_request.reset(token)
+
+
+def reads_from_reader() -> bool:
+    return _reader_of_request.get() is not None
 
 
 @functools.cache

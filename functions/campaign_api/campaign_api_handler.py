@@ -18,6 +18,7 @@ import api_requests
 import api_resources
 import confirmed_requests
 import idempotent_requests
+import reader_routes
 import token_access
 from http_errors import PROBLEM_JSON, problem_of
 from lazy_api import LazyApi
@@ -35,13 +36,21 @@ HEADERS = {
 
 logger = Logger()
 
-at_cold_start(api_resources.engine, api_resources.settings, api_resources.token_settings, api_resources.file_settings)
+at_cold_start(
+    api_resources.engine,
+    api_resources.reader,
+    api_resources.settings,
+    api_resources.token_settings,
+    api_resources.file_settings,
+)
 
 app = LazyApi(enable_validation=True, json_body_deserializer=api_requests.read_json)
 app.use([api_requests.refuse_unknown])
 
 
 def _answer_error(error: Exception) -> Response[str]:
+    if api_resources.reads_from_reader():
+        raise reader_routes.AskWriter from error
     problem = problem_of(error, app.current_event.request_context.request_id)
     return Response(problem.status, PROBLEM_JSON, problem.body(), dict(problem.headers))
 
@@ -62,12 +71,17 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Caller | None = None) -> dict[str, Any]:
     """The API's answer; to `caller`, where it is known who asks."""
     request_id = request.request_context.request_id
+    of_console = caller is not None
     logged: dict[str, Any] = {"request_id": request_id}
     try:
         route, caller = _pass_gate(request, caller)
         logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
         app.context.update(caller=caller)
-        answer = idempotent_requests.answer_once(request, route, caller, lambda: _resolve(request, route, context))
+
+        def resolve() -> dict[str, Any]:
+            return reader_routes.answer(request, route, lambda: _resolve(request, route, context), fresh=of_console)
+
+        answer = idempotent_requests.answer_once(request, route, caller, resolve)
     except Exception as error:
         problem = problem_of(error, request_id)
         answer = {

@@ -18,6 +18,7 @@ from aws_lambda_powertools.logging import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from sendledger.core import database
+from sendledger.core.reader import Reader
 from sendledger.core.settings import DatabaseSettings, ExportSettings, at_cold_start
 from sendledger.exports import exports
 from sendledger.exports.write_export import write_export
@@ -38,18 +39,23 @@ def _engine() -> sa.Engine:
 
 
 @functools.cache
+def _reader() -> Reader | None:
+    return Reader.of(DatabaseSettings.read())
+
+
+@functools.cache
 def _bucket() -> FileBucket:
     return FileBucket(ExportSettings.read().file_bucket)
 
 
-at_cold_start(_engine, ExportSettings.read)
+at_cold_start(_engine, _reader, ExportSettings.read)
 
 
 @logger.inject_lambda_context
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - SPARE_SECONDS
     if "export_id" in event:
-        write_export(_engine(), _bucket(), UUID(event["export_id"]), deadline)
+        write_export(_engine(), _bucket(), UUID(event["export_id"]), deadline, _reader())
         return
     while time.monotonic() < deadline - MUCH_TIME:
         with _engine().begin() as connection:
@@ -57,4 +63,4 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> None:
         if not left_behind:
             return
         logger.warning("Writes an export that was left behind", extra={"export_id": str(left_behind[0])})
-        write_export(_engine(), _bucket(), left_behind[0], deadline)
+        write_export(_engine(), _bucket(), left_behind[0], deadline, _reader())

@@ -14,6 +14,7 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, campaign_counts, intake, lifecycle, schedule_emails, variants, winners
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core.errors import NotFound
+from sendledger.core.reader import Source
 from sendledger.core.tables import (
     campaign_steps,
     campaigns,
@@ -469,7 +470,7 @@ def test_lists_exports_and_timelines_name_the_revision(engine: sa.Engine, connec
     (lead_id,) = [row["lead_id"] for row in rows_of(engine, campaign_id) if row["revision"] == 2]
 
     listed = scheduled_emails.list_page(connection, 10, None, campaign_id=campaign_id).items
-    exported = [row for page in ledger_rows(engine, campaign_id) for row in page]
+    exported = [row for page in ledger_rows(Source(engine, None), campaign_id) for row in page]
     happened = lead_timeline.list_page(connection, lead_id, 10, None).items
 
     assert sorted(row["revision"] for row in listed) == [1, 2]

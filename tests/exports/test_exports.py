@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import background_work, lifecycle, schedule_emails
+from sendledger.core.reader import Source
 from sendledger.core.tables import audit_log, campaign_leads, leads, left_out_leads
 from sendledger.core.tables import exports as table
 from sendledger.exports import export_rows, exports
@@ -215,7 +216,7 @@ def test_ledger_that_is_read_while_the_campaign_starts_is_that_of_the_moment_in_
 ) -> None:
     campaign_id = make_campaign(connection, [*addresses(3), "no-at"])
     with working_as("files", engine) as as_function:
-        pages = export_rows.ledger_rows(as_function, campaign_id)
+        pages = export_rows.ledger_rows(Source(as_function, None), campaign_id)
         found = list(next(pages))
         lifecycle.start_campaign(engine, campaign_id)
         found += (row for page in pages for row in page)
@@ -231,7 +232,7 @@ def test_ledger_names_the_time_zone_and_the_sender_of_each_email(engine: sa.Engi
     campaign_id = make_campaign(connection, batch_ids=[batch_id], sender_ids=[sender])
     lifecycle.start_campaign(engine, campaign_id)
     with working_as("files", engine) as as_function:
-        (row,) = [row for page in export_rows.ledger_rows(as_function, campaign_id) for row in page]
+        (row,) = [row for page in export_rows.ledger_rows(Source(as_function, None), campaign_id) for row in page]
     told = dict(zip(export_rows.LEDGER_HEADER, row, strict=True))
     assert (told["time_zone"], told["sender"]) == ("Asia/Tokyo", "ann@example.com")
 
@@ -252,7 +253,7 @@ def test_ledger_that_is_read_while_a_start_goes_on_has_every_lead_once(
     with working_as("files", engine) as as_function:
         found: list[Any] = []
         # Something is written between any two pages.
-        for page in export_rows.ledger_rows(as_function, campaign_id):
+        for page in export_rows.ledger_rows(Source(as_function, None), campaign_id):
             found += page
             with engine.begin() as working:
                 background_work.work_once(working, campaign_id)

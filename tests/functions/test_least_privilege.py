@@ -158,19 +158,31 @@ def test_a_role_has_the_policies_of_vpc_and_traces_only_where_they_are_used(name
 
 def _database_user(name: str) -> Any:
     """Of the environment, as the template says it."""
-    return RESOURCES[name]["Properties"].get("Environment", {}).get("Variables", {}).get("DATABASE_USER")
+    return _variables(name).get("DATABASE_USER")
+
+
+def _variables(name: str) -> Any:
+    return RESOURCES[name]["Properties"].get("Environment", {}).get("Variables", {})
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if _database_user(name)])
 def test_a_function_logs_in_to_the_database_as_its_own_user_and_no_other(name: str) -> None:
-    (login,) = (each for each in _policies(name) if each["Action"] == "rds-db:connect")
-    resource, values = login["Resource"]["Fn::Sub"]
+    logins = [each["Resource"]["Fn::Sub"] for each in _policies(name) if each["Action"] == "rds-db:connect"]
     if name == "MigrateFunction":
+        ((resource, _),) = logins
         assert _database_user(name) == {"Ref": "DatabaseUser"}
         assert resource.endswith("/${DatabaseUser}")
-    else:
+        return
+    for resource, values in logins:
         assert resource.endswith("/${User}")
         assert values["User"] == _database_user(name)
+    # The second one is of the replica, if there is one.
+    assert len(logins) == 1 + ("DATABASE_READER_HOST" in _variables(name))
+
+
+def test_lists_and_exports_are_all_that_is_read_from_a_replica() -> None:
+    reading = {name for name in FUNCTIONS if "DATABASE_READER_HOST" in _variables(name)}
+    assert reading == {"CampaignApiFunction", "ExportFunction"}
 
 
 def test_every_kind_of_database_user_has_its_function() -> None:

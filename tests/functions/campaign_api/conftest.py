@@ -41,6 +41,11 @@ def database_url(postgres: Postgres, kept_database: str) -> Iterator[str]:
     """The URL of a database with the current schema, emptied after the test."""
     url = postgres.url(kept_database)
     yield url
+    empty(url)
+
+
+def empty(url: str) -> None:
+    """Delete what a test has written."""
     emptying = plain_engine(url)
     with emptying.begin() as connection:
         # No triggers, so no foreign keys: in any order.

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import lifecycle
+from sendledger.core.reader import Source
 from sendledger.core.tables import campaigns
 from sendledger.exports.export_rows import LEDGER_HEADER, ledger_rows
 from sendledger.sending.tick import Resources, send_due_emails
@@ -253,7 +254,9 @@ def test_lists_timeline_and_export_say_the_variant(api: ApiClient, engine: sa.En
     listed = api.get(f"/v1/campaigns/{campaign_id}/scheduled-emails").json["items"]
     events = api.get(f"/v1/leads/{row['lead_id']}/timeline").json["items"]
     exported = [
-        dict(zip(LEDGER_HEADER, line, strict=True)) for page in ledger_rows(engine, campaign_id) for line in page
+        dict(zip(LEDGER_HEADER, line, strict=True))
+        for page in ledger_rows(Source(engine, None), campaign_id)
+        for line in page
     ]
 
     assert {item["id"]: item["variant"] for item in listed}[row["id"]] == row["variant"]

@@ -45,7 +45,13 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST"""
 
 
-def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: float = LONGEST_STATEMENT) -> sa.Engine:
+def engine(
+    settings: DatabaseSettings,
+    pool_size: int = 3,
+    longest_statement: float = LONGEST_STATEMENT,
+    *,
+    read_only: bool = False,
+) -> sa.Engine:
     """An engine for these settings. A lost connection is detected when it is taken from the pool.
 
     `longest_statement` is in seconds.
@@ -70,16 +76,7 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
     timeout = longest_statement + SOCKET_MARGIN
 
     def connect(dialect: sa.Dialect, record: Any, args: Any, options: dict[str, Any]) -> ServerConnection:
-        options["startup_params"] = {
-            "TimeZone": "UTC",
-            "statement_timeout": str(int(longest_statement * 1000)),
-            "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
-            "idle_session_timeout": str(int(IDLE_SESSION * 1000)),
-            # If a crash of the server lost a fence after SES was called, the email would be sent twice.
-            "synchronous_commit": "on",
-            # The database lets no version without this claim from campaigns with several revisions of their workflow.
-            "sendledger.knows_revisions": "on",
-        }
+        options["startup_params"] = _startup_parameters(longest_statement, read_only=read_only)
         options["application_name"] = "sendledger"
         if password is not None:
             options.update(password())
@@ -101,6 +98,20 @@ def engine(settings: DatabaseSettings, pool_size: int = 3, longest_statement: fl
     sa.event.listen(created, "checkout", _replace_if_lost)
     sa.event.listen(created, "handle_error", _give_up_if_unusable)
     return created
+
+
+def _startup_parameters(longest_statement: float, *, read_only: bool) -> dict[str, str]:
+    return {
+        "TimeZone": "UTC",
+        "statement_timeout": str(int(longest_statement * 1000)),
+        "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
+        "idle_session_timeout": str(int(IDLE_SESSION * 1000)),
+        # If a crash of the server lost a fence after SES was called, the email would be sent twice.
+        "synchronous_commit": "on",
+        # The database lets no version without this claim from campaigns with several revisions of their workflow.
+        "sendledger.knows_revisions": "on",
+        "default_transaction_read_only": "on" if read_only else "off",
+    }
 
 
 def _replace_if_lost(connection: ServerConnection, record: object, proxy: object) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.vocabulary import LEAD_STATUSES_WITHOUT_MAIL, quoted
 
 LAST_STEP = 1000
@@ -215,6 +216,6 @@ def lock_leads() -> sa.TextClause:
 
 
 def _lock(table: str, strength: str) -> sa.TextClause:
-    return sa.text(f"""
+    return sa.text(f"""{KEPT}
         SELECT count(*) FROM (SELECT FROM {table} WHERE id = ANY(:ids) ORDER BY id FOR {strength}) locked
     """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))

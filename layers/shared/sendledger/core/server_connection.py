@@ -19,6 +19,7 @@ from pg8000 import converters
 from pg8000 import core as protocol
 
 from sendledger.core import postgres_values
+from sendledger.core.kept_statements import KEPT, PLAN_ONCE, Cursor, KeptStatements
 from sendledger.core.sockets import is_readable
 
 SURELY_ALIVE_SECONDS = 1.0
@@ -37,8 +38,11 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
     _begins = False
     """Whether the next statement is the first of a transaction that the server does not know yet."""
     _answered_at = 0.0
+    _plans_once = False
+    """Whether PLAN_ONCE was said in this transaction."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
+        self._kept = KeptStatements()
         try:
             super().__init__(*args, **options)
         except BaseException:
@@ -74,6 +78,9 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
             if stream is not None:
                 stream.close()
 
+    def cursor(self) -> Cursor:
+        return Cursor(self)
+
     def rollback(self) -> None:
         self._begins = False
         super().rollback()
@@ -94,11 +101,17 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
             value if value is None else value.encode(self._client_encoding)
             for value in converters.make_params(self.py_types, vals)
         ]
-        begin = [*_parse(_BEGIN.encode()), *_bind([]), protocol.EXECUTE_MSG] if self._begins else []
-        messages = [
-            *begin,
-            *_parse(statement.encode(self._client_encoding), oids),
-            *_bind(values),
+        written = statement.encode(self._client_encoding)
+        name, is_known = self._kept.find(statement, oids) if statement.startswith(KEPT) else (_NO_NAME, False)
+        messages = [part for each in self._kept.take_unused() for part in _close(each)]
+        if self._begins:
+            messages += _run(_BEGIN)
+        if name != _NO_NAME and not self._plans_once and not self.autocommit:
+            self._plans_once = True
+            messages += _run(PLAN_ONCE)
+        messages += [
+            *([] if is_known else _parse(written, oids, name)),
+            *_bind(values, name),
             _DESCRIBE,
             protocol.EXECUTE_MSG,
             protocol.SYNC_MSG,
@@ -109,12 +122,19 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
             raise pg8000.InterfaceError("connection is closed")
         protocol._write(self._sock, b"".join(messages))
         protocol._flush(self._sock)
-        self.handle_messages(context)
+        try:
+            self.handle_messages(context)
+        except pg8000.Error:
+            if name != _NO_NAME:
+                self._kept.forget(name)
+            raise
         return context
 
     def handle_READY_FOR_QUERY(self, data: bytes, context: Any) -> None:  # noqa: N802 (a name of pg8000)
         super().handle_READY_FOR_QUERY(data, context)
         self._answered_at = time.time()
+        if data == protocol.IDLE:
+            self._plans_once = False
 
     def handle_messages(self, context: Any) -> None:
         try:
@@ -157,14 +177,22 @@ def _row(data: bytes, readers: Sequence[Callable[[str], Any]], encoding: str) ->
     return row
 
 
-def _parse(statement: bytes, oids: Sequence[int] = ()) -> list[bytes]:
+def _run(statement: str) -> list[bytes]:
+    return [*_parse(statement.encode()), *_bind([]), protocol.EXECUTE_MSG]
+
+
+def _close(name: bytes) -> list[bytes]:
+    return _message(protocol.CLOSE, [protocol.STATEMENT, name])
+
+
+def _parse(statement: bytes, oids: Sequence[int] = (), name: bytes = _NO_NAME) -> list[bytes]:
     types = b"".join(protocol.i_pack(max(oid, 0)) for oid in oids)
-    return _message(protocol.PARSE, [_NO_NAME, statement, b"\x00", protocol.H_pack(len(oids)), types])
+    return _message(protocol.PARSE, [name, statement, b"\x00", protocol.H_pack(len(oids)), types])
 
 
-def _bind(values: Sequence[bytes | None]) -> list[bytes]:
+def _bind(values: Sequence[bytes | None], name: bytes = _NO_NAME) -> list[bytes]:
     """All values, and what comes back, are text."""
-    parts = [_NO_NAME, _NO_NAME, protocol.H_pack(0), protocol.H_pack(len(values))]
+    parts = [_NO_NAME, name, protocol.H_pack(0), protocol.H_pack(len(values))]
     for value in values:
         parts += [protocol.i_pack(-1)] if value is None else [protocol.i_pack(len(value)), value]
     return _message(protocol.BIND, [*parts, protocol.H_pack(0)])

@@ -164,6 +164,9 @@ class DatabaseSettings(_Settings):
     database_iam_auth: bool = False
     database_secret_arn: str | None = None
     database_ca_bundle: str | None = None
+    # A replica for what may be some seconds old; see core/reader.py.
+    database_reader_url: str | None = Field(None, repr=False)
+    database_reader_host: str | None = None
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -172,6 +175,14 @@ class DatabaseSettings(_Settings):
         if self.database_host and not self.database_url and not (self.database_iam_auth or self.database_secret_arn):
             raise ValueError("with DATABASE_HOST set DATABASE_IAM_AUTH=true or DATABASE_SECRET_ARN")
         return self
+
+    def of_reader(self) -> Self | None:
+        """The same for the reader endpoint; None where there is none."""
+        if self.database_url:
+            name, value = "database_url", self.database_reader_url
+        else:
+            name, value = "database_host", self.database_reader_host
+        return self.model_copy(update={name: value}) if value else None
 
 
 class MailSettings(_Settings):

@@ -2,12 +2,14 @@
 
 Every page is one statement and one transaction, which begins after the last key of the page before. So an export of
 millions of rows needs little memory and no long snapshot. The values of a row are from the time of its page. Which
-emails and which leads without an email are in the file is decided at the beginning. Reads `leads`, `scheduled_emails`,
-`left_out_leads`, `emails`, `campaigns`, `campaign_lanes` and `sender_addresses`.
+emails and which leads without an email are in the file is decided at the beginning. All of it may come from the reader
+endpoint. Reads `leads`, `scheduled_emails`, `left_out_leads`, `emails`, `campaigns`, `campaign_lanes` and
+`sender_addresses`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.campaigns.audience import REASON_LEFT_OUT, Audience, audience_of
 from sendledger.core.errors import NotFound
+from sendledger.core.reader import Source
 from sendledger.core.tables import (
     campaign_lanes,
     campaigns,
@@ -141,7 +144,7 @@ _PARAMETERS = (
 _AFTER = sa.bindparam("after", type_=sa.UUID)
 
 
-def lead_rows(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Rows]:
+def lead_rows(source: Source, filters: Mapping[str, Any]) -> Iterator[Rows]:
     """All leads in the order of their ids; `filters` may hold a `status` and a `batch_id`."""
     query = sa.select(*LEAD).order_by(leads.c.id).limit(ROWS_PER_PAGE)
     if "status" in filters:
@@ -150,15 +153,15 @@ def lead_rows(engine: sa.Engine, filters: Mapping[str, Any]) -> Iterator[Rows]:
         query = query.where(leads.c.batch_id == UUID(filters["batch_id"]))
     after = _FIRST
     while True:
-        with engine.begin() as connection:
-            rows = connection.execute(query.where(leads.c.id > after)).mappings().all()
-        yield [_lead(row) for row in rows]
+        page = query.where(leads.c.id > after)
+        rows = source.read(functools.partial(_all, page))
+        yield [_lead(row._mapping) for row in rows]
         if len(rows) < ROWS_PER_PAGE:
             return
-        after = rows[-1]["id"]
+        after = rows[-1].id
 
 
-def ledger_rows(engine: sa.Engine, campaign_id: UUID) -> Iterator[Rows]:
+def ledger_rows(source: Source, campaign_id: UUID) -> Iterator[Rows]:
     """Every scheduled email of a campaign in the order of ids, then the leads without one, each with the reason.
 
     Each lead of the audience is in it, whatever is written meanwhile. Emails that exist at the beginning are exported
@@ -167,53 +170,65 @@ def ledger_rows(engine: sa.Engine, campaign_id: UUID) -> Iterator[Rows]:
     Raises:
         NotFound: there is no such campaign.
     """
-    with engine.begin() as connection:
-        campaign = connection.execute(_AT_THE_BEGINNING.where(campaigns.c.id == campaign_id)).mappings().first()
-    if campaign is None:
+    at_the_beginning = functools.partial(_all, _AT_THE_BEGINNING.where(campaigns.c.id == campaign_id))
+    found = source.read(at_the_beginning)
+    if not found:  # the reader may not have it yet
+        source.take_writer()
+        found = source.read(at_the_beginning)
+    if not found:
         raise NotFound("campaign", campaign_id)
+    campaign = found[0]._mapping
     after = 0
     while True:
-        with engine.begin() as connection:
-            written = _rows.id <= campaign["last_row"]
-            query = _LEDGER.where(_rows.campaign_id == campaign_id, _rows.id > after, written)
-            rows = connection.execute(query).all()
+        written = _rows.id <= campaign["last_row"]
+        page = _LEDGER.where(_rows.campaign_id == campaign_id, _rows.id > after, written)
+        rows = source.read(functools.partial(_all, page))
         yield rows
         if len(rows) < ROWS_PER_PAGE:
             break
         after = rows[-1].id
-    yield from _left_out_rows(engine, campaign)
-    yield from _not_judged_rows(engine, campaign)
+    yield from _left_out_rows(source, campaign)
+    yield from _not_judged_rows(source, campaign)
 
 
-def _left_out_rows(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Rows]:
+def _left_out_rows(source: Source, campaign: sa.RowMapping) -> Iterator[Rows]:
     columns = left_out_leads.c
     written = _LEFT_OUT.where(columns.campaign_id == campaign["id"], columns.id <= campaign["last_left_out"])
     reason, after = "", 0
     while True:
         last = sa.tuple_(sa.literal(reason), sa.literal(after, columns.id.type))
         later = sa.tuple_(columns.reason, columns.id) > last
-        with engine.begin() as connection:
-            rows = connection.execute(written.where(later)).all()
-        yield [_without_email(lead, lead_reason) for *lead, lead_reason, _ in rows]
+        page = written.where(later)
+        rows = source.read(functools.partial(_all, page))
+        yield [_without_email(row[:-2], row.reason) for row in rows]
         if len(rows) < ROWS_PER_PAGE:
             return
         reason, after = rows[-1].reason, rows[-1].id
 
 
-def _not_judged_rows(engine: sa.Engine, campaign: sa.RowMapping) -> Iterator[Rows]:
+def _not_judged_rows(source: Source, campaign: sa.RowMapping) -> Iterator[Rows]:
     then = {name: campaign[name] for name in ("last_row", "last_left_out", "status", "background_work")}
     then["started_at"] = campaign["actual_started_at"]
     after: UUID | None = _FIRST
     while after is not None:
-        with engine.begin() as connection:
-            audience = _audience(connection, campaign)
-            end = audience.statement(audience.leads + _END_OF_LOOK, _AFTER)
-            until = connection.scalar(end, {"after": after, "skip": LEADS_PER_LOOK - 1})
-            sql = f"WITH a AS MATERIALIZED ({audience.leads}{_NOT_JUDGED}"
-            not_judged = audience.statement(sql, _AFTER, *_PARAMETERS)
-            rows = connection.execute(not_judged, {**then, "after": after, "until": until}).all()
-        yield [_without_email(lead, reason) for *lead, reason in rows]
-        after = until
+        rows, after = source.read(functools.partial(_not_judged_page, campaign, then, after))
+        yield [_without_email(row[:-1], row[-1]) for row in rows]
+
+
+def _not_judged_page(
+    campaign: sa.RowMapping, then: Mapping[str, Any], after: UUID, connection: sa.Connection
+) -> tuple[Sequence[sa.Row[Any]], UUID | None]:
+    """A page, and the lead that it ends with; None for the last page."""
+    audience = _audience(connection, campaign)
+    end = audience.statement(audience.leads + _END_OF_LOOK, _AFTER)
+    until = connection.scalar(end, {"after": after, "skip": LEADS_PER_LOOK - 1})
+    sql = f"WITH a AS MATERIALIZED ({audience.leads}{_NOT_JUDGED}"
+    not_judged = audience.statement(sql, _AFTER, *_PARAMETERS)
+    return connection.execute(not_judged, {**then, "after": after, "until": until}).all(), until
+
+
+def _all(statement: sa.Select[Any], connection: sa.Connection) -> Sequence[sa.Row[Any]]:
+    return connection.execute(statement).all()
 
 
 def _audience(connection: sa.Connection, campaign: sa.RowMapping) -> Audience:

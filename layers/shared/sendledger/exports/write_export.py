@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools.logging import Logger
 
 from sendledger.core.errors import NotFound
+from sendledger.core.reader import Reader, Source
 from sendledger.core.vocabulary import ExportKind, ExportReader
 from sendledger.exports import export_rows, exports
 from sendledger.exports.export_rows import Rows
@@ -26,16 +27,21 @@ EXPORTS = "exports/"
 logger = Logger(child=True)
 
 
-def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadline: float) -> None:
-    """Write the file. The export fails if that is not done when `time.monotonic()` passes the deadline."""
+def write_export(
+    engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadline: float, reader: Reader | None = None
+) -> None:
+    """Write the file. The export fails if that is not done when `time.monotonic()` passes the deadline.
+
+    What is in the file is read from the reader endpoint, where there is one.
+    """
     with engine.begin() as connection:
         export = exports.begin(connection, export_id)
     if export is None:
         return
     key = f"{EXPORTS}{export_id}.csv"
-    header, pages = _content(engine, export)
     rows_written = 0
-    with bucket.new_file(key) as file:
+    with Source(engine, reader) as source, bucket.new_file(key) as file:
+        header, pages = _content(source, export)
         if export["made_for"] == ExportReader.EXCEL:
             file.write(BYTE_ORDER_MARK)
         file.write(csv_bytes([header]))
@@ -58,7 +64,7 @@ def write_export(engine: sa.Engine, bucket: FileBucket, export_id: UUID, deadlin
     logger.info("Export written", extra={"export_id": str(export_id), "rows": rows_written})
 
 
-def _content(engine: sa.Engine, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Rows]]:
+def _content(source: Source, export: sa.RowMapping) -> tuple[tuple[str, ...], Iterator[Rows]]:
     if export["kind"] == ExportKind.CAMPAIGN_LEDGER:
-        return export_rows.LEDGER_HEADER, export_rows.ledger_rows(engine, export["campaign_id"])
-    return export_rows.LEAD_HEADER, export_rows.lead_rows(engine, export["filters"])
+        return export_rows.LEDGER_HEADER, export_rows.ledger_rows(source, export["campaign_id"])
+    return export_rows.LEAD_HEADER, export_rows.lead_rows(source, export["filters"])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import address_of
 from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
@@ -60,7 +61,7 @@ def did_not_go(row: str) -> str:
 
 
 # The row that the tags name and, if it does not have their claim, the email that has the message id.
-_MATCH = sa.text(f"""
+_MATCH = sa.text(f"""{KEPT}
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
            e.send_started_at IS NOT NULL AS fenced, {did_not_go("e")} AS did_not_go,

@@ -25,6 +25,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.core import audit_log
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.row_arrays import RowArrays
 from sendledger.core.vocabulary import (
     AuditAction,
@@ -125,7 +126,7 @@ _EVENTS = RowArrays(
 )
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
 # greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL.
-_WRITE = sa.text(f"""
+_WRITE = sa.text(f"""{KEPT}
 WITH v AS MATERIALIZED (
     SELECT * FROM {_EVENTS.table}
 ), new AS (
@@ -244,12 +245,21 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
 
 
 def _lock(connection: sa.Connection, places: Sequence[Place]) -> None:
-    """Lock every campaign and lead that the batch may change, in the order that ledger_rules.py prescribes."""
+    """Lock every campaign and lead that the batch may change, in the order that ledger_rules.py prescribes.
+
+    Most events are those of a sent email, Send and Delivery, which change no lead.
+    """
     addresses = {address for place in places if place.event.effect is not None for address in place.addresses}
     planned = suppressions.planned_rows(connection, sorted(addresses)) if addresses else set()
     campaign_ids = {place.campaign_id for place in places} | {campaign for _, campaign in planned}
-    lead_ids = {place.lead_id for place in places} | {lead for lead, _ in planned}
+    lead_ids = {place.lead_id for place in places if _may_change_lead(place)} | {lead for lead, _ in planned}
     suppressions.lock(connection, filter(None, campaign_ids), filter(None, lead_ids))
+
+
+def _may_change_lead(place: Place) -> bool:
+    """A row that is not recorded as sent may be settled, which counts the email as sent to the lead."""
+    is_sent = place.row["same_claim"] and place.row["status"] == ScheduledEmailStatus.SENT
+    return not is_sent or place.event.effect is not None or place.event.type in (EventType.OPEN, EventType.CLICK)
 
 
 def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEvents) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import (
     address_of,
     condition_is_met,
@@ -180,7 +181,7 @@ WITH run AS MATERIALIZED (
 )
 
 # In a separate statement, so that the fence sees opt-outs that were committed while this one waited.
-_LOCK_CAMPAIGNS = sa.text("""
+_LOCK_CAMPAIGNS = sa.text(f"""{KEPT}
     SELECT id, greatest(resumed_at, content_changed_at) AS content_at, sending_schedule_id IS NOT NULL AS has_schedule
     FROM campaigns WHERE id = ANY(:ids) ORDER BY id FOR KEY SHARE
 """).bindparams(sa.bindparam("ids", type_=_UUIDS))
@@ -190,7 +191,7 @@ _LOCK_CAMPAIGNS = sa.text("""
 # an earlier step failed, the row is skipped. A step of unknown outcome may have arrived, so it does not end the
 # sequence.
 # The lease is compared with the clock: now() is the time before the wait for the campaigns.
-_FENCE = sa.text(f"""
+_FENCE = sa.text(f"""{KEPT}
 WITH verdict AS MATERIALIZED (
     SELECT e.id, l.email, used.variant, used.email_template_id, {returned_reason("c")} AS campaign_reason,
            coalesce(earlier.open_until, earlier.gap_until) AS wait_until, CASE

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
+
 # No sender reserves minutes ahead. Such a reservation is from before the database's clock was set back.
-_RESERVE = sa.text("""
+_RESERVE = sa.text(f"""{KEPT}
     UPDATE sender_state
     SET rate_reserved_until = make_interval(secs => :seconds)
             + CASE WHEN rate_reserved_until < clock_timestamp() + interval '10 minutes'

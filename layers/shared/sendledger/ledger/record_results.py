@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.content.render_email import RenderedEmail
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import (
     LAST_STEP,
     is_answer,
@@ -28,7 +29,7 @@ from sendledger.core.ledger_rules import (
     returned_status,
     still_planned,
 )
-from sendledger.core.row_arrays import RowArrays
+from sendledger.core.row_arrays import LONG_TEXT, RowArrays
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.policy import business_days
@@ -77,14 +78,14 @@ _RESULTS = RowArrays(
         "email_id": "uuid",
         "to_address": "text",
         "subject": "text",
-        "body_text": "text",
-        "body_html": "text",
+        "body_text": LONG_TEXT,
+        "body_html": LONG_TEXT,
         "next_due": "timestamptz",
     },
 )
 # Rows are found by their ids and leads. With a plain `status = …` or `claim_token = …`, a planner that expects few such
 # rows would scan all of them for each result. CASE prevents that.
-_RECORD = sa.text(f"""
+_RECORD = sa.text(f"""{KEPT}
 WITH r AS MATERIALIZED (
     SELECT * FROM {_RESULTS.table}
 ), done AS (
@@ -105,22 +106,23 @@ WITH r AS MATERIALIZED (
                          THEN statement_timestamp() - make_interval(secs => r.age) END,
         sent_at = CASE WHEN r.kind = 'sent' THEN statement_timestamp() - make_interval(secs => r.age) END,
         ses_message_id = coalesce(r.message_id, e.ses_message_id),
-        email_id = CASE WHEN r.kind = 'sent' AND l.id IS NOT NULL THEN r.email_id END,
+        email_id = CASE WHEN r.kind = 'sent' AND e.lead_id IS NOT NULL THEN r.email_id END,
         claim_token = CASE WHEN r.kind IN ('sent', 'failed') THEN e.claim_token END,
         send_started_at = CASE WHEN r.kind IN ('sent', 'failed') THEN e.send_started_at END,
         lease_until = NULL,
         updated_at = now()
-    FROM r
-    JOIN scheduled_emails before ON before.id = r.id
-    JOIN campaigns c ON c.id = before.campaign_id
-    LEFT JOIN leads l ON l.id = before.lead_id
-    WHERE e.id = r.id
+    FROM r CROSS JOIN campaigns c
+    WHERE e.id = r.id AND c.id = e.campaign_id
       -- For a row that was recorded as unknown, only the result "sent" counts.
       AND CASE WHEN e.claim_token IS DISTINCT FROM :token THEN false
                WHEN e.status = 'sending' THEN true
                WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
     RETURNING e.id, e.campaign_id, e.lead_id, e.revision, e.workflow_step_number, e.status, e.error_code, e.sent_at,
-              e.email_id, r.kind, r.next_due, before.status = 'failed' AS was_unknown
+              e.email_id, r.kind, r.next_due, (
+                  -- As it was before. Nearly always the index that has only such rows is empty.
+                  SELECT true FROM scheduled_emails before
+                  WHERE before.id = e.id AND before.failed_at IS NOT NULL AND before.error_code = 'outcome_unknown'
+              ) AS was_unknown
 ), written AS (
     INSERT INTO emails (id, lead_id, campaign_id, subject, body_text, body_html, follow_up_stage, status, sent_at,
                         external_id, created_at, to_address, scheduled_email_id, delivery_status)

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
+from sendledger.core.kept_statements import KEPT
+
 logger = Logger(child=True)
 
 LOCK_KEY = "hashtextextended(CAST(:token AS text), 0)"
@@ -22,10 +24,10 @@ _ENTER = sa.text("INSERT INTO senders (token) VALUES (:token) ON CONFLICT DO NOT
 )
 _LEAVE = sa.text("DELETE FROM senders WHERE token = :token").bindparams(sa.bindparam("token", type_=sa.UUID))
 # Not flushed to disk: a crash of the server says nothing about a campaign. The setting is local to this statement.
-_MARK = sa.text("""
+_MARK = sa.text(f"""{KEPT}
     UPDATE senders
     SET preparing = :campaign_ids, preparing_row = :row_id,
-        preparing_since = CASE WHEN CAST(:campaign_ids AS uuid[]) <> '{}' THEN clock_timestamp() END
+        preparing_since = CASE WHEN CAST(:campaign_ids AS uuid[]) <> '{{}}' THEN clock_timestamp() END
     WHERE token = :token AND set_config('synchronous_commit', 'off', true) IS NOT NULL
 """).bindparams(
     sa.bindparam("token", type_=sa.UUID),

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from sendledger.ledger import rate_limiter
 
-FENCE_SECONDS = 0.05
+FENCE_SECONDS = 0.03
 """How long before its time a part is fenced. A fence takes a few milliseconds."""
 
-PART_SECONDS = 0.1
+PART_SECONDS = 0.05
 """How much of the reserved time a part takes. Each part is one fence."""
 
 LEAST_PART = 5
@@ -27,11 +27,12 @@ AHEAD_SECONDS = 0.25
 """For how long a sender fences ahead while it prepares the next chunk, at most."""
 
 
-def parts(count: int, rate: float, last: int) -> Iterator[range]:
+def parts(count: int, rate: float, preparing: float) -> Iterator[range]:
     """The positions of each part of a chunk of `count` emails.
 
-    The last part has at least `last` emails, if there are so many: while they are sent, the next chunk is prepared.
+    While the last part is sent, the next chunk is prepared, which takes so many seconds, and its first part is fenced.
     """
+    last = math.ceil(rate * min(FENCE_SECONDS + preparing, AHEAD_SECONDS))
     each, begin = max(LEAST_PART, math.ceil(rate * PART_SECONDS)), 0
     while count - begin > each + last:
         yield range(begin, begin + each)

@@ -56,7 +56,7 @@ COMPOSE_SECONDS = 1.0
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
 
-RECORD_SECONDS = 0.1
+RECORD_SECONDS = 0.05
 """The time of the results that are recorded together. Until then their outcomes are unknown if the sender dies."""
 
 QUOTA_STOP_SECONDS = 600
@@ -226,7 +226,7 @@ class ChunkSender:
             rate = self._rate
             with self._engine.begin() as connection:
                 begin = time.monotonic() + rate_limiter.reserve_rate(connection, len(chunk), rate)
-            for part in parts(len(chunk), self._possible_rate(), self._useful_meanwhile()):
+            for part in parts(len(chunk), self._possible_rate(), 2 * self._preparing_seconds):
                 due = begin + part.start / rate
                 self._wait(min(due - FENCE_SECONDS, self._stop_sending_at))
                 self._wait(self._stop_sending_at, at_most=self._useful)
