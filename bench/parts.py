@@ -1,9 +1,10 @@
 """Where PostgreSQL's work for an email goes: its CPU time by step, and its WAL by table and index.
 
-    python -m bench.parts [--emails 6000] [--first SQL]
+    python -m bench.parts [--emails 6000] [--at-once 500] [--first SQL]
 
 CPU time is that of the one connection that works, from the kernel, so that other processes do not count. WAL is without
-page images and from pg_waldump. `--first` runs a statement before, to see what something costs: drop an index or a
+page images and from pg_waldump. `--at-once` is how many emails one statement is about: a sender at 1,000 a second has
+50, one without a limit up to 500. `--first` runs a statement before, to see what something costs: drop an index or a
 constraint, or set a fill factor.
 """
 
@@ -38,7 +39,6 @@ from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import make_campaign
 from testbed.databases import plain_engine
 
-AT_ONCE = 500
 STEPS = ("start", "claim", "fence", "record", "SES event")
 _RECORD = re.compile(r"len \(rec/tot\):\s+\d+/\s*(\d+).*?(?:rel \d+/\d+/(\d+)|$)")
 _NAMES = sa.text("""
@@ -95,27 +95,27 @@ def _cpu(process: str) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1000
 
 
-def send(measured: Measured) -> None:
+def send(measured: Measured, at_once: int) -> None:
     """Claim, fence and record what is due, as a sender does it."""
     rendered = RenderedEmail(SUBJECT, TEXT, HTML)
     while True:
         token = uuid.uuid4()
-        with measured.step("claim", AT_ONCE), measured.engine.begin() as connection:
-            claimed = claim_emails.claim(connection, AT_ONCE, token)
-        if len(claimed) < AT_ONCE:
+        with measured.step("claim", at_once), measured.engine.begin() as connection:
+            claimed = claim_emails.claim(connection, at_once, token)
+        if len(claimed) < at_once:
             measured.cpu["claim"].pop()
             return
-        with measured.step("fence", AT_ONCE), measured.engine.begin() as connection:
+        with measured.step("fence", at_once), measured.engine.begin() as connection:
             claim_emails.fence(connection, claimed, token)
         answered = time.monotonic()
         results = [
             SendResult(email, SendOutcome(Answer.SENT, f"{email.id:016x}"), rendered, answered) for email in claimed
         ]
-        with measured.step("record", AT_ONCE), measured.engine.begin() as connection:
+        with measured.step("record", at_once), measured.engine.begin() as connection:
             record_results.record(connection, results, token)
 
 
-def measure(emails: int, first: list[str]) -> Measured:
+def measure(emails: int, at_once: int, first: list[str]) -> Measured:
     with measured_server() as server:
         server.run(*first)
         measured = Measured(server)
@@ -127,18 +127,18 @@ def measure(emails: int, first: list[str]) -> Measured:
             lifecycle.start_campaign(engine, campaign_id)
             background_work.work_until(engine, campaign_id, time.monotonic() + 3600)
         with measured.phase("claim to record", emails):
-            send(measured)
+            send(measured, at_once)
         events = delivery_events(engine)
         with measured.phase("SES event", emails):
-            for place in range(0, emails, AT_ONCE):
-                with measured.step("SES event", AT_ONCE), engine.begin() as connection:
-                    record_events(connection, events[place : place + AT_ONCE])
+            for place in range(0, emails, at_once):
+                with measured.step("SES event", at_once), engine.begin() as connection:
+                    record_events(connection, events[place : place + at_once])
         engine.dispose()
     return measured
 
 
-def report(emails: int, first: list[str]) -> None:
-    measured = measure(emails, first)
+def report(emails: int, at_once: int, first: list[str]) -> None:
+    measured = measure(emails, at_once, first)
     # The median: what came between two calls of a busy machine does not count.
     cpu = {step: statistics.median(taken) for step, taken in measured.cpu.items()}
     rows = [(f"{step}, CPU µs", f"{value:.1f}") for step, value in cpu.items()]
@@ -146,13 +146,14 @@ def report(emails: int, first: list[str]) -> None:
         rows.append((f"{phase}, WAL bytes", f"{sum(written.values()):,.0f}"))
         rows += [(f"{phase}, {name}", f"{size:,.0f}") for name, size in written.items() if size >= 5]
     title = f"for each of {emails:,} emails" + "".join(f"; {statement}" for statement in first)
-    write_report("parts", Table(title, ("part", "found"), rows), list(cpu.items()), "Steps of 500 emails each.")
+    write_report("parts", Table(title, ("part", "found"), rows), list(cpu.items()), f"Steps of {at_once} emails each.")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--emails", type=int, default=6_000)
+    parser.add_argument("--at-once", type=int, default=500)
     parser.add_argument("--first", action="append", default=[], metavar="SQL")
     options = parser.parse_args()
     os.environ.update({name: value for name, value in ENVIRON.items() if name.startswith("AWS_")})
-    report(options.emails, options.first)
+    report(options.emails, options.at_once, options.first)
