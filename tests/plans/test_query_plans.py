@@ -16,7 +16,9 @@ from local.postgres import Postgres
 from sendledger.campaigns import background_work, completion, late_emails, lifecycle
 from sendledger.content.render_email import RenderedEmail
 from sendledger.core import database
+from sendledger.core.kept_statements import KEPT, _numbered
 from sendledger.core.settings import DatabaseSettings
+from sendledger.feedback import match_events, record_events
 from sendledger.ledger import claim_emails, record_results, sweep
 from sendledger.ledger.record_results import SendResult
 from sendledger.ses.answers import Answer, SendOutcome
@@ -237,6 +239,23 @@ def test_recording_finds_rows_by_their_ids_and_leads(
     possible = {"scheduled_emails_pkey", "scheduled_emails_outcome_unknown_idx", by_lead}
     assert {name for name in used if name.startswith("scheduled_emails")} <= possible
     assert "Seq Scan" not in {scan["Node Type"] for scan in scans(plan)}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [claim_emails._FENCE, record_results._RECORD, match_events._MATCH, record_events._WRITE],
+    ids=["fence", "record", "match", "events"],
+)
+def test_plan_that_is_kept_for_all_values_does_not_read_the_whole_ledger(
+    connection: sa.Connection, statement: sa.TextClause
+) -> None:
+    if (connection.dialect.server_version_info or ()) < (16,):
+        pytest.skip("EXPLAIN shows such plans since PostgreSQL 16")
+    written = str(statement.compile(dialect=connection.dialect))
+    assert written.startswith(KEPT)
+    explained = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {_numbered(written)}").scalar_one()
+    whole = {node.get("Relation Name") for node in nodes(explained[0]["Plan"]) if node["Node Type"] == "Seq Scan"}
+    assert "scheduled_emails" not in whole
 
 
 def compared_in_vain(plan: dict[str, Any]) -> int:
