@@ -82,6 +82,20 @@ def test_campaign_that_has_paused_itself_is_shown_first(browser: Browser, engine
     assert "The bounce rate is too high." in text
 
 
+def test_campaign_whose_edited_workflow_cannot_be_sent_needs_attention(
+    browser: Browser, running: uuid.UUID, engine: sa.Engine
+) -> None:
+    with engine.connect() as connection:
+        make_campaign(connection, 1, name="Newer")
+    with engine.begin() as connection:
+        errors = [{"field": "track_opens", "message": "must be true: step 2 asks it"}]
+        connection.execute(sa.update(campaigns).where(campaigns.c.id == running).values(workflow_errors=errors))
+    text = browser.get("/console/campaigns").text
+    assert text.index("Need attention") < text.index("Autumn") < text.index("All others") < text.index("Newer")
+    assert "The edited workflow cannot be sent" in text
+    assert "must be true: step 2 asks it" in browser.get(f"/console/campaigns/{running}").text
+
+
 def test_list_by_status_shows_no_other(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
     with engine.connect() as connection:
         make_campaign(connection, 1, name="Draft of mine")
