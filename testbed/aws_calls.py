@@ -115,10 +115,19 @@ def _uses(code: _Code) -> Iterator[_Code]:
                 yield _module(source).names[node.attr]
 
 
+def _modules_by_name(folder: Path) -> list[Path]:
+    """The modules of routes, which the API imports by their names in its table of routes."""
+    table = folder / "route_table.py"
+    found = _module(table).names["ROUTES"].node if table.exists() else None
+    keys = found.value.keys if isinstance(found, ast.AnnAssign) and isinstance(found.value, ast.Dict) else []
+    return [folder / f"{ast.literal_eval(key)}.py" for key in keys if key is not None]
+
+
 def _reached(handler: Path) -> set[_Code]:
     todo = [_module(handler).names["lambda_handler"]]
-    for source, name in _module(handler).imported.values():
-        if name is None and source.parent == handler.parent and source.exists():
+    imported = [source for source, name in _module(handler).imported.values() if name is None and source.exists()]
+    for source in [*imported, *_modules_by_name(handler.parent)]:
+        if source.parent == handler.parent:
             todo += [_Code(source, statement) for statement in _module(source).top]
     seen: set[_Code] = set()
     while todo:
