@@ -85,21 +85,17 @@ BOTH_EMAILS = " UNION ALL ".join(
 # counts, and are let go first.
 FUNCTIONS = f"""
 CREATE FUNCTION count_results() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
-DECLARE
-    changed BOOLEAN;
 BEGIN
     IF TG_OP = 'INSERT' THEN
         IF EXISTS (SELECT FROM new_rows WHERE {MAY_COUNT}) THEN EXECUTE $sql${counted(NEW)}$sql$; END IF;
     ELSIF TG_OP = 'DELETE' THEN
         IF EXISTS (SELECT FROM old_rows WHERE {MAY_COUNT}) THEN EXECUTE $sql${counted(OLD)}$sql$; END IF;
     ELSIF EXISTS (SELECT FROM new_rows WHERE {MAY_COUNT}) THEN
-        EXECUTE $sql$
-        SELECT EXISTS (
-            SELECT FROM new_rows n JOIN old_rows o ON o.id = n.id
-            WHERE n.status <> o.status AND (n.status {ENDED} OR o.status {ENDED})
-               OR n.variant IS DISTINCT FROM o.variant OR n.lane <> o.lane OR n.revision <> o.revision)
-        $sql$ INTO changed;
-        IF changed THEN EXECUTE $sql${counted(f"{NEW} UNION ALL {OLD}")}$sql$; END IF;
+        -- No join: looking for the first pair of many, it would compare each row with each.
+        IF EXISTS (SELECT FROM new_rows WHERE status {ENDED}) OR EXISTS (SELECT FROM old_rows WHERE status {ENDED})
+            OR EXISTS (SELECT id, variant, lane, revision FROM new_rows
+                       EXCEPT SELECT id, variant, lane, revision FROM old_rows)
+        THEN EXECUTE $sql${counted(f"{NEW} UNION ALL {OLD}")}$sql$; END IF;
     END IF;
     RETURN NULL;
 END $$;
