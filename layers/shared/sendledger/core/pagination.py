@@ -170,7 +170,7 @@ def scanned_page(
     page = page_of(found, order, limit)
     if page.next_cursor is not None:
         return page
-    looked_at = query.with_only_columns(*order._columns(table), table.c.id).where(*order.after(cursor))
+    looked_at = query.with_only_columns(*order._columns(table)).where(*order.after(cursor))
     last = connection.execute(looked_at.order_by(*order.by()).offset(scan_limit - 1).limit(1)).mappings().one_or_none()
     return page if last is None else replace(page, next_cursor=order.cursor(last))
 
