@@ -18,6 +18,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
+from sendledger.sending import ses_threads
 from sendledger.sending.compose_email import ComposedEmail
 from sendledger.sending.fence_parts import call_times
 from sendledger.sending.send_chunks import ChunkSender
@@ -76,8 +77,9 @@ def answers(threads: SesThreads, ready: ReadyEmail, dues: list[float]) -> list[A
 
 
 def test_calls_that_are_due_together_keep_the_pace(
-    resources: Resources, ready: ReadyEmail, threads: list[SesThreads]
+    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ses_threads, "LATE_SECONDS", SECONDS)  # the machine may be busy
     now = time.monotonic()
     threads.append(SesThreads(resources.ses_client, rate=100.0, most=8, stop_at=now + SECONDS))
     assert answers(threads[0], ready, [now] * 20) == [Answer.SENT] * 20
