@@ -101,13 +101,18 @@ _DAYS_SENT = sa.text("""
     )
     SELECT sender_id, max(number) AS number FROM days GROUP BY sender_id
 """).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
-# What another one is folding is left alone. So each change gets into one total, whatever runs beside.
+# LATERAL, so that the rows of each are found by the index of campaigns: by that of senders the planner compares all
+# that a sender has on a day with each other. What another one is folding is left alone. So each change gets into one
+# total, whatever runs beside.
 _FOLD = sa.text("""
     WITH changed AS MATERIALIZED (
         SELECT DISTINCT sender_id, campaign_id, day, is_first, company FROM cap_uses WHERE NOT is_total
     ), taken AS MATERIALIZED (
-        SELECT u.id FROM cap_uses u JOIN changed c USING (sender_id, campaign_id, day, is_first, company)
-        FOR UPDATE OF u SKIP LOCKED
+        SELECT own.id FROM changed c CROSS JOIN LATERAL (
+            SELECT u.id FROM cap_uses u
+            WHERE u.campaign_id = c.campaign_id AND u.day = c.day AND u.company = c.company
+              AND u.sender_id = c.sender_id AND u.is_first = c.is_first
+            FOR UPDATE SKIP LOCKED) own
     ), gone AS (
         DELETE FROM cap_uses u USING taken WHERE u.id = taken.id RETURNING u.*
     )
