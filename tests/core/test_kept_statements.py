@@ -40,6 +40,14 @@ def test_other_statements_of_other_transactions_are_planned_for_their_values(con
     assert connection.scalar(sa.text("SELECT current_setting(:name)"), {"name": "plan_cache_mode"}) == "auto"
 
 
+def test_statement_after_a_kept_one_is_planned_for_its_values_too(connection: sa.Connection) -> None:
+    usual = "SELECT current_setting(CAST(:name AS text))"
+    kept = f"{KEPT} {usual}"
+    statements = (usual, kept, usual, usual, kept, kept, usual)
+    modes = [connection.scalar(sa.text(each), {"name": "plan_cache_mode"}) for each in statements]
+    assert modes == ["force_generic_plan" if each is kept else "auto" for each in statements]
+
+
 def test_statement_without_the_mark_is_not_kept(connection: sa.Connection) -> None:
     connection.scalar(sa.text("SELECT CAST(:number AS integer)"), {"number": 7})
     assert connection.execute(sa.text("SELECT count(*) FROM pg_prepared_statements")).scalar_one() == 0

@@ -23,7 +23,9 @@ KEPT_SECONDS = 10.0
 """How long a plan is kept. Tables grow, and until they are analyzed the server keeps a plan for small ones."""
 
 PLAN_ONCE = "set local plan_cache_mode = force_generic_plan"
-"""Said in each transaction before the first of these statements."""
+PLAN_FOR_VALUES = "set local plan_cache_mode to default"
+"""Said in a transaction before the first of these statements, and before another one that comes after it: the setting
+counts for statements without a name too, and what is right for all values may read a whole table for these."""
 
 
 class KeptStatements:

@@ -19,7 +19,7 @@ from pg8000 import converters
 from pg8000 import core as protocol
 
 from sendledger.core import postgres_values
-from sendledger.core.kept_statements import KEPT, PLAN_ONCE, Cursor, KeptStatements
+from sendledger.core.kept_statements import KEPT, PLAN_FOR_VALUES, PLAN_ONCE, Cursor, KeptStatements
 from sendledger.core.sockets import is_readable
 
 SURELY_ALIVE_SECONDS = 1.0
@@ -39,7 +39,7 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
     """Whether the next statement is the first of a transaction that the server does not know yet."""
     _answered_at = 0.0
     _plans_once = False
-    """Whether PLAN_ONCE was said in this transaction."""
+    """Whether PLAN_ONCE was said last in this transaction."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._kept = KeptStatements()
@@ -106,9 +106,9 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
         messages = [part for each in self._kept.take_unused() for part in _close(each)]
         if self._begins:
             messages += _run(_BEGIN)
-        if name != _NO_NAME and not self._plans_once and not self.autocommit:
-            self._plans_once = True
-            messages += _run(PLAN_ONCE)
+        if (is_kept := name != _NO_NAME) is not self._plans_once and not self.autocommit:
+            self._plans_once = is_kept
+            messages += _run(PLAN_ONCE if is_kept else PLAN_FOR_VALUES)
         messages += [
             *([] if is_known else _parse(written, oids, name)),
             *_bind(values, name),
