@@ -25,7 +25,7 @@ from confirmed_requests import ROUTES as CONFIRMED_ROUTES
 from http_errors import PROBLEM_JSON, title_of
 from idempotent_requests import HEADER, MUTATING
 from lazy_api import LazyApi
-from reader_routes import FROM_READER, MAY_BE_OLD
+from reader_answers import FROM_READER, MAY_BE_OLD
 from route_table import MINIMUM_ROLE, PUBLIC
 
 TITLE = "Sendledger"

@@ -18,7 +18,7 @@ import api_requests
 import api_resources
 import confirmed_requests
 import idempotent_requests
-import reader_routes
+import reader_answers
 import token_access
 from http_errors import PROBLEM_JSON, problem_of
 from lazy_api import LazyApi
@@ -50,7 +50,7 @@ app.use([api_requests.refuse_unknown])
 
 def _answer_error(error: Exception) -> Response[str]:
     if api_resources.reads_from_reader():
-        raise reader_routes.AskWriter from error
+        raise reader_answers.AskWriter from error
     problem = problem_of(error, app.current_event.request_context.request_id)
     return Response(problem.status, PROBLEM_JSON, problem.body(), dict(problem.headers))
 
@@ -79,7 +79,7 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
         app.context.update(caller=caller)
 
         def resolve() -> dict[str, Any]:
-            return reader_routes.answer(request, route, lambda: _resolve(request, route, context), fresh=of_console)
+            return reader_answers.answer(request, route, lambda: _resolve(request, route, context), fresh=of_console)
 
         answer = idempotent_requests.answer_once(request, route, caller, resolve)
     except Exception as error:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
-import reader_routes
+import reader_answers
 from sendledger.core.reader import Reader
 from sendledger.core.settings import DatabaseSettings
 from testbed.campaigns import make_campaign
@@ -152,7 +152,7 @@ def test_sessions_of_the_reader_are_read_only(servers: Replicated) -> None:
     reader.engine.dispose()
 
 
-@pytest.mark.parametrize("route", sorted(reader_routes.FROM_READER))
+@pytest.mark.parametrize("route", sorted(reader_answers.FROM_READER))
 def test_route_reads_all_of_its_answer_from_the_reader(
     route: str, api: ApiClient, engine: sa.Engine, servers: Replicated
 ) -> None:
