@@ -76,12 +76,14 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
     try:
         route, caller = _pass_gate(request, caller)
         logged |= {"route": route.name, "caller_id": caller and str(caller.id)}
-        app.context.update(caller=caller)
 
         def resolve() -> dict[str, Any]:
-            return reader_answers.answer(request, route, lambda: _resolve(request, route, context), fresh=of_console)
+            return _resolve(request, route, caller, context)
 
-        answer = idempotent_requests.answer_once(request, route, caller, resolve)
+        def answer_route() -> dict[str, Any]:
+            return reader_answers.answer(request, route, resolve, fresh=of_console)
+
+        answer = idempotent_requests.answer_once(request, route, caller, answer_route)
     except Exception as error:
         problem = problem_of(error, request_id)
         answer = {
@@ -95,10 +97,14 @@ def _answer(request: APIGatewayProxyEventV2, context: LambdaContext, caller: Cal
     return answer
 
 
-def _resolve(request: APIGatewayProxyEventV2, route: Route, context: LambdaContext) -> dict[str, Any]:
+def _resolve(
+    request: APIGatewayProxyEventV2, route: Route, caller: Caller | None, context: LambdaContext
+) -> dict[str, Any]:
     # Here, and not at the gate: a repeated request gets its first answer, although the confirmation is used up by then.
     token = confirmed_requests.token_of(request, route)
-    app.context.update(confirmed_content=confirmed_requests.check(request, route, token) if token is not None else None)
+    content = confirmed_requests.check(request, route, token) if token is not None else None
+    # Each time: the resolver forgets it with its answer, and the writer may be asked after the reader.
+    app.context.update(caller=caller, confirmed_content=content)
     app.load(route.module)
     return app.resolve(request.raw_event, context)
 

@@ -56,7 +56,7 @@ def answer(
 ) -> dict[str, Any]:
     """The answer of the route, from the reader if it is one of these; `fresh` if it may not be old."""
     reader = api_resources.reader() if route.name in FROM_READER and not fresh else None
-    if reader is not None and reader.is_up and "no-cache" not in request.headers.get("cache-control", ""):
+    if reader is not None and reader.is_up and "no-cache" not in request.headers.get("cache-control", "").lower():
         try:
             with api_resources.reading_from(reader):
                 return resolve()

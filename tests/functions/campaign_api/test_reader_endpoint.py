@@ -74,6 +74,7 @@ def test_single_thing_is_read_from_the_writer(api: ApiClient, paused: Replicated
 def test_caller_that_accepts_no_old_list_gets_a_new_one(api: ApiClient, paused: Replicated) -> None:
     add_lead(api)
     assert companies(api, cache_control="no-cache") == ["New Ltd"]
+    assert companies(api, cache_control="No-Cache, max-age=0") == ["New Ltd"]
 
 
 def test_list_of_something_that_the_replica_does_not_have_yet_is_read_from_the_writer(
@@ -90,6 +91,11 @@ def test_reader_goes_on_after_something_that_it_does_not_have(
     assert api.get("/v1/campaigns/00000000-0000-0000-0000-000000000000/stats").status == 404
     add_lead(api)
     assert companies(api) == []
+
+
+def test_what_the_reader_refuses_the_writer_refuses_too(api: ApiClient) -> None:
+    answer = api.get("/v1/leads", serach="Ann")
+    assert (answer.status, answer.fields) == (422, ["serach"])
 
 
 def test_key_that_was_revoked_a_moment_ago_reads_no_list(
