@@ -165,6 +165,24 @@ def test_full_page_ends_with_its_last_lead_however_many_are_looked_through(conne
     assert len({item["email"] for item in [*first.items, *second.items]}) == 6
 
 
+@pytest.mark.parametrize(("limit", "search"), [(2, "acme"), (10, None)])
+def test_page_loses_no_lead_when_another_one_is_deleted_while_it_is_read(
+    connection: sa.Connection, limit: int, search: str | None
+) -> None:
+    make_batch(connection, [f"lead{number}@acme.com" for number in range(8)])
+    newest, *others = [item["email"] for item in leads.list_page(connection, 10, None).items]
+    wanted = others if search else [others[2]]
+
+    def delete(*_: Any) -> None:
+        connection.execute(sa.delete(leads_table).where(leads_table.c.email == newest))
+
+    sa.event.listen(connection, "after_cursor_execute", delete, once=True)
+    pages = [leads.list_page(connection, limit, None, search=search or others[2], scan_limit=3)]
+    while (cursor := pages[-1].next_cursor) is not None:
+        pages.append(leads.list_page(connection, limit, cursor, search=search or others[2], scan_limit=3))
+    assert [item["email"] for page in pages for item in page.items] == wanted
+
+
 def running_campaign(engine: sa.Engine, connection: sa.Connection) -> tuple[uuid.UUID, uuid.UUID]:
     """A running campaign of three steps, and one of its leads."""
     campaign_id = make_campaign(connection, 2, [NO_DELAY, DAY, DAY])

@@ -158,3 +158,9 @@ def test_page_that_nobody_fits_looks_at_so_many_leads(connection: sa.Connection,
     found = looked_at(connection, lambda: leads.list_page(connection, 20, None, scan_limit=500, **filters))
     # Once to find the last of them.
     assert 500 <= found["leads"] <= 2 * 500
+
+
+@pytest.mark.parametrize("engine", ["fresh"], indirect=True)
+def test_full_page_looks_at_its_leads_only(connection: sa.Connection) -> None:
+    found = looked_at(connection, lambda: leads.list_page(connection, 20, None, scan_limit=500, status="new"))
+    assert found["leads"] <= 3 * 21

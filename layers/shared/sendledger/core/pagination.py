@@ -14,7 +14,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -164,15 +164,22 @@ def scanned_page(
     rows = first_rows(query, order, cursor, scan_limit)
     keys = [column for column in rows.c if column.key.startswith("key_")]
     by = [key.desc() for key in keys] if order._is_downwards else keys
-    fitting = sa.select(rows.c.id).where(of_rows(condition, table, rows)).order_by(*by).limit(limit + 1)
-    ids = sa.literal(list(connection.scalars(fitting)), sa.ARRAY(table.c.id.type))
+    fitting = sa.select(*order._columns(rows), *keys, sa.true().label("fits")).where(of_rows(condition, table, rows))
+    page = fitting.order_by(*by).limit(limit + 1).cte("page")
+    is_short = sa.select(sa.func.count() <= limit).select_from(page).scalar_subquery()
+    here = [_not_null(column).label(key.key) for column, key in zip(order._columns(table), keys, strict=True)]
+    looked_at = query.with_only_columns(*order._columns(table), *here, sa.false().label("fits"))
+    end = looked_at.where(*order.after(cursor), is_short).order_by(*order.by()).offset(scan_limit - 1).limit(1)
+    # One statement: rows that are deleted between two would move one of the ends only.
+    both = sa.union_all(sa.select(page), sa.select(end.subquery("last"))).subquery("both")
+    sorted_by = [both.c[key.key].desc() if order._is_downwards else both.c[key.key] for key in keys]
+    seen = connection.execute(sa.select(both).order_by(both.c.fits.desc(), *sorted_by)).mappings().all()
+    fits = [row for row in seen if row["fits"]]
+    ids = sa.literal([row["id"] for row in fits[:limit]], sa.ARRAY(table.c.id.type))
     found = connection.execute(query.where(table.c.id == sa.any_(ids)).order_by(*order.by())).mappings().all()
-    page = page_of(found, order, limit)
-    if page.next_cursor is not None:
-        return page
-    looked_at = query.with_only_columns(*order._columns(table)).where(*order.after(cursor))
-    last = connection.execute(looked_at.order_by(*order.by()).offset(scan_limit - 1).limit(1)).mappings().one_or_none()
-    return page if last is None else replace(page, next_cursor=order.cursor(last))
+    if len(fits) > limit:
+        return Page(found, order.cursor(fits[limit - 1]))
+    return Page(found, order.cursor(seen[-1]) if len(seen) > len(fits) else None)
 
 
 def page_of(rows: Sequence[sa.RowMapping], order: Order, limit: int) -> Page:
