@@ -16,6 +16,8 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from route_table import MINIMUM_ROLE
 from sendledger.access.callers import Caller
 
+MOST_IDS = 200
+"""In one request: that of `api_fields`."""
 AskApi = Callable[[APIGatewayProxyEventV2, Caller], dict[str, Any]]
 
 
@@ -53,8 +55,11 @@ class Api:
     def by_id(self, path: str, ids: Iterable[str | None]) -> dict[str, Any]:
         """Those of a list with these ids, by their id. What is not there any more is left out."""
         wanted = sorted({each for each in ids if each})
-        items = self.get(path, ids=",".join(wanted), limit=len(wanted))["items"] if wanted else []
-        return {each["id"]: each for each in items}
+        found: dict[str, Any] = {}
+        for start in range(0, len(wanted), MOST_IDS):
+            part = wanted[start : start + MOST_IDS]
+            found |= {each["id"]: each for each in self.get(path, ids=",".join(part), limit=len(part))["items"]}
+        return found
 
     def post(self, path: str, body: object = None, idempotency_key: str = "", **query: object) -> Any:
         """Raises:

@@ -177,6 +177,28 @@ def test_lead_shows_what_happened_to_it(
     assert "The lead replied to an earlier email." in text
 
 
+def test_lead_of_many_campaigns_is_shown(browser: Browser, engine: sa.Engine, running: uuid.UUID) -> None:
+    """The newest emails are planned, and what happened last is of other campaigns."""
+    copies = 230
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(scheduled_emails).order_by(scheduled_emails.c.id).limit(1)).mappings().one()
+        names = [{"name": f"Spring {number}"} for number in range(copies)]
+        ids = connection.scalars(sa.insert(campaigns).returning(campaigns.c.id), names).all()
+        steps = """INSERT INTO campaign_steps (campaign_id, step_number, delay, subject, body_text)
+                   SELECT id, 1, interval '0', 's', 't' FROM campaigns WHERE name LIKE 'Spring %'"""
+        connection.execute(sa.text(steps))
+        kept = {name: row[name] for name in ("lead_id", "workflow_step_number", "scheduled_for", "template_id", "lane")}
+        now = row["created_at"]
+        emails = [
+            {**kept, "campaign_id": id_, "created_at": now + (copies - place) * DAY} for place, id_ in enumerate(ids)
+        ]
+        connection.execute(sa.insert(scheduled_emails), emails)
+    shown = browser.get(f"/console/leads/{row['lead_id']}")
+    assert shown.status == 200
+    assert "Step 1 of Spring 0 " in shown.text
+    assert "Step 1 of Spring 229 " in shown.text
+
+
 def test_leads_are_searched(browser: Browser, running: uuid.UUID) -> None:
     text = browser.get("/console/leads?search=bob%40&status=").text
     assert "bob@example.com" in text
