@@ -163,7 +163,7 @@ def test_deleted_lead_leaves_its_rows(browser: Browser, running: uuid.UUID, engi
 
 
 def test_lead_shows_what_happened_to_it(
-    browser: Browser, api: ApiClient, engine: sa.Engine, running: uuid.UUID
+    browsers: dict[str, Browser], api: ApiClient, engine: sa.Engine, running: uuid.UUID
 ) -> None:
     lead = api.get("/v1/leads", email=ANN).json["items"][0]
     reply = {"message_id": "<1@example.com>", "source": "api", "from_address": ANN, "subject": "Yes please"}
@@ -171,10 +171,16 @@ def test_lead_shows_what_happened_to_it(
         connection.execute(sa.insert(replies).values(**reply, body_text="Call me", lead_id=lead["id"]))
         skipped = sa.update(scheduled_emails).where(scheduled_emails.c.lead_id == lead["id"])
         connection.execute(skipped.values(status="skipped", reason="replied"))
-    text = browser.get(f"/console/leads/{lead['id']}").text
+    for role in ("admin", "viewer"):
+        browsers[role].sign_in()
+    text = browsers["admin"].get(f"/console/leads/{lead['id']}").text
     assert "Yes please" in text
     assert "Step 2 of Autumn" in text
     assert "The lead replied to an earlier email." in text
+    assert "Answer it or set its outcome" in text
+    seen_by_viewer = browsers["viewer"].get(f"/console/leads/{lead['id']}").text
+    assert "Open the reply" in seen_by_viewer
+    assert "Answer it" not in seen_by_viewer
 
 
 def test_lead_of_many_campaigns_is_shown(browser: Browser, engine: sa.Engine, running: uuid.UUID) -> None:
