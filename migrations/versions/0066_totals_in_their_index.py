@@ -8,6 +8,13 @@ revision = "0066"
 down_revision = "0065"
 
 NAME = "campaign_counts_total_key"
+FINISH = f"""
+DO $$ BEGIN
+    IF to_regclass('{NAME}') IS NULL AND to_regclass('{NAME}_next') IS NOT NULL THEN
+        ALTER INDEX {NAME}_next RENAME TO {NAME};
+    END IF;
+END $$
+"""
 
 
 def upgrade() -> None:
@@ -21,7 +28,8 @@ def downgrade() -> None:
 def _replace(included: str) -> None:
     """Uniqueness is never given up: the index before stays until the new one is there."""
     outside_of_a_transaction(
-        # What an interrupted run has left behind.
+        # What an interrupted run has left behind: the only index, if it was interrupted before the last statement.
+        FINISH,
         f"DROP INDEX CONCURRENTLY IF EXISTS {NAME}_next",
         f"CREATE UNIQUE INDEX CONCURRENTLY {NAME}_next ON campaign_counts (campaign_id, what, step_number, hour)"
         f"{included} WHERE is_total",

@@ -67,3 +67,29 @@ def test_migration_of_several_transactions_can_be_repeated(
     connection.commit()
     command.upgrade(config, "head")
     command.check(config)
+
+
+def test_totals_are_unique_while_a_migration_that_was_interrupted_before_its_end_is_repeated(
+    connection: sa.Connection,
+) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, "0066")
+    command.stamp(config, "0065")
+    connection.execute(sa.text("ALTER INDEX campaign_counts_total_key RENAME TO campaign_counts_total_key_next"))
+    connection.commit()
+    unique: list[int] = []
+    count = """
+        SELECT count(*) FROM pg_index WHERE indrelid = 'campaign_counts'::regclass AND indisunique AND NOT indisprimary
+    """
+
+    def look(executed: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "campaign_counts_total_key" in statement:
+            unique.append(executed.exec_driver_sql(count).scalar_one())
+
+    sa.event.listen(connection, "after_cursor_execute", look)
+    command.upgrade(config, "0066")
+    sa.event.remove(connection, "after_cursor_execute", look)
+    assert unique == [1, 1, 2, 1, 1]
+    command.upgrade(config, "head")
+    command.check(config)
