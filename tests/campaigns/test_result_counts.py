@@ -111,6 +111,15 @@ def test_folding_changes_no_sum(engine: sa.Engine, resources: Resources) -> None
     assert [is_total for is_total, _ in rows] == [True]
 
 
+def test_what_senders_do_between_two_counts_makes_no_number_negative(engine: sa.Engine, resources: Resources) -> None:
+    campaign_id = started(engine, 3, make_senders(engine, "ann"))
+    before = {each["step_number"]: each["by_status"] for each in stats(engine, campaign_id)["by_step"]}
+    send_due_emails(resources, SECONDS)
+    with engine.connect() as connection:
+        found = detailed_results.detailed_results(connection, campaign_id, before, {1: {"unsubscribed": 0}})
+    assert {sender_id is None for _, _, _, sender_id in found} == {False}
+
+
 def test_ledger_is_not_read(engine: sa.Engine) -> None:
     campaign_id = started(engine, 500, make_senders(engine, "ann"))
     with engine.begin() as connection:

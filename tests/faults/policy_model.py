@@ -154,7 +154,7 @@ class Policy(RuleBasedStateMachine):
     @rule(of=NUMBER, to=NUMBER)
     def leads_are_reassigned(self, of: int, to: int) -> None:
         (of_id, of_address), (to_id, to_address) = (self.senders[each % len(self.senders)] for each in (of, to))
-        with contextlib.suppress(InvalidInput), self.engine.begin() as connection:
+        with contextlib.suppress(InvalidInput, Conflict), self.engine.begin() as connection:
             reassign_leads.reassign(connection, of_id, to_id, "ann")
             for campaign in self.sending_rules.campaigns.values():
                 if of_address in campaign.senders:

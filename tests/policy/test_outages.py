@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import late_emails, lifecycle
+from sendledger.campaigns import campaigns, late_emails, lifecycle, reassign_leads
 from sendledger.campaigns.campaigns import get_campaign, list_page
 from sendledger.core.errors import Conflict
 from sendledger.policy import sender_addresses
@@ -216,6 +216,52 @@ def test_skip_ends_the_steps_that_were_overdue_after_it_too(
     assert tick_after(clock, resources, 48).campaigns_held == 1
     late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
     assert steps(engine, campaign_id, "skipped") == {2: 1, 3: 1}
+
+
+def test_skip_ends_the_steps_that_were_overdue_behind_a_first_one(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    """The lane of later steps is not held: when the outage ended, they were behind and in no lane."""
+    tick_after(clock, resources, 0)
+    campaign_id = started(engine, 2, [NO_DELAY, HOUR, 5 * DAY], new_leads_per_day=2)
+    assert tick_after(clock, resources, 48).campaigns_held == 1
+    late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
+    assert steps(engine, campaign_id, "skipped") == {1: 2, 2: 2}
+    assert tick_after(clock, resources, 48.1).sent == 0
+    assert steps(engine, campaign_id, "pending") == {3: 2}
+
+
+def test_leads_of_a_lane_that_is_held_are_not_reassigned(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender
+) -> None:
+    """In the lane of the other sender they would go out before anybody has decided."""
+    ann, bob = make_sender("ann"), make_sender("bob")
+    tick_after(clock, resources, 0)
+    campaign_id = started(engine, 2, sender_ids=[ann])
+    assert tick_after(clock, resources, 24).campaigns_held == 1
+    with engine.begin() as connection, pytest.raises(Conflict) as refused:
+        reassign_leads.reassign(connection, ann, bob, "ann")
+    assert refused.value.data == {"campaign_ids": [str(campaign_id)]}
+    late_emails.decide_late_emails(engine, campaign_id, "send", "ann")
+    with engine.begin() as connection:
+        assert reassign_leads.reassign(connection, ann, bob, "ann").leads_moved == 2
+
+
+def test_campaign_does_not_lose_its_last_cap_while_a_lane_of_it_is_held(
+    clock: MovedClock, engine: sa.Engine, resources: Resources
+) -> None:
+    """Without a policy no claim would look at the lane, and what it holds would go out."""
+    tick_after(clock, resources, 0)
+    campaign_id = started(engine, 2, new_leads_per_day=2)
+    assert tick_after(clock, resources, 24).campaigns_held == 1
+    with engine.begin() as connection, pytest.raises(Conflict):
+        campaigns.update(connection, campaign_id, {"new_leads_per_day": None})
+    with engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_day": 5})
+    late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
+    with engine.begin() as connection:
+        campaigns.update(connection, campaign_id, {"new_leads_per_day": None})
+    assert statuses(engine, campaign_id) == {"skipped": 2}
 
 
 def test_what_is_held_stays_held_over_a_pause(clock: MovedClock, engine: sa.Engine, resources: Resources) -> None:

@@ -24,7 +24,7 @@ NO_LANE = 0
 """The lane of emails of a campaign without a sending policy."""
 
 
-def has_policy(campaign: sa.RowMapping) -> bool:
+def has_policy(campaign: sa.RowMapping | dict[str, Any]) -> bool:
     """Whether a campaign has a sending schedule, senders or caps; `ledger_rules.has_lanes` is the same in SQL."""
     return campaign["sending_schedule_id"] is not None or _has_senders_or_caps(campaign)
 
@@ -40,7 +40,7 @@ def parts_steps(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
     return connection.scalar(follow_up.where(campaign_lanes.c.follow_up).limit(1)) is not None
 
 
-def _has_senders_or_caps(campaign: sa.RowMapping) -> bool:
+def _has_senders_or_caps(campaign: sa.RowMapping | dict[str, Any]) -> bool:
     caps = (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"])
     return bool(campaign["sender_ids"]) or caps != (None, None)
 

@@ -67,21 +67,31 @@ _RESUME = sa.text("""
     )
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
-# What is held of a whole campaign, and of its lanes.
+# What is held of a whole campaign, and of its lanes. With a step of a lane, a skip ends the later ones of the lead that
+# were due by the same time: behind it, they were in no lane.
 _LATE = sa.text(f"""
     WITH whole AS MATERIALIZED (
         SELECT id FROM scheduled_emails p
         WHERE campaign_id = :campaign_id AND {is_pending("p")} AND scheduled_for <= :until
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
     ), in_lanes AS MATERIALIZED (
-        SELECT late.id FROM json_each_text(CAST(:lanes AS json)) held (lane, until) CROSS JOIN LATERAL (
-            SELECT p.id FROM scheduled_emails p
+        SELECT late.*, CAST(held.until AS timestamptz) AS until
+        FROM json_each_text(CAST(:lanes AS json)) held (lane, until) CROSS JOIN LATERAL (
+            SELECT p.id, p.lead_id, p.workflow_step_number FROM scheduled_emails p
             WHERE p.campaign_id = :campaign_id AND p.lane = CAST(held.lane AS smallint) AND {waits_in_lane("p")}
               AND {is_pending("p")} AND p.scheduled_for <= CAST(held.until AS timestamptz)
             ORDER BY p.scheduled_for, p.id LIMIT :limit FOR UPDATE) late
         LIMIT :limit
+    ), behind AS MATERIALIZED (
+        SELECT p.id FROM in_lanes i JOIN scheduled_emails p ON p.lead_id = i.lead_id AND p.campaign_id = :campaign_id
+        WHERE :skip AND p.workflow_step_number > i.workflow_step_number AND p.is_behind AND {is_pending("p")}
+          AND p.scheduled_for <= i.until
+        FOR UPDATE OF p
     ), chunk AS MATERIALIZED (
-        SELECT id FROM whole UNION SELECT id FROM in_lanes LIMIT :limit
+        -- Those behind first: without the step before them they are not found again.
+        SELECT id FROM (SELECT id, 1 AS turn FROM behind UNION ALL SELECT id, 2 FROM in_lanes
+                        UNION ALL SELECT id, 2 FROM whole) late
+        GROUP BY id ORDER BY min(turn) LIMIT :limit
     )
     UPDATE scheduled_emails e
     SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.assign_lanes import parts_steps
+from sendledger.campaigns.assign_lanes import has_policy, parts_steps
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
@@ -161,7 +161,7 @@ def update(
     Raises:
         NotFound: there is no such campaign.
         Conflict: it has started, and more than its name, description, guardrails, caps and intake would change, or it
-            started without caps and senders, or takes in no leads.
+            started without caps and senders, or takes in no leads, or its last cap would go while late emails are held.
         InvalidInput: as in `create`.
     """
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
@@ -169,6 +169,7 @@ def update(
     detail = {"fields": changed, **_changed_limits(current, changes)}
     if not is_startable(current) and any(changes.get(name) is not None for name in CAPS):
         _refuse_caps_without_lanes(connection, campaign_id, current["status"])
+    _refuse_loss_of_holds(current, changes)
     always = ALWAYS_CHANGEABLE if is_startable(current) else ALWAYS_CHANGEABLE.union(INTAKE)
     if lead_ids is not None or not changes.keys() <= always:
         if not is_startable(current):
@@ -240,6 +241,14 @@ def _refuse_caps_without_lanes(connection: sa.Connection, campaign_id: UUID, sta
     if not parts_steps(connection, campaign_id):
         message = f"The campaign is {status} and started without a cap of new leads; it cannot get one any more."
         raise Conflict(message, status=status)
+
+
+def _refuse_loss_of_holds(current: sa.RowMapping, changes: Mapping[str, Any]) -> None:
+    """Without a policy no claim looks at lanes, and what they hold would go out."""
+    is_held = current["status"] in UNDER_WAY_STATUSES and current["late_hold_until"] is not None
+    if is_held and has_policy(current) and not has_policy({**current, **changes}):
+        message = "Late emails of this campaign are held; send or skip them (late-emails) before it loses its last cap."
+        raise Conflict(message, status=current["status"])
 
 
 def delete(connection: sa.Connection, campaign_id: UUID, actor: str) -> None:

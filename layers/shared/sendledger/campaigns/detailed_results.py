@@ -74,8 +74,15 @@ def detailed_results(
         found[key] = {"by_status": by_status, **own}
         counted[key[1]].update({**by_status, **own})
     for step, statuses in by_step.items():
-        left = {status: count - counted[step][status] for status, count in statuses.items()}
-        came_back = {name: count - counted[step][name] for name, count in results.get(step, {}).items()}
-        if any(left.values()) or any(came_back.values()):
+        own = counted[step]
+        has_others = sum(statuses.values()) > sum(own[status] for status in statuses)
+        left = _left(statuses, own) if has_others else {}
+        came_back = _left(results.get(step, {}), own)
+        if has_others or any(came_back.values()):
             found[1, step, None, None] = {"by_status": left, **came_back}
     return found
+
+
+def _left(counts: Mapping[str, int], counted: Mapping[str, int]) -> dict[str, int]:
+    """What is counted in one place only. Never less than nothing: senders work on between the two counts."""
+    return {name: max(0, count - counted[name]) for name, count in counts.items()}

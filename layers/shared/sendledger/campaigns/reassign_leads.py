@@ -12,7 +12,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core import audit_log
-from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.tables import sender_addresses
 from sendledger.core.vocabulary import AuditAction, SenderAddressStatus
 from sendledger.policy.sender_addresses import get
@@ -84,6 +84,13 @@ _MOVE = sa.text("""
 """).bindparams(
     sa.bindparam("of", type_=sa.UUID), sa.bindparam("to", type_=sa.UUID), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))
 )
+# In another lane, an email that is held would go out, and one that is not late would be held.
+_HELD = sa.text("""
+    SELECT DISTINCT campaign_id FROM campaign_lanes
+    WHERE campaign_id = ANY(:ids) AND sender_id IN (:of, :to) AND late_hold_until IS NOT NULL ORDER BY campaign_id
+""").bindparams(
+    sa.bindparam("of", type_=sa.UUID), sa.bindparam("to", type_=sa.UUID), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))
+)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,7 @@ def reassign(connection: sa.Connection, sender_id: UUID, to: UUID, actor: str) -
     Raises:
         NotFound: there is no such sender.
         InvalidInput: `to` is the same one, is disabled, or there is none with this id.
+        Conflict: late emails of one of the two are held.
     """
     get(connection, sender_id)
     # Kept from being deleted until the campaigns name it.
@@ -122,6 +130,9 @@ def reassign(connection: sa.Connection, sender_id: UUID, to: UUID, actor: str) -
     if wrong is not None:
         raise InvalidInput("The leads cannot be reassigned.", [FieldError("to", wrong)])
     parameters = {"of": sender_id, "to": to, "ids": list(connection.scalars(_LOCK, {"of": sender_id}))}
+    if held := list(map(str, connection.scalars(_HELD, parameters))):
+        message = "Late emails of these senders are held; send or skip them first (late-emails of the campaigns)."
+        raise Conflict(message, campaign_ids=held)
     connection.execute(_NAME, parameters)
     connection.execute(_ADD_LANES, parameters)
     row = connection.execute(_MOVE, {**parameters, "limit": LEADS_AT_ONCE}).one()
