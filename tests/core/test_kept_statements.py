@@ -13,6 +13,12 @@ _SEVENTH = sa.text(f"{KEPT} SELECT 7 / CAST(:divisor AS integer)")
 _PREPARED = sa.text("SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE '/* kept */%'")
 
 
+@pytest.fixture(autouse=True)
+def for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are kept however slow the machine is."""
+    monkeypatch.setattr(kept_statements, "KEPT_SECONDS", 1e9)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Has one entry for each time that a connection sends what it has written, and waits for the answer."""
