@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,12 +15,13 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import campaigns, late_emails, lifecycle, reassign_leads
 from sendledger.campaigns.campaigns import get_campaign, list_page
 from sendledger.core.errors import Conflict
+from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.policy import sender_addresses
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import DAY, NO_DELAY, make_campaign, rows_of, statuses
-from testbed.invariants import assert_ledger_is_consistent
+from testbed.invariants import assert_ledger_is_consistent, wait_for
 from testbed.moved_clock import MovedClock
 from testbed.senders import sender_resources
 from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
@@ -216,6 +218,35 @@ def test_skip_ends_the_steps_that_were_overdue_after_it_too(
     assert tick_after(clock, resources, 48).campaigns_held == 1
     late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
     assert steps(engine, campaign_id, "skipped") == {2: 1, 3: 1}
+
+
+def test_late_campaigns_are_locked_in_the_order_of_ids(
+    clock: MovedClock, engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    """With lanes and without: what SES reports after the outage is recorded beside it."""
+    tick_after(clock, resources, 0)
+    low, high = started(engine, 1, new_leads_per_day=1), started(engine, 1)
+    while high < low:
+        high = started(engine, 1)
+    clock.move_to(MONDAY + DAY)
+    lock = sa.select(campaigns_table.c.id).with_for_update(nowait=True)
+    with engine.connect() as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute(lock.where(campaigns_table.c.id == low))
+        ticking = pool.submit(send_due_emails, resources, SECONDS)
+        blocked = sa.text("""
+            SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+        """)
+
+        def is_waiting() -> bool:
+            connection.rollback()
+            return bool(connection.scalar(blocked))
+
+        try:
+            wait_for(is_waiting, "the tick waits for the lower campaign")
+            assert holder.scalar(lock.where(campaigns_table.c.id == high)) == high
+        finally:
+            holder.rollback()
+        assert ticking.result().campaigns_held >= 2
 
 
 def test_skip_ends_the_steps_that_were_overdue_behind_a_first_one(

@@ -29,13 +29,17 @@ from sendledger.policy.outages import late_lanes
 _LAST_TICK = sa.text("SELECT last_tick_at, now() AS now FROM sender_state FOR UPDATE")
 _ALIVE = sa.text("UPDATE sender_state SET last_tick_at = now()")
 # ORDER BY and OFFSET 0: as in completion.py.
-_HOLD = sa.text(f"""
-UPDATE campaigns c SET late_hold_until = greatest(c.late_hold_until, now() - :late_after), updated_at = now()
+_LATE_CAMPAIGNS = sa.text(f"""
+SELECT c.id FROM campaigns c
 WHERE c.status = 'running' AND NOT {has_lanes("c")} AND EXISTS (
     SELECT FROM scheduled_emails e
     WHERE e.campaign_id = c.id AND {is_pending("e")} AND e.scheduled_for <= now() - :late_after
     ORDER BY e.scheduled_for OFFSET 0)
 """).bindparams(sa.bindparam("late_after", type_=sa.Interval))
+_HOLD = sa.text("""
+UPDATE campaigns SET late_hold_until = greatest(late_hold_until, now() - :late_after), updated_at = now()
+WHERE id = ANY(:ids) AND status = 'running'
+""").bindparams(sa.bindparam("late_after", type_=sa.Interval), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _HOLD_LANES = sa.text("""
 UPDATE campaign_lanes l SET late_hold_until = greatest(l.late_hold_until, late.until)
 FROM json_to_recordset(CAST(:lanes AS json)) AS late (campaign_id uuid, lane smallint, until timestamptz)
@@ -52,17 +56,17 @@ def hold_after_outage(connection: sa.Connection, late_after: dt.timedelta) -> in
     connection.execute(_ALIVE)
     if last_tick_at is None or last_tick_at >= now - late_after:
         return 0
-    campaigns_held = connection.execute(_HOLD, {"late_after": late_after}).rowcount
+    whole = list(connection.scalars(_LATE_CAMPAIGNS, {"late_after": late_after}))
     late = late_lanes(connection, Opening(last_tick_at, now), late_after)
-    if not late:
-        return campaigns_held
-    ids = {lane.campaign_id for lane in late}
+    ids = {*whole, *(lane.campaign_id for lane in late)}
+    # Together: the events of the outage are recorded beside this, each batch with its campaigns locked in this order.
     connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": list(ids)})
+    connection.execute(_HOLD, {"ids": whole, "late_after": late_after})
     given = [
         {"campaign_id": str(each.campaign_id), "lane": each.lane, "until": each.until.isoformat()} for each in late
     ]
     connection.execute(_HOLD_LANES, {"lanes": json.dumps(given)})
-    return campaigns_held + len(ids)
+    return len(ids)
 
 
 def shift_holds(connection: sa.Connection, campaign_id: uuid.UUID, shift: dt.timedelta) -> None:
