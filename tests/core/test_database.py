@@ -48,6 +48,16 @@ def test_a_transaction_that_waited_too_long_is_a_lost_connection(
     pausing.dispose()
 
 
+def test_database_that_its_operator_has_made_read_only_is_not_written_to(engine: sa.Engine, database_url: str) -> None:
+    with engine.begin() as connection:
+        name = connection.scalar(sa.text("SELECT quote_ident(current_database())"))
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    later = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    with pytest.raises(sa.exc.ProgrammingError, match="25006"), later.begin() as connection:
+        connection.execute(sa.text("DELETE FROM suppressions"))
+    later.dispose()
+
+
 def test_a_refused_login_is_reported_as_such(postgres: Postgres) -> None:
     nobody = as_user(postgres.url(), "nobody_at_all")
     with pytest.raises(sa.exc.DBAPIError) as caught:

@@ -110,7 +110,8 @@ def _startup_parameters(longest_statement: float, *, read_only: bool) -> dict[st
         "synchronous_commit": "on",
         # The database lets no version without this claim from campaigns with several revisions of their workflow.
         "sendledger.knows_revisions": "on",
-        "default_transaction_read_only": "on" if read_only else "off",
+        # Otherwise as the database says: its operator may have frozen it.
+        **({"default_transaction_read_only": "on"} if read_only else {}),
     }
 
 
