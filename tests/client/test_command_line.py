@@ -15,6 +15,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sendledger_client import NotReachable, Sendledger, models
@@ -286,6 +287,24 @@ def test_large_file_goes_over_the_bucket(run: Run, tmp_path: Path, monkeypatch: 
 
 
 # Templates
+
+
+def test_commands_read_no_old_list_and_programs_choose(
+    run: Run, api: Sendledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment may have a reader endpoint. A template that was pushed a moment ago must not be created again."""
+    said: list[str | None] = []
+    handle = httpx.HTTPTransport.handle_request
+
+    def noted(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        said.append(request.headers.get("Cache-Control"))
+        return handle(transport, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", noted)
+    assert run("templates", "list").code == 0
+    assert said == ["no-cache"]
+    api.list_email_templates(limit=1)
+    assert said == ["no-cache", None]
 
 
 def test_templates_survive_the_way_through_a_folder(run: Run, api: Sendledger, tmp_path: Path) -> None:

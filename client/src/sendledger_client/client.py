@@ -37,8 +37,9 @@ def _client(url: str, api_key: str, timeout: float) -> AuthenticatedClient:
     return AuthenticatedClient(url.rstrip("/"), api_key.strip(), timeout=httpx.Timeout(timeout))
 
 
-def _headers(client: AuthenticatedClient) -> dict[str, str]:
-    return {"Authorization": f"Bearer {client.token}", "User-Agent": "sendledger-client"}
+def _headers(client: AuthenticatedClient, fresh: bool) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {client.token}", "User-Agent": "sendledger-client"}
+    return headers | ({"Cache-Control": "no-cache"} if fresh else {})
 
 
 def _parsed(response: Response[Any]) -> Any:
@@ -57,17 +58,24 @@ def _parts(opened: IO[bytes], progress: Progress | None) -> Iterator[bytes]:
 class Sendledger(Operations):
     """A client that waits for each answer. Close it, or use it as a context manager.
 
-    `transport` is for tests and for proxies; requests are repeated around it.
+    With `fresh` no list is some seconds old, also where the deployment has a reader endpoint. `transport` is for tests
+    and for proxies; requests are repeated around it.
     """
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float = 60, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 60,
+        fresh: bool = False,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url = url
         self._client = _client(url, api_key, timeout)
         self._http = httpx.Client(
             base_url=url.rstrip("/"),
-            headers=_headers(self._client),
+            headers=_headers(self._client, fresh),
             timeout=timeout,
             transport=RetryingTransport(url, transport or httpx.HTTPTransport()),
         )
@@ -177,13 +185,19 @@ class AsyncSendledger(AsyncOperations):
     """A client for asyncio. Close it, or use it as a context manager."""
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float = 60, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 60,
+        fresh: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._url = url
         self._client = _client(url, api_key, timeout)
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/"),
-            headers=_headers(self._client),
+            headers=_headers(self._client, fresh),
             timeout=timeout,
             transport=AsyncRetryingTransport(url, transport or httpx.AsyncHTTPTransport()),
         )

@@ -53,6 +53,8 @@ def checked_url(url: str) -> str:
 def connect() -> Sendledger:
     """A client for the API that the user has chosen. The kept key goes to the API that it was kept for, and no other.
 
+    Its lists are fresh: commands look up by name what another one may have created a moment ago.
+
     Raises:
         NotLoggedIn
     """
@@ -68,4 +70,4 @@ def connect() -> Sendledger:
             raise NotLoggedIn(f"{file} is damaged; run `sendledger login` again.") from None
     if not (url and api_key):
         raise NotLoggedIn("Run `sendledger login` for this URL first, or set SENDLEDGER_URL and SENDLEDGER_API_KEY.")
-    return Sendledger(checked_url(url), api_key)
+    return Sendledger(checked_url(url), api_key, fresh=True)
