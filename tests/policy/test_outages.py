@@ -220,6 +220,20 @@ def test_skip_ends_the_steps_that_were_overdue_after_it_too(
     assert steps(engine, campaign_id, "skipped") == {2: 1, 3: 1}
 
 
+def test_emails_that_are_held_already_take_nothing_of_a_cap(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender
+) -> None:
+    """Nobody has decided about those of the first outage when a second one begins."""
+    ann = make_sender("ann", 2)
+    tick_after(clock, resources, 0)
+    first = started(engine, 4, sender_ids=[ann])
+    assert tick_after(clock, resources, 48).campaigns_held == 1
+    second = started(engine, 1, sender_ids=[ann])
+    summary = tick_after(clock, resources, 72)
+    assert (summary.campaigns_held, summary.sent) == (1, 0)
+    assert (held(engine, first), held(engine, second)) == (4, 1)
+
+
 def test_late_campaigns_are_locked_in_the_order_of_ids(
     clock: MovedClock, engine: sa.Engine, connection: sa.Connection, resources: Resources
 ) -> None:

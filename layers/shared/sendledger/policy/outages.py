@@ -29,17 +29,20 @@ from sendledger.policy.lanes import zones_in_use
 from sendledger.policy.openings import Opening, openings
 from sendledger.policy.sending_schedules import hours_of, rules, zone_that_counts
 
+# What is held already waits for a person, and takes nothing of a cap.
 _OVERDUE = f"""
     e.campaign_id = l.campaign_id AND e.lane = l.lane AND {waits_in_lane("e")} AND {is_pending("e")}
+    AND e.scheduled_for > coalesce({{hold}}, '-infinity')
 """
+_HOLD = "greatest(c.late_hold_until, l.late_hold_until)"
 # ORDER BY and OFFSET 0: as in completion.py.
 _LANES = sa.text(f"""
     SELECT l.campaign_id, l.lane, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, l.follow_up,
-           c.sending_schedule_id, c.new_leads_per_day, c.new_leads_per_company_per_day
+           c.sending_schedule_id, c.new_leads_per_day, c.new_leads_per_company_per_day, {_HOLD} AS hold
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
     LEFT JOIN sender_addresses a ON a.id = l.sender_id
     WHERE c.status = 'running' AND {has_lanes("c")} AND (a.id IS NULL OR a.status = 'active')
-      AND EXISTS (SELECT FROM scheduled_emails e WHERE {_OVERDUE} AND e.scheduled_for <= :until
+      AND EXISTS (SELECT FROM scheduled_emails e WHERE {_OVERDUE.format(hold=_HOLD)} AND e.scheduled_for <= :until
                   ORDER BY e.scheduled_for OFFSET 0)
 """).bindparams(sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)))
 _SENDERS = sa.text(f"""
@@ -50,12 +53,13 @@ _NEW_LEADS = sa.text("""
     WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
 _GIVEN = """json_to_recordset(CAST(:lanes AS json))
-    AS l (campaign_id uuid, lane smallint, until timestamptz, most bigint, company_room bigint,
+    AS l (campaign_id uuid, lane smallint, hold timestamptz, until timestamptz, most bigint, company_room bigint,
           company_cap bigint)"""
+_OVERDUE_IN_GIVEN = f"{_OVERDUE.format(hold='l.hold')} AND e.scheduled_for <= l.until"
 _COUNT = sa.text(f"""
     SELECT l.campaign_id, l.lane, count(*) AS overdue, count(*) FILTER (WHERE scheduled_for <= :began) AS before
     FROM {_GIVEN} CROSS JOIN LATERAL (
-        SELECT e.scheduled_for FROM scheduled_emails e WHERE {_OVERDUE} AND e.scheduled_for <= l.until
+        SELECT e.scheduled_for FROM scheduled_emails e WHERE {_OVERDUE_IN_GIVEN}
         ORDER BY e.scheduled_for, e.id LIMIT l.most) overdue
     GROUP BY 1, 2
 """).bindparams(sa.bindparam("lanes", type_=sa.Text), sa.bindparam("began", type_=sa.TIMESTAMP(timezone=True)))
@@ -63,7 +67,7 @@ _SHORT_OF_COMPANIES = sa.text(f"""
     SELECT DISTINCT campaign_id FROM (
         SELECT l.campaign_id, e.lead_company, max(l.company_room) AS room, max(l.company_cap) AS cap,
                count(*) AS overdue, count(*) FILTER (WHERE e.scheduled_for <= :began) AS before
-        FROM {_GIVEN} JOIN scheduled_emails e ON {_OVERDUE} AND e.scheduled_for <= l.until
+        FROM {_GIVEN} JOIN scheduled_emails e ON {_OVERDUE_IN_GIVEN}
         WHERE l.company_room IS NOT NULL AND e.lead_company IS NOT NULL GROUP BY 1, 2) waiting
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(c.count), 0) AS used FROM cap_uses c
@@ -137,6 +141,7 @@ class _Lane:
         return {
             "campaign_id": str(self.row["campaign_id"]),
             "lane": self.row["lane"],
+            "hold": self.row["hold"] and self.row["hold"].isoformat(),
             "until": self.until.isoformat(),
             "most": max((cap.room(first_day) for cap in (self.sender, self.new_leads) if cap is not None), default=0)
             + 1,
