@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import lifecycle
+from sendledger.campaigns import lifecycle, reassign_leads
 from sendledger.campaigns.removed_history import last_run
 from sendledger.core.errors import Conflict, SettingsError
 from sendledger.core.settings import RetentionSettings
@@ -19,8 +19,8 @@ from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.exports import exports
 from sendledger.feedback import reply_answers, unsubscribe
 from sendledger.leads import erase_leads, lead_batches
-from sendledger.ledger import settle_unknown
-from sendledger.policy import budgets
+from sendledger.ledger import claim_emails, settle_unknown
+from sendledger.policy import budgets, sender_addresses
 from sendledger.retention import remove_rows
 from sendledger.segments.conditions import of_json
 from sendledger.segments.matching_leads import matching
@@ -418,6 +418,27 @@ def test_anonymous_rows_of_erased_leads_are_removed_and_counted(
     before = statistics(engine, ended)
     run_retention(retention_engine, **EVERYTHING)
     assert statistics(engine, ended) == before
+
+
+def test_statistics_by_sender_stay_where_a_claim_was_returned_and_its_lead_reassigned(
+    engine: sa.Engine, connection: sa.Connection, retention_engine: sa.Engine
+) -> None:
+    ann, bob = (
+        sender_addresses.create(connection, {"from_address": f"{name}@example.com"})["id"] for name in ("ann", "bob")
+    )
+    campaign_id = make_campaign(connection, 3, sender_ids=[ann])
+    connection.commit()
+    lifecycle.start_campaign(engine, campaign_id)
+    claimed = claim_emails.claim(connection, 10, token := uuid.uuid4())
+    assert claim_emails.release(connection, claimed, token) == 3
+    reassign_leads.reassign(connection, ann, bob, "ann")
+    connection.commit()
+    lifecycle.cancel_campaign(engine, campaign_id)
+    end_long_ago(engine, campaign_id)
+    before = statistics(engine, campaign_id)
+    assert [each["by_status"]["cancelled"] for each in before["stats"]["by_sender"]] == [0, 3]
+    assert run_retention(retention_engine, keep_ledgers_days="90")["ledger"]
+    assert statistics(engine, campaign_id) == before
 
 
 def test_ramp_of_a_sender_counts_the_days_of_removed_emails(

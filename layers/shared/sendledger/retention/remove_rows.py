@@ -133,7 +133,7 @@ _FOLD = sa.text("""
     INSERT INTO removed_emails AS r (campaign_id, revision, step_number, variant, sender_id, sending_day, status,
         emails, delivered, opened, clicked, replied, bounced, soft_bounced, complained, unsubscribed)
     SELECT e.campaign_id, e.revision, e.workflow_step_number, coalesce(e.variant, 0),
-           coalesce(e.sender_id, l.sender_id, '00000000-0000-0000-0000-000000000000'),
+           coalesce(l.sender_id, e.sender_id, '00000000-0000-0000-0000-000000000000'),
            coalesce(e.sending_day, '-infinity'),
            e.status, count(*), count(m.delivered_at), count(m.opened_at), count(m.clicked_at),
            count(*) FILTER (WHERE EXISTS (
