@@ -314,6 +314,28 @@ def test_campaign_is_paused_with_the_keyboard_alone(page: Page, api: httpx.Clien
     expect(page.get_by_text("The campaign is paused.")).to_be_visible()
 
 
+def test_time_is_shown_and_typed_in_the_zone_of_the_browser(
+    chromium: Browser, stack: LocalStack, api: httpx.Client, key: str
+) -> None:
+    campaign_id = make_campaign(api, ["ann@example.com"], [0])
+    later = {"start_type": "scheduled", "scheduled_start_at": "2030-06-01T04:00:00Z"}
+    assert api.patch(f"/v1/campaigns/{campaign_id}", json=later).status_code == 200
+    context = chromium.new_context(base_url=stack.url, timezone_id="Asia/Kolkata")
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"/console/sign-in#{key}")
+    page.wait_for_url("**/console/campaigns")
+    page.goto(f"/console/campaigns/{campaign_id}/edit")
+    # Its name for people depends on the version of Chromium.
+    typed = page.get_by_label("Date and time, in your time zone (Asia/")
+    sent = page.locator("input[name=scheduled_start_at]")
+    assert (typed.input_value(), sent.input_value()) == ("2030-06-01T09:30", "2030-06-01T04:00")
+    for local, utc in (("2030-06-02T01:15", "2030-06-01T19:45"), ("", "")):
+        typed.fill(local)
+        assert sent.input_value() == utc
+    context.close()
+
+
 def test_pages_work_without_javascript(chromium: Browser, stack: LocalStack, key: str) -> None:
     context = chromium.new_context(base_url=stack.url, java_script_enabled=False)
     page = context.new_page()
