@@ -1,7 +1,8 @@
 """What counted against the caps before the trigger of 0057 did is added up, beside senders at work.
 
 Nothing is locked. A change of a row and its count are committed together, so one statement sees both or neither: what
-the ledger says, less what the trigger has counted, is what is missing.
+the ledger says, less what the trigger has counted, is what is missing. Where the trigger has counted more, rows have been
+removed since, and their emails did go.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ ADD_UP = f"""
         SELECT {KEY.format(row="r")}, 1, r.sent_at FROM requeued_sends r
         UNION ALL
         SELECT u.sender_id, u.campaign_id, u.day, u.is_first, u.company, -u.count, NULL FROM cap_uses u
-    ) uses GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0
+    ) uses GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) > 0
 """
 
 

@@ -48,3 +48,19 @@ def test_what_is_claimed_and_returned_between_the_revisions_counts_once(
         command.stamp(config, "0057")
         connection.commit()
     command.upgrade(config, "head")
+
+
+def test_what_was_counted_stays_where_its_rows_have_been_removed_since(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    """An installation that had 0057 alone, with a retention of ledgers: a ramp counts the days of removed emails."""
+    ann = sender_addresses.create(connection, {"from_address": "ann@example.com", "daily_cap": 50})["id"]
+    campaign_id = make_campaign(connection, 3, sender_ids=[ann])
+    lifecycle.start_campaign(engine, campaign_id)
+    connection.execute(sa.text(CLAIM.format(3)))
+    connection.execute(sa.text("DELETE FROM scheduled_emails WHERE id = (SELECT min(id) FROM scheduled_emails)"))
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, "0057")
+    command.upgrade(config, "head")
+    assert connection.scalar(sa.text("SELECT sum(count) FROM cap_uses")) == 3
