@@ -165,7 +165,7 @@ def scanned_page(
     keys = [column for column in rows.c if column.key.startswith("key_")]
     by = [key.desc() for key in keys] if order._is_downwards else keys
     fitting = sa.select(*order._columns(rows), *keys, sa.true().label("fits")).where(of_rows(condition, table, rows))
-    page = fitting.order_by(*by).limit(limit + 1).cte("page")
+    page = fitting.order_by(*by).limit(limit + 1).cte("fitting")
     is_short = sa.select(sa.func.count() <= limit).select_from(page).scalar_subquery()
     here = [_not_null(column).label(key.key) for column, key in zip(order._columns(table), keys, strict=True)]
     looked_at = query.with_only_columns(*order._columns(table), *here, sa.false().label("fits"))
