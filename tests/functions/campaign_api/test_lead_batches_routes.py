@@ -164,7 +164,7 @@ def test_batch_can_be_read_and_listed(api: ApiClient, batch: dict[str, Any]) -> 
         del batch[name]
     # What is kept of an upload: one in a request has told it in its answer.
     of_an_upload = ("rejects_url", "rejects_url_expires_at", "columns", "chosen_columns", "rejected")
-    shown = batch | dict.fromkeys(of_an_upload)
+    shown = batch | dict.fromkeys(of_an_upload) | {"dry_run": False}
     assert api.get(f"/v1/lead-batches/{batch['id']}").json == shown
     assert api.get("/v1/lead-batches").json == {"items": [batch], "next_cursor": None}
 
