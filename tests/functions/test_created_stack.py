@@ -212,8 +212,9 @@ def test_no_function_is_given_the_keys_of_unsubscribe_links(expanded: Any) -> No
 
 
 # A database outside of AWS; a key of the local stack; what replies have by their class and no use for.
-NOT_GIVEN = {"DATABASE_URL", "FIXED_API_KEY"}
+NOT_GIVEN = {"DATABASE_URL", "DATABASE_READER_URL", "FIXED_API_KEY"}
 OF_NO_USE = {"ReplyFunction": {"POSTAL_ADDRESS", "PUBLIC_URL"}}
+READ_FROM_REPLICAS = {"CampaignApiFunction", "ExportFunction"}
 FUNCTIONS = {
     name: each["Properties"]
     for name, each in load(ROOT / "template.yaml")["Resources"].items()
@@ -228,7 +229,18 @@ def test_a_function_is_given_every_setting_that_it_reads(expanded: Any, name: st
     assert classes
     wanted = {field.upper() for each in classes for field in each.model_fields}
     given = expanded["Resources"][name]["Properties"]["Environment"]["Variables"].keys()
-    assert wanted - given - NOT_GIVEN == OF_NO_USE.get(name, set())
+    assert ("DATABASE_READER_HOST" in given) == (name in READ_FROM_REPLICAS)
+    assert wanted - given - NOT_GIVEN - {"DATABASE_READER_HOST"} == OF_NO_USE.get(name, set())
+
+
+def test_only_those_that_read_from_a_replica_may_log_in_to_it(expanded: Any) -> None:
+    found = {
+        role["Ref"].removesuffix("Role")
+        for each in expanded["Resources"].values()
+        if "${DatabaseReaderResourceId}" in json.dumps(each) and each["Condition"] == "HasReaderLogin"
+        for role in each["Properties"]["Roles"]
+    }
+    assert found == READ_FROM_REPLICAS
 
 
 def test_the_database_can_be_upgraded_writes_its_logs_and_has_memory_for_its_logins(expanded: Any) -> None:

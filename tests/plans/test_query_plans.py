@@ -182,7 +182,7 @@ def test_many_campaigns_that_have_just_started_are_looked_at_one_by_one(
     connection: sa.Connection, many_running: None
 ) -> None:
     parameters = {"late_after": dt.timedelta(hours=1)}
-    for statement, values in ((completion._FINISHED, {}), (late_emails._HOLD, parameters)):
+    for statement, values in ((completion._FINISHED, {}), (late_emails._LATE_CAMPAIGNS, parameters)):
         connection.execute(sa.text("UPDATE sender_state SET last_tick_at = '2020-01-01'"))
         plan = explain(connection, statement, values)
         used = {scan.get("Index Name") for scan in scans(plan)}
