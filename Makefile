@@ -61,7 +61,7 @@ check-template: .venv-sam/installed .venv-checkov/installed
 	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/sam validate --lint # needs a region, but calls none
 	@mkdir -p $(dir $(EXPANDED))
 	AWS_DEFAULT_REGION=us-east-1 $(SAM_BIN)/python testbed/expand_template.py template.yaml >$(EXPANDED)
-	.venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
+	.venv-checkov/bin/python .venv-checkov/bin/checkov --file $(EXPANDED) --config-file .checkov.yaml
 
 # Spectral and Redocly need Node 20 or newer.
 LINTERS := requirements/openapi
