@@ -55,11 +55,15 @@ OF_AWS = {
         },
     ),
 }
+READER = {"Fn::Select": [0, {"Fn::Split": [".", {"Ref": "DatabaseReaderHost"}]}]}
+"""The name of a replica, or of its cluster. AWS's endpoints begin with it."""
 Metric = tuple[str, str, str, str]
 """Namespace, name, and name and value of its one dimension; ``!Ref X`` as ``${X}``, ``!GetAtt X.Y`` as ``${X.Y}``."""
 
 
 def _text(value: Any) -> str:
+    if value == READER:
+        return "${DatabaseReaderHost}"
     if isinstance(value, dict):
         ((_, argument),) = value.items()
         return f"${{{argument if isinstance(argument, str) else '.'.join(argument)}}}"
@@ -86,6 +90,10 @@ def _metrics_of_the_dashboard() -> Iterator[Metric]:
     for widget in body["widgets"]:
         for namespace, name, dimension, value, *_ in widget["properties"]["metrics"]:
             yield namespace, name, dimension, value
+
+
+OF_REPLICAS = {metric for metric in _metrics_of_alarms() if metric[3] == "${DatabaseReaderHost}"}
+"""Of a replica that the template does not make."""
 
 
 def _written(runtime: LambdaRuntime) -> Iterator[tuple[Metric, float]]:
@@ -183,8 +191,18 @@ def test_every_metric_is_explained(written: dict[Metric, float]) -> None:
     assert explained == used | {(namespace, name) for namespace, name, _, _ in written}
 
 
+def test_replica_that_lags_has_an_alarm_where_there_is_one() -> None:
+    # Of an RDS instance or of an Aurora cluster: only one of them has the metric.
+    wanted = {("ReplicaLag", "DBInstanceIdentifier"), ("AuroraReplicaLag", "DBClusterIdentifier")}
+    assert {(name, dimension) for _, name, dimension, _ in OF_REPLICAS} == wanted
+    conditional = {name for name, each in RESOURCES.items() if each.get("Condition") == "HasReader"}
+    assert conditional == {"ReplicaLagAlarm", "AuroraReplicaLagAlarm"}
+    assert TEMPLATE["Conditions"]["HasReader"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "DatabaseReaderHost"}, ""]}]}
+
+
 @pytest.mark.parametrize(
-    "metric", sorted({m for m in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if m[0] != OWN})
+    "metric",
+    sorted({m for m in (*_metrics_of_alarms(), *_metrics_of_the_dashboard()) if m[0] != OWN} - OF_REPLICAS),
 )
 def test_every_metric_of_aws_belongs_to_a_resource_of_the_template(metric: Metric) -> None:
     namespace, name, dimension, value = metric
