@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from alembic import op
 
+from sendledger.core.online_ddl import one_lock_at_a_time
+
 revision = "0068"
 down_revision = "0067"
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 TABLE = """
-CREATE TABLE result_counts (
+CREATE TABLE IF NOT EXISTS result_counts (
     id BIGINT GENERATED ALWAYS AS IDENTITY,
     campaign_id UUID NOT NULL,
     revision SMALLINT NOT NULL,
@@ -28,10 +30,10 @@ CREATE TABLE result_counts (
     CONSTRAINT result_counts_what_check CHECK (what IN ('emails', 'sent', 'failed', 'skipped', 'cancelled', 'delivered',
         'opened', 'clicked', 'bounced', 'soft_bounced', 'complained'))
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
-CREATE UNIQUE INDEX result_counts_total_key
+CREATE UNIQUE INDEX IF NOT EXISTS result_counts_total_key
     ON result_counts (campaign_id, revision, step_number, variant, sender_id, what) WHERE is_total;
-CREATE INDEX result_counts_campaign_id_idx ON result_counts (campaign_id);
-CREATE INDEX result_counts_change_idx ON result_counts (id) WHERE NOT is_total;
+CREATE INDEX IF NOT EXISTS result_counts_campaign_id_idx ON result_counts (campaign_id);
+CREATE INDEX IF NOT EXISTS result_counts_change_idx ON result_counts (id) WHERE NOT is_total;
 """
 # Which rows may be counted here. Of the others a campaign has one kind, which campaign_counts has by step.
 MAY_COUNT = "(lane > 0 OR variant IS NOT NULL OR revision > 1)"
@@ -84,7 +86,7 @@ BOTH_EMAILS = " UNION ALL ".join(
 # EXECUTE plans anew each time: a session would keep the plan of its first call. A claim and a fence change nothing that
 # counts, and are let go first.
 FUNCTIONS = f"""
-CREATE FUNCTION count_results() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION count_results() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         IF EXISTS (SELECT FROM new_rows WHERE {MAY_COUNT}) THEN EXECUTE $sql${counted(NEW)}$sql$; END IF;
@@ -99,7 +101,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-CREATE FUNCTION count_results_of_emails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE OR REPLACE FUNCTION count_results_of_emails() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     EXECUTE $sql${counted(OF_EMAILS.format(changes=BOTH_EMAILS))}$sql$;
     RETURN NULL;
@@ -110,7 +112,7 @@ DO $$ BEGIN
 END $$;
 """
 TRIGGER = """
-CREATE TRIGGER {table}_results_{name} AFTER {event} ON {table} REFERENCING {rows}
+CREATE OR REPLACE TRIGGER {table}_results_{name} AFTER {event} ON {table} REFERENCING {rows}
     FOR EACH STATEMENT EXECUTE FUNCTION {function}();
 """
 ROWS = {
@@ -126,16 +128,23 @@ TRIGGERS = (
 
 
 def upgrade() -> None:
+    """Several transactions, each of which can be repeated. What a trigger counts before the others are there is right,
+    because the next revision adds what is missing."""
     run = op.get_bind().exec_driver_sql
     run(TABLE)
     run(FUNCTIONS)
-    for table, event, function in TRIGGERS:
-        run(TRIGGER.format(table=table, name=event.lower(), event=event, rows=ROWS[event], function=function))
+    one_lock_at_a_time(
+        *(
+            TRIGGER.format(table=table, name=event.lower(), event=event, rows=ROWS[event], function=function)
+            for table, event, function in TRIGGERS
+        )
+    )
 
 
 def downgrade() -> None:
-    for table, event, _ in TRIGGERS:
-        op.execute(f"DROP TRIGGER {table}_results_{event.lower()} ON {table}")
+    one_lock_at_a_time(
+        *(f"DROP TRIGGER IF EXISTS {table}_results_{event.lower()} ON {table}" for table, event, _ in TRIGGERS)
+    )
     op.execute("DROP FUNCTION count_results()")
     op.execute("DROP FUNCTION count_results_of_emails()")
     op.execute("DROP TABLE result_counts")

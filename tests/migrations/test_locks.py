@@ -22,6 +22,14 @@ WRITERS_WAIT = sa.text("""
        AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 """)
 
+# Tables that a function at work writes to, and whose lock this session holds so that it has to wait.
+HELD = sa.text("""
+    SELECT DISTINCT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    WHERE l.pid = :pid AND l.granted
+      AND c.relname IN ('campaigns', 'leads', 'scheduled_emails', 'emails', 'email_events')
+      AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+""")
+
 
 def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
     engine: sa.Engine, connection: sa.Connection
@@ -52,6 +60,30 @@ def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
         sa.event.remove(connection, "before_cursor_execute", look)
     assert len(seen) >= 7
     assert blocking == []
+
+
+def test_no_migration_since_0067_can_deadlock_with_functions_at_work(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    """They lock the same tables in another order, so it holds the lock of one at a time."""
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, "0067")
+    connection.commit()
+    pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    connection.commit()
+    held: list[tuple[Sequence[str], str]] = []
+    with engine.connect() as watching:
+
+        def look(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+            held.append((watching.scalars(HELD, {"pid": pid}).all(), statement))
+            watching.rollback()
+
+        sa.event.listen(connection, "after_cursor_execute", look)
+        command.upgrade(config, "head")
+        sa.event.remove(connection, "after_cursor_execute", look)
+    assert any(tables for tables, _ in held)
+    assert [each for each in held if len(each[0]) > 1] == []
 
 
 @pytest.mark.parametrize(("before", "interrupted"), [("0032", "0033"), ("0038", "0039"), ("0045", "0046")])

@@ -24,6 +24,18 @@ def outside_of_a_transaction(*statements: str) -> None:
         op.execute(f"SET lock_timeout = '{lock_timeout}'")
 
 
+def one_lock_at_a_time(*statements: str) -> None:
+    """Run each statement by itself, as those that others wait for: it gives up soon if it does not get its lock.
+
+    Functions at work lock the same tables in another order. A migration that held one of their locks while it waited
+    for the next would deadlock with them.
+    """
+    with op.get_context().autocommit_block():
+        op.execute("COMMIT")
+        for statement in statements:
+            op.execute(statement)
+
+
 def creation(indexes: Mapping[str, str]) -> list[str]:
     """The statements that build indexes, given by name and `table (columns)`."""
     return [
