@@ -148,11 +148,21 @@ class Claims:
         return (claim + max(0.0, finding - claim) / CLAIMS_WITH_THE_SAME_LANES) * 1000
 
 
+def histories(rows: int) -> list[int]:
+    """How many rows of history the sides have: none, and so many."""
+    return [0, rows] if rows else [0]
+
+
+def side_name(campaigns: int, rows: int, *, with_policy: bool) -> str:
+    name = f"{campaigns} campaigns {'with' if with_policy else 'without'} a policy"
+    return name + (f", {rows:,} rows of history" if rows else "")
+
+
 def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, float]:
     """The time of a claim from many campaigns, by side."""
     with contextlib.ExitStack() as open_:
         sides: dict[str, Claims] = {}
-        for rows in (0, history):
+        for rows in histories(history):
             for with_policy in (False, True):
                 engine = connected(open_.enter_context(migrated_database()))
                 open_.callback(engine.dispose)
@@ -160,8 +170,7 @@ def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, flo
                 if rows:
                     add_history(engine, rows)
                     add_days(engine)
-                name = f"{campaigns} campaigns {'with' if with_policy else 'without'} a policy"
-                sides[name + (f", {rows:,} rows of history" if rows else "")] = Claims(engine)
+                sides[side_name(campaigns, rows, with_policy=with_policy)] = Claims(engine)
         for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):
             for side in sides.values():
                 side.claim()
@@ -222,11 +231,15 @@ def starts(leads: int, rounds: int) -> tuple[float, float]:
 
 
 def compare(campaigns: int, claims: int, history: int, leads: int, rounds: int) -> None:
-    times = claims_from_many(campaigns, claims, history) | claims_from_one(claims)
-    ratios = []
-    names = list(times)
-    for one, other in ((names[1], names[0]), (names[3], names[2]), (names[3], names[1]), (names[4], names[5])):
-        ratios.append((f"{one}, beside {other}", f"{times[one] / times[other]:.2f} ×"))
+    of_many, of_one = claims_from_many(campaigns, claims, history), claims_from_one(claims)
+    times = of_many | of_one
+    plain, with_policy = (
+        [side_name(campaigns, rows, with_policy=has_policy) for rows in histories(history)]
+        for has_policy in (False, True)
+    )
+    # With and without a policy, with and without history, by the code and by the bare statement.
+    pairs = [*zip(with_policy, plain, strict=True), *zip(with_policy[1:], with_policy, strict=False), tuple(of_one)]
+    ratios = [(f"{one}, beside {other}", f"{times[one] / times[other]:.2f} ×") for one, other in pairs]
     start, bare = starts(leads, rounds)
     ratios.append(
         (f"start of {leads:,} leads × 3 steps over 24 zones, beside the bare insert", f"{start / bare:.2f} ×")

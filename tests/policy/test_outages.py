@@ -43,11 +43,20 @@ def resources(sender_engine: sa.Engine, ses: SesSimulator) -> Resources:
     return sender_resources(sender_engine, ses.url, LATE_AFTER_MINUTES="360")
 
 
-def started(engine: sa.Engine, count: int, delays: list[dt.timedelta] | None = None, **policy: Any) -> uuid.UUID:
+def started(
+    engine: sa.Engine, leads: int | list[str], delays: list[dt.timedelta] | None = None, **policy: Any
+) -> uuid.UUID:
     with engine.connect() as connection:
-        campaign_id = make_campaign(connection, count, delays or [NO_DELAY], **policy)
+        campaign_id = make_campaign(connection, leads, delays or [NO_DELAY], **policy)
     lifecycle.start_campaign(engine, campaign_id)
     return campaign_id
+
+
+def cap(kind: str, make_sender: MakeSender, of_company: int = 2) -> dict[str, Any]:
+    """A cap of two emails a day for a campaign."""
+    if kind == "sender":
+        return {"sender_ids": [make_sender("ann", 2)]}
+    return {"new_leads_per_company_per_day": of_company} if kind == "company" else {"new_leads_per_day": 2}
 
 
 def tick_after(clock: MovedClock, resources: Resources, hours: float) -> TickSummary:
@@ -112,14 +121,7 @@ def test_backlog_of_days_that_waits_for_a_cap_is_not_late(
     make_sender: MakeSender,
     policy: str,
 ) -> None:
-    caps: dict[str, Any] = {"new_leads_per_day": 2}
-    if policy == "sender":
-        caps = {"sender_ids": [make_sender("ann", 2)]}
-    elif policy == "company":
-        caps = {"new_leads_per_company_per_day": 2}
-    with engine.connect() as connection:
-        campaign_id = make_campaign(connection, [f"lead{n}@acme.example" for n in range(9)], [NO_DELAY], **caps)
-    lifecycle.start_campaign(engine, campaign_id)
+    campaign_id = started(engine, [f"lead{n}@acme.example" for n in range(9)], **cap(policy, make_sender))
     assert [tick_after(clock, resources, hours).sent for hours in (0, 2, 50)] == [2, 0, 2]
     with engine.connect() as connection:
         assert get_campaign(connection, campaign_id)["late_hold_until"] is None
@@ -131,13 +133,8 @@ def test_backlog_of_days_that_waits_for_a_cap_is_not_late(
 def test_what_the_caps_had_room_for_is_late(
     clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender, policy: str
 ) -> None:
-    caps: dict[str, Any] = {"new_leads_per_day": 2}
-    if policy == "sender":
-        caps = {"sender_ids": [make_sender("ann", 2)]}
-    elif policy == "company":
-        caps = {"new_leads_per_company_per_day": 1}
     tick_after(clock, resources, 0)
-    campaign_id = started(engine, 4, **caps)
+    campaign_id = started(engine, 4, **cap(policy, make_sender, of_company=1))
     assert tick_after(clock, resources, 48 if policy != "company" else 144).campaigns_held == 1
     assert held(engine, campaign_id) == 4
 
@@ -153,10 +150,7 @@ def test_follow_up_is_late_beside_first_steps_that_wait_for_a_cap(
     policy: str,
     action: str,
 ) -> None:
-    caps: dict[str, Any] = {"new_leads_per_day": 2}
-    if policy == "sender":
-        caps = {"sender_ids": [make_sender("ann", 2)]}
-    campaign_id = started(engine, 5, [NO_DELAY, DAY], **caps)
+    campaign_id = started(engine, 5, [NO_DELAY, DAY], **cap(policy, make_sender))
     assert tick_after(clock, resources, 0).sent == 2
     summary = tick_after(clock, resources, 31)
     assert (summary.campaigns_held, summary.sent) == (1, 2)
