@@ -175,7 +175,8 @@ class LateEmailsDecision(Input):
     """What to do with the emails that an outage made late."""
 
     action: Annotated[
-        Literal["send", "skip"], Field(description="- `send`: They are due now.\n- `skip`: They are never sent.")
+        Literal["send", "skip"],
+        Field(description="- `send`: They are due now, or at the resume.\n- `skip`: They are never sent."),
     ]
 
 
@@ -190,7 +191,10 @@ class LateEmailsDecided(Resource):
     "/v1/campaigns/<campaign_id>/late-emails",
     operation_id="decide_late_emails",
     summary="Release or skip the emails that are held for being late",
-    description="After a long outage overdue emails wait for this (`late_hold_until` of the campaign).",
+    description=(
+        "After a long outage overdue emails wait for this (`late_hold_until` of the campaign). What is released in a "
+        "paused campaign is due when it is resumed."
+    ),
     status_code=202,
     response_description="Taken; `background_work` shows what is left to do.",
     tags=TAGS,

@@ -282,14 +282,15 @@ def test_background_work_of_the_first_campaign_compares_each_row_with_itself_onl
     with first_campaign.connect() as connection:
         campaign_id = connection.execute(sa.text("SELECT id FROM campaigns")).scalar_one()
         limits: dict[str, Any] = {"campaign_id": campaign_id, "limit": 1000}
-        now = dt.datetime.now(dt.UTC)
+        late = {**limits, "skip": True, "until": dt.datetime.now(dt.UTC), "due_at": None, "lanes": "{}"}
         plans = [
             explain(connection, background_work._CANCEL, {**limits, "reason": "paused"}),
-            explain(connection, background_work._LATE, {**limits, "skip": True, "until": now, "lanes": "{}"}),
+            explain(connection, background_work._LATE, late),
         ]
         connection.execute(sa.text("UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused'"))
         connection.commit()
         plans.append(explain(connection, background_work._RESUME, {**limits, "after_id": 0, "shift_seconds": 60.0}))
+        plans.append(explain(connection, background_work._LATE_IN_PAUSE, late))
     for plan in plans:
         chunks = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE chunk"]
         assert [node["Actual Rows"] for node in chunks] == [1000]

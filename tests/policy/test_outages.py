@@ -286,6 +286,46 @@ def test_leads_of_a_lane_that_is_held_are_not_reassigned(
         assert reassign_leads.reassign(connection, ann, bob, "ann").leads_moved == 2
 
 
+@pytest.mark.parametrize("action", ["send", "skip"])
+def test_late_emails_of_a_paused_campaign_are_decided_and_its_leads_reassigned(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender, action: str
+) -> None:
+    """The second step is late behind the first one, the third one is not."""
+    ann, bob = make_sender("ann"), make_sender("bob")
+    tick_after(clock, resources, 0)
+    campaign_id = started(engine, 2, [NO_DELAY, HOUR, 5 * DAY], sender_ids=[ann])
+    assert tick_after(clock, resources, 24).campaigns_held == 1
+    lifecycle.pause_campaign(engine, campaign_id)
+    late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    assert steps(engine, campaign_id, "skipped") == ({1: 2, 2: 2} if action == "skip" else {})
+    with engine.begin() as connection:
+        assert reassign_leads.reassign(connection, ann, bob, "ann").leads_moved == 2
+    clock.move_to(MONDAY + 2 * DAY)
+    lifecycle.resume_campaign(engine, campaign_id)
+    tick_after(clock, resources, 48)
+    assert steps(engine, campaign_id, "sent") == ({1: 2} if action == "send" else {})
+    with engine.connect() as connection:
+        senders = set(connection.scalars(sa.text("SELECT sender_id FROM scheduled_emails WHERE status = 'sent'")))
+    assert senders == ({bob} if action == "send" else set())
+
+
+def test_leads_are_not_reassigned_before_a_decision_is_carried_out(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender
+) -> None:
+    """In the lane of the other sender the rest would not be skipped."""
+    ann, bob = make_sender("ann"), make_sender("bob")
+    tick_after(clock, resources, 0)
+    campaign_id = started(engine, 2, sender_ids=[ann])
+    assert tick_after(clock, resources, 24).campaigns_held == 1
+    lifecycle.pause_campaign(engine, campaign_id, rows_at_once=False)
+    late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
+    with engine.begin() as connection, pytest.raises(Conflict) as refused:
+        reassign_leads.reassign(connection, ann, bob, "ann")
+    assert refused.value.data == {"campaign_ids": [str(campaign_id)]}
+    tick_after(clock, resources, 24.1)
+    assert statuses(engine, campaign_id) == {"skipped": 2}
+
+
 def test_campaign_does_not_lose_its_last_cap_while_a_lane_of_it_is_held(
     clock: MovedClock, engine: sa.Engine, resources: Resources
 ) -> None:

@@ -283,14 +283,46 @@ def test_pause_and_resume_release_nothing_that_is_held(
     outage(engine, 7 * HOUR)
     assert send_due_emails(resources, SECONDS).campaigns_held == 1
     lifecycle.pause_campaign(engine, campaign_id)
-    with pytest.raises(Conflict, match="The campaign is paused"):
-        late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
     pass_time(engine, 3 * HOUR)
     lifecycle.resume_campaign(engine, campaign_id)
     assert send_due_emails(resources, SECONDS).sent == 0
     late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
     send_due_emails(resources, SECONDS)
     assert statuses(engine, campaign_id) == {"skipped": 3, "pending": 3}
+
+
+@pytest.mark.parametrize(
+    ("action", "at_resume", "in_the_end"),
+    [
+        ("send", {"sent": 3, "pending": 6}, {"sent": 9}),
+        ("skip", {"skipped": 3, "pending": 6}, {"skipped": 3, "sent": 6}),
+    ],
+)
+def test_operator_decides_about_late_emails_of_a_paused_campaign(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    resources: Resources,
+    ses: SesSimulator,
+    action: str,
+    at_resume: dict[str, int],
+    in_the_end: dict[str, int],
+) -> None:
+    campaign_id = started(engine, connection, 3, [NO_DELAY, DAY, DAY])
+    outage(engine, 7 * HOUR)
+    assert send_due_emails(resources, SECONDS).campaigns_held == 1
+    lifecycle.pause_campaign(engine, campaign_id)
+    pass_time(engine, 3 * HOUR)
+    late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    with pytest.raises(Conflict):
+        late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    assert send_due_emails(resources, SECONDS).sent == 0
+    pass_time(engine, 3 * HOUR)
+    lifecycle.resume_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    assert statuses(engine, campaign_id) == at_resume
+    let_it_settle(engine, resources)
+    assert statuses(engine, campaign_id) == in_the_end
+    assert_ledger_is_consistent(engine, ses)
 
 
 def test_copy_of_the_database_does_not_send(

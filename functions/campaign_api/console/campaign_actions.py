@@ -44,7 +44,10 @@ ACTIONS: Mapping[str, Action] = {
         "The campaign is a draft again.",
     ),
     "late-emails": Action(
-        "Decide about late emails", "Late emails", (CampaignStatus.RUNNING,), "The late emails are taken care of."
+        "Decide about late emails",
+        "Late emails",
+        (CampaignStatus.RUNNING, CampaignStatus.PAUSED),
+        "The late emails are taken care of.",
     ),
     "retry-failed": Action("Send failed emails again", "Retry failed", _ENDED, "The failed emails are put back."),
     "finish": Action(

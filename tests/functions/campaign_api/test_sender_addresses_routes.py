@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import api_resources
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from testbed.campaigns import make_batch, make_campaign, make_template
+from testbed.campaigns import make_batch, make_campaign, make_template, statuses
 from tests.functions.campaign_api.api_client import ApiClient
 
 SENDER: dict[str, Any] = {"from_address": "Ann <Ann@Example.com>", "daily_cap": 50}
@@ -94,11 +94,15 @@ def asked_ses(api: ApiClient, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
     """The SES that the API asks."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", ses.url)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("SES_CONFIGURATION_SET", "sendledger")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
-    api_resources.ses_client.cache_clear()
+    caches = (api_resources.ses_client, api_resources.settings)
+    for cached in caches:
+        cached.cache_clear()
     yield ses
-    api_resources.ses_client.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 def test_leads_are_not_reassigned_to_a_sender_that_ses_has_not_verified(
@@ -110,6 +114,23 @@ def test_leads_are_not_reassigned_to_a_sender_that_ses_has_not_verified(
     assert (answer.status, list(answer.fields)) == (422, ["to"]), answer.body
     asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": True}
     assert api.post(f"/v1/senders/{sender['id']}/reassign", {"to": bob}).status == 200
+
+
+def test_campaign_does_not_start_with_a_sender_that_ses_has_not_verified(
+    api: ApiClient, engine: sa.Engine, asked_ses: SesSimulator, sender: dict[str, Any]
+) -> None:
+    bob = api.post("/v1/senders", {"from_address": "bob@example.com"}).json["id"]
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 2, sender_ids=[uuid.UUID(sender["id"]), uuid.UUID(bob)])
+    path = f"/v1/campaigns/{campaign_id}"
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": False}
+    answer = api.post(f"{path}/start")
+    assert (answer.status, answer.json["type"]) == (422, "urn:sendledger:problem:not_ready"), answer.body
+    (error,) = answer.json["preflight_errors"]
+    assert (error["check"], "bob@example.com is not verified" in error["message"]) == ("identity", True)
+    assert (api.get(path).json["status"], statuses(engine, campaign_id)) == ("draft", {})
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": True}
+    assert api.post(f"{path}/start").json["status"] == "running"
 
 
 def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ transaction changes the status and appends to `campaigns.background_work`, a que
     {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
     {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
-    {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows
+    {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows; where a pause
+                                                               had cancelled them, with `paused_at`
     {"kind": "retry_failed", "codes": null}               failed rows are put back
     {"kind": "split_again", "step_number": 1, "variant": 2, "after_id": 0}   unsent rows of a retired variant
     {"kind": "bring_forward", "step_number": 1, …}        rows that waited for a winner are due earlier
@@ -24,6 +25,7 @@ import datetime as dt
 import json
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,7 +37,7 @@ from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.revisions import newest_revision
 from sendledger.campaigns.schedule_emails import counters, schedule_leads
 from sendledger.core.audit_log import SYSTEM
-from sendledger.core.ledger_rules import is_pending, waits_in_lane
+from sendledger.core.ledger_rules import is_paused, is_pending, waits_in_lane
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import Reason
 
@@ -69,8 +71,8 @@ _RESUME = sa.text("""
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
 # What is held of a whole campaign, and of its lanes. With a step of a lane, a skip ends the later ones of the lead that
 # were due by the same time: behind it, they were in no lane.
-_LATE = sa.text(f"""
-    WITH whole AS MATERIALIZED (
+_LATE_PENDING = f"""
+    whole AS MATERIALIZED (
         SELECT id FROM scheduled_emails p
         WHERE campaign_id = :campaign_id AND {is_pending("p")} AND scheduled_for <= :until
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
@@ -82,9 +84,28 @@ _LATE = sa.text(f"""
               AND {is_pending("p")} AND p.scheduled_for <= CAST(held.until AS timestamptz)
             ORDER BY p.scheduled_for, p.id LIMIT :limit FOR UPDATE) late
         LIMIT :limit
-    ), behind AS MATERIALIZED (
+    )
+"""
+# The same of a paused campaign. Its rows are in no index of open rows: all that the pause has cancelled are read.
+_LATE_PAUSED = f"""
+    held AS MATERIALIZED (
+        SELECT CAST(lane AS smallint) AS lane, CAST(until AS timestamptz) AS until
+        FROM json_each_text(CAST(:lanes AS json)) held (lane, until)
+    ), in_lanes AS MATERIALIZED (
+        SELECT p.id, p.lead_id, p.workflow_step_number, held.until
+        FROM scheduled_emails p LEFT JOIN held ON held.lane = p.lane AND {waits_in_lane("p")}
+        WHERE p.campaign_id = :campaign_id AND {is_paused("p")} AND p.scheduled_for <= greatest(:until, held.until)
+        ORDER BY p.id LIMIT :limit FOR UPDATE OF p
+    ), whole AS (SELECT id FROM in_lanes)
+"""
+
+
+def _decide_late(late: str, waits: Callable[[str], str]) -> sa.TextClause:
+    """A skip ends a chunk of what is `late`. A release makes it due at `due_at`, or now. `waits`: as these rows do."""
+    return sa.text(f"""
+    WITH {late}, behind AS MATERIALIZED (
         SELECT p.id FROM in_lanes i JOIN scheduled_emails p ON p.lead_id = i.lead_id AND p.campaign_id = :campaign_id
-        WHERE :skip AND p.workflow_step_number > i.workflow_step_number AND p.is_behind AND {is_pending("p")}
+        WHERE :skip AND p.workflow_step_number > i.workflow_step_number AND p.is_behind AND {waits("p")}
           AND p.scheduled_for <= i.until
         FOR UPDATE OF p
     ), chunk AS MATERIALIZED (
@@ -95,16 +116,21 @@ _LATE = sa.text(f"""
     )
     UPDATE scheduled_emails e
     SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
-        reason = CASE WHEN :skip THEN 'late' END,
-        scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE now() END,
+        reason = CASE WHEN :skip THEN 'late' ELSE e.reason END,
+        scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE coalesce(:due_at, now()) END,
         updated_at = now()
     FROM chunk WHERE e.id = chunk.id
-""").bindparams(
-    sa.bindparam("campaign_id", type_=sa.UUID),
-    sa.bindparam("skip", type_=sa.Boolean),
-    sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
-    sa.bindparam("lanes", type_=sa.Text),
-)
+    """).bindparams(
+        sa.bindparam("campaign_id", type_=sa.UUID),
+        sa.bindparam("skip", type_=sa.Boolean),
+        sa.bindparam("until", type_=sa.TIMESTAMP(timezone=True)),
+        sa.bindparam("due_at", type_=sa.TIMESTAMP(timezone=True)),
+        sa.bindparam("lanes", type_=sa.Text),
+    )
+
+
+_LATE = _decide_late(_LATE_PENDING, is_pending)
+_LATE_IN_PAUSE = _decide_late(_LATE_PAUSED, is_paused)
 
 
 def cancel_scheduled_emails(
@@ -166,17 +192,22 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
 
 
 def _end_hold(connection: sa.Connection, campaign_id: uuid.UUID, work: dict[str, Any]) -> int:
-    """Release or skip what was held; returns how many. A step that a skip lets go may be late, too."""
-    skip, until = work["kind"] == "skip_late", work.get("until")
+    """Release or skip what was held; returns how many. A step that a skip lets go may be late, too.
+
+    What was released in a pause is due when the pause began. So the resume makes it due at once.
+    """
+    skip, until, paused_at = work["kind"] == "skip_late", work.get("until"), work.get("paused_at")
+    statement = _LATE if paused_at is None else _LATE_IN_PAUSE
     held = {
         "campaign_id": campaign_id,
         "skip": skip,
         "until": dt.datetime.fromisoformat(until) if until is not None else None,
+        "due_at": dt.datetime.fromisoformat(paused_at) if paused_at is not None else None,
         "lanes": json.dumps(work.get("lanes", {})),
     }
     done = 0
     while done < ROWS_PER_CHUNK:
-        changed = connection.execute(_LATE, {**held, "limit": ROWS_PER_CHUNK - done}).rowcount
+        changed = connection.execute(statement, {**held, "limit": ROWS_PER_CHUNK - done}).rowcount
         done += changed
         if not (changed and skip):
             break

@@ -81,10 +81,11 @@ def shift_holds(connection: sa.Connection, campaign_id: uuid.UUID, shift: dt.tim
 def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, actor: str) -> None:
     """Release (`send`) or `skip` the held rows of a campaign, as background work.
 
-    Released rows are due now and go out at the SES rate; later steps keep at least their gap.
+    Released rows are due now and go out at the SES rate; later steps keep at least their gap. Those of a paused
+    campaign are due when it is resumed.
 
     Raises:
-        Conflict: nothing of this campaign is held, or it is paused, so that its rows are not pending.
+        Conflict: nothing of this campaign is held.
     """
     kind, deed = {
         "send": ("release_late", AuditAction.LATE_EMAILS_SEND),
@@ -95,10 +96,11 @@ def decide_late_emails(engine: sa.Engine, campaign_id: uuid.UUID, action: str, a
         status, until = campaign["status"], campaign["late_hold_until"]
         if until is None or status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
             raise Conflict("No emails of this campaign are held.", status=status)
+        decided = {"kind": kind, **_take_holds(connection, campaign_id)}
         if status == CampaignStatus.PAUSED:
-            message = "The campaign is paused. What is held stays so when it is resumed: decide then."
-            raise Conflict(message, status=status)
-        work = [*campaign["background_work"], {"kind": kind, **_take_holds(connection, campaign_id)}]
+            paused_at = campaign["paused_at"] or connection.execute(sa.select(sa.func.now())).scalar_one()
+            decided["paused_at"] = paused_at.isoformat()
+        work = [*campaign["background_work"], decided]
         connection.execute(
             sa.update(campaigns)
             .where(campaigns.c.id == campaign_id)

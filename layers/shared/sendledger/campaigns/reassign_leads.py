@@ -84,10 +84,16 @@ _MOVE = sa.text("""
 """).bindparams(
     sa.bindparam("of", type_=sa.UUID), sa.bindparam("to", type_=sa.UUID), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))
 )
-# In another lane, an email that is held would go out, and one that is not late would be held.
+# In another lane, an email that is held would go out, and one that is not late would be held. A decision that is not
+# carried out yet is about lanes, too.
 _HELD = sa.text("""
-    SELECT DISTINCT campaign_id FROM campaign_lanes
-    WHERE campaign_id = ANY(:ids) AND sender_id IN (:of, :to) AND late_hold_until IS NOT NULL ORDER BY campaign_id
+    SELECT campaign_id FROM campaign_lanes
+    WHERE campaign_id = ANY(:ids) AND sender_id IN (:of, :to) AND late_hold_until IS NOT NULL
+    UNION
+    SELECT id FROM campaigns
+    WHERE id = ANY(:ids)
+      AND (background_work @> '[{"kind": "release_late"}]' OR background_work @> '[{"kind": "skip_late"}]')
+    ORDER BY campaign_id
 """).bindparams(
     sa.bindparam("of", type_=sa.UUID), sa.bindparam("to", type_=sa.UUID), sa.bindparam("ids", type_=sa.ARRAY(sa.UUID))
 )
@@ -114,7 +120,7 @@ def reassign(connection: sa.Connection, sender_id: UUID, to: UUID, actor: str) -
     Raises:
         NotFound: there is no such sender.
         InvalidInput: `to` is the same one, is disabled, or there is none with this id.
-        Conflict: late emails of one of the two are held.
+        Conflict: late emails of one of the two are held, or being released or skipped.
     """
     get(connection, sender_id)
     # Kept from being deleted until the campaigns name it.
@@ -131,7 +137,10 @@ def reassign(connection: sa.Connection, sender_id: UUID, to: UUID, actor: str) -
         raise InvalidInput("The leads cannot be reassigned.", [FieldError("to", wrong)])
     parameters = {"of": sender_id, "to": to, "ids": list(connection.scalars(_LOCK, {"of": sender_id}))}
     if held := list(map(str, connection.scalars(_HELD, parameters))):
-        message = "Late emails of these senders are held; send or skip them first (late-emails of the campaigns)."
+        message = (
+            "Late emails of these senders are held; send or skip them first (late-emails of the campaigns), and wait "
+            "until that is done (background_work)."
+        )
         raise Conflict(message, campaign_ids=held)
     connection.execute(_NAME, parameters)
     connection.execute(_ADD_LANES, parameters)

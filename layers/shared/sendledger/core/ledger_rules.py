@@ -68,6 +68,11 @@ CASE
 END"""
 
 
+def is_paused(row: str) -> str:
+    """Whether a pause has cancelled a row, found by the index of ended rows. A resume makes it pending again."""
+    return f"NOT ({is_open(row)}) AND ({ended_as(row)}) = 'paused' AND {row}.status = 'cancelled'"
+
+
 def _column(row: str, name: str) -> str:
     return f"{row}.{name}" if row else name
 

@@ -186,6 +186,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         if status == CampaignStatus.PAUSED and why:
             # It has paused itself. After a resume without a correction, the next emails would fail for the same cause.
             message = f"The campaign has paused itself: {why} Fix the cause before you resume it."
+        if status == CampaignStatus.PAUSED and campaign["late_hold_until"] is not None:
+            message += " Emails that became overdue in an outage are held; send or skip them (late-emails)."
         return found(f"campaign_{status}", message, starts_at, **detail)
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
