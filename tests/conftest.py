@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -23,6 +25,9 @@ WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 # On a busy machine a test may stand still for longer than a function may, in the middle of a transaction.
 database.LONGEST_PAUSE = 120.0
+# Likewise an answer may take longer than the 5 s that every call of httpx waits where it names no timeout.
+_PATIENCE = inspect.signature(httpx.request).parameters["timeout"].default
+_PATIENCE.connect = _PATIENCE.read = _PATIENCE.write = _PATIENCE.pool = 120.0
 
 
 def pytest_collection_finish() -> None:
