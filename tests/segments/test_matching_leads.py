@@ -83,6 +83,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     (custom("seats", "is", 7), "b"),
     (custom("seats", "is", 25.0), "a"),
     (custom("seats", "is", "25"), "a"),
+    (custom("seats", "is", "\u0662\u0665"), ""),
     (custom("seats", "at_least", 7.5), "a"),
     (custom("seats", "at_most", "25"), "ab"),
     (custom("plan", "at_least", 0), ""),
@@ -119,6 +120,19 @@ def test_condition_matches_these_leads(
     assert names(connection, filter_) == expected
     opposite = {"kind": "not", "condition": filter_}
     assert names(connection, opposite) == "".join(sorted(set("abcd") - set(expected)))
+
+
+@pytest.mark.parametrize(
+    ("stored", "given"),
+    [("\u0130stanbul", "\u0130STANBUL"), ("\u0398\u0397\u0392\u0391\u03a3", "\u0398\u0397\u0392\u0391\u03a3")],
+    ids=["Turkish", "Greek"],
+)
+def test_case_does_not_matter_in_other_alphabets(
+    connection: sa.Connection, known: dict[str, uuid.UUID], stored: str, given: str
+) -> None:
+    make_batch(connection, ["x@example.com"], company_name="x", city=stored, custom_fields={"home": stored})
+    for filter_ in (field("city", "is", given), custom("home", "is", given), field("city", "contains", given)):
+        assert names(connection, filter_) == "x"
 
 
 def test_batch_matches_its_leads(connection: sa.Connection, known: dict[str, uuid.UUID]) -> None:

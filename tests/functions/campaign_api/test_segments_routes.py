@@ -76,6 +76,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"kind": "last_contacted", "after": 5}, "filter.after"),
     ({"kind": "not_contacted_for", "days": 0}, "filter.days"),
     ({"kind": "custom_field", "name": "n", "operator": "at_least", "values": ["many"]}, "filter.values"),
+    ({"kind": "custom_field", "name": "n", "operator": "at_least", "values": ["\u0662\u0665"]}, "filter.values"),
     ({"kind": "campaign", "campaign_id": NOBODY, "contact": "opened"}, "filter.campaign_id"),
     ({"kind": "campaign", "campaign_id": "x", "contact": "opened"}, "filter.campaign_id"),
     ({"kind": "not", "condition": {"kind": "batch", "batch_id": NOBODY}}, "filter.condition.batch_id"),

@@ -34,7 +34,7 @@ MAX_CONDITIONS = 50
 MAX_VALUES = 100
 
 Text = Annotated[str, Strict(), Field(min_length=1, max_length=500)]
-_NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,15})?")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 class _Condition(BaseModel):

@@ -22,7 +22,7 @@ from sendledger.segments import conditions
 from sendledger.segments.conditions import Condition
 
 Truth = sa.ColumnElement[bool]
-_NUMBER = r"^-?\d{1,15}(\.\d{1,15})?$"
+_NUMBER = r"^-?[0-9]{1,15}(\.[0-9]{1,15})?$"
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,8 @@ def _text_is(column: sa.ColumnElement[str], operator: str, values: Sequence[str]
     if operator == "is_empty":
         return sa.func.btrim(column) == ""
     if operator == "is":
-        return _is_one_of(sa.func.lower(column), [value.lower() for value in values])
+        # Python has other lower-case letters for some texts. The planner computes those of the values once.
+        return sa.func.lower(column) == sa.any_(array([sa.func.lower(sa.literal(each, sa.Text)) for each in values]))
     if operator == "contains":
         return sa.or_(*(column.icontains(value, autoescape=True) for value in values))
     return sa.or_(*(column.istartswith(value, autoescape=True) for value in values))
