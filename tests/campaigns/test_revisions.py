@@ -411,6 +411,27 @@ def test_decision_stays_while_its_variants_do(engine: sa.Engine, connection: sa.
     assert {row["variant"] for row in new} == {None}
 
 
+def test_decision_stays_with_its_template_when_an_edit_moves_the_variants(
+    engine: sa.Engine, connection: sa.Connection, tested: uuid.UUID
+) -> None:
+    with engine.begin() as deciding:
+        winners.choose(deciding, tested, 1, 2, "ann")
+    background_work.work_until(engine, tested, float("inf"))
+    own = workflow_step_variants
+    first, second = connection.scalars(sa.select(own.c.email_template_id).order_by(own.c.variant))
+    moved = sa.case((own.c.variant == 1, second), else_=first)
+    connection.execute(sa.update(own).values(email_template_id=moved))
+    connection.execute(
+        sa.update(workflow_steps).where(workflow_steps.c.step_number == 1).values(email_template_id=second)
+    )
+    connection.commit()
+
+    come_in(engine, connection, tested, "a@example.com", "b@example.com")
+
+    found = winners.decisions(connection, tested)
+    assert {key: each["variant"] for key, each in found.items()} == {(1, 1): 2, (2, 1): 1}
+
+
 def test_edited_variants_are_tested_again_by_their_own_leads(
     engine: sa.Engine, connection: sa.Connection, resources: Resources, tested: uuid.UUID
 ) -> None:

@@ -23,6 +23,7 @@ from sendledger.campaigns.campaign_steps import (
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.core import audit_log
 from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.ledger_rules import is_variant_of
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction
 
@@ -47,15 +48,19 @@ _KEEP_RETIRED = sa.text("""
     WHERE v.campaign_id = :campaign_id AND v.revision = :revision
       AND v.step_number = r.step_number AND v.variant = r.variant
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
-# A decision is kept where the same contents were compared in the same way.
+# A decision is kept where the same contents were compared in the same way, in whatever order.
 _CONTENTS = """
-    SELECT coalesce(jsonb_agg(to_jsonb(v) - '{revision,retired_at,replaced_by}'::text[] ORDER BY v.variant), '[]')
+    SELECT coalesce(jsonb_agg(to_jsonb(v) - '{revision,variant,retired_at,replaced_by}'::text[]
+                              ORDER BY v.email_template_id), '[]')
     FROM campaign_step_variants v
     WHERE v.campaign_id = s.campaign_id AND v.step_number = s.step_number
 """
 _KEEP_WINNERS = sa.text(f"""
     UPDATE campaign_steps s
-    SET winner_at = old.winner_at, winner_decided_at = old.winner_decided_at, winner_variant = old.winner_variant
+    SET winner_at = old.winner_at, winner_decided_at = old.winner_decided_at, winner_variant = (
+        SELECT v.variant FROM campaign_step_variants won
+        JOIN campaign_step_variants v ON {is_variant_of("v", "s")} AND v.email_template_id = won.email_template_id
+        WHERE {is_variant_of("won", "old")} AND won.variant = old.winner_variant)
     FROM campaign_steps old
     WHERE s.campaign_id = :campaign_id AND s.revision = :revision
       AND old.campaign_id = s.campaign_id AND old.revision = s.revision - 1 AND old.step_number = s.step_number
