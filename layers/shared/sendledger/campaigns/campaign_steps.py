@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import itertools
 import json
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
@@ -131,13 +132,12 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             own.c.only_if_step,
             own.c.keep_variant,
             own.c.winner,
-            own.c.id.label("step_id"),
+            _variants_of_step().label("variants"),
         )
         .select_from(own.outerjoin(email_templates, email_templates.c.id == own.c.email_template_id))
         .where(own.c.workflow_id == campaign["workflow_id"])
         .order_by(own.c.step_number)
     ).mappings()
-    variants = _planned_variants(connection, campaign["workflow_id"])
     steps: list[dict[str, Any]] = []
     problems: list[FieldError] = []
     for row in rows:
@@ -146,7 +146,8 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             most = MAX_BUSINESS_DAYS if row["business_days"] else MAX_DELAY.days
             delay, problem = delay_of_days(f"days_after_previous of the workflow's step {number}", number, days, most)
             problems += [FieldError("workflow_id", problem)] if problem else []
-        steps.append(step_values(number, delay, row) | {"variants": variants.get(row["step_id"], [])})
+        variants = [each | {"email_template_id": uuid.UUID(each["email_template_id"])} for each in row["variants"]]
+        steps.append(step_values(number, delay, row) | {"variants": variants})
     if problems:
         raise InvalidInput("The workflow does not say when to send its steps.", problems)
     if not steps:
@@ -163,23 +164,27 @@ def with_attachments(connection: sa.Connection, steps: list[dict[str, Any]]) -> 
     return steps
 
 
-def _planned_variants(connection: sa.Connection, workflow_id: uuid.UUID) -> dict[uuid.UUID, list[dict[str, Any]]]:
-    """The variants of the steps that have several, by the step's id."""
+def _variants_of_step() -> sa.ScalarSelect[Any]:
+    """The variants of a row of `workflow_steps` that has several, as a JSON list.
+
+    They are read in the statement that reads the step: a workflow may be edited between two statements.
+    """
     own, template = workflow_step_variants.c, email_templates.c
-    rows = connection.execute(
-        sa.select(own.workflow_step_id, own.variant, own.weight, own.email_template_id)
-        .add_columns(template.subject, template.body_text, template.body_html)
-        .join(workflow_steps, workflow_steps.c.id == own.workflow_step_id)
-        .join(email_templates, template.id == own.email_template_id)
-        .where(workflow_steps.c.workflow_id == workflow_id)
-        .order_by(own.workflow_step_id, own.variant)
-    ).mappings()
-    variants: dict[uuid.UUID, list[dict[str, Any]]] = {}
-    for row in rows:
-        values = {name: row[name] for name in ("variant", "weight", "email_template_id", "subject")}
-        values |= {"body_text": row["body_text"] or "", "body_html": row["body_html"] or None}
-        variants.setdefault(row["workflow_step_id"], []).append(values)
-    return variants
+    columns: dict[str, Any] = {name: own[name] for name in ("variant", "weight", "email_template_id")}
+    columns |= {
+        "subject": template.subject,
+        "body_text": sa.func.coalesce(template.body_text, ""),
+        "body_html": sa.func.nullif(template.body_html, ""),
+    }
+    pairs = itertools.chain.from_iterable((sa.literal(name, sa.Text), column) for name, column in columns.items())
+    listed = sa.func.json_agg(aggregate_order_by(sa.func.json_build_object(*pairs), own.variant))
+    return (
+        sa.select(sa.func.coalesce(listed, sa.literal([], sa.JSON)))
+        .select_from(workflow_step_variants.join(email_templates, template.id == own.email_template_id))
+        .where(own.workflow_step_id == workflow_steps.c.id)
+        .correlate(workflow_steps)
+        .scalar_subquery()
+    )
 
 
 def check_answers(steps: list[dict[str, Any]]) -> None:
