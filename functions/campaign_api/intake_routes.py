@@ -179,8 +179,8 @@ class Finished(Resource):
     operation_id="finish_campaign",
     summary="End the intake of an evergreen campaign",
     description=(
-        "It takes in no more leads, sends what is planned, and completes when every one of its emails is done. That "
-        "cannot be taken back."
+        "It takes in no more leads, sends what is planned, and completes when every one of its emails is done. Leads "
+        "of imports that it was given before still come in. That cannot be taken back."
     ),
     response_description="It takes in no more leads.",
     tags=TAGS,

@@ -301,7 +301,7 @@ def test_eight_intakes_of_the_same_addresses_at_once_give_each_one_row_for_each_
     with working_as("api", engine, pool_size=8) as api, ThreadPoolExecutor(8) as threads:
         connection.execute(sa.select(campaigns.c.id).with_for_update())
         runs = [threads.submit(come_in, api, number) for number in range(8)]
-        wait_for(lambda: _waiting_for_locks(engine) == 8, "eight intakes that wait")
+        wait_for(lambda: waiting_for_locks(engine) == 8, "eight intakes that wait")
         connection.rollback()
         outcomes = Counter(outcome for run in runs for outcome in run.result())
     assert outcomes == {"added": 40, "already_there": 280}
@@ -310,7 +310,7 @@ def test_eight_intakes_of_the_same_addresses_at_once_give_each_one_row_for_each_
     counts_are_right(engine, campaign_id)
 
 
-def _waiting_for_locks(engine: sa.Engine) -> int:
+def waiting_for_locks(engine: sa.Engine) -> int:
     with engine.connect() as looking:
         waiting = sa.text(
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

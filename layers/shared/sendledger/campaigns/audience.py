@@ -120,12 +120,21 @@ def audience_of(
 
 def audience_of_leads(campaign: sa.RowMapping, lead_ids: Sequence[uuid.UUID]) -> Audience:
     """Single leads that come into a campaign after its start."""
+    return _newcomers(campaign, "leads.id", lead_ids)
+
+
+def audience_of_batches(campaign: sa.RowMapping, batch_ids: Sequence[uuid.UUID]) -> Audience:
+    """The leads of lead batches that come into a campaign after its start."""
+    return _newcomers(campaign, "leads.batch_id", batch_ids)
+
+
+def _newcomers(campaign: sa.RowMapping, column: str, ids: Sequence[uuid.UUID]) -> Audience:
     sql = f"""
     SELECT leads.id, leads.status, {address_of("leads")} AS address, leads.time_zone, leads.country
-    FROM leads WHERE leads.id = ANY(:lead_ids)
+    FROM leads WHERE {column} = ANY(:ids)
     """
-    ids = sa.bindparam("lead_ids", list(lead_ids), sa.ARRAY(sa.UUID))
-    return Audience(sql, (sa.bindparam("campaign_id", campaign["id"], sa.UUID), ids), newcomers=True)
+    given = sa.bindparam("ids", list(ids), sa.ARRAY(sa.UUID))
+    return Audience(sql, (sa.bindparam("campaign_id", campaign["id"], sa.UUID), given), newcomers=True)
 
 
 def _segments(

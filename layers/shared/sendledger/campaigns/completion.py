@@ -9,7 +9,7 @@ import uuid
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.hold_batches import release_batches
+from sendledger.campaigns.hold_batches import imported_for, release_batches
 from sendledger.campaigns.transitions import TRANSITIONS
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
@@ -17,9 +17,11 @@ from sendledger.core.ledger_rules import is_open, takes_in_leads
 from sendledger.core.tables import campaigns
 from sendledger.core.vocabulary import AuditAction
 
+# Imports that were accepted before the end of the intake come in after it.
 _COMPLETE = sa.text(f"""
     UPDATE campaigns c SET status = 'completed', completed_at = now(), idle_since = NULL, updated_at = now()
     WHERE id = :campaign_id AND status = 'running' AND background_work = '[]' AND NOT ({takes_in_leads("c")})
+      AND NOT (evergreen AND EXISTS ({imported_for("c")}))
       AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = :campaign_id AND {is_open("e")}
                       ORDER BY e.scheduled_for OFFSET 0)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))

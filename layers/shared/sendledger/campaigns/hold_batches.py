@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, lead_batches
-from sendledger.core.vocabulary import CampaignStatus, LeadBatchStatus
+from sendledger.core.vocabulary import CampaignStatus, LeadBatchStatus, quoted
 
 _UNREADY = (
     LeadBatchStatus.PENDING,
@@ -18,6 +19,26 @@ _UNREADY = (
     LeadBatchStatus.IMPORTING,
     LeadBatchStatus.DELETING,
 )
+
+_IMPORTED_OR_WILL_BE = (LeadBatchStatus.PENDING, LeadBatchStatus.IMPORTING, LeadBatchStatus.COMPLETED)
+
+
+def imported_for(campaign: str, statuses: Iterable[LeadBatchStatus] = _IMPORTED_OR_WILL_BE) -> str:
+    """A query for the lead batches whose import was given to an evergreen campaign, and that it has not taken in yet.
+
+    A file that is only to be checked is none of them.
+    """
+    return f"""
+        SELECT b.id FROM lead_batches b
+        WHERE b.active_campaign_id = {campaign}.id AND b.id <> ALL({campaign}.batch_ids)
+          AND b.status IN ({quoted(statuses)}) AND coalesce(b.import_settings ->> 'dry_run', '') <> 'true'
+    """
+
+
+def awaits_import(connection: sa.Connection, campaign_id: uuid.UUID) -> bool:
+    """Whether leads of an import for an evergreen campaign have still to come in."""
+    query = sa.text(f"SELECT evergreen AND EXISTS ({imported_for('c')}) FROM campaigns c WHERE id = :id")
+    return bool(connection.scalar(query.bindparams(sa.bindparam("id", campaign_id, sa.UUID))))
 
 
 def hold_batches(connection: sa.Connection, campaign: sa.RowMapping) -> None:

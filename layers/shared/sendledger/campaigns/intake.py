@@ -2,8 +2,8 @@
 
 They come one request at a time (`add_leads`), or in background work (`begin_due_intakes`) from its lead batches, list
 and segments, at the campaign's own times and after an import for it. Who is left out is decided as at a start, by
-audience.py. Until a person or `end_at` ends the intake, the campaign does not complete. Reads `leads`; reads and writes
-`campaigns`, `lead_batches`, `left_out_leads` and `scheduled_emails`; writes `audit_log`.
+audience.py. Until a person or `end_at` ends the intake, and what was accepted before has come in, the campaign does not
+complete. Reads `leads`; reads and writes `campaigns`, `lead_batches`, `left_out_leads` and `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from sendledger.campaigns.audience import audience_of_leads
 from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.completion import mark_campaign_complete
+from sendledger.campaigns.hold_batches import imported_for
 from sendledger.campaigns.revisions import newest_revision
 from sendledger.campaigns.schedule_emails import counters, schedule_leads
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.ledger_rules import takes_in_leads
 from sendledger.core.tables import campaigns, lead_batches, leads, left_out_leads, scheduled_emails
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, IntakeOutcome, Reason
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, IntakeOutcome, LeadBatchStatus, Reason
 
-# An import for a campaign has marked its batch as used by it.
-_IMPORTED = """
-    SELECT b.id FROM lead_batches b
-    WHERE b.active_campaign_id = c.id AND b.status = 'completed' AND b.id <> ALL(c.batch_ids)
-"""
+_IMPORTED = imported_for("c", [LeadBatchStatus.COMPLETED])
+# Imports were accepted while the campaign took in leads, so they come in also if that has ended since. Their leads are
+# all that comes in before the campaign's own time.
 _BEGIN = sa.text(f"""
     WITH due AS MATERIALIZED (
-        SELECT id FROM campaigns c
-        WHERE status = 'running' AND {takes_in_leads("c")} AND (next_intake_at <= now() OR EXISTS ({_IMPORTED}))
+        SELECT id, {takes_in_leads("c")} AND coalesce(next_intake_at <= now(), false) AS is_time FROM campaigns c
+        WHERE status = 'running' AND evergreen
+          AND ({takes_in_leads("c")} AND next_intake_at <= now() OR EXISTS ({_IMPORTED}))
           AND NOT background_work @> '[{{"kind": "intake"}}]'
         ORDER BY id FOR UPDATE SKIP LOCKED
     )
     UPDATE campaigns c
-    SET background_work = background_work || '[{{"kind": "intake", "bucket": 0, "buckets": 0}}]',
+    SET background_work = background_work || jsonb_build_array(
+            jsonb_build_object('kind', 'intake', 'bucket', 0, 'buckets', 0)
+            || CASE WHEN is_time THEN '{{}}' ELSE jsonb_build_object('batch_ids', to_jsonb(ARRAY({_IMPORTED}))) END),
         batch_ids = batch_ids || ARRAY({_IMPORTED}),
         -- After an outage one intake makes up for all that were missed.
-        next_intake_at = CASE WHEN next_intake_at > now() THEN next_intake_at
+        next_intake_at = CASE WHEN NOT is_time THEN next_intake_at
                               WHEN next_intake_at + CAST(intake ->> 'every' AS interval) > now()
                               THEN next_intake_at + CAST(intake ->> 'every' AS interval)
                               ELSE now() + CAST(intake ->> 'every' AS interval) END,
@@ -168,6 +170,8 @@ def refuse_unless_open(connection: sa.Connection, campaign_id: uuid.UUID, *, loc
 def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> CampaignStatus:
     """End the intake. The campaign completes when every one of its emails is terminal, which may be now.
 
+    What was accepted before still comes in: the leads of imports for the campaign, and an intake that has begun.
+
     Raises:
         NotFound: there is no such campaign.
         Conflict: it takes in no leads.
@@ -178,9 +182,7 @@ def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> Camp
         under_way = status in (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
         if not under_way or not takes_in(connection, campaign_id):
             raise Conflict(f"The campaign is {status} and takes in no leads.", status=status)
-        work = [each for each in campaign["background_work"] if each["kind"] != "intake"]
-        ended = {"intake_ended_at": sa.func.now(), "next_intake_at": None, "idle_since": None, "background_work": work}
-        ended["workflow_errors"] = []
+        ended = {"intake_ended_at": sa.func.now(), "next_intake_at": None, "idle_since": None, "workflow_errors": []}
         connection.execute(
             sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**ended, updated_at=sa.func.now())
         )
@@ -192,10 +194,13 @@ def give_batch(connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id:
     """Let a campaign take in the leads of a new batch as soon as its import is complete.
 
     Called at the end of a transaction that may have locked other campaigns: this one is locked as weakly as possible.
+    It is locked before it is looked at, so that its intake does not end in between.
 
     Raises:
         NotFound, Conflict: as `add_leads`.
     """
+    lock = sa.select(campaigns.c.id).where(campaigns.c.id == campaign_id)
+    connection.execute(lock.with_for_update(read=True, key_share=True))
     refuse_unless_open(connection, campaign_id)
     own = sa.update(lead_batches).where(lead_batches.c.id == lead_batch_id)
     connection.execute(own.values(active_campaign_id=campaign_id))

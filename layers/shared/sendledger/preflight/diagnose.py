@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign, takes_in
-from sendledger.campaigns.hold_batches import batch_in_the_way
+from sendledger.campaigns.hold_batches import awaits_import, batch_in_the_way
 from sendledger.core.ledger_rules import has_lanes, held_until, is_pending, is_sending, waits_in_lane
 from sendledger.core.vocabulary import CampaignStatus, ScheduledEmailStatus
 from sendledger.policy.budgets import budgets
@@ -212,6 +212,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
 def _nothing_left(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, str]:
     if takes_in(connection, campaign_id):
         return "waits_for_leads", "All its emails are done; it waits for leads that come in."
+    if awaits_import(connection, campaign_id):
+        return "waits_for_leads", "All its emails are done; leads of an import that it was given are still to come in."
     return "nothing_left", "No email is left to send; the campaign completes with the next tick."
 
 
