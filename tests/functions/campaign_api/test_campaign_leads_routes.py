@@ -77,6 +77,25 @@ def test_retry_does_not_bring_a_removed_lead_back(api: ApiClient, engine: sa.Eng
     assert api.get(retry).json["emails"] == 1
 
 
+@pytest.mark.parametrize("error_code", ["bad_request", "outcome_unknown"])
+def test_removed_lead_gets_nothing_more_although_all_its_emails_had_ended(
+    api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID, error_code: str
+) -> None:
+    failed = f"status = 'failed', error_code = '{error_code}', failed_at = now(), send_started_at = now()"
+    change_rows(engine, failed, "workflow_step_number = 1")
+    change_rows(engine, "status = 'skipped', reason = 'lead_responded'", "workflow_step_number = 2")
+    lead = path(engine, campaign_id)
+
+    assert api.delete(lead).json["emails_cancelled"] == 0
+
+    own = [row for row in rows_of(engine, campaign_id) if str(row["lead_id"]) == lead.rpartition("/")[2]]
+    assert [(row["status"], row["reason"]) for row in own] == [("failed", "lead_removed"), ("skipped", "lead_responded")]
+    if error_code == "outcome_unknown":
+        assert api.post(f"/v1/scheduled-emails/{own[0]['id']}/requeue").status == 409
+    else:
+        assert api.get(f"/v1/campaigns/{campaign_id}/retry-failed").json["emails"] == 1
+
+
 def test_what_a_removed_lead_was_sent_stays(api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID) -> None:
     change_rows(engine, "status = 'sent', sent_at = now()", "workflow_step_number = 1")
     assert api.delete(path(engine, campaign_id)).json["emails_cancelled"] == 1

@@ -30,7 +30,7 @@ _RETRYABLE = f"""
     AND EXISTS (SELECT FROM leads l WHERE l.id = e.lead_id AND CASE
         {no_mail_for_lead("l", address_of("l"), "e.campaign_id", is_answer("e"))} END IS NULL)
     AND NOT EXISTS (SELECT FROM scheduled_emails r WHERE r.lead_id = e.lead_id AND r.campaign_id = e.campaign_id
-                    AND r.status = 'cancelled' AND r.reason = '{Reason.LEAD_REMOVED}')
+                    AND r.reason = '{Reason.LEAD_REMOVED}')
     AND (NOT {is_answer("e")} OR EXISTS (SELECT FROM answers a WHERE a.scheduled_email_id = e.id))
 """
 _COUNT = sa.text(f"SELECT e.error_code, count(*) FROM scheduled_emails e WHERE {_RETRYABLE} GROUP BY 1")

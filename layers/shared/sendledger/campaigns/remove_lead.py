@@ -1,4 +1,4 @@
-"""Taking one lead out of a campaign that is under way: what is planned for it is cancelled.
+"""Taking one lead out of a campaign that is under way: what is planned for it is cancelled, and what failed stays so.
 
 Reads `campaigns`; writes `scheduled_emails` and `audit_log`.
 """
@@ -19,10 +19,12 @@ from sendledger.core.tables import scheduled_emails
 from sendledger.core.vocabulary import AuditAction, CampaignStatus, Reason, ScheduledEmailStatus
 
 _rows = scheduled_emails.c
-# Later steps that wait for a failed one to be put back are not planned, but a retry would plan them again.
+_HAS_FAILED = _rows.status == ScheduledEmailStatus.FAILED
+# Failed emails are not planned, nor are later steps that wait for one, but a retry would plan them again.
 _MAY_STILL_GO = sa.or_(
     sa.literal_column(still_planned("scheduled_emails"), sa.Boolean),
     sa.and_(_rows.status == ScheduledEmailStatus.SKIPPED, _rows.reason == Reason.PREVIOUS_STEP_FAILED),
+    sa.and_(_HAS_FAILED, _rows.reason.is_(None)),
 )
 
 
@@ -60,12 +62,15 @@ def remove_lead(engine: sa.Engine, campaign_id: uuid.UUID, lead_id: uuid.UUID, a
             # SES may refuse it for now, and then it would be pending again.
             message = "An email to this lead is on its way; try again in a few minutes."
             raise Conflict(message, status=status)
-        cancelled = connection.execute(
+        ended_as = sa.case((_HAS_FAILED, _rows.status), else_=ScheduledEmailStatus.CANCELLED)
+        ended = connection.scalars(
             sa.update(scheduled_emails)
             .where(own, _MAY_STILL_GO)
-            .values(status=ScheduledEmailStatus.CANCELLED, reason=Reason.LEAD_REMOVED, updated_at=sa.func.now())
-        ).rowcount
-        if cancelled:
+            .values(status=ended_as, reason=Reason.LEAD_REMOVED, updated_at=sa.func.now())
+            .returning(_rows.status)
+        ).all()
+        cancelled = ended.count(ScheduledEmailStatus.CANCELLED)
+        if ended:
             detail = {"lead_id": str(lead_id), "emails": cancelled}
             audit_log.record(connection, actor, AuditAction.CAMPAIGN_LEAD_REMOVE, "campaign", campaign_id, detail)
     if mark_campaign_complete(engine, campaign_id):

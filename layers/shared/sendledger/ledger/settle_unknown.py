@@ -42,7 +42,7 @@ _LEAD_IS_REMOVED = sa.text(f"""
     SELECT EXISTS (
         SELECT FROM scheduled_emails e
         JOIN scheduled_emails r ON r.lead_id = e.lead_id AND r.campaign_id = e.campaign_id
-        WHERE e.id = :id AND r.status = 'cancelled' AND r.reason = '{Reason.LEAD_REMOVED}')
+        WHERE e.id = :id AND r.reason = '{Reason.LEAD_REMOVED}')
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 
 
