@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sendledger.campaigns import background_work, completion, intake, lifecycle, schedule_emails
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, lead_batches, leads
+from sendledger.preflight.diagnose import diagnose, note_tick
 from sendledger.segments import segments
 from sendledger.segments.conditions import of_json
 from sendledger.sending.tick import Resources, send_due_emails
@@ -74,6 +75,9 @@ def test_campaign_waits_for_an_import_that_is_under_way_at_the_end(
     end(engine, connection, campaign_id, ending)
     send_due_emails(resources, 30)
     assert (campaign_row(engine, campaign_id)["status"], rows_of(engine, campaign_id)) == ("running", [])
+    with engine.begin() as asking:
+        note_tick(asking, 1.0, None)
+        assert diagnose(asking, campaign_id, "test").cause == "waits_for_leads"
 
     set_status(connection, batch_id, "completed")
     send_due_emails(resources, 30)

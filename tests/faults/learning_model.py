@@ -65,6 +65,7 @@ class Learning(Policy):
         super().__init__()
         self.learning = LearningRules()
         self.removed: dict[tuple[str, str], int] = {}
+        self.promised: list[tuple[uuid.UUID, uuid.UUID]] = []
         self.read = 0
         self.numbers = itertools.count()
 
@@ -155,6 +156,7 @@ class Learning(Policy):
                 case "import":
                     with self.engine.begin() as connection:
                         intake.give_batch(connection, campaign_id, batch_id)
+                    self.promised.append((campaign_id, batch_id))
 
     def _add_leads(self, campaign_id: uuid.UUID, flow: Flow, ids: list[uuid.UUID]) -> None:
         newest = max(flow.kept)
@@ -274,10 +276,9 @@ class Learning(Policy):
         if known:
             lead_id, address = known[lead % len(known)]
             with contextlib.suppress(Conflict):
-                removed = remove_lead.remove_lead(self.engine, campaign_id, lead_id, "ann")
-                if removed.emails_cancelled:
-                    key = str(campaign_id), str(address)
-                    self.removed[key] = self._accepted_of(*key)
+                remove_lead.remove_lead(self.engine, campaign_id, lead_id, "ann")
+                key = str(campaign_id), str(address)
+                self.removed[key] = self._accepted_of(*key)
 
     def _accepted_of(self, campaign_id: str, address: str) -> int:
         accepted = self.simulator.accepted()
@@ -319,6 +320,13 @@ class Learning(Policy):
                 intake.finish_intake(self.engine, campaign_id, "ann")
                 self.learning.flows[campaign_id].ends_at = self.now()
 
+    def what_was_promised_came_in(self) -> None:
+        """Each lead of an import for a campaign that has completed is in it, or was left out for a reason."""
+        with self.engine.connect() as connection:
+            for campaign_id, batch_id in self.promised:
+                forgotten = connection.scalar(_FORGOTTEN, {"campaign_id": campaign_id, "batch_id": batch_id})
+                assert not forgotten, f"{forgotten} leads of {batch_id} are not in {campaign_id}"
+
     @invariant()
     def nothing_goes_to_a_lead_that_was_removed(self) -> None:
         assert {key: self._accepted_of(*key) for key in self.removed} == self.removed
@@ -330,3 +338,11 @@ class Learning(Policy):
             new = self.simulator.accepted()[self.read :]
             self.read += len(new)
             self.learning.check(Ledger.read(self.engine, list(self.learning.flows)), new)
+
+
+_FORGOTTEN = sa.text("""
+    SELECT count(*) FROM leads l JOIN campaigns c ON c.id = :campaign_id AND c.status = 'completed'
+    WHERE l.batch_id = :batch_id AND l.erased_at IS NULL
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.lead_id = l.id AND e.campaign_id = c.id)
+      AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.lead_id = l.id AND o.campaign_id = c.id)
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("batch_id", type_=sa.UUID))

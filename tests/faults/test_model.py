@@ -260,6 +260,7 @@ class Campaigns(Learning):
         assert set(terminal) <= set(TERMINAL_STATUSES)
         assert_ledger_is_consistent(self.engine, self.simulator)
         self.what_was_learned_holds()
+        self.what_was_promised_came_in()
 
     def come_to_rest(self) -> None:
         """Tick whenever a campaign says that its next email goes, until all have ended."""
@@ -358,6 +359,7 @@ LIFE: list[tuple[str, dict[str, Any]]] = [
     ("lead_is_removed", {"which": 0, "lead": 3}),
     ("variant_is_retired", {"which": 0, "step": 2, "variant": 2}),
     ("hours_of_work", {"hours": 3}),
+    ("leads_come_in", {**NEW, "how": "import"}),
     ("intake_ends", {"which": 0, "finish": True}),
     ("hours_of_work", {"hours": 3}),
 ]
