@@ -86,7 +86,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
             actual_started_at, paused_at, completed_at, failed_at, last_run_at, updated_at, current_workflow_step,
             leads_left_out, total_leads_targeted, emails_scheduled_count, emails_sent_count, emails_sent,
             emails_failed_count, sender_deaths, prepared_alone, next_intake_at, idle_since, batch_ids, winner_at,
-            revision, revision_digest, workflow_errors)""",
+            revision, revision_digest, leads_before_revision, workflow_errors)""",
         # The fold locks what it adds up. The trigger that writes the changes runs as its owner.
         "cap_uses": "SELECT, INSERT, UPDATE (count), DELETE",
         "claims": "SELECT, UPDATE (row_ids), DELETE",

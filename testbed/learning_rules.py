@@ -47,7 +47,7 @@ class Choices:
     counts: Counter[tuple[int, bool]] = field(default_factory=Counter)
 
     def check(self) -> None:
-        """Over all leads that a campaign ever had, each is off by less than one; so between two of them by two."""
+        """Over all leads that a revision ever had, each is off by less than one; so between two of them by two."""
         assert self.counts.keys() <= self.shares.keys(), f"nobody may get that: {self}"
         most = 1 if self.first_rank == 0 else 2
         for choice, share in self.shares.items():
@@ -67,6 +67,7 @@ class Flow:
     ends_at: dt.datetime | None = None
     reported: dict[str, set[int]] = field(default_factory=lambda: {"clicked": set(), "delivered": set()})
     leads_seen: int = 0
+    leads_before: dict[int, int] = field(default_factory=lambda: {1: 0})
     choices: dict[tuple[Any, ...], Choices] = field(default_factory=dict)
 
     @property
@@ -88,6 +89,7 @@ class Flow:
             assert not self.is_broken, f"revision {revision} cannot be sent: {self.now}"
             assert self.now != self.kept[newest], f"revision {revision} is as the one before: {self.now}"
             self.kept[revision] = dict(self.now)
+            self.leads_before[revision] = self.leads_seen
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,8 @@ class LearningRules:
             else:
                 gone = ledger.retired.get(place, set())
                 shares = _shares(contents, gone, step["winner"])
-                choices = flow.choices.setdefault((*place, frozenset(gone)), Choices(flow.leads_seen, shares))
+                first_rank = flow.leads_seen - flow.leads_before[row["revision"]]
+                choices = flow.choices.setdefault((*place, frozenset(gone)), Choices(first_rank, shares))
                 choices.counts[row["fallback_variant"] if waits else variant, waits] += 1
         for row in new:
             self.flows[row["campaign_id"]].leads_seen += row["workflow_step_number"] == 1

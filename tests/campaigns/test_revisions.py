@@ -307,6 +307,26 @@ def test_email_that_is_added_to_a_lead_is_of_its_revision(engine: sa.Engine, con
     assert revisions(engine, campaign_id) == {1: 2, 2: 3}
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_leads_of_a_revision_are_split_exactly_by_themselves(
+    engine: sa.Engine, connection: sa.Connection, keep: bool
+) -> None:
+    weights = (4, 3, 2, 1)
+    workflow_id = make_workflow(connection, [NO_DELAY])
+    make_variants(connection, workflow_id, weights)
+    connection.execute(sa.update(workflow_steps).values(keep_variant=keep))
+    campaign_id = make_campaign(connection, 1, workflow_id=workflow_id, evergreen=True)
+    lifecycle.start_campaign(engine, campaign_id)
+    edit_template(connection, campaign_id, 1, body_text="Edited")
+
+    for number in range(6):
+        come_in(engine, connection, campaign_id, f"new{number}@example.com")
+
+        found = Counter(row["variant"] for row in rows_of(engine, campaign_id) if row["revision"] == 2)
+        for variant, weight in enumerate(weights, 1):
+            assert abs(found[variant] - found.total() * weight / sum(weights)) < 1, found
+
+
 def test_retired_variant_stays_retired_in_later_revisions(engine: sa.Engine, connection: sa.Connection) -> None:
     workflow_id = make_workflow(connection, [NO_DELAY])
     make_variants(connection, workflow_id, (1, 1, 2))

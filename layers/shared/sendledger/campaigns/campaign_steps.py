@@ -261,11 +261,11 @@ def revision_digest(steps: list[dict[str, Any]]) -> str:
 
 
 def keep_revision(
-    connection: sa.Connection, campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]]
+    connection: sa.Connection, campaign_id: uuid.UUID, revision: int, steps: list[dict[str, Any]], leads_before: int = 0
 ) -> None:
     """Let leads that come in from now get these steps. Where the revision has steps already, they stay."""
     write_steps(connection, campaign_id, revision, steps)
-    values = {"revision": revision, "revision_digest": revision_digest(steps)}
+    values = {"revision": revision, "revision_digest": revision_digest(steps), "leads_before_revision": leads_before}
     connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(values))
 
 

@@ -2,8 +2,9 @@
 
 They come one request at a time (`add_leads`), or in background work (`begin_due_intakes`) from its lead batches, list
 and segments, at the campaign's own times and after an import for it. Who is left out is decided as at a start, by
-audience.py. Until a person or `end_at` ends the intake, and what was accepted before has come in, the campaign does not
-complete. Reads `leads`; reads and writes `campaigns`, `lead_batches`, `left_out_leads` and `scheduled_emails`; writes `audit_log`.
+audience.py. The campaign does not complete until a person or `end_at` ends the intake, and what was accepted before has
+come in. Reads `leads`; reads and writes `campaigns`, `lead_batches`, `left_out_leads` and `scheduled_emails`; writes
+`audit_log`.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def newest_revision(
         connection.execute(own.values(revision_digest=revision_digest(steps)))
         return campaign, []
     which = {"campaign_id": campaign["id"], "revision": campaign["revision"] + 1}
-    keep_revision(connection, campaign["id"], which["revision"], steps)
+    keep_revision(connection, campaign["id"], which["revision"], steps, campaign["total_leads_targeted"])
     connection.execute(_KEEP_RETIRED, which)
     connection.execute(_KEEP_WINNERS, which)
     detail = {"revision": which["revision"]}

@@ -52,8 +52,9 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
-# `rank` counts all leads that the campaign ever had. It decides which variant a lead gets. `drawn` has other ranks for
-# the steps that do not keep the variant of the others. A negative turn is an email that waits for the winner.
+# `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant a
+# lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
+# email that waits for the winner.
 _SCHEDULE = f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
@@ -90,7 +91,8 @@ _SCHEDULE = f"""
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
     CROSS JOIN LATERAL (
-        SELECT (CAST(:turns AS smallint[]))[s.first + mod(coalesce(drawn.rank, r.rank), s.length)]) v (turn)
+        SELECT (CAST(:turns AS smallint[]))[
+            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn)
     LEFT JOIN json_to_recordset(CAST(:lanes AS json))
            AS w (zone text, position bigint, follow_up boolean, lane smallint)
            ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
@@ -141,6 +143,7 @@ def schedule_leads(
         sa.bindparam("splits", of_steps),
         sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
         sa.bindparam("leads_before", type_=sa.BigInteger),
+        sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
         sa.bindparam("senders", type_=sa.BigInteger),
         sa.bindparam("part_steps", type_=sa.Boolean),
         sa.bindparam("free_mail", type_=sa.Text),

@@ -1,6 +1,6 @@
 """The variants of a started campaign's steps: who gets which, and retiring one.
 
-A lead's rank among all leads of its campaign decides; see split_leads.py. Reads `campaign_steps`; reads and writes
+A lead's rank among all leads of its revision decides; see split_leads.py. Reads `campaign_steps`; reads and writes
 `campaign_step_variants`, `campaigns` and the unsent rows of `scheduled_emails`; writes `audit_log`.
 """
 
@@ -80,9 +80,10 @@ def variants_of_step(
 def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> tuple[str, list[int]]:
     """Parameters of the statement that writes rows: which variants the leads take in turn, and the turns of all steps.
 
-    The lead with the rank r, from 0, takes `turns[first + r % length]` of each step with variants. A negative number is
-    of a lead that waits for the winner, and says what it gets if there is none. `templates` has the template of each
-    variant, by its number. The turns may be many, so that no row of the statement may contain them.
+    The lead with the rank r, from 0, takes `turns[first + r % length]` of each step with variants. Ranks count the
+    leads since the revision was made. A negative number is of a lead that waits for the winner, and says what it gets
+    if there is none. `templates` has the template of each variant, by its number. The turns may be many, so that no row
+    of the statement may contain them.
     """
     own = campaign_steps.c
     of_revision = sa.and_(own.campaign_id == campaign_id, own.revision == revision, own.winner.is_not(None))

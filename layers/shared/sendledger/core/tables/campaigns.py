@@ -162,6 +162,8 @@ campaigns = Table(
     # The revision for leads that come in now, and a digest of its content; see campaigns/revisions.py.
     Column("revision", SmallInteger, nullable=False, server_default=text("1")),
     Column("revision_digest", Text),
+    # How many leads it had when that revision was made: the variants are split over the leads from there on.
+    Column("leads_before_revision", Integer, nullable=False, server_default=text("0")),
     # Why its workflow as it is now cannot be sent: leads that come in get the revision before.
     Column("workflow_errors", JSONB, nullable=False, server_default=text("'[]'")),
     # The most leads that get their first email on one day, of all and of one company; see policy/caps.py.
