@@ -12,7 +12,7 @@ from http import HTTPStatus
 import sqlalchemy as sa
 
 from http_errors import Problem, RequestRefused
-from route_table import PUBLIC, Route
+from route_table import PUBLIC, Route, route_named
 from sendledger.access import api_keys
 from sendledger.access.callers import Caller
 
@@ -64,6 +64,15 @@ def authorize(caller: Caller, route: Route) -> None:
                 data={"required_role": route.role, "role": caller.role},
             )
         )
+
+
+def authorize_intake(caller: Caller) -> None:
+    """Let an import add leads to a campaign: whoever may not do that by a request may not do it by an import either.
+
+    Raises:
+        RequestRefused: 403.
+    """
+    authorize(caller, route_named("POST /v1/campaigns/<campaign_id>/leads"))
 
 
 def password(authorization: str) -> str | None:

@@ -12,6 +12,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
+import api_access
 import api_requests
 import api_resources
 from api_fields import Acting, Cursor, LeadBatchId, Limit, NextCursor, Resource, Sort, no_content
@@ -163,7 +164,10 @@ def import_lead_batch(
     name: Annotated[str, Query(min_length=1, max_length=255, pattern=r"\S", description="Name of the lead batch.")],
     source_file: Annotated[str | None, Query(max_length=255, description="Name of the file, for the record.")] = None,
     campaign_id: Annotated[
-        UUID | None, Query(description="An evergreen campaign that takes in the new leads with the next tick.")
+        UUID | None,
+        Query(
+            description="An evergreen campaign that takes in the new leads with the next tick. Needs the role sender."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, Query(description="Only report what would be imported. Nothing is stored, and `id` belongs to no batch.")
@@ -183,6 +187,8 @@ def import_lead_batch(
         ),
     ] = None,
 ) -> ImportedLeadBatch:
+    if campaign_id is not None:
+        api_access.authorize_intake(caller)
     chosen = _chosen(columns)
     stream, charset = csv_body(router.current_event)
     batch = {"name": name, "source_file": source_file, "uploaded_by": caller.name[:255]}
@@ -191,7 +197,7 @@ def import_lead_batch(
         if campaign_id is not None:
             from sendledger.campaigns import intake  # for cold starts: Jinja2
 
-            intake.give_batch(connection, campaign_id, imported.lead_batch["id"])
+            intake.give_batch(connection, campaign_id, imported.lead_batch["id"], caller.actor)
         if dry_run:
             changes.rollback()
     for campaign_id in imported.suppressed.campaign_ids:

@@ -10,6 +10,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
+import api_access
 import api_requests
 import api_resources
 from api_fields import Acting, Flag, Input, LeadBatchId, Name, Resource
@@ -46,7 +47,12 @@ class NewUpload(Input):
     name: Annotated[Name, Field(description="Name of the lead batch.", examples=["Trade fair May"])]
     file_name: Annotated[str | None, Field(max_length=255, description="Name of the file, for the record.")] = None
     campaign_id: Annotated[
-        UUID | None, Field(description="An evergreen campaign that takes in the new leads when the import is complete.")
+        UUID | None,
+        Field(
+            description=(
+                "An evergreen campaign that takes in the new leads when the import is complete. Needs the role sender."
+            )
+        ),
     ] = None
     columns: Columns = None
     dry_run: DryRun = False
@@ -113,6 +119,8 @@ class NewImport(Input):
     },
 )
 def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Upload:
+    if upload.campaign_id is not None:
+        api_access.authorize_intake(caller)
     bucket = api_resources.file_bucket()
     batch = {
         "name": upload.name,
@@ -125,7 +133,7 @@ def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Uploa
         if upload.campaign_id is not None:
             from sendledger.campaigns import intake  # for cold starts: Jinja2
 
-            intake.give_batch(connection, upload.campaign_id, created["id"])
+            intake.give_batch(connection, upload.campaign_id, created["id"], caller.actor)
     form = None
     if upload.redirect_to is not None:
         url, fields = bucket.upload_form(

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import background_work, completion, intake, lifecycle, schedule_emails
+from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict
 from sendledger.core.tables import campaigns, lead_batches, leads
 from sendledger.preflight.diagnose import diagnose, note_tick
@@ -39,7 +40,7 @@ def given_batch(
     connection.execute(sa.update(lead_batches).where(lead_batches.c.id == batch_id).values(status=status, **values))
     connection.commit()
     with engine.begin() as giving:
-        intake.give_batch(giving, campaign_id, batch_id)
+        intake.give_batch(giving, campaign_id, batch_id, "ann")
     return batch_id
 
 
@@ -62,6 +63,9 @@ def test_import_that_was_complete_before_the_end_comes_in(
     campaign = campaign_row(engine, campaign_id)
     assert (campaign["total_leads_targeted"], campaign["batch_ids"][1:]) == (2, [batch_id])
     assert (campaign["background_work"], campaign["next_intake_at"]) == ([], None)
+    audited = sa.text("SELECT actor, detail FROM audit_log WHERE action = 'campaign.leads_add' ORDER BY id")
+    given = ("ann", {"lead_batch_id": str(batch_id)})
+    assert connection.execute(audited).all() == [given, (SYSTEM, {"leads": 2, "emails": 6})]
     counts_are_right(engine, campaign_id)
 
 
@@ -152,7 +156,7 @@ def test_import_that_is_given_while_the_intake_is_being_ended_is_refused(
 
     def give() -> None:
         with engine.begin() as giving:
-            intake.give_batch(giving, campaign_id, batch_id)
+            intake.give_batch(giving, campaign_id, batch_id, "ann")
 
     with ThreadPoolExecutor(1) as threads:
         connection.execute(sa.select(campaigns.c.id).with_for_update())

@@ -155,7 +155,7 @@ class Learning(Policy):
                     self._add_leads(campaign_id, flow, ids)
                 case "import":
                     with self.engine.begin() as connection:
-                        intake.give_batch(connection, campaign_id, batch_id)
+                        intake.give_batch(connection, campaign_id, batch_id, "ann")
                     self.promised.append((campaign_id, batch_id))
 
     def _add_leads(self, campaign_id: uuid.UUID, flow: Flow, ids: list[uuid.UUID]) -> None:

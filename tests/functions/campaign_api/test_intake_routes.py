@@ -221,3 +221,17 @@ def test_import_for_a_campaign_that_takes_in_nobody_is_refused(
         refused = post(api, "Email\na@example.com\n", campaign_id=campaign_id)
         assert refused.status == status
     assert api.get("/v1/leads").json["items"] == api.get("/v1/lead-batches").json["items"] == []
+
+
+def test_editor_adds_nobody_to_a_campaign_by_an_import(clients: dict[str, ApiClient], path: str) -> None:
+    """As by a request."""
+    editor, campaign_id = clients["editor"], path.rpartition("/")[2]
+    upload = {"name": "Fair", "campaign_id": campaign_id}
+    for refused in (
+        editor.post(f"{path}/leads", {"leads": [{"email": "a@example.com"}]}),
+        post(editor, "Email\na@example.com\n", campaign_id=campaign_id),
+        editor.post("/v1/lead-batches/uploads", upload),
+    ):
+        assert (refused.status, refused.json["required_role"]) == (403, "sender")
+    assert post(editor, "Email\na@example.com\n").status == 201
+    assert post(clients["sender"], "Email\nb@example.com\n", campaign_id=campaign_id).status == 201

@@ -17,7 +17,7 @@ transaction changes the status and appends to `campaigns.background_work`, a que
 
 The first entry is processed in chunks. Each chunk is one transaction that also stores the progress, so after a crash
 nothing is repeated or left out. While the queue is not empty, the sender claims nothing from the campaign and the
-campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`.
+campaign cannot complete. Reads and writes `campaigns` and `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.revisions import newest_revision
 from sendledger.campaigns.schedule_emails import counters, schedule_leads
+from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.ledger_rules import is_paused, is_pending, waits_in_lane
 from sendledger.core.tables import campaigns
-from sendledger.core.vocabulary import Reason
+from sendledger.core.vocabulary import AuditAction, Reason
 
 ROWS_PER_CHUNK = 10_000
 """A chunk locks its campaign for a fraction of a second. During that time no results of the campaign can be
@@ -240,6 +241,10 @@ def _take_in_bucket(
     came_in_at = dt.datetime.fromisoformat(work["came_in_at"])
     done = schedule_leads(connection, campaign, audience, came_in_at, work["bucket"], work["buckets"])
     work["bucket"] += 1
+    work["leads"] = work.get("leads", 0) + done.leads
+    if work["bucket"] == work["buckets"] and work["leads"]:
+        detail = {"leads": work["leads"], "emails": work.get("rows_done", 0) + done.emails}
+        audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_LEADS_ADD, "campaign", campaign["id"], detail)
     return done.emails, {**counters(campaign, done), **({"idle_since": None} if done.leads else {})}
 
 
