@@ -89,7 +89,10 @@ def test_removed_lead_gets_nothing_more_although_all_its_emails_had_ended(
     assert api.delete(lead).json["emails_cancelled"] == 0
 
     own = [row for row in rows_of(engine, campaign_id) if str(row["lead_id"]) == lead.rpartition("/")[2]]
-    assert [(row["status"], row["reason"]) for row in own] == [("failed", "lead_removed"), ("skipped", "lead_responded")]
+    assert [(row["status"], row["reason"]) for row in own] == [
+        ("failed", "lead_removed"),
+        ("skipped", "lead_responded"),
+    ]
     if error_code == "outcome_unknown":
         assert api.post(f"/v1/scheduled-emails/{own[0]['id']}/requeue").status == 409
     else:
