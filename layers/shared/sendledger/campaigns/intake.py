@@ -183,9 +183,16 @@ def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> Camp
         under_way = status in (CampaignStatus.RUNNING, CampaignStatus.PAUSED)
         if not under_way or not takes_in(connection, campaign_id):
             raise Conflict(f"The campaign is {status} and takes in no leads.", status=status)
-        ended = {"intake_ended_at": sa.func.now(), "next_intake_at": None, "idle_since": None, "workflow_errors": []}
         connection.execute(
-            sa.update(campaigns).where(campaigns.c.id == campaign_id).values(**ended, updated_at=sa.func.now())
+            sa.update(campaigns)
+            .where(campaigns.c.id == campaign_id)
+            .values(
+                intake_ended_at=sa.func.now(),
+                next_intake_at=None,
+                idle_since=None,
+                workflow_errors=[],
+                updated_at=sa.func.now(),
+            )
         )
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_FINISH, "campaign", campaign_id)
     return CampaignStatus.COMPLETED if mark_campaign_complete(engine, campaign_id) else CampaignStatus(status)
