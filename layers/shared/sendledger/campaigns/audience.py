@@ -33,6 +33,8 @@ _HAS_TWIN = """EXISTS (
     SELECT FROM leads other JOIN scheduled_emails e ON e.lead_id = other.id
     WHERE lower(other.email) = judged.address AND other.id <> judged.id AND e.campaign_id = :campaign_id)"""
 """Whether another lead with the same address is in the campaign already."""
+_EXACT = 'address COLLATE "C"'
+"""Sorted by bytes, which is several times faster than by the rules of a language."""
 _ELSEWHERE = """
 SELECT l.id, count(*) OVER () AS total
 FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim(l.email))) a (address)
@@ -66,7 +68,7 @@ class Audience:
                 SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason FROM audience a
             ), ranked AS (
                 SELECT id, address, time_zone, country,
-                       coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY address, reason ORDER BY id) > 1
+                       coalesce(reason, CASE WHEN row_number() OVER (PARTITION BY {_EXACT}, reason ORDER BY id) > 1
                                                OR {_HAS_TWIN if self.newcomers else "false"}
                                         THEN 'duplicate_address' END) AS reason
                 FROM judged

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,18 +51,34 @@ class ScheduledLeads:
     background_work: list[dict[str, Any]] = field(default_factory=list)
 
 
+_STEPS = f"""
+    FROM campaign_steps s
+    WHERE s.campaign_id = :campaign_id AND s.revision = :revision AND s.step_number <= {LAST_STEP}"""
+_COLUMNS = (
+    "campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, status, reason"
+)
+_STATUS = f"""{returned_status("c")}, {returned_reason("c")}"""
+# Of a campaign without a sending policy and variants: no lanes and no turns.
+_ROWS = f"""
+, steps AS (
+    SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay {_STEPS}
+), written AS (
+    INSERT INTO scheduled_emails ({_COLUMNS})
+    SELECT :campaign_id, :revision, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay,
+           {_STATUS}
+    FROM ranked r CROSS JOIN steps s CROSS JOIN (SELECT CAST(:status AS text)) c (status) WHERE r.reason IS NULL
+)"""
 # `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant a
 # lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
 # email that waits for the winner.
-_SCHEDULE = f"""
+_ROWS_IN_LANES_AND_TURNS = f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
            s.keep_variant, v.first, v.length, v.templates,
            CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
-    FROM campaign_steps s
+    FROM (SELECT s.* {_STEPS}) s
     LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
            ON v.step_number = s.step_number
-    WHERE s.campaign_id = :campaign_id AND s.revision = :revision AND s.step_number <= {LAST_STEP}
 ), placed AS (
     SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank,
            CASE WHEN :part_steps THEN {company_sql("r.address")} END AS company
@@ -78,15 +93,13 @@ _SCHEDULE = f"""
     FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
 ), written AS (
     INSERT INTO scheduled_emails
-        (campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, lane, variant,
-         fallback_variant, winner_wait, lead_company, is_behind, status, reason)
+        ({_COLUMNS}, lane, variant, fallback_variant, winner_wait, lead_company, is_behind)
     SELECT :campaign_id, :revision, r.id,
            CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
-           greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END),
+           greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END), {_STATUS},
            coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
            CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END,
-           CASE WHEN s.step_number = 1 THEN r.company END, CASE WHEN :part_steps AND s.step_number > 1 THEN true END,
-           {returned_status("c")}, {returned_reason("c")}
+           CASE WHEN s.step_number = 1 THEN r.company END, CASE WHEN :part_steps AND s.step_number > 1 THEN true END
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
@@ -99,7 +112,9 @@ _SCHEDULE = f"""
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number
     CROSS JOIN LATERAL (SELECT coalesce(t.due_at, :start_at + s.delay)) d (due_at)
-), left_out AS (
+)"""
+_LEFT_OUT = """
+, left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
     SELECT :campaign_id, r.id, r.reason FROM ranked r WHERE r.reason IS NOT NULL ORDER BY r.reason
     ON CONFLICT (lead_id, campaign_id) DO NOTHING
@@ -128,28 +143,30 @@ def schedule_leads(
     second is left out. Memory does not grow with the audience.
     """
     are_first = audience.newcomers and set_times(connection, campaign, start_at)
-    places: Sequence[sa.Row[Any]] = []
-    if waits_in_lanes(connection, campaign):
-        places = connection.execute(audience.places(bucket, buckets)).all()
-    of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
-    statement = audience.judged(
-        _SCHEDULE,
-        bucket,
-        buckets,
+    common = (
         sa.bindparam("revision", campaign["revision"], sa.SmallInteger),
         sa.bindparam("workflow_id", campaign["workflow_id"], sa.UUID),
         sa.bindparam("start_at", start_at, sa.TIMESTAMP(timezone=True)),
         sa.bindparam("status", status, sa.Text),
-        sa.bindparam("splits", of_steps),
-        sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
-        sa.bindparam("leads_before", type_=sa.BigInteger),
-        sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
-        sa.bindparam("senders", type_=sa.BigInteger),
-        sa.bindparam("part_steps", type_=sa.Boolean),
-        sa.bindparam("free_mail", type_=sa.Text),
     )
+    has_lanes = waits_in_lanes(connection, campaign)
+    of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
+    if has_lanes or turns:
+        places = connection.execute(audience.places(bucket, buckets)).all() if has_lanes else []
+        own = (
+            sa.bindparam("splits", of_steps),
+            sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
+            sa.bindparam("leads_before", type_=sa.BigInteger),
+            sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
+            sa.bindparam("senders", type_=sa.BigInteger),
+            sa.bindparam("part_steps", type_=sa.Boolean),
+            sa.bindparam("free_mail", type_=sa.Text),
+        )
+        statement = audience.judged(_ROWS_IN_LANES_AND_TURNS + _LEFT_OUT, bucket, buckets, *common, *own)
+        parameters = lanes_of_places(connection, campaign, places, start_at)
+    else:
+        statement, parameters = audience.judged(_ROWS + _LEFT_OUT, bucket, buckets, *common), {}
     leads, emails, left_out = 0, 0, Counter[str]()
-    parameters = lanes_of_places(connection, campaign, places, start_at)
     for reason, count, steps in connection.execute(statement, parameters):
         if reason is None:
             leads, emails = count, count * steps
