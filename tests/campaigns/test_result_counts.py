@@ -141,6 +141,27 @@ def scans_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(scan for child in plan.get("Plans", []) for scan in scans_of(child))]
 
 
+@pytest.mark.parametrize("first", [1, 199], ids=["one first", "most first"])
+def test_counting_what_was_reported_looks_up_the_rows_of_these_emails_only(
+    engine: sa.Engine, resources: Resources, first: int
+) -> None:
+    """A session keeps the plan of the first call, whatever the tables are like by then."""
+    campaign_id = started(engine, 200, make_senders(engine, "ann"))
+    send_due_emails(resources, SECONDS)
+    deliver = """
+        UPDATE emails SET delivered_at = now()
+        WHERE id IN (SELECT id FROM emails WHERE delivered_at IS NULL LIMIT :most)
+    """
+    looked_up = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relname = 'scheduled_emails'"
+    engine.dispose()
+    with engine.begin() as connection:
+        for most in (first, 200 - first):
+            assert connection.execute(sa.text(deliver), {"most": most}).rowcount == most
+        # By each of the two triggers.
+        assert tuple(connection.execute(sa.text(looked_up)).one()) == (0, 2 * 200)
+    assert sum(each["delivered"] for each in stats(engine, campaign_id)["by_sender"]) == 200
+
+
 def test_campaign_without_senders_and_variants_has_no_such_counts(engine: sa.Engine, resources: Resources) -> None:
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, 3, [NO_DELAY, DAY], new_leads_per_day=2)

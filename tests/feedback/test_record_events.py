@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,24 +17,28 @@ from hypothesis import strategies as st
 
 from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger.campaigns import completion, lifecycle, remove_lead
+from sendledger.core.settings import GuardrailSettings
 from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import audit_log, campaign_leads, email_events, emails, leads, scheduled_emails
 from sendledger.core.tables import campaigns as campaigns_table
 from sendledger.core.tables import suppressions as suppressions_table
 from sendledger.core.vocabulary import UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import suppressions, unsubscribe
+from sendledger.feedback.ingest_events import ingest_events
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import RecordedEvents, record_events
 from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
-from testbed.databases import working_as
+from testbed.databases import wait_until, working_as
 from testbed.invariants import assert_ledger_is_consistent
 from testbed.ses_events import ACCOUNT, CONFIGURATION_SET, TYPES, count_rows, event_of
 
 SECONDS = 60.0
 TRANSIENT: dict[str, Any] = {"bounceType": "Transient", "bounceSubType": "MailboxFull"}
 Send = Callable[..., list[AcceptedEmail]]
+WAITS_FOR_A_LOCK = """
+    EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""
 LEAD = uuid.UUID(int=1)
 OTHERS = {"contact_name": "Ann Lee", "industry": "spa", "source": "test"}
 
@@ -112,6 +117,40 @@ def test_event_that_arrives_again_changes_nothing(engine: sa.Engine, send: Send)
     again = record(engine, *(event | {"id": "other"} for event in events))
     assert again.counts == {"duplicate": 4}
     assert (the_email(engine, ann)["open_count"], the_email(engine, ann)["click_count"]) == (1, 1)
+
+
+def test_event_that_two_functions_are_told_at_once_is_recorded_once(
+    engine: sa.Engine, connection: sa.Connection, send: Send
+) -> None:
+    """Also of an email whose campaign is gone, which no lock keeps apart."""
+    (ann,) = send("ann@example.com")
+    with engine.begin() as own:
+        own.execute(sa.delete(campaigns_table))
+    events = read(event_of(ann, "Delivery"))
+    with engine.connect() as first, ThreadPoolExecutor(1) as pool:
+        assert record_events(first, events).counts == {"Delivery": 1}
+        second = pool.submit(ingest_events, engine, events, GuardrailSettings.read({}))
+        wait_until(engine, WAITS_FOR_A_LOCK)
+        first.commit()
+        ingested = second.result()
+    assert (ingested.recorded.counts, ingested.failed_keys) == ({"duplicate": 1}, set())
+    assert count_rows(connection, email_events) == 1
+    assert the_email(engine, ann)["delivery_status"] == "delivered"
+
+
+def test_row_that_is_recorded_as_sent_is_looked_up_once(engine: sa.Engine, send: Send) -> None:
+    """What can change until it is locked is looked up again then."""
+    ann, bob = send("ann@example.com", "bob@example.com")
+    looked_up: list[int] = []
+
+    def look(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "AS same_claim" in statement:
+            looked_up.append(parameters[0].count(",") + 1)
+
+    with engine.connect() as connection:
+        sa.event.listen(connection, "before_cursor_execute", look)
+        record_events(connection, read(event_of(ann, "Delivery"), event_of(bob, "Complaint")))
+    assert looked_up == [2, 1]
 
 
 def test_late_event_does_not_move_a_status_back(engine: sa.Engine, send: Send) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.vocabulary import EventType
 from sendledger.feedback import suppressions
 from sendledger.feedback.match_events import Place
@@ -43,7 +44,7 @@ _RUNS = sa.text("""
     )
     SELECT DISTINCT address FROM cut WHERE NOT delivered GROUP BY address, run HAVING count(*) >= :limit
 """).bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
-_SUPPRESSED_AS_TRANSIENT = sa.text("""
+_SUPPRESSED_AS_TRANSIENT = sa.text(f"""{KEPT}
     SELECT value FROM suppressions
     WHERE value = ANY(:addresses) AND removed_at IS NULL AND campaign_id IS NULL AND reason = 'transient_bounces'
 """).bindparams(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))

@@ -36,9 +36,16 @@ class Place:
     def addresses(self) -> set[str]:
         """The addresses concerned. For complaints and opt-outs, also the address that the lead has now."""
         now: str | None = self.row["address"]
-        if now and self.event.effect in (Effect.COMPLAINT, Effect.OPT_OUT):
+        if now and _concerns_address(self.event):
             return {self.event.recipient, now}
         return {self.event.recipient}
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing that the event needs to know of the row changes any more: it is recorded as sent."""
+        row = self.row
+        is_sent = row["same_claim"] and row["status"] == ScheduledEmailStatus.SENT and row["email_id"] is not None
+        return bool(is_sent) and row["ses_message_id"] == self.event.message_id and self.event.effect is None
 
 
 _ITEMS = RowArrays(
@@ -49,6 +56,7 @@ _ITEMS = RowArrays(
         "campaign_id": "uuid",
         "claim_token": "uuid",
         "message_id": "text",
+        "concerns_address": "boolean",
     },
 )
 ITEMS = f"SELECT * FROM {_ITEMS.table}"
@@ -60,7 +68,8 @@ def did_not_go(row: str) -> str:
     return f"{row}.status NOT IN ('sending', 'sent') AND {row}.error_code IS DISTINCT FROM 'outcome_unknown'"
 
 
-# The row that the tags name and, if it does not have their claim, the email that has the message id.
+# The row that the tags name and, if it does not have their claim, the email that has the message id. The lead is looked
+# up only where its address decides.
 _MATCH = sa.text(f"""{KEPT}
     WITH v AS MATERIALIZED ({ITEMS})
     SELECT v.key, e.id, e.campaign_id, e.lead_id, e.status, e.reason, e.error_code, e.email_id, e.ses_message_id,
@@ -75,11 +84,14 @@ _MATCH = sa.text(f"""{KEPT}
         SELECT id, scheduled_email_id, campaign_id, lead_id FROM emails
         WHERE (e.claim_token = v.claim_token) IS NOT TRUE AND external_id = v.message_id
         ORDER BY id LIMIT 1) m ON true
-    LEFT JOIN leads l ON l.id = coalesce(e.lead_id, m.lead_id)
+    LEFT JOIN leads l ON l.id = CASE WHEN v.concerns_address OR (e.claim_token = v.claim_token) IS NOT TRUE
+                                     THEN coalesce(e.lead_id, m.lead_id) END
 """)
 
 
 def match_events(connection: sa.Connection, by_key: Mapping[str, SesEvent]) -> list[Place]:
+    if not by_key:
+        return []
     rows = connection.execute(_MATCH, items_of(by_key.values())).mappings()
     return [place for row in rows if (place := _place(by_key[row["key"]], row)) is not None]
 
@@ -102,4 +114,21 @@ def _place(event: SesEvent, row: sa.RowMapping) -> Place | None:
 
 
 def items_of(events: Iterable[SesEvent]) -> dict[str, str]:
-    return _ITEMS.parameters([{column: getattr(event, column) for column in _ITEMS.types} for event in events])
+    return _ITEMS.parameters(
+        [
+            {
+                "key": event.key,
+                "scheduled_email_id": event.scheduled_email_id,
+                "campaign_id": event.campaign_id,
+                "claim_token": event.claim_token,
+                "message_id": event.message_id,
+                "concerns_address": _concerns_address(event),
+            }
+            for event in events
+        ]
+    )
+
+
+def _concerns_address(event: SesEvent) -> bool:
+    """Whether the event is about all addresses of the person, also the one that the lead has now."""
+    return event.effect in (Effect.COMPLAINT, Effect.OPT_OUT)

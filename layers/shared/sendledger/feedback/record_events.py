@@ -133,8 +133,7 @@ WITH v AS MATERIALIZED (
     INSERT INTO email_events (event_key, scheduled_email_id, email_id, campaign_id, lead_id, ses_message_id, event_type,
                               occurred_at, is_machine, detail)
     SELECT key, scheduled_email_id, email_id, campaign_id, lead_id, message_id, type, occurred_at, is_machine, detail
-    FROM v ORDER BY key
-    ON CONFLICT (event_key) DO NOTHING
+    FROM v WHERE NOT EXISTS (SELECT FROM email_events known WHERE known.event_key = v.key) ORDER BY key
     RETURNING event_key
 ), happened AS (
     SELECT v.email_id,
@@ -218,11 +217,14 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     if not given:
         return done
     done.counts["duplicate"] = len(given) - len(by_key)
-    _lock(connection, match_events(connection, by_key))
+    found = match_events(connection, by_key)
+    _lock(connection, found)
+    final = {place.event.key: place for place in found if place.is_final}
+    others = {key: event for key, event in by_key.items() if key not in final}
     # Again, now that the rows are locked.
-    places = match_events(connection, by_key)
+    places = [*final.values(), *match_events(connection, others)]
     if _settle(connection, places, done):
-        places = match_events(connection, by_key)
+        places = [*final.values(), *match_events(connection, others)]
     new = _write(connection, places)
     for place in places:
         done.counts[place.event.type if place.event.key in new else "duplicate"] += 1
