@@ -249,7 +249,8 @@ UPDATE scheduled_emails e SET
                          ELSE e.scheduled_for END,
     variant = CASE WHEN v.verdict = 'send' THEN coalesce(v.variant, e.variant) ELSE e.variant END,
     template_id = coalesce(CASE WHEN v.verdict = 'send' THEN v.email_template_id END, e.template_id),
-    updated_at = now()
+    -- Of what is sent, send_started_at says it: only what has changed is written to the WAL.
+    updated_at = CASE WHEN v.verdict = 'send' THEN e.updated_at ELSE now() END
 FROM verdict v
 WHERE e.id = v.id AND e.claim_token = :token AND e.send_started_at IS NULL AND e.lease_until > clock_timestamp()
 RETURNING e.id, e.status, e.reason, v.email
