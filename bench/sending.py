@@ -11,6 +11,7 @@ of its own on the other core, which it shares with PostgreSQL.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -23,10 +24,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import sqlalchemy as sa
 
 from bench.report import Table, write_report
@@ -60,14 +61,14 @@ ENVIRON = {
 }
 
 
-@contextmanager
+@contextlib.contextmanager
 def ses_simulator(latency_ms: float) -> Iterator[str]:
     """A simulator in its own process on the second core, without limits."""
     with serving("local.ses_simulator", "--port", "0", "--rate", "0", "--quota", "-1", latency_ms=latency_ms) as url:
         yield url
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(module: str, *arguments: str, latency_ms: float, core: int | None = 1) -> Iterator[str]:
     """A server in its own process, on that core if one is named, which says its URL in its first line."""
     command = [sys.executable, "-m", module, *arguments, "--latency-ms", str(latency_ms)]
@@ -81,7 +82,7 @@ def serving(module: str, *arguments: str, latency_ms: float, core: int | None = 
         process.wait()
 
 
-@contextmanager
+@contextlib.contextmanager
 def migrated_database() -> Iterator[str]:
     """A PostgreSQL of its own, with its ordinary durability."""
     with tempfile.TemporaryDirectory(prefix="sl-") as folder:
@@ -178,6 +179,16 @@ def _used(before: resource.struct_rusage, seconds: float) -> dict[str, float]:
     return {"seconds": seconds, "cpu": cpu, "peak_mb": int(peak) / 1024}
 
 
+def servers_cpu() -> dict[str, float]:
+    """CPU seconds of the servers that this process has started, by the name of their program."""
+    used: dict[str, float] = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # With that of the processes that have ended, which the one that started them has.
+            used[process.name()] = used.get(process.name(), 0.0) + sum(process.cpu_times()[:4])
+    return used
+
+
 def measured(endpoint: str, *arguments: str) -> dict[str, Any]:
     """Run one side in a process of its own on the first core."""
     finished = subprocess.run(
@@ -200,11 +211,14 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
     ours: list[float] = []
     boto3: dict[int, list[float]] = {threads: [] for threads in (16, 32, 64)}
     last: dict[str, Any] = {}
+    servers: dict[str, float] = {}
     with serving("bench.sink", latency_ms=latency_ms) as endpoint:
         for _ in range(rounds):
             with migrated_database() as url:
                 prepare(url, emails)
+                before = servers_cpu()
                 last = measured(endpoint, "--side", "sender", "--url", url)
+                servers = {name: used - before.get(name, 0.0) for name, used in servers_cpu().items()}
             assert last["emails"] == emails, last
             assert last["completed"] == 1, last
             ours.append(emails / last["seconds"])
@@ -218,6 +232,8 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
         for threads, rates in boto3.items()
     ]
     ratio = statistics.median(a / b for a, b in zip(ours, boto3[best], strict=True))
+    postgres = servers.pop("postgres", 0.0)
+    busy = (last["cpu"] + postgres + sum(servers.values())) / last["seconds"]
     write_report(
         "sending",
         Table(
@@ -227,7 +243,8 @@ def compare(emails: int, rounds: int, latency_ms: float) -> None:
         ),
         [(name, rate) for name, rate, _ in rows],
         f"Ratio to the best boto3 ({best} threads), median of pairs: {ratio:.2f}. "
-        f"CPU {last['cpu']:.2f} s per {emails:,} emails, peak memory {last['peak_mb']:.0f} MB.",
+        f"CPU {last['cpu']:.2f} s per {emails:,} emails, peak memory {last['peak_mb']:.0f} MB. Meanwhile PostgreSQL "
+        f"took {postgres:.2f} s and the stand-in for SES {sum(servers.values()):.2f} s: {busy:.2f} cores were busy.",
     )
 
 
