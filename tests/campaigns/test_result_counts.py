@@ -159,7 +159,7 @@ def test_counting_what_was_reported_looks_up_the_rows_of_these_emails_only(
             assert connection.execute(sa.text(deliver), {"most": most}).rowcount == most
         # By each of the two triggers.
         assert tuple(connection.execute(sa.text(looked_up)).one()) == (0, 2 * 200)
-    assert sum(each["delivered"] for each in stats(engine, campaign_id)["by_sender"]) == 200
+    assert sum(each["funnel"]["delivered"] for each in stats(engine, campaign_id)["by_sender"]) == 200
 
 
 def test_campaign_without_senders_and_variants_has_no_such_counts(engine: sa.Engine, resources: Resources) -> None:

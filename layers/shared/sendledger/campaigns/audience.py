@@ -64,7 +64,7 @@ class Audience:
         leads, of_bucket = self._of_bucket(bucket, buckets)
         sql = f"""{head}
             WITH audience AS MATERIALIZED ({leads}
-            ), judged AS (
+            ), judged AS MATERIALIZED (
                 SELECT a.id, a.address, a.time_zone, a.country, {REASON_LEFT_OUT} AS reason FROM audience a
             ), ranked AS (
                 SELECT id, address, time_zone, country,

@@ -22,9 +22,6 @@ from sendledger.feedback.record_events import RecordedEvents, record_events
 
 logger = Logger(child=True)
 
-_TOLD_TWICE = "email_events_event_key_key"
-"""The unique constraint of events."""
-
 
 @dataclass
 class Ingested:
@@ -64,10 +61,6 @@ def _record(engine: sa.Engine, events: Sequence[SesEvent], ingested: Ingested) -
     except Exception as error:
         if isinstance(error, OSError) or (isinstance(error, sa.exc.DBAPIError) and database.is_transient(error)):
             raise
-        if isinstance(error, sa.exc.DBAPIError) and database.constraint(error) == _TOLD_TWICE:
-            # Another function has committed one of them since. Now it is seen.
-            _record(engine, events, ingested)
-            return
         if len(events) == 1:
             # Not the error's own text: it quotes values, and the recipient is one.
             logger.error(

@@ -125,7 +125,9 @@ _EVENTS = RowArrays(
     },
 )
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
-# greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL.
+# greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL. Whoever was told the
+# same event at the same time has waited for the lock of its campaign or lead, and finds it here. ON CONFLICT would
+# write two records to the WAL for each row.
 _WRITE = sa.text(f"""{KEPT}
 WITH v AS MATERIALIZED (
     SELECT * FROM {_EVENTS.table}
