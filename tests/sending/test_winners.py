@@ -313,8 +313,7 @@ def test_tick_that_dies_while_it_decides_leaves_the_decision_to_the_next(
     pass_time(engine, 4 * HOUR)
     with monkeypatch.context() as patched:
         patched.setattr(audit_log, "record", lambda *arguments: connection.execute(sa.text("SELECT 1 / 0")))
-        with pytest.raises(sa.exc.DBAPIError):
-            winners.decide_due(engine)
+        assert winners.decide_due(engine) == 0
     assert decision(engine)["winner_decided_at"] is None
 
     assert winners.decide_due(engine) == 1
@@ -335,6 +334,25 @@ def test_decision_that_fails_does_not_stop_other_campaigns(
 
     assert statuses(engine, other) == {"sent": 3}
     assert statuses(engine, testing) == {"pending": 20}
+
+
+def test_decision_that_fails_does_not_stop_those_of_other_campaigns(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    failing, other = (started(engine, connection) for _ in range(2))
+    pass_time(engine, 4 * HOUR)
+    connection.execute(
+        sa.text(f"""
+            ALTER TABLE campaign_steps ADD CONSTRAINT cannot_decide
+            CHECK (winner_decided_at IS NULL OR campaign_id <> '{failing}')
+        """)
+    )
+    connection.commit()
+
+    assert winners.decide_due(engine) == 1
+
+    decided = sa.select(campaign_steps.c.campaign_id).where(campaign_steps.c.winner_decided_at.is_not(None))
+    assert connection.scalars(decided).all() == [other]
 
 
 def test_winner_that_is_retired_is_replaced(

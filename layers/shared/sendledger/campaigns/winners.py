@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from aws_lambda_powertools import Logger
 
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.variants import variants_of_step
@@ -29,6 +30,8 @@ from sendledger.policy.business_days import due_times
 
 SIGNIFICANCE = 0.05
 """How likely such a difference may be by chance, at most."""
+
+logger = Logger(child=True)
 
 _step = campaign_steps.c
 _UNDECIDED = sa.and_(_step.winner_at.is_not(None), _step.winner_decided_at.is_(None))
@@ -45,9 +48,10 @@ _SET_TIMES = sa.text("""
     WHERE s.campaign_id = :campaign_id AND s.revision = planned.revision AND s.step_number = planned.step_number
       AND s.winner IS NOT NULL AND s.winner_at IS NULL
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("at", type_=sa.TIMESTAMP(timezone=True)))
-# Test emails have a variant; those that wait have none. All campaigns in one statement.
+_DUE = sa.text("SELECT id FROM campaigns WHERE status = 'running' AND winner_at <= now() ORDER BY winner_at, id")
+# Test emails have a variant; those that wait have none.
 _TESTS = sa.text(f"""
-    SELECT s.campaign_id, s.revision, s.step_number, v.variant, s.winner ->> 'by' AS metric,
+    SELECT s.revision, s.step_number, v.variant, s.winner ->> 'by' AS metric,
            count(*) FILTER (WHERE e.status = 'sent') AS tested,
            count(*) FILTER (WHERE e.status = 'sent' AND CASE s.winner ->> 'by'
                WHEN 'delivered' THEN m.delivered_at IS NOT NULL
@@ -58,21 +62,21 @@ _TESTS = sa.text(f"""
     JOIN campaign_steps s ON s.campaign_id = c.id
     JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
     LEFT JOIN scheduled_emails e ON {is_step_of("s", "e")} AND e.variant = v.variant
-    LEFT JOIN emails m ON m.id = e.email_id
-    WHERE c.status = 'running' AND c.winner_at <= now()
+    LEFT JOIN emails m ON m.id = e.email_id AND m.campaign_id = e.campaign_id
+    WHERE c.id = :campaign_id AND c.status = 'running'
       AND s.winner_at <= now() AND s.winner_decided_at IS NULL AND v.retired_at IS NULL
-    GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4
-""")
+    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 # Of several ticks the first one decides. A campaign that was paused meanwhile is decided after its resume.
 _DECIDE = sa.text("""
     UPDATE campaign_steps s SET winner_decided_at = now(), winner_variant = d.variant
     FROM json_to_recordset(CAST(:decisions AS json))
-             AS d (campaign_id uuid, revision smallint, step_number int, variant smallint),
+             AS d (revision smallint, step_number int, variant smallint),
          campaigns c
-    WHERE s.campaign_id = d.campaign_id AND s.revision = d.revision AND s.step_number = d.step_number
+    WHERE s.campaign_id = :campaign_id AND s.revision = d.revision AND s.step_number = d.step_number
       AND s.winner_decided_at IS NULL AND c.id = s.campaign_id AND c.status = 'running'
-    RETURNING s.campaign_id, s.revision, s.step_number, s.winner_variant
-""")
+    RETURNING s.revision, s.step_number, s.winner_variant
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 _NEXT_DECISION = sa.text("""
     UPDATE campaigns c SET winner_at = (
         SELECT min(s.winner_at) FROM campaign_steps s WHERE s.campaign_id = c.id AND s.winner_decided_at IS NULL)
@@ -146,26 +150,39 @@ def shift_decisions(connection: sa.Connection, campaign_id: uuid.UUID, seconds: 
 
 
 def decide_due(engine: sa.Engine) -> int:
-    """Decide each winner whose time has come; returns how many this call decided. Each is decided once."""
-    with engine.begin() as connection:
-        tests: dict[tuple[uuid.UUID, int, int], list[sa.RowMapping]] = {}
-        for row in connection.execute(_TESTS).mappings():
-            tests.setdefault((row["campaign_id"], row["revision"], row["step_number"]), []).append(row)
-        if not tests:
-            return 0
-        ids = sorted({campaign_id for campaign_id, _, _ in tests})
-        connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": ids})
-        decisions = [
-            {"campaign_id": str(id_), "revision": revision, "step_number": number, "variant": best_variant(variants)}
-            for (id_, revision, number), variants in tests.items()
-        ]
-        decided = connection.execute(_DECIDE, {"decisions": json.dumps(decisions)}).all()
-        connection.execute(_NEXT_DECISION, {"ids": ids})
-        for campaign_id, revision, number, variant in decided:
-            of_step = tests[campaign_id, revision, number]
-            counts = {str(row["variant"]): [row["successes"], row["tested"]] for row in of_step}
-            detail = {"revision": revision, "step_number": number, "variant": variant, "counts": counts}
-            audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
+    """Decide each winner whose time has come; returns how many this call decided. Each is decided once.
+
+    A campaign whose winner cannot be decided is logged and does not stop the others.
+    """
+    with engine.connect() as connection:
+        due = list(connection.scalars(_DUE))
+    decided = 0
+    for campaign_id in due:
+        try:
+            with engine.begin() as connection:
+                decided += _decide(connection, campaign_id)
+        except Exception:
+            logger.exception("Deciding a winner failed", extra={"campaign_id": str(campaign_id)})
+    return decided
+
+
+def _decide(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
+    """Decide what is due of one campaign; returns how many steps that were."""
+    tests: dict[tuple[int, int], list[sa.RowMapping]] = {}
+    for row in connection.execute(_TESTS, {"campaign_id": campaign_id}).mappings():
+        tests.setdefault((row["revision"], row["step_number"]), []).append(row)
+    connection.execute(lock_campaigns("NO KEY UPDATE"), {"ids": [campaign_id]})
+    decisions = [
+        {"revision": revision, "step_number": number, "variant": best_variant(variants)}
+        for (revision, number), variants in tests.items()
+    ]
+    parameters = {"campaign_id": campaign_id, "decisions": json.dumps(decisions)}
+    decided = connection.execute(_DECIDE, parameters).all()
+    connection.execute(_NEXT_DECISION, {"ids": [campaign_id]})
+    for revision, number, variant in decided:
+        counts = {str(row["variant"]): [row["successes"], row["tested"]] for row in tests[revision, number]}
+        detail = {"revision": revision, "step_number": number, "variant": variant, "counts": counts}
+        audit_log.record(connection, SYSTEM, AuditAction.CAMPAIGN_WINNER, "campaign", campaign_id, detail)
     return len(decided)
 
 

@@ -180,8 +180,7 @@ def _keep_campaigns_going(resources: Resources, summary: TickSummary, deadline: 
         campaign_counts.fold(connection)
         budgets.fold(connection)
         budgets.forget_days(connection)
-    with _others_go_on("Deciding winners failed"):
-        winners.decide_due(engine)
+    winners.decide_due(engine)
     with _others_go_on("Beginning intakes failed"), engine.begin() as connection:
         intake.begin_due_intakes(connection)
     with engine.begin() as connection:
