@@ -49,23 +49,28 @@ _SET_TIMES = sa.text("""
       AND s.winner IS NOT NULL AND s.winner_at IS NULL
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("at", type_=sa.TIMESTAMP(timezone=True)))
 _DUE = sa.text("SELECT id FROM campaigns WHERE status = 'running' AND winner_at <= now() ORDER BY winner_at, id")
-# Test emails have a variant; those that wait have none.
+# Test emails have a variant; those that wait have none. The emails of each step are read once.
 _TESTS = sa.text(f"""
-    SELECT s.revision, s.step_number, v.variant, s.winner ->> 'by' AS metric,
-           count(*) FILTER (WHERE e.status = 'sent') AS tested,
-           count(*) FILTER (WHERE e.status = 'sent' AND CASE s.winner ->> 'by'
-               WHEN 'delivered' THEN m.delivered_at IS NOT NULL
-               WHEN 'opened' THEN coalesce(m.opened_at, m.clicked_at) IS NOT NULL
-               WHEN 'clicked' THEN m.clicked_at IS NOT NULL
-               ELSE EXISTS (SELECT FROM replies r WHERE r.email_id = m.id AND r.automatic IS NULL) END) AS successes
-    FROM campaigns c
-    JOIN campaign_steps s ON s.campaign_id = c.id
-    JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
-    LEFT JOIN scheduled_emails e ON {is_step_of("s", "e")} AND e.variant = v.variant
-    LEFT JOIN emails m ON m.id = e.email_id AND m.campaign_id = e.campaign_id
-    WHERE c.id = :campaign_id AND c.status = 'running'
-      AND s.winner_at <= now() AND s.winner_decided_at IS NULL AND v.retired_at IS NULL
-    GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3
+    WITH due AS MATERIALIZED (
+        SELECT s.* FROM campaigns c JOIN campaign_steps s ON s.campaign_id = c.id
+        WHERE c.id = :campaign_id AND c.status = 'running' AND s.winner_at <= now() AND s.winner_decided_at IS NULL
+    ), counted AS MATERIALIZED (
+        SELECT e.revision, e.workflow_step_number AS step_number, e.variant, count(*) AS tested,
+               count(*) FILTER (WHERE CASE s.winner ->> 'by'
+                   WHEN 'delivered' THEN m.delivered_at IS NOT NULL
+                   WHEN 'opened' THEN coalesce(m.opened_at, m.clicked_at) IS NOT NULL
+                   WHEN 'clicked' THEN m.clicked_at IS NOT NULL
+                   ELSE EXISTS (SELECT FROM replies r WHERE r.email_id = m.id AND r.automatic IS NULL) END) AS successes
+        FROM due s JOIN scheduled_emails e ON {is_step_of("s", "e")}
+        LEFT JOIN emails m ON m.id = e.email_id AND m.campaign_id = e.campaign_id
+        WHERE CASE e.status WHEN 'sent' THEN e.variant IS NOT NULL END
+        GROUP BY 1, 2, 3
+    )
+    SELECT s.revision, s.step_number, v.variant, coalesce(n.tested, 0) AS tested, coalesce(n.successes, 0) AS successes
+    FROM due s JOIN campaign_step_variants v ON {is_variant_of("v", "s")}
+    LEFT JOIN counted n ON n.revision = v.revision AND n.step_number = v.step_number AND n.variant = v.variant
+    WHERE v.retired_at IS NULL
+    ORDER BY 1, 2, 3
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 # Of several ticks the first one decides. A campaign that was paused meanwhile is decided after its resume.
 _DECIDE = sa.text("""
