@@ -196,6 +196,14 @@ def test_diagnose_says_that_the_rest_waits(engine: sa.Engine, connection: sa.Con
         assert diagnose(asking, campaign_id, "test").cause == "waits_for_winner"
 
 
+def test_diagnose_says_that_a_decision_is_overdue(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = started(engine, connection)
+    pass_time(engine, 4 * HOUR)
+    with engine.begin() as asking:
+        note_tick(asking, 1.0, None)
+        assert diagnose(asking, campaign_id, "test").cause == "waits_for_winner"
+
+
 def test_send_now_is_refused_for_an_email_that_waits(engine: sa.Engine, connection: sa.Connection) -> None:
     campaign_id = started(engine, connection)
     (waiting, *_) = [row["id"] for row in rows_of(engine, campaign_id) if row["variant"] is None]

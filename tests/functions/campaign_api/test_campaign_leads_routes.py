@@ -125,6 +125,16 @@ def test_lead_is_not_removed_while_its_campaign_is_being_scheduled(
     assert (answer.status, "being scheduled" in answer.json["detail"]) == (409, True)
 
 
+def test_lead_that_an_intake_may_still_bring_in_is_not_unknown(
+    api: ApiClient, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    with engine.begin() as connection:
+        work = """UPDATE campaigns SET background_work = '[{"kind": "intake", "bucket": 1, "buckets": 2}]'"""
+        connection.execute(sa.text(work.replace(":", "\\:")))
+    assert api.delete(f"/v1/campaigns/{campaign_id}/leads/{NOBODY}").status == 409
+    assert api.delete(path(engine, campaign_id)).json["emails_cancelled"] == 2
+
+
 def test_lead_that_the_campaign_does_not_have_is_not_found(api: ApiClient, campaign_id: uuid.UUID) -> None:
     assert api.delete(f"/v1/campaigns/{campaign_id}/leads/{NOBODY}").status == 404
     assert api.delete(f"/v1/campaigns/{NOBODY}/leads/{NOBODY}").status == 404

@@ -51,11 +51,12 @@ def remove_lead(engine: sa.Engine, campaign_id: uuid.UUID, lead_id: uuid.UUID, a
         if status not in (CampaignStatus.RUNNING, CampaignStatus.PAUSED):
             message = f"The campaign is {status}; a lead can be taken out of one that is running or paused."
             raise Conflict(message, status=status)
-        if any(work["kind"] == "schedule" for work in campaign["background_work"]):
-            message = "The emails of this campaign are still being scheduled; try again in a few minutes."
-            raise Conflict(message, status=status)
+        being_written = {work["kind"] for work in campaign["background_work"]}
         own = sa.and_(_rows.lead_id == lead_id, _rows.campaign_id == campaign_id)
         found = set(connection.scalars(sa.select(_rows.status).where(own)))
+        if "schedule" in being_written or ("intake" in being_written and not found):
+            message = "The emails of this campaign are still being scheduled; try again in a few minutes."
+            raise Conflict(message, status=status)
         if not found:
             raise NotFound("email of this campaign to a lead", lead_id)
         if ScheduledEmailStatus.SENDING in found:

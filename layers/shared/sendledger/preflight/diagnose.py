@@ -233,6 +233,9 @@ def _due(
     counts = {"due": rows.due} | ({"held": rows.held} if rows.held else {})
     if (wait := what_due_emails_wait_for(lanes, now)) is not None:
         return wait.cause, wait.message, wait.until, {**counts, **wait.detail}
+    if campaign["winner_at"] is not None and campaign["winner_at"] <= now:
+        message = "The winner of a step is to be decided first; the next tick does that."
+        return "waits_for_winner", message, now, counts
     counts |= {str(ScheduledEmailStatus.SENDING): rows.sending}
     if campaign["prepared_alone"]:
         deaths = campaign["sender_deaths"]
