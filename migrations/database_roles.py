@@ -39,6 +39,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "claims": "SELECT",
         "console_sessions": "SELECT, INSERT, DELETE",
         "console_sign_in_attempts": "SELECT, INSERT, UPDATE, DELETE",
+        "daily_counts": "SELECT",
         "email_events": "SELECT, UPDATE (detail)",
         "email_template_attachments": "SELECT, INSERT, UPDATE (created_at), DELETE",
         "email_templates": "SELECT, INSERT, UPDATE, DELETE",
@@ -90,6 +91,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         # The fold locks what it adds up. The trigger that writes the changes runs as its owner.
         "cap_uses": "SELECT, INSERT, UPDATE (count), DELETE",
         "claims": "SELECT, UPDATE (row_ids), DELETE",
+        "daily_counts": "SELECT, INSERT, UPDATE (count), DELETE",
         "email_events": "SELECT (campaign_id, event_type, ses_message_id, occurred_at, detail)",
         # A start locks the attachments that it copies.
         "email_template_attachments": "SELECT, UPDATE (created_at)",

@@ -98,7 +98,8 @@ _STATEMENTS = (
     SELECT md5('campaign1')::uuid, 1, variant, 1, md5('template' || variant)::uuid, 'A place for you', 'Dear you'
     FROM generate_series(1, 2) variant
     """,
-    # The first campaign has a tenth of all leads, the others share them.
+    # The first campaign has a tenth of all leads, the others share them. A start writes rows of a campaign together;
+    # the emails follow as they are sent.
     """
     INSERT INTO scheduled_emails (campaign_id, lead_id, template_id, workflow_step_number, scheduled_for, status,
                                   sent_at, failed_at, error_code, reason, ses_message_id, variant, email_id)
@@ -123,7 +124,7 @@ _STATEMENTS = (
             CASE WHEN c.n = 1 THEN :leads / 10 ELSE c.n * (:leads / :campaigns) - 1 END) l
         CROSS JOIN generate_series(1, CASE WHEN c.n = 1 THEN 3 ELSE 2 END) step
         WHERE mod(c.n, 10) <> 4
-    ) planned ORDER BY at
+    ) planned ORDER BY campaign, lead, step
     """,
     """
     INSERT INTO emails (id, scheduled_email_id, campaign_id, lead_id, to_address, subject, body_text, status, sent_at,
@@ -133,7 +134,7 @@ _STATEMENTS = (
            CASE WHEN mod(id, 11) = 0 THEN at END,
            CASE WHEN mod(id, 60) = 0 THEN at END, CASE WHEN mod(id, 60) > 0 THEN 'delivered' ELSE 'bounced' END,
            ses_message_id
-    FROM (SELECT *, sent_at AT TIME ZONE 'UTC' AS at FROM scheduled_emails WHERE status = 'sent') sent
+    FROM (SELECT *, sent_at AT TIME ZONE 'UTC' AS at FROM scheduled_emails WHERE status = 'sent') sent ORDER BY at
     """,
     """
     INSERT INTO campaign_counts (campaign_id, what, step_number, hour, count, is_total)
@@ -146,6 +147,11 @@ _STATEMENTS = (
     CROSS JOIN LATERAL (VALUES ('delivered', delivered_at), ('opened', opened_at), ('clicked', clicked_at),
                                ('bounced', bounced_at)) happened (what, at)
     WHERE at IS NOT NULL GROUP BY 1, 2, 3, 4
+    """,
+    """
+    INSERT INTO daily_counts (day, what, count, is_total)
+    SELECT CAST(hour AT TIME ZONE 'UTC' AS date), what, sum(count), true FROM campaign_counts
+    WHERE hour > '-infinity' GROUP BY 1, 2
     """,
     """
     UPDATE campaigns c SET emails_scheduled_count = n.scheduled, total_leads_targeted = n.leads,
@@ -295,7 +301,13 @@ def lists_with_filters(ids: Mapping[str, Sequence[str]]) -> list[str]:
             f"/console/campaigns/{campaign}/emails?status={status}"
             for status in ("sent", "pending", "failed", "skipped")
         ),
+        "/console/campaigns?attention=yes",
         f"/console/campaigns/{campaign}/emails?step=2",
+        f"/console/campaigns/{campaign}/emails?reason=replied",
+        *(
+            f"/console/campaigns/{campaign}/emails?search={text}"
+            for text in ("Practice+9", "lea.berg.70%40practice-10.example")
+        ),
         f"/console/campaigns/{campaign}/emails?error_code=outcome_unknown",
         f"/console/campaigns/{campaign}/left-out?reason=suppressed",
         *(f"/console/leads?search={text}" for text in ("lea.berg.4711%40", "Practice+99", "nobody.at.all")),

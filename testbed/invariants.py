@@ -87,6 +87,7 @@ def assert_ledger_is_consistent(engine: sa.Engine, simulator: SesSimulator, *, q
         )
         lead_counts = connection.execute(_LEAD_COUNTS).all()
         miscounted = connection.execute(_MISCOUNTED).all()
+        miscounted_days = connection.execute(_MISCOUNTED_DAYS).all()
     requeued = Counter(int(id_) for action, id_ in settled if action == "scheduled_email.requeue")
     vouched = {int(id_) for action, id_ in settled if action == "scheduled_email.mark_sent"}
     accepted = simulator.accepted()
@@ -117,6 +118,7 @@ def assert_ledger_is_consistent(engine: sa.Engine, simulator: SesSimulator, *, q
     wrong = [count for count in lead_counts if count.emails_sent != count.sent]
     assert not wrong, f"leads.emails_sent differs from the ledger: {wrong}"
     assert not miscounted, f"result_counts differs from the ledger, by so many: {miscounted}"
+    assert not miscounted_days, f"daily_counts differs from campaign_counts, by so many: {miscounted_days}"
     return Consistency(
         emails_accepted=len(accepted),
         emails_by_status=dict(Counter(row["status"] for row in rows.values())),
@@ -149,6 +151,14 @@ _MISCOUNTED = sa.text("""
         WHERE c.has AND (e.revision > 1 OR e.variant IS NOT NULL OR l.sender_id IS NOT NULL)
     ) counts GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n) <> 0
 """).bindparams(nobody=str(uuid.UUID(int=0)))
+
+_MISCOUNTED_DAYS = sa.text("""
+    SELECT day, what, sum(n) FROM (
+        SELECT day, what, count AS n FROM daily_counts
+        UNION ALL
+        SELECT CAST(hour AT TIME ZONE 'UTC' AS date), what, -count FROM campaign_counts WHERE hour > '-infinity'
+    ) counts GROUP BY 1, 2 HAVING sum(n) <> 0
+""")
 
 
 def _check_campaign(campaign: sa.RowMapping, rows: list[sa.RowMapping], quiet: bool) -> None:

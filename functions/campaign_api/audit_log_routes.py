@@ -16,9 +16,9 @@ from sendledger.core.vocabulary import AuditAction
 
 router = APIGatewayHttpRouter()
 
-Filter = Annotated[str | None, Query(min_length=1, max_length=255)]
-ActorFilter = Annotated[str | None, Query(min_length=1, max_length=520)]
+LONGEST_ACTOR = 520
 """Room for the longest issuer and the longest subject."""
+LONGEST = 255
 
 
 class AuditLogEntry(Resource):
@@ -51,10 +51,42 @@ class AuditLogPage(Resource):
 def list_audit_log(
     limit: Limit = 50,
     cursor: Cursor = None,
-    actor: ActorFilter = None,
-    action: Filter = None,
-    entity_type: Filter = None,
-    entity_id: Filter = None,
+    actor: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=LONGEST_ACTOR,
+            description="Only what this one did, written as in the entries.",
+            examples=["api_key:0d7d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c11"],
+        ),
+    ] = None,
+    action: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=LONGEST,
+            description="Only deeds of this kind.",
+            examples=[AuditAction.CAMPAIGN_START],
+        ),
+    ] = None,
+    entity_type: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=LONGEST,
+            description="Only what was done to things of this kind.",
+            examples=["lead"],
+        ),
+    ] = None,
+    entity_id: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=LONGEST,
+            description="Only what was done to the thing with this id.",
+            examples=["7b1d2a0e-6f3c-4b6e-9c6b-3a1f0f6d5c12"],
+        ),
+    ] = None,
     sort: SortById = "id",
 ) -> AuditLogPage:
     with api_resources.transaction() as connection:

@@ -95,8 +95,15 @@ def list_campaigns(
     limit: Limit = 50,
     cursor: Cursor = None,
     ids: IdFilter = None,
-    status: Annotated[CampaignStatus | None, Query()] = None,
-    type_: Annotated[CampaignType | None, Query(alias="type")] = None,
+    status: Annotated[CampaignStatus | None, Query(description="Only those with this status.")] = None,
+    type_: Annotated[CampaignType | None, Query(alias="type", description="Only those of this type.")] = None,
+    needs_attention: Annotated[
+        bool | None,
+        Query(
+            description="Whether a person is needed: it is paused or failed, or waits to start, with a "
+            "`failure_reason`; or it is running and holds late emails or has `workflow_errors`."
+        ),
+    ] = None,
     sort: Annotated[
         Literal["-created_at", "created_at", "-name", "name", "-actual_started_at", "actual_started_at"],
         Query(description="With - before it: downwards. Those that have not started count as older than all others."),
@@ -104,7 +111,16 @@ def list_campaigns(
 ) -> CampaignPage:
     with api_resources.transaction() as connection:
         return CampaignPage.model_validate(
-            campaigns.list_page(connection, limit, cursor, ids=ids_in(ids), status=status, type_=type_, sort=sort)
+            campaigns.list_page(
+                connection,
+                limit,
+                cursor,
+                ids=ids_in(ids),
+                status=status,
+                type_=type_,
+                needs_attention=needs_attention,
+                sort=sort,
+            )
         )
 
 

@@ -228,7 +228,7 @@ def create_email_template(body: Annotated[NewEmailTemplate, Body()], caller: Act
 def list_email_templates(
     limit: Limit = 50,
     cursor: Cursor = None,
-    category: Annotated[TemplateCategory | None, Query()] = None,
+    category: Annotated[TemplateCategory | None, Query(description="Only those of this category.")] = None,
     sort: Sort = "-created_at",
 ) -> EmailTemplatePage:
     with api_resources.transaction() as connection:

@@ -123,8 +123,8 @@ def create_export(
 def list_exports(
     limit: Limit = 50,
     cursor: Cursor = None,
-    kind: Annotated[ExportKind | None, Query()] = None,
-    status: Annotated[ExportStatus | None, Query()] = None,
+    kind: Annotated[ExportKind | None, Query(description="Only those of this kind.")] = None,
+    status: Annotated[ExportStatus | None, Query(description="Only those with this status.")] = None,
     campaign_id: Annotated[UUID | None, Query(description="The ledger of this campaign.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ExportPage:

@@ -193,7 +193,7 @@ def list_leads(
     limit: Limit = 50,
     cursor: Cursor = None,
     ids: IdFilter = None,
-    status: Annotated[LeadStatus | None, Query()] = None,
+    status: Annotated[LeadStatus | None, Query(description="Only those with this status.")] = None,
     batch_id: Annotated[UUID | None, Query(description="Imported with this lead batch.")] = None,
     email: Annotated[str | None, Query(max_length=255, description="The whole address, in whatever case.")] = None,
     search: Annotated[

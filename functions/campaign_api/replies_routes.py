@@ -191,7 +191,7 @@ def list_replies(
         str | None,
         Query(max_length=320, description="Only those to campaigns that send from this address."),
     ] = None,
-    kind: Annotated[ReplyKind | None, Query()] = None,
+    kind: Annotated[ReplyKind | None, Query(description="Only those of this kind.")] = None,
     handled: Annotated[bool | None, Query(description="Whether it is handled.")] = None,
     sort: SortByTime = "-created_at",
 ) -> ReplyPage:

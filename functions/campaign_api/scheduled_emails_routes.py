@@ -30,9 +30,9 @@ from sendledger.ledger import emails, scheduled_emails, settle_unknown
 
 router = APIGatewayHttpRouter()
 
-StatusFilter = Annotated[ScheduledEmailStatus | None, Query()]
+StatusFilter = Annotated[ScheduledEmailStatus | None, Query(description="Only those with this status.")]
 StepFilter = Annotated[int | None, Query(ge=1, le=INT32_MAX, description="Number of the workflow step.")]
-LeadFilter = Annotated[UUID | None, Query()]
+LeadFilter = Annotated[UUID | None, Query(description="Only those of the lead with this id.")]
 Order = Annotated[
     Literal["id", "-id", "scheduled_for", "-scheduled_for"] | None,
     Query(
@@ -44,6 +44,7 @@ ErrorCodeFilter = Annotated[
     str | None,
     Query(pattern="^[a-z_]{1,100}$", description="Why it failed, for example outcome_unknown."),
 ]
+ReasonFilter = Annotated[Reason | None, Query(description="Only those that are skipped or cancelled for this reason.")]
 
 
 class ScheduledEmail(Resource):
@@ -125,6 +126,7 @@ def list_campaign_scheduled_emails(
     step: StepFilter = None,
     lead_id: LeadFilter = None,
     error_code: ErrorCodeFilter = None,
+    reason: ReasonFilter = None,
     sort: Order = None,
 ) -> ScheduledEmailPage:
     with api_resources.transaction() as connection:
@@ -137,6 +139,7 @@ def list_campaign_scheduled_emails(
             step=step,
             lead_id=lead_id,
             error_code=error_code,
+            reason=reason,
             sort=sort,
         )
     return ScheduledEmailPage.model_validate(page)
@@ -200,11 +203,19 @@ def list_scheduled_emails(
     status: StatusFilter = None,
     lead_id: LeadFilter = None,
     error_code: ErrorCodeFilter = None,
+    reason: ReasonFilter = None,
     sort: Order = None,
 ) -> ScheduledEmailPage:
     with api_resources.transaction() as connection:
         page = scheduled_emails.list_page(
-            connection, limit, cursor, status=status, lead_id=lead_id, error_code=error_code, sort=sort
+            connection,
+            limit,
+            cursor,
+            status=status,
+            lead_id=lead_id,
+            error_code=error_code,
+            reason=reason,
+            sort=sort,
         )
     return ScheduledEmailPage.model_validate(page)
 

@@ -138,7 +138,7 @@ def list_suppressions(
     limit: Limit = 50,
     cursor: Cursor = None,
     value: Annotated[str | None, Query(max_length=1_000, description="The whole address or domain.")] = None,
-    reason: Annotated[SuppressionReason | None, Query()] = None,
+    reason: Annotated[SuppressionReason | None, Query(description="Only those for this reason.")] = None,
     campaign_id: Annotated[UUID | None, Query(description="Those that hold for this campaign alone.")] = None,
     removed: Annotated[bool, Query(description="Those that were removed, instead of those in force.")] = False,
     sort: Annotated[

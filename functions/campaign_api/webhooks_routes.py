@@ -306,8 +306,8 @@ def list_webhook_deliveries(
     endpoint_id: EndpointId,
     limit: Limit = 50,
     cursor: Cursor = None,
-    status: Annotated[WebhookDeliveryStatus | None, Query()] = None,
-    event_type: Annotated[WebhookEventType | None, Query()] = None,
+    status: Annotated[WebhookDeliveryStatus | None, Query(description="Only those with this status.")] = None,
+    event_type: Annotated[WebhookEventType | None, Query(description="Only those of events of this type.")] = None,
 ) -> WebhookDeliveryPage:
     with api_resources.transaction() as connection:
         page = endpoints.list_deliveries(connection, endpoint_id, limit, cursor, status=status, event_type=event_type)

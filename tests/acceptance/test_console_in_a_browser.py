@@ -177,6 +177,8 @@ def test_campaign_is_run_from_the_file_to_its_end(
     start_campaign(page)
     main = page.get_by_role("main")
     expect(main.get_by_text("4 pending")).to_be_visible()
+    # Loaded after the page.
+    expect(main.get_by_role("heading", name="The days ahead")).to_be_visible()
 
     stack.tick()
     # The page tells by itself.

@@ -29,12 +29,20 @@ LEDGER = sa.text("""
            CASE status WHEN 'sent' THEN sent_at WHEN 'failed' THEN failed_at END, 'UTC'), '-infinity'), count(*)
     FROM scheduled_emails GROUP BY 1, 2, 3, 4
 """)
+BY_DAY = sa.text("SELECT day, what, CAST(sum(count) AS bigint) FROM daily_counts GROUP BY 1, 2 HAVING sum(count) <> 0")
+OF_CAMPAIGNS = sa.text("""
+    SELECT CAST(hour AT TIME ZONE 'UTC' AS date), what, CAST(sum(count) AS bigint) FROM campaign_counts
+    WHERE hour > '-infinity' GROUP BY 1, 2 HAVING sum(count) <> 0
+""")
 
 
 def assert_exact(engine: sa.Engine) -> None:
     with engine.connect() as connection:
-        counted, ledger = ({tuple(row) for row in connection.execute(query)} for query in (COUNTED, LEDGER))
+        counted, ledger, by_day, of_campaigns = (
+            {tuple(row) for row in connection.execute(query)} for query in (COUNTED, LEDGER, BY_DAY, OF_CAMPAIGNS)
+        )
     assert counted == ledger
+    assert by_day == of_campaigns
 
 
 def stats(engine: sa.Engine, campaign_id: uuid.UUID) -> dict[str, Any]:
@@ -84,6 +92,8 @@ def test_folding_changes_no_sum(engine: sa.Engine, connection: sa.Connection, re
     totals = connection.execute(sa.text("SELECT count(*), bool_and(is_total) FROM campaign_counts")).one()
     # Step 1: pending and sending, both none any more, and sent; step 2: pending.
     assert tuple(totals) == (4, True)
+    days = connection.execute(sa.text("SELECT what, count, is_total FROM daily_counts")).all()
+    assert [tuple(day) for day in days] == [("sent", 5, True)]
 
 
 def test_campaign_that_somebody_holds_is_folded_later(engine: sa.Engine, connection: sa.Connection) -> None:
@@ -189,3 +199,39 @@ def test_results_from_before_they_were_counted_by_step_leave_the_funnel_of_steps
         counted = "INSERT INTO campaign_counts (campaign_id, what, step_number, hour, count) "
         changing.execute(sa.text(f"{counted} VALUES (:id, 'delivered', 0, now(), 1)"), {"id": str(campaign_id)})
     assert [step["funnel"] for step in stats(engine, campaign_id)["by_step"]] == [None, None]
+
+
+def test_overview_reads_the_days_of_all_campaigns_together(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    for number in range(2):
+        lifecycle.start_campaign(engine, make_campaign(connection, 3, name=str(number)))
+    send_due_emails(resources, 30.0)
+    with engine.begin() as changing:
+        for days in (1, 40):
+            changing.execute(
+                sa.text("""
+                    INSERT INTO campaign_counts (campaign_id, what, hour, count)
+                    SELECT id, 'sent', now() - make_interval(days => :days), 7 FROM campaigns
+                """),
+                {"days": days},
+            )
+    statements: list[str] = []
+    sa.event.listen(connection, "before_cursor_execute", lambda *asked: statements.append(asked[2]))
+    seen = campaign_counts.overview(connection)
+    assert seen["last_30_days"]["sent"] == 20
+    assert sum("FROM daily_counts" in statement for statement in statements) == 1
+    assert not any("campaign_counts" in statement for statement in statements)
+
+
+def test_overview_forgets_a_campaign_that_is_deleted(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    first, second = (make_campaign(connection, count, name=str(count)) for count in (2, 3))
+    for campaign_id in (first, second):
+        lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, 30.0)
+    with engine.begin() as changing:
+        campaign_counts.fold(changing)
+        campaigns.delete(changing, first, "test")
+    assert campaign_counts.overview(connection)["last_30_days"]["sent"] == 3

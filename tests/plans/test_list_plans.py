@@ -208,6 +208,25 @@ def test_pages_by_error_read_failed_rows_only(connection: sa.Connection) -> None
             assert found == [min(50, FEW) if code == "bad_request" and campaign != "old" else 0]
 
 
+def test_pages_by_reason_read_what_they_show(connection: sa.Connection) -> None:
+    for campaign in ("old", "young", None):
+        campaign_id = named(connection, campaign)
+        for reason in ("suppressed", "late"):
+            found: list[int] = []
+
+            def read(
+                connection: sa.Connection,
+                campaign_id: uuid.UUID | None = campaign_id,
+                reason: str = reason,
+                found: list[int] = found,
+            ) -> None:
+                page = scheduled_emails.list_page(connection, 20, None, campaign_id=campaign_id, reason=reason)
+                found.append(len(page.items))
+
+            assert rows_read(connection, read) <= 2 * FEW
+            assert found == [20 if reason == "suppressed" and campaign != "old" else 0]
+
+
 def test_pages_of_left_out_leads_read_what_they_show(connection: sa.Connection) -> None:
     campaign_id = named(connection, "old")
     assert campaign_id is not None

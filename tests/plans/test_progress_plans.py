@@ -1,4 +1,4 @@
-"""The progress of campaigns is read from the index of their totals, not from the totals themselves."""
+"""What the list of campaigns shows is read by indexes: those that need attention, and the progress of each."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.campaigns import campaigns
 from sendledger.campaigns.campaign_progress import progress_of
 from testbed.campaigns import make_campaign
 from testbed.databases import plain_engine
 
 HOURS = 400
 CAMPAIGNS = 30
+MANY = 5_000
 TOTALS = sa.text("""
     INSERT INTO campaign_counts (campaign_id, what, step_number, hour, count, is_total)
     SELECT c.id, what, step, date_trunc('hour', now()) - n * interval '1 hour', 2, true
@@ -62,3 +64,22 @@ def test_totals_are_read_from_their_index_alone(engine: sa.Engine, database_url:
     assert by_index
     assert all(node["Node Type"] == "Index Only Scan" for node in by_index)
     assert {node.get("Index Name") for node in reads} <= {"campaign_counts_total_key", "campaign_counts_change_idx"}
+
+
+def test_campaigns_that_need_attention_are_found_by_indexes(connection: sa.Connection) -> None:
+    stopped = make_campaign(connection, 0, name="Stopped")
+    connection.execute(sa.text("UPDATE campaigns SET status = 'paused', failure_reason = 'Too many bounces.'"))
+    many = "INSERT INTO campaigns (name, status, completed_at) SELECT 'Done ' || n, 'completed', now()"
+    connection.execute(sa.text(f"{many} FROM generate_series(1, :many) n"), {"many": MANY})
+    connection.execute(sa.text("ANALYZE campaigns"))
+    statements: list[tuple[str, Any]] = []
+    sa.event.listen(connection, "before_cursor_execute", lambda *asked: statements.append((asked[2], asked[3])))
+    page = campaigns.list_page(connection, 10, None, needs_attention=True)
+    assert [campaign["id"] for campaign in page.items] == [stopped]
+    statement, parameters = statements[0]
+    plan: Any = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", parameters).scalar_one()
+    top = (json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]
+    reads = [node for node in nodes(top) if node.get("Relation Name") == "campaigns"]
+    indexes = {node["Index Name"] for node in nodes(top) if "Index Name" in node}
+    assert [node["Node Type"] for node in reads] == ["Bitmap Heap Scan"]
+    assert {"campaigns_failure_reason_idx", "campaigns_open_idx"} <= indexes

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
@@ -51,6 +52,13 @@ class Api:
         ApiRefused
         """
         return self.request("GET", path, query)
+
+    def find(self, path: str, id_: str | None) -> Any | None:
+        """The one of a list with this id; None where there is none, or the id is not one."""
+        try:
+            return self.get(f"{path}/{UUID(id_ or '')}")
+        except (ValueError, ApiRefused):
+            return None
 
     def by_id(self, path: str, ids: Iterable[str | None]) -> dict[str, Any]:
         """Those of a list with these ids, by their id. What is not there any more is left out."""

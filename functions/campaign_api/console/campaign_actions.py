@@ -6,11 +6,12 @@ Emails of unknown outcome have their two actions here too.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
+from console.findings import link_to_fix
 from console.segment_pages import LOOKED_THROUGH
 from console.template_pages import preview
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
@@ -168,7 +169,10 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
     """What the page of an action needs besides the campaign and its counts."""
     path = f"/v1/campaigns/{campaign['id']}"
     if name == "start" and campaign["status"] in ACTIONS[name].statuses:
-        return {"preflight": api.get(f"{path}/preflight"), "previews": _previews(api, campaign)}
+        preflight, steps = api.get(f"{path}/preflight"), _steps(api, campaign)
+        for finding in (*preflight["errors"], *preflight["warnings"]):
+            finding["fix"] = link_to_fix(finding, campaign, steps)
+        return {"preflight": preflight, "previews": _previews(api, campaign, steps)}
     if name == "retry-failed":
         return {"retryable": api.get(f"{path}/retry-failed")}
     if name == "late-emails":
@@ -179,12 +183,17 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
     return {}
 
 
-def _previews(api: Api, campaign: Any) -> list[dict[str, Any]]:
-    """The first email, as some of the leads would get it."""
-    template_id = campaign["email_template_id"]
+def _steps(api: Api, campaign: Any) -> list[Any]:
+    """What it would send, in order."""
     if campaign["workflow_id"]:
         steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
-        template_id = min(steps, key=lambda step: int(step["step_number"]))["email_template_id"] if steps else None
+        return sorted(steps, key=lambda step: int(step["step_number"]))
+    return [{"email_template_id": campaign["email_template_id"], "variants": []}]
+
+
+def _previews(api: Api, campaign: Any, steps: Sequence[Any]) -> list[dict[str, Any]]:
+    """The first email, as some of the leads would get it."""
+    template_id = steps[0]["email_template_id"] if steps else None
     if template_id and campaign["batch_ids"]:
         leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
     elif template_id and campaign["segment_ids"]:

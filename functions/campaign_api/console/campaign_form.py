@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 from console.api_calls import ApiRefused
+from console.policy_pages import number_in
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 
@@ -22,6 +24,8 @@ _NEW: dict[str, Any] = {
     "reply_to_address": None,
     "sending_schedule_id": None,
     "sender_ids": [],
+    "new_leads_per_day": None,
+    "new_leads_per_company_per_day": None,
     "track_opens": False,
     "track_clicks": False,
 }
@@ -79,6 +83,8 @@ def _typed(visit: Visit) -> dict[str, Any]:
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
         "sending_schedule_id": visit.form.get("sending_schedule_id") or None,
         "sender_ids": visit.form_lists.get("sender_ids", []),
+        "new_leads_per_day": number_in(visit.form.get("new_leads_per_day", "")),
+        "new_leads_per_company_per_day": number_in(visit.form.get("new_leads_per_company_per_day", "")),
         "track_opens": visit.form.get("track_opens") == "yes",
         "track_clicks": visit.form.get("track_clicks") == "yes",
     }
@@ -93,6 +99,12 @@ def _in_utc(typed: str) -> str | None:
 
 
 def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused | None = None) -> HttpAnswer:
+    def choice(path: str, chosen: Iterable[str | None], **query: object) -> list[Any]:
+        """The first of a list, and what is chosen: saving must not lose it."""
+        listed: list[Any] = api.get(path, **query)["items"]
+        others = sorted({each for each in chosen if each} - {each["id"] for each in listed})
+        return [*listed, *filter(None, (api.find(path, id_) for id_ in others))]
+
     api = visit.api
     return visit.page(
         "campaign_form.html",
@@ -100,10 +112,10 @@ def _form(visit: Visit, campaign_id: str | None, shown: Any, refused: ApiRefused
         campaign_id=campaign_id,
         campaign=shown,
         problem=refused and refused.problem,
-        batches=api.get("/v1/lead-batches", limit=100)["items"],
-        segments=api.get("/v1/segments", limit=100)["items"],
-        workflows=api.get("/v1/workflows", limit=200, sort="name")["items"],
-        templates=api.get("/v1/email-templates", limit=200, sort="name")["items"],
-        schedules=api.get("/v1/sending-schedules", limit=200)["items"],
-        senders=api.get("/v1/senders", limit=200)["items"],
+        batches=choice("/v1/lead-batches", shown["batch_ids"], limit=100),
+        segments=choice("/v1/segments", shown["segment_ids"], limit=100),
+        workflows=choice("/v1/workflows", [shown["workflow_id"]], limit=200, sort="name"),
+        templates=choice("/v1/email-templates", [shown["email_template_id"]], limit=200, sort="name"),
+        schedules=choice("/v1/sending-schedules", [shown["sending_schedule_id"]], limit=200),
+        senders=choice("/v1/senders", shown["sender_ids"], limit=200),
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
 from console.campaign_actions import ACTIONS, DECIDED, possible
 from console.campaign_form import can_edit
+from console.lead_pages import search_leads
 from console.visit import HttpAnswer, Visit, page
-from sendledger.core.vocabulary import CampaignStatus, ErrorCode, ScheduledEmailStatus
+from sendledger.core.vocabulary import CampaignStatus, ErrorCode, Reason, ScheduledEmailStatus
 
 IN_A_PAGE = 20
 STATUSES = (
@@ -21,6 +23,10 @@ STATUSES = (
     CampaignStatus.FAILED,
 )
 MOST_IN_NEED = 10
+MOST_FORECAST = 100_000
+"""Emails that wait in a campaign whose page shows the days ahead. With more, the page of the plan takes its time."""
+LEADS_OF_A_SEARCH = 20
+"""Leads whose emails a search in a campaign shows."""
 MOST_UNKNOWN = 5
 """Emails of unknown outcome that the page of a campaign shows."""
 _DONE = {**{name: action.done for name, action in ACTIONS.items()}, **DECIDED}
@@ -31,11 +37,13 @@ _AHEAD = {CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING
 @page("GET", "/campaigns")
 def list_campaigns(visit: Visit) -> HttpAnswer:
     api = visit.api
-    status, cursor = visit.query.get("status"), visit.query.get("cursor")
-    listed = api.get("/v1/campaigns", limit=IN_A_PAGE, status=status, cursor=cursor)
-    need_attention: list[Any] = []
-    if status is None and cursor is None:
-        need_attention = _need_attention(api, listed["items"])
+    status, attention, cursor = (visit.query.get(name) for name in ("status", "attention", "cursor"))
+    filters = {"status": status, "needs_attention": "true" if attention else None}
+    listed = api.get("/v1/campaigns", limit=IN_A_PAGE, cursor=cursor, **filters)
+    need_attention, more_need_attention = list[Any](), False
+    if not (status or attention or cursor):
+        first = api.get("/v1/campaigns", limit=MOST_IN_NEED, needs_attention="true")
+        need_attention, more_need_attention = first["items"], first["next_cursor"] is not None
     above = {campaign["id"] for campaign in need_attention}
     campaigns = [campaign for campaign in listed["items"] if campaign["id"] not in above]
     progress = _progress_of(api, [*need_attention, *campaigns])
@@ -45,9 +53,11 @@ def list_campaigns(visit: Visit) -> HttpAnswer:
         "campaigns.html",
         overview=api.get("/v1/overview"),
         need_attention=need_attention,
+        more_need_attention=more_need_attention,
         campaigns=campaigns,
         next_cursor=listed["next_cursor"],
         status_shown=status,
+        attention=attention,
         statuses=STATUSES,
     )
 
@@ -63,6 +73,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
         "campaign.html",
         **progress,
         has_days_ahead=progress["campaign"]["status"] in _AHEAD,
+        shows_days_ahead=0 < progress["stats"]["by_status"][ScheduledEmailStatus.PENDING] <= MOST_FORECAST,
         schedule=schedule_id and api.get(f"/v1/sending-schedules/{schedule_id}"),
         senders=[api.get(f"/v1/senders/{each}") for each in progress["campaign"]["sender_ids"]],
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
@@ -82,27 +93,44 @@ def show_progress(visit: Visit, campaign_id: str) -> HttpAnswer:
 @page("GET", "/campaigns/<campaign_id:id>/plan")
 def show_plan(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The days ahead. A page of its own, as it asks SES, which answers such calls once a second."""
-    campaign = visit.api.get(f"/v1/campaigns/{campaign_id}")
-    return visit.page("campaign_plan.html", campaign=campaign, plan=visit.api.get(f"/v1/campaigns/{campaign_id}/plan"))
+    return visit.page("campaign_plan.html", **_plan(visit.api, campaign_id), is_part=False)
+
+
+@page("GET", "/campaigns/<campaign_id:id>/plan/part")
+def show_plan_part(visit: Visit, campaign_id: str) -> HttpAnswer:
+    """The part of the campaign's page that is loaded after it."""
+    return visit.page("campaign_plan_part.html", **_plan(visit.api, campaign_id), is_part=True)
 
 
 @page("GET", "/campaigns/<campaign_id:id>/emails")
 def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
-    """The campaign's rows of the ledger, each with its lead."""
+    """The campaign's rows of the ledger, each with its lead; with a search those of the leads that fit."""
     api = visit.api
-    filters = {name: visit.query.get(name) for name in ("status", "step", "error_code")}
-    listed = api.get(
-        f"/v1/campaigns/{campaign_id}/scheduled-emails", limit=25, cursor=visit.query.get("cursor"), **filters
-    )
-    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    filters = {name: visit.query.get(name) or None for name in ("status", "step", "error_code", "reason")}
+    if filters["reason"] and filters["status"] not in (ScheduledEmailStatus.SKIPPED, ScheduledEmailStatus.CANCELLED):
+        filters["status"] = None  # no other has a reason
+    search = visit.query.get("search", "").strip()
+    path = f"/v1/campaigns/{campaign_id}/scheduled-emails"
+    if search:
+        found, more_fit = search_leads(api, search, LEADS_OF_A_SEARCH)
+        rows = [row for lead in found for row in api.get(path, lead_id=lead["id"], **filters)["items"]]
+        leads, next_cursor = {lead["id"]: lead for lead in found}, None
+    else:
+        listed = api.get(path, limit=25, cursor=visit.query.get("cursor"), **filters)
+        rows, next_cursor, more_fit = listed["items"], listed["next_cursor"], False
+        leads = api.by_id("/v1/leads", (row["lead_id"] for row in rows))
     return visit.page(
         "campaign_emails.html",
-        campaign=campaign,
+        campaign=api.get(f"/v1/campaigns/{campaign_id}"),
         stats=api.get("/v1/campaign-progress", ids=campaign_id)["items"][0],
-        emails=listed["items"],
-        leads=api.by_id("/v1/leads", (row["lead_id"] for row in listed["items"])),
-        next_cursor=listed["next_cursor"],
+        emails=rows,
+        leads=leads,
+        next_cursor=next_cursor,
         filters=filters,
+        search=search,
+        more_fit=more_fit,
+        reasons=[*Reason],
+        waits=_why_they_wait(api, campaign_id, rows),
     )
 
 
@@ -122,20 +150,17 @@ def list_left_out(visit: Visit, campaign_id: str) -> HttpAnswer:
     )
 
 
-def _need_attention(api: Api, newest: list[Any]) -> list[Any]:
-    """Campaigns that need a person; the API lists them by status."""
-    stopped = [
-        campaign
-        for status in (CampaignStatus.FAILED, CampaignStatus.PAUSED)
-        for campaign in api.get("/v1/campaigns", limit=MOST_IN_NEED, status=status)["items"]
-        if campaign["failure_reason"]
-    ]
-    running = [
-        campaign
-        for campaign in newest
-        if campaign["status"] == CampaignStatus.RUNNING and (campaign["late_hold_until"] or campaign["workflow_errors"])
-    ]
-    return [*stopped, *running]
+def _why_they_wait(api: Api, campaign_id: str, rows: list[Any]) -> dict[int, str]:
+    """In words, by the id of a row that is pending."""
+    pending = [row for row in rows if row["status"] == ScheduledEmailStatus.PENDING]
+    if not pending:
+        return {}
+    diagnosis, now = api.get(f"/v1/campaigns/{campaign_id}/diagnose"), dt.datetime.now(dt.UTC)
+    of_due = diagnosis["message"] if diagnosis["cause"] else "It is due and gets its turn."
+    return {
+        row["id"]: "It waits for its time." if dt.datetime.fromisoformat(row["scheduled_for"]) > now else of_due
+        for row in pending
+    }
 
 
 def _progress_of(api: Api, campaigns: list[Any]) -> dict[str, Any]:
@@ -156,6 +181,10 @@ def _progress(api: Api, campaign_id: str) -> dict[str, Any]:
         "actions": possible(api, campaign, stats),
         "can_edit": can_edit(campaign),
     }
+
+
+def _plan(api: Api, campaign_id: str) -> dict[str, Any]:
+    return {"campaign": api.get(f"/v1/campaigns/{campaign_id}"), "plan": api.get(f"/v1/campaigns/{campaign_id}/plan")}
 
 
 def _unknown(api: Api, campaign_id: str) -> list[Any]:

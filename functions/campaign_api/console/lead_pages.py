@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from console.api_calls import Api
 from console.visit import HEADERS, HttpAnswer, Visit, answer_with, page
 from sendledger.core.vocabulary import LeadStatus, ScheduledEmailStatus
 
@@ -44,6 +46,14 @@ def list_leads(visit: Visit) -> HttpAnswer:
         filters=filters,
         statuses=[*LeadStatus],
     )
+
+
+def search_leads(api: Api, text: str, most: int) -> tuple[list[Any], bool]:
+    """The newest leads that fit, and whether others may. A whole address finds all leads with it."""
+    if _ADDRESS.fullmatch(text):
+        return api.get("/v1/leads", email=text, limit=most)["items"], False
+    listed = api.get("/v1/leads", search=text, limit=most, scan_limit=LOOKED_THROUGH)
+    return listed["items"], listed["next_cursor"] is not None
 
 
 @page("GET", "/leads/<lead_id:id>")

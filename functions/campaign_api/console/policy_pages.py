@@ -139,10 +139,10 @@ def _typed_schedule(visit: Visit) -> dict[str, Any]:
 
 def _typed_sender(visit: Visit) -> dict[str, Any]:
     """What can be changed of a sender."""
-    ramp = {name: _number(visit.form.get(f"ramp_{name}", "")) for name in ("start", "step", "ceiling")}
+    ramp = {name: number_in(visit.form.get(f"ramp_{name}", "")) for name in ("start", "step", "ceiling")}
     return {
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
-        "daily_cap": _number(visit.form.get("daily_cap", "")),
+        "daily_cap": number_in(visit.form.get("daily_cap", "")),
         # Of a ramp that is typed in part the API names what is missing.
         "ramp": {name: value for name, value in ramp.items() if value is not None} or None,
         "spread": visit.form.get("spread") == "yes",
@@ -150,7 +150,7 @@ def _typed_sender(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _number(typed: str) -> int | str | None:
+def number_in(typed: str) -> int | str | None:
     """None where nothing is typed; what is no number the API refuses."""
     text = typed.strip()
     return int(text) if text.isdecimal() and text.isascii() and len(text) < 10 else text or None

@@ -7,6 +7,7 @@ from typing import Any
 
 from console.api_calls import Api, ApiRefused
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
+from sendledger.core.time_zones import zone
 from sendledger.core.vocabulary import ReplyKind, ReplyOutcome
 
 IN_A_PAGE = 25
@@ -59,7 +60,9 @@ def change_reply(visit: Visit, reply_id: str) -> HttpAnswer:
         done = "outcome"
         change: dict[str, Any] = {"outcome": form["outcome"]}
         if form["outcome"] == ReplyOutcome.LATER and form.get("later_until"):
-            change["later_until"] = _morning_of(form["later_until"])
+            reply = visit.api.get(f"/v1/replies/{reply_id}")
+            campaign = visit.api.find("/v1/campaigns", reply["campaign_id"])
+            change["later_until"] = _morning_of(form["later_until"], _time_zone(visit.api, reply, campaign))
     else:
         done = "handled" if form.get("handled") == "yes" else "open"
         change = {"handled": done == "handled"}
@@ -85,12 +88,14 @@ def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed
     """`typed` is the text of a refused answer, so that it is not lost."""
     api = visit.api
     reply = api.get(f"/v1/replies/{reply_id}")
+    campaign = api.find("/v1/campaigns", reply["campaign_id"])
     return visit.page(
         "reply.html",
         status=refused.status if refused else 200,
         problem=refused and refused.problem,
         reply=reply,
-        campaign=reply["campaign_id"] and _campaign(api, reply["campaign_id"]),
+        campaign=campaign,
+        time_zone=_time_zone(api, reply, campaign),
         email=reply["email_id"] and api.get(f"/v1/emails/{reply['email_id']}"),
         outcomes=[*ReplyOutcome],
         typed=typed,
@@ -98,16 +103,19 @@ def _reply(visit: Visit, reply_id: str, refused: ApiRefused | None = None, typed
     )
 
 
-def _campaign(api: Api, campaign_id: str) -> Any | None:
-    try:
-        return api.get(f"/v1/campaigns/{campaign_id}")
-    except ApiRefused:  # deleted a moment ago
-        return None
+def _time_zone(api: Api, reply: Any, campaign: Any | None) -> str:
+    """The zone of the lead, where it is known; else that of the campaign's sending schedule; else UTC."""
+    lead = api.by_id("/v1/leads", [reply["lead_id"]]).get(reply["lead_id"])
+    if lead is not None and lead["local_time_zone"]:
+        return str(lead["local_time_zone"])
+    if campaign is not None and campaign["sending_schedule_id"]:
+        return str(api.get(f"/v1/sending-schedules/{campaign['sending_schedule_id']}")["time_zone"])
+    return "UTC"
 
 
-def _morning_of(date: str) -> str:
-    """Nine o'clock UTC on a browser's date. The API refuses what is no date."""
+def _morning_of(date: str, time_zone: str) -> str:
+    """Nine o'clock there on a browser's date. The API refuses what is no date."""
     try:
-        return dt.datetime.combine(dt.date.fromisoformat(date), dt.time(9), dt.UTC).isoformat()
+        return dt.datetime.combine(dt.date.fromisoformat(date), dt.time(9), zone(time_zone)).isoformat()
     except ValueError:
         return date

@@ -50,6 +50,11 @@ def test_no_parameter_may_be_null() -> None:
     assert [each["name"] for each in parameters if "null" in str(each["schema"])] == []
 
 
+def test_each_parameter_is_described() -> None:
+    parameters = [each for operation in operations() for each in operation.get("parameters", [])]
+    assert [each["name"] for each in parameters if not each.get("description")] == []
+
+
 def test_each_answer_has_an_example_that_fits_its_schema() -> None:
     examples = 0
     for operation in operations():

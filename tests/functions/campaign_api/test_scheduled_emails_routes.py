@@ -58,6 +58,22 @@ def test_ledger_is_filtered(api: ApiClient, engine: sa.Engine, path: str) -> Non
     assert {row["workflow_step_number"] for row in rows(api, path, step=2)} == {2}
 
 
+def test_ledger_is_filtered_by_reason(api: ApiClient, engine: sa.Engine, path: str) -> None:
+    first, second, third, _ = (row["id"] for row in rows(api, path))
+    ended = {first: ("skipped", "replied"), second: ("skipped", "suppressed"), third: ("cancelled", "replied")}
+    with engine.begin() as connection:
+        for id_, (status, reason) in ended.items():
+            change = sa.update(scheduled_emails).where(scheduled_emails.c.id == id_)
+            connection.execute(change.values(status=status, reason=reason))
+    for where in (path, ""):
+        assert [row["id"] for row in rows(api, where, reason="replied")] == [first, third]
+        assert [row["id"] for row in rows(api, where, reason="replied", sort="-id")] == [third, first]
+        assert [row["id"] for row in rows(api, where, reason="replied", status="skipped")] == [first]
+        assert rows(api, where, reason="late") == []
+    refused = api.get(f"{path}/scheduled-emails", reason="replied", status="sent")
+    assert (refused.status, refused.json["errors"][0]["field"]) == (422, "reason")
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [

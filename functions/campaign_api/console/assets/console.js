@@ -25,6 +25,15 @@ async function refresh(part) {
   part.replaceChildren(...fresh.childNodes);
 }
 
+/** Loads a part that takes its time, in place of the link to its page. */
+async function loadLater(part) {
+  const answer = await fetch(part.dataset.later, { headers: { accept: "text/html" } });
+  if (answer.redirected || !answer.ok || part.contains(document.activeElement)) return;
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+  showLocalTimes(fresh);
+  part.replaceChildren(...fresh.childNodes);
+}
+
 /** The local stack prints an address with its key behind the #, which no browser sends to a server. */
 function signInWithFragment(form) {
   const key = location.hash.slice(1);
@@ -116,6 +125,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const wait = () => setTimeout(() => refresh(part).catch(() => {}).then(wait), 4000);
   wait();
 }
+for (const part of document.querySelectorAll("[data-later]")) loadLater(part).catch(() => {});
 for (const input of document.querySelectorAll("input[type=datetime-local]")) typeLocalTime(input);
 const further = document.querySelector("a[data-further]");
 if (further) lookFurther(further);

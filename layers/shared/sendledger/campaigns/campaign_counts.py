@@ -3,7 +3,7 @@
 Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
 any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
 `email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants, revisions
-and senders are counted in `result_counts` in the same way.
+and senders are counted in `result_counts` in the same way, and the days of all campaigns together in `daily_counts`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,17 @@ _FOLD_RESULTS = sa.text(f"""
     SELECT {_DETAILS}, sum(count), true FROM gone GROUP BY {_DETAILS} ORDER BY {_DETAILS}
     ON CONFLICT ({_DETAILS}) WHERE is_total DO UPDATE SET count = result_counts.count + excluded.count
 """)
+# After _FOLD, whose own changes cancel each other out.
+_FOLD_DAYS = sa.text("""
+    WITH taken AS MATERIALIZED (
+        SELECT id FROM daily_counts WHERE NOT is_total FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM daily_counts WHERE id IN (SELECT id FROM taken) RETURNING day, what, count
+    )
+    INSERT INTO daily_counts (day, what, count, is_total)
+    SELECT day, what, sum(count), true FROM gone GROUP BY day, what HAVING sum(count) <> 0 ORDER BY day, what
+    ON CONFLICT (day, what) WHERE is_total DO UPDATE SET count = daily_counts.count + excluded.count
+""")
 _BY_STEP = sa.text("""
     SELECT step_number, what, CAST(sum(count) AS bigint) FROM campaign_counts
     WHERE campaign_id = :campaign_id AND step_number > 0 GROUP BY step_number, what HAVING sum(count) <> 0
@@ -110,9 +121,9 @@ _TIMELINE = sa.text("""
     WHERE at >= :start AND at < :end GROUP BY 1, 2
 """)
 _RECENT = sa.text("""
-    SELECT what, CAST(sum(count) FILTER (WHERE hour >= :today) AS bigint), CAST(sum(count) AS bigint)
-    FROM campaign_counts WHERE hour > '-infinity' AND hour >= :today - interval '29 days' GROUP BY what
-""")
+    SELECT what, CAST(sum(count) FILTER (WHERE day >= :today) AS bigint), CAST(sum(count) AS bigint)
+    FROM daily_counts WHERE day >= :today - 29 GROUP BY what
+""").bindparams(sa.bindparam("today", type_=sa.Date))
 # By the index of each campaign. An email that was reported twice counts once.
 _RECENT_COMPLAINTS = sa.text("""
     SELECT count(*) FILTER (WHERE at >= :today), count(*) FROM campaigns c CROSS JOIN LATERAL (
@@ -120,7 +131,7 @@ _RECENT_COMPLAINTS = sa.text("""
         WHERE campaign_id = c.id AND event_type = 'Complaint' AND occurred_at >= :today - interval '29 days'
           AND coalesce(detail ->> 'feedback_type', '') <> 'not-spam'
         GROUP BY email_id, CASE WHEN email_id IS NULL THEN id END) complained
-""")
+""").bindparams(sa.bindparam("today", type_=sa.DateTime(True)))
 _NEXT_DUE = sa.text(f"""
     SELECT now(), (
         SELECT min(due.scheduled_for) FROM campaigns c CROSS JOIN LATERAL (
@@ -134,6 +145,7 @@ def fold(connection: sa.Connection) -> None:
     """Add the changes of the last minute to their totals. Every reader sees the same sums before and after."""
     connection.execute(_FOLD)
     connection.execute(_FOLD_RESULTS)
+    connection.execute(_FOLD_DAYS)
 
 
 def campaign_stats(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, Any]:
@@ -325,13 +337,11 @@ def overview(connection: sa.Connection) -> dict[str, Any]:
     by_status: dict[str, int] = {name: count for name, count in counted}  # noqa: C416 (rows are no pairs to mypy)
     now, next_due = connection.execute(_NEXT_DUE).one()
     today, month = dict.fromkeys(OVERVIEW, 0), dict.fromkeys(OVERVIEW, 0)
-    since = {"today": _floor(now, "day")}
-    recent, complaints = (
-        each.bindparams(sa.bindparam("today", type_=sa.DateTime(True))) for each in (_RECENT, _RECENT_COMPLAINTS)
-    )
-    for what, since_midnight, in_30_days in connection.execute(recent, since):
+    midnight = _floor(now, "day")
+    for what, since_midnight, in_30_days in connection.execute(_RECENT, {"today": midnight.date()}):
         today[what], month[what] = since_midnight or 0, in_30_days
-    today["complained"], month["complained"] = connection.execute(complaints, since).one()
+    complaints = connection.execute(_RECENT_COMPLAINTS, {"today": midnight})
+    today["complained"], month["complained"] = complaints.one()
     return {"campaigns_by_status": by_status, "today": today, "last_30_days": month, "next_due_at": next_due}
 
 

@@ -84,6 +84,17 @@ _DERIVED = {
     "late_hold_until": sa.func.greatest(_table.c.late_hold_until, _late_lane),
 }
 _CAMPAIGN = tuple(_DERIVED.get(column.name, column).label(column.name) for column in _table.c)
+# Each side has an index. A campaign that has gone on or ended keeps no reason.
+_NEEDS_ATTENTION = sa.or_(
+    sa.and_(
+        _table.c.failure_reason.is_not(None),
+        _table.c.status.in_([CampaignStatus.SCHEDULED, CampaignStatus.PAUSED, CampaignStatus.FAILED]),
+    ),
+    sa.and_(
+        _table.c.status == CampaignStatus.RUNNING,
+        sa.or_(_DERIVED["late_hold_until"].is_not(None), sa.func.jsonb_array_length(_table.c.workflow_errors) > 0),
+    ),
+)
 
 
 def create(
@@ -136,9 +147,14 @@ def list_page(
     ids: Sequence[UUID] | None = None,
     status: str | None = None,
     type_: str | None = None,
+    needs_attention: bool | None = None,
     sort: str = pagination.NEWEST_FIRST,
 ) -> Page:
-    """A page of campaigns, in the order of `pagination.Order`."""
+    """A page of campaigns, in the order of `pagination.Order`.
+
+    A campaign needs attention that is stopped, or waits to start, for a reason, and one that runs and cannot go on in
+    part: it holds late emails, or its edited workflow cannot be sent.
+    """
     query = sa.select(*_CAMPAIGN, _chosen_leads)
     if ids is not None:
         query = query.where(_table.c.id == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.UUID))))
@@ -146,6 +162,9 @@ def list_page(
         query = query.where(_table.c.status == status)
     if type_ is not None:
         query = query.where(_table.c.campaign_type == type_)
+    if needs_attention is not None:
+        no = sa.not_(sa.func.coalesce(_NEEDS_ATTENTION, sa.false()))
+        query = query.where(_NEEDS_ATTENTION if needs_attention else no)
     return pagination.sorted_page(connection, query, _table, limit, cursor, sort)
 
 

@@ -26,7 +26,6 @@ from sendledger.core.ledger_rules import (
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, scheduled_emails
 from sendledger.core.vocabulary import (
-    TERMINAL_STATUSES,
     AuditAction,
     CampaignStatus,
     ErrorCode,
@@ -60,13 +59,12 @@ _SCHEDULED_EMAIL = (
     _table.c.updated_at,
 )
 
-_WORDS: dict[str, list[str]] = {
+_WITH_REASON = (ScheduledEmailStatus.SKIPPED, ScheduledEmailStatus.CANCELLED)
+_WORDS: dict[str | None, list[str]] = {
     ScheduledEmailStatus.SENT: [ScheduledEmailStatus.SENT],
     ScheduledEmailStatus.FAILED: [ScheduledEmailStatus.FAILED],
-    ScheduledEmailStatus.SKIPPED: list(Reason),
-    ScheduledEmailStatus.CANCELLED: list(Reason),
+    **{status: list(Reason) for status in _WITH_REASON},
 }
-_ENDED_AS = {status: sa.func.unnest(sa.cast(words, sa.ARRAY(sa.Text))) for status, words in _WORDS.items()}
 """What `ended_as`, the key of their index, may be of rows with a final status."""
 _BY_INDEX: dict[object, str] = {
     ScheduledEmailStatus.PENDING: is_open(_table.name),
@@ -89,6 +87,7 @@ def list_page(
     step: int | None = None,
     lead_id: UUID | None = None,
     error_code: str | None = None,
+    reason: str | None = None,
     sort: str | None = None,
 ) -> Page:
     """A page of scheduled emails: pending ones by their due time, all others by their ids.
@@ -97,8 +96,11 @@ def list_page(
 
     Raises:
         NotFound: there is no such campaign.
-        InvalidInput: these are not listed in this order.
+        InvalidInput: these are not listed in this order, or have no reason.
     """
+    if reason is not None and status is not None and status not in _WITH_REASON:
+        message = f"only emails that are skipped or cancelled have a reason, not those that are {status}"
+        raise InvalidInput("The request is not valid.", [FieldError("reason", message)])
     if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
         raise NotFound("campaign", campaign_id)
     if error_code is not None and status is None:
@@ -110,6 +112,7 @@ def list_page(
         _table.c.workflow_step_number: step,
         _table.c.lead_id: lead_id,
         _table.c.error_code: error_code,
+        _table.c.reason: reason,
     }
     equal = {column: value for column, value in filters.items() if value is not None}
     if lead_id is not None or status == ScheduledEmailStatus.SENDING or error_code == ErrorCode.OUTCOME_UNKNOWN:
@@ -117,17 +120,17 @@ def list_page(
         few = _matching(equal).where(*order.after(cursor)).cte().prefix_with("MATERIALIZED")
         page = sa.select(few).order_by(*order.by(few)).limit(limit + 1)
         return pagination.page_of(connection.execute(page).mappings().all(), order, limit)
-    words = (
-        _ENDED_AS[status].table_valued("word", name="words").render_derived() if status in TERMINAL_STATUSES else None
-    )
-    if words is not None:
+    endings = _WORDS.get(status) if reason is None else [reason]
+    words = None
+    if endings is not None:
+        words = sa.func.unnest(sa.cast(endings, sa.ARRAY(sa.Text))).table_valued("word", name="words").render_derived()
         order = replace(order, within=sa.literal_column(ended_as(_table.name), sa.Text), value=words.c.word)
     elif status is None and campaign_id is not None:
         order = replace(order, within=_table.c.campaign_id, value=equal.pop(_table.c.campaign_id))
     page = _matching(equal).where(*order.after(cursor)).order_by(*order.by()).limit(limit + 1)
     # The indexes begin with the campaign, then with how a row ended: read the first rows of each, and take the first.
     each: list[sa.FromClause] = [words] if words is not None else []
-    if status is not None and campaign_id is None:
+    if (status is not None or words is not None) and campaign_id is None:
         each.append(campaigns)
         page = page.where(_table.c.campaign_id == campaigns.c.id)
     if each:

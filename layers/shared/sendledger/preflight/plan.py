@@ -11,7 +11,7 @@ import datetime as dt
 import itertools
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,25 +50,24 @@ _BESIDE = sa.text("""
     FROM campaigns c WHERE c.status = 'running' AND c.id <> :id
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
 # Each lead counts where its next step waits. Its later steps follow from that one.
-_WAITING = sa.text(f"""
-    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.step, w.due, w.waits,
-           w.scheduled_for <= {held_until("w", "l")} AS held, w.revision, count(*) AS leads,
-           CASE WHEN w.by_company THEN array_agg(w.company ORDER BY w.id) END AS companies
+_WAITING = f"""
+    SELECT w.campaign_id, coalesce(l.time_zone, '') AS lead_zone, l.sender_id, w.first / 2 AS step,
+           date_trunc('minute', w.scheduled_for) AS due, mod(w.first, 2) = 1 AS waits,
+           w.scheduled_for <= {held_until("w", "l")} AS held, w.revision, count(*) AS leads, {{companies}} AS companies
     FROM (
-        SELECT c.id AS campaign_id, e.lead_id, e.revision, min(e.lane) AS lane,
-               min(e.workflow_step_number) AS step,
-               date_trunc('minute', min(e.scheduled_for)) AS due,
-               min(e.id) AS id, min(e.lead_company) AS company,
-               min(e.scheduled_for) AS scheduled_for, c.late_hold_until,
-               (array_agg(e.variant IS NULL AND e.fallback_variant IS NOT NULL ORDER BY e.workflow_step_number))[1]
-                   AS waits,
-               c.new_leads_per_company_per_day IS NOT NULL AND min(e.workflow_step_number) = 1 AS by_company
+        -- One number is the next step and whether it waits for a winner, so that nothing is sorted.
+        SELECT c.id AS campaign_id, e.lead_id, e.revision, min(e.lane) AS lane, min(e.scheduled_for) AS scheduled_for,
+               min(e.workflow_step_number * 2 + CAST(e.variant IS NULL AND e.fallback_variant IS NOT NULL AS integer))
+                   AS first,
+               min(e.id) AS id, min(e.lead_company) AS company, c.late_hold_until
         FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
         WHERE c.id = ANY(:ids) AND {is_open("e")} AND e.lead_id IS NOT NULL AND e.workflow_step_number <= {LAST_STEP}
         GROUP BY c.id, e.lead_id, e.revision) w
     LEFT JOIN campaign_lanes l ON l.campaign_id = w.campaign_id AND l.lane = w.lane
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, w.by_company
-""").bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+_WAITING_BY_COMPANY = _WAITING.format(companies="array_agg(w.company ORDER BY w.id)")
+_WAITING_WITHOUT = _WAITING.format(companies="CAST(NULL AS bigint[])")
 _STEPS = sa.text(f"""
     SELECT s.campaign_id, c.new_leads_per_day, c.new_leads_per_company_per_day, s.revision, s.step_number, s.delay,
            s.business_days, s.winner, s.winner_at, s.winner_decided_at, s.keep_variant,
@@ -138,7 +137,7 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
     today = sending_day(now, zone(day_zone))
     beside = _campaigns_beside(connection, campaign)
     campaigns = _campaigns(connection, beside if is_draft else [campaign_id, *beside])
-    waiting, held = _waiting(connection, list(campaigns))
+    waiting, held = _waiting(connection, campaigns.values())
     if is_draft:
         start_at = now
         if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
@@ -228,16 +227,24 @@ def _step(
     return PlannedStep(step["step_number"], step["delay"], step["business_days"], winner)
 
 
-def _waiting(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> tuple[list[WaitingLeads], Counter[uuid.UUID]]:
+def _waiting(
+    connection: sa.Connection, campaigns: Iterable[PlannedCampaign]
+) -> tuple[list[WaitingLeads], Counter[uuid.UUID]]:
     """What waits in started campaigns, and how many leads of each are held."""
     waiting: list[WaitingLeads] = []
     held: Counter[uuid.UUID] = Counter()
-    for row in connection.execute(_WAITING, {"ids": list(ids)}):
-        if row.held:
-            held[row.campaign_id] += row.leads
-            continue
-        place = row.campaign_id, row.lead_zone, row.sender_id
-        waiting.append(WaitingLeads(*place, row.step, row.due, row.leads, row.companies or (), row.waits, row.revision))
+    ids: dict[str, list[uuid.UUID]] = defaultdict(list)
+    for each in campaigns:
+        ids[_WAITING_WITHOUT if each.new_leads_per_company_per_day is None else _WAITING_BY_COMPANY].append(each.id)
+    for statement, own in ids.items():
+        asked = sa.text(statement).bindparams(sa.bindparam("ids", own, sa.ARRAY(sa.UUID)))
+        for row in connection.execute(asked):
+            if row.held:
+                held[row.campaign_id] += row.leads
+                continue
+            place = row.campaign_id, row.lead_zone, row.sender_id
+            companies = row.companies if row.step == 1 and row.companies else ()
+            waiting.append(WaitingLeads(*place, row.step, row.due, row.leads, companies, row.waits, row.revision))
     return waiting, held
 
 

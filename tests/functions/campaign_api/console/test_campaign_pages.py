@@ -11,8 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 import api_resources
+from console import campaign_pages
+from console.campaign_pages import IN_A_PAGE, MOST_IN_NEED
 from local.ses_simulator import SesSimulator
-from sendledger.core.tables import audit_log, campaigns, leads, replies, scheduled_emails
+from sendledger.core.tables import (
+    audit_log,
+    campaigns,
+    email_templates,
+    leads,
+    replies,
+    scheduled_emails,
+    workflow_steps,
+)
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, statuses
 from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
@@ -96,6 +106,48 @@ def test_campaign_whose_edited_workflow_cannot_be_sent_needs_attention(
     assert "must be true: step 2 asks it" in browser.get(f"/console/campaigns/{running}").text
 
 
+def test_campaigns_that_need_attention_are_found_however_old_they_are(
+    browser: Browser, running: uuid.UUID, engine: sa.Engine
+) -> None:
+    reason = {"failure_reason": "It was so."}
+    needing: dict[str, dict[str, object]] = {
+        "Paused": {"status": "paused", **reason},
+        "Failed": {"status": "failed", **reason},
+        "Waiting": {"status": "scheduled", "start_type": "scheduled", "scheduled_start_at": sa.func.now(), **reason},
+    }
+    with engine.connect() as connection:
+        ids = {name: make_campaign(connection, 0, name=name) for name in needing}
+        # Newer ones: paused by a person, stopped by nobody, and drafts.
+        paused = [make_campaign(connection, 0, name=f"By hand {number}") for number in range(MOST_IN_NEED)]
+        for number in range(IN_A_PAGE):
+            make_campaign(connection, 0, name=f"Draft {number}")
+    with engine.begin() as connection:
+        for name, values in needing.items():
+            connection.execute(sa.update(campaigns).where(campaigns.c.id == ids[name]).values(**values))
+        connection.execute(sa.update(campaigns).where(campaigns.c.id.in_(paused)).values(status="paused"))
+        connection.execute(sa.update(campaigns).where(campaigns.c.id == running).values(late_hold_until=sa.func.now()))
+    text = browser.get("/console/campaigns").text
+    needed = text[text.index("Need attention") : text.index("All others")]
+    assert all(name in needed for name in ("Autumn", *needing))
+    assert "By hand" not in needed
+    assert "Draft" not in needed
+
+
+def test_all_campaigns_that_need_attention_have_a_list(browser: Browser, engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        make_campaign(connection, 0, name="Well")
+        for number in range(MOST_IN_NEED + 1):
+            make_campaign(connection, 0, name=f"Stopped {number:02}")
+    with engine.begin() as connection:
+        stopped = sa.update(campaigns).where(campaigns.c.name != "Well")
+        connection.execute(stopped.values(status="failed", failure_reason="It was so."))
+    first = browser.get("/console/campaigns")
+    (link,) = re.findall(r'href="([^"]*attention=[^"]*)"', first.html)
+    listed = browser.get(link.replace("&amp;", "&")).text
+    assert all(f"Stopped {number:02}" in listed for number in range(MOST_IN_NEED + 1))
+    assert "Well" not in listed
+
+
 def test_list_by_status_shows_no_other(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
     with engine.connect() as connection:
         make_campaign(connection, 1, name="Draft of mine")
@@ -145,6 +197,52 @@ def test_emails_are_listed_with_their_leads(browser: Browser, running: uuid.UUID
 
 def test_emails_of_one_step_are_listed(browser: Browser, running: uuid.UUID) -> None:
     assert browser.get(f"/console/campaigns/{running}/emails?step=2").text.count(ANN) == 1
+
+
+def test_emails_that_wait_say_why(browser: Browser, api: ApiClient, running: uuid.UUID) -> None:
+    path = f"/console/campaigns/{running}/emails"
+    diagnosis = api.get(f"/v1/campaigns/{running}/diagnose").json
+    assert diagnosis["cause"]
+    first, second = (browser.get(f"{path}?step={step}").text for step in (1, 2))
+    assert (first.count(diagnosis["message"]), first.count("It waits for its time.")) == (3, 0)
+    assert (second.count(diagnosis["message"]), second.count("It waits for its time.")) == (0, 3)
+
+
+def test_emails_are_listed_by_reason(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        change = sa.update(scheduled_emails).where(scheduled_emails.c.workflow_step_number == 2)
+        connection.execute(change.values(status="skipped", reason="suppressed"))
+        of_ann = scheduled_emails.c.lead_id == sa.select(leads.c.id).where(leads.c.email == ANN).scalar_subquery()
+        connection.execute(change.where(of_ann).values(reason="replied"))
+    path = f"/console/campaigns/{running}/emails"
+    # No email with another status has a reason.
+    for query in ("reason=replied", "reason=replied&status=skipped", "reason=replied&status=pending"):
+        text = browser.get(f"{path}?{query}").text
+        assert (text.count(ANN), "bob@example.com" in text) == (1, False)
+    assert "There is no such email." in browser.get(f"{path}?reason=late").text
+
+
+def test_emails_of_a_lead_are_found_by_its_name_and_address(
+    browser: Browser, running: uuid.UUID, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(leads).where(leads.c.email == ANN).values(contact_name="Ann Lee"))
+    with engine.connect() as connection:
+        make_campaign(connection, ["anna@example.com"], name="Another")
+    path = f"/console/campaigns/{running}/emails"
+    for search in ("ann+lee", "ann%40EXAMPLE.com"):
+        text = browser.get(f"{path}?search={search}").text
+        assert (text.count("Ann Lee"), "bob@example.com" in text, "anna@example.com" in text) == (2, False, False)
+    assert browser.get(f"{path}?search={ANN}&step=2").text.count("Ann Lee") == 1
+    assert "There is no such email." in browser.get(f"{path}?search=nobody").text
+
+
+def test_search_among_emails_says_that_there_are_more_leads(
+    browser: Browser, running: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_pages, "LEADS_OF_A_SEARCH", 2)
+    text = browser.get(f"/console/campaigns/{running}/emails?search=example.com").text
+    assert "Only the newest leads that fit are shown." in text
 
 
 def test_left_out_leads_are_listed_with_the_reason(browser: Browser, api: ApiClient, campaign_id: uuid.UUID) -> None:
@@ -283,6 +381,19 @@ def test_start_that_would_be_refused_says_why(browser: Browser, bare: uuid.UUID)
     assert "Nobody is left to email" in page.text
     assert "disabled" in page.html
     assert browser.post(f"/console/campaigns/{bare}/start", {"request": "x"}).status == 422
+
+
+def test_start_leads_to_the_template_that_cannot_be_sent(
+    browser: Browser, engine: sa.Engine, campaign_id: uuid.UUID
+) -> None:
+    with engine.begin() as connection:
+        steps = connection.execute(sa.select(workflow_steps).order_by(workflow_steps.c.step_number)).mappings().all()
+        wrong = steps[1]["email_template_id"]
+        change = sa.update(email_templates).where(email_templates.c.id == wrong)
+        connection.execute(change.values(subject="Dear {{ nobody }}"))
+    page = browser.get(f"/console/campaigns/{campaign_id}/start")
+    assert f'<a href="/console/templates/{wrong}">Fix the template</a>' in page.html
+    assert "See the state of sending" in page.text
 
 
 def test_campaign_is_started_paused_resumed_and_cancelled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -330,9 +331,36 @@ def test_draft_is_changed(browser: Browser, api: ApiClient, batch_id: uuid.UUID,
     assert api.get(f"/v1/campaigns/{campaign['id']}").json["name"] == "Winter"
 
 
+def test_form_keeps_what_was_chosen_when_newer_ones_fill_the_list(
+    browser: Browser, api: ApiClient, engine: sa.Engine, batch_id: uuid.UUID, template_id: uuid.UUID
+) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
+    browser.post("/console/campaigns/new", form)
+    with engine.begin() as connection:
+        newer = "INSERT INTO lead_batches (name, created_at) SELECT 'Newer ' || n, now() + interval '1 minute'"
+        connection.execute(sa.text(f"{newer} FROM generate_series(1, 100) n"))
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    shown = browser.get(f"/console/campaigns/{campaign['id']}/edit")
+    assert f'name="batch_ids" value="{batch_id}" checked' in shown.html
+
+
+def test_caps_of_first_emails_are_kept(
+    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
+    browser.post("/console/campaigns/new", {**form, "new_leads_per_day": "50", "new_leads_per_company_per_day": "2"})
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    assert (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"]) == (50, 2)
+    page = f"/console/campaigns/{campaign['id']}/edit"
+    assert re.search(r'name="new_leads_per_day"[^>]* value="50"', browser.get(page).html)
+    browser.post(page, form)
+    assert api.get(f"/v1/campaigns/{campaign['id']}").json["new_leads_per_day"] is None
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
+        ({"new_leads_per_day": "many"}, "new_leads_per_day"),
         ({"name": " "}, "name"),
         ({"batch_ids": ""}, "batch_ids"),
         ({"batch_ids": "123e4567-e89b-12d3-a456-426614174000"}, "batch_ids"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.tables import emails, leads, replies, scheduled_emails
+from sendledger.core.tables import campaigns, emails, leads, replies, scheduled_emails
 from testbed.campaigns import make_campaign
 from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
@@ -65,11 +65,40 @@ def test_outcome_changes_the_lead(
         assert connection.scalar(sa.select(leads.c.status).where(leads.c.id == lead_id)) == status
 
 
-def test_later_takes_the_morning_of_a_day(browser: Browser, reply: uuid.UUID, engine: sa.Engine) -> None:
-    browser.post(f"/console/replies/{reply}", {"outcome": "later", "later_until": "2031-02-03"})
+@pytest.mark.parametrize(
+    ("lead", "has_schedule", "day", "zone", "begins"),
+    [
+        ({}, False, "2031-02-03", "UTC", "2031-02-03T09:00:00+00:00"),
+        ({"country": "Japan"}, True, "2031-02-03", "Asia/Tokyo", "2031-02-03T00:00:00+00:00"),
+        ({"time_zone": "America/New_York"}, True, "2031-02-03", "America/New_York", "2031-02-03T14:00:00+00:00"),
+        # In summer.
+        ({"time_zone": "America/New_York"}, False, "2031-07-03", "America/New_York", "2031-07-03T13:00:00+00:00"),
+        # More than one zone: that of the schedule.
+        ({"country": "USA"}, True, "2031-02-03", "Europe/Berlin", "2031-02-03T08:00:00+00:00"),
+    ],
+)
+def test_later_begins_in_the_morning_where_the_lead_is(
+    browser: Browser,
+    api: ApiClient,
+    reply: uuid.UUID,
+    engine: sa.Engine,
+    lead: dict[str, str],
+    has_schedule: bool,
+    day: str,
+    zone: str,
+    begins: str,
+) -> None:
+    office = {"name": "Office", "time_zone": "Europe/Berlin", "hours": {"mon": [["09:00", "17:00"]]}}
+    schedule = api.post("/v1/sending-schedules", office).json["id"] if has_schedule else None
     with engine.begin() as connection:
-        kept = connection.scalar(sa.select(replies.c.later_until))
-    assert kept == dt.datetime(2031, 2, 3, 9, tzinfo=dt.UTC)
+        if lead:
+            connection.execute(sa.update(leads).values(lead))
+        connection.execute(sa.update(campaigns).values(sending_schedule_id=schedule))
+    assert f"09:00 in {zone}" in browser.get(f"/console/replies/{reply}").text
+    shown = browser.post(f"/console/replies/{reply}", {"outcome": "later", "later_until": day})
+    assert "The outcome is kept" in shown.text
+    with engine.begin() as connection:
+        assert connection.scalar(sa.select(replies.c.later_until)) == dt.datetime.fromisoformat(begins)
 
 
 @pytest.mark.parametrize(

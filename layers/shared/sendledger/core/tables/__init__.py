@@ -21,6 +21,7 @@ from sendledger.core.tables.campaigns import (
     campaign_step_variants,
     campaign_steps,
     campaigns,
+    daily_counts,
     left_out_leads,
     result_counts,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "claims",
     "console_sessions",
     "console_sign_in_attempts",
+    "daily_counts",
     "email_events",
     "email_template_attachments",
     "email_templates",

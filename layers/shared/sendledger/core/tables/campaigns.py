@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     ForeignKeyConstraint,
     Identity,
@@ -187,6 +188,7 @@ campaigns = Table(
         postgresql_where=text("sending_schedule_id IS NOT NULL"),
     ),
     Index("campaigns_open_idx", "id", postgresql_where=text("status IN ('scheduled', 'running', 'paused')")),
+    Index("campaigns_failure_reason_idx", "id", postgresql_where=text("failure_reason IS NOT NULL")),
     postgresql_with={"fillfactor": 50, "autovacuum_vacuum_scale_factor": 0},
 )
 
@@ -367,6 +369,20 @@ campaign_counts = Table(
     ),
     Index("campaign_counts_campaign_id_idx", "campaign_id"),
     Index("campaign_counts_change_idx", "id", postgresql_where=text("NOT is_total")),
-    Index("campaign_counts_hour_idx", "hour", postgresql_where=text("hour > '-infinity'")),
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
+)
+
+daily_counts = Table(
+    "daily_counts",
+    metadata,
+    # What happened on each day (UTC) in all campaigns: the sum of the rows. Triggers on campaign_counts write them.
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # False: a change that is still to be added to its total.
+    Column("is_total", Boolean, nullable=False, server_default=text("false")),
+    Index("daily_counts_total_key", "day", "what", unique=True, postgresql_where=text("is_total")),
+    Index("daily_counts_day_idx", "day"),
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.05},
 )
