@@ -58,8 +58,8 @@ _COLUMNS = (
     "campaign_id, revision, lead_id, template_id, workflow_id, workflow_step_number, scheduled_for, status, reason"
 )
 _STATUS = f"""{returned_status("c")}, {returned_reason("c")}"""
-# Of a campaign without a sending policy and variants: no lanes and no turns. In the order of the index by lead, whose
-# pages are then written one after the other.
+# Of a campaign without a sending policy and variants: no lanes and no turns. What is due together is stored together,
+# in the order of the index by lead, whose pages are then written one after the other.
 _ROWS = f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay {_STEPS}
@@ -68,7 +68,7 @@ _ROWS = f"""
     SELECT :campaign_id, :revision, r.id, s.email_template_id, :workflow_id, s.step_number, :start_at + s.delay,
            {_STATUS}
     FROM ranked r CROSS JOIN steps s CROSS JOIN (SELECT CAST(:status AS text)) c (status) WHERE r.reason IS NULL
-    ORDER BY r.id, s.step_number
+    ORDER BY s.step_number, r.id
 )"""
 # `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant a
 # lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
@@ -114,7 +114,7 @@ _ROWS_IN_LANES_AND_TURNS = f"""
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number
     CROSS JOIN LATERAL (SELECT coalesce(t.due_at, :start_at + s.delay)) d (due_at)
-    ORDER BY r.id, s.step_number
+    ORDER BY s.step_number, r.id
 )"""
 _LEFT_OUT = """
 , left_out AS (
