@@ -21,6 +21,7 @@ from sendledger.core.tables import (
     campaign_step_variants,
     campaigns,
     email_templates,
+    scheduled_emails,
     workflow_step_variants,
     workflow_steps,
 )
@@ -283,6 +284,24 @@ def test_unsent_emails_of_a_retired_variant_are_split_over_the_others(
         sa.text("SELECT actor, detail FROM audit_log WHERE action = 'campaign.variant_retire'")
     )
     assert audited.all() == [("ann", {"step_number": 1, "variant": 1, "revisions": [1]})]
+
+
+def test_failed_emails_of_a_retired_variant_are_split_when_they_are_put_back(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = started(engine, connection, 12, (1, 1, 1))
+    failed = {"status": "failed", "error_code": "bad_certificate", "failed_at": sa.func.now()}
+    connection.execute(sa.update(scheduled_emails).values(failed))
+    connection.commit()
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, 1, 3, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    lifecycle.retry_failed_emails(engine, campaign_id, None, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+    assert counts(engine, campaign_id) == {1: 6, 2: 6}
+    assert statuses(engine, campaign_id) == {"pending": 12}
 
 
 def test_retired_variant_of_a_paused_campaign_is_split_too(

@@ -31,6 +31,7 @@ from sendledger.campaigns.refresh_steps import refresh_steps
 from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
 from sendledger.campaigns.transitions import check_transition, is_startable
+from sendledger.campaigns.variants import work_for_retired
 from sendledger.core import audit_log
 from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import (
@@ -296,6 +297,7 @@ def retry_failed_emails(
         if not failed.emails:
             raise Conflict("No failed email of this campaign can be put back.", status=campaign["status"])
         work = [*campaign["background_work"], {"kind": "retry_failed", "codes": codes}]
+        work += work_for_retired(connection, campaign_id)
         _update(connection, campaign_id, status=status, completed_at=None, background_work=work)
         detail = {"emails": failed.emails, "error_codes": list(failed.by_error_code)}
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_RETRY_FAILED, "campaign", campaign_id, detail)

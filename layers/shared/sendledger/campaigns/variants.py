@@ -181,8 +181,7 @@ def retire(
         if there is None or there["retired_at"] is not None or (heir := _heir(others, there["variant"])) is None:
             continue
         _retire_in(connection, there, heir)
-        what = {"revision": number, "step_number": step_number, "variant": there["variant"]}
-        work.append({"kind": "split_again", **what, "after_id": 0})
+        work.append(_split_work(there))
     connection.execute(
         sa.update(campaigns)
         .where(campaigns.c.id == campaign_id)
@@ -196,6 +195,16 @@ def retire(
     audit_log.record(connection, actor, AuditAction.CAMPAIGN_VARIANT_RETIRE, "campaign", campaign_id, detail)
     kept = variants_of_step(connection, campaign_id, revision, step_number)
     return next(each for each in kept if each["variant"] == variant)
+
+
+def work_for_retired(connection: sa.Connection, campaign_id: uuid.UUID) -> list[dict[str, Any]]:
+    """Background work that splits what retired variants of the campaign have got since, as failed emails put back."""
+    return [_split_work(each) for each in kept_variants(connection, campaign_id) if each["retired_at"] is not None]
+
+
+def _split_work(variant: sa.RowMapping) -> dict[str, Any]:
+    what = {name: variant[name] for name in ("revision", "step_number", "variant")}
+    return {"kind": "split_again", **what, "after_id": 0}
 
 
 def _heir(variants: Mapping[int, sa.RowMapping], variant: int) -> int | None:
