@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployment import checks, deploy, parameters
+from deployment import checks, deploy, network_checks, parameters
 from deployment.aws import Aws
 from deployment.parameters import KEYS, REGION, Ask, ParametersError, Template
 
@@ -79,7 +79,7 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     parameters.write(path, given)  # the answers are kept, also if a later step fails
     aws = _aws(stage, given[REGION])
     if template.value(given, "Network") == "create" and not given.get("AvailabilityZones") and aws.stack() is None:
-        zones = checks.zones_with_endpoints(aws, given, template)
+        zones = network_checks.zones_with_endpoints(aws, given, template)
         if len(zones) > 1:
             given["AvailabilityZones"] = ",".join(zones[:2])
             parameters.write(path, given)
@@ -88,7 +88,7 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
         print("\nNothing was deployed.")
         return 1
     records = deploy.prepare(aws, template.in_effect(given, aws.parameters()), template)
-    wanted = "\n  ".join(["\nThe DNS needs these records:", *records])
+    wanted = "\n  ".join(["\nSES needs these DNS records, and links that are opened:", *records])
     print(wanted)
     deploy.deploy_stack(aws, stage, run)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -37,6 +38,12 @@ class Aws:
             connect_timeout=5, read_timeout=read_timeout, retries={"total_max_attempts": attempts, "mode": "standard"}
         )
         return self._session.client(service, region_name=self.region, config=config)
+
+    def dual_stack_host(self, service: str) -> str:
+        """Where functions with IPv6 reach the service; its domain differs by partition."""
+        config = Config(use_dualstack_endpoint=True)
+        client = self._session.client(service, region_name=self.region, config=config)
+        return urlsplit(client.meta.endpoint_url).netloc
 
     def stack(self) -> Mapping[str, Any] | None:
         """What CloudFormation says of the stack; None where there is none."""

@@ -9,25 +9,26 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import socket
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
 from deployment.dns_records import dkim_records
-from deployment.parameters import Template
-
-Level = Literal["ok", "warning", "error"]
+from deployment.findings import Check, Finding, Level
+from deployment.network_checks import OWN_NETWORKS, check_network
+from deployment.parameters import KEYS, Template, list_of
+from local.cloudformation import TemplateError
+from local.template import read_template
+from sendledger.core import settings
+from sendledger.core.errors import SettingsError
 
 LAMBDA_PYTHON = "python3.13"
 FEW_AT_ONCE = 100
 """Lambda requires this many to stay unreserved. Many new accounts have only ten in all."""
-FREE_ADDRESSES = 8
 RDS_ROLE = "AWSServiceRoleForRDS"
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
@@ -46,27 +47,27 @@ FIXED: Mapping[str, str] = {
     "SesConfigurationSet": "Bounces and complaints about mail that is out would be dropped.",
 }
 """Parameters that keep the value of the first deployment, and why."""
-OWN_NETWORKS = {"create", "dual-stack"}
-"""These two can be exchanged for each other."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    level: Level
-    text: str
-
-
-Check = Callable[[Aws, Mapping[str, str], Template], Iterator[Finding]]
-
-
+_USERS = "The users of the database were made for it, and afterwards nobody can log in by password to make others."
+OF_A_CREATED_DATABASE: Mapping[str, str] = {"DatabaseUser": _USERS, "DatabaseIamAuth": _USERS}
+"""The same, where the stack has created the database."""
 def check_python(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """`make build` makes what Lambda runs, with Lambda's own Python."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = next(pyenv.glob(f"versions/3.13.*/bin/{LAMBDA_PYTHON}"), None) or shutil.which(LAMBDA_PYTHON)
+    candidates = [shutil.which(LAMBDA_PYTHON), *pyenv.glob(f"versions/3.13.*/bin/{LAMBDA_PYTHON}")]
+    found = next((each for each in candidates if each and _runs(each)), None)
     if found:
         yield Finding("ok", f"Python 3.13, which Lambda runs, is {found}.")
     else:
         yield Finding("error", "Python 3.13, which Lambda runs, is neither on the PATH nor in pyenv: install it.")
+
+
+def _runs(python: str | Path) -> bool:
+    """A shim of pyenv is there also for a version that is not chosen."""
+    try:
+        subprocess.run([python, "-c", ""], capture_output=True, check=True)  # noqa: S603 (a path that was looked up)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 def check_parameters(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -85,42 +86,82 @@ def check_credentials(aws: Aws, given: Mapping[str, str], template: Template) ->
     yield Finding("ok", f"Account {caller['Account']}, region {aws.region}, as {caller['Arn']}.")
 
 
+def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
+    """What the functions would refuse when they start, although CloudFormation takes it."""
+    # CloudFormation does not show the keys of a stack.
+    given = template.in_effect({KEYS: f"k1:{'0' * 43}=", **given}, aws.parameters())
+    functions = read_template(template.path, given, aws.region, _ONLY_ON_AWS).functions.values()
+    environment = {name: value for each in functions for name, value in each.environment.items()}
+    found = set[str]()
+    for of_a_function in _SETTINGS:
+        try:
+            of_a_function.read(environment)
+        except SettingsError as error:
+            found |= set(str(error).removeprefix("Bad settings: ").split("; "))
+    reserved, senders = (int(template.value(given, name)) for name in ("SenderReservedConcurrency", "SenderConcurrency"))
+    if 0 < reserved < senders:
+        found.add(f"SenderReservedConcurrency: {reserved} is below SenderConcurrency, which is {senders}")
+    for problem in sorted(found):
+        variable, said, rest = problem.partition(":")
+        yield Finding("error", f"{variable.title().replace('_', '')}{said}{rest}.")
+    if not found:
+        yield Finding("ok", "The functions take their settings.")
+
+
+_ONLY_ON_AWS = {"DATABASE_HOST": "db.example.com", "DATABASE_SECRET_ARN": "arn:", "DATABASE_ADMIN_SECRET_ARN": "arn:"}
+"""Variables whose values a deployment makes."""
+_SETTINGS = (
+    settings.ApiSettings,
+    settings.DatabaseSettings,
+    settings.ReplySettings,
+    settings.RetentionSettings,
+    settings.SenderSettings,
+    settings.TokenSettings,
+    settings.UnsubscribeSettings,
+)
+
+
 def check_unchanged(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """Parameters that must keep the value of the first deployment."""
     if not aws.is_complete():
         yield Finding("ok", f"There is no stack {aws.stack_name} in use yet.")
         return
     before = aws.parameters()
-    changed = [name for name in FIXED if name in given and name in before and given[name] != before[name]]
-    for name in changed:
-        yield Finding(
-            "error", f"{name} is {before[name]!r} and must stay so, not become {given[name]!r}: {FIXED[name]}"
-        )
-    network, former = given.get("Network"), before.get("Network")
-    if network and former and network != former and not {network, former} <= OWN_NETWORKS:
-        yield Finding("error", f"Network is {former!r} and cannot become {network!r}: {_NEW_DATABASE}")
-        changed.append("Network")
-    version, deployed = given.get("DatabaseVersion"), before.get("DatabaseVersion")
-    if version and deployed and int(version) < int(deployed):
-        yield Finding("error", f"DatabaseVersion is {deployed}; RDS takes no database back to {version}.")
-    elif version and deployed and version != deployed:
-        text = (
-            f"DatabaseVersion: the database is upgraded from {deployed} to {version}, with minutes of interruption and"
-        )
-        yield Finding("warning", f"{text} no way back but a snapshot.")
-    if not changed:
+    created = before.get("Database") != "existing"
+    fixed = {**FIXED, **(OF_A_CREATED_DATABASE if created else {})}
+    changed = {name: value for name, value in given.items() if value != before.get(name, value)}
+    found = [
+        Finding("error", f"{name} is {before[name]!r} and must stay so, not become {changed[name]!r}: {reason}")
+        for name, reason in fixed.items()
+        if name in changed
+    ]
+    if "Network" in changed and not {changed["Network"], before["Network"]} <= OWN_NETWORKS:
+        text = f"Network is {before['Network']!r} and cannot become {changed['Network']!r}: {_NEW_DATABASE}"
+        found.append(Finding("error", text))
+    if created:
+        found += _changes_of_a_created_database(changed, before)
+    yield from found
+    if not any(finding.level == "error" for finding in found):
         yield Finding("ok", "What must not change has not changed.")
+
+
+def _changes_of_a_created_database(changed: Mapping[str, str], before: Mapping[str, str]) -> Iterator[Finding]:
+    version, deployed = changed.get("DatabaseVersion"), before.get("DatabaseVersion", "")
+    if version and int(version) < int(deployed):
+        yield Finding("error", f"DatabaseVersion is {deployed}; RDS takes no database back to {version}.")
+    elif version:
+        text = f"DatabaseVersion: the database is upgraded from {deployed} to {version}, with minutes of interruption"
+        yield Finding("warning", f"{text} and no way back but a snapshot.")
+    storage, has = changed.get("DatabaseStorage"), before.get("DatabaseStorage", "")
+    if storage and int(storage) < int(has):
+        yield Finding("error", f"DatabaseStorage is {has}; RDS makes no database smaller.")
 
 
 def check_names(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """Names that a first deployment needs and that are taken."""
     stack = aws.stack()
-    if stack is not None and stack["StackStatus"] in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
-        text = f"The stack {aws.stack_name} is {stack['StackStatus']}: delete it first"
-        yield Finding("error", f"{text} (docs/operations/deploy.md, If the first deployment fails).")
-        return
     if stack is not None:
-        yield Finding("ok", f"The stack {aws.stack_name} is {stack['StackStatus']}.")
+        yield _finding_of_stack(aws.stack_name, stack["StackStatus"])
         return
     taken = []
     name = template.value(given, "SesConfigurationSet")
@@ -132,9 +173,24 @@ def check_names(aws: Aws, given: Mapping[str, str], template: Template) -> Itera
         for function in (f"{aws.stack_name}-sender", f"{aws.stack_name}-lead-import")
         if _exists(functools.partial(find, FunctionName=function), "ResourceNotFoundException")
     ]
+    prefix = f"/aws/vendedlogs/{aws.stack_name}/"
+    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
+    taken += [f"There is a log group {each['logGroupName']} already: delete it." for each in groups]
     yield from (Finding("error", text) for text in taken)
     if not taken:
         yield Finding("ok", "No name is taken.")
+
+
+def _finding_of_stack(name: str, status: str) -> Finding:
+    text, where = f"The stack {name} is {status}", "(docs/operations/deploy.md, If the first deployment fails)"
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+        return Finding("error", f"{text}: delete it first {where}.")
+    if status == "UPDATE_ROLLBACK_FAILED":
+        return Finding("error", f"{text}: let CloudFormation end that first {where}.")
+    # A change set that was never executed is no hindrance.
+    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+        return Finding("error", f"{text}: wait until that is over.")
+    return Finding("ok", f"{text}.")
 
 
 def _exists(ask: Callable[[], object], missing: str) -> bool:
@@ -158,12 +214,15 @@ def _check_identity(aws: Aws, name: str) -> Finding:
     except ClientError as error:
         if code_of(error) != "NotFoundException":
             raise
-        return Finding("warning", f"SES has no identity {name}; make deploy makes it and prints its DNS records.")
+        then = "SES then mails a link to it" if "@" in name else "prints its DNS records"
+        return Finding("warning", f"SES has no identity {name}; make deploy makes it, and {then}.")
     if identity.get("VerifiedForSendingStatus"):
         return Finding("ok", f"SES has verified {name}.")
-    records = "".join(f"\n    {record}" for record in dkim_records(name.rpartition("@")[2], identity))
-    text = f"{name} is not verified yet; no campaign can start from it before that. Its records:{records}"
-    return Finding("warning", text)
+    text = f"{name} is not verified yet; no campaign can start from it before that."
+    if "@" in name:
+        return Finding("warning", f"{text} Open the link that SES has mailed to it.")
+    records = "".join(f"\n    {record}" for record in dkim_records(name, identity))
+    return Finding("warning", f"{text} Its records:{records or ' those that the SES console shows.'}")
 
 
 def check_sandbox(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -175,67 +234,6 @@ def check_sandbox(aws: Aws, given: Mapping[str, str], template: Template) -> Ite
         yield Finding("warning", f"{text} Ask for production access (docs/operations/deploy.md).")
     else:
         yield Finding("ok", f"SES lets this account send {account['SendQuota']['MaxSendRate']:g} emails a second.")
-
-
-def check_network(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    """Whether AWS's services can be reached from where the functions will run."""
-    given = template.in_effect(given, aws.parameters())
-    network = template.value(given, "Network")
-    if network == "create":
-        yield from _check_endpoints(aws, given, template)
-    elif network == "dual-stack":
-        host = f"email.{aws.region}.api.aws"
-        try:
-            socket.getaddrinfo(host, 443, socket.AF_INET6)
-        except OSError:
-            yield Finding("warning", f"{host} has no IPv6 address, as seen from here; look whether SES has one there.")
-        else:
-            yield Finding("ok", f"{host} has an IPv6 address.")
-    elif network == "existing":
-        subnets = aws.client("ec2").describe_subnets(SubnetIds=given.get("VpcSubnetIds", "").split(","))["Subnets"]
-        for subnet in subnets:
-            free = subnet["AvailableIpAddressCount"]
-            level: Level = "ok" if free >= FREE_ADDRESSES else "error"
-            yield Finding(
-                level, f"The subnet {subnet['SubnetId']} has {free} free addresses, of {FREE_ADDRESSES} needed."
-            )
-
-
-def zones_with_endpoints(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]:
-    """The region's zones in which each endpoint that the network needs can be made."""
-    services = ["email", "secretsmanager", *(["lambda"] if template.value(given, "SenderConcurrency") != "1" else [])]
-    ec2 = aws.client("ec2")
-    zones = [each["ZoneName"] for each in ec2.describe_availability_zones()["AvailabilityZones"]]
-    for service in services:
-        name = f"com.amazonaws.{aws.region}.{service}"
-        try:
-            details = ec2.describe_vpc_endpoint_services(ServiceNames=[name])["ServiceDetails"]
-        except ClientError as error:
-            if code_of(error) != "InvalidServiceName":
-                raise
-            return []
-        offered = {zone for each in details for zone in each["AvailabilityZones"]}
-        zones = [zone for zone in zones if zone in offered]
-    return zones
-
-
-def _check_endpoints(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    zones = zones_with_endpoints(aws, given, template)
-    ec2 = aws.client("ec2")
-    all_zones = [each["ZoneName"] for each in ec2.describe_availability_zones()["AvailabilityZones"]]
-    chosen = [zone for zone in template.value(given, "AvailabilityZones").split(",") if zone] or all_zones[:2]
-    needed = chosen if template.value(given, "HighAvailability") == "true" else chosen[:1]
-    if not zones:
-        yield Finding("error", f"{aws.region} has no endpoints of SES and Secrets Manager: choose Network=dual-stack.")
-    elif len(chosen) != 2 or not set(chosen) <= set(all_zones):
-        yield Finding("error", f"AvailabilityZones must be two of {', '.join(all_zones)}.")
-    elif wrong := [zone for zone in needed if zone not in zones]:
-        text = (
-            f"AvailabilityZones: {wrong[0]} lacks an endpoint that is needed; those that have all: {', '.join(zones)}."
-        )
-        yield Finding("error", text)
-    else:
-        yield Finding("ok", f"The endpoints can be made in {' and '.join(needed)}.")
 
 
 def check_quotas(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -281,11 +279,19 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
         return
     version, kind = template.value(given, "DatabaseVersion"), template.value(given, "DatabaseInstanceClass")
     pages = aws.client("rds").get_paginator("describe_orderable_db_instance_options")
-    offered = {
-        each["EngineVersion"].partition(".")[0]
+    options = [
+        each
         for page in pages.paginate(Engine="postgres", DBInstanceClass=kind, Vpc=True)
         for each in page["OrderableDBInstanceOptions"]
+    ]
+    offered = {each["EngineVersion"].partition(".")[0] for each in options}
+    zones = {
+        zone["Name"]
+        for each in options
+        if each["EngineVersion"].partition(".")[0] == version
+        for zone in each.get("AvailabilityZones", [])
     }
+    chosen = list_of(template.value(given, "AvailabilityZones"))
     if not offered:
         yield Finding("error", f"DatabaseInstanceClass: RDS has no {kind} for PostgreSQL in {aws.region}.")
     elif version not in offered:
@@ -293,8 +299,15 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
         yield Finding(
             "error", f"DatabaseVersion: RDS has {kind} in {aws.region} for PostgreSQL {known}, not {version}."
         )
+    elif zones and chosen and not zones & set(chosen):
+        text = f"AvailabilityZones: RDS has {kind} for PostgreSQL {version} in {', '.join(sorted(zones))} only"
+        yield Finding("error", f"{text}, not in {' or '.join(chosen)}.")
     else:
         yield Finding("ok", f"RDS has {kind} for PostgreSQL {version}.")
+    storage, most = (int(template.value(given, name)) for name in ("DatabaseStorage", "DatabaseMaxStorage"))
+    if most * 10 < storage * 11:
+        text = f"DatabaseMaxStorage is {most}; RDS wants at least a tenth more than DatabaseStorage, which is {storage}"
+        yield Finding("error", f"{text}.")
     if not _exists(lambda: aws.client("iam").get_role(RoleName=RDS_ROLE), "NoSuchEntity"):
         yield Finding("warning", f"The account has no {RDS_ROLE} yet, which RDS needs; make deploy makes it.")
 
@@ -303,6 +316,7 @@ CHECKS: Mapping[str, Check] = {
     "python": check_python,
     "credentials": check_credentials,
     "parameters": check_parameters,
+    "settings": check_settings,
     "unchanged": check_unchanged,
     "names": check_names,
     "identity": check_identity,
@@ -320,7 +334,9 @@ def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) 
     try:
         return list(CHECKS[name](aws, given, template))
     except ClientError as error:
-        level: Level = "error" if name == "credentials" else "warning"
+        # What AWS calls invalid is not there, whoever asks.
+        is_wrong = name == "credentials" or code_of(error).startswith("Invalid")
+        level: Level = "error" if is_wrong else "warning"
         return [
             Finding(level, f"{name}: AWS did not tell ({code_of(error)}: {error.response['Error'].get('Message')}).")
         ]
@@ -328,3 +344,5 @@ def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) 
         return [Finding("error", f"{name}: AWS could not be asked: {error}")]
     except KeyError as error:
         return [Finding("error", f"{name}: {error.args[0]} is missing.")]
+    except (TemplateError, ValueError) as error:
+        return [Finding("error", f"{name}: not looked at, because a parameter is wrong: {error}.")]

@@ -5,9 +5,10 @@ Every step can be done again. An error says what to do next.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
 from deployment.checks import RDS_ROLE
-from deployment.dns_records import dkim_records, dmarc_record, reply_records
+from deployment.dns_records import identity_records, reply_records
 from deployment.parameters import ROOT, Template
 
 STACK_POLICY = {
@@ -54,7 +55,7 @@ def run(command: Sequence[str]) -> None:
 
 
 def prepare(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]:
-    """Make what CloudFormation does not: the SES identities and RDS's role; returns the DNS records that are wanted."""
+    """Make what CloudFormation does not: the SES identities and RDS's role; returns what they want of a person."""
     ses, records = aws.client("sesv2"), list[str]()
     for name in template.identities(given):
         try:
@@ -62,13 +63,10 @@ def prepare(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]
         except ClientError as error:
             if code_of(error) != "AlreadyExistsException":
                 raise
-        domain = name.rpartition("@")[2]
-        records += dkim_records(domain, ses.get_email_identity(EmailIdentity=name))
-        records.append(dmarc_record(domain))
+        records += identity_records(name, ses.get_email_identity(EmailIdentity=name))
     if template.value(given, "Database") == "create":
         _make_rds_role(aws)
-    # Several addresses of one domain want the same records.
-    return list(dict.fromkeys([*records, *reply_records(aws.region, given.get("ReplyDomain", ""))]))
+    return [*records, *reply_records(aws.region, given.get("ReplyDomain", ""))]
 
 
 def _make_rds_role(aws: Aws) -> None:
@@ -91,20 +89,29 @@ def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
     run_command(["make", "build"])
     first = [] if aws.is_complete() else ["--disable-rollback"]
     sam = str(Path(".venv-sam") / "bin" / "sam")
+    before = next((each["EventId"] for each in _events(aws)), None)
     try:
         run_command([sam, "deploy", "--config-env", stage, "--region", aws.region, *first])
     except DeploymentFailed as error:
-        raise DeploymentFailed(f"{error}\n{_reasons(aws)}") from error
+        since = list(itertools.takewhile(lambda each: each["EventId"] != before, _events(aws)))
+        raise DeploymentFailed(f"{error}\n{_reasons(since)}") from error
 
 
-def _reasons(aws: Aws) -> str:
-    """What CloudFormation says of a failure, the first one first."""
+def _events(aws: Aws) -> Iterator[Mapping[str, Any]]:
+    """Everything that CloudFormation has reported of the stack, the newest first; nothing where there is no stack."""
+    pages = aws.client("cloudformation").get_paginator("describe_stack_events").paginate(StackName=aws.stack_name)
     try:
-        events: list[Mapping[str, Any]] = aws.client("cloudformation").describe_stack_events(StackName=aws.stack_name)[
-            "StackEvents"
-        ]
-    except ClientError:
-        return "CloudFormation knows nothing of it: it had not begun."
+        for page in pages:
+            yield from page["StackEvents"]
+    except ClientError as error:
+        if code_of(error) != "ValidationError":
+            raise
+
+
+def _reasons(events: Sequence[Mapping[str, Any]]) -> str:
+    """What CloudFormation says of this failure, the first one first. What failed in an earlier try is fixed by now."""
+    if not events:
+        return "CloudFormation had not begun; the stack is as it was."
     failed = [
         f"  {each['LogicalResourceId']}: {each['ResourceStatusReason']}"
         for each in reversed(events)

@@ -1,18 +1,30 @@
-"""The DNS records that SES and mailbox providers want: an answer of SES in, the records out."""
+"""What SES and mailbox providers want, DNS records as a rule: an answer of SES in, a line for each out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+UNKNOWN_ZONE = "<the zone that the SES console shows for the identity>"
+
+
+def identity_records(name: str, identity: Mapping[str, Any]) -> list[str]:
+    """What verifies an identity. An address may be of a domain that is somebody else's, so it wants no record."""
+    if "@" not in name:
+        return [*dkim_records(name, identity), dmarc_record(name)]
+    return [] if identity.get("VerifiedForSendingStatus") else [f"{name}: open the link that SES has mailed to it"]
+
 
 def dkim_records(domain: str, identity: Mapping[str, Any]) -> list[str]:
-    """The zone of the public keys differs by region and account, so SES's answer names it. Older answers did not.
+    """The zone of the public keys differs by region and account, so only SES's answer can name it.
 
+    A domain with a key of one's own (BYODKIM) has a record that SES does not know: the answer holds its selector only.
     https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_DkimAttributes.html
     """
     attributes = identity.get("DkimAttributes", {})
-    zone = attributes.get("SigningHostedZone") or "dkim.amazonses.com"
+    if attributes.get("SigningAttributesOrigin") == "EXTERNAL":
+        return []
+    zone = attributes.get("SigningHostedZone") or UNKNOWN_ZONE
     return [f"{token}._domainkey.{domain} CNAME {token}.{zone}" for token in attributes.get("Tokens", [])]
 
 

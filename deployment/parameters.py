@@ -63,10 +63,16 @@ def write(path: Path, values: Mapping[str, str]) -> None:
     new.replace(path)
 
 
+def list_of(value: str) -> list[str]:
+    """The members of a CommaDelimitedList; CloudFormation drops the blanks around them too."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
 class Template:
     """What template.yaml says of its parameters."""
 
     def __init__(self, path: Path = ROOT / "template.yaml") -> None:
+        self.path = path
         self.document = load(path)
         self.parameters: dict[str, Any] = self.document["Parameters"]
 
@@ -104,7 +110,7 @@ class Template:
         allowed = [str(each) for each in declared.get("AllowedValues", [])]
         if allowed and value not in allowed:
             return f"{name} is {value!r}; it must be one of {', '.join(allowed)}."
-        parts = value.split(",") if declared["Type"] == "CommaDelimitedList" else [value]
+        parts = [each.strip() for each in value.split(",")] if declared["Type"] == "CommaDelimitedList" else [value]
         pattern = declared.get("AllowedPattern")
         if pattern and not all(re.fullmatch(pattern, part) for part in parts):
             return f"{name} must be {right}."

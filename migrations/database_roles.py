@@ -212,11 +212,14 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
     "unsubscribe": {
         "audit_log": "SELECT (id), INSERT",
-        "campaigns": "SELECT (id, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
+        "campaigns": "SELECT (id, from_address, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
         "emails": "SELECT (lead_id, scheduled_email_id, to_address, delivery_status)",
         "leads": "SELECT (id, email), UPDATE (updated_at)",
         "past_contacts": "SELECT (lead_id, bounced)",
-        "scheduled_emails": "SELECT (lead_id, campaign_id, status, reason), UPDATE (status, reason, updated_at)",
+        "scheduled_emails": """SELECT (id, lead_id, campaign_id, sender_id, status, reason),
+            UPDATE (status, reason, updated_at)""",
+        # Whom an email came from; recipients see it anyway.
+        "sender_addresses": "SELECT (id, from_address)",
         "suppressions": "SELECT, INSERT, UPDATE (reason, removed_at, removed_by, removal_reason)",
         "unsubscribes": "SELECT, INSERT, UPDATE (scope, method, undone_at)",
     },
@@ -274,7 +277,8 @@ def create_roles(connection: sa.Connection, owner: str, password: str | None, pr
     Without a password the owner logs in by IAM authentication, as the functions' users (those of `prefix`) always do.
     After this, RDS no longer accepts the administrator's own password. Since PostgreSQL 16 the creator of a role is a
     member of that role and cannot leave it, and RDS requires a token of every direct or indirect member of rds_iam. So
-    users that exist are not created again, and the owner may call this to change its own password.
+    the administrator comes with a token for users that a later version needs. Users that exist are not created again,
+    and the owner may call this to change its own password.
     https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.IAMDBAuth.DBAccounts.html
     """
     by_iam = connection.scalar(sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam')"))

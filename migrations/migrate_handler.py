@@ -1,7 +1,7 @@
 """The Lambda that brings the database to the schema of this deployment, and creates its users and the first API key.
 
 In: {"action": "upgrade", "newer_is_fine": …}, which is also what an empty event means, {"action": "current"},
-{"action": "create_roles", "admin_user": …, "admin_password": …},
+{"action": "create_roles", "admin_user": …, "admin_password": …} (without a password by a token of IAM),
 {"action": "create_api_key", "name": …, "role": …, "only_first": …} or {"action": "migrate_existing_campaigns",
 "dry_run": …, "backup_taken": …, "snapshot": …, "reopen_incomplete": …}. Out: the revision of the schema (and with
 "current" the users that are missing), the key, which is shown once, or the report of what was taken over.
@@ -54,7 +54,7 @@ class _Upgrade(_Event):
 class _CreateRoles(_Event):
     action: Literal["create_roles"]
     admin_user: Annotated[str, Field(min_length=1)]
-    admin_password: Annotated[SecretStr, Field(min_length=1)]
+    admin_password: Annotated[SecretStr, Field(min_length=1)] | None = None
 
 
 class _CreateApiKey(_Event):
@@ -149,7 +149,8 @@ def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str,
         owner, password = login["user"], login["password"]
     # With DatabaseUsers=one too, which may change: once they are made, RDS refuses the administrator's password.
     prefix = MigrateSettings.read().database_user_prefix or owner
-    engine = database.engine(_as_user(settings, wanted.admin_user, wanted.admin_password.get_secret_value()))
+    admin_password = wanted.admin_password and wanted.admin_password.get_secret_value()
+    engine = database.engine(_as_user(settings, wanted.admin_user, admin_password))
     try:
         with engine.begin() as connection:
             database_roles.create_roles(connection, owner, password, prefix)
@@ -158,14 +159,15 @@ def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str,
     return {"roles": [owner, *database_roles.users(prefix).values()]}
 
 
-def _as_user(settings: DatabaseSettings, user: str, password: str) -> DatabaseSettings:
-    url = (
-        make_url(settings.database_url)
-        if settings.database_url
-        else URL.create(
+def _as_user(settings: DatabaseSettings, user: str, password: str | None) -> DatabaseSettings:
+    if settings.database_url:
+        url = make_url(settings.database_url)
+    elif password is None:
+        return settings.model_copy(update={"database_user": user, "database_iam_auth": True})
+    else:
+        url = URL.create(
             "postgresql", host=settings.database_host, port=settings.database_port, database=settings.database_name
         )
-    )
     login = url.set(username=user, password=password)
     return settings.model_copy(update={"database_url": login.render_as_string(hide_password=False)})
 

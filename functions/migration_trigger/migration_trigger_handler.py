@@ -55,6 +55,7 @@ _PASSES = frozenset(
         "ResourceConflictException",
         "ResourceNotFoundException",
         "ResourceNotReadyException",
+        "ServiceException",
         "TooManyRequestsException",
     }
 )
@@ -109,8 +110,7 @@ class _Migration:
         return upgraded
 
     def _make_sure_of_users(self) -> None:
-        """The administrator logs in only if no other user can: RDS no longer accepts the administrator's password once
-        the users exist (see `database_roles.create_roles`)."""
+        """The administrator logs in only if a user is missing."""
         admin_secret = self._settings.database_admin_secret_arn
         try:
             missing = self._patiently(self._missing_users, logins=admin_secret is None)
@@ -128,8 +128,8 @@ class _Migration:
             logger.info("The administrator cannot log in", extra={"reason": str(refused)})
             if still_missing := self._patiently(self._missing_users):
                 raise MigrationFailed(
-                    f"The database has no users {', '.join(still_missing)}, and it refuses the administrator's "
-                    "password. Create them as docs/operations/deploy.md says."
+                    f"The database has no users {', '.join(still_missing)}, and it refuses the administrator. "
+                    "Create them as docs/operations/deploy.md says."
                 ) from refused
         else:
             # A login by IAM works some time after it was granted.
@@ -140,10 +140,16 @@ class _Migration:
         return missing
 
     def _create_roles(self, secret_arn: str) -> None:
+        """RDS takes the administrator's password before there are users, and a token afterwards (see
+        `database_roles.create_roles`)."""
         secrets = boto3.client("secretsmanager")
         admin = json.loads(secrets.get_secret_value(SecretId=secret_arn)["SecretString"])
-        # Not through a queue, because the event contains the password.
-        self._call({"action": "create_roles", "admin_user": admin["username"], "admin_password": admin["password"]})
+        event = {"action": "create_roles", "admin_user": admin["username"]}
+        try:
+            # Not through a queue, because the event contains the password.
+            self._call({**event, "admin_password": admin["password"]})
+        except LoginRefused:
+            self._call(event)
 
     def _call(self, event: dict[str, Any]) -> dict[str, Any]:
         """Invoke MigrateFunction synchronously, for short work."""

@@ -84,7 +84,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> HttpAnswer:
     elif method == "POST":
         answer = _post(event, headers, email, language)
     else:
-        answer = _answer(200, pages.ask(language, _settings().sender_from_address, can_undo=_is_opted_out(email)))
+        answer = _answer(200, _ask(email, language))
     if method == "HEAD":
         answer["body"] = ""
     logger.info(
@@ -99,14 +99,15 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> HttpAnswer:
     return answer
 
 
-def _is_opted_out(email: EmailReference) -> bool:
-    """False if the database does not answer: the page to opt out is shown anyway."""
+def _ask(email: EmailReference, language: str) -> str:
+    """If the database does not answer, the page to opt out is shown without the sender and without undo."""
     try:
         with _engine().connect() as connection:
-            return unsubscribe.is_opted_out(connection, email)
+            sender, can_undo = unsubscribe.sender_and_choice(connection, email)
     except sa.exc.SQLAlchemyError:
         logger.exception("The page is shown without undo", extra={"scheduled_email_id": email.scheduled_email_id})
-        return False
+        return pages.ask(language, None, can_undo=False)
+    return pages.ask(language, sender or _settings().sender_from_address, can_undo=can_undo)
 
 
 def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> HttpAnswer:

@@ -140,17 +140,17 @@ def language_for(accept_language: str) -> str:
     return max(wanted, key=lambda each: each[0])[1] if wanted else DEFAULT_LANGUAGE
 
 
-def ask(language: str, sender: str, *, can_undo: bool) -> str:
-    """The page with the sender, the choice with a button to confirm it, and an undo button if there is something to
-    undo."""
+def ask(language: str, sender: str | None, *, can_undo: bool) -> str:
+    """The page with the sender where it is known, the choice with a button to confirm it, and an undo button if there
+    is something to undo."""
     text = TEXTS[language]
     choices = "".join(
         f'<label><input type="radio" name="scope" value="{scope}"{checked}>{escape(text[scope])}</label>'
         for scope, checked in ((UnsubscribeScope.EVERYTHING, " checked"), (UnsubscribeScope.CAMPAIGN, ""))
     )
+    named = f"<p>{escape(text['sender'])} <strong>{escape(sender)}</strong></p>" if sender else ""
     content = (
-        f"<p>{escape(text['sender'])} <strong>{escape(sender)}</strong></p>"
-        f'<form method="post"><fieldset><legend>{escape(text["ask"])}</legend>{choices}</fieldset>'
+        f'{named}<form method="post"><fieldset><legend>{escape(text["ask"])}</legend>{choices}</fieldset>'
         f'<button class="main" name="action" value="unsubscribe">{escape(text["confirm"])}</button></form>'
     )
     return _page(language, "ask_title", content + (_undo_form(language) if can_undo else ""))

@@ -27,6 +27,8 @@ from testbed.campaigns import pass_time
 
 ROOT = Path(__file__).parents[2]
 LEADS = 14
+FOLDER = 'o\'neill, "$x"\n%41 \udcff \u00e9'
+"""A name with all that a shell, a URL or PostgreSQL takes for its own, and with a byte that is no text."""
 LATER = "13 {status}, 1 skipped"  # one of the addresses bounces
 
 
@@ -91,7 +93,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as running:
 
         def start(**environment: str) -> Run:
-            run = Run(tmp_path / "data", **environment)
+            run = Run(tmp_path / FOLDER, **environment)
             running.enter_context(run.process)  # closes its pipes
             running.callback(run.process.kill)
             return run
@@ -201,8 +203,8 @@ def test_the_embedded_database_the_inbox_and_the_api_key_outlive_a_run(start: St
     )
     assert json.load(client.invoke(FunctionName="SenderFunction")["Payload"])["sent"] == 0
     first.stop()
-    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()
-    assert (tmp_path / "data" / "api-key").stat().st_mode & 0o777 == 0o600
+    assert not (tmp_path / FOLDER / "postgres" / "postmaster.pid").exists()
+    assert (tmp_path / FOLDER / "api-key").stat().st_mode & 0o777 == 0o600
 
     second = start(DEMO="0", TICK_SECONDS="0")
     assert second.wait_for("  API key  ").split()[-1] == key
@@ -227,6 +229,7 @@ def test_a_used_port_is_one_clear_line(start: Start) -> None:
     [
         ({"PORT": "http"}, "PORT and TICK_SECONDS must be numbers"),
         ({"TICK_SECONDS": "-1"}, "TICK_SECONDS 0 to 86400"),
+        ({"PORT": "65534", "JWT_ISSUER": "https://idp.example"}, "PORT must be 1 to 65533"),
         ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "The database cannot be reached"),
         ({"DATABASE_URL": "mysql://localhost/none"}, "DATABASE_URL: is not a postgresql:// URL"),
     ],

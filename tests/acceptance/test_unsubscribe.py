@@ -136,6 +136,25 @@ def test_page_names_who_sent_the_mail(link: str) -> None:
     )
 
 
+def test_page_names_the_campaigns_own_address_or_the_sender_that_the_lead_has(
+    engine: sa.Engine, campaign_id: uuid.UUID, link: str
+) -> None:
+    def change(statement: str) -> str:
+        with engine.begin() as connection:
+            connection.execute(sa.text(statement), {"campaign": campaign_id})
+        found = re.search("<strong>(.*)</strong>", httpx.get(link).text)
+        return html.unescape(found[1]) if found else ""
+
+    own = "UPDATE campaigns SET from_address = 'Ole <ole@acme.example>' WHERE id = :campaign"
+    assert change(own) == "Ole <ole@acme.example>"
+    sender = """
+        WITH made AS (INSERT INTO sender_addresses (from_address, address)
+                      VALUES ('Ida <ida@acme.example>', 'ida@acme.example') RETURNING id)
+        UPDATE scheduled_emails SET sender_id = made.id FROM made WHERE campaign_id = :campaign
+    """
+    assert change(sender) == "Ida <ida@acme.example>"
+
+
 def test_undo_is_offered_while_there_is_something_to_undo(campaign_id: uuid.UUID, link: str) -> None:
     offer = '<button name="action" value="undo">'
     assert offer not in httpx.get(link).text

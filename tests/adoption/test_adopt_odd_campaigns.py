@@ -214,3 +214,21 @@ def test_text_without_a_name_is_called_by_its_id(engine: sa.Engine, old: OldAppl
     if not name.strip():
         assert found.problems == [f"left as it is: email template {template}: there is no text"]
         assert lines[0].startswith(f"campaign without a name ({campaign}): active")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_batch_and_holder_without_names_are_called_by_their_ids(
+    engine: sa.Engine, old: OldApplication, dry_run: bool
+) -> None:
+    batch = old.batch(" ")
+    first, second = (
+        active(old, "\n", batch_id=batch, created_at=f"2026-01-0{day}", follow_up_enabled=False) for day in (1, 2)
+    )
+    report = adopt(engine, dry_run=dry_run)
+    assert f"its lead batch {batch} is held by campaign {first}" in report_of(report, second).notes
+
+
+def test_campaign_without_a_status_is_reported_without_a_hole(engine: sa.Engine, old: OldApplication) -> None:
+    campaign = active(old, status=None)
+    (line, *_) = report_of(adopt(engine), campaign).lines()
+    assert line == f"odd ({campaign}): no status"

@@ -23,7 +23,7 @@ GIVEN = {
     "SesConfigurationSet": "acme-prod",
     "PostalAddress": "Acme Ltd, 1 Main Street, Springfield",
     "AlarmEmail": "ops@example.com",
-    "UnsubscribeKeys": "k1:c2VjcmV0",
+    "UnsubscribeKeys": "k1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU=",
 }
 
 

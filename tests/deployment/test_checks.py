@@ -62,9 +62,15 @@ def test_lambdas_python_is_found_in_pyenv_and_on_the_path(
     assert levels(found("python")) == {"error"}
     python = tmp_path / "versions/3.13.1/bin/python3.13"
     python.parent.mkdir(parents=True)
-    python.touch(mode=0o755)
+    python.write_text("#!/bin/sh\n")
+    python.chmod(0o755)
+    # A shim of pyenv for a version that is not chosen.
+    shim = tmp_path / "python3.13"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
     assert levels(found("python")) == {"ok"}
     monkeypatch.setenv("PYENV_ROOT", "/nowhere")
+    assert levels(found("python")) == {"error"}
     monkeypatch.setenv("PATH", str(python.parent))
     assert levels(found("python")) == {"ok"}
 
@@ -103,6 +109,44 @@ def test_parameters_that_do_not_fit_together_are_reported(found: Any, changed: d
     assert any(level == "error" and text in said for level, said in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("UnsubscribeKeys", "k1:c2hvcnQ="),
+        ("UnsubscribeKeys", "K1:dGhpcy1rZXktaXMtZm9yLXRlc3RzLW9ubHktMTIzNDU="),
+        ("SendingDayTimeZone", "Europe/Berln"),
+        ("SenderFromAddress", "S\u00f6ren <s\u00f6ren@example.com>"),
+        ("PostalAddress", " "),
+        ("PublicUrl", f"https://mail.example.com/{'x' * 200}"),
+        ("ReplyDomain", f"{'x' * 64}.example.com"),
+        ("SenderReservedConcurrency", "1"),
+    ],
+)
+def test_what_a_function_would_refuse_at_its_start_is_named_before(found: Any, name: str, value: str) -> None:
+    assert found("settings", SenderConcurrency="2", Network="dual-stack") == [
+        ("ok", "The functions take their settings.")
+    ]
+    changed = {"SenderConcurrency": "2", name: value}
+    assert found("parameters", **changed)[0][0] == "ok"
+    ((level, text),) = found("settings", **changed)
+    assert (level, text.startswith(f"{name}: ")) == ("error", True), text
+
+
+def test_settings_of_a_stack_whose_keys_are_not_shown_are_looked_at(
+    aws: Aws, template: Template, recorded: Recorded
+) -> None:
+    deploy(aws, template, UnsubscribeKeys="****")
+    given = {name: value for name, value in GIVEN.items() if name != "UnsubscribeKeys"}
+    assert {each.level for each in checks.findings("settings", aws, given, template)} == {"ok"}
+
+
+@pytest.mark.parametrize("name", checks.CHECKS)
+def test_no_check_fails_for_a_parameter_that_is_missing_or_no_number(found: Any, aws: Aws, name: str) -> None:
+    checks.findings(name, aws, {}, Template())
+    for wrong in ("SenderReservedConcurrency", "DatabaseStorage", "DatabaseVersion"):
+        found(name, **{wrong: "much"})
+
+
 # What must stay as it was
 
 
@@ -117,12 +161,15 @@ def test_parameters_that_do_not_fit_together_are_reported(found: Any, changed: d
         ("Network", "existing"),
         ("DeploymentId", "acme-test"),
         ("SesConfigurationSet", "other"),
+        ("DatabaseUser", "other"),
+        ("DatabaseIamAuth", "false"),
     ],
 )
 def test_a_change_that_would_make_a_new_database_or_lose_mail_is_refused(
     found: Any, aws: Aws, template: Template, name: str, value: str
 ) -> None:
-    defaults = {each: template.value(GIVEN, each) for each in (*checks.FIXED, "Network")}
+    fixed = (*checks.FIXED, *checks.OF_A_CREATED_DATABASE, "Network")
+    defaults = {each: template.value(GIVEN, each) for each in fixed}
     deploy(aws, template, **defaults)
     assert levels(found("unchanged", **defaults)) == {"ok"}
     ((level, text),) = found("unchanged", **{**defaults, name: value})
@@ -138,6 +185,62 @@ def test_a_new_major_version_is_a_warning_and_an_older_one_an_error(found: Any, 
     deploy(aws, template, DatabaseVersion="17")
     assert "warning" in levels(found("unchanged", DatabaseVersion="18"))
     assert "error" in levels(found("unchanged", DatabaseVersion="16"))
+
+
+def test_storage_that_rds_would_have_to_take_away_is_refused(found: Any, aws: Aws, template: Template) -> None:
+    deploy(aws, template, DatabaseStorage="100")
+    assert levels(found("unchanged", DatabaseStorage="200")) == {"ok"}
+    ((level, text),) = found("unchanged", DatabaseStorage="99")
+    assert (level, text.startswith("DatabaseStorage is 100")) == ("error", True)
+
+
+def test_what_belongs_to_a_created_database_may_change_for_another(found: Any, aws: Aws, template: Template) -> None:
+    deploy(aws, template, Database="existing", DatabaseUser="old", DatabaseVersion="18", DatabaseStorage="100")
+    changed = {"DatabaseUser": "new", "DatabaseVersion": "17", "DatabaseStorage": "20"}
+    assert levels(found("unchanged", **changed)) == {"ok"}
+
+
+def replaced_with(document: Any, resource: str, create_only: tuple[str, ...]) -> set[str]:
+    """The parameters that reach a property whose change makes CloudFormation replace the resource."""
+    properties = document["Resources"][resource]["Properties"]
+    return set().union(*(names_in(document, properties.get(name)) for name in create_only))
+
+
+def names_in(document: Any, value: Any) -> set[str]:
+    if isinstance(value, list):
+        return set().union(*(names_in(document, each) for each in value))
+    if not isinstance(value, dict):
+        return set()
+    found = set().union(*(names_in(document, each) for each in value.values()))
+    if (name := value.get("Ref")) in document["Parameters"]:
+        found.add(name)
+    if "Fn::If" in value:
+        found |= names_in(document, {"Condition": value["Fn::If"][0]})
+    if isinstance(condition := value.get("Condition"), str):
+        found |= names_in(document, document["Conditions"][condition])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("resource", "create_only"),
+    [
+        # https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-rds-dbinstance.html
+        (
+            "DatabaseInstance",
+            ("DBName", "Port", "MasterUsername", "StorageEncrypted", "KmsKeyId", "AvailabilityZone", "Condition"),
+        ),
+        ("DatabaseSubnets", ("DBSubnetGroupName",)),
+        ("Vpc", ("CidrBlock",)),
+        ("SubnetA", ("CidrBlock", "AvailabilityZone")),
+        ("SubnetB", ("CidrBlock", "AvailabilityZone")),
+        ("DatabaseSecurityGroup", ("VpcId", "GroupDescription")),
+        ("SesConfigurationSetResource", ("Name",)),
+    ],
+)
+def test_every_parameter_that_replaces_what_must_stay_is_fixed(
+    template: Template, resource: str, create_only: tuple[str, ...]
+) -> None:
+    assert replaced_with(template.document, resource, create_only) <= {*checks.FIXED, "Network"}
 
 
 def test_before_the_first_deployment_everything_may_change(found: Any) -> None:
@@ -191,12 +294,29 @@ def test_a_stack_of_ones_own_has_its_names(found: Any, aws: Aws, template: Templ
     assert levels(found("names")) == {"ok"}
 
 
-@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"])
-def test_a_stack_that_can_only_be_deleted_is_reported(found: Any, recorded: Recorded, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "level", "said"),
+    [
+        *((status, "error", "delete it first") for status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")),
+        *((f"{each}_IN_PROGRESS", "error", "wait until that is over") for each in ("CREATE", "UPDATE", "DELETE")),
+        ("UPDATE_ROLLBACK_FAILED", "error", "end that first"),
+        ("REVIEW_IN_PROGRESS", "ok", "is REVIEW_IN_PROGRESS."),
+        ("CREATE_FAILED", "ok", "is CREATE_FAILED."),
+    ],
+)
+def test_a_stack_that_takes_no_deployment_is_reported(
+    found: Any, recorded: Recorded, status: str, level: str, said: str
+) -> None:
     stack = {"StackName": "sendledger-prod", "StackStatus": status}
     recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
+    ((found_level, text),) = found("names")
+    assert (found_level, said in text) == (level, True), text
+
+
+def test_a_log_group_that_was_left_behind_is_named(found: Any, session: boto3.Session) -> None:
+    session.client("logs").create_log_group(logGroupName="/aws/vendedlogs/sendledger-prod/campaign-api")
     ((level, text),) = found("names")
-    assert (level, "delete it first" in text) == ("error", True)
+    assert (level, "/aws/vendedlogs/sendledger-prod/campaign-api" in text) == ("error", True)
 
 
 # SES
@@ -221,6 +341,13 @@ def test_further_identities_are_looked_at_too(found: Any, aws: Aws) -> None:
     of_each = found("identity", MoreSesIdentities="example.org,ann@example.net")
     for (level, text), name in zip(of_each, ("example.com", "example.org", "ann@example.net"), strict=True):
         assert (level, name in text) == ("warning", True)
+
+
+def test_an_address_is_verified_by_a_link_and_not_by_records(found: Any, aws: Aws, recorded: Recorded) -> None:
+    assert "SES then mails a link" in str(found("identity", SesIdentity="ann@example.net"))
+    recorded.answer("sesv2.GetEmailIdentity", {"VerifiedForSendingStatus": False, "DkimAttributes": {}})
+    ((level, text),) = found("identity", SesIdentity="ann@example.net")
+    assert (level, "Open the link" in text, "records" in text) == ("warning", True, False)
 
 
 @pytest.mark.parametrize(
@@ -272,15 +399,98 @@ def test_ipv6_of_ses_is_looked_up(found: Any, monkeypatch: pytest.MonkeyPatch, h
     assert asked == [("email.us-east-1.api.aws", socket.AF_INET6)]
 
 
-def test_a_subnet_without_free_addresses_is_refused(found: Any, session: boto3.Session) -> None:
-    ec2 = session.client("ec2")
-    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/24")["Vpc"]["VpcId"]
-    full = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/28")["Subnet"]["SubnetId"]
-    roomy = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.128/25")["Subnet"]["SubnetId"]
-    for _ in range(5):
-        ec2.create_network_interface(SubnetId=full)
-    by_level = dict(found("network", Network="existing", VpcSubnetIds=f"{full},{roomy}"))
-    assert (full in by_level["error"], roomy in by_level["ok"]) == (True, True)
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("us-gov-west-1", "email.us-gov-west-1.api.aws"), ("cn-north-1", "email.cn-north-1.api.amazonwebservices.com.cn")],
+)
+def test_host_with_ipv6_is_that_of_the_partition(session: boto3.Session, region: str, host: str) -> None:
+    assert Aws(region, "sendledger-prod", session).dual_stack_host("sesv2") == host
+
+
+@pytest.mark.parametrize("network", ["create", "dual-stack"])
+@pytest.mark.parametrize("zones", ["us-east-1a,us-east-1a", "us-east-1a", "us-east-1a,us-east-1b,us-east-1d"])
+def test_a_network_of_its_own_wants_two_zones(found: Any, network: str, zones: str) -> None:
+    ((level, text),) = found("network", Network=network, AvailabilityZones=zones)
+    assert (level, text.startswith("AvailabilityZones must be two of")) == ("error", True)
+
+
+def test_zones_may_have_blanks_between_them(found: Any) -> None:
+    assert levels(found("network", AvailabilityZones="us-east-1a, us-east-1b")) == {"ok"}
+
+
+@pytest.mark.parametrize("cidr", ["10.88.0.5/24", "10.88.0.0/16.1", "300.1.1.0/24"])
+def test_addresses_of_a_network_that_are_none_are_named(found: Any, cidr: str) -> None:
+    ((level, text),) = found("network", VpcCidr=cidr)
+    assert (level, text.startswith("VpcCidr: ")) == ("error", True)
+
+
+def test_functions_outside_a_network_are_said_to_be_there(found: Any) -> None:
+    ((level, text),) = found("network", Network="none")
+    assert (level, "outside a VPC" in text) == ("ok", True)
+
+
+class Networks:
+    """A VPC of somebody's own, and another one."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self.ec2 = session.client("ec2")
+        self.vpc, self.other = (
+            self.ec2.create_vpc(CidrBlock=f"10.{number}.0.0/24")["Vpc"]["VpcId"] for number in (0, 1)
+        )
+        self.group = self.new_group(self.vpc)
+        self.full = self.subnet("10.0.0.0/28", "us-east-1a")
+        for _ in range(5):
+            self.ec2.create_network_interface(SubnetId=self.full)
+        self.roomy, self.second = self.subnet("10.0.0.64/26", "us-east-1a"), self.subnet("10.0.0.128/26", "us-east-1b")
+        self.given = {
+            "Network": "existing",
+            "VpcId": self.vpc,
+            "VpcSubnetIds": f"{self.roomy}, {self.second}",
+            "VpcSecurityGroupIds": self.group,
+        }
+
+    def new_group(self, vpc: str) -> str:
+        made = self.ec2.create_security_group(GroupName="functions", Description="functions", VpcId=vpc)
+        return str(made["GroupId"])
+
+    def subnet(self, cidr: str, zone: str) -> str:
+        made = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=cidr, AvailabilityZone=zone)
+        return str(made["Subnet"]["SubnetId"])
+
+
+@pytest.fixture
+def networks(session: boto3.Session) -> Networks:
+    return Networks(session)
+
+
+def test_a_subnet_without_free_addresses_is_refused(found: Any, networks: Networks) -> None:
+    subnets = f"{networks.full},{networks.second}"
+    by_level = dict(found("network", **{**networks.given, "VpcSubnetIds": subnets}))
+    assert (networks.full in by_level["error"], networks.second in by_level["ok"]) == (True, True)
+
+
+def test_an_existing_network_in_good_order_passes(found: Any, networks: Networks) -> None:
+    assert levels(found("network", **networks.given)) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("VpcSubnetIds", "subnet-0123456789abcdef0"), ("VpcSecurityGroupIds", "sg-0123456789abcdef0")]
+)
+def test_what_an_existing_network_lacks_is_an_error(found: Any, networks: Networks, name: str, value: str) -> None:
+    ((level, text),) = found("network", **{**networks.given, name: value})
+    assert (level, value in text) == ("error", True)
+
+
+def test_parts_of_different_networks_are_refused(found: Any, networks: Networks) -> None:
+    for changed in ({"VpcId": networks.other}, {"VpcSecurityGroupIds": networks.new_group(networks.other)}):
+        (said,) = (text for level, text in found("network", **{**networks.given, **changed}) if level == "error")
+        assert (networks.vpc in said, networks.other in said) == (True, True)
+
+
+def test_a_created_database_wants_subnets_in_two_zones(found: Any, networks: Networks) -> None:
+    given = {**networks.given, "VpcSubnetIds": networks.roomy}
+    assert "RDS wants subnets in two zones" in str(found("network", **given))
+    assert levels(found("network", **given, Database="existing")) == {"ok"}
 
 
 # Quotas
@@ -319,6 +529,19 @@ def test_a_class_or_version_that_rds_does_not_have_is_named(found: Any, recorded
     assert "for PostgreSQL 16, not 18" in str(found("database"))
     recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": []})
     assert "DatabaseInstanceClass" in str(found("database"))
+
+
+def test_a_class_that_no_chosen_zone_has_is_named(found: Any, recorded: Recorded) -> None:
+    option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1b"}, {"Name": "us-east-1c"}]}
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
+    assert levels(found("database", AvailabilityZones="us-east-1a,us-east-1b")) == {"ok"}
+    ((level, text),) = found("database", AvailabilityZones="us-east-1a,us-east-1d")
+    assert (level, "in us-east-1b, us-east-1c only" in text) == ("error", True)
+
+
+def test_storage_without_room_to_grow_is_refused(found: Any) -> None:
+    assert levels(found("database", DatabaseStorage="100", DatabaseMaxStorage="110")) == {"ok"}
+    assert "DatabaseMaxStorage is 109" in str(found("database", DatabaseStorage="100", DatabaseMaxStorage="109"))
 
 
 def test_the_role_that_rds_needs_is_a_warning_as_the_deployment_makes_it(found: Any, recorded: Recorded) -> None:

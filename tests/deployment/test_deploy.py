@@ -16,6 +16,7 @@ import yaml
 from deployment import __main__ as command
 from deployment import deploy, parameters
 from deployment.aws import Aws
+from deployment.dns_records import UNKNOWN_ZONE, dkim_records
 from deployment.parameters import ParametersError, Template
 from sendledger.core.settings import MailSettings
 from tests.deployment.conftest import GIVEN, Recorded
@@ -141,6 +142,26 @@ def test_further_identities_are_made_too(aws: Aws, template: Template) -> None:
     ]
 
 
+def test_an_address_as_an_identity_wants_no_record_but_a_link_that_is_opened(aws: Aws, template: Template) -> None:
+    wanted = deploy.prepare(aws, {**GIVEN, "SesIdentity": "ann@mail.example"}, template)
+    assert wanted == ["ann@mail.example: open the link that SES has mailed to it"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "records"),
+    [
+        ({"SigningHostedZone": "dkim.us-gov-east-1.amazonses.com"}, ["t1.dkim.us-gov-east-1.amazonses.com"]),
+        ({"SigningHostedZone": "x7.dkim.eu-west-1.amazonses.com"}, ["t1.x7.dkim.eu-west-1.amazonses.com"]),
+        # The zone is never guessed, and a domain's own key is in no zone of SES.
+        ({}, [f"t1.{UNKNOWN_ZONE}"]),
+        ({"SigningAttributesOrigin": "EXTERNAL", "SigningHostedZone": "dkim.amazonses.com"}, []),
+    ],
+)
+def test_the_zone_of_dkim_is_what_ses_says(attributes: dict[str, str], records: list[str]) -> None:
+    found = dkim_records("example.com", {"DkimAttributes": {"Tokens": ["t1"], **attributes}})
+    assert found == [f"t1._domainkey.example.com CNAME {record}" for record in records]
+
+
 def test_the_role_that_rds_needs_is_made_where_it_is_missing(aws: Aws, template: Template, recorded: Recorded) -> None:
     deploy.prepare(aws, GIVEN, template)
     made = [params for name, params in recorded.calls if name == "iam.CreateServiceLinkedRole"]
@@ -183,21 +204,43 @@ def test_only_a_failed_first_deployment_keeps_its_resources(aws: Aws, session: b
     assert "--disable-rollback" not in deploys[1]
 
 
+def event(number: int, resource: str, reason: str | None = None) -> dict[str, Any]:
+    """An event as CloudFormation reports it; with a reason it is a failure."""
+    found = {"EventId": str(number), "LogicalResourceId": resource, "ResourceStatus": "CREATE_IN_PROGRESS"}
+    return {**found, "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": reason} if reason else found
+
+
+def failing(aws: Aws, session: boto3.Session, recorded: Recorded, *events: list[dict[str, Any]]) -> str:
+    """What a deployment that fails says; `events` are those before it and those after it, the newest first."""
+
+    def sam(command: Sequence[str]) -> None:
+        if "deploy" in command:
+            recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": events[1]})
+        Sam(session, fails=True)(command)
+
+    recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": events[0]})
+    with pytest.raises(deploy.DeploymentFailed) as caught:
+        deploy.deploy_stack(aws, "prod", sam)
+    return str(caught.value)
+
+
 def test_a_failed_deployment_shows_the_reason_of_cloudformation_and_what_to_do(
     aws: Aws, session: boto3.Session, recorded: Recorded
 ) -> None:
-    event = {"LogicalResourceId": "SesEndpoint", "ResourceStatus": "CREATE_FAILED"}
-    events = [
-        {**event, "LogicalResourceId": "Migration", "ResourceStatusReason": "later"},
-        {**event, "ResourceStatusReason": "The zone has no endpoint"},
-        {**event, "ResourceStatus": "CREATE_IN_PROGRESS"},
-    ]
-    recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": events})
-    with pytest.raises(deploy.DeploymentFailed) as caught:
-        deploy.deploy_stack(aws, "prod", Sam(session, fails=True))
-    text = str(caught.value)
+    events = [event(3, "Migration", "later"), event(2, "SesEndpoint", "The zone has no endpoint"), event(1, "Vpc")]
+    text = failing(aws, session, recorded, [], events)
     assert text.index("SesEndpoint: The zone has no endpoint") < text.index("Migration: later")
     assert "run make deploy again" in text
+
+
+def test_a_failure_of_an_earlier_try_is_not_shown_again(
+    aws: Aws, session: boto3.Session, recorded: Recorded
+) -> None:
+    earlier = [event(2, "SesEndpoint", "The zone has no endpoint"), event(1, "Vpc")]
+    text = failing(aws, session, recorded, earlier, [event(3, "Migration", "now"), *earlier])
+    assert ("Migration: now" in text, "SesEndpoint" in text) == (True, False)
+    text = failing(aws, session, recorded, earlier, earlier)
+    assert text.endswith("CloudFormation had not begun; the stack is as it was.")
 
 
 def test_the_stacks_policy_keeps_the_database(aws: Aws, session: boto3.Session, template: Template) -> None:

@@ -19,6 +19,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.sending.tick import send_due_emails
 from testbed.campaigns import make_campaign
+from testbed.console_browser import Browser
 from testbed.databases import OWNER, url_as, wait_until, working_as
 from testbed.senders import sender_resources
 from tests.functions.campaign_api.api_client import ApiClient
@@ -80,6 +81,18 @@ def test_who_shows_nothing_like_a_key_gets_no_connection(
     assert statuses_at_once(key, "/v1/campaigns") == {401: REQUESTS}
     assert environments == []
     assert connection.scalar(sa.text(OF_THE_API)) == 0
+
+
+@pytest.mark.parametrize("cookie", [None, "", "guess", "x" * 42, "x" * 10_000])
+def test_who_shows_nothing_like_a_session_of_the_console_gets_no_connection(
+    environments: list[sa.Engine], cookie: str | None
+) -> None:
+    browser = Browser(campaign_api_handler.lambda_handler, "sl_guess")
+    for path in ("/console/campaigns", "/console/session/end", "/console/session"):
+        for ask in (browser.get, browser.post):
+            browser.cookies = {} if cookie is None else {"__Host-sendledger": cookie}
+            assert ask(path, follow=False).status in (303, 401, 405)
+    assert environments == []
 
 
 def test_connections_that_strangers_left_behind_are_free_again_after_a_while(

@@ -169,9 +169,9 @@ def _variables(name: str) -> Any:
 def test_a_function_logs_in_to_the_database_as_its_own_user_and_no_other(name: str) -> None:
     logins = [each["Resource"]["Fn::Sub"] for each in _policies(name) if each["Action"] == "rds-db:connect"]
     if name == "MigrateFunction":
-        ((resource, _),) = logins
         assert _database_user(name) == {"Ref": "DatabaseUser"}
-        assert resource.endswith("/${DatabaseUser}")
+        administrator = RESOURCES["DatabaseInstance"]["Properties"]["MasterUsername"]
+        assert [resource.rpartition("/")[2] for resource, _ in logins] == ["${DatabaseUser}", administrator]
         return
     for resource, values in logins:
         assert resource.endswith("/${User}")

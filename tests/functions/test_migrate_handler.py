@@ -15,6 +15,7 @@ from pydantic import ValidationError
 import migrate_handler
 from local.postgres import Postgres
 from sendledger.access import api_keys
+from sendledger.core.settings import DatabaseSettings
 from testbed.databases import MIGRATIONS, admin
 
 HEAD = ScriptDirectory(str(MIGRATIONS)).get_current_head()
@@ -79,3 +80,13 @@ def test_first_key_is_made_only_where_the_database_has_none(
 def test_unknown_action_or_role_is_refused(empty_database: str, event: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         invoke(event)
+
+
+def test_administrator_without_a_password_logs_in_by_a_token() -> None:
+    host = {"DATABASE_HOST": "db.example.com", "DATABASE_SECRET_ARN": "arn:owner", "DATABASE_USER": "sendledger"}
+    settings = migrate_handler._as_user(DatabaseSettings.read(host), "sendledger_admin", None)
+    assert (settings.database_user, settings.database_iam_auth, settings.database_url) == (
+        "sendledger_admin",
+        True,
+        None,
+    )

@@ -240,7 +240,30 @@ def test_users_that_only_the_refused_administrator_could_make_are_named(
     with admin(postgres) as connection:
         connection.execute(sa.text("CREATE ROLE sendledger_files"))  # as the fixture takes it away
     assert answer["Status"] == "FAILED"
-    assert "has no users sendledger_files, and it refuses the administrator's password" in answer["Reason"]
+    assert "has no users sendledger_files, and it refuses the administrator." in answer["Reason"]
+
+
+def test_user_that_a_later_version_needs_is_made_by_the_administrator_with_a_token(
+    aws: str, on_rds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(aws)["Status"] == "SUCCESS"
+    with plain_engine(on_rds).begin() as connection:
+        connection.execute(sa.text("DROP OWNED BY sendledger_files CASCADE"))
+        connection.execute(sa.text("DROP ROLE sendledger_files"))
+    as_user_of = migrate_handler._as_user
+
+    def with_token(settings: DatabaseSettings, user: str, password: str | None) -> DatabaseSettings:
+        # The superuser stands for an administrator with a token; one with a password is refused.
+        return as_user_of(settings, "postgres" if password is None else user, password)
+
+    monkeypatch.setattr(migrate_handler, "_as_user", with_token)
+    Aws.invoked.clear()
+    answer = ask(aws, "Update")
+    assert answer["Status"] == "SUCCESS", answer["Reason"]
+    assert actions() == ["current", "create_roles", "create_roles", "current", "upgrade"]
+    with plain_engine(on_rds).begin() as connection:
+        may = "SELECT has_table_privilege('sendledger_files', 'exports', 'SELECT')"
+        assert connection.scalar(sa.text(may))
 
 
 def test_the_owner_can_give_himself_a_new_password(aws: str, on_rds: str) -> None:
@@ -263,7 +286,8 @@ REFUSED = {"errorType": "LoginRefused", "errorMessage": "PAM authentication fail
 
 
 @pytest.mark.parametrize(
-    "first", ["AccessDeniedException", "ResourceConflictException", "TooManyRequestsException", REFUSED]
+    "first",
+    ["AccessDeniedException", "ResourceConflictException", "TooManyRequestsException", "ServiceException", REFUSED],
 )
 def test_failures_of_new_resources_are_retried(
     aws: str, empty_database: str, first: str | dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -29,7 +29,7 @@ OTHER_PROGRAMS = postgres._embedded_programs().parents[1] / "pginstall" / "bin"
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder below one that only its owner may enter, under a name with all that a shell takes for its own."""
-    with tempfile.TemporaryDirectory(prefix='sl o\'neill, "$x" é ') as parent:
+    with tempfile.TemporaryDirectory(prefix='sl o\'neill, "$x"\n%41 é ') as parent:
         yield Path(parent) / "postgres data"
 
 
@@ -72,6 +72,23 @@ def test_locale_of_the_machine_changes_nothing(folder: Path, monkeypatch: pytest
         )
 
 
+def test_server_of_an_ordinary_user_is_not_told_the_path_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not postgres._WORKING_FOLDER.exists():
+        pytest.skip("Only Linux has a name for the working folder.")
+    with running(folder) as server:
+        monkeypatch.setattr(server, "_user", {})
+        how = server._program("postgres", folder)
+    assert (str(folder) in how["args"], how["cwd"]) == (False, folder)
+
+
+def test_line_break_in_a_name_is_refused_where_the_server_has_to_be_told_the_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_WORKING_FOLDER", Path("/nowhere"))
+    with pytest.raises(PostgresError, match="has a line break; choose another folder"):
+        Postgres(folder)
+
+
 def test_data_outlive_the_server(folder: Path) -> None:
     with running(folder) as server, plain_engine(server.url()).begin() as connection:
         connection.execute(sa.text("CREATE TABLE kept AS SELECT 7 AS number"))
@@ -80,7 +97,7 @@ def test_data_outlive_the_server(folder: Path) -> None:
 
 
 def test_second_server_on_a_folder_is_refused(folder: Path) -> None:
-    with running(folder), pytest.raises(PostgresError, match=r"Another process uses .*postgres data; stop it first"):
+    with running(folder), pytest.raises(PostgresError, match=r"(?s)Another process uses .*postgres data; stop it first"):
         Postgres(folder)
 
 

@@ -21,11 +21,12 @@ _PAGE_OF_OURS = re.compile(rf"{ROOT}(?:/[\w./-]*)?(?:\?[\w.~%&=+:-]*)?", re.ASCI
 
 
 def token_of(request: APIGatewayProxyEventV2) -> str | None:
-    """The token in the session's cookie."""
+    """The token in the session's cookie. As with keys, the database is not asked for what cannot be one."""
     name = f"{_cookie_name(request)}="
     for cookie in request.cookies:
         if cookie.startswith(name):
-            return cookie.removeprefix(name)
+            token = cookie.removeprefix(name)
+            return token if console_sessions.has_form(token) else None
     return None
 
 
@@ -71,12 +72,12 @@ def sign_in(visit: Visit) -> HttpAnswer:
 def sign_out(visit: Visit) -> HttpAnswer:
     """With `everywhere` on all devices."""
     token = token_of(visit.request)
-    with api_resources.transaction() as connection:
-        if token is not None and "everywhere" in visit.form:
-            caller = console_sessions.find_caller(connection, token)
-            if caller is not None:
-                console_sessions.end_all_sessions(connection, caller)
-        if token is not None:
+    if token is not None:
+        with api_resources.transaction() as connection:
+            if "everywhere" in visit.form:
+                caller = console_sessions.find_caller(connection, token)
+                if caller is not None:
+                    console_sessions.end_all_sessions(connection, caller)
             console_sessions.end_session(connection, token)
     return redirect(f"{ROOT}/sign-in", [_cookie(visit.request, "", 0)])
 

@@ -7,6 +7,7 @@ taken over, shown and exported.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 
 import api_resources
 import campaign_api_handler
+from console.visit import PAGES
 from local.postgres import Postgres
 from local.ses_simulator import AcceptedEmail, SesSimulator
 from sendledger.access import api_keys
@@ -26,6 +28,8 @@ from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import record_events
 from sendledger.files.file_bucket import FileBucket
 from sendledger.sending.tick import send_due_emails
+from testbed.console_browser import Browser
+from testbed.console_pages import NEEDED_QUERIES, WITHOUT_CONTENT
 from testbed.databases import let_functions_work, plain_engine, url_as, working_as
 from testbed.legacy_database import SCHEMA, adopt, legacy_engine, upgrade
 from testbed.object_store import bucket, object_store, s3
@@ -309,6 +313,30 @@ def test_part_of_a_campaign_with_odd_values_can_be_read(api: ApiClient, rows: Od
     campaigns = [*rows.all_odd["campaigns"], rows.everybody]
     answers = {id_: api.get(f"/v1/campaigns/{id_}/{part}") for id_ in campaigns}
     assert {id_: answer.body for id_, answer in answers.items() if answer.status != 200} == {}
+
+
+def pages_of(rows: OddRows) -> Iterator[str]:
+    """The console's page of each row with only odd values, and its lists."""
+    tables = {"lead_id": "leads", "campaign_id": "campaigns", "template_id": "email_templates"}
+    tables |= {"workflow_id": "workflows", "batch_id": "lead_batches", "email_id": "emails"}
+    for method, _, name, function in PAGES:
+        parameters = re.findall(r"<(\w+)>", name)
+        if method != "GET" or function in WITHOUT_CONTENT or len(parameters) > 1 or name in NEEDED_QUERIES:
+            continue
+        address = name.removeprefix("GET ")
+        if not parameters:
+            yield address
+        elif parameters[0] in tables:
+            for id_ in [*rows.all_odd[tables[parameters[0]]], *([rows.everybody] if "campaign_id" in parameters else [])]:
+                yield address.replace(f"<{parameters[0]}>", str(id_))
+
+
+def test_console_shows_odd_values(api: ApiClient, rows: OddRows) -> None:
+    browser = Browser(api.handler, api.key or "")
+    browser.sign_in()
+    shown = {address: browser.get(address) for address in pages_of(rows)}
+    assert len(shown) > 100
+    assert {address: page.text for address, page in shown.items() if page.status != 200} == {}
 
 
 def test_overview_of_an_odd_database_can_be_read(api: ApiClient) -> None:

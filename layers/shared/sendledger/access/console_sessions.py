@@ -81,10 +81,13 @@ def open_session(connection: sa.Connection, key: str, address: str) -> str | Non
     return token
 
 
+def has_form(token: str) -> bool:
+    """Whether this has the form of a session's token. Other texts are refused without a query."""
+    return _TOKEN.fullmatch(token) is not None
+
+
 def find_caller(connection: sa.Connection, token: str) -> Caller | None:
     """The holder of the key that opened the session; None if it is over, was ended, or its key is no longer valid."""
-    if not _TOKEN.fullmatch(token):
-        return None
     found = connection.execute(
         sa.select(keys.c.id, keys.c.name, keys.c.role)
         .join(console_sessions, console_sessions.c.api_key_id == keys.c.id)

@@ -63,7 +63,8 @@ class AdoptionRun:
     overhauled: bool = False
     """The old application has its own ledger, which the first migration moved aside."""
     holders: dict[uuid.UUID, str] = field(default_factory=dict)
-    """Lead batch → name of the campaign that got it in this run. A dry run may have rolled that back already."""
+    """Lead batch → the campaign that got it in this run, as the report calls it. A dry run may have rolled that back
+    already."""
 
 
 def adopt_campaign(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowMapping) -> CampaignReport | None:
@@ -279,7 +280,8 @@ def _hold_batches(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowM
         sa.select(
             lead_batches.c.id,
             lead_batches.c.name,
-            sa.case((holder.c.status.in_(_HOLDING), holder.c.name)).label("held_by"),
+            sa.case((holder.c.status.in_(_HOLDING), holder.c.id)).label("holder_id"),
+            holder.c.name.label("holder_name"),
         )
         .select_from(lead_batches.outerjoin(holder, holder.c.id == lead_batches.c.active_campaign_id))
         .where(lead_batches.c.id.in_(batch_ids))
@@ -289,20 +291,28 @@ def _hold_batches(connection: sa.Connection, run: AdoptionRun, campaign: sa.RowM
     rows = connection.execute(query).mappings().all()
     free = []
     for row in rows:
-        held_by = row["held_by"] or run.holders.get(row["id"])
+        held_by = run.holders.get(row["id"])
+        if row["holder_id"] is not None:
+            held_by = _called(row["holder_name"], row["holder_id"])
         if held_by is None:
             free.append(row["id"])
         else:
-            yield f"its lead batch {row['name']!r} is held by campaign {held_by!r}"
+            yield f"its lead batch {_called(row['name'], row['id'])} is held by campaign {held_by}"
     if missing := set(batch_ids) - {row["id"] for row in rows}:
         yield f"its lead batch {', '.join(sorted(map(str, missing)))} does not exist"
-    run.holders |= dict.fromkeys(free, campaign["name"])
+    run.holders |= dict.fromkeys(free, _called(campaign["name"], campaign["id"]))
     run.copies.added.update(("lead_batches", batch_id) for batch_id in free)
     connection.execute(
         sa.update(lead_batches)
         .where(lead_batches.c.id.in_(free))
         .values(active_campaign_id=campaign["id"], updated_at=sa.func.now())
     )
+
+
+def _called(name: str, id_: uuid.UUID) -> str:
+    """Its name, or its id where it has none that can be read."""
+    shown = on_one_line(name)
+    return repr(shown) if shown else str(id_)
 
 
 def _store(

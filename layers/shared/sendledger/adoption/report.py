@@ -82,11 +82,8 @@ class CampaignReport:
             self.notes += problems
 
     def lines(self) -> Iterator[str]:
-        status = (
-            f"{self.status_before} → {self.status_after}"
-            if self.status_after != self.status_before
-            else (f"{self.status_before}")
-        )
+        before, after = (status or "no status" for status in (self.status_before, self.status_after))
+        status = before if before == after else f"{before} → {after}"
         is_paused = self.status_after == CampaignStatus.PAUSED
         names: dict[str, str] = {ScheduledEmailStatus.CANCELLED: "cancelled until it is resumed"} if is_paused else {}
         parts = [f"{count} {names.get(name, name)}" for name, count in sorted(self.rows.items())]

@@ -1,6 +1,7 @@
 """Opting out by the link in an email, and undoing it. The reference of the email goes in.
 
-Reads `emails` and `leads` (the address that the email went to, and the one the lead has now); writes `unsubscribes`
+Reads `emails` and `leads` (the address that the email went to, and the one the lead has now) and `sender_addresses`
+(whom it came from); writes `unsubscribes`
 (what was asked, kept after the lead and the campaign are gone), `suppressions` and pending `scheduled_emails` (through
 suppressions.py), `campaigns.emails_unsubscribed_count` and `audit_log`. The caller owns the transaction.
 """
@@ -15,7 +16,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sendledger.core import audit_log
 from sendledger.core.signed_tokens import EmailReference
-from sendledger.core.tables import campaigns, emails, leads, past_contacts, unsubscribes
+from sendledger.core.tables import (
+    campaigns,
+    emails,
+    leads,
+    past_contacts,
+    scheduled_emails,
+    sender_addresses,
+    unsubscribes,
+)
 from sendledger.core.tables import suppressions as _suppressed
 from sendledger.core.vocabulary import (
     AuditAction,
@@ -71,10 +80,23 @@ def opt_out(
     return changed is not None
 
 
-def is_opted_out(connection: sa.Connection, email: EmailReference) -> bool:
-    """Whether there is something to undo."""
+def sender_and_choice(connection: sa.Connection, email: EmailReference) -> tuple[str | None, bool]:
+    """Whom the email came from, None for the deployment's own sender, and whether there is something to undo."""
     _limit_to(connection, email.lead_id)
-    return bool(connection.scalar(sa.select(sa.exists().where(_of_this_email_in_force(email)))))
+    sender = (
+        sa.select(sa.func.coalesce(sender_addresses.c.from_address, campaigns.c.from_address))
+        .select_from(
+            campaigns.outerjoin(
+                scheduled_emails,
+                (scheduled_emails.c.campaign_id == campaigns.c.id)
+                & (scheduled_emails.c.id == email.scheduled_email_id),
+            ).outerjoin(sender_addresses, sender_addresses.c.id == scheduled_emails.c.sender_id)
+        )
+        .where(campaigns.c.id == email.campaign_id)
+    )
+    is_opted_out = sa.exists().where(_of_this_email_in_force(email))
+    found = connection.execute(sa.select(sender.scalar_subquery(), is_opted_out)).one()
+    return found[0], bool(found[1])
 
 
 def is_suppressed(connection: sa.Connection, email: EmailReference) -> bool:
