@@ -30,6 +30,8 @@ LAMBDA_PYTHON = "python3.13"
 FEW_AT_ONCE = 100
 """Lambda requires this many to stay unreserved. Many new accounts have only ten in all."""
 RDS_ROLE = "AWSServiceRoleForRDS"
+MOST_SETTINGS = 4096
+"""Bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
 VPCS = ("vpc", "L-F678F1CE")
@@ -93,6 +95,10 @@ def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> It
     functions = read_template(template.path, given, aws.region, _ONLY_ON_AWS).functions.values()
     environment = {name: value for each in functions for name, value in each.environment.items()}
     found = set[str]()
+    for function in functions:
+        size = sum(len(name) + len(value.encode()) for name, value in function.environment.items())
+        if size > MOST_SETTINGS:
+            found.add(f"{function.logical_id}: its settings have {size} bytes, and Lambda takes {MOST_SETTINGS}")
     for of_a_function in _SETTINGS:
         try:
             of_a_function.read(environment)
@@ -102,8 +108,9 @@ def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> It
     if 0 < reserved < senders:
         found.add(f"SenderReservedConcurrency: {reserved} is below SenderConcurrency, which is {senders}")
     for problem in sorted(found):
-        variable, said, rest = problem.partition(":")
-        yield Finding("error", f"{variable.title().replace('_', '')}{said}{rest}.")
+        name, _, said = problem.partition(": ")
+        parameter = name.title().replace("_", "") if name.isupper() else name
+        yield Finding("error", f"{parameter}: {said}.")
     if not found:
         yield Finding("ok", "The functions take their settings.")
 

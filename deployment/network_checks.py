@@ -55,8 +55,12 @@ def _check_ipv6(host: str) -> Finding:
 def _check_subnets(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """What is missing in the account is an error of AWS, which `checks.findings` shows."""
     ec2 = aws.client("ec2")
-    subnets = ec2.describe_subnets(SubnetIds=list_of(template.value(given, "VpcSubnetIds")))["Subnets"]
-    groups = ec2.describe_security_groups(GroupIds=list_of(template.value(given, "VpcSecurityGroupIds")))
+    subnet_ids, group_ids = (list_of(template.value(given, f"Vpc{kind}Ids")) for kind in ("Subnet", "SecurityGroup"))
+    if not subnet_ids or not group_ids:
+        yield Finding("error", "Network=existing needs VpcSubnetIds and VpcSecurityGroupIds.")
+        return
+    subnets = ec2.describe_subnets(SubnetIds=subnet_ids)["Subnets"]
+    groups = ec2.describe_security_groups(GroupIds=group_ids)
     for subnet in subnets:
         free = subnet["AvailableIpAddressCount"]
         text = f"The subnet {subnet['SubnetId']} has {free} free addresses, of {FREE_ADDRESSES} needed."

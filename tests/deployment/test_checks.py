@@ -132,6 +132,13 @@ def test_what_a_function_would_refuse_at_its_start_is_named_before(found: Any, n
     assert (level, text.startswith(f"{name}: ")) == ("error", True), text
 
 
+def test_more_settings_than_lambda_takes_are_refused(found: Any) -> None:
+    many = ",".join(f"person{number}@example.com" for number in range(170))
+    assert found("parameters", TestSendAddresses=many)[0][0] == "ok"
+    ((level, text),) = found("settings", TestSendAddresses=many)
+    assert (level, text.startswith("CampaignApiFunction: its settings have ")) == ("error", True)
+
+
 def test_settings_of_a_stack_whose_keys_are_not_shown_are_looked_at(
     aws: Aws, template: Template, recorded: Recorded
 ) -> None:
