@@ -6,6 +6,7 @@ will show it.
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 import os
 import shutil
@@ -21,6 +22,7 @@ from deployment.dns_records import dkim_records
 from deployment.findings import Check, Finding, Level
 from deployment.network_checks import OWN_NETWORKS, check_network
 from deployment.parameters import KEYS, Template, list_of
+from local import rds_certificates
 from local.cloudformation import TemplateError
 from local.template import read_template
 from sendledger.core import settings
@@ -284,6 +286,11 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
     if template.value(given, "Database") != "create":
         yield Finding("ok", "The database is there already.")
         return
+    roots = rds_certificates.read_roots(rds_certificates.BUNDLE.read_bytes(), dt.datetime.now(dt.UTC))
+    built_in = template.value(given, "DatabaseCaBundle") == template.value({}, "DatabaseCaBundle")
+    if built_in and aws.region not in {rds_certificates.region_of(root) for root in roots}:
+        text = f"DatabaseCaBundle: {rds_certificates.BUNDLE.name} has no certificate authority of {aws.region}"
+        yield Finding("error", f"{text}: make rds-certificates (docs/operations/deploy.md, 4).")
     version, kind = template.value(given, "DatabaseVersion"), template.value(given, "DatabaseInstanceClass")
     pages = aws.client("rds").get_paginator("describe_orderable_db_instance_options")
     options = [

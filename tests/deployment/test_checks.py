@@ -538,6 +538,16 @@ def test_a_class_or_version_that_rds_does_not_have_is_named(found: Any, recorded
     assert "DatabaseInstanceClass" in str(found("database"))
 
 
+def test_a_region_whose_certificate_authorities_are_missing_is_named(
+    session: boto3.Session, recorded: Recorded, template: Template
+) -> None:
+    aws = Aws("us-gov-west-1", "sendledger-prod", session)
+    (first, *_) = checks.findings("database", aws, GIVEN, template)
+    assert (first.level, "no certificate authority of us-gov-west-1" in first.text) == ("error", True)
+    own = {**GIVEN, "DatabaseCaBundle": "/opt/other.pem"}
+    assert {each.level for each in checks.findings("database", aws, own, template)} == {"ok"}
+
+
 def test_a_class_that_no_chosen_zone_has_is_named(found: Any, recorded: Recorded) -> None:
     option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1b"}, {"Name": "us-east-1c"}]}
     recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
