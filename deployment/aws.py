@@ -43,7 +43,7 @@ class Aws:
         """Where functions with IPv6 reach the service; its domain differs by partition."""
         config = Config(use_dualstack_endpoint=True)
         client = self._session.client(service, region_name=self.region, config=config)
-        return urlsplit(client.meta.endpoint_url).netloc
+        return str(urlsplit(client.meta.endpoint_url).netloc)
 
     def stack(self) -> Mapping[str, Any] | None:
         """What CloudFormation says of the stack; None where there is none."""

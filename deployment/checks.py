@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -54,6 +55,8 @@ FIXED: Mapping[str, str] = {
 _USERS = "The users of the database were made for it, and afterwards nobody can log in by password to make others."
 OF_A_CREATED_DATABASE: Mapping[str, str] = {"DatabaseUser": _USERS, "DatabaseIamAuth": _USERS}
 """The same, where the stack has created the database."""
+
+
 def check_python(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     """`make build` makes what Lambda runs, with Lambda's own Python."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -105,8 +108,10 @@ def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> It
         try:
             of_a_function.read(environment)
         except SettingsError as error:
-            found |= set(str(error).removeprefix("Bad settings: ").split("; "))
-    reserved, senders = (int(template.value(given, name)) for name in ("SenderReservedConcurrency", "SenderConcurrency"))
+            found |= set(re.split("; (?=[A-Z_]+: )", str(error).removeprefix("Bad settings: ")))
+    reserved, senders = (
+        int(template.value(given, name)) for name in ("SenderReservedConcurrency", "SenderConcurrency")
+    )
     if 0 < reserved < senders:
         found.add(f"SenderReservedConcurrency: {reserved} is below SenderConcurrency, which is {senders}")
     for problem in sorted(found):

@@ -149,7 +149,7 @@ def _create_roles(settings: DatabaseSettings, wanted: _CreateRoles) -> dict[str,
         owner, password = login["user"], login["password"]
     # With DatabaseUsers=one too, which may change: once they are made, RDS refuses the administrator's password.
     prefix = MigrateSettings.read().database_user_prefix or owner
-    admin_password = wanted.admin_password and wanted.admin_password.get_secret_value()
+    admin_password = wanted.admin_password.get_secret_value() if wanted.admin_password is not None else None
     engine = database.engine(_as_user(settings, wanted.admin_user, admin_password))
     try:
         with engine.begin() as connection:

@@ -168,6 +168,7 @@ class _Migration:
                 Payload=json.dumps({"action": "upgrade", "newer_is_fine": True}),
             )
         )
+        started["Payload"].close()  # it is empty; unread, it would keep the connection open
         request_id = started["ResponseMetadata"]["RequestId"]
         logger.info("The upgrade is started", extra={"migrate_request_id": request_id})
         while True:

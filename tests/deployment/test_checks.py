@@ -36,7 +36,7 @@ def deploy(aws: Aws, template: Template, **given: str) -> None:
     """A stack with these parameters; what it makes does not matter."""
     values = {**GIVEN, **given}
     del values["Region"]
-    names = {name: {"Type": "String", "Default": ""} for name in {*template.parameters, *values}}
+    names = {name: {"Type": "String", "Default": template.value({}, name)} for name in template.parameters}
     topic = {"Topic": {"Type": "AWS::SNS::Topic"}}
     aws.client("cloudformation").create_stack(
         StackName=aws.stack_name,
@@ -220,7 +220,7 @@ def names_in(document: Any, value: Any) -> set[str]:
         return set()
     found = set().union(*(names_in(document, each) for each in value.values()))
     if (name := value.get("Ref")) in document["Parameters"]:
-        found.add(name)
+        found.add(str(name))
     if "Fn::If" in value:
         found |= names_in(document, {"Condition": value["Fn::If"][0]})
     if isinstance(condition := value.get("Condition"), str):

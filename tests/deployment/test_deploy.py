@@ -233,9 +233,7 @@ def test_a_failed_deployment_shows_the_reason_of_cloudformation_and_what_to_do(
     assert "run make deploy again" in text
 
 
-def test_a_failure_of_an_earlier_try_is_not_shown_again(
-    aws: Aws, session: boto3.Session, recorded: Recorded
-) -> None:
+def test_a_failure_of_an_earlier_try_is_not_shown_again(aws: Aws, session: boto3.Session, recorded: Recorded) -> None:
     earlier = [event(2, "SesEndpoint", "The zone has no endpoint"), event(1, "Vpc")]
     text = failing(aws, session, recorded, earlier, [event(3, "Migration", "now"), *earlier])
     assert ("Migration: now" in text, "SesEndpoint" in text) == (True, False)

@@ -97,7 +97,10 @@ def test_data_outlive_the_server(folder: Path) -> None:
 
 
 def test_second_server_on_a_folder_is_refused(folder: Path) -> None:
-    with running(folder), pytest.raises(PostgresError, match=r"(?s)Another process uses .*postgres data; stop it first"):
+    with (
+        running(folder),
+        pytest.raises(PostgresError, match=r"(?s)Another process uses .*postgres data; stop it first"),
+    ):
         Postgres(folder)
 
 
