@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,15 +15,27 @@ from alembic import command
 from alembic.config import Config
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import campaign_counts, campaigns, detailed_results, lifecycle, reassign_leads, variants
+from sendledger.campaigns import (
+    campaign_counts,
+    campaigns,
+    detailed_results,
+    lifecycle,
+    reassign_leads,
+    step_results,
+    variants,
+)
+from sendledger.core.tables import emails, replies, unsubscribes
 from sendledger.leads import leads
+from sendledger.ledger import sweep
 from sendledger.policy import sender_addresses
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, make_campaign, make_variants, make_workflow, pass_time
 from testbed.databases import MIGRATIONS
-from testbed.invariants import assert_ledger_is_consistent, let_it_settle
+from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 
 SECONDS = 60.0
+BEFORE_REPLIES, WITH_REPLIES = "0077", "0078"
+"""The revisions before and with the triggers that count replies and opt-outs."""
 LEDGER = sa.text("""
     SELECT l.sender_id, e.variant, e.status, count(*) AS emails FROM scheduled_emails e
     JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
@@ -32,6 +46,32 @@ LEDGER = sa.text("""
 def make_senders(engine: sa.Engine, *names: str) -> list[uuid.UUID]:
     with engine.begin() as connection:
         return [sender_addresses.create(connection, {"from_address": f"{name}@example.com"})["id"] for name in names]
+
+
+def emails_of(connection: sa.Connection, campaign_id: uuid.UUID) -> list[Any]:
+    found = sa.select(emails.c.id, emails.c.lead_id, emails.c.campaign_id, emails.c.scheduled_email_id)
+    of_campaign = found.where(emails.c.campaign_id == campaign_id).order_by(emails.c.scheduled_email_id)
+    return list(connection.execute(of_campaign))
+
+
+def reply(connection: sa.Connection, email: Any, automatic: str | None = None) -> None:
+    message = {"message_id": uuid.uuid4().hex, "source": "ses", "from_address": "a@b.example", "subject": "Re"}
+    answered = {"lead_id": email.lead_id, "campaign_id": email.campaign_id, "email_id": email.id}
+    values = {**message, **answered, "body_text": "Yes", "matched_by": "token", "automatic": automatic}
+    connection.execute(sa.insert(replies).values(values))
+
+
+def opt_out(connection: sa.Connection, email: Any) -> None:
+    by = {"lead_id": email.lead_id, "campaign_id": email.campaign_id, "scheduled_email_id": email.scheduled_email_id}
+    connection.execute(sa.insert(unsubscribes).values(**by, scope="campaign", method="page"))
+
+
+def complain(connection: sa.Connection, email: Any) -> None:
+    connection.execute(sa.update(emails).where(emails.c.id == email.id).values(delivery_status="complained"))
+
+
+def came_back(found: dict[str, Any]) -> dict[str, int]:
+    return {name: found["funnel"][name] for name in ("replied", "unsubscribed", "complained")}
 
 
 def started(engine: sa.Engine, count: int, sender_ids: list[uuid.UUID]) -> uuid.UUID:
@@ -98,6 +138,86 @@ def test_statistics_are_true_after_all_that_can_happen(
     assert_ledger_is_consistent(engine, ses)
 
 
+@pytest.mark.parametrize("has_senders", [True, False], ids=["senders", "plain"])
+def test_what_comes_back_is_counted_once_for_each_email(
+    engine: sa.Engine, resources: Resources, has_senders: bool
+) -> None:
+    if has_senders:
+        campaign_id = started(engine, 5, make_senders(engine, "ann", "bob"))
+    else:
+        with engine.connect() as connection:
+            campaign_id = make_campaign(connection, 5, [NO_DELAY, DAY])
+        lifecycle.start_campaign(engine, campaign_id)
+    send_due_emails(resources, SECONDS)
+    with engine.begin() as connection:
+        first, second, third, *_ = emails_of(connection, campaign_id)
+        for email, automatic in ((first, None), (first, None), (second, "subject"), (second, None), (third, "subject")):
+            reply(connection, email, automatic)
+        for email in (first, second, third):
+            opt_out(connection, email)
+        complain(connection, third)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(unsubscribes).where(unsubscribes.c.lead_id == first.lead_id).values(undone_at=sa.func.now())
+        )
+        campaign_counts.fold(connection)
+    found, expected = stats(engine, campaign_id), {"replied": 2, "unsubscribed": 2, "complained": 1}
+    assert came_back(found["by_step"][0]) == expected
+    assert came_back(found["by_step"][1]) == dict.fromkeys(expected, 0)
+    of_senders = sum((Counter(came_back(each)) for each in found["by_sender"]), Counter[str]())
+    assert of_senders == (expected if has_senders else {})
+
+
+def test_two_replies_to_one_email_at_the_same_time_count_once(engine: sa.Engine, resources: Resources) -> None:
+    campaign_id = started(engine, 3, make_senders(engine, "ann"))
+    send_due_emails(resources, SECONDS)
+    with engine.connect() as one, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        email = emails_of(one, campaign_id)[0]
+        reply(one, email)
+
+        def reply_too() -> None:
+            with engine.begin() as other:
+                reply(other, email)
+
+        def is_waiting() -> bool:
+            watching.rollback()
+            waiting = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+            return bool(watching.scalar(sa.text(waiting)))
+
+        replying = pool.submit(reply_too)
+        try:
+            wait_for(is_waiting, "the second reply waits for the first")
+        finally:
+            one.commit()
+        replying.result()
+    assert came_back(stats(engine, campaign_id)["by_step"][0])["replied"] == 1
+
+
+def test_migration_counts_what_came_back_before_the_triggers(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources
+) -> None:
+    of_senders = started(engine, 4, make_senders(engine, "ann"))
+    plain = make_campaign(connection, 4, [NO_DELAY, DAY])
+    lifecycle.start_campaign(engine, plain)
+    send_due_emails(resources, SECONDS)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    command.downgrade(config, BEFORE_REPLIES)
+    connection.commit()
+    for number, revision in enumerate([WITH_REPLIES, "head"]):
+        for campaign_id in (of_senders, plain):
+            email = emails_of(connection, campaign_id)[number]
+            reply(connection, email)
+            opt_out(connection, email)
+            complain(connection, email)
+        connection.commit()
+        command.upgrade(config, revision)
+        connection.commit()
+    for campaign_id in (of_senders, plain):
+        found = stats(engine, campaign_id)["by_step"][0]
+        assert came_back(found) == {"replied": 2, "unsubscribed": 2, "complained": 2}
+
+
 def test_folding_changes_no_sum(engine: sa.Engine, resources: Resources) -> None:
     campaign_id = started(engine, 8, make_senders(engine, "ann", "bob"))
     send_due_emails(resources, SECONDS)
@@ -120,21 +240,34 @@ def test_what_senders_do_between_two_counts_makes_no_number_negative(engine: sa.
     assert {sender_id is None for _, _, _, sender_id in found} == {False}
 
 
-def test_ledger_is_not_read(engine: sa.Engine) -> None:
+COUNTED = ("campaign_counts", "result_counts", "removed_emails", "campaign_lanes", "claims")
+
+
+@pytest.mark.parametrize("statement", [detailed_results._RESULTS, step_results._RESULTS], ids=["detailed", "by step"])
+def test_ledger_and_what_came_back_are_not_read(
+    engine: sa.Engine, resources: Resources, statement: sa.TextClause
+) -> None:
     campaign_id = started(engine, 500, make_senders(engine, "ann"))
+    send_due_emails(resources, SECONDS)
     with engine.begin() as connection:
+        for email in emails_of(connection, campaign_id):
+            reply(connection, email)
         campaign_counts.fold(connection)
+    assert sweep.forget_settled_claims(engine, time.monotonic() + SECONDS)
     with engine.connect() as connection:
-        statement = detailed_results._RESULTS
         explained = sa.text(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement.text}")
         plan = connection.execute(
             explained.bindparams(*statement._bindparams.values()), {"campaign_id": campaign_id}
         ).scalar_one()
     scans = scans_of((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
-    read = [scan for scan in scans if scan.get("Relation Name") == "scheduled_emails"]
-    assert read
-    assert all(scan["Actual Rows"] * scan["Actual Loops"] == 0 for scan in read)
-    assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in read)
+    read = [scan for scan in scans if "Relation Name" in scan]
+    assert {"result_counts"} <= {scan["Relation Name"] for scan in read}
+    others = [scan for scan in read if scan["Relation Name"] not in COUNTED]
+    assert {scan["Relation Name"] for scan in others} <= {"scheduled_emails"}
+    assert all(scan["Actual Rows"] * scan["Actual Loops"] == 0 for scan in others)
+    assert all(scan.get("Rows Removed by Filter", 0) == 0 for scan in others)
+    counts = [scan for scan in read if scan["Relation Name"] in ("campaign_counts", "result_counts")]
+    assert sum(scan["Actual Rows"] * scan["Actual Loops"] for scan in counts) < 50
 
 
 def scans_of(plan: dict[str, Any]) -> list[dict[str, Any]]:

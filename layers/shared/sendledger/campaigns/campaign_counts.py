@@ -1,9 +1,10 @@
 """Progress of campaigns and results of their emails, as sums over `campaign_counts`, without reading the ledger.
 
 Triggers write the changes of each statement on `scheduled_emails` and `emails` there. The sum over the rows is exact at
-any time. `fold` keeps the number of rows small. Reads `campaign_counts`, `campaigns`, `replies`, complaints in
-`email_events`, and one pending row of `scheduled_emails` at either end of its index. The results of variants, revisions
-and senders are counted in `result_counts` in the same way, and the days of all campaigns together in `daily_counts`.
+any time. `fold` keeps the number of rows small. The results of variants, revisions and senders, and what came back, are
+counted in `result_counts` in the same way, and the days of all campaigns together in `daily_counts`. Reads these,
+`campaigns`, for timelines `replies` and complaints in `email_events`, and one pending row of `scheduled_emails` at
+either end of its index.
 """
 
 from __future__ import annotations

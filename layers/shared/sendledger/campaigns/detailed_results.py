@@ -1,9 +1,8 @@
 """What became of a campaign's emails by revision, step, variant and sender, without reading the ledger.
 
 Triggers count in `result_counts` what there are several of: rows of a later revision, of a variant, or with a sender.
-What is left of the counts by step is of the first revision, without variant and sender. What came back in another way
-is counted where it is, as in step_results.py: in `replies`, `unsubscribes` and `removed_emails`. How many are being
-sent is seen from the claims under way.
+What is left of the counts by step is of the first revision, without variant and sender. Rows that retention has removed
+are in `removed_emails`. How many are being sent is seen from the claims under way.
 """
 
 from __future__ import annotations
@@ -30,25 +29,14 @@ _RESULTS = sa.text(f"""
            CAST(sum(n) AS bigint) AS n
     FROM (
         SELECT revision, step_number, variant, sender_id, what, count AS n FROM result_counts
-        WHERE campaign_id = :campaign_id
+        WHERE campaign_id = :campaign_id AND (revision > 1 OR variant > 0 OR sender_id <> {_NOBODY})
         UNION ALL
         SELECT {_OF_ROW}, 'sending', 1 FROM scheduled_emails e {_LANE}
         WHERE e.campaign_id = :campaign_id AND {is_sending("e")} AND {_COUNTED}
         UNION ALL
-        SELECT {_OF_ROW}, 'replied', count(DISTINCT m.id)
-        FROM replies r JOIN emails m ON m.id = r.email_id JOIN scheduled_emails e ON e.id = m.scheduled_email_id {_LANE}
-        WHERE r.campaign_id = :campaign_id AND e.campaign_id = :campaign_id AND r.automatic IS NULL AND {_COUNTED}
-        GROUP BY 1, 2, 3, 4
-        UNION ALL
-        SELECT {_OF_ROW}, 'unsubscribed', count(DISTINCT u.scheduled_email_id)
-        FROM unsubscribes u JOIN scheduled_emails e ON e.id = u.scheduled_email_id {_LANE}
-        WHERE u.campaign_id = :campaign_id AND e.campaign_id = :campaign_id AND u.undone_at IS NULL AND {_COUNTED}
-        GROUP BY 1, 2, 3, 4
-        UNION ALL
         SELECT g.revision, g.step_number, g.variant, g.sender_id, kept.what, kept.n
         FROM removed_emails g CROSS JOIN LATERAL (
-            VALUES ('emails', g.emails), (g.status, g.emails), ('replied', g.replied), ('unsubscribed', g.unsubscribed)
-        ) kept (what, n)
+            VALUES ('emails', g.emails), (g.status, g.emails)) kept (what, n)
         WHERE g.campaign_id = :campaign_id AND (g.revision > 1 OR g.variant > 0 OR g.sender_id <> {_NOBODY})
     ) counts GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID))

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeDecorator
 
 from sendledger.core.vocabulary import EmailStatus, LeadStatus, TemplateCategory, quoted
 
-SCHEMA_REVISION = "0077"
+SCHEMA_REVISION = "0079"
 """The Alembic revision that has these tables; a test compares."""
 
 

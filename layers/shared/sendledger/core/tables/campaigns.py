@@ -312,8 +312,8 @@ left_out_leads = Table(
 result_counts = Table(
     "result_counts",
     metadata,
-    # What became of emails of a later revision, of a variant (0: of none) or with a sender (00000000-…: with none): the
-    # sum of the rows, as in campaign_counts; see detailed_results.py.
+    # What became of emails of a later revision, of a variant (0: of none) or with a sender (00000000-…: with none), and
+    # what came back of all: the sum of the rows, as in campaign_counts; see detailed_results.py and step_results.py.
     Column("id", BigInteger, Identity(always=True), primary_key=True),
     Column("campaign_id", UUID, ForeignKey("campaigns.id", ondelete="CASCADE"), nullable=False),
     Column("revision", SmallInteger, nullable=False),

@@ -127,6 +127,8 @@ class CountedResult(Word):
     BOUNCED = "bounced", "Emails that bounced permanently."
     SOFT_BOUNCED = "soft_bounced", "Emails that bounced temporarily and were not delivered."
     COMPLAINED = "complained", "Emails that were reported as spam."
+    REPLIED = "replied", "Emails that a person has replied to."
+    UNSUBSCRIBED = "unsubscribed", "Emails by which the recipient has opted out."
 
 
 class TemplateCategory(Word):
