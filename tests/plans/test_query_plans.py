@@ -21,6 +21,7 @@ from sendledger.core.settings import DatabaseSettings
 from sendledger.feedback import match_events, record_events
 from sendledger.ledger import claim_emails, record_results, sweep
 from sendledger.ledger.record_results import SendResult
+from sendledger.policy import business_days
 from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
 from testbed.databases import OWNER, admin
@@ -243,8 +244,15 @@ def test_recording_finds_rows_by_their_ids_and_leads(
 
 @pytest.mark.parametrize(
     "statement",
-    [claim_emails._FENCE, record_results._RECORD, match_events._MATCH, record_events._WRITE],
-    ids=["fence", "record", "match", "events"],
+    [
+        claim_emails._CLAIM,
+        claim_emails._FENCE,
+        record_results._RECORD,
+        match_events._MATCH,
+        record_events._WRITE,
+        business_days._CALENDARS,
+    ],
+    ids=["claim", "fence", "record", "match", "events", "calendars"],
 )
 def test_plan_that_is_kept_for_all_values_does_not_read_the_whole_ledger(
     connection: sa.Connection, statement: sa.TextClause

@@ -46,6 +46,9 @@ from sendledger.policy.lanes import lane_parameters, open_zones
 LEASE = dt.timedelta(seconds=120)
 """How long a claim is valid. It is far longer than the time from claim to fence."""
 
+MOST_AT_ONCE = 1_000
+"""Emails that one claim takes, at most. The planner has to know it, as the plan is kept for all batches."""
+
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
 
@@ -104,7 +107,7 @@ _CLAIMED = f"SELECT {_COLUMNS}{_JOINS}"
 # the planner scan the whole index of due rows for each of them. Campaigns that others are changing are skipped this
 # time (SKIP LOCKED). The limit shares the batch evenly among the campaigns with due rows, however long their backlogs.
 # Rows of one campaign come together.
-_CLAIM = sa.text(f"""
+_CLAIM = sa.text(f"""{KEPT}
 WITH run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until FROM campaigns c
     WHERE {may_send("c")} AND c.prepared_alone = :alone AND NOT {has_lanes("c")}
@@ -112,13 +115,15 @@ WITH run AS MATERIALIZED (
     ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
     FOR KEY SHARE OF c SKIP LOCKED
 ), picked AS MATERIALIZED (
-    SELECT due.id FROM run CROSS JOIN LATERAL (
-        SELECT e.id FROM scheduled_emails e
-        WHERE e.campaign_id = run.id AND {due("e", "run")}
-        ORDER BY e.scheduled_for, e.id
-        LIMIT (SELECT greatest(1, ceil(CAST(:batch AS numeric) / greatest(count(*), 1)))::bigint FROM run)
-        FOR UPDATE OF e SKIP LOCKED) due
-    LIMIT :batch
+    SELECT id FROM (
+        SELECT due.id FROM run CROSS JOIN LATERAL (
+            SELECT e.id FROM scheduled_emails e
+            WHERE e.campaign_id = run.id AND {due("e", "run")}
+            ORDER BY e.scheduled_for, e.id
+            LIMIT (SELECT greatest(1, ceil(CAST(:batch AS numeric) / greatest(count(*), 1)))::bigint FROM run)
+            FOR UPDATE OF e SKIP LOCKED) due
+        LIMIT :batch) batch
+    LIMIT {MOST_AT_ONCE}
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now()
@@ -276,7 +281,8 @@ WHERE e.campaign_id = c.id AND e.id = ANY(:ids) AND e.claim_token = :token AND e
 def claim(
     connection: sa.Connection, batch: int, token: uuid.UUID, *, alone: bool = False, lanes: LaneQueue | None = None
 ) -> list[ClaimedEmail]:
-    """Claim up to `batch` due emails of running campaigns; each campaign with due emails gets an equal share.
+    """Claim up to `batch` due emails of running campaigns, `MOST_AT_ONCE` at most. Each campaign with due emails gets
+    an equal share.
 
     From a campaign with a sending policy only what may go now is claimed. A tick keeps the `lanes` that it has found.
 

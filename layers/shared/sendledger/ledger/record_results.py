@@ -22,7 +22,6 @@ from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import (
     LAST_STEP,
     is_answer,
-    is_step_of,
     lock_campaigns,
     lock_leads,
     returned_reason,
@@ -162,14 +161,14 @@ WITH r AS MATERIALIZED (
                           FILTER (WHERE status = 'sent' AND NOT {is_answer("done")}), 0) AS step
           FROM done GROUP BY campaign_id) by_campaign
     WHERE c.id = by_campaign.campaign_id
-), next_steps AS (
-    SELECT campaign_id, revision, step_number, lead(step_number) OVER steps AS next_step, lead(delay) OVER steps AS gap
-    FROM campaign_steps WHERE campaign_id IN (SELECT campaign_id FROM done) AND step_number <= {LAST_STEP}
-    WINDOW steps AS (PARTITION BY campaign_id, revision ORDER BY step_number)
 ), following AS MATERIALIZED (
-    SELECT d.lead_id, d.campaign_id, s.next_step, coalesce(d.next_due, d.sent_at + s.gap) AS due
-    FROM done d JOIN next_steps s ON {is_step_of("s", "d")}
-    WHERE d.status = 'sent' AND s.next_step IS NOT NULL
+    SELECT d.lead_id, d.campaign_id, s.step_number AS next_step, coalesce(d.next_due, d.sent_at + s.delay) AS due
+    FROM done d CROSS JOIN LATERAL (
+        SELECT step_number, delay FROM campaign_steps
+        WHERE campaign_id = d.campaign_id AND revision = d.revision AND step_number > d.workflow_step_number
+          AND step_number <= {LAST_STEP}
+        ORDER BY step_number LIMIT 1) s
+    WHERE d.status = 'sent'
 ), pushed AS (
     UPDATE scheduled_emails n SET scheduled_for = greatest(n.scheduled_for, f.due), is_behind = NULL, updated_at = now()
     FROM following f
@@ -185,7 +184,8 @@ WITH r AS MATERIALIZED (
     -- An event of SES came first, or this is a replay. The row is sent already; the content is known only now.
     SELECT b.id, b.campaign_id, b.email_id, r.subject, r.body_text, r.body_html
     FROM r JOIN scheduled_emails b ON b.id = r.id
-    WHERE :first_hand AND r.kind = 'sent' AND NOT EXISTS (SELECT FROM done WHERE done.id = r.id)
+    -- Not by EXISTS: of few rows, as the planner expects them, it would compare each with each.
+    WHERE :first_hand AND r.kind = 'sent' AND r.id NOT IN (SELECT id FROM done)
       AND CASE WHEN b.status = 'sent' THEN b.claim_token = :token END
 ), reworded AS (
     UPDATE emails m SET subject = s.subject, body_text = s.body_text, body_html = s.body_html

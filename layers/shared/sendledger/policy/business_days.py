@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import LAST_STEP, is_step_of, went_at
 from sendledger.core.vocabulary import ZoneOf
 from sendledger.policy.openings import Hours, Opening, business_days_after, next_opening, openings
@@ -24,7 +25,7 @@ from sendledger.policy.sending_schedules import hours_of, rules
 _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
 
-_CALENDARS = sa.text("""
+_CALENDARS = sa.text(f"""{KEPT}
     SELECT c.id AS campaign_id, s.time_zone, s.zone_of, s.hours, s.holidays
     FROM campaigns c JOIN sending_schedules s ON s.id = c.sending_schedule_id
     WHERE c.id = ANY(:campaign_ids)
