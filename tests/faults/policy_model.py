@@ -93,8 +93,8 @@ class Policy(RuleBasedStateMachine):
         with self.engine.begin() as connection:
             connection.execute(
                 sa.text("""
-                    TRUNCATE campaigns, leads, lead_batches, email_templates, workflows, suppressions, emails,
-                             scheduled_emails, sender_addresses, sending_schedules, cap_uses, claims CASCADE
+                    TRUNCATE campaigns, daily_counts, leads, lead_batches, email_templates, workflows, suppressions,
+                             emails, scheduled_emails, sender_addresses, sending_schedules, cap_uses, claims CASCADE
                 """)
             )
             connection.execute(
