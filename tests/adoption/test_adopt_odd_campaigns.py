@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.campaigns import campaign_steps, lifecycle
-from sendledger.core.errors import InvalidInput
+from sendledger.core.errors import IllegalTransition, InvalidInput
 from testbed.campaigns import campaign_row, rows_of
 from testbed.databases import plain_engine
 from testbed.legacy_database import DAY, THREE_STEPS, OldApplication, adopt
@@ -148,6 +148,24 @@ def test_campaign_of_an_unknown_type_cannot_be_started(engine: sa.Engine, old: O
         lifecycle.check_startable(campaign_row(engine, draft))
     with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="campaigns_campaign_type_check"):
         connection.execute(sa.text("UPDATE campaigns SET status = 'running'"))
+
+
+@pytest.mark.parametrize("odd", [{"campaign_type": "fax"}, {"end_date": "infinity"}])
+def test_paused_campaign_that_was_left_as_it_is_is_not_resumed(
+    engine: sa.Engine, old: OldApplication, odd: dict[str, str]
+) -> None:
+    campaign = active(old, status="paused", **odd)
+    adopt(engine)
+    before = campaign_row(engine, campaign)
+    with pytest.raises(IllegalTransition, match="has not been taken over"):
+        lifecycle.resume_campaign(engine, campaign)
+    assert campaign_row(engine, campaign) == before
+
+
+def test_campaign_of_an_unknown_type_is_not_cancelled_either(engine: sa.Engine, old: OldApplication) -> None:
+    campaign = active(old, status="paused", campaign_type="fax")
+    with pytest.raises(IllegalTransition, match="has not been taken over"):
+        lifecycle.cancel_campaign(engine, campaign)
 
 
 def test_campaign_that_the_database_refuses_is_named_and_the_next_one_is_taken_over(

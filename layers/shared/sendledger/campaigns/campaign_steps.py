@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days, same_answers
-from sendledger.core.errors import FieldError, InvalidInput
+from sendledger.core.errors import FieldError, IllegalTransition, InvalidInput
 from sendledger.core.ledger_rules import LAST_STEP
 from sendledger.core.tables import (
     campaign_step_variants,
@@ -52,6 +52,20 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     compile_steps(steps)
     keep_revision(connection, campaign["id"], campaign["revision"], steps)
     return len(steps)
+
+
+def check_taken_over(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """A campaign that another application has started has no steps here until it is adopted.
+
+    Raises:
+        IllegalTransition: it has none. A resume would find nothing to send and complete it.
+    """
+    if not connection.scalar(sa.select(sa.exists().where(campaign_steps.c.campaign_id == campaign["id"]))):
+        raise IllegalTransition(
+            "This campaign belongs to another application and has not been taken over "
+            "(docs/migrate-from-leadnexconnect.md): continue or end it there.",
+            status=campaign["status"],
+        )
 
 
 def count_steps(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> int:

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work, late_emails, winners
+from sendledger.campaigns.campaign_steps import check_taken_over
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_intake
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
@@ -44,7 +45,7 @@ from sendledger.core.errors import (
 )
 from sendledger.core.ledger_rules import is_sending
 from sendledger.core.tables import campaigns
-from sendledger.core.vocabulary import AuditAction, CampaignStatus, RemovalKind, StartType
+from sendledger.core.vocabulary import AuditAction, CampaignStatus, CampaignType, RemovalKind, StartType
 
 CALL_BUDGET = 2.0
 """Seconds after which a call begins no further chunk of background work. The next tick continues it."""
@@ -232,6 +233,7 @@ def resume_campaign(
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("resume", campaign["status"])
+        check_taken_over(connection, campaign)
         refreshed = refresh_steps(connection, campaign) if refresh_content else []
         shift = connection.scalar(
             sa.select(
@@ -264,6 +266,8 @@ def cancel_campaign(engine: sa.Engine, campaign_id: uuid.UUID, actor: str = SYST
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
         status = check_transition("cancel", campaign["status"])
+        if campaign["campaign_type"] not in set(CampaignType):
+            check_taken_over(connection, campaign)
         in_flight = _in_flight(connection, campaign_id)
         # A cancel replaces all other queued work.
         work = [{"kind": "cancel"}]
