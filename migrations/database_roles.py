@@ -154,7 +154,7 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     "files": {
         "adopted_campaigns": "SELECT",
         "campaign_lanes": "SELECT",
-        "campaign_leads": "SELECT",
+        "campaign_leads": "SELECT, INSERT (campaign_id, lead_id)",
         # Which files are still used.
         "campaign_step_variants": "SELECT (attachments)",
         "campaign_steps": "SELECT (attachments)",

@@ -162,7 +162,9 @@ class Campaign(Resource):
     ]
     batch_ids: list[UUID]
     segment_ids: list[UUID]
-    lead_ids_count: Annotated[int, Field(description="How many leads were given as `lead_ids`.")]
+    lead_ids_count: Annotated[
+        int, Field(description="How many leads were given as `lead_ids`, or were known already in an import for it.")
+    ]
     email_template_id: UUID | None
     workflow_id: UUID | None
     use_workflow: bool

@@ -166,7 +166,10 @@ def import_lead_batch(
     campaign_id: Annotated[
         UUID | None,
         Query(
-            description="An evergreen campaign that takes in the new leads with the next tick. Needs the role sender."
+            description=(
+                "An evergreen campaign that takes in the leads of the file with the next tick, also those that are "
+                "there already. Needs the role sender."
+            )
         ),
     ] = None,
     dry_run: Annotated[
@@ -198,6 +201,7 @@ def import_lead_batch(
             from sendledger.campaigns import intake  # for cold starts: Jinja2
 
             intake.give_batch(connection, campaign_id, imported.lead_batch["id"], caller.actor)
+            import_leads.list_known(connection, imported.lead_batch["id"], imported.may_be_known)
         if dry_run:
             changes.rollback()
     for campaign_id in imported.suppressed.campaign_ids:

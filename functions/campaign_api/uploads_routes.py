@@ -50,7 +50,8 @@ class NewUpload(Input):
         UUID | None,
         Field(
             description=(
-                "An evergreen campaign that takes in the new leads when the import is complete. Needs the role sender."
+                "An evergreen campaign that takes in the leads of the file when the import is complete, also those "
+                "that are there already. Needs the role sender."
             )
         ),
     ] = None

@@ -213,6 +213,29 @@ def test_import_for_a_campaign_gives_it_the_new_leads_with_the_next_tick(
     assert api.delete(f"/v1/lead-batches/{imported.json['id']}").status == 409
 
 
+def test_leads_of_an_import_that_are_there_already_come_in_once(
+    api: ApiClient, connection: sa.Connection, path: str, resources: Resources
+) -> None:
+    campaign_id = path.rpartition("/")[2]
+    names = {"first_name": "Ann", "company_name": "Acme"}
+    api.post("/v1/leads", {"email": "known@example.com", **names})
+    api.post(f"{path}/leads", {"leads": [{"email": "there@example.com", **names}]})
+    addresses = ("new", "KNOWN", "there", "new")
+    file = "\n".join(["Email,First Name,Company", *(f"{each}@example.com,Bob,Other" for each in addresses)])
+    for _ in range(2):
+        assert post(api, file, campaign_id=campaign_id).status == 201
+        send_due_emails(resources, 30)
+    assert post(api, "Email\nthere@example.com\nother@example.com\n").status == 201
+    api.post(f"{path}/finish")
+    send_due_emails(resources, 30)
+
+    campaign = api.get(path).json
+    assert (campaign["total_leads_targeted"], campaign["emails_sent_count"]) == (3, 3)
+    assert (campaign["lead_ids_count"], campaign["status"]) == (1, "completed")
+    (known,) = api.get("/v1/leads", email="known@example.com").json["items"]
+    assert (known["first_name"], known["batch_id"]) == ("Ann", None)
+
+
 def test_import_for_a_campaign_that_takes_in_nobody_is_refused(
     api: ApiClient, connection: sa.Connection, path: str
 ) -> None:

@@ -81,9 +81,12 @@ def evergreen(api: ApiClient) -> str:
 def test_leads_of_an_upload_for_a_campaign_come_into_it_when_the_import_is_complete(
     api: ApiClient, engine: sa.Engine, bucket: FileBucket
 ) -> None:
+    """Those that are there already, too."""
     campaign_id = evergreen(api)
+    api.post("/v1/leads", {"email": "known@b.co"})
     upload = api.post("/v1/lead-batches/uploads", {"name": "Fair", "campaign_id": campaign_id}).json
-    httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=b"email\na@b.co\nb@b.co\nnowhere\n")
+    file = b"email\na@b.co\nb@b.co\nnowhere\nKnown@b.co\n"
+    httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=file)
     with engine.begin() as connection:
         assert intake.begin_due_intakes(connection) == 0
     with working_as("files", engine) as files:
@@ -97,7 +100,7 @@ def test_leads_of_an_upload_for_a_campaign_come_into_it_when_the_import_is_compl
             assert intake.begin_due_intakes(connection) == 0
 
     campaign = api.get(f"/v1/campaigns/{campaign_id}").json
-    assert (campaign["total_leads_targeted"], campaign["batch_ids"]) == (2, [upload["id"]])
+    assert (campaign["total_leads_targeted"], campaign["batch_ids"]) == (3, [upload["id"]])
 
 
 def test_upload_for_a_campaign_that_takes_in_nobody_is_refused_and_leaves_no_batch(api: ApiClient) -> None:

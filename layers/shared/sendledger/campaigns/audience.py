@@ -122,18 +122,22 @@ def audience_of(
 
 def audience_of_leads(campaign: sa.RowMapping, lead_ids: Sequence[uuid.UUID]) -> Audience:
     """Single leads that come into a campaign after its start."""
-    return _newcomers(campaign, "leads.id", lead_ids)
+    return _newcomers(campaign, "leads.id = ANY(:ids)", lead_ids)
 
 
-def audience_of_batches(campaign: sa.RowMapping, batch_ids: Sequence[uuid.UUID]) -> Audience:
-    """The leads of lead batches that come into a campaign after its start."""
-    return _newcomers(campaign, "leads.batch_id", batch_ids)
+def audience_of_imports(campaign: sa.RowMapping, batch_ids: Sequence[uuid.UUID]) -> Audience:
+    """The leads of imports for a campaign under way: those of their lead batches, and known ones, which are on its
+    list."""
+    by_index = """leads.id IN (
+        SELECT id FROM leads WHERE batch_id = ANY(:ids)
+        UNION SELECT lead_id FROM campaign_leads WHERE campaign_id = :campaign_id)"""
+    return _newcomers(campaign, by_index, batch_ids)
 
 
-def _newcomers(campaign: sa.RowMapping, column: str, ids: Sequence[uuid.UUID]) -> Audience:
+def _newcomers(campaign: sa.RowMapping, condition: str, ids: Sequence[uuid.UUID]) -> Audience:
     sql = f"""
     SELECT leads.id, leads.status, {address_of("leads")} AS address, leads.time_zone, leads.country
-    FROM leads WHERE {column} = ANY(:ids)
+    FROM leads WHERE {condition}
     """
     given = sa.bindparam("ids", list(ids), sa.ARRAY(sa.UUID))
     return Audience(sql, (sa.bindparam("campaign_id", campaign["id"], sa.UUID), given), newcomers=True)

@@ -5,7 +5,7 @@ transaction changes the status and appends to `campaigns.background_work`, a que
 
     {"kind": "schedule", "bucket": 3, "buckets": 20}     write the next bucket of the audience
     {"kind": "intake", "bucket": 0, "buckets": 0}        write the leads that have come into the audience since; with
-                                                          "batch_ids", those of these lead batches only
+                                                          "batch_ids", those of these imports only
     {"kind": "pause"}                                     pending rows become cancelled with reason "paused"
     {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
@@ -32,7 +32,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns import failed_emails, schedule_emails, variants, winners
-from sendledger.campaigns.audience import audience_of, audience_of_batches, audience_size
+from sendledger.campaigns.audience import audience_of, audience_of_imports, audience_size
 from sendledger.campaigns.campaign_steps import count_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.revisions import newest_revision
@@ -232,7 +232,7 @@ def _take_in_bucket(
     """The same for the leads that have come into its audience since its start; their steps count from now."""
     audience = audience_of(connection, campaign, newcomers=True)
     if (batch_ids := work.get("batch_ids")) is not None:
-        audience = audience_of_batches(campaign, [uuid.UUID(each) for each in batch_ids])
+        audience = audience_of_imports(campaign, [uuid.UUID(each) for each in batch_ids])
     if work["buckets"] == 0:
         campaign, _ = newest_revision(connection, campaign, SYSTEM)
         now = connection.execute(sa.select(sa.func.now())).scalar_one()

@@ -22,7 +22,7 @@ from sendledger.core.tables import lead_batches as _table
 from sendledger.core.vocabulary import LeadBatchStatus
 from sendledger.files.file_bucket import FileBucket, FileReplaced, StoredFile
 from sendledger.leads import check_files, lead_batches
-from sendledger.leads.import_leads import chunks, import_chunk, suppress_opted_out
+from sendledger.leads.import_leads import addresses_of, chunks, import_chunk, list_known, suppress_opted_out
 from sendledger.leads.read_leads import columns_of, read_leads
 from sendledger.leads.uploaded_files import (
     GIVEN_UP,
@@ -110,6 +110,10 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
                 # In a separate transaction: it locks campaigns, and a start locks its campaign before its batches.
                 with engine.begin() as connection:
                     suppress_opted_out(connection, chunk, IMPORT)
+                if upload.is_for_campaign:
+                    # Before the new ones are stored, so that a repetition after a crash finds the same leads.
+                    with engine.begin() as connection:
+                        list_known(connection, lead_batch_id, addresses_of(chunk))
                 with engine.begin() as connection:
                     import_chunk(connection, lead_batch_id, position, chunk)
                     _note_progress(connection, lead_batch_id)

@@ -1,7 +1,8 @@
 """Importing leads: the rows of a file in, new leads of a lead batch out.
 
-People who must not be mailed according to the file are suppressed instead, whether they are leads already or not. Reads
-and writes `leads` and `lead_batches`; writes `suppressions` and `scheduled_emails`.
+People who must not be mailed according to the file are suppressed instead, whether they are leads already or not. Known
+leads of an import for a campaign get on its list. Reads and writes `leads` and `lead_batches`; writes `campaign_leads`,
+`suppressions` and `scheduled_emails`.
 
 A batch's `total_leads` is the number of rows processed so far. It changes in the same transaction as the leads, so an
 interrupted import continues by skipping as many rows of the same file.
@@ -58,6 +59,18 @@ _INSERT = sa.text(f"""
 )
 
 
+# What is in the campaign already, or was left out, stays so. A batch of no campaign lists nobody.
+_LIST_KNOWN = sa.text("""
+    INSERT INTO campaign_leads (campaign_id, lead_id)
+    SELECT b.active_campaign_id, l.id
+    FROM lead_batches b JOIN leads l ON lower(l.email) = ANY(:addresses) AND l.batch_id IS DISTINCT FROM b.id
+    WHERE b.id = :batch_id AND b.active_campaign_id IS NOT NULL
+      AND NOT EXISTS (SELECT FROM campaign_leads k WHERE k.campaign_id = b.active_campaign_id AND k.lead_id = l.id)
+      AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = b.active_campaign_id AND e.lead_id = l.id)
+      AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.campaign_id = b.active_campaign_id AND o.lead_id = l.id)
+""").bindparams(sa.bindparam("batch_id", type_=sa.UUID), sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
+
+
 @dataclass(frozen=True)
 class ImportedFile:
     """What became of a file. `errors` and `warnings` hold the first `MOST_ERRORS`, in the order of their rows."""
@@ -71,6 +84,8 @@ class ImportedFile:
     columns: list[ReadColumn]
     rejected: Counter[str]
     """All of them, by their code."""
+    may_be_known: list[str]
+    """Addresses of leads, among which are all that were there before."""
 
 
 def lock_addresses(connection: sa.Connection) -> None:
@@ -95,6 +110,18 @@ def insert_new(
     given = json.dumps(list(unique.values()), ensure_ascii=False, separators=(",", ":"))
     origin = {"batch_id": batch_id, "source": source, "source_type": source_type}
     return connection.execute(_INSERT, {"rows": given, **origin}).rowcount
+
+
+def list_known(connection: sa.Connection, batch_id: UUID, addresses: Iterable[str]) -> int:
+    """Put leads with these addresses that were there before the batch on the list of the campaign that the batch is
+    for. Repeatable; returns how many."""
+    lower = list({address.lower() for address in addresses})
+    return connection.execute(_LIST_KNOWN, {"batch_id": batch_id, "addresses": lower}).rowcount if lower else 0
+
+
+def addresses_of(rows: Iterable[dict[str, Any] | RowError]) -> list[str]:
+    """The addresses of the rows that are leads."""
+    return [row["email"] for row in rows if not isinstance(row, RowError)]
 
 
 def import_file(
@@ -130,9 +157,12 @@ def import_file(
     batch_id = connection.execute(sa.insert(lead_batches).values(batch).returning(lead_batches.c.id)).scalar_one()
     errors: list[RowError] = []
     opted_out: list[OptedOut] = []
+    may_be_known: list[str] = []
     position = 0
     for chunk in chunks(file.rows):
-        import_chunk(connection, batch_id, position, chunk)
+        addresses = addresses_of(chunk)
+        if import_chunk(connection, batch_id, position, chunk) < len(addresses):
+            may_be_known += addresses
         position += len(chunk)
         failed = [row for row in chunk if isinstance(row, RowError)]
         rejected.update(row.code for row in failed)
@@ -146,7 +176,8 @@ def import_file(
         .values(completed_at=sa.func.now())
         .returning(lead_batches)
     )
-    return ImportedFile(completed.mappings().one(), errors, warnings, suppressed, columns_of(file), rejected)
+    lead_batch, columns = completed.mappings().one(), columns_of(file)
+    return ImportedFile(lead_batch, errors, warnings, suppressed, columns, rejected, may_be_known)
 
 
 def rejects_csv(imported: ImportedFile) -> str:
@@ -200,8 +231,8 @@ def chunks(
 
 def import_chunk(
     connection: sa.Connection, batch_id: UUID, position: int, chunk: Sequence[dict[str, Any] | RowError]
-) -> None:
-    """Add the leads of a chunk, except for known addresses, and count its rows in the batch.
+) -> int:
+    """Add the leads of a chunk, except for known addresses, and count its rows in the batch. Returns how many are new.
 
     `position` is the number of rows of the file before this chunk. Leads and counts change together in the caller's
     transaction, so that a chunk is imported once, however often it is tried.
@@ -224,3 +255,4 @@ def import_chunk(
     )
     if counted.rowcount != 1:
         raise Conflict("This file is being imported by somebody else, or its lead batch was deleted.")
+    return added

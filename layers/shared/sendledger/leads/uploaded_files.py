@@ -47,6 +47,7 @@ class Upload:
 
     file: StoredFile
     chosen: Mapping[str, str]
+    is_for_campaign: bool
 
 
 def find_upload(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> Upload:
@@ -63,7 +64,8 @@ def find_upload(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID) -> U
         if batch["status"] == LeadBatchStatus.PENDING:
             raise FileGivenUp("No file was uploaded while the upload URL was valid.") from error
         raise
-    return Upload(file, (batch["import_settings"] or {}).get("columns", {}))
+    columns = (batch["import_settings"] or {}).get("columns", {})
+    return Upload(file, columns, batch["active_campaign_id"] is not None)
 
 
 def refuse_too_many(rows: int) -> None:
