@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from sendledger.core.tables import audit_log, lead_changes, leads
 from sendledger.leads import change_leads
 from testbed.campaigns import make_batch
 from testbed.databases import working_as
+from testbed.invariants import wait_for
+from tests.campaigns.test_intake import waiting_for_locks
 from tests.functions.campaign_api.api_client import ApiClient
 
 pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
@@ -127,6 +130,27 @@ def test_change_that_takes_longer_than_the_call_goes_on_after_an_interruption_an
     done = api.get(f"/v1/lead-changes/{started['id']}").json
     assert (done["leads_done"], done["leads_changed"]) == (6, 6)
     assert all("vip" in found for found in tags(connection).values())
+
+
+def test_changes_at_the_same_time_keep_what_the_others_have_changed(
+    engine: sa.Engine, connection: sa.Connection, batch_id: str
+) -> None:
+    condition = change_leads.condition_of(connection, {"batch_id": batch_id})
+    first, second = (
+        change_leads.create(connection, condition, [tag], [], {tag: 1}, "ann")["id"] for tag in ("one", "two")
+    )
+    connection.commit()
+
+    with ThreadPoolExecutor(1) as threads:
+        change_leads._change_some(connection, first)
+        other = threads.submit(change_leads.work, engine, second, float("inf"))
+        wait_for(lambda: waiting_for_locks(engine) == 1, "a change that waits for the leads")
+        connection.commit()
+        assert not other.result()
+
+    changed = connection.execute(sa.select(leads.c.tags, leads.c.custom_fields).where(leads.c.batch_id == batch_id))
+    for row in changed:
+        assert (row.tags, row.custom_fields) == (["old", "kept", "one", "two"], {"one": 1, "two": 1})
 
 
 def test_change_that_was_left_behind_is_found(engine: sa.Engine, connection: sa.Connection, batch_id: str) -> None:
