@@ -473,3 +473,26 @@ def test_both_apis_lead_to_the_same_function_in_the_same_way(expanded: Any) -> N
         for method, route in methods.items():
             integration = of_tokens[path][method]["x-amazon-apigateway-integration"]
             assert integration == route["x-amazon-apigateway-integration"]
+
+
+@pytest.mark.parametrize(
+    ("region", "partition", "host"),
+    [
+        ("eu-central-1", "aws", "eu-central-1.console.aws.amazon.com"),
+        ("us-gov-west-1", "aws-us-gov", "console.amazonaws-us-gov.com"),
+    ],
+)
+@pytest.mark.usefixtures("aws")
+def test_dashboard_is_in_the_console_of_its_partition(region: str, partition: str, host: str) -> None:
+    template = load(ROOT / "template.yaml")
+    body = {
+        "Conditions": {"IsGovCloud": template["Conditions"]["IsGovCloud"]},
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {"DashboardUrl": template["Outputs"]["DashboardUrl"]},
+    }
+    # moto knows one partition only.
+    text = json.dumps(body).replace(json.dumps({"Ref": "AWS::Partition"}), json.dumps(partition))
+    cloudformation = boto3.client("cloudformation", region_name=region)
+    cloudformation.create_stack(StackName="acme", TemplateBody=text)
+    (output,) = cloudformation.describe_stacks()["Stacks"][0]["Outputs"]
+    assert output["OutputValue"] == f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/acme"
