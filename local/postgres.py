@@ -7,8 +7,8 @@ removed at the end. A small watcher stops the server if this process is killed.
 The server is started in the data folder and, on Linux, calls it /proc/self/cwd.
 
 PostgreSQL refuses to run as root. For root it runs as the owner of the data folder, which is `nobody` for a new one.
-That user needs no access to the folders above.
-Where that user cannot read the programs (a project below /root), it runs a copy of them, which is next to the socket.
+That user needs no access to the folders above. Where that user cannot read the programs (a project below /root), or a
+shell would misread their path, it runs a copy of them, which is next to the socket.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ kill -INT "$1"
 while kill -0 "$1"; do sleep 0.1; done
 rm -rf "$2"
 """
+_NOT_FOR_A_SHELL = re.compile(r'["$`\\]')
+"""initdb puts its own path into a command for a shell, between double quotes."""
 _REASON = re.compile(rb"(?:FATAL|PANIC|LOG|initdb: error|postgres: error):\s+(.+)")
 
 
@@ -194,6 +196,8 @@ class Postgres:
         """The folder of the programs, or a copy of it that the server's user can read."""
         named = os.environ.get("POSTGRES_BIN")
         programs = Path(named).absolute() if named else _embedded_programs()
+        if _NOT_FOR_A_SHELL.search(str(programs)):
+            programs = self._copy(programs)
         try:
             version = self._version(programs)
         except PermissionError:
@@ -232,7 +236,7 @@ class Postgres:
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
             shutil.copytree(libraries, self._runtime / libraries.name)
-        for path in self._runtime.rglob("*"):
+        for path in self._runtime.rglob("*") if self._user else ():
             os.chown(path, self._user["user"], self._user["group"], follow_symlinks=False)
         return copy / "bin"
 

@@ -286,6 +286,16 @@ def test_programs_that_their_user_cannot_read_are_copied(folder: Path, monkeypat
         assert private.stat().st_mode & 0o777 == 0o700
 
 
+def test_programs_are_run_from_a_path_that_a_shell_would_misread(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = OTHER_PROGRAMS.parents[1]
+    with tempfile.TemporaryDirectory(prefix='sl "$HOME" `b` \\ c') as odd:
+        Path(odd).chmod(0o755)  # for root the server is another user
+        subprocess.run(["cp", "-r", package, package.with_name(f"{package.name}.libs"), odd], check=True)
+        monkeypatch.setenv("POSTGRES_BIN", str(Path(odd) / package.name / "pginstall" / "bin"))
+        with running(folder) as server:
+            assert ask(server, "SHOW server_version").startswith("16.")
+
+
 def test_data_of_another_version_is_an_error_that_names_both(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POSTGRES_BIN", raising=False)
     with running(folder):
