@@ -59,7 +59,9 @@ def test_ledger_is_filtered(api: ApiClient, engine: sa.Engine, path: str) -> Non
 
 
 def test_ledger_is_filtered_by_reason(api: ApiClient, engine: sa.Engine, path: str) -> None:
-    first, second, third, _ = (row["id"] for row in rows(api, path))
+    everything = rows(api, path)
+    first, second, third, _ = (row["id"] for row in everything)
+    lead_of = {row["id"]: row["lead_id"] for row in everything}
     ended = {first: ("skipped", "replied"), second: ("skipped", "suppressed"), third: ("cancelled", "replied")}
     with engine.begin() as connection:
         for id_, (status, reason) in ended.items():
@@ -69,6 +71,8 @@ def test_ledger_is_filtered_by_reason(api: ApiClient, engine: sa.Engine, path: s
         assert [row["id"] for row in rows(api, where, reason="replied")] == [first, third]
         assert [row["id"] for row in rows(api, where, reason="replied", sort="-id")] == [third, first]
         assert [row["id"] for row in rows(api, where, reason="replied", status="skipped")] == [first]
+        of_lead = [row["id"] for row in rows(api, where, reason="suppressed", lead_id=lead_of[second])]
+        assert of_lead == [second]
         assert rows(api, where, reason="late") == []
     refused = api.get(f"{path}/scheduled-emails", reason="replied", status="sent")
     assert (refused.status, refused.json["errors"][0]["field"]) == (422, "reason")
