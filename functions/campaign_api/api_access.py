@@ -67,7 +67,7 @@ def authorize(caller: Caller, route: Route) -> None:
 
 
 def authorize_intake(caller: Caller) -> None:
-    """Let an import add leads to a campaign: whoever may not do that by a request may not do it by an import either.
+    """Let leads come into a campaign under way, by an import or at other times: that needs the role of the request.
 
     Raises:
         RequestRefused: 403.

@@ -10,6 +10,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Query
 from aws_lambda_powertools.event_handler.router import APIGatewayHttpRouter
 from pydantic import Field
 
+import api_access
 import api_resources
 from api_fields import (
     Acting,
@@ -26,6 +27,7 @@ from api_fields import (
 )
 from campaign_fields import Campaign, CampaignChanges, NewCampaign
 from sendledger.campaigns import campaigns, duplicates, left_out_leads
+from sendledger.campaigns.transitions import is_startable
 from sendledger.core.vocabulary import CampaignStatus, CampaignType, Reason, described
 
 router = APIGatewayHttpRouter()
@@ -164,8 +166,8 @@ def list_left_out_leads(
     operation_id="update_campaign",
     summary="Change a campaign",
     description="Name, description, guardrails and caps of new leads can always be changed; `end_at` and `intake` of "
-    "an evergreen campaign too, while it takes in leads: a new `intake` counts from now. The rest can be changed "
-    "before the campaign starts: while it is a draft, is scheduled, or has failed to start.",
+    "an evergreen campaign too, while it takes in leads, by the role sender: a new `intake` counts from now. The rest "
+    "can be changed before the campaign starts: while it is a draft, is scheduled, or has failed to start.",
     response_description="The changed campaign.",
     tags=TAGS,
     openapi_extensions={
@@ -176,6 +178,8 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
     changes = body.model_dump(exclude_unset=True, exclude={"lead_ids"})
     lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
     with api_resources.transaction() as connection:
+        if changes.keys() & set(campaigns.INTAKE) and not is_startable(campaigns.get_campaign(connection, campaign_id)):
+            api_access.authorize_intake(caller)
         return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor))
 
 

@@ -258,3 +258,16 @@ def test_editor_adds_nobody_to_a_campaign_by_an_import(clients: dict[str, ApiCli
         assert (refused.status, refused.json["required_role"]) == (403, "sender")
     assert post(editor, "Email\na@example.com\n").status == 201
     assert post(clients["sender"], "Email\nb@example.com\n", campaign_id=campaign_id).status == 201
+
+
+def test_editor_changes_the_intake_of_a_draft_only(
+    clients: dict[str, ApiClient], draft: dict[str, Any], path: str
+) -> None:
+    editor, changes = clients["editor"], {"intake": {"every": "1 minute"}}
+    created = editor.post("/v1/campaigns", draft).json["id"]
+    assert editor.patch(f"/v1/campaigns/{created}", changes).status == 200
+    assert editor.patch(path, {"name": "Other"}).status == 200
+    for each in (changes, {"end_at": None}):
+        refused = editor.patch(path, each)
+        assert (refused.status, refused.json["required_role"]) == (403, "sender")
+    assert clients["sender"].patch(path, changes).json["intake"] == changes["intake"]
