@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 NEEDED = (3, 11)
+NOT_IN_A_PATH = ("$", ":", "\n")
 
 
 def run(*command):
@@ -43,6 +44,12 @@ def install(marker, lock, what, *projects):
         return (
             "Python {}.{} or newer is needed; this is {}. If this machine has one under another name: "
             "make PYTHON=python3.13 …".format(*NEEDED, sys.version.split()[0])
+        )
+    path = os.path.abspath(folder)
+    if any(sign in path for sign in NOT_IN_A_PATH):
+        return (
+            "No environment can be made in {!r}: venv and setuptools take a path with one of {} for something else. "
+            "Move the project into another folder.".format(path, " ".join(map(repr, NOT_IN_A_PATH)))
         )
     # Held until this process ends. The file is this one, as the environment's folder may not exist yet.
     alone = os.open(__file__, os.O_RDONLY)

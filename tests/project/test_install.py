@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "requirements" / "install.py"
 
 AS_IN_A_TERMINAL = """
@@ -36,6 +38,17 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
         os.killpg(installing.pid, signal.SIGINT)
         assert installing.wait(300) != 0
         assert installing.stderr.read() == "Stopped. The next try starts again.\n"
+
+
+@pytest.mark.parametrize("name", ["a$x", "a:b", "a\nb"])
+def test_path_that_the_tools_misread_is_one_sentence_at_once(tmp_path: Path, name: str) -> None:
+    lock = tmp_path / "lock.txt"
+    lock.write_text("")
+    command = [sys.executable, str(SCRIPT), str(tmp_path / name / "environment" / "installed"), str(lock), "a test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "Move the project into another folder." in done.stderr
+    assert not (tmp_path / name).exists()
 
 
 def test_package_that_cannot_be_installed_is_named(tmp_path: Path) -> None:
