@@ -92,9 +92,10 @@ def time(value: str | None, missing: str = "–") -> str:
     """A time in UTC. The console's module shows it in the browser's zone."""
     if not value:
         return missing
-    at = _parsed(value)
-    element = Markup('<time datetime="{}" title="{} UTC">{}</time>')
-    return element.format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}", plain_time(value))
+    at = _parsed(value).replace(tzinfo=None, microsecond=0)
+    element = Markup('<time datetime="{}Z" title="{} UTC">{}</time>')
+    # Not %Y: a year before 1000 would have fewer digits, with which a browser reads no date.
+    return element.format(at.isoformat(), at.isoformat(" "), plain_time(value))
 
 
 def plain_time(value: str) -> str:

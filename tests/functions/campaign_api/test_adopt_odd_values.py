@@ -351,6 +351,10 @@ def test_console_shows_odd_values(api: ApiClient, rows: OddRows) -> None:
     shown = {address: browser.get(address) for address in pages_of(rows)}
     assert len(shown) > 100
     assert {address: page.text for address, page in shown.items() if page.status != 200} == {}
+    times = {time for page in shown.values() for time in re.findall(r'<time datetime="([^"]*)"', page.html)}
+    assert "0001-01-01T00:00:00Z" in times
+    # What a browser reads as a date.
+    assert {time for time in times if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)} == set()
 
 
 def test_overview_of_an_odd_database_can_be_read(api: ApiClient) -> None:
