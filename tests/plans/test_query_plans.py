@@ -21,7 +21,7 @@ from sendledger.core.settings import DatabaseSettings
 from sendledger.feedback import match_events, record_events
 from sendledger.ledger import claim_emails, record_results, sweep
 from sendledger.ledger.record_results import SendResult
-from sendledger.policy import business_days
+from sendledger.policy import business_days, lane_queue
 from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import DAY, NO_DELAY, make_campaign
 from testbed.databases import OWNER, admin
@@ -29,6 +29,7 @@ from testbed.databases import OWNER, admin
 HISTORY = 200_000
 MANY = 40
 """Campaigns that run at once."""
+LANES = 20_000
 BLOCK = 8192
 
 
@@ -257,13 +258,48 @@ def test_recording_finds_rows_by_their_ids_and_leads(
 def test_plan_that_is_kept_for_all_values_does_not_read_the_whole_ledger(
     connection: sa.Connection, statement: sa.TextClause
 ) -> None:
+    assert "scheduled_emails" not in read_whole_by_kept_plan(connection, statement)
+
+
+def read_whole_by_kept_plan(connection: sa.Connection, statement: sa.TextClause) -> set[str | None]:
     if (connection.dialect.server_version_info or ()) < (16,):
         pytest.skip("EXPLAIN shows such plans since PostgreSQL 16")
     written = str(statement.compile(dialect=connection.dialect))
     assert written.startswith(KEPT)
     explained = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {_numbered(written)}").scalar_one()
-    whole = {node.get("Relation Name") for node in nodes(explained[0]["Plan"]) if node["Node Type"] == "Seq Scan"}
-    assert "scheduled_emails" not in whole
+    return {node.get("Relation Name") for node in nodes(explained[0]["Plan"]) if node["Node Type"] == "Seq Scan"}
+
+
+@pytest.fixture
+def deep_lanes(connection: sa.Connection, running: uuid.UUID) -> None:
+    """A hundred thousand due emails in two of many lanes, of which the planner knows."""
+    connection.execute(sa.text("UPDATE campaigns SET new_leads_per_day = 9 WHERE id = :id"), {"id": running})
+    lanes = (
+        "INSERT INTO campaign_lanes (campaign_id, lane, time_zone) SELECT :id, n, n FROM generate_series(1, :lanes) n"
+    )
+    connection.execute(sa.text(lanes), {"id": running, "lanes": LANES})
+    emails = """
+        INSERT INTO scheduled_emails (campaign_id, workflow_step_number, scheduled_for, lane)
+        SELECT :id, 1, now(), 1 + mod(n, 2) FROM generate_series(1, 100000) n
+    """
+    connection.execute(sa.text(emails), {"id": running})
+    connection.execute(sa.text("ANALYZE scheduled_emails, campaign_lanes"))
+
+
+@pytest.mark.parametrize("by_company", [False, True], ids=["lanes", "companies"])
+@pytest.mark.usefixtures("deep_lanes")
+def test_kept_plan_of_a_claim_from_deep_lanes_does_not_read_the_whole_ledger(
+    connection: sa.Connection, by_company: bool
+) -> None:
+    claim = claim_emails._CLAIM_FROM_LANES[by_company, False]
+    assert "scheduled_emails" not in read_whole_by_kept_plan(connection, claim)
+
+
+@pytest.mark.usefixtures("deep_lanes")
+def test_open_lanes_are_found_without_reading_the_whole_ledger(connection: sa.Connection) -> None:
+    plan = explain(connection, lane_queue._FIND, {"open_zones": "[]", "alone": False})
+    assert plan["Actual Rows"] == 1
+    assert {scan["Node Type"] for scan in scans(plan)} == {"Index Scan"}
 
 
 def compared_in_vain(plan: dict[str, Any]) -> int:

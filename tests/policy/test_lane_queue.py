@@ -42,7 +42,7 @@ def searches(engine: sa.Engine) -> Iterator[list[str]]:
     found: list[str] = []
 
     def note(connection: sa.Connection, cursor: object, statement: str, *rest: object) -> None:
-        if "json_build_array(l.lane" in statement:
+        if "string_agg(CAST(l.lane" in statement:
             found.append(statement)
 
     sa.event.listen(engine, "after_cursor_execute", note)

@@ -140,7 +140,11 @@ WITH run AS MATERIALIZED (
 )
 
 _FROM_LANES = f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}"
-_CLAIM_FROM_LANES = {each: claim_from_lanes(_FROM_LANES, by_company=each) for each in (True, False)}
+_CLAIM_FROM_LANES = {
+    (by_company, alone): claim_from_lanes(_FROM_LANES, by_company=by_company, alone=alone)
+    for by_company in (True, False)
+    for alone in (True, False)
+}
 
 _FIRST_DUE = sa.text(f"""
 WITH claimed AS MATERIALIZED (
@@ -289,14 +293,15 @@ def claim(
     Campaigns whose emails were being prepared when a sender died are left out; `alone` claims from one of these only.
     After a crash the next sweep returns the rows.
     """
-    parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE, "alone": alone}
+    parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE}
     lanes = lanes or LaneQueue()
-    offer = lanes.offer(connection, batch, alone=alone)
-    if offer is None:
-        return [_claimed(row) for row in _rows(connection.execute(_CLAIM, parameters))]
-    rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.offers_companies], parameters | offer))
-    lanes.note(rows)
-    return [_claimed(row) for row in rows]
+    while (offer := lanes.offer(connection, batch, alone=alone)) is not None:
+        rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.offers_companies, alone], parameters | offer))
+        lanes.note(rows)
+        if rows:
+            return [_claimed(row) for row in rows]
+        # Others have been faster in the lanes that were offered. That says nothing of the rest.
+    return [_claimed(row) for row in _rows(connection.execute(_CLAIM, parameters | {"alone": alone}))]
 
 
 def first_due(connection: sa.Connection) -> list[ClaimedEmail]:

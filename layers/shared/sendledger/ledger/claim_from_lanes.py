@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import due, has_lanes, held_until, may_send, waits_in_lane
 from sendledger.policy.companies import rows_by_company
+from sendledger.policy.lane_queue import OFFERED
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
+
+MOST = 1000
+"""Emails of one claim, at most."""
 
 # A claim of which no lane has a cap for each company does without that part: it plans in half the time. A campaign that
 # has got such a cap since its lanes were found gives nothing.
@@ -19,31 +24,39 @@ _BY_COMPANY = f"UNION ALL {rows_by_company('q', 'q.share', lock=True)}"
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
-    SELECT o.*, CASE WHEN o.sender_id IS NOT NULL OR o.counted THEN least(o.until, CAST(:day_until AS timestamptz))
-                     ELSE o.until END AS closes_at
-    FROM json_to_recordset(CAST(:lanes AS json)) AS o (
-        campaign_id uuid, lane smallint, sender_id uuid, follow_up boolean, schedule_id uuid, revision integer,
-        until timestamptz, remaining bigint, used bigint, tie text, counted boolean, new_leads bigint)
-    WHERE o.schedule_id IS NULL
-       OR o.until > now() AND (o.schedule_id, o.revision) IN (SELECT s.id, s.revision FROM sending_schedules s)
+    SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until, z.schedule_id, b.remaining,
+           u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
+           CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
+                THEN least(z.until, CAST(:day_until AS timestamptz)) ELSE z.until END AS closes_at
+    FROM {OFFERED.table} JOIN campaign_lanes l ON l.campaign_id = offer.campaign_id AND l.lane = offer.lane
+    LEFT JOIN json_to_recordset(CAST(:zones AS json))
+        AS z (number integer, schedule_id uuid, revision integer, until timestamptz) ON z.number = offer.zone
+    LEFT JOIN json_to_recordset(CAST(:senders AS json))
+        AS b (sender_id uuid, remaining bigint) ON b.sender_id = l.sender_id
+    LEFT JOIN json_to_recordset(CAST(:uses AS json)) AS u (sender_id uuid, campaign_id uuid, used bigint, tie text)
+        ON u.sender_id = l.sender_id AND u.campaign_id = l.campaign_id
+    LEFT JOIN json_to_recordset(CAST(:new_leads AS json)) AS n (campaign_id uuid, remaining bigint)
+        ON n.campaign_id = l.campaign_id AND NOT l.follow_up
+    WHERE (l.sender_id IS NULL OR b.sender_id IS NOT NULL)
+      AND (offer.zone = 0
+           OR z.until > now() AND (z.schedule_id, z.revision) IN (SELECT s.id, s.revision FROM sending_schedules s))
 ), run AS MATERIALIZED (
     SELECT c.id, c.late_hold_until, c.sending_schedule_id, c.new_leads_per_company_per_day AS company_cap,
            {has_lanes("c")} AS has_lanes,
            coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL AS counts_new_leads
     FROM campaigns c
-    WHERE {may_send("c")} AND c.prepared_alone = :alone
+    WHERE {may_send("c")} AND c.prepared_alone = {{alone}}
       AND CASE WHEN {has_lanes("c")} THEN c.id IN (SELECT campaign_id FROM offered)
                ELSE EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = c.id AND {due("p", "c")}) END
-    ORDER BY CASE WHEN :alone THEN c.sender_deaths END, random() LIMIT CASE WHEN :alone THEN 1 ELSE 1000 END
+    ORDER BY {{in_order}}
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
-    SELECT run.id AS campaign_id, {held_until("run", "l")} AS late_hold_until, o.lane, o.closes_at, o.sender_id,
+    SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.lane, o.closes_at, o.sender_id,
            o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
          AND (o.follow_up OR o.counted OR NOT run.counts_new_leads) {{without_companies}}
-    LEFT JOIN campaign_lanes l ON l.campaign_id = o.campaign_id AND l.lane = o.lane
     WHERE NOT run.has_lanes OR o.lane IS NOT NULL
 ), shared AS MATERIALIZED (
     SELECT queue.*,
@@ -76,13 +89,16 @@ WITH offered AS MATERIALIZED (
     SELECT in_companies.*,
            row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up ORDER BY place) AS of_sender
     FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
-), picked AS MATERIALIZED (
+), chosen AS (
     SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (
         SELECT in_campaigns.*,
                row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
         FROM in_campaigns) placed
     WHERE sender_id IS NULL OR turn <= remaining
     ORDER BY place LIMIT :batch
+), picked AS MATERIALIZED (
+    -- A number that the planner knows, whatever the batch is: it would expect a tenth of all that waits.
+    SELECT * FROM chosen LIMIT {MOST}
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = least(now() + :lease, picked.closes_at),
@@ -95,23 +111,29 @@ WITH offered AS MATERIALIZED (
 """
 
 
-def claim_from_lanes(claimed: str, *, by_company: bool) -> sa.TextClause:
+def claim_from_lanes(claimed: str, *, by_company: bool, alone: bool) -> sa.TextClause:
     """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
 
-    With `by_company` also from lanes of campaigns with a cap for each company.
+    With `by_company` also from lanes of campaigns with a cap for each company. With `alone` from one campaign whose
+    emails are prepared alone.
 
     No more lanes are offered than the claim may take emails, as it locks rows of each of them. The lease ends before
     the lane closes or the day ends: the fence lets nothing through after that, and the sweep returns it.
     """
-    order = " ORDER BY claimed.campaign_id, claimed.id"
-    statement = _CLAIM.replace("{by_company}", _BY_COMPANY if by_company else "")
-    statement = statement.replace("{without_companies}", "" if by_company else _WITHOUT_COMPANIES)
-    return sa.text(statement + claimed + order).bindparams(
+    parts = {
+        "{by_company}": _BY_COMPANY if by_company else "",
+        "{without_companies}": "" if by_company else _WITHOUT_COMPANIES,
+        "{alone}": "true" if alone else "false",
+        "{in_order}": "c.sender_deaths, random() LIMIT 1" if alone else "random() LIMIT 1000",
+    }
+    statement = _CLAIM
+    for name, part in parts.items():
+        statement = statement.replace(name, part)
+    return sa.text(f"{KEPT}{statement}{claimed} ORDER BY claimed.campaign_id, claimed.id").bindparams(
         sa.bindparam("token", type_=sa.UUID),
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
-        sa.bindparam("alone", type_=sa.Boolean),
-        sa.bindparam("lanes", type_=sa.Text),
+        *(sa.bindparam(name, type_=sa.Text) for name in ("zones", "senders", "uses", "new_leads")),
         sa.bindparam("day", type_=sa.Date),
         sa.bindparam("day_until", type_=sa.TIMESTAMP(timezone=True)),
     )

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import is_pending, waits_in_lane
 from sendledger.core.time_zones import zone
 from sendledger.policy import caps
@@ -65,15 +66,24 @@ _LOCK_NEW_LEADS = sa.text("""
     SELECT id FROM capped
     WHERE pg_try_advisory_xact_lock(hashtextextended('new leads ' || id::text, 0))
 """)
-_ACTIVE = sa.text(f"""
+_ACTIVE = sa.text(f"""{KEPT}
     SELECT a.id, a.daily_cap, a.ramp, a.spread FROM sender_addresses a
     WHERE {_IS_ACTIVE} AND (NOT :lock OR NOT {HAS_CAP} OR a.id = ANY(:locked))
 """).bindparams(sa.bindparam("lock", type_=sa.Boolean), sa.bindparam("locked", type_=_UUIDS))
-_USED_BY_SENDER = sa.text("""
+_USED_BY_CAMPAIGN = """
     SELECT u.sender_id, u.campaign_id, CAST(sum(u.count) AS bigint) AS used,
            min(u.first_at) AS first, max(u.last_at) AS last
     FROM cap_uses u WHERE u.sender_id = ANY(:senders) AND u.day = :day GROUP BY 1, 2 HAVING sum(u.count) > 0
-""").bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
+"""
+_USED_BY_EACH, _USED_BY_SENDER = (
+    sa.text(sql).bindparams(sa.bindparam("senders", type_=_UUIDS), sa.bindparam("day", type_=sa.Date))
+    for sql in (
+        _USED_BY_CAMPAIGN,
+        f"""{KEPT}
+        SELECT sender_id, CAST(sum(used) AS bigint) AS used, min(first) AS first, max(last) AS last
+        FROM ({_USED_BY_CAMPAIGN}) of_campaign GROUP BY 1""",
+    )
+)
 _USED_BY_NEW_LEADS = sa.text("""
     SELECT c.id, c.new_leads_per_day - (
         SELECT CAST(coalesce(sum(u.count), 0) AS bigint) FROM cap_uses u
@@ -152,7 +162,6 @@ class Budget:
     until: dt.datetime
     next_release: dt.datetime
     """When the next one may go, if nothing goes meanwhile. It is now, if `remaining` is more than 0."""
-    used_by_campaign: Mapping[uuid.UUID, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,10 @@ class NewLeads:
     campaign_id: uuid.UUID
     remaining: int | None
     until: dt.datetime
+
+    @property
+    def has_some(self) -> bool:
+        return self.remaining is None or self.remaining > 0
 
 
 @dataclass(frozen=True)
@@ -234,28 +247,31 @@ def uses_of(
 ) -> dict[uuid.UUID, Use]:
     """The caps of these senders on a day, and what they have used of it. `senders` are rows of `sender_addresses`."""
     ids = [row["id"] for row in senders]
-    by_campaign: dict[uuid.UUID, dict[uuid.UUID, int]] = defaultdict(dict)
-    times: dict[uuid.UUID, list[dt.datetime]] = defaultdict(list)
+    found = {}
     if ids:
-        for row in connection.execute(_USED_BY_SENDER, {"senders": ids, "day": day.date}):
-            by_campaign[row.sender_id][row.campaign_id] = row.used
-            times[row.sender_id] += [row.first, row.last]
+        found = {row.sender_id: row for row in connection.execute(_USED_BY_SENDER, {"senders": ids, "day": day.date})}
     ramps = {row["id"]: ramp for row in senders if (ramp := caps.ramp_of(row["ramp"])) is not None}
     days_sent: dict[uuid.UUID, int] = {}
     if ramps:
         most = max(ramp.days for ramp in ramps.values())
         counted = connection.execute(_DAYS_SENT, {"senders": list(ramps), "day": day.date, "most": most})
         days_sent = {row.sender_id: row.number for row in counted}
-    return {
-        row["id"]: Use(
-            caps.cap_of_day(row["daily_cap"], ramps.get(row["id"]), days_sent.get(row["id"], 0)),
-            sum(by_campaign[row["id"]].values()),
-            min(times[row["id"]], default=None),
-            max(times[row["id"]], default=None),
-            by_campaign[row["id"]],
-        )
-        for row in senders
-    }
+    uses = {}
+    for row in senders:
+        cap = caps.cap_of_day(row["daily_cap"], ramps.get(row["id"]), days_sent.get(row["id"], 0))
+        own = found.get(row["id"])
+        uses[row["id"]] = Use(cap) if own is None else Use(cap, own.used, own.first, own.last)
+    return uses
+
+
+def used_by_campaign(
+    connection: sa.Connection, sender_ids: Collection[uuid.UUID], day: SendingDay
+) -> dict[uuid.UUID | None, Counter[uuid.UUID]]:
+    """How much of the caps of these senders each campaign has used on a day. A campaign that has used none is 0."""
+    found: dict[uuid.UUID | None, Counter[uuid.UUID]] = {sender_id: Counter() for sender_id in sender_ids}
+    for row in connection.execute(_USED_BY_EACH, {"senders": list(sender_ids), "day": day.date}):
+        found[row.sender_id][row.campaign_id] = row.used
+    return found
 
 
 def open_hours_of_day(
@@ -290,5 +306,5 @@ def _budgets_of(
         if row["id"] in spreading:
             remaining = caps.released(use, hours[row["id"]], now)
             next_release = caps.next_release(use, hours[row["id"]], now)
-        found.append(Budget(row["id"], remaining, until, next_release, use.used_by_campaign))
+        found.append(Budget(row["id"], remaining, until, next_release))
     return found

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from sendledger.policy.openings import Hours, Opening, openings_of
@@ -51,7 +51,6 @@ class Use:
     used: int = 0
     first: dt.datetime | None = None
     last: dt.datetime | None = None
-    used_by_campaign: Mapping[uuid.UUID, int] = field(default_factory=dict)
 
     @property
     def left(self) -> int:

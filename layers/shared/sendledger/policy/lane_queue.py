@@ -13,25 +13,35 @@ import json
 import random
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from sendledger.core.ledger_rules import has_lanes
-from sendledger.policy.budgets import LAST_CALLS, Budget, Budgets, NewLeads, budgets, fold, schedule_revisions
+from sendledger.core.row_arrays import RowArrays
+from sendledger.policy.budgets import (
+    LAST_CALLS,
+    Budget,
+    Budgets,
+    budgets,
+    fold,
+    schedule_revisions,
+    used_by_campaign,
+)
 from sendledger.policy.caps import place_in_turn
-from sendledger.policy.lanes import LANES_BY_GROUP, open_zones, zones_parameter
+from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 from sendledger.policy.openings import Opening
 
-KEPT_SECONDS = 15.0
+KEPT_SECONDS = 30.0
 """How long lanes are kept. What becomes due or opens meanwhile is found then, or when these have nothing left."""
 
 LOOK_AGAIN_SECONDS = 1.0
 """How long until they are looked for again if there are none, or none of them may give anything."""
+
+_UNKNOWN = 2**31
 
 _FIND = sa.text(LANES_BY_GROUP).bindparams(
     sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("alone", type_=sa.Boolean)
@@ -40,8 +50,12 @@ _FIND = sa.text(LANES_BY_GROUP).bindparams(
 _HAS_LANES = sa.text(f"""SELECT EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND {has_lanes("c")})""")
 
 
+OFFERED = RowArrays("offer", {"campaign_id": "uuid", "lane": "smallint", "zone": "integer"})
+"""The lanes that a claim may take from, with the number of their zone in its parameter `zones`; 0: always open."""
+
+
 class LaneGroup:
-    """Lanes of one campaign and sender, for first or later steps, in turn, each with the end of its opening."""
+    """Lanes of one campaign and sender, for first or later steps, in turn, each with the number of its zone."""
 
     def __init__(self, row: sa.RowMapping) -> None:
         self.campaign_id: uuid.UUID = row["campaign_id"]
@@ -49,141 +63,215 @@ class LaneGroup:
         self.follow_up: bool = row["follow_up"]
         self.counts_new_leads: bool = row["counts_new_leads"]
         self.counts_companies: bool = row["counts_companies"]
-        self.lanes: dict[int, str | None] = dict(row["lanes"])
-        same = {name: row[name] for name in ("campaign_id", "sender_id", "follow_up", "schedule_id", "revision")}
-        self.parameters = {
-            name: str(value) if isinstance(value, uuid.UUID) else value
-            for name, value in same.items()
-            if value is not None
-        }
+        self.campaign = str(self.campaign_id)
+        lanes, zones = ([int(each) for each in row[name].split(",")] for name in ("lanes", "zones"))
+        # Overlapping senders begin with different ones.
+        first = random.randrange(len(lanes))  # noqa: S311 (not a secret)
+        self.lanes = dict(zip(lanes[first:] + lanes[:first], zones[first:] + zones[:first], strict=True))
 
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from, with the budgets that limit it."""
+    """A lane that a claim may take from, with the budget that limits it."""
 
     group: LaneGroup
     lane: int
     budget: Budget | None
-    new_leads: NewLeads | None
-
-    def parameters(self, batch: int, left: Budgets) -> dict[str, Any]:
-        """What the claim must know; what is missing is NULL there."""
-        group, budget, new_leads = self.group, self.budget, self.new_leads
-        found = {**group.parameters, "lane": self.lane, "counted": new_leads is not None}
-        if (until := group.lanes[self.lane]) is not None:
-            found["until"] = until
-        if new_leads is not None and new_leads.remaining is not None:
-            found["new_leads"] = new_leads.remaining
-        if budget is not None:
-            found["remaining"] = budget.remaining
-            if budget.remaining < batch:
-                found["used"] = budget.used_by_campaign.get(group.campaign_id, 0)
-                found["tie"] = place_in_turn(group.campaign_id, left.day.date)
-        return found
 
 
 class LaneQueue:
     """One for each tick. A claim beside a tick has one of its own."""
 
     def __init__(self) -> None:
-        self._groups: list[LaneGroup] = []
+        self._campaigns: dict[str, list[LaneGroup]] = {}
+        self._zones: list[OpenZone] = []
         self._offered: list[OfferedLane] = []
+        self._batch = 0
+        self._depth = _UNKNOWN
+        """How many emails a lane is expected to give."""
+        self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
         self._hours: dict[uuid.UUID, list[Opening]] = {}
         self._revisions = 0
         self._found_at = float("-inf")
 
     def offer(self, connection: sa.Connection, batch: int, *, alone: bool) -> dict[str, Any] | None:
         """The parameters of a claim of `batch` emails, or None if no lane may give any. It locks the budgets."""
-        if self._age() > (KEPT_SECONDS if self._groups else LOOK_AGAIN_SECONDS):
+        if self._age() > (KEPT_SECONDS if self._campaigns else LOOK_AGAIN_SECONDS):
             self._find(connection, alone=alone)
-        if not self._groups:
+        if not self._campaigns:
             return None
+        self._batch = batch
         left = budgets(connection, lock=True, hours=self._hours)
         if left.revisions != self._revisions:
             self._find(connection, alone=alone)
+        # Of a sender that may not send a whole batch, each campaign gets an equal part.
+        short = [each.sender_id for each in left.senders if 0 < each.remaining < batch]
+        self._used = used_by_campaign(connection, short, left.day) if short else {}
         self._offered = self._choose(left, batch)
         if not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
             self._offered = self._choose(left, batch)
-        if not self._offered:
-            return None
-        lanes = [offered.parameters(batch, left) for offered in self._offered]
-        return {"lanes": json.dumps(lanes), "day": left.day.date, "day_until": left.day.ends_at - LAST_CALLS}
+        return self._parameters(left) if self._offered else None
 
     @property
     def offers_companies(self) -> bool:
         """Whether the last offer has lanes of campaigns with a cap for each company."""
         return any(offered.group.counts_companies for offered in self._offered)
 
-    def note(self, claimed: Iterable[Mapping[str, Any]]) -> None:
+    def note(self, claimed: Sequence[Mapping[str, Any]]) -> None:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done."""
+        if len(claimed) < self._batch:
+            self._depth = max(1, self._depth // 2)
         has_more = {(row["campaign_id"], row["lane"]) for row in claimed if not row["is_last"]}
-        for offered in self._offered:
-            until = offered.group.lanes.pop(offered.lane)
-            if (offered.group.campaign_id, offered.lane) in has_more:
-                offered.group.lanes[offered.lane] = until
-        self._groups = [group for group in self._groups if group.lanes]
+        for group, lane, _ in self._offered:
+            zone = group.lanes.pop(lane)
+            if (group.campaign_id, lane) in has_more:
+                group.lanes[lane] = zone
+            elif not group.lanes:
+                self._campaigns[group.campaign].remove(group)
+                if not self._campaigns[group.campaign]:
+                    del self._campaigns[group.campaign]
 
     def _age(self) -> float:
         return time.monotonic() - self._found_at
 
     def _find(self, connection: sa.Connection, *, alone: bool) -> None:
-        self._groups, self._found_at = [], time.monotonic()
+        self._campaigns, self._found_at, self._depth = {}, time.monotonic(), _UNKNOWN
         self._hours.clear()
         if not connection.scalar(_HAS_LANES):
             return
         # Each claim sums up what has changed since.
         fold(connection)
         self._revisions = schedule_revisions(connection)
-        zones = zones_parameter(open_zones(connection))
-        found = connection.execute(_FIND, {"open_zones": zones, "alone": alone}).mappings()
-        self._groups = [LaneGroup(row) for row in found]
+        self._zones = open_zones(connection)
+        found = connection.execute(_FIND, {"open_zones": zones_parameter(self._zones), "alone": alone}).mappings()
+        for group in map(LaneGroup, found):
+            self._campaigns.setdefault(group.campaign, []).append(group)
+
+    def _parameters(self, left: Budgets) -> dict[str, Any]:
+        """What the claim must know of the lanes that it is offered."""
+        lanes = [
+            {"campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]} for group, lane, _ in self._offered
+        ]
+        numbers = {group.lanes[lane] for group, lane, _ in self._offered} - {0}
+        zones = [
+            {
+                "number": number,
+                "schedule_id": str(zone.schedule_id),
+                "revision": zone.revision,
+                "until": (zone.opening.closes_at - LAST_CALLS).isoformat(),
+            }
+            for number, zone in enumerate(self._zones, 1)
+            if number in numbers
+        ]
+        senders = [
+            {"sender_id": str(each.sender_id), "remaining": each.remaining}
+            for each in left.senders
+            if each.remaining > 0
+        ]
+        short = {
+            (group.sender_id, group.campaign_id)
+            for group, *_ in self._offered
+            if self._used and group.sender_id in self._used
+        }
+        uses = [
+            {
+                "sender_id": str(sender_id),
+                "campaign_id": str(campaign_id),
+                "used": self._used[sender_id][campaign_id],
+                "tie": place_in_turn(campaign_id, left.day.date),
+            }
+            for sender_id, campaign_id in short
+        ]
+        new_leads = [
+            {"campaign_id": str(each.campaign_id), "remaining": each.remaining}
+            for each in left.new_leads
+            if each.has_some
+        ]
+        given = {"zones": zones, "senders": senders, "uses": uses, "new_leads": new_leads}
+        return {
+            **OFFERED.parameters(lanes),
+            **{name: json.dumps(values) for name, values in given.items()},
+            "day": left.day.date,
+            "day_until": left.day.ends_at - LAST_CALLS,
+        }
 
     def _choose(self, left: Budgets, batch: int) -> list[OfferedLane]:
-        """The same number of lanes of each campaign, those of later steps first."""
-        by_campaign: dict[uuid.UUID, list[OfferedLane]] = defaultdict(list)
-        for offered in self._with_budget(left, batch):
-            by_campaign[offered.group.campaign_id].append(offered)
-        queue = []
-        for of_campaign in by_campaign.values():
-            random.shuffle(of_campaign)
-            of_campaign.sort(key=lambda offered: not offered.group.follow_up)
+        """The same number of lanes of each campaign, those of later steps first.
+
+        To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
+        a claim shows that lanes have less, more of them are offered.
+        """
+        share = -(-batch // max(1, len(self._campaigns)))
+        self._depth = min(self._depth, share)
+        # By their place in their campaign; later steps of a sender that cannot send a whole batch come before all.
+        first, others = defaultdict[int, list[OfferedLane]](list), defaultdict[int, list[OfferedLane]](list)
+        for of_campaign in self._with_budget(left, -(-share // self._depth)).values():
             for place, offered in enumerate(of_campaign):
-                is_short = offered.budget is not None and offered.budget.remaining < batch
-                goes_first = is_short and offered.group.follow_up
-                queue.append((not goes_first, place, random.random(), offered))  # noqa: S311 (not a secret)
-        queue.sort(key=itemgetter(0, 1, 2))
-        return [offered for *_, offered in queue[:batch]]
+                is_urgent = offered.group.follow_up and offered.group.sender_id in self._used
+                (first if is_urgent else others)[place].append(offered)
+        chosen, expected = list[OfferedLane](), 0
+        for queue in (first, others):
+            for _, same_place in sorted(queue.items()):
+                if expected >= batch:
+                    break
+                random.shuffle(same_place)
+                chosen += same_place
+                expected += sum(1 if each.group.sender_id in self._used else self._depth for each in same_place)
+        return chosen[:batch]
 
-    def _with_budget(self, left: Budgets, batch: int) -> Iterator[OfferedLane]:
-        """Of each campaign as many lanes as its share of the batch may need, of each sender as many as it may send."""
+    def _with_budget(self, left: Budgets, most: int) -> dict[str, list[OfferedLane]]:
+        """Of each campaign so many lanes at most, but of a sender that is short as many as it may send emails."""
         senders = {each.sender_id: each for each in left.senders if each.remaining > 0}
-        new_leads = {each.campaign_id: each for each in left.new_leads if each.remaining is None or each.remaining > 0}
-        share = -(-batch // max(1, len({group.campaign_id for group in self._groups})))
+        new_leads = {each.campaign_id for each in left.new_leads if each.has_some}
+        found: dict[str, list[OfferedLane]] = {}
         short: dict[uuid.UUID, list[LaneGroup]] = defaultdict(list)
-        for group in self._groups:
-            cap = None if group.follow_up else new_leads.get(group.campaign_id)
-            if (group.sender_id is not None and group.sender_id not in senders) or (
-                group.counts_new_leads and cap is None
-            ):
-                continue
-            budget = senders[group.sender_id] if group.sender_id is not None else None
-            if budget is not None and budget.remaining < batch:
-                short[budget.sender_id].append(group)
-                continue
-            for lane in islice(group.lanes, share):
-                yield OfferedLane(group, lane, budget, cap)
+        for campaign, groups in self._campaigns.items():
+            open_: list[tuple[LaneGroup, Budget | None]] = []
+            for group in groups:
+                budget = senders.get(group.sender_id) if group.sender_id is not None else None
+                if (group.sender_id is not None and budget is None) or (
+                    group.counts_new_leads and group.campaign_id not in new_leads
+                ):
+                    continue
+                if budget is not None and budget.sender_id in self._used:
+                    short[budget.sender_id].append(group)
+                else:
+                    open_.append((group, budget))
+            found[campaign] = [*islice(_later_steps_first(open_), most)]
         for sender_id, groups in short.items():
-            for group, lane in _in_turn(groups, senders[sender_id], left):
-                cap = None if group.follow_up else new_leads.get(group.campaign_id)
-                yield OfferedLane(group, lane, senders[sender_id], cap)
+            for group, lane in _in_turn(groups, senders[sender_id], self._used[sender_id], left):
+                found[group.campaign].append(OfferedLane(group, lane, senders[sender_id]))
+        for campaign in {group.campaign for groups in short.values() for group in groups}:
+            random.shuffle(found[campaign])
+            found[campaign].sort(key=_is_first_step)
+        return found
 
 
-def _in_turn(groups: Iterable[LaneGroup], budget: Budget, left: Budgets) -> Iterator[tuple[LaneGroup, int]]:
+def _is_first_step(offered: OfferedLane) -> bool:
+    return not offered.group.follow_up
+
+
+def _later_steps_first(groups: list[tuple[LaneGroup, Budget | None]]) -> Iterator[OfferedLane]:
+    """The lanes of a campaign. Its senders take turns, in any order."""
+    random.shuffle(groups)
+    for follow_up in (True, False):
+        turns = [(group, budget, iter(group.lanes)) for group, budget in groups if group.follow_up == follow_up]
+        while turns:
+            left = []
+            for group, budget, lanes in turns:
+                if (lane := next(lanes, None)) is not None:
+                    yield OfferedLane(group, lane, budget)
+                    left.append((group, budget, lanes))
+            turns = left
+
+
+def _in_turn(
+    groups: Iterable[LaneGroup], budget: Budget, used_by: Counter[uuid.UUID], left: Budgets
+) -> Iterator[tuple[LaneGroup, int]]:
     """As many lanes as a sender may send emails: later steps first, then the campaign that it has sent least of."""
     heap = []
     for number, group in enumerate(groups):
-        used = budget.used_by_campaign.get(group.campaign_id, 0)
+        used = used_by[group.campaign_id]
         tie = place_in_turn(group.campaign_id, left.day.date)
         heap.append((not group.follow_up, used, tie, number, group, iter(group.lanes)))
     heapq.heapify(heap)

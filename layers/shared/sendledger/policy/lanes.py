@@ -49,16 +49,18 @@ _ALL = sa.text("""
 
 _IN_OPEN_ZONE = """(
         SELECT z.* FROM json_to_recordset(CAST(:open_zones AS json))
-            AS z (schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz, closes_at timestamptz)
+            AS z (number integer, schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz)
         JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
     ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')"""
-_LAST_CALL = f"z.closes_at - interval '{LAST_CALLS.total_seconds():g} seconds'"
 _IS_OPEN = f"""
     {may_send("c")} AND {has_lanes("c")} AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
 """
+# ORDER BY and OFFSET 0: as in completion.py. The planner would read the whole ledger, as long as it has less than some
+# million rows.
 _HAS_SOMETHING_DUE = f"""
     EXISTS (SELECT FROM scheduled_emails p
-            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c", "l")})
+            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c", "l")}
+            ORDER BY p.scheduled_for OFFSET 0)
 """
 
 OPEN_LANES = f"""
@@ -84,19 +86,20 @@ The revision is compared: a schedule that has changed since it was read is close
 """
 
 LANES_BY_GROUP = f"""
-    SELECT l.campaign_id, l.sender_id, l.follow_up, c.sending_schedule_id AS schedule_id, z.revision,
+    SELECT l.campaign_id, l.sender_id, l.follow_up,
            NOT l.follow_up AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL
                AS counts_new_leads,
            NOT l.follow_up AND c.new_leads_per_company_per_day IS NOT NULL AS counts_companies,
-           json_agg(json_build_array(l.lane, {_LAST_CALL}) ORDER BY random()) AS lanes
+           string_agg(CAST(l.lane AS text), ',') AS lanes, string_agg(CAST(coalesce(z.number, 0) AS text), ',') AS zones
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
     LEFT JOIN {_IN_OPEN_ZONE}
     WHERE {_IS_OPEN} AND c.prepared_alone = :alone AND {_HAS_SOMETHING_DUE}
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    GROUP BY 1, 2, 3, 4, 5
 """
 """The lanes that are open and have something due, with the parameters `open_zones` and `alone`.
 
-Together are those of one campaign and sender, for first or later steps, each with the time until which it may send.
+Together are those of one campaign and sender, for first or later steps, each with the number of its zone, from 1 on; 0
+without a schedule.
 """
 
 OPEN_LANES_PARAMETERS: tuple[sa.BindParameter[Any], ...] = tuple(
@@ -165,13 +168,13 @@ def zones_parameter(zones: Iterable[OpenZone]) -> str:
     """Zones as a parameter for `json_to_recordset`."""
     open_now = [
         {
+            "number": number,
             "schedule_id": str(each.schedule_id),
             "revision": each.revision,
             "lead_zone": each.lead_zone,
             "opens_at": each.opening.opens_at.isoformat(),
-            "closes_at": each.opening.closes_at.isoformat(),
         }
-        for each in zones
+        for number, each in enumerate(zones, 1)
     ]
     return json.dumps(open_now)
 

@@ -66,7 +66,7 @@ class PlannedSender:
         """What it may send now; `hours` are the times of today at which it has something to send."""
         if self.cap is None:
             return None
-        use = Use(self.cap, self.used.total(), self.first, self.last, self.used)
+        use = Use(self.cap, self.used.total(), self.first, self.last)
         return released(use, hours, now) if self.spread else max(0, use.left)
 
     @property

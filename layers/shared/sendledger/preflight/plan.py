@@ -308,11 +308,11 @@ def _senders(
     senders: dict[uuid.UUID, PlannedSender] = {}
     disabled: set[uuid.UUID | None] = set()
     rows = sender_addresses.of_campaign(connection, list(ids))
-    uses = budgets.uses_of(connection, rows, today)
+    uses, used = budgets.uses_of(connection, rows, today), budgets.used_by_campaign(connection, ids, today)
     for row in rows:
         use = uses[row["id"]]
         senders[row["id"]] = PlannedSender(
-            *(use.cap, Counter(use.used_by_campaign), use.first, use.last),
+            *(use.cap, used[row["id"]], use.first, use.last),
             *(row["daily_cap"], ramp_of(row["ramp"]), row["spread"]),
         )
         if row["status"] == SenderAddressStatus.DISABLED:
