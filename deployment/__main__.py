@@ -43,11 +43,18 @@ def _ask(question: str, proposed: str | None) -> str:
 
 def _check(stage: str, names: Sequence[str]) -> int:
     path = parameters.file_of(stage)
-    given = parameters.read(path)
-    region = given.get(REGION) or boto3.Session().region_name
+    given, template = parameters.read(path), Template()
+    region = _region(given, template)
     if region is None and not set(names or checks.CHECKS) <= checks.LOCAL:
         raise ParametersError(f"No region: write {REGION}: us-east-1 into {path.name}, or set AWS_DEFAULT_REGION.")
-    return 0 if _passed(_aws(stage, region or ""), given, Template(), names or list(checks.CHECKS)) else 1
+    return 0 if _passed(_aws(stage, region or ""), given, template, names or list(checks.CHECKS)) else 1
+
+
+def _region(given: dict[str, str], template: Template) -> str | None:
+    region: str | None = given.get(REGION) or boto3.Session().region_name
+    if region is not None and (problem := template.problem(REGION, region)):
+        raise ParametersError(problem)  # nothing could be asked there
+    return region
 
 
 def _aws(stage: str, region: str) -> Aws:
@@ -69,7 +76,7 @@ def _passed(aws: Aws, given: dict[str, str], template: Template, names: Sequence
 def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     template, path = Template(), parameters.file_of(stage)
     given = parameters.read(path)
-    region = given.get(REGION) or boto3.Session().region_name
+    region = _region(given, template)
     if region and KEYS not in given and KEYS in _aws(stage, region).parameters():
         raise ParametersError(
             f"{KEYS} is missing in {path.name}, but the stack has keys. Write those into the file again: with new keys "

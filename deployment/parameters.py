@@ -95,6 +95,8 @@ class Template:
         found = [
             f"{name} is not a parameter of this version." for name in given if name not in {*self.parameters, REGION}
         ]
+        if REGION in given and (problem := self.problem(REGION, given[REGION])):
+            found.append(problem)
         for name, declared in self.parameters.items():
             if name in given:
                 problem = self.problem(name, given[name])
@@ -105,6 +107,9 @@ class Template:
 
     def problem(self, name: str, value: str) -> str | None:
         """What is wrong with one value, and what would be right."""
+        if name == REGION:
+            known = re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value)
+            return None if known else f"{REGION} is {value!r}; it must be the name of one, such as eu-central-1."
         declared = self.parameters[name]
         right = declared.get("ConstraintDescription")
         allowed = [str(each) for each in declared.get("AllowedValues", [])]
@@ -150,7 +155,7 @@ def complete(given: Mapping[str, str], stage: str, region: str | None, template:
                 answer = ask(question, proposed)
             except EOFError:
                 raise ParametersError(f"{name} is missing in {file_of(stage).name}.") from None
-            problem = template.problem(name, answer) if name in template.parameters else None
+            problem = template.problem(name, answer) if answer else None
             if problem is None and answer:
                 values[name] = answer
             else:

@@ -82,6 +82,21 @@ def test_a_wrong_answer_is_explained_and_asked_again(template: Template, capsys:
     assert "DeploymentId must be 1 to 63 letters" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("region", ["Frankfurt", "eu-central", "eu-central-1a", "EU-CENTRAL-1"])
+def test_a_region_that_is_none_is_asked_again(
+    template: Template, capsys: pytest.CaptureFixture[str], region: str
+) -> None:
+    answers = iter([region, "us-gov-west-1"])
+    given = {**GIVEN, "Network": "create"}
+    del given["Region"]
+    completed = parameters.complete(given, "prod", None, template, lambda *_: next(answers))
+    assert completed["Region"] == "us-gov-west-1"
+    assert f"Region is {region!r}" in capsys.readouterr().out
+    assert template.problems({**GIVEN, "Region": region}, {}) == [
+        f"Region is {region!r}; it must be the name of one, such as eu-central-1."
+    ]
+
+
 def test_without_a_person_the_missing_parameters_are_named(template: Template) -> None:
     given = {name: value for name, value in GIVEN.items() if name != "PostalAddress"}
     with pytest.raises(ParametersError, match=r"PostalAddress is missing in prod\.parameters\.yaml"):
@@ -404,6 +419,16 @@ def test_only_the_checks_that_ask_aws_want_a_region(
     for arguments in (["check"], ["check", "python", "names"]):
         assert command.main(arguments) == 1
         assert "No region" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"]])
+def test_a_region_of_the_file_that_is_none_is_named_before_aws_is_asked(
+    folder: Path, recorded: Recorded, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    parameters.write(parameters.file_of("prod"), {**GIVEN, "Region": "Frankfurt"})
+    assert command.main(arguments, nobody) == 1
+    assert capsys.readouterr().err == "Region is 'Frankfurt'; it must be the name of one, such as eu-central-1.\n"
+    assert recorded.calls == []
 
 
 @pytest.mark.usefixtures("in_account")
