@@ -461,7 +461,12 @@ def test_email_of_unknown_outcome_is_settled(
     assert f"/console/scheduled-emails/{row_id}" in listed.html
     page = browser.get(f"/console/scheduled-emails/{row_id}")
     assert "the recipient gets it twice" in page.text
-    settled = browser.post(f"/console/scheduled-emails/{row_id}/{action}", {"request": page.field("request")})
+    path = f"/console/scheduled-emails/{row_id}/{action}"
+    form = re.search(
+        f'action="{path}">.*?name="request" value="([^"]+)"', browser.get(f"/console/campaigns/{running}").html
+    )
+    assert form, "the campaign's page does not offer it"
+    settled = browser.post(path, {"request": form[1]})
     assert settled.status == 200, settled.text
     with engine.begin() as connection:
         query = sa.select(scheduled_emails.c.status).where(scheduled_emails.c.id == row_id)
@@ -471,7 +476,8 @@ def test_email_of_unknown_outcome_is_settled(
 def test_viewer_cannot_settle(browsers: dict[str, Browser], engine: sa.Engine, running: uuid.UUID) -> None:
     row_id = unknown_outcome(engine, running)
     browsers["viewer"].sign_in()
-    assert buttons(browsers["viewer"], f"/console/scheduled-emails/{row_id}") == []
+    for path in (f"/console/scheduled-emails/{row_id}", f"/console/campaigns/{running}"):
+        assert buttons(browsers["viewer"], path) == []
 
 
 # Errors
