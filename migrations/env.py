@@ -6,16 +6,21 @@ from alembic import context
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
 from sendledger.adoption.overhaul import PREFIX
 from sendledger.core import database, settings, tables
+from sendledger.core.errors import SettingsError
 
 # Alembic writes its errors to its log and to standard output. Once is enough.
 logging.getLogger("alembic.util.messaging").disabled = True
 
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get its lock within this time fails, and does not block the senders behind it."""
+
+REFUSED = ("28", "3D", "42501")
+"""SQLSTATEs of what a person can change: the login, the name of the database, who owns the tables."""
 
 LONGEST_STATEMENT = 3600.0
 """Seconds. Building an index on a large table takes longer than any statement of the functions."""
@@ -86,10 +91,23 @@ def run(connection: Connection) -> None:
         context.run_migrations()
 
 
+def run_on_its_own() -> None:
+    """For the command line, which shows a `CommandError` as one line."""
+    try:
+        engine = database.engine(settings.DatabaseSettings.read(), longest_statement=LONGEST_STATEMENT)
+        with engine.connect() as own_connection:
+            run(own_connection)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    except DBAPIError as error:
+        if not (database.is_transient(error) or database.sqlstate(error).startswith(REFUSED)):
+            raise
+        said = database.server_message(error)
+        raise CommandError(f"The database refused; run it again once this is solved: {said}") from error
+
+
 connection: Connection | None = context.config.attributes.get("connection")
 if connection is not None:
     run(connection)
 else:
-    engine = database.engine(settings.DatabaseSettings.read(), longest_statement=LONGEST_STATEMENT)
-    with engine.connect() as own_connection:
-        run(own_connection)
+    run_on_its_own()

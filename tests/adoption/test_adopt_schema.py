@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -212,21 +213,41 @@ OVERHAUL = """
 """A part of what LeadNexConnect's overhaul did, which matches none of its migrations."""
 
 
+def command_line(url: str) -> subprocess.CompletedProcess[str]:
+    """What `make migrate` runs."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("alembic"), "--config", "migrations/alembic.ini", "upgrade", "head"],
+        cwd=MIGRATIONS.parent,
+        env={**os.environ, "DATABASE_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/none", "The database refused; .*could not be reached"),
+        ("{server}", 'The database refused; .*database "missing" does not exist'),
+        ("", "Bad settings: set DATABASE_URL or DATABASE_HOST"),
+        ("mysql://localhost/none", "DATABASE_URL: is not a postgresql:// URL"),
+    ],
+)
+def test_upgrade_that_cannot_begin_is_one_sentence(postgres: Postgres, url: str, said: str) -> None:
+    done = command_line(url.format(server=postgres.url("missing")))
+    assert re.fullmatch(f"FAILED: {said}.*\n", done.stdout), done.stdout
+    assert done.returncode != 0
+
+
 def test_unknown_form_of_the_overhaul_is_refused_in_three_lines(legacy: sa.Engine) -> None:
     change(legacy, OVERHAUL)
     before = schema_of(legacy)
     with pytest.raises(CommandError, match=r"(?s)overhaul.*scheduled_emails\.lead_id.*0004_deep") as refused:
         upgrade(legacy)
     assert schema_of(legacy) == before
-    done = subprocess.run(
-        [Path(sys.executable).with_name("alembic"), "--config", "migrations/alembic.ini", "upgrade", "head"],
-        cwd=MIGRATIONS.parent,
-        env={**os.environ, "DATABASE_URL": legacy.url.render_as_string(hide_password=False)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = command_line(legacy.url.render_as_string(hide_password=False))
     assert done.stdout.strip() == f"FAILED: {refused.value}"
     assert len(done.stdout.splitlines()) == 3
 

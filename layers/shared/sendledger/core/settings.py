@@ -129,6 +129,12 @@ PostalAddress = Annotated[str, Field(max_length=300, pattern=r"^[^\x00-\x1f\x7f]
 Domain = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$", max_length=190)]
 
 
+def _said(problem: Any) -> str:
+    """With the variable, if it is about one."""
+    message = "is not set" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+    return ": ".join([*map(str, problem["loc"]), message])
+
+
 class _Settings(BaseModel):
     """Fields are read from the environment variable of the same name in upper case; empty means not set."""
 
@@ -144,11 +150,7 @@ class _Settings(BaseModel):
         try:
             return cls.model_validate({name: value for name, value in environ.items() if value != ""})
         except ValidationError as error:
-            problems = [
-                f"{'.'.join(str(part) for part in problem['loc'])}: "
-                f"{'is not set' if problem['type'] == 'missing' else problem['msg']}"
-                for problem in error.errors(include_input=False, include_url=False)
-            ]
+            problems = [_said(problem) for problem in error.errors(include_input=False, include_url=False)]
             # From None: the chained error would print the values, and a database URL holds a password.
             raise SettingsError(f"Bad settings: {'; '.join(problems)}") from None
 
