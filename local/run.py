@@ -45,7 +45,7 @@ from local.watch_campaign import watch
 from sendledger.access import api_keys
 from sendledger.core import database
 from sendledger.core.errors import SettingsError
-from sendledger.core.settings import DatabaseSettings
+from sendledger.core.settings import DatabaseSettings, TokenSettings
 from sendledger.core.vocabulary import CampaignStatus, Role
 
 ROOT = Path(__file__).parent.parent
@@ -79,6 +79,7 @@ class Options:
     demo: bool
     verbose: bool
     folder: Path
+    jwt_parameters: Mapping[str, str]
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Options:
@@ -87,8 +88,9 @@ class Options:
             tick_seconds = float(environ["TICK_SECONDS"]) if environ.get("TICK_SECONDS") else None
         except ValueError:
             raise StartError("PORT and TICK_SECONDS must be numbers.") from None
+        jwt_parameters = _jwt_parameters(environ)
         # The ones after it are the inbox's and, where tokens are taken, theirs.
-        highest = 65_533 if environ.get("JWT_ISSUER") else 65_534
+        highest = 65_533 if jwt_parameters.get("JwtIssuer") else 65_534
         if not 0 < port <= highest or (tick_seconds is not None and not 0 <= tick_seconds < 86_400):
             raise StartError(f"PORT must be 1 to {highest}, TICK_SECONDS 0 to 86400.")
         return cls(
@@ -100,6 +102,7 @@ class Options:
             demo=environ.get("DEMO") != "0",
             verbose=environ.get("VERBOSE") == "1",
             folder=Path(environ.get("DATA_FOLDER") or ROOT / ".data").absolute(),
+            jwt_parameters=jwt_parameters,
         )
 
 
@@ -200,7 +203,7 @@ def _stack(options: Options, database_url: str, ses_url: str, ses_events: EventQ
         log=log,
         port=options.port,
         token_port=options.port + 2,
-        parameters=_jwt_parameters(os.environ),
+        parameters=options.jwt_parameters,
         variables=os.environ,
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),
@@ -230,6 +233,8 @@ def _jwt_parameters(environ: Mapping[str, str]) -> dict[str, str]:
     found = {parameter: environ[name] for name, parameter in _JWT_PARAMETERS.items() if name in environ}
     if bool(found.get("JwtIssuer")) != bool(found.get("JwtAudience")):
         raise StartError("JWT_ISSUER and JWT_AUDIENCE go together.")
+    # What the API would refuse later, with every request.
+    TokenSettings.read({"JWT_ROLE_CLAIM": "roles", **environ})
     return found
 
 

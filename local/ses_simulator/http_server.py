@@ -7,6 +7,7 @@ of a sender against this server measures.
 """
 
 import asyncio
+import errno
 import logging
 import re
 import socket
@@ -198,12 +199,15 @@ class _Connection(asyncio.Protocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OSError where the port is taken."""
+    """A listening socket. Raises OSError where the port is taken, or is none."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(1024)
+    except OverflowError as error:
+        listener.close()
+        raise OSError(errno.EINVAL, "a port is 0 to 65535") from error
     except OSError:
         listener.close()
         raise

@@ -229,7 +229,9 @@ def test_a_used_port_is_one_clear_line(start: Start) -> None:
     [
         ({"PORT": "http"}, "PORT and TICK_SECONDS must be numbers"),
         ({"TICK_SECONDS": "-1"}, "TICK_SECONDS 0 to 86400"),
-        ({"PORT": "65534", "JWT_ISSUER": "https://idp.example"}, "PORT must be 1 to 65533"),
+        ({"PORT": "65534", "JWT_ISSUER": "https://idp.example", "JWT_AUDIENCE": "a"}, "PORT must be 1 to 65533"),
+        ({"JWT_ISSUER": "https://idp.example"}, "JWT_ISSUER and JWT_AUDIENCE go together"),
+        ({"JWT_ISSUER": "http://idp.example", "JWT_AUDIENCE": "a"}, "JWT_ISSUER: must be an https:// URL"),
         ({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}, "The database cannot be reached"),
         ({"DATABASE_URL": "mysql://localhost/none"}, "DATABASE_URL: is not a postgresql:// URL"),
     ],

@@ -89,6 +89,12 @@ def test_used_port_is_a_clear_error(simulator: SesSimulator) -> None:
         SesSimulator(port=port).start()
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 99_999])
+def test_port_that_is_none_is_a_clear_error(port: int) -> None:
+    with pytest.raises(PortTakenError, match=f"cannot listen on 127.0.0.1:{port}: a port is 0 to 65535"):
+        SesSimulator(port=port).start()
+
+
 def test_program_reports_a_used_port_in_one_line(simulator: SesSimulator) -> None:
     with program("--port", str(urlsplit(simulator.url).port)) as (process, url):
         assert process.wait(300) == 1
