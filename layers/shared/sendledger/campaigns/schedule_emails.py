@@ -70,10 +70,34 @@ _ROWS = f"""
     FROM ranked r CROSS JOIN steps s CROSS JOIN (SELECT CAST(:status AS text)) c (status) WHERE r.reason IS NULL
     ORDER BY s.step_number, r.id
 )"""
-# `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant a
-# lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
-# email that waits for the winner.
-_ROWS_IN_LANES_AND_TURNS = f"""
+
+
+def _rows_in_turns(*, in_lanes: bool) -> str:
+    """Rows of a campaign whose leads take turns at variants or, in lanes, at senders.
+
+    `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant
+    a lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
+    email that waits for the winner. What only lanes need is left out without them, as it is looked up for each row.
+    """
+    place, places, columns, values, lanes, due_at = "", "", "", "", "", ":start_at + s.delay"
+    if in_lanes:
+        company = company_sql("r.address")
+        place = f", coalesce(p.zone, '') AS zone, CASE WHEN :part_steps THEN {company} END AS company"
+        places = """
+    LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
+           ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
+          AND coalesce(p.country, '') = coalesce(r.country, '')"""
+        columns = ", lane, lead_company, is_behind"
+        values = """, coalesce(w.lane, 0), CASE WHEN s.step_number = 1 THEN r.company END,
+           CASE WHEN :part_steps AND s.step_number > 1 THEN true END"""
+        lanes = """
+    LEFT JOIN json_to_recordset(CAST(:lanes AS json))
+           AS w (zone text, position bigint, follow_up boolean, lane smallint)
+           ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
+    LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
+           ON t.zone = r.zone AND t.step_number = s.step_number"""
+        due_at = "coalesce(t.due_at, :start_at + s.delay)"
+    return f"""
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
            s.keep_variant, v.first, v.length, v.templates,
@@ -82,40 +106,32 @@ _ROWS_IN_LANES_AND_TURNS = f"""
     LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
            ON v.step_number = s.step_number
 ), placed AS (
-    SELECT r.id, coalesce(p.zone, '') AS zone, :leads_before + row_number() OVER () - 1 AS rank,
-           CASE WHEN :part_steps THEN {company_sql("r.address")} END AS company
-    FROM ranked r
-    LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
-           ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
-          AND coalesce(p.country, '') = coalesce(r.country, '')
+    SELECT r.id, :leads_before + row_number() OVER () - 1 AS rank{place}
+    FROM ranked r{places}
     WHERE r.reason IS NULL
 ), drawn AS (
     SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
                PARTITION BY s.step_number ORDER BY hashtextextended(r.id::text, s.step_number), r.id) AS rank
     FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
 ), written AS (
-    INSERT INTO scheduled_emails
-        ({_COLUMNS}, lane, variant, fallback_variant, winner_wait, lead_company, is_behind)
+    INSERT INTO scheduled_emails ({_COLUMNS}, variant, fallback_variant, winner_wait{columns})
     SELECT :campaign_id, :revision, r.id,
            CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
            greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END), {_STATUS},
-           coalesce(w.lane, 0), CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
-           CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END,
-           CASE WHEN s.step_number = 1 THEN r.company END, CASE WHEN :part_steps AND s.step_number > 1 THEN true END
+           CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
+           CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END{values}
     FROM placed r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status)
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
     CROSS JOIN LATERAL (
         SELECT (CAST(:turns AS smallint[]))[
-            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn)
-    LEFT JOIN json_to_recordset(CAST(:lanes AS json))
-           AS w (zone text, position bigint, follow_up boolean, lane smallint)
-           ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
-    LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
-           ON t.zone = r.zone AND t.step_number = s.step_number
-    CROSS JOIN LATERAL (SELECT coalesce(t.due_at, :start_at + s.delay)) d (due_at)
+            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn){lanes}
+    CROSS JOIN LATERAL (SELECT {due_at}) d (due_at)
     ORDER BY s.step_number, r.id
 )"""
+
+
+_IN_TURNS = {in_lanes: _rows_in_turns(in_lanes=in_lanes) for in_lanes in (True, False)}
 _LEFT_OUT = """
 , left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
@@ -161,11 +177,14 @@ def schedule_leads(
             sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
             sa.bindparam("leads_before", type_=sa.BigInteger),
             sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
-            sa.bindparam("senders", type_=sa.BigInteger),
-            sa.bindparam("part_steps", type_=sa.Boolean),
-            sa.bindparam("free_mail", type_=sa.Text),
         )
-        statement = audience.judged(_ROWS_IN_LANES_AND_TURNS + _LEFT_OUT, bucket, buckets, *common, *own)
+        if has_lanes:
+            own += (
+                sa.bindparam("senders", type_=sa.BigInteger),
+                sa.bindparam("part_steps", type_=sa.Boolean),
+                sa.bindparam("free_mail", type_=sa.Text),
+            )
+        statement = audience.judged(_IN_TURNS[has_lanes] + _LEFT_OUT, bucket, buckets, *common, *own)
         parameters = lanes_of_places(connection, campaign, places, start_at)
     else:
         statement, parameters = audience.judged(_ROWS + _LEFT_OUT, bucket, buckets, *common), {}
