@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,10 +12,14 @@ from console.policy_pages import number_in
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 
+_SHARES = ("max_bounce_rate", "max_complaint_rate")
+_WHOLE_NUMBERS = ("min_emails", "window_hours", "max_provider_errors")
 _NEW: dict[str, Any] = {
     "name": "",
     "batch_ids": [],
     "evergreen": False,
+    "end_at": None,
+    "intake": None,
     "segment_ids": [],
     "email_template_id": None,
     "workflow_id": None,
@@ -28,6 +33,7 @@ _NEW: dict[str, Any] = {
     "new_leads_per_company_per_day": None,
     "track_opens": False,
     "track_clicks": False,
+    "guardrails": dict.fromkeys(("enabled", *_SHARES, *_WHOLE_NUMBERS)),
 }
 
 
@@ -69,11 +75,14 @@ def can_edit(campaign: Any) -> bool:
 
 def _typed(visit: Visit) -> dict[str, Any]:
     kind, _, content_id = visit.form.get("content", "").partition(":")
+    every = visit.form.get("intake_every", "").strip()
     scheduled = visit.form.get("start_type") == StartType.SCHEDULED
     return {
         "name": visit.form.get("name", ""),
         "batch_ids": visit.form_lists.get("batch_ids", []),
         "evergreen": visit.form.get("evergreen") == "yes",
+        "end_at": _in_utc(visit.form.get("end_at", "")),
+        "intake": {"every": every} if every else None,
         "segment_ids": visit.form_lists.get("segment_ids", []),
         "email_template_id": content_id if kind == "template" else None,
         "workflow_id": content_id if kind == "workflow" else None,
@@ -87,7 +96,24 @@ def _typed(visit: Visit) -> dict[str, Any]:
         "new_leads_per_company_per_day": number_in(visit.form.get("new_leads_per_company_per_day", "")),
         "track_opens": visit.form.get("track_opens") == "yes",
         "track_clicks": visit.form.get("track_clicks") == "yes",
+        "guardrails": _typed_guardrails(visit),
     }
+
+
+def _typed_guardrails(visit: Visit) -> dict[str, Any]:
+    """All limits, as a change replaces all. One that is not typed is None: the deployment's setting."""
+    return {
+        "enabled": {"on": True, "off": False}.get(visit.form.get("guardrails_enabled", "")),
+        **{name: _share_in(visit.form.get(name, "")) for name in _SHARES},
+        **{name: number_in(visit.form.get(name, "")) for name in _WHOLE_NUMBERS},
+    }
+
+
+def _share_in(typed: str) -> float | str | None:
+    """None where nothing is typed; what is no number the API refuses."""
+    text = typed.strip()
+    is_number = re.fullmatch(r"\d{1,9}([.,]\d{1,20})?(e-\d{1,3})?", text, re.ASCII)
+    return float(text.replace(",", ".")) if is_number else text or None
 
 
 def _in_utc(typed: str) -> str | None:

@@ -357,6 +357,78 @@ def test_caps_of_first_emails_are_kept(
     assert api.get(f"/v1/campaigns/{campaign['id']}").json["new_leads_per_day"] is None
 
 
+EVERGREEN = {"evergreen": "yes", "end_at": "2099-01-02T09:30", "intake_every": "6 hours"}
+GUARDRAILS = {
+    "guardrails_enabled": "off",
+    "max_bounce_rate": "0,04",
+    "max_complaint_rate": "0.00001",
+    "min_emails": "60",
+    "window_hours": "48",
+    "max_provider_errors": "7",
+}
+
+
+def test_evergreen_draft_keeps_how_long_and_how_often_it_takes_in_leads(
+    browser: Browser, api: ApiClient, template_id: uuid.UUID
+) -> None:
+    browser.post("/console/campaigns/new", {"name": "Autumn", "content": f"template:{template_id}", **EVERGREEN})
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    assert campaign["end_at"].startswith("2099-01-02T09:30:00")
+    assert campaign["intake"] == {"every": "6 hours"}
+    shown = browser.get(f"/console/campaigns/{campaign['id']}/edit")
+    assert (shown.field("end_at"), shown.field("intake_every")) == ("2099-01-02T09:30", "6 hours")
+
+
+def test_draft_keeps_its_guardrails(
+    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+) -> None:
+    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}"}
+    browser.post("/console/campaigns/new", {**form, **GUARDRAILS})
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    kept = {
+        "enabled": False,
+        "max_bounce_rate": 0.04,
+        "max_complaint_rate": 0.00001,
+        "min_emails": 60,
+        "window_hours": 48,
+        "max_provider_errors": 7,
+    }
+    assert campaign["guardrails"] == kept
+    page = f"/console/campaigns/{campaign['id']}/edit"
+    shown = browser.get(page)
+    assert '<option value="off" selected>' in shown.html
+    again = {name: shown.field(name) for name in kept if name != "enabled"}
+    browser.post(page, {**form, "guardrails_enabled": "off", **again})
+    assert api.get(f"/v1/campaigns/{campaign['id']}").json["guardrails"] == kept
+    browser.post(page, form)
+    assert set(api.get(f"/v1/campaigns/{campaign['id']}").json["guardrails"].values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("end_at", {"end_at": "tomorrow"}),
+        ("end_at", {"evergreen": ""}),
+        ("intake_every", {"intake_every": "daily"}),
+        ("max_bounce_rate", {"max_bounce_rate": "5"}),
+        ("max_complaint_rate", {"max_complaint_rate": "0.1 %"}),
+        ("min_emails", {"min_emails": "0"}),
+        ("window_hours", {"window_hours": "two days"}),
+        ("max_provider_errors", {"max_provider_errors": "9" * 30}),
+        ("from_address", {"from_address": "nobody"}),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(
+    browser: Browser, engine: sa.Engine, template_id: uuid.UUID, field: str, change: dict[str, str]
+) -> None:
+    form = {"name": "Autumn", "content": f"template:{template_id}", **EVERGREEN, **GUARDRAILS}
+    shown = browser.post("/console/campaigns/new", {**form, **change})
+    assert shown.status == 422
+    assert re.search(rf'<input [^>]*name="{field}"[^>]*>\s*<span class="bad">[^<]+', shown.html)
+    assert shown.field("min_emails") == change.get("min_emails", "60")
+    assert count(engine, campaigns) == 0
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
