@@ -60,6 +60,13 @@ _SENT = sa.text("""
     UPDATE scheduled_emails s SET status = 'sent', sent_at = p.at, email_id = h.id, ses_message_id = 'm-' || s.id
     FROM planned p JOIN handed h ON h.scheduled_email_id = p.id WHERE s.id = p.id
 """)
+# The last step is due as long after the step before it as the workflow says.
+_TO_COME = sa.text("""
+    UPDATE scheduled_emails s SET scheduled_for = before.sent_at + interval '1 day' * :last_delay
+    FROM scheduled_emails before
+    WHERE s.campaign_id = :campaign AND s.status = 'pending' AND s.workflow_step_number = :steps_sent + 1
+      AND before.campaign_id = :campaign AND before.lead_id = s.lead_id AND before.workflow_step_number = :steps_sent
+""")
 _REPORTED = sa.text("""
     UPDATE emails SET
         delivered_at = CASE WHEN mod(scheduled_email_id, 61) > 0 THEN sent_at + interval '1 minute' END,
@@ -129,7 +136,8 @@ def load(api: ApiClient, engine: sa.Engine) -> None:
         campaign = api.post("/v1/campaigns", fields)
         api.post(f"/v1/campaigns/{campaign['id']}/start")
         with engine.begin() as connection:
-            values = {"campaign": campaign["id"], "steps_sent": len(_STEPS) - 1, "days": 7 * WEEKS}
-            for statement in (_BEGUN, _SENT, _REPORTED, _REPLIED, _COUNTED):
+            sent = {"steps_sent": len(_STEPS) - 1, "last_delay": _STEPS[-1][1], "days": 7 * WEEKS}
+            values = {"campaign": campaign["id"], **sent}
+            for statement in (_BEGUN, _SENT, _TO_COME, _REPORTED, _REPLIED, _COUNTED):
                 connection.execute(statement, values)
     api.post(f"/v1/campaigns/{campaign['id']}/pause")

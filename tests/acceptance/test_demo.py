@@ -77,6 +77,8 @@ def test_campaigns_of_the_weeks_before_are_in_different_states_and_send_nothing(
     assert 0 < stats["rates"]["opened"] < 1
     timeline = call(api, "GET", f"/v1/campaigns/{running['id']}/timeline?interval=day")["items"]
     assert sum(day["sent"] > 0 for day in timeline) >= 20
+    plan = call(api, "GET", f"/v1/campaigns/{running['id']}/plan")
+    assert sum(day["emails"] > 0 for day in plan["days"]) >= 10
     assert not any("practice-" in address for mail in ses.accepted() for address in mail.to)
 
 
