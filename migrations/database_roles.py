@@ -212,7 +212,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
     },
     "unsubscribe": {
         "audit_log": "SELECT (id), INSERT",
-        "campaigns": "SELECT (id, from_address, emails_unsubscribed_count), UPDATE (emails_unsubscribed_count)",
+        "campaigns": """SELECT (id, from_address, sender_ids, emails_unsubscribed_count),
+            UPDATE (emails_unsubscribed_count)""",
         "emails": "SELECT (lead_id, scheduled_email_id, to_address, delivery_status)",
         "leads": "SELECT (id, email), UPDATE (updated_at)",
         "past_contacts": "SELECT (lead_id, bounced)",

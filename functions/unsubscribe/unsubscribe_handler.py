@@ -107,7 +107,8 @@ def _ask(email: EmailReference, language: str) -> str:
     except sa.exc.SQLAlchemyError:
         logger.exception("The page is shown without undo", extra={"scheduled_email_id": email.scheduled_email_id})
         return pages.ask(language, None, can_undo=False)
-    return pages.ask(language, sender or _settings().sender_from_address, can_undo=can_undo)
+    own = _settings().sender_from_address
+    return pages.ask(language, own if sender is None else sender, can_undo=can_undo)
 
 
 def _post(event: Mapping[str, Any], headers: Mapping[str, str], email: EmailReference, language: str) -> HttpAnswer:

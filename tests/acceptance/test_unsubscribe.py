@@ -153,6 +153,13 @@ def test_page_names_the_campaigns_own_address_or_the_sender_that_the_lead_has(
         UPDATE scheduled_emails SET sender_id = made.id FROM made WHERE campaign_id = :campaign
     """
     assert change(sender) == "Ida <ida@acme.example>"
+    # Its row was removed meanwhile: nobody is named rather than another sender.
+    several = """
+        WITH removed AS (UPDATE scheduled_emails SET sender_id = NULL WHERE campaign_id = :campaign)
+        UPDATE campaigns SET from_address = NULL, sender_ids = ARRAY[gen_random_uuid(), gen_random_uuid()]
+        WHERE id = :campaign
+    """
+    assert change(several) == ""
 
 
 def test_undo_is_offered_while_there_is_something_to_undo(campaign_id: uuid.UUID, link: str) -> None:

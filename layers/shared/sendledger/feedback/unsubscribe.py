@@ -81,10 +81,20 @@ def opt_out(
 
 
 def sender_and_choice(connection: sa.Connection, email: EmailReference) -> tuple[str | None, bool]:
-    """Whom the email came from, None for the deployment's own sender, and whether there is something to undo."""
+    """Whom the email came from, and whether there is something to undo.
+
+    None stands for the deployment's own sender. The text is empty if the campaign has several senders, and the row that
+    says which one it was is removed.
+    """
     _limit_to(connection, email.lead_id)
     sender = (
-        sa.select(sa.func.coalesce(sender_addresses.c.from_address, campaigns.c.from_address))
+        sa.select(
+            sa.func.coalesce(
+                sender_addresses.c.from_address,
+                campaigns.c.from_address,
+                sa.case((sa.func.cardinality(campaigns.c.sender_ids) > 0, "")),
+            )
+        )
         .select_from(
             campaigns.outerjoin(
                 scheduled_emails,
