@@ -58,6 +58,21 @@ def test_lanes_are_found_once_for_many_claims(make_sender: MakeSender, engine: s
     assert len(searches) == 1
 
 
+def test_no_claim_is_empty_while_another_lane_has_something(make_sender: MakeSender, engine: sa.Engine) -> None:
+    """A lane has given all that was asked for, and nobody knows that it was all it had."""
+    started(engine, 16, [make_sender(f"sender{number}") for number in range(8)])
+    lanes, claimed = LaneQueue(), 0
+    while got := claim(engine, lanes):
+        claimed += len(got)
+    assert claimed == 16
+
+
+def test_lanes_that_give_less_than_their_share_are_offered_together(make_sender: MakeSender, engine: sa.Engine) -> None:
+    started(engine, 16, [make_sender(f"sender{number}") for number in range(8)])
+    lanes = LaneQueue()
+    assert [len(claim(engine, lanes, 8)) for _ in range(4)] == [2, 4, 8, 2]
+
+
 def test_schedule_that_closes_closes_kept_lanes_at_the_next_claim(
     make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine
 ) -> None:
