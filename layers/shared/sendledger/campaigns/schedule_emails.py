@@ -8,8 +8,9 @@ nothing, `left_out_leads`. The caller owns the transaction and has locked the ca
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,12 +73,41 @@ _ROWS = f"""
 )"""
 
 
-def _rows_in_turns(*, in_lanes: bool) -> str:
+# What variants add to the statement. `drawn` has other ranks for the steps that do not keep the variant of the others.
+# A negative turn is an email that waits for the winner.
+_NO_VARIANTS = {"of_step": _STEPS, "template": "s.email_template_id", "scheduled_for": "d.due_at"}
+_VARIANTS = {
+    "of_step": f""",
+           s.keep_variant, v.first, v.length, v.templates,
+           CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
+    FROM (SELECT s.* {_STEPS}) s
+    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
+           ON v.step_number = s.step_number""",
+    "drawn": """, drawn AS (
+    SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
+               PARTITION BY s.step_number ORDER BY hashtextextended(r.id::text, s.step_number), r.id) AS rank
+    FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
+)""",
+    "columns": ", variant, fallback_variant, winner_wait",
+    "template": "CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END",
+    "scheduled_for": "greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END)",
+    "values": """,
+           CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
+           CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END""",
+    "turn": """
+    LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
+    CROSS JOIN LATERAL (
+        SELECT (CAST(:turns AS smallint[]))[
+            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn)""",
+}
+
+
+@functools.cache
+def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
     """Rows of a campaign whose leads take turns at variants or, in lanes, at senders.
 
     `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant
-    a lead gets. `drawn` has other ranks for the steps that do not keep the variant of the others. A negative turn is an
-    email that waits for the winner. What only lanes need is left out without them, as it is looked up for each row.
+    a lead gets. What only lanes or only variants need is left out without them, as it is looked up for each row.
     """
     place, places, columns, values, lanes, due_at = "", "", "", "", "", ":start_at + s.delay"
     if in_lanes:
@@ -97,41 +127,26 @@ def _rows_in_turns(*, in_lanes: bool) -> str:
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number"""
         due_at = "coalesce(t.due_at, :start_at + s.delay)"
+    added = defaultdict(str, _VARIANTS if has_variants else _NO_VARIANTS)
     return f"""
 , steps AS (
-    SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay,
-           s.keep_variant, v.first, v.length, v.templates,
-           CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
-    FROM (SELECT s.* {_STEPS}) s
-    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
-           ON v.step_number = s.step_number
+    SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay{added["of_step"]}
 ), placed AS (
     SELECT r.id, :leads_before + row_number() OVER () - 1 AS rank{place}
     FROM ranked r{places}
-    WHERE r.reason IS NULL
-), drawn AS (
-    SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
-               PARTITION BY s.step_number ORDER BY hashtextextended(r.id::text, s.step_number), r.id) AS rank
-    FROM placed r CROSS JOIN steps s WHERE s.length IS NOT NULL AND NOT s.keep_variant
-), written AS (
-    INSERT INTO scheduled_emails ({_COLUMNS}, variant, fallback_variant, winner_wait{columns})
-    SELECT :campaign_id, :revision, r.id,
-           CASE WHEN v.turn IS NULL THEN s.email_template_id ELSE s.templates[v.turn] END, :workflow_id, s.step_number,
-           greatest(d.due_at, CASE WHEN v.turn < 0 THEN s.winner_at END), {_STATUS},
-           CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
-           CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END{values}
+    -- A CASE because of the planner, which would expect few of them.
+    WHERE CASE WHEN r.reason IS NULL THEN true END
+){added["drawn"]}, written AS (
+    INSERT INTO scheduled_emails ({_COLUMNS}{added["columns"]}{columns})
+    SELECT :campaign_id, :revision, r.id, {added["template"]}, :workflow_id, s.step_number,
+           {added["scheduled_for"]}, {_STATUS}{added["values"]}{values}
     FROM placed r CROSS JOIN steps s
-    CROSS JOIN (SELECT CAST(:status AS text)) c (status)
-    LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
-    CROSS JOIN LATERAL (
-        SELECT (CAST(:turns AS smallint[]))[
-            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn){lanes}
+    CROSS JOIN (SELECT CAST(:status AS text)) c (status){added["turn"]}{lanes}
     CROSS JOIN LATERAL (SELECT {due_at}) d (due_at)
     ORDER BY s.step_number, r.id
 )"""
 
 
-_IN_TURNS = {in_lanes: _rows_in_turns(in_lanes=in_lanes) for in_lanes in (True, False)}
 _LEFT_OUT = """
 , left_out AS (
     INSERT INTO left_out_leads (campaign_id, lead_id, reason)
@@ -172,19 +187,21 @@ def schedule_leads(
     of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
     if has_lanes or turns:
         places = connection.execute(audience.places(bucket, buckets)).all() if has_lanes else []
-        own: tuple[sa.BindParameter[Any], ...] = (
-            sa.bindparam("splits", of_steps),
-            sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
-            sa.bindparam("leads_before", type_=sa.BigInteger),
-            sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
-        )
+        own: tuple[sa.BindParameter[Any], ...] = (sa.bindparam("leads_before", type_=sa.BigInteger),)
+        if turns:
+            own += (
+                sa.bindparam("splits", of_steps),
+                sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
+                sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
+            )
         if has_lanes:
             own += (
                 sa.bindparam("senders", type_=sa.BigInteger),
                 sa.bindparam("part_steps", type_=sa.Boolean),
                 sa.bindparam("free_mail", type_=sa.Text),
             )
-        statement = audience.judged(_IN_TURNS[has_lanes] + _LEFT_OUT, bucket, buckets, *common, *own)
+        rows = _rows_in_turns(in_lanes=has_lanes, has_variants=bool(turns))
+        statement = audience.judged(rows + _LEFT_OUT, bucket, buckets, *common, *own)
         parameters = lanes_of_places(connection, campaign, places, start_at)
     else:
         statement, parameters = audience.judged(_ROWS + _LEFT_OUT, bucket, buckets, *common), {}
