@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+from collections.abc import Mapping
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
@@ -25,6 +27,8 @@ STATUSES = (
 MOST_IN_NEED = 10
 MOST_FORECAST = 100_000
 """Emails that wait in a campaign whose page shows the days ahead. With more, the page of the plan takes its time."""
+MOST_PLANNED = 3
+"""Campaigns of a list whose end is taken from their plan. Each of them asks SES, which answers once a second."""
 LEADS_OF_A_SEARCH = 20
 """Leads whose emails a search in a campaign shows."""
 MOST_UNKNOWN = 5
@@ -49,9 +53,11 @@ def list_campaigns(visit: Visit) -> HttpAnswer:
     progress = _progress_of(api, [*need_attention, *campaigns])
     for campaign in (*need_attention, *campaigns):
         campaign["stats"] = progress.get(campaign["id"])
+    overview = api.get("/v1/overview")
     return visit.page(
         "campaigns.html",
-        overview=api.get("/v1/overview"),
+        overview=overview,
+        planned=_planned([*need_attention, *campaigns], overview["campaigns_by_status"]),
         need_attention=need_attention,
         more_need_attention=more_need_attention,
         campaigns=campaigns,
@@ -100,6 +106,12 @@ def show_plan(visit: Visit, campaign_id: str) -> HttpAnswer:
 def show_plan_part(visit: Visit, campaign_id: str) -> HttpAnswer:
     """The part of the campaign's page that is loaded after it."""
     return visit.page("campaign_plan_part.html", **_plan(visit.api, campaign_id), is_part=True)
+
+
+@page("GET", "/campaigns/<campaign_id:id>/plan/end")
+def show_end(visit: Visit, campaign_id: str) -> HttpAnswer:
+    """The part of the list of campaigns that is loaded after it."""
+    return visit.page("campaign_end.html", **_plan(visit.api, campaign_id))
 
 
 @page("GET", "/campaigns/<campaign_id:id>/emails")
@@ -168,6 +180,20 @@ def _progress_of(api: Api, campaigns: list[Any]) -> dict[str, Any]:
     ids = [campaign["id"] for campaign in campaigns if campaign["emails_scheduled_count"]]
     listed = api.get("/v1/campaign-progress", ids=",".join(ids))["items"] if ids else []
     return {progress["campaign_id"]: progress for progress in listed}
+
+
+def _planned(listed: list[Any], counts: Mapping[str, int]) -> set[str]:
+    """Those whose end is taken from the plan: their rate does not tell it, and the plan is worked out quickly.
+
+    A plan reads what waits in all running campaigns, so these must be known.
+    """
+    running = [campaign for campaign in listed if campaign["status"] == CampaignStatus.RUNNING]
+    begun = [campaign for campaign in running if campaign["stats"]]
+    waiting = sum(campaign["stats"]["by_status"][ScheduledEmailStatus.PENDING] for campaign in begun)
+    if len(running) < counts.get(CampaignStatus.RUNNING, 0) or waiting > MOST_FORECAST:
+        return set()
+    open_ended = (each for each in begun if each["stats"]["next_due_at"] and not each["stats"]["expected_to_finish_at"])
+    return {campaign["id"] for campaign in itertools.islice(open_ended, MOST_PLANNED)}
 
 
 def _progress(api: Api, campaign_id: str) -> dict[str, Any]:

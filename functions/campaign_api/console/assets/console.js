@@ -34,6 +34,11 @@ async function loadLater(part) {
   part.replaceChildren(...fresh.childNodes);
 }
 
+/** One after the other: each of them asks SES, which answers such calls once a second. */
+async function loadLaterParts() {
+  for (const part of document.querySelectorAll("[data-later]")) await loadLater(part).catch(() => {});
+}
+
 /** The local stack prints an address with its key behind the #, which no browser sends to a server. */
 function signInWithFragment(form) {
   const key = location.hash.slice(1);
@@ -125,7 +130,7 @@ for (const part of document.querySelectorAll("[data-live]")) {
   const wait = () => setTimeout(() => refresh(part).catch(() => {}).then(wait), 4000);
   wait();
 }
-for (const part of document.querySelectorAll("[data-later]")) loadLater(part).catch(() => {});
+loadLaterParts();
 for (const input of document.querySelectorAll("input[type=datetime-local]")) typeLocalTime(input);
 const further = document.querySelector("a[data-further]");
 if (further) lookFurther(further);

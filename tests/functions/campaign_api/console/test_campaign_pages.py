@@ -595,6 +595,48 @@ def test_days_ahead_are_shown_with_what_holds_others_back(browser: Browser, api:
     assert sum(f"{day['date']} {day['emails']}" in shown.text for day in plan["days"]) == 3
 
 
+PLANNED = re.compile(r'data-later="/console/campaigns/([^/]+)/plan/end"')
+
+
+@pytest.fixture
+def capped(api: ApiClient, engine: sa.Engine) -> list[str]:
+    """Four running campaigns with three emails each, which wait for a cap: no rate tells when they end."""
+    with engine.connect() as connection:
+        ids = [str(make_campaign(connection, 3, new_leads_per_day=2)) for _ in range(4)]
+    assert {api.post(f"/v1/campaigns/{id_}/start").status for id_ in ids} == {200}
+    return ids
+
+
+@pytest.mark.usefixtures("ses_account")
+def test_list_shows_when_a_campaign_with_a_cap_will_be_done(
+    browser: Browser, api: ApiClient, capped: list[str]
+) -> None:
+    planned = PLANNED.findall(browser.get("/console/campaigns").html)
+    assert (len(planned), set(planned) - set(capped)) == (campaign_pages.MOST_PLANNED, set())
+    before = api.get(f"/v1/campaigns/{planned[0]}/plan").json["finishes_at"]
+    shown = re.match('Done <time datetime="([^"Z]+)', browser.get(f"/console/campaigns/{planned[0]}/plan/end").html)
+    after = api.get(f"/v1/campaigns/{planned[0]}/plan").json["finishes_at"]
+    assert shown
+    assert before[:19] <= shown[1] <= after[:19]
+
+
+@pytest.mark.usefixtures("capped")
+@pytest.mark.parametrize(("limit", "most"), [("MOST_FORECAST", 11), ("IN_A_PAGE", 3)])
+def test_list_plans_nothing_while_much_waits_or_other_campaigns_run(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    assert PLANNED.search(browser.get("/console/campaigns").html)
+    monkeypatch.setattr(campaign_pages, limit, most)
+    shown = browser.get("/console/campaigns").html
+    assert not PLANNED.search(shown)
+    assert "When it will be done" in shown
+
+
+def test_end_that_no_plan_tells_stays_a_link(browser: Browser, api: ApiClient, running: uuid.UUID) -> None:
+    api.post(f"/v1/campaigns/{running}/pause")
+    assert f'href="/console/campaigns/{running}/plan"' in browser.get(f"/console/campaigns/{running}/plan/end").html
+
+
 def test_campaign_that_has_ended_has_no_days_ahead(browser: Browser, engine: sa.Engine) -> None:
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, 1, status="cancelled")
