@@ -41,6 +41,7 @@ COUNT = f"""
         UNION ALL
         SELECT campaign_id, revision, step_number, variant, sender_id, what, -count FROM result_counts
     ) counts GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n) <> 0
+    ORDER BY 1  -- as everything that locks several campaigns does
 """
 
 

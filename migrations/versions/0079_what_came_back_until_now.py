@@ -40,6 +40,7 @@ COUNT = f"""
         WHERE what IN ('replied', 'unsubscribed', 'complained')
     ) counts WHERE what <> 'complained' OR {IS_PLAIN}
     GROUP BY 1, 2, 3, 4, 5, 6 HAVING sum(n) <> 0
+    ORDER BY 1  -- as everything that locks several campaigns does
 """
 
 

@@ -27,6 +27,7 @@ from sendledger.feedback import suppressions, unsubscribe
 from sendledger.feedback.ingest_events import ingest_events
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import RecordedEvents, record_events
+from sendledger.leads.erase_leads import erase
 from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
@@ -152,6 +153,20 @@ def test_row_that_is_recorded_as_sent_is_looked_up_once(engine: sa.Engine, send:
         sa.event.listen(connection, "before_cursor_execute", look)
         record_events(connection, read(event_of(ann, "Delivery"), event_of(bob, "Complaint")))
     assert looked_up == [2, 1]
+
+
+def test_click_that_waits_for_an_erasure_is_not_recorded_after_it(
+    engine: sa.Engine, connection: sa.Connection, send: Send
+) -> None:
+    (ann,) = send("ann@example.com")
+    (row, _) = rows_of(engine, campaign_of(ann))
+    with engine.connect() as erasing, ThreadPoolExecutor(1) as pool:
+        erase(erasing, row["lead_id"], "test", keep_suppressed=False)
+        clicked = pool.submit(record, engine, event_of(ann, "Click"))
+        wait_until(engine, WAITS_FOR_A_LOCK)
+        erasing.commit()
+        assert clicked.result().counts == {"unknown_email": 1}
+    assert count_rows(connection, email_events) == 0
 
 
 def test_late_event_does_not_move_a_status_back(engine: sa.Engine, send: Send) -> None:

@@ -153,6 +153,21 @@ def test_what_becomes_due_is_found_when_the_kept_lanes_are_empty(
     assert [email.campaign_id for email in claim(engine, lanes)] == [later]
 
 
+def test_lanes_that_are_found_and_give_nothing_are_looked_for_once(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, searches: list[str]
+) -> None:
+    """To look for them may take longer than they are kept for."""
+    monkeypatch.setattr(lane_queue, "LOOK_AGAIN_SECONDS", 0.0)
+    with engine.connect() as connection:
+        addresses = [f"lead{number}@acme.example.com" for number in range(3)]
+        campaign_id = make_campaign(connection, addresses, [NO_DELAY], new_leads_per_company_per_day=1)
+    lifecycle.start_campaign(engine, campaign_id)
+    assert len(claim(engine, LaneQueue())) == 1
+    searches.clear()
+    assert claim(engine, LaneQueue()) == []
+    assert len(searches) == 1
+
+
 def test_claim_with_senders_and_caps_writes_no_index_entries(make_sender: MakeSender, engine: sa.Engine) -> None:
     started(engine, 5, [make_sender("ann", 9)], new_leads_per_day=9, new_leads_per_company_per_day=9)
     updates = sa.text(

@@ -221,7 +221,8 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     done.counts["duplicate"] = len(given) - len(by_key)
     found = match_events(connection, by_key)
     _lock(connection, found)
-    final = {place.event.key: place for place in found if place.is_final}
+    # An erasure, for which the lock of the lead may have waited, ends what is known of its emails.
+    final = {place.event.key: place for place in found if place.is_final and not _may_change_lead(place)}
     others = {key: event for key, event in by_key.items() if key not in final}
     # Again, now that the rows are locked.
     places = [*final.values(), *match_events(connection, others)]

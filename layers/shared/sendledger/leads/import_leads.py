@@ -68,6 +68,8 @@ _LIST_KNOWN = sa.text("""
       AND NOT EXISTS (SELECT FROM campaign_leads k WHERE k.campaign_id = b.active_campaign_id AND k.lead_id = l.id)
       AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = b.active_campaign_id AND e.lead_id = l.id)
       AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.campaign_id = b.active_campaign_id AND o.lead_id = l.id)
+    ORDER BY l.id
+    ON CONFLICT DO NOTHING
 """).bindparams(sa.bindparam("batch_id", type_=sa.UUID), sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
 
 

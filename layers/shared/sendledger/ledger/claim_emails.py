@@ -295,12 +295,15 @@ def claim(
     """
     parameters: dict[str, Any] = {"batch": batch, "token": token, "lease": LEASE}
     lanes = lanes or LaneQueue()
-    while (offer := lanes.offer(connection, batch, alone=alone)) is not None:
+    # Once only: lanes whose companies have all used up their cap are found again and again, and give nothing.
+    look = True
+    while (offer := lanes.offer(connection, batch, alone=alone, look=look)) is not None:
         rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.offers_companies, alone], parameters | offer))
         lanes.note(rows)
         if rows:
             return [_claimed(row) for row in rows]
         # Others have been faster in the lanes that were offered. That says nothing of the rest.
+        look = False
     return [_claimed(row) for row in _rows(connection.execute(_CLAIM, parameters | {"alone": alone}))]
 
 

@@ -93,21 +93,24 @@ class LaneQueue:
         self._revisions = 0
         self._found_at = float("-inf")
 
-    def offer(self, connection: sa.Connection, batch: int, *, alone: bool) -> dict[str, Any] | None:
-        """The parameters of a claim of `batch` emails, or None if no lane may give any. It locks the budgets."""
-        if self._age() > (KEPT_SECONDS if self._campaigns else LOOK_AGAIN_SECONDS):
+    def offer(self, connection: sa.Connection, batch: int, *, alone: bool, look: bool = True) -> dict[str, Any] | None:
+        """The parameters of a claim of `batch` emails, or None if no lane may give any. It locks the budgets.
+
+        Without `look`, only lanes that are kept are offered.
+        """
+        if look and self._age() > (KEPT_SECONDS if self._campaigns else LOOK_AGAIN_SECONDS):
             self._find(connection, alone=alone)
         if not self._campaigns:
             return None
         self._batch = batch
         left = budgets(connection, lock=True, hours=self._hours)
-        if left.revisions != self._revisions:
+        if look and left.revisions != self._revisions:
             self._find(connection, alone=alone)
         # Of a sender that may not send a whole batch, each campaign gets an equal part.
         short = [each.sender_id for each in left.senders if 0 < each.remaining < batch]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
         self._offered = self._choose(left, batch)
-        if not self._offered and self._age() > LOOK_AGAIN_SECONDS:
+        if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
             self._offered = self._choose(left, batch)
         return self._parameters(left) if self._offered else None
