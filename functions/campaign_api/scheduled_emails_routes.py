@@ -60,7 +60,9 @@ class ScheduledEmail(Resource):
     revision: Annotated[int, Field(description="Of the campaign's workflow, as the lead came in with it.")]
     scheduled_for: dt.datetime
     status: ScheduledEmailStatus
-    reason: Annotated[Reason | None, Field(description="Why it was skipped or cancelled.")]
+    reason: Annotated[
+        Reason | None, Field(description="Why it was skipped or cancelled, or why a failed one is not sent again.")
+    ]
     error_code: Annotated[str | None, Field(description="Why it failed, as a code.")]
     failure_reason: Annotated[str | None, Field(description="Why it failed, in words.")]
     retry_count: int

@@ -15,7 +15,7 @@ from console.findings import link_to_fix
 from console.segment_pages import LOOKED_THROUGH
 from console.template_pages import preview
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
-from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, ScheduledEmailStatus
+from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, Reason, ScheduledEmailStatus
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ def possible(api: Api, campaign: Any, stats: Any) -> dict[str, Action]:
         for name, action in ACTIONS.items()
         if campaign["status"] in action.statuses and name not in useless and api.may(_route(name))
     }
+
+
+def can_send_again(campaign: Any, row: Any) -> bool:
+    """Whether an email of unknown outcome may be put back: its campaign and its lead still get mail."""
+    return campaign["status"] in _ENDED and row["reason"] != Reason.LEAD_REMOVED
 
 
 @page("GET", _PATH)
@@ -207,11 +212,13 @@ def _previews(api: Api, campaign: Any, steps: Sequence[Any]) -> list[dict[str, A
 def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> HttpAnswer:
     api = visit.api
     row = api.get(f"/v1/scheduled-emails/{email_id}")
+    campaign = api.get(f"/v1/campaigns/{row['campaign_id']}")
     return visit.page(
         "scheduled_email.html",
         status=refused.status if refused else 200,
         row=row,
-        campaign=api.get(f"/v1/campaigns/{row['campaign_id']}"),
+        campaign=campaign,
+        can_send_again=can_send_again(campaign, row),
         lead=api.get(f"/v1/leads/{row['lead_id']}") if row["lead_id"] else None,
         email=api.get(f"/v1/emails/{row['email_id']}") if row["email_id"] else None,
         problem=refused and refused.problem,

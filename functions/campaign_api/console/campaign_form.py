@@ -112,7 +112,7 @@ def _typed_guardrails(visit: Visit) -> dict[str, Any]:
 def _share_in(typed: str) -> float | str | None:
     """None where nothing is typed; what is no number the API refuses."""
     text = typed.strip()
-    is_number = re.fullmatch(r"\d{1,9}([.,]\d{1,20})?(e-\d{1,3})?", text, re.ASCII)
+    is_number = re.fullmatch(r"\d{1,9}([.,]\d+)?(e-\d{1,3})?", text, re.ASCII)
     return float(text.replace(",", ".")) if is_number else text or None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.campaign_actions import ACTIONS, DECIDED, possible
+from console.campaign_actions import ACTIONS, DECIDED, can_send_again, possible
 from console.campaign_form import can_edit
 from console.lead_pages import search_leads
 from console.visit import HttpAnswer, Visit, page
@@ -33,6 +33,8 @@ LEADS_OF_A_SEARCH = 20
 """Leads whose emails a search in a campaign shows."""
 MOST_UNKNOWN = 5
 """Emails of unknown outcome that the page of a campaign shows."""
+_POLICY = ("sending_schedule_id", "sender_ids", "new_leads_per_day", "new_leads_per_company_per_day")
+"""What puts the emails of a campaign in lanes."""
 _DONE = {**{name: action.done for name, action in ACTIONS.items()}, **DECIDED}
 _AHEAD = {CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED}
 """Statuses of campaigns that have days ahead of them."""
@@ -85,6 +87,7 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
         timeline=api.get(f"/v1/campaigns/{campaign_id}/timeline", interval=interval),
         content=_content(api, progress["campaign"]),
         unknown=unknown,
+        sent_again={row["id"] for row in unknown if can_send_again(progress["campaign"], row)},
         leads=api.by_id("/v1/leads", (row["lead_id"] for row in unknown)),
         done=_DONE.get(visit.query.get("done", "")),
     )
@@ -120,7 +123,7 @@ def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
     api = visit.api
     filters = {name: visit.query.get(name) or None for name in ("status", "step", "error_code", "reason")}
     if filters["reason"] and filters["status"] not in (ScheduledEmailStatus.SKIPPED, ScheduledEmailStatus.CANCELLED):
-        filters["status"] = None  # no other has a reason
+        filters["status"] = None  # a reason finds these only
     search = visit.query.get("search", "").strip()
     path = f"/v1/campaigns/{campaign_id}/scheduled-emails"
     if search:
@@ -131,9 +134,10 @@ def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
         listed = api.get(path, limit=25, cursor=visit.query.get("cursor"), **filters)
         rows, next_cursor, more_fit = listed["items"], listed["next_cursor"], False
         leads = api.by_id("/v1/leads", (row["lead_id"] for row in rows))
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
     return visit.page(
         "campaign_emails.html",
-        campaign=api.get(f"/v1/campaigns/{campaign_id}"),
+        campaign=campaign,
         stats=api.get("/v1/campaign-progress", ids=campaign_id)["items"][0],
         emails=rows,
         leads=leads,
@@ -142,7 +146,8 @@ def list_emails(visit: Visit, campaign_id: str) -> HttpAnswer:
         search=search,
         more_fit=more_fit,
         reasons=[*Reason],
-        waits=_why_they_wait(api, campaign_id, rows),
+        waits=_why_they_wait(api, campaign, rows),
+        held={row["id"] for row in rows if _may_be_held(campaign, row)},
     )
 
 
@@ -162,17 +167,33 @@ def list_left_out(visit: Visit, campaign_id: str) -> HttpAnswer:
     )
 
 
-def _why_they_wait(api: Api, campaign_id: str, rows: list[Any]) -> dict[int, str]:
+def _why_they_wait(api: Api, campaign: Any, rows: list[Any]) -> dict[int, str]:
     """In words, by the id of a row that is pending."""
     pending = [row for row in rows if row["status"] == ScheduledEmailStatus.PENDING]
     if not pending:
         return {}
-    diagnosis, now = api.get(f"/v1/campaigns/{campaign_id}/diagnose"), dt.datetime.now(dt.UTC)
+    diagnosis, now = api.get(f"/v1/campaigns/{campaign['id']}/diagnose"), dt.datetime.now(dt.UTC)
     of_due = diagnosis["message"] if diagnosis["cause"] else "It is due and gets its turn."
-    return {
-        row["id"]: "It waits for its time." if dt.datetime.fromisoformat(row["scheduled_for"]) > now else of_due
-        for row in pending
-    }
+    # In a campaign with a sending policy only some lanes may be held, and a row does not tell its lane.
+    held_by_lane = diagnosis["cause"] != "held_late" and any(campaign[each] for each in _POLICY)
+    of_held = (
+        f"It may be held since an outage. If it is not: {of_due}" if held_by_lane else "It is held since an outage."
+    )
+
+    def why(row: Any) -> str:
+        if _may_be_held(campaign, row):
+            return of_held
+        return "It waits for its time." if dt.datetime.fromisoformat(row["scheduled_for"]) > now else of_due
+
+    return {row["id"]: why(row) for row in pending}
+
+
+def _may_be_held(campaign: Any, row: Any) -> bool:
+    """Whether it was due by the time up to which emails of the campaign, or of one of its lanes, are held."""
+    until = campaign["late_hold_until"]
+    if until is None or row["status"] != ScheduledEmailStatus.PENDING:
+        return False
+    return dt.datetime.fromisoformat(row["scheduled_for"]) <= dt.datetime.fromisoformat(until)
 
 
 def _progress_of(api: Api, campaigns: list[Any]) -> dict[str, Any]:

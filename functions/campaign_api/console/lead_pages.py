@@ -49,9 +49,9 @@ def list_leads(visit: Visit) -> HttpAnswer:
 
 
 def search_leads(api: Api, text: str, most: int) -> tuple[list[Any], bool]:
-    """The newest leads that fit, and whether others may. A whole address finds all leads with it."""
-    if _ADDRESS.fullmatch(text):
-        return api.get("/v1/leads", email=text, limit=most)["items"], False
+    """The newest leads that fit, and whether others may. A whole address finds all leads with it, if there are any."""
+    if _ADDRESS.fullmatch(text) and (same := api.get("/v1/leads", email=text, limit=most)["items"]):
+        return same, False
     listed = api.get("/v1/leads", search=text, limit=most, scan_limit=LOOKED_THROUGH)
     return listed["items"], listed["next_cursor"] is not None
 

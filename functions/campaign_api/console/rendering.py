@@ -9,6 +9,7 @@ import datetime as dt
 import functools
 import re
 import uuid
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def _environment() -> jinja2.Environment:
         "number": number,
         "percent": percent,
         "spans": spans,
+        "plain_decimal": plain_decimal,
         "plain_time": plain_time,
         "time": time,
         "without_empty": without_empty,
@@ -64,6 +66,11 @@ def _environment() -> jinja2.Environment:
 
 def number(value: float | None) -> str:
     return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0")
+
+
+def plain_decimal(value: float | str) -> str:
+    """A number as people type it: 0.00001 and not 1e-05. A text is shown as it was typed."""
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
 
 
 def percent(value: float | None) -> str:

@@ -60,13 +60,16 @@ def test_ledger_is_filtered(api: ApiClient, engine: sa.Engine, path: str) -> Non
 
 def test_ledger_is_filtered_by_reason(api: ApiClient, engine: sa.Engine, path: str) -> None:
     everything = rows(api, path)
-    first, second, third, _ = (row["id"] for row in everything)
+    first, second, third, fourth = (row["id"] for row in everything)
     lead_of = {row["id"]: row["lead_id"] for row in everything}
     ended = {first: ("skipped", "replied"), second: ("skipped", "suppressed"), third: ("cancelled", "replied")}
     with engine.begin() as connection:
         for id_, (status, reason) in ended.items():
             change = sa.update(scheduled_emails).where(scheduled_emails.c.id == id_)
             connection.execute(change.values(status=status, reason=reason))
+        failed = {"status": "failed", "error_code": "outcome_unknown", "failed_at": sa.func.now()}
+        change = sa.update(scheduled_emails).where(scheduled_emails.c.id == fourth)
+        connection.execute(change.values(**failed, reason="lead_removed"))
     for where in (path, ""):
         assert [row["id"] for row in rows(api, where, reason="replied")] == [first, third]
         assert [row["id"] for row in rows(api, where, reason="replied", sort="-id")] == [third, first]
@@ -74,6 +77,9 @@ def test_ledger_is_filtered_by_reason(api: ApiClient, engine: sa.Engine, path: s
         of_lead = [row["id"] for row in rows(api, where, reason="suppressed", lead_id=lead_of[second])]
         assert of_lead == [second]
         assert rows(api, where, reason="late") == []
+        # Of a lead that was taken out, the emails that had failed have the reason, too.
+        assert rows(api, where, reason="lead_removed", lead_id=lead_of[fourth]) == []
+        assert rows(api, where, reason="lead_removed", error_code="outcome_unknown") == []
     refused = api.get(f"{path}/scheduled-emails", reason="replied", status="sent")
     assert (refused.status, refused.json["errors"][0]["field"]) == (422, "reason")
 

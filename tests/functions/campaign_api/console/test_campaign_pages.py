@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import html
 import re
 import uuid
@@ -16,6 +17,7 @@ from console.campaign_pages import IN_A_PAGE, MOST_IN_NEED
 from local.ses_simulator import SesSimulator
 from sendledger.core.tables import (
     audit_log,
+    campaign_lanes,
     campaigns,
     email_templates,
     leads,
@@ -208,6 +210,37 @@ def test_emails_that_wait_say_why(browser: Browser, api: ApiClient, running: uui
     assert (second.count(diagnosis["message"]), second.count("It waits for its time.")) == (0, 3)
 
 
+HELD = "It is held since an outage. Decide about the late emails"
+
+
+def test_emails_that_are_held_since_an_outage_say_so(
+    browser: Browser, api: ApiClient, running: uuid.UUID, engine: sa.Engine
+) -> None:
+    hour = dt.timedelta(hours=1)
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaigns).values(late_hold_until=sa.func.now() - hour))
+        of_ann = scheduled_emails.c.lead_id == sa.select(leads.c.id).where(leads.c.email == ANN).scalar_subquery()
+        late = sa.update(scheduled_emails).where(of_ann, scheduled_emails.c.workflow_step_number == 1)
+        connection.execute(late.values(scheduled_for=sa.func.now() - 2 * hour))
+    message = api.get(f"/v1/campaigns/{running}/diagnose").json["message"]
+    shown = browser.get(f"/console/campaigns/{running}/emails")
+    assert [shown.text.count(each) for each in (HELD, message, "It waits for its time.")] == [1, 2, 3]
+    assert shown.html.count(f'href="/console/campaigns/{running}/late-emails"') == 1
+
+
+def test_emails_of_which_some_lanes_are_held_say_that_they_may_be(
+    browser: Browser, api: ApiClient, engine: sa.Engine
+) -> None:
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 1, new_leads_per_day=2)
+    api.post(f"/v1/campaigns/{campaign_id}/start")
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaign_lanes).values(late_hold_until=sa.func.now()))
+    message = api.get(f"/v1/campaigns/{campaign_id}/diagnose").json["message"]
+    text = browser.get(f"/console/campaigns/{campaign_id}/emails").text
+    assert f"It may be held since an outage. If it is not: {message} Decide about the late emails" in text
+
+
 def test_emails_are_listed_by_reason(browser: Browser, running: uuid.UUID, engine: sa.Engine) -> None:
     with engine.begin() as connection:
         change = sa.update(scheduled_emails).where(scheduled_emails.c.workflow_step_number == 2)
@@ -215,7 +248,7 @@ def test_emails_are_listed_by_reason(browser: Browser, running: uuid.UUID, engin
         of_ann = scheduled_emails.c.lead_id == sa.select(leads.c.id).where(leads.c.email == ANN).scalar_subquery()
         connection.execute(change.where(of_ann).values(reason="replied"))
     path = f"/console/campaigns/{running}/emails"
-    # No email with another status has a reason.
+    # A reason finds no email with another status.
     for query in ("reason=replied", "reason=replied&status=skipped", "reason=replied&status=pending"):
         text = browser.get(f"{path}?{query}").text
         assert (text.count(ANN), "bob@example.com" in text) == (1, False)
@@ -230,7 +263,7 @@ def test_emails_of_a_lead_are_found_by_its_name_and_address(
     with engine.connect() as connection:
         make_campaign(connection, ["anna@example.com"], name="Another")
     path = f"/console/campaigns/{running}/emails"
-    for search in ("ann+lee", "ann%40EXAMPLE.com"):
+    for search in ("ann+lee", "ann%40EXAMPLE.com", "ann%40exam"):
         text = browser.get(f"{path}?search={search}").text
         assert (text.count("Ann Lee"), "bob@example.com" in text, "anna@example.com" in text) == (2, False, False)
     assert browser.get(f"{path}?search={ANN}&step=2").text.count("Ann Lee") == 1
@@ -471,6 +504,29 @@ def test_email_of_unknown_outcome_is_settled(
     with engine.begin() as connection:
         query = sa.select(scheduled_emails.c.status).where(scheduled_emails.c.id == row_id)
         assert connection.scalar(query) == status
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_email_of_a_campaign_that_has_ended_is_not_offered_to_be_sent_again(
+    browser: Browser, engine: sa.Engine, running: uuid.UUID, status: str
+) -> None:
+    row_id = unknown_outcome(engine, running)
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaigns).values(status=status))
+    for path in (f"/console/scheduled-emails/{row_id}", f"/console/campaigns/{running}"):
+        shown = browser.get(path)
+        assert ("/mark-sent" in shown.html, "/requeue" in shown.html) == (True, False)
+
+
+def test_email_to_a_lead_that_was_taken_out_is_not_offered_to_be_sent_again(
+    browser: Browser, api: ApiClient, engine: sa.Engine, running: uuid.UUID
+) -> None:
+    row_id = unknown_outcome(engine, running)
+    lead_id = api.get(f"/v1/scheduled-emails/{row_id}").json["lead_id"]
+    assert api.delete(f"/v1/campaigns/{running}/leads/{lead_id}").status == 200
+    for path in (f"/console/scheduled-emails/{row_id}", f"/console/campaigns/{running}"):
+        shown = browser.get(path)
+        assert ("/mark-sent" in shown.html, "/requeue" in shown.html) == (True, False)
 
 
 def test_viewer_cannot_settle(browsers: dict[str, Browser], engine: sa.Engine, running: uuid.UUID) -> None:

@@ -397,6 +397,7 @@ def test_draft_keeps_its_guardrails(
     page = f"/console/campaigns/{campaign['id']}/edit"
     shown = browser.get(page)
     assert '<option value="off" selected>' in shown.html
+    assert shown.field("max_complaint_rate") == "0.00001"
     again = {name: shown.field(name) for name in kept if name != "enabled"}
     browser.post(page, {**form, "guardrails_enabled": "off", **again})
     assert api.get(f"/v1/campaigns/{campaign['id']}").json["guardrails"] == kept

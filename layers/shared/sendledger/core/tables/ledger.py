@@ -90,7 +90,8 @@ scheduled_emails = Table(
     Column("workflow_step_number", Integer, nullable=False),
     Column("scheduled_for", TIMESTAMPTZ, nullable=False),
     Column("status", Text, nullable=False, server_default=text("'pending'")),
-    # Why a row is skipped or cancelled, as a code (paused, suppressed, previous_step_failed, …).
+    # Why a row is skipped or cancelled, as a code (paused, suppressed, previous_step_failed, …). On a failed row:
+    # why it is not sent again.
     Column("reason", Text),
     # Why a row failed, as a code (message_rejected, outcome_unknown, …); failure_reason says it in words.
     Column("error_code", Text),
