@@ -99,9 +99,8 @@ def list_page(
         NotFound: there is no such campaign.
         InvalidInput: these are not listed in this order, or not by reason.
     """
-    if reason is not None and status is not None and status not in _BY_REASON:
-        message = f"finds emails that are skipped or cancelled only, not those that are {status}"
-        raise InvalidInput("The request is not valid.", [FieldError("reason", message)])
+    if reason is not None:
+        _check_found_by_reason(status)
     if campaign_id is not None and connection.scalar(sa.select(campaigns.c.id).filter_by(id=campaign_id)) is None:
         raise NotFound("campaign", campaign_id)
     if error_code is not None and status is None:
@@ -145,6 +144,12 @@ def _matching(equal: Mapping[sa.Column[Any], object]) -> sa.Select[Any]:
     status = equal.get(_table.c.status)
     found = sa.select(*_SCHEDULED_EMAIL).where(*(column == value for column, value in equal.items()))
     return found.where(sa.text(_BY_INDEX[status])) if status in _BY_INDEX else found
+
+
+def _check_found_by_reason(status: str | None) -> None:
+    if status is not None and status not in _BY_REASON:
+        message = f"finds emails that are skipped or cancelled only, not those that are {status}"
+        raise InvalidInput("The request is not valid.", [FieldError("reason", message)])
 
 
 def _checked_order(status: str | None, sort: str | None) -> str:
