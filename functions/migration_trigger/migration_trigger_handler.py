@@ -149,7 +149,8 @@ class _Migration:
             # Not through a queue, because the event contains the password.
             self._call({**event, "admin_password": admin["password"]})
         except LoginRefused:
-            self._call(event)
+            # This deployment may have been the first to permit the administrator a login by IAM.
+            self._patiently(lambda: self._call(event))
 
     def _call(self, event: dict[str, Any]) -> dict[str, Any]:
         """Invoke MigrateFunction synchronously, for short work."""

@@ -21,6 +21,7 @@ from sendledger.core.tables import SCHEMA_REVISION
 from testbed.databases import admin, plain_engine
 
 MINUTE = 60_000
+REFUSED = {"errorType": "LoginRefused", "errorMessage": "PAM authentication failed"}
 
 
 class Aws(RequestHandler):
@@ -230,8 +231,9 @@ def test_a_second_deployment_does_without_the_administrator_whom_rds_refuses_by_
 
 
 def test_users_that_only_the_refused_administrator_could_make_are_named(
-    aws: str, on_rds: str, postgres: Postgres
+    aws: str, on_rds: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(migration_trigger_handler, "PATIENCE", 0.2)
     assert ask(aws)["Status"] == "SUCCESS"
     with plain_engine(on_rds).begin() as connection:
         connection.execute(sa.text("DROP OWNED BY sendledger_files CASCADE"))
@@ -243,8 +245,9 @@ def test_users_that_only_the_refused_administrator_could_make_are_named(
     assert "has no users sendledger_files, and it refuses the administrator." in answer["Reason"]
 
 
+@pytest.mark.parametrize("first_tokens", [[], [REFUSED, REFUSED]], ids=["at once", "as soon as IAM lets it in"])
 def test_user_that_a_later_version_needs_is_made_by_the_administrator_with_a_token(
-    aws: str, on_rds: str, monkeypatch: pytest.MonkeyPatch
+    aws: str, on_rds: str, monkeypatch: pytest.MonkeyPatch, first_tokens: list[dict[str, Any] | str | None]
 ) -> None:
     assert ask(aws)["Status"] == "SUCCESS"
     with plain_engine(on_rds).begin() as connection:
@@ -258,9 +261,11 @@ def test_user_that_a_later_version_needs_is_made_by_the_administrator_with_a_tok
 
     monkeypatch.setattr(migrate_handler, "_as_user", with_token)
     Aws.invoked.clear()
+    Aws.instead = [None, None, *first_tokens]
     answer = ask(aws, "Update")
     assert answer["Status"] == "SUCCESS", answer["Reason"]
-    assert actions() == ["current", "create_roles", "create_roles", "current", "upgrade"]
+    attempts = ["create_roles"] * (2 + len(first_tokens))
+    assert actions() == ["current", *attempts, "current", "upgrade"]
     with plain_engine(on_rds).begin() as connection:
         may = "SELECT has_table_privilege('sendledger_files', 'exports', 'SELECT')"
         assert connection.scalar(sa.text(may))
@@ -280,9 +285,6 @@ def test_public_functions_have_a_connection_limit_and_the_sender_has_none(aws: s
         found = connection.execute(sa.text("SELECT rolname, rolconnlimit FROM pg_roles WHERE rolname ~ '^sendledger'"))
         limits = {name.removeprefix("sendledger_"): limit for name, limit in found}
     assert limits == {**database_roles.MAX_CONNECTIONS, "sender": -1, "sendledger": -1}
-
-
-REFUSED = {"errorType": "LoginRefused", "errorMessage": "PAM authentication failed"}
 
 
 @pytest.mark.parametrize(
