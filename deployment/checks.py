@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deployment.aws import Aws, code_of
 from deployment.dns_records import dkim_records
 from deployment.findings import Check, Finding, Level
-from deployment.network_checks import OWN_NETWORKS, check_network
+from deployment.network_checks import OWN_NETWORKS, check_network, zones_of
 from deployment.parameters import KEYS, Template, list_of
 from local import rds_certificates
 from local.cloudformation import TemplateError
@@ -34,7 +35,9 @@ FEW_AT_ONCE = 100
 """Lambda requires this many to stay unreserved. Many new accounts have only ten in all."""
 RDS_ROLE = "AWSServiceRoleForRDS"
 MOST_SETTINGS = 4096
-"""Bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+"""Bytes of a function's settings as JSON: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+KEPT_FOR_NAMES = 396
+"""Bytes of them for names, hosts and ARNs that a deployment makes. They are longer than those used here."""
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
 VPCS = ("vpc", "L-F678F1CE")
@@ -101,9 +104,11 @@ def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> It
     environment = {name: value for each in functions for name, value in each.environment.items()}
     found = set[str]()
     for function in functions:
-        size = sum(len(name) + len(value.encode()) for name, value in function.environment.items())
-        if size > MOST_SETTINGS:
-            found.add(f"{function.logical_id}: its settings have {size} bytes, and Lambda takes {MOST_SETTINGS}")
+        measured = json.dumps(dict(function.environment), ensure_ascii=False, separators=(",", ":"))
+        size, most = len(measured.encode()), MOST_SETTINGS - KEPT_FOR_NAMES
+        if size > most:
+            text = f"its settings have {size} bytes, and {most} is the most: Lambda takes {MOST_SETTINGS}"
+            found.add(f"{function.logical_id}: {text}, with the names that a deployment makes")
     for of_a_function in _SETTINGS:
         try:
             of_a_function.read(environment)
@@ -177,22 +182,25 @@ def check_names(aws: Aws, given: Mapping[str, str], template: Template) -> Itera
     if stack is not None:
         yield _finding_of_stack(aws.stack_name, stack["StackStatus"])
         return
-    taken = []
-    name = template.value(given, "SesConfigurationSet")
-    if _exists(lambda: aws.client("sesv2").get_configuration_set(ConfigurationSetName=name), "NotFoundException"):
-        taken.append(f"SesConfigurationSet: this account has a configuration set {name}; choose another name.")
-    find = aws.client("lambda").get_function
-    taken += [
-        f"There is a function {function} already, which is not this stack's: delete it."
-        for function in (f"{aws.stack_name}-sender", f"{aws.stack_name}-lead-import")
-        if _exists(functools.partial(find, FunctionName=function), "ResourceNotFoundException")
-    ]
-    prefix = f"/aws/vendedlogs/{aws.stack_name}/"
-    groups = aws.client("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]
-    taken += [f"There is a log group {each['logGroupName']} already: delete it." for each in groups]
-    yield from (Finding("error", text) for text in taken)
-    if not taken:
+    is_taken = False
+    for text in _taken_names(aws, template.value(given, "SesConfigurationSet")):
+        is_taken = True
+        yield Finding("error", text)
+    if not is_taken:
         yield Finding("ok", "No name is taken.")
+
+
+def _taken_names(aws: Aws, configuration_set: str) -> Iterator[str]:
+    find_set = functools.partial(aws.client("sesv2").get_configuration_set, ConfigurationSetName=configuration_set)
+    if _exists(find_set, "NotFoundException"):
+        yield f"SesConfigurationSet: this account has a configuration set {configuration_set}; choose another name."
+    find = aws.client("lambda").get_function
+    for function in (f"{aws.stack_name}-sender", f"{aws.stack_name}-lead-import"):
+        if _exists(functools.partial(find, FunctionName=function), "ResourceNotFoundException"):
+            yield f"There is a function {function} already, which is not this stack's: delete it."
+    prefix = f"/aws/vendedlogs/{aws.stack_name}/"
+    for group in aws.client("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]:
+        yield f"There is a log group {group['logGroupName']} already: delete it."
 
 
 def _finding_of_stack(name: str, status: str) -> Finding:
@@ -310,7 +318,6 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
         if each["EngineVersion"].partition(".")[0] == version
         for zone in each.get("AvailabilityZones", [])
     }
-    chosen = list_of(template.value(given, "AvailabilityZones"))
     if not offered:
         yield Finding("error", f"DatabaseInstanceClass: RDS has no {kind} for PostgreSQL in {aws.region}.")
     elif version not in offered:
@@ -318,17 +325,30 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
         yield Finding(
             "error", f"DatabaseVersion: RDS has {kind} in {aws.region} for PostgreSQL {known}, not {version}."
         )
-    elif zones and chosen and not zones & set(chosen):
-        text = f"AvailabilityZones: RDS has {kind} for PostgreSQL {version} in {', '.join(sorted(zones))} only"
-        yield Finding("error", f"{text}, not in {' or '.join(chosen)}.")
     else:
-        yield Finding("ok", f"RDS has {kind} for PostgreSQL {version}.")
+        yield _check_zones(aws, given, template, zones)
     storage, most = (int(template.value(given, name)) for name in ("DatabaseStorage", "DatabaseMaxStorage"))
     if most * 10 < storage * 11:
         text = f"DatabaseMaxStorage is {most}; RDS wants at least a tenth more than DatabaseStorage, which is {storage}"
         yield Finding("error", f"{text}.")
     if not _exists(lambda: aws.client("iam").get_role(RoleName=RDS_ROLE), "NoSuchEntity"):
         yield Finding("warning", f"The account has no {RDS_ROLE} yet, which RDS needs; make deploy makes it.")
+
+
+def _check_zones(aws: Aws, given: Mapping[str, str], template: Template, offered: set[str]) -> Finding:
+    """Whether the class is offered in the zones of a network that the stack makes: in both for a standby."""
+    version, kind = template.value(given, "DatabaseVersion"), template.value(given, "DatabaseInstanceClass")
+    if offered and template.value(given, "Network") in OWN_NETWORKS:
+        # By itself the template takes the first two that CloudFormation knows. Those may be others, and a stack that
+        # is in use cannot choose any more.
+        named = list_of(template.value(given, "AvailabilityZones"))
+        chosen = named or zones_of(aws)[:2]
+        needed, word = (2, "and") if template.value(given, "HighAvailability") == "true" else (1, "or")
+        if len(offered & set(chosen)) < needed:
+            text = f"AvailabilityZones: RDS has {kind} for PostgreSQL {version} in {', '.join(sorted(offered))} only"
+            level: Level = "warning" if not named and aws.is_complete() else "error"
+            return Finding(level, f"{text}, not in {f' {word} '.join(chosen)}.")
+    return Finding("ok", f"RDS has {kind} for PostgreSQL {version}.")
 
 
 CHECKS: Mapping[str, Check] = {
@@ -348,20 +368,19 @@ LOCAL = {"python"}
 """Checks of this machine, which ask AWS nothing."""
 
 
-def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) -> list[Finding]:
-    """What one check found. An error of AWS is a finding, too."""
+def findings(name: str, aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
+    """What one check finds. An error of AWS is a finding, too, after those from before it."""
     try:
-        return list(CHECKS[name](aws, given, template))
+        yield from CHECKS[name](aws, given, template)
     except ClientError as error:
         # What AWS calls invalid is not there, whoever asks.
         is_wrong = name == "credentials" or code_of(error).startswith("Invalid")
         level: Level = "error" if is_wrong else "warning"
-        return [
-            Finding(level, f"{name}: AWS did not tell ({code_of(error)}: {error.response['Error'].get('Message')}).")
-        ]
+        said = f"{code_of(error)}: {error.response['Error'].get('Message')}"
+        yield Finding(level, f"{name}: AWS did not tell ({said}).")
     except BotoCoreError as error:
-        return [Finding("error", f"{name}: AWS could not be asked: {error}")]
+        yield Finding("error", f"{name}: AWS could not be asked: {error}")
     except KeyError as error:
-        return [Finding("error", f"{name}: {error.args[0]} is missing.")]
+        yield Finding("error", f"{name}: {error.args[0]} is missing.")
     except (TemplateError, ValueError) as error:
-        return [Finding("error", f"{name}: not looked at, because a parameter is wrong: {error}.")]
+        yield Finding("error", f"{name}: not looked at, because a parameter is wrong: {error}.")

@@ -21,9 +21,14 @@ OWN_NETWORKS = {"create", "dual-stack"}
 def check_network(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
     given = template.in_effect(given, aws.parameters())
     network = template.value(given, "Network")
-    if network in OWN_NETWORKS and (wrong := list(_check_own(aws, given, template))):
-        yield from wrong
-    elif network == "create":
+    is_wrong = False
+    if network in OWN_NETWORKS:
+        for finding in _check_own(aws, given, template):
+            is_wrong = True
+            yield finding
+    if is_wrong:
+        return
+    if network == "create":
         yield from _check_endpoints(aws, given, template)
     elif network == "dual-stack":
         yield _check_ipv6(aws.dual_stack_host("sesv2"))

@@ -133,8 +133,10 @@ def test_what_a_function_would_refuse_at_its_start_is_named_before(found: Any, n
 
 
 def test_more_settings_than_lambda_takes_are_refused(found: Any) -> None:
-    many = ",".join(f"person{number}@example.com" for number in range(170))
+    # Of 4,096 bytes 396 are kept for the names that a deployment makes, and about 1,200 are other settings.
+    few, many = (",".join(f"person{number:03}@example.com" for number in range(count)) for count in (110, 120))
     assert found("parameters", TestSendAddresses=many)[0][0] == "ok"
+    assert found("settings", TestSendAddresses=few)[0][0] == "ok"
     ((level, text),) = found("settings", TestSendAddresses=many)
     assert (level, text.startswith("CampaignApiFunction: its settings have ")) == ("error", True)
 
@@ -149,7 +151,7 @@ def test_settings_of_a_stack_whose_keys_are_not_shown_are_looked_at(
 
 @pytest.mark.parametrize("name", checks.CHECKS)
 def test_no_check_fails_for_a_parameter_that_is_missing_or_no_number(found: Any, aws: Aws, name: str) -> None:
-    checks.findings(name, aws, {}, Template())
+    list(checks.findings(name, aws, {}, Template()))
     for wrong in ("SenderReservedConcurrency", "DatabaseStorage", "DatabaseVersion"):
         found(name, **{wrong: "much"})
 
@@ -326,6 +328,15 @@ def test_a_log_group_that_was_left_behind_is_named(found: Any, session: boto3.Se
     assert (level, "/aws/vendedlogs/sendledger-prod/campaign-api" in text) == ("error", True)
 
 
+def test_name_that_is_taken_is_an_error_also_where_the_next_question_is_refused(found: Any, recorded: Recorded) -> None:
+    recorded.answer("sesv2.GetConfigurationSet", {"ConfigurationSetName": "acme-prod"})
+    denied = {"Error": {"Code": "AccessDeniedException", "Message": "logs:DescribeLogGroups"}}
+    recorded.answer("cloudwatch-logs.DescribeLogGroups", denied, 400)
+    (first, first_text), (second, second_text) = found("names")
+    assert (first, first_text.startswith("SesConfigurationSet: ")) == ("error", True)
+    assert (second, "logs:DescribeLogGroups" in second_text) == ("warning", True)
+
+
 # SES
 
 
@@ -429,6 +440,13 @@ def test_zones_may_have_blanks_between_them(found: Any) -> None:
 def test_addresses_of_a_network_that_are_none_are_named(found: Any, cidr: str) -> None:
     ((level, text),) = found("network", VpcCidr=cidr)
     assert (level, text.startswith("VpcCidr: ")) == ("error", True)
+
+
+def test_wrong_addresses_are_an_error_also_where_the_zones_may_not_be_asked_for(found: Any, recorded: Recorded) -> None:
+    denied = {"Error": {"Code": "UnauthorizedOperation", "Message": "no"}}
+    recorded.answer("ec2.DescribeAvailabilityZones", denied, 403)
+    of_each = found("network", VpcCidr="10.88.0.5/24", AvailabilityZones="us-east-1a,us-east-1b")
+    assert [level for level, _ in of_each] == ["error", "warning"]
 
 
 def test_functions_outside_a_network_are_said_to_be_there(found: Any) -> None:
@@ -554,6 +572,32 @@ def test_a_class_that_no_chosen_zone_has_is_named(found: Any, recorded: Recorded
     assert levels(found("database", AvailabilityZones="us-east-1a,us-east-1b")) == {"ok"}
     ((level, text),) = found("database", AvailabilityZones="us-east-1a,us-east-1d")
     assert (level, "in us-east-1b, us-east-1c only" in text) == ("error", True)
+
+
+def test_a_standby_wants_the_class_in_both_zones(found: Any, recorded: Recorded) -> None:
+    option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1b"}, {"Name": "us-east-1c"}]}
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
+    assert levels(found("database", AvailabilityZones="us-east-1b,us-east-1c", HighAvailability="true")) == {"ok"}
+    ((level, text),) = found("database", AvailabilityZones="us-east-1a,us-east-1b", HighAvailability="true")
+    assert (level, "only, not in us-east-1a and us-east-1b." in text) == ("error", True)
+
+
+@pytest.mark.parametrize(("network", "level"), [("create", "error"), ("dual-stack", "error"), ("existing", "ok")])
+def test_without_chosen_zones_the_class_is_looked_for_in_the_first_two(
+    found: Any, recorded: Recorded, network: str, level: str
+) -> None:
+    option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1c"}]}
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
+    assert levels(found("database", Network=network)) == {level}
+
+
+def test_zones_of_a_stack_in_use_that_are_only_supposed_hold_no_deployment_up(
+    found: Any, aws: Aws, template: Template, recorded: Recorded
+) -> None:
+    deploy(aws, template)
+    option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1c"}]}
+    recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
+    assert levels(found("database")) == {"warning"}
 
 
 def test_storage_without_room_to_grow_is_refused(found: Any) -> None:
