@@ -95,8 +95,10 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
         print("\nNothing was deployed.")
         return 1
     records = deploy.prepare(aws, template.in_effect(given, aws.parameters()), template)
-    wanted = "\n  ".join(["\nSES needs these DNS records, and links that are opened:", *records])
-    print(wanted)
+    heading = "\nTo be done so that SES can send (DNS records, and links to open):"
+    wanted = "\n  ".join([heading, *records]) if records else ""
+    if wanted:
+        print(wanted)
     deploy.deploy_stack(aws, stage, run)
     try:
         if key := deploy.make_first_key(aws):
@@ -108,9 +110,10 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
         f"\nConsole               {outputs['ApiUrl']}/console (sign in with the key)\n"
         f"API                   {outputs['ApiUrl']}/v1/docs (any user name, the key as the password)\n"
         f"Unsubscribe page      {outputs['UnsubscribeUrl']}\n"
-        f"Dashboard             {outputs['DashboardUrl']}\n"
-        f"{wanted}"
+        f"Dashboard             {outputs['DashboardUrl']}"
     )
+    if wanted:
+        print(wanted)
     return 0
 
 

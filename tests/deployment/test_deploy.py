@@ -302,9 +302,22 @@ def test_the_guided_path_deploys_and_shows_the_first_key_once(
     printed = capsys.readouterr().out
     for text in ("sl_first", "https://apiurl.example.com/v1/docs", "_dmarc.example.com TXT", "_domainkey.example.com"):
         assert text in printed
+    assert printed.count("To be done so that SES can send") == 2
     recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
     assert command.main([], nobody, sam) == 0
     assert "first API key" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_account")
+def test_nothing_is_to_be_done_for_an_address_that_ses_has_verified(
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = {"SenderFromAddress": "ann@example.net", "SesIdentity": "ann@example.net", "Network": "create"}
+    parameters.write(folder / "prod.parameters.yaml", {**GIVEN, **address})
+    recorded.answer("sesv2.GetEmailIdentity", {"VerifiedForSendingStatus": True})
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
+    assert command.main([], nobody, Sam(session)) == 0
+    assert "To be done" not in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("in_account")
