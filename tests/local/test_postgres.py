@@ -29,7 +29,8 @@ OTHER_PROGRAMS = postgres._embedded_programs().parents[1] / "pginstall" / "bin"
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A data folder below one that only its owner may enter, under a name with all that a shell takes for its own."""
-    with tempfile.TemporaryDirectory(prefix='sl o\'neill, "$x"\n%41 é ') as parent:
+    line_break = "\n" if postgres._WORKING_FOLDER.exists() else ""  # refused elsewhere
+    with tempfile.TemporaryDirectory(prefix=f'sl o\'neill, "$x"{line_break}%41 é ') as parent:
         yield Path(parent) / "postgres data"
 
 
@@ -82,11 +83,11 @@ def test_server_of_an_ordinary_user_is_not_told_the_path_either(folder: Path, mo
 
 
 def test_line_break_in_a_name_is_refused_where_the_server_has_to_be_told_the_path(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "_WORKING_FOLDER", Path("/nowhere"))
     with pytest.raises(PostgresError, match="has a line break; choose another folder"):
-        Postgres(folder)
+        Postgres(tmp_path / "a\nb")
 
 
 def test_data_outlive_the_server(folder: Path) -> None:
