@@ -177,9 +177,13 @@ def list_left_out_leads(
 def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Body()], caller: Acting) -> Campaign:
     changes = body.model_dump(exclude_unset=True, exclude={"lead_ids"})
     lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
+    # The role matters only where `update` does not refuse the change of a campaign under way altogether.
+    is_possible = lead_ids is None and changes.keys() <= campaigns.ALWAYS_CHANGEABLE.union(campaigns.INTAKE)
     with api_resources.transaction() as connection:
-        if changes.keys() & set(campaigns.INTAKE) and not is_startable(campaigns.get_campaign(connection, campaign_id)):
-            api_access.authorize_intake(caller)
+        if is_possible and changes.keys() & set(campaigns.INTAKE):
+            current = campaigns.get_campaign(connection, campaign_id, lock=True)
+            if not is_startable(current):
+                api_access.authorize_intake(caller)
         return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor))
 
 

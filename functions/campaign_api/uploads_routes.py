@@ -134,7 +134,7 @@ def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Uploa
         if upload.campaign_id is not None:
             from sendledger.campaigns import intake  # for cold starts: Jinja2
 
-            intake.give_batch(connection, upload.campaign_id, created["id"], caller.actor)
+            intake.give_batch(connection, upload.campaign_id, created["id"], caller.actor, dry_run=upload.dry_run)
     form = None
     if upload.redirect_to is not None:
         url, fields = bucket.upload_form(
@@ -156,7 +156,8 @@ def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Uploa
     summary="Import an uploaded file that was checked",
     description=(
         "Or check it again, with other `columns`. Or go on with an import that has failed: the rows that are imported "
-        "stay, and the rest is tried again. The file is kept for 7 days."
+        "stay, and the rest is tried again. The file is kept for 7 days. An import for a "
+        "campaign needs the role sender."
     ),
     status_code=202,
     response_description="The lead batch, which shows the progress.",
@@ -169,6 +170,12 @@ def create_upload(upload: Annotated[NewUpload, Body()], caller: Acting) -> Uploa
 def import_upload(lead_batch_id: LeadBatchId, body: Annotated[NewImport, Body()], caller: Acting) -> LeadBatch:
     with api_resources.transaction() as connection:
         batch = lead_batches.begin_again(connection, lead_batch_id, body.columns, caller.actor, dry_run=body.dry_run)
+        campaign_id = batch["active_campaign_id"]
+        if campaign_id is not None and not body.dry_run:
+            from sendledger.campaigns import intake  # for cold starts: Jinja2
+
+            api_access.authorize_intake(caller)
+            intake.record_batch(connection, campaign_id, lead_batch_id, caller.actor)
     files = api_resources.file_settings()
     event = {"bucket": files.file_bucket, "lead_batch_id": str(lead_batch_id)}
     tell_function(files.lead_import_function_name, event)

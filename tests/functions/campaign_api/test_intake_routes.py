@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import sqlalchemy as sa
 from sendledger.core.tables import audit_log, campaigns, leads
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import make_batch, make_template
+from testbed.invariants import wait_for
+from tests.campaigns.test_intake import waiting_for_locks
 from tests.functions.campaign_api.api_client import ApiClient
 from tests.functions.campaign_api.test_lead_batches_routes import post
 
@@ -271,3 +274,28 @@ def test_editor_changes_the_intake_of_a_draft_only(
         refused = editor.patch(path, each)
         assert (refused.status, refused.json["required_role"]) == (403, "sender")
     assert clients["sender"].patch(path, changes).json["intake"] == changes["intake"]
+
+
+def test_editor_who_changes_the_intake_while_the_campaign_is_being_started_is_refused(
+    clients: dict[str, ApiClient], engine: sa.Engine, connection: sa.Connection, path: str
+) -> None:
+    running = connection.execute(sa.select(campaigns.c.status, campaigns.c.actual_started_at)).one()._asdict()
+    connection.execute(sa.update(campaigns).values(status="draft", actual_started_at=None))
+    connection.commit()
+    with ThreadPoolExecutor(1) as threads:
+        connection.execute(sa.update(campaigns).values(running))
+        changing = threads.submit(clients["editor"].patch, path, {"intake": {"every": "1 minute"}})
+        wait_for(lambda: waiting_for_locks(engine) == 1, "a change that waits for the start")
+        connection.commit()
+        refused = changing.result()
+    assert (refused.status, refused.json["required_role"]) == (403, "sender")
+
+
+def test_editor_who_saves_a_draft_that_was_started_hears_that_it_is_running(
+    clients: dict[str, ApiClient], draft: dict[str, Any], path: str
+) -> None:
+    """Its role is not what is in the way."""
+    with_leads: dict[str, Any] = {"intake": None, "lead_ids": []}
+    for changes in (draft, with_leads):
+        refused = clients["editor"].patch(path, changes)
+        assert (refused.status, refused.json["current_status"]) == (409, "running")

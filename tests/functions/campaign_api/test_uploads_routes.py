@@ -6,6 +6,7 @@ import datetime as dt
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import background_work, intake
-from sendledger.core.tables import idempotency_keys, lead_batches
+from sendledger.core.tables import campaign_leads, idempotency_keys, lead_batches
 from sendledger.files.file_bucket import FileBucket
 from sendledger.leads import import_files
+from sendledger.leads.import_leads import list_known, lock_addresses
+from testbed.campaigns import make_batch
 from testbed.databases import working_as
+from testbed.invariants import wait_for
+from tests.campaigns.test_intake import waiting_for_locks
 from tests.functions.campaign_api.api_client import ApiClient
 
 pytestmark = pytest.mark.usefixtures("bucket_of_the_api")
@@ -101,6 +106,73 @@ def test_leads_of_an_upload_for_a_campaign_come_into_it_when_the_import_is_compl
 
     campaign = api.get(f"/v1/campaigns/{campaign_id}").json
     assert (campaign["total_leads_targeted"], campaign["batch_ids"]) == (3, [upload["id"]])
+
+
+def uploaded(api: ApiClient, file: bytes, **fields: Any) -> uuid.UUID:
+    upload = api.post("/v1/lead-batches/uploads", {"name": "Fair", **fields}).json
+    httpx.put(upload["upload_url"], headers=upload["upload_headers"], content=file)
+    return uuid.UUID(upload["id"])
+
+
+def test_lead_that_somebody_else_stores_during_an_import_for_a_campaign_comes_into_it_too(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, bucket: FileBucket
+) -> None:
+    campaign_id = evergreen(api)
+    batch_id = uploaded(api, b"email\na@b.co\n", campaign_id=campaign_id)
+    with working_as("files", engine) as files, ThreadPoolExecutor(1) as threads:
+        lock_addresses(connection)
+        importing = threads.submit(import_files.work, files, bucket, batch_id, float("inf"))
+        wait_for(lambda: waiting_for_locks(engine) == 1, "an import that has found no known lead")
+        make_batch(connection, ["a@b.co"])
+        connection.commit()
+        importing.result()
+
+    assert api.get(f"/v1/lead-batches/{batch_id}").json["duplicates_skipped"] == 1
+    assert api.get(f"/v1/campaigns/{campaign_id}").json["lead_ids_count"] == 1
+
+
+def test_lead_that_two_imports_list_at_the_same_time_counts_once(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection
+) -> None:
+    campaign_id = evergreen(api)
+    lead_id = api.post("/v1/leads", {"email": "known@b.co"}).json["id"]
+    batches = [uploaded(api, b"", campaign_id=campaign_id) for _ in range(2)]
+    with engine.begin() as other:
+        for each, batch_id in zip((connection, other), batches, strict=True):
+            assert list_known(each, batch_id, ["known@b.co"]) == 1
+        connection.commit()
+    rows = sa.select(campaign_leads.c.lead_id)
+    assert [str(each) for each in connection.scalars(rows)] == [lead_id, lead_id]
+    assert api.get(f"/v1/campaigns/{campaign_id}").json["lead_ids_count"] == 1
+    assert api.get("/v1/campaigns").json["items"][0]["lead_ids_count"] == 1
+
+
+def test_checked_file_is_imported_for_a_campaign_by_a_sender_only(
+    api: ApiClient, clients: dict[str, ApiClient], engine: sa.Engine, bucket: FileBucket
+) -> None:
+    """And the audit log says that leads come in when they do, not when the file is checked."""
+    campaign_id = evergreen(api)
+    batch_id = uploaded(clients["sender"], b"email\na@b.co\n", campaign_id=campaign_id, dry_run=True)
+    with working_as("files", engine) as files:
+        import_files.work(files, bucket, batch_id, float("inf"))
+    given = {"entity_id": campaign_id, "action": "campaign.leads_add"}
+    assert api.get("/v1/audit-log", **given).json["items"] == []
+    path = f"/v1/lead-batches/{batch_id}"
+
+    refused = clients["editor"].post(f"{path}/import", {})
+
+    assert (refused.status, refused.json["required_role"]) == (403, "sender")
+    assert api.get(path).json["status"] == "checked"
+    assert clients["sender"].post(f"{path}/import", {}).json["status"] == "importing"
+    (entry,) = api.get("/v1/audit-log", **given).json["items"]
+    assert entry["detail"] == {"lead_batch_id": str(batch_id)}
+
+
+def test_editor_checks_a_file_for_a_campaign_again(
+    api: ApiClient, clients: dict[str, ApiClient], engine: sa.Engine
+) -> None:
+    id_ = batch_with(engine, api, **CHECKED, active_campaign_id=evergreen(api))
+    assert clients["editor"].post(f"/v1/lead-batches/{id_}/import", {"dry_run": True}).status == 202
 
 
 def test_upload_for_a_campaign_that_takes_in_nobody_is_refused_and_leaves_no_batch(api: ApiClient) -> None:

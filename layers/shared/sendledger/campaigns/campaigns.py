@@ -60,7 +60,7 @@ _NOTHING_CHOSEN: Mapping[str, Any] = {
 
 _table = campaigns
 _chosen_leads = (
-    sa.select(sa.func.count())
+    sa.select(sa.func.count(campaign_leads.c.lead_id.distinct()))
     .where(campaign_leads.c.campaign_id == _table.c.id)
     .scalar_subquery()
     .label("lead_ids_count")

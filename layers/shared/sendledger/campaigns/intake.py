@@ -198,8 +198,10 @@ def finish_intake(engine: sa.Engine, campaign_id: uuid.UUID, actor: str) -> Camp
     return CampaignStatus.COMPLETED if mark_campaign_complete(engine, campaign_id) else CampaignStatus(status)
 
 
-def give_batch(connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id: uuid.UUID, actor: str) -> None:
-    """Let a campaign take in the leads of a new batch as soon as its import is complete.
+def give_batch(
+    connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id: uuid.UUID, actor: str, *, dry_run: bool = False
+) -> None:
+    """Let a campaign take in the leads of a new batch as soon as its import is complete. A dry run imports nothing yet.
 
     Called at the end of a transaction that may have locked other campaigns: this one is locked as weakly as possible.
     It is locked before it is looked at, so that its intake does not end in between.
@@ -212,6 +214,12 @@ def give_batch(connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id:
     refuse_unless_open(connection, campaign_id)
     own = sa.update(lead_batches).where(lead_batches.c.id == lead_batch_id)
     connection.execute(own.values(active_campaign_id=campaign_id))
+    if not dry_run:
+        record_batch(connection, campaign_id, lead_batch_id, actor)
+
+
+def record_batch(connection: sa.Connection, campaign_id: uuid.UUID, lead_batch_id: uuid.UUID, actor: str) -> None:
+    """Record who imports a lead batch for a campaign."""
     detail = {"lead_batch_id": str(lead_batch_id)}
     audit_log.record(connection, actor, AuditAction.CAMPAIGN_LEADS_ADD, "campaign", campaign_id, detail)
 

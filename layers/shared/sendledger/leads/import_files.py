@@ -10,6 +10,7 @@ according to the file are suppressed.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -110,13 +111,15 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
                 # In a separate transaction: it locks campaigns, and a start locks its campaign before its batches.
                 with engine.begin() as connection:
                     suppress_opted_out(connection, chunk, IMPORT)
-                if upload.is_for_campaign:
-                    # Before the new ones are stored, so that a repetition after a crash finds the same leads.
-                    with engine.begin() as connection:
-                        list_known(connection, lead_batch_id, addresses_of(chunk))
+                addresses = addresses_of(chunk) if upload.is_for_campaign else []
+                # Before the new ones are stored, so that a repetition after a crash finds the same leads.
+                _list_known(engine, lead_batch_id, addresses)
                 with engine.begin() as connection:
-                    import_chunk(connection, lead_batch_id, position, chunk)
+                    added = import_chunk(connection, lead_batch_id, position, chunk)
                     _note_progress(connection, lead_batch_id)
+                if added < len(addresses):
+                    # Somebody else may have stored some of them in between.
+                    _list_known(engine, lead_batch_id, addresses)
                 position += len(chunk)
                 if time.monotonic() >= deadline:
                     logger.info(
@@ -133,6 +136,12 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
         rejects_object = rejects.complete()
     _end(engine, lead_batch_id, failure, rejects_object, found)
     return False
+
+
+def _list_known(engine: sa.Engine, lead_batch_id: UUID, addresses: Sequence[str]) -> None:
+    if addresses:
+        with engine.begin() as connection:
+            list_known(connection, lead_batch_id, addresses)
 
 
 def _begin(engine: sa.Engine, lead_batch_id: UUID, file: StoredFile) -> int:

@@ -59,7 +59,8 @@ _INSERT = sa.text(f"""
 )
 
 
-# What is in the campaign already, or was left out, stays so. A batch of no campaign lists nobody.
+# What is in the campaign already, or was left out, stays so. A batch of no campaign lists nobody. Imports at the same
+# time may list a lead twice; it counts once.
 _LIST_KNOWN = sa.text("""
     INSERT INTO campaign_leads (campaign_id, lead_id)
     SELECT b.active_campaign_id, l.id
@@ -69,7 +70,6 @@ _LIST_KNOWN = sa.text("""
       AND NOT EXISTS (SELECT FROM scheduled_emails e WHERE e.campaign_id = b.active_campaign_id AND e.lead_id = l.id)
       AND NOT EXISTS (SELECT FROM left_out_leads o WHERE o.campaign_id = b.active_campaign_id AND o.lead_id = l.id)
     ORDER BY l.id
-    ON CONFLICT DO NOTHING
 """).bindparams(sa.bindparam("batch_id", type_=sa.UUID), sa.bindparam("addresses", type_=sa.ARRAY(sa.Text)))
 
 
