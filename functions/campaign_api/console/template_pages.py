@@ -58,10 +58,7 @@ def preview_typed(visit: Visit) -> HttpAnswer:
 @page("POST", "/templates/preview-html")
 def preview_typed_html(visit: Visit) -> HttpAnswer:
     """What its frame shows: the HTML, or the text of an email without."""
-    email = _preview_typed(visit)["email"]
-    if email is None:
-        return answer_with(422, "", MAIL_HEADERS)
-    return answer_with(200, email["body_html"] or f"<pre>{escape(email['body_text'])}</pre>", MAIL_HEADERS)
+    return _in_frame(_preview_typed(visit))
 
 
 @page("GET", "/templates/<template_id:id>")
@@ -87,12 +84,7 @@ def delete_template(visit: Visit, template_id: str) -> HttpAnswer:
 @page("GET", "/templates/<template_id:id>/html")
 def show_preview_html(visit: Visit, template_id: str) -> HttpAnswer:
     """What the frame of the preview shows."""
-    body = {"lead_id": visit.query.get("lead", "")}
-    try:
-        preview = visit.api.post(f"/v1/email-templates/{template_id}/preview", body)
-    except ApiRefused as refused:
-        return answer_with(refused.status, "", MAIL_HEADERS)
-    return answer_with(200, preview["body_html"] or "", MAIL_HEADERS)
+    return _in_frame(preview(visit.api, template_id, visit.query.get("lead", "")))
 
 
 @page("POST", "/templates/<template_id:id>/test")
@@ -143,6 +135,15 @@ def _preview_typed(visit: Visit) -> dict[str, Any]:
     lead_id = visit.form.get("lead")
     lead = {"lead_id": lead_id} if lead_id else {"lead": _SAMPLE}
     return _shown(visit.api, "/v1/email-templates/preview", typed | lead)
+
+
+def _in_frame(previewed: dict[str, Any]) -> HttpAnswer:
+    """An email, or why there is none. Always 200: of an error, a browser shows a page of its own in the frame."""
+    email, problem = previewed["email"], previewed["problem"]
+    if email is None:
+        reasons = [problem["detail"], *(f"{each['field']}: {each['message']}" for each in problem.get("errors", []))]
+        return answer_with(200, "".join(f"<p>{escape(reason)}</p>" for reason in reasons), MAIL_HEADERS)
+    return answer_with(200, email["body_html"] or f"<pre>{escape(email['body_text'])}</pre>", MAIL_HEADERS)
 
 
 def _shown(api: Api, path: str, body: dict[str, Any]) -> dict[str, Any]:
