@@ -79,17 +79,21 @@ function checkInPlace(form) {
 /** Shows what is typed as a lead would get it, a moment after the last key. */
 function previewWhileTyping(form) {
   let waiting;
+  let asking = new AbortController();
+  const ask = async (signal) => {
+    const typed = new URLSearchParams(new FormData(form));
+    const answer = await fetch("/console/templates/preview", { method: "POST", body: typed, signal });
+    if (answer.redirected || !answer.ok) return;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
+    document.getElementById("preview-result").replaceChildren(...fresh.childNodes);
+    // The frame has a policy of its own, so it loads the mail by itself.
+    if (form.checkValidity()) form.requestSubmit(form.querySelector("[data-typed]"));
+  };
   form.addEventListener("input", () => {
     clearTimeout(waiting);
-    waiting = setTimeout(async () => {
-      const typed = new URLSearchParams(new FormData(form));
-      const answer = await fetch("/console/templates/preview", { method: "POST", body: typed });
-      if (answer.redirected || !answer.ok) return;
-      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
-      document.getElementById("preview-result").replaceChildren(...fresh.childNodes);
-      // The frame has a policy of its own, so it loads the mail by itself.
-      if (form.checkValidity()) form.requestSubmit(form.querySelector("[data-typed]"));
-    }, 600);
+    asking.abort(); // a slow answer to older text must not replace a newer one
+    asking = new AbortController();
+    waiting = setTimeout(() => ask(asking.signal).catch(() => {}), 600);
   });
 }
 
