@@ -16,7 +16,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from local.api_client import ApiClient
 from local.campaigns_of_emails import CampaignsOfEmails
@@ -240,6 +240,28 @@ def test_pages_beside_the_campaigns_are_good_to_use(page: Page, api: httpx.Clien
     assert_good_to_use(page)
 
 
+def test_slow_preview_of_older_text_does_not_replace_a_newer_one(page: Page) -> None:
+    slow: list[Route] = []
+
+    def answer_the_first_later(route: Route) -> None:
+        if slow:
+            return route.continue_()
+        slow.append(route)
+
+    page.route("**/console/templates/preview", answer_the_first_later)
+    page.goto("/console/templates/new")
+    page.get_by_label("Text", exact=True).fill("Dear")
+    with page.expect_request("**/console/templates/preview"):
+        page.get_by_label("Subject").fill("The older subject")
+    page.get_by_label("Subject").fill("The newer subject")
+    shown = page.locator("#preview-result")
+    expect(shown).to_contain_text("The newer subject")
+    with contextlib.suppress(Error):  # the browser waits for it no more
+        slow[0].fulfill(content_type="text/html", body="The older subject")
+    page.evaluate("fetch(location.href)")  # time in which it would have been shown
+    expect(shown).to_contain_text("The newer subject")
+
+
 def open_settings(page: Page, name: str) -> None:
     open_from_menu(page, "Settings")
     page.get_by_role("navigation", name="Settings").get_by_role("link", name=name).click()
@@ -340,6 +362,7 @@ def test_time_is_shown_and_typed_in_the_zone_of_the_browser(
 
 def test_pages_work_without_javascript(chromium: Browser, stack: LocalStack, key: str) -> None:
     context = chromium.new_context(base_url=stack.url, java_script_enabled=False)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     page.goto("/console/leads?search=nobody")
     page.get_by_label("API key").fill(key)
