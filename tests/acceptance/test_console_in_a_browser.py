@@ -245,8 +245,9 @@ def test_slow_preview_of_older_text_does_not_replace_a_newer_one(page: Page) -> 
 
     def answer_the_first_later(route: Route) -> None:
         if slow:
-            return route.continue_()
-        slow.append(route)
+            route.continue_()
+        else:
+            slow.append(route)
 
     page.route("**/console/templates/preview", answer_the_first_later)
     page.goto("/console/templates/new")
