@@ -22,7 +22,7 @@ def test_value_that_cannot_be_encoded_leaves_no_connection_out_of_step(engine: s
 def test_an_idle_session_is_ended_and_replaced(
     engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE_SESSION", 0.2)
+    monkeypatch.setattr(database, "IDLE_SESSION", 2.0)
     idling = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}), pool_size=1)
     with idling.connect() as connection:
         first = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()

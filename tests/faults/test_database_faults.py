@@ -51,12 +51,14 @@ def test_connection_that_is_lost_at_any_commit_of_a_tick(
     resources: Resources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database, "SOCKET_MARGIN", 0.5 - database.LONGEST_STATEMENT)
+    struck = 0
     for nth in range(1, 100):
         campaign_id = started(engine, connection)
         with DatabaseProxy(database_url, fault, nth) as proxy, monkeypatch.context() as patched:
-            # The server gives up soon on what it never hears of again.
-            patched.setattr(database, "LONGEST_PAUSE", 0.2)
+            if fault.startswith("swallow"):
+                # Both sides give up soon on what they never hear of again.
+                patched.setattr(database, "SOCKET_MARGIN", 0.5 - database.LONGEST_STATEMENT)
+                patched.setattr(database, "LONGEST_PAUSE", 0.2)
             through_proxy = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", proxy.url)}))
             # The tick may go on or give up; what it leaves behind is what counts.
             with contextlib.suppress(sa.exc.DBAPIError):
@@ -68,10 +70,11 @@ def test_connection_that_is_lost_at_any_commit_of_a_tick(
         # The process lives on, so every answer of SES is written down in the end.
         assert found.outcome_unknown == 0, f"after {fault} at commit {nth}"
         assert found.emails_accepted == nth * LEADS
-        if not proxy.struck:
-            assert nth > 10, "a tick has more commits than that"
+        struck += proxy.struck
+        # On a busy machine a side may give up on the other before the nth commit, and nothing is struck.
+        if not proxy.struck and struck > 10:
             return
-    raise AssertionError("a tick without end")
+    raise AssertionError(f"{struck} of 99 ticks lost a connection at a commit")
 
 
 def restart(server: Postgres, signal_number: signal.Signals) -> None:

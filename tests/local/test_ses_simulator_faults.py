@@ -88,7 +88,7 @@ def test_reset_breaks_the_connection(simulator: SesSimulator, client: Any, kind:
 @pytest.mark.parametrize(("kind", "accepted"), [("stall", 0), ("stall_after_accept", 1)])
 def test_stall_makes_the_client_give_up(simulator: SesSimulator, kind: str, accepted: int) -> None:
     simulator.add_fault(kind)
-    client = ses_client(simulator.url, read_timeout=0.2)
+    client = ses_client(simulator.url, read_timeout=3)
     with pytest.raises(ReadTimeoutError):
         client.send_email(**request_to("ann@example.org"))
     assert (len(simulator.accepted()), simulator.counts.send_requests) == (accepted, 1)
