@@ -19,8 +19,8 @@ logging.getLogger("alembic.util.messaging").disabled = True
 LOCK_TIMEOUT = "5s"
 """A migration that cannot get its lock within this time fails, and does not block the senders behind it."""
 
-REFUSED = ("28", "3D", "42501")
-"""SQLSTATEs of what a person can change: the login, the name of the database, who owns the tables."""
+REFUSED = ("28", "3D", "42501", "0A000", "2BP01")
+"""SQLSTATEs of what a person can change: the login, the database's name, who owns the tables, what depends on them."""
 
 LONGEST_STATEMENT = 3600.0
 """Seconds. Building an index on a large table takes longer than any statement of the functions."""
@@ -50,6 +50,7 @@ def refuse_unknown_state(connection: Connection) -> None:
             "newer one has upgraded it. Nothing was changed."
         )
     if not revisions:
+        refuse_other_encoding(connection)
         return  # empty, or an existing installation: the first revision checks it
     made = {script.revision for script in context.script.iterate_revisions(revisions, "base")}
     inspector = inspect(connection)
@@ -64,6 +65,20 @@ def refuse_unknown_state(connection: Connection) -> None:
         raise CommandError(
             f"This database says that it is at revision {', '.join(revisions)}, but {'; '.join(contradictions)}. "
             "It was migrated halfway by something else, or restored in parts. Nothing was changed."
+        )
+
+
+def refuse_other_encoding(connection: Connection) -> None:
+    """Names and texts are of every alphabet.
+
+    Raises:
+        CommandError: the database cannot hold all of them, or does not know which letters it holds (SQL_ASCII).
+    """
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise CommandError(
+            f"This database has the encoding {encoding}, and Sendledger needs UTF8. Nothing was changed. "
+            "Restore a dump of it into one that was made with createdb --template=template0 --encoding=UTF8."
         )
 
 
@@ -102,7 +117,7 @@ def run_on_its_own() -> None:
     except DBAPIError as error:
         if not (database.is_transient(error) or database.sqlstate(error).startswith(REFUSED)):
             raise
-        said = database.server_message(error)
+        said = "; ".join(filter(None, [database.server_message(error), *database.server_detail(error).splitlines()]))
         raise CommandError(f"The database refused; run it again once this is solved: {said}") from error
 
 

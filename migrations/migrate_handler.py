@@ -130,7 +130,8 @@ def _answer(wanted: _Wanted, settings: DatabaseSettings, context: LambdaContext)
 
 def _upgrade(connection: sa.Connection, *, overhaul_stopped: bool) -> dict[str, Any]:
     config = Config(attributes={"connection": connection, "overhaul-stopped": overhaul_stopped})
-    config.set_main_option("script_location", HERE)
+    # Alembic reads a single % as the beginning of a variable.
+    config.set_main_option("script_location", HERE.replace("%", "%%"))
     command.upgrade(config, "head")
     prefix = MigrateSettings.read().database_user_prefix
     if prefix is not None:

@@ -17,6 +17,8 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
+SCRIPTS = str(MIGRATIONS).replace("%", "%%")
+"""The same for a configuration of Alembic, which reads a single % as the beginning of a variable."""
 OWNER = PARAMETERS["DatabaseUser"]
 
 
@@ -38,7 +40,7 @@ def migrate(url: str) -> None:
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url}))
     with engine.connect() as connection:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("script_location", SCRIPTS)
         command.upgrade(config, "head")
     engine.dispose()
 

@@ -20,7 +20,7 @@ from sendledger.adoption.report import AdoptionReport
 from sendledger.adoption.run import adopt_existing_campaigns
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
-from testbed.databases import MIGRATIONS, admin, plain_engine
+from testbed.databases import SCRIPTS, admin, plain_engine
 
 SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "legacy-schema.json").read_text())
 DAY = dt.timedelta(days=1)
@@ -70,7 +70,7 @@ def create_old_tables(connection: sa.Connection) -> None:
 
 def alembic_config(connection: sa.Connection) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     return config
 
 

@@ -2,8 +2,8 @@
 
 Sendledger grew out of LeadNexConnect and takes over its databases in place. Starting every database from the same
 tables means that there is one schema and one path to it. A database with tables must have exactly these, with these
-columns, types, defaults and constraints; tables besides them are none of our business. They are what LeadNexConnect's
-migrations 0000 to 0004 make. What its later campaign overhaul added is put aside first, once it is said that the old
+columns, types, defaults and constraints; what is besides them is none of our business as long as it is not in the way.
+They are what LeadNexConnect's migrations 0000 to 0004 make. What its later campaign overhaul added is put aside first, once it is said that the old
 application is stopped.
 """
 
@@ -14,6 +14,7 @@ from alembic import context, op
 from alembic.util import CommandError
 
 from sendledger.adoption import overhaul
+from sendledger.core.tables import metadata
 
 revision = "0001"
 down_revision = None
@@ -419,6 +420,24 @@ WHERE t.typnamespace = CAST(:schema AS regnamespace) AND t.typname = ANY(:types)
 GROUP BY t.typname
 """
 ENUMS = "SELECT typname FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype = 'e'"
+# What later revisions would stumble over: relations with the names of their tables, and what keeps campaigns.status from
+# getting another type. An index on the bare column is built anew with it.
+IN_THE_WAY = """
+SELECT CASE relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' WHEN 'S' THEN 'sequence '
+                    WHEN 'i' THEN 'index ' ELSE 'table ' END || relname || ', a name that Sendledger needs: rename it'
+FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relname = ANY(:names)
+UNION ALL
+SELECT DISTINCT pg_describe_object(d.classid, d.objid, 0)
+       || ', which reads campaigns.status: drop it, and make it again after the upgrade'
+FROM pg_depend d
+JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attname = 'status'
+LEFT JOIN pg_index i ON d.classid = CAST('pg_class' AS regclass) AND i.indexrelid = d.objid
+WHERE d.refclassid = CAST('pg_class' AS regclass) AND d.refobjid = to_regclass(:schema || '.campaigns')
+  AND (d.classid = ANY(CAST(ARRAY['pg_rewrite', 'pg_trigger', 'pg_policy', 'pg_proc', 'pg_publication_rel']
+                            AS regclass[]))
+       OR i.indpred IS NOT NULL OR i.indexprs IS NOT NULL)
+ORDER BY 1
+"""
 
 
 def upgrade() -> None:
@@ -473,6 +492,8 @@ def _differences(connection: sa.Connection, schema: str, present: set[str]) -> I
     yield from (
         f"unknown, of a newer version or of a migration that did not end: {part}" for part in sorted(found - expected)
     )
+    names = {"schema": schema, "names": sorted(set(metadata.tables) - set(tables))}
+    yield from (f"in the way: {what}" for what in connection.scalars(sa.text(IN_THE_WAY), names))
 
 
 def _first(differences: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,7 +133,7 @@ def test_alembic_command_and_function_can_say_that_it_is_stopped(
         migrated = migrate_handler.lambda_handler({"overhaul_stopped": True}, None)  # type: ignore[arg-type]
         assert migrated["revision"] == SCHEMA_REVISION
         downgrade(engine)
-        alembic = [str(Path(sys.executable).with_name("alembic")), "--config", "migrations/alembic.ini"]
+        alembic = [sys.executable, "-m", "alembic", "--config", "migrations/alembic.ini"]
         subprocess.run([*alembic, "-x", "overhaul-stopped", "upgrade", "head"], cwd=MIGRATIONS.parent, check=True)
 
 

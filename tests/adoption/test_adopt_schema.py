@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from local.postgres import Postgres
@@ -191,6 +192,19 @@ def test_lock_that_somebody_holds_is_not_waited_for_long(legacy: sa.Engine) -> N
         ("ALTER TABLE emails DROP CONSTRAINT emails_lead_id_leads_id_fk", "missing: constraint emails.emails_lead_id"),
         ("ALTER TABLE campaigns ADD batch_ids uuid[]", "unknown, .*: column campaigns.batch_ids uuid"),
         ("ALTER TYPE lead_status ADD VALUE 'unsubscribed'", "unknown, .*: type lead_status .*unsubscribed"),
+        ("CREATE TABLE replies (id int)", "in the way: table replies, a name that Sendledger needs: rename it"),
+        ("CREATE VIEW senders AS SELECT email FROM leads", "in the way: view senders, a name"),
+        (
+            "CREATE VIEW v AS SELECT * FROM campaigns",
+            "in the way: rule _RETURN on view v, which reads campaigns.status",
+        ),
+        ("CREATE INDEX i ON campaigns (id) WHERE status = 'active'", "in the way: index i, which reads"),
+        ("CREATE POLICY p ON campaigns USING (status <> 'archived')", "in the way: policy p on table campaigns, which"),
+        (
+            """CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+            CREATE TRIGGER t AFTER UPDATE OF status ON campaigns FOR EACH ROW EXECUTE FUNCTION noted()""",
+            "in the way: trigger t on table campaigns, which reads",
+        ),
     ],
 )
 def test_database_that_differs_is_refused_with_what_was_found(legacy: sa.Engine, statements: str, found: str) -> None:
@@ -213,11 +227,12 @@ OVERHAUL = """
 """A part of what LeadNexConnect's overhaul did, which matches none of its migrations."""
 
 
-def command_line(url: str) -> subprocess.CompletedProcess[str]:
-    """What `make migrate` runs."""
+def command_line(url: str, *arguments: str, folder: Path = MIGRATIONS.parent) -> subprocess.CompletedProcess[str]:
+    """What `make migrate` runs, in the project's folder."""
+    alembic = [sys.executable, "-m", "alembic", "--config", "migrations/alembic.ini"]
     return subprocess.run(
-        [Path(sys.executable).with_name("alembic"), "--config", "migrations/alembic.ini", "upgrade", "head"],
-        cwd=MIGRATIONS.parent,
+        [*alembic, *(arguments or ("upgrade", "head"))],
+        cwd=folder,
         env={**os.environ, "DATABASE_URL": url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -241,6 +256,14 @@ def test_upgrade_that_cannot_begin_is_one_sentence(postgres: Postgres, url: str,
     assert done.returncode != 0
 
 
+def test_project_may_be_in_a_folder_of_any_name(blank: sa.Engine, tmp_path: Path) -> None:
+    odd = tmp_path / "100%41 %(here)s % o'neill"
+    odd.mkdir()
+    (odd / "migrations").symlink_to(MIGRATIONS)
+    done = command_line(blank.url.render_as_string(hide_password=False), folder=odd)
+    assert done.returncode == 0, done.stdout
+
+
 def test_unknown_form_of_the_overhaul_is_refused_in_three_lines(legacy: sa.Engine) -> None:
     change(legacy, OVERHAUL)
     before = schema_of(legacy)
@@ -260,11 +283,40 @@ def test_database_of_something_else_is_refused(blank: sa.Engine) -> None:
         assert "campaigns" not in sa.inspect(connection).get_table_names()
 
 
-def test_other_tables_in_the_old_database_are_left_alone(legacy: sa.Engine) -> None:
-    change(legacy, "CREATE TABLE orders (id int)")
+def test_other_tables_views_and_indexes_in_the_old_database_are_left_alone(legacy: sa.Engine) -> None:
+    change(legacy, "CREATE TABLE orders (id int); CREATE VIEW names AS SELECT name FROM campaigns")
+    change(legacy, "CREATE INDEX theirs ON campaigns (status)")
     upgrade(legacy)
     with legacy.connect() as connection:
-        command.check(alembic_config(connection))
+        refuse_other_schema(connection, ScriptDirectory(str(MIGRATIONS)).get_current_head())
+    downgrade(legacy)
+    assert "theirs" in str(schema_of(legacy)["indexes"])
+
+
+def test_downgrade_that_a_view_prevents_names_the_view(legacy: sa.Engine) -> None:
+    upgrade(legacy)
+    change(legacy, "CREATE VIEW v AS SELECT status FROM campaigns")
+    done = command_line(legacy.url.render_as_string(hide_password=False), "downgrade", "base")
+    assert re.fullmatch(r"FAILED: The database refused; .*view v\b.*\n", done.stdout), done.stdout
+    change(legacy, "DROP VIEW v")
+    downgrade(legacy)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_database_of_another_encoding_is_refused(postgres: Postgres, encoding: str) -> None:
+    name = f"other_encoding_{encoding.lower()}"
+    with admin(postgres) as connection:
+        locale = "LC_COLLATE 'C' LC_CTYPE 'C'"
+        if (connection.dialect.server_version_info or ()) >= (15,):
+            locale += " LOCALE_PROVIDER libc"
+        connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' {locale}"))
+    try:
+        done = command_line(postgres.url(name))
+    finally:
+        with admin(postgres) as connection:
+            connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    assert done.stdout.startswith(f"FAILED: This database has the encoding {encoding}, and Sendledger needs UTF8.")
+    assert done.stdout.count("\n") == 1
 
 
 def test_database_of_a_newer_version_is_refused(engine: sa.Engine) -> None:

@@ -30,7 +30,7 @@ from sendledger.ledger import sweep
 from sendledger.policy import sender_addresses
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, make_campaign, make_variants, make_workflow, pass_time
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 
 SECONDS = 60.0
@@ -201,7 +201,7 @@ def test_migration_counts_what_came_back_before_the_triggers(
     lifecycle.start_campaign(engine, plain)
     send_due_emails(resources, SECONDS)
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, BEFORE_REPLIES)
     connection.commit()
     for number, revision in enumerate([WITH_REPLIES, "head"]):
@@ -314,7 +314,7 @@ def test_migration_counts_what_the_triggers_have_not(
     if not trigger_counts:
         send_due_emails(resources, SECONDS)
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0067")
     connection.commit()
     command.upgrade(config, "0068")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_empty_event_upgrades_to_the_newest_revision(empty_database: str) -> Non
     assert invoke({}) == {"revision": HEAD}
     assert invoke({"action": "upgrade"}) == {"revision": HEAD}
     assert invoke({"action": "current"}) == {"revision": HEAD, "missing_users": []}
+
+
+def test_scripts_may_be_in_a_folder_of_any_name(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    odd = tmp_path / "100%41 %(here)s % o'neill"
+    odd.symlink_to(MIGRATIONS)
+    monkeypatch.setattr(migrate_handler, "HERE", str(odd))
+    assert invoke({}) == {"revision": HEAD}
 
 
 def test_created_key_opens_the_api_and_is_audited(

@@ -9,7 +9,7 @@ from alembic.config import Config
 
 from sendledger.campaigns import lifecycle
 from testbed.campaigns import make_campaign
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 SEND = """
     UPDATE scheduled_emails SET status = 'sent', sent_at = now() - make_interval(days => {age})
@@ -24,7 +24,7 @@ def test_what_is_sent_between_the_revisions_counts_once(
     campaign_id = make_campaign(connection, 9)
     lifecycle.start_campaign(engine, campaign_id)
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0073")
     connection.execute(sa.text(SEND.format(age=3, count=4)))
     connection.commit()

@@ -28,7 +28,7 @@ from sendledger.feedback import unsubscribe
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, rows_of
-from testbed.databases import MIGRATIONS, OWNER, admin, working_as
+from testbed.databases import MIGRATIONS, OWNER, SCRIPTS, admin, working_as
 from testbed.senders import sender_resources
 
 ADDS_EMAIL = """INSERT INTO scheduled_emails (campaign_id, workflow_step_number, scheduled_for)
@@ -251,7 +251,7 @@ def test_an_owner_without_other_powers_migrates_and_the_functions_work(new_datab
     as_owner = _engine(as_user(new_database, owner))
     with as_owner.connect() as connection:
         config = Config(attributes={"connection": connection})
-        config.set_main_option("script_location", str(MIGRATIONS))
+        config.set_main_option("script_location", SCRIPTS)
         command.upgrade(config, "head")
         database_roles.grant(connection, owner)
         connection.commit()

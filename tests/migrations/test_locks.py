@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 READS_THE_LEDGER = re.compile(
     r"VALIDATE CONSTRAINT scheduled_emails|UPDATE scheduled_emails SET"
@@ -35,7 +35,7 @@ def test_no_migration_since_0023_reads_the_ledger_while_its_writers_wait(
     engine: sa.Engine, connection: sa.Connection
 ) -> None:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0023")
     connection.commit()
     pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
@@ -67,7 +67,7 @@ def test_no_migration_since_0067_can_deadlock_with_functions_at_work(
 ) -> None:
     """They lock the same tables in another order, so it holds the lock of one at a time."""
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0067")
     connection.commit()
     pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
@@ -92,7 +92,7 @@ def test_migration_of_several_transactions_can_be_repeated(
 ) -> None:
     """The revision is noted in the last transaction."""
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, interrupted)
     connection.commit()
     command.stamp(config, before)
@@ -105,7 +105,7 @@ def test_totals_are_unique_while_a_migration_that_was_interrupted_before_its_end
     connection: sa.Connection,
 ) -> None:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0066")
     command.stamp(config, "0065")
     connection.execute(sa.text("ALTER INDEX campaign_counts_total_key RENAME TO campaign_counts_total_key_next"))

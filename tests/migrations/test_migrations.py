@@ -9,12 +9,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from sendledger.core.tables import SCHEMA_REVISION, has_these_tables, metadata, revision_order
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 
 def alembic_config(connection: sa.Connection) -> Config:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     return config
 
 
@@ -42,14 +42,14 @@ def test_audit_log_only_grows(connection: sa.Connection, change: str) -> None:
 
 def test_the_tables_say_which_revision_has_them() -> None:
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_REVISION
 
 
 def test_names_of_revisions_tell_their_order() -> None:
     """`/v1/readiness` compares them: functions do not have the migrations with them."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     latest_first = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert latest_first == sorted(latest_first, key=revision_order, reverse=True)
     assert len({revision_order(revision) for revision in latest_first}) == len(latest_first)

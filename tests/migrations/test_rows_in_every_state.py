@@ -12,7 +12,7 @@ from sendledger.campaigns import lifecycle
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger import scheduled_emails
 from testbed.campaigns import make_campaign
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 TOKEN = uuid.UUID(int=7)
 STATES = {
@@ -32,7 +32,7 @@ def ledger(connection: sa.Connection) -> list[tuple[object, ...]]:
 
 def test_rows_in_every_state_survive_and_are_found(engine: sa.Engine, connection: sa.Connection) -> None:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     campaign_id = make_campaign(connection, len(STATES))
     lifecycle.start_campaign(engine, campaign_id)
     command.downgrade(config, "0032")

@@ -9,7 +9,7 @@ from alembic.config import Config
 from sendledger.campaigns import lifecycle
 from sendledger.policy import sender_addresses
 from testbed.campaigns import make_campaign
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 CLAIM = """
     UPDATE scheduled_emails SET status = 'sending', claim_token = gen_random_uuid(), lease_until = now(),
@@ -29,7 +29,7 @@ def test_what_is_claimed_and_returned_between_the_revisions_counts_once(
     campaign_id = make_campaign(connection, 9, sender_ids=[ann])
     lifecycle.start_campaign(engine, campaign_id)
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0056")
     connection.execute(sa.text(CLAIM.format(4)))
     connection.commit()
@@ -60,7 +60,7 @@ def test_what_was_counted_stays_where_its_rows_have_been_removed_since(
     connection.execute(sa.text(CLAIM.format(3)))
     connection.execute(sa.text("DELETE FROM scheduled_emails WHERE id = (SELECT min(id) FROM scheduled_emails)"))
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     command.downgrade(config, "0057")
     command.upgrade(config, "head")
     assert connection.scalar(sa.text("SELECT sum(count) FROM cap_uses")) == 3

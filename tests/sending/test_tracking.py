@@ -17,7 +17,7 @@ from local.ses_simulator.eml import assemble
 from sendledger.campaigns import lifecycle
 from sendledger.sending.tick import send_due_emails
 from testbed.campaigns import make_campaign, make_template
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 from testbed.senders import sender_resources
 
 BEFORE = "0025"
@@ -83,7 +83,7 @@ def test_campaign_from_before_the_choice_goes_on_as_it_did(
     connection: sa.Connection, status: str, *, tracks: bool
 ) -> None:
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
     campaign_id = make_campaign(connection, 1, status=status)
     command.downgrade(config, BEFORE)
     command.upgrade(config, "head")

@@ -190,7 +190,11 @@ def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:
         opts={
             "include_name": lambda name, kind, parents: (
                 name in metadata.tables if kind == "table" else kind != "column" or not name.startswith(PREFIX)
-            )
+            ),
+            # An index that somebody else has made does no harm.
+            "include_object": lambda item, name, kind, reflected, compare_to: (
+                kind != "index" or not reflected or compare_to is not None
+            ),
         },
     )
     revision = context.get_current_revision()

@@ -291,6 +291,11 @@ def server_message(error: sa.exc.DBAPIError) -> str:
     return _said(error.orig).get("M", str(error.orig))
 
 
+def server_detail(error: sa.exc.DBAPIError) -> str:
+    """What the server adds to its message, such as the objects that depend on a table. It may hold values of rows."""
+    return _said(error.orig).get("D", "")
+
+
 def _said(error: BaseException | None) -> dict[str, str]:
     """The fields of the server's message. pg8000 raises one class for all of its errors, with a dictionary in it."""
     fields = error.args[0] if error is not None and error.args else None
