@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +16,6 @@ _NEVER_COMPLETE = {
     "CREATE_FAILED",
     "CREATE_IN_PROGRESS",
     "DELETE_FAILED",
-    "REVIEW_IN_PROGRESS",
     "ROLLBACK_COMPLETE",
     "ROLLBACK_FAILED",
     "ROLLBACK_IN_PROGRESS",
@@ -46,7 +45,7 @@ class Aws:
         return str(urlsplit(client.meta.endpoint_url).netloc)
 
     def stack(self) -> Mapping[str, Any] | None:
-        """What CloudFormation says of the stack; None where there is none."""
+        """What CloudFormation says of the stack; None where there is none, or nothing but changes to be confirmed."""
         try:
             answer = self.client("cloudformation").describe_stacks(StackName=self.stack_name)
         except ClientError as error:
@@ -54,7 +53,7 @@ class Aws:
                 return None
             raise
         found: Mapping[str, Any] = answer["Stacks"][0]
-        return found
+        return found if found["StackStatus"] != "REVIEW_IN_PROGRESS" else None
 
     def parameters(self) -> dict[str, str]:
         """What the stack was deployed with; CloudFormation shows no secret."""
@@ -85,3 +84,14 @@ class Aws:
 
 def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def exists(ask: Callable[[], object], missing: str) -> bool:
+    """Whether AWS knows what is asked for; `missing` is its code for what it does not know."""
+    try:
+        ask()
+    except ClientError as error:
+        if code_of(error) == missing:
+            return False
+        raise
+    return True

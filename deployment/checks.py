@@ -6,25 +6,24 @@ will show it.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from email.utils import parseaddr
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from deployment.aws import Aws, code_of
+from deployment.aws import Aws, code_of, exists
+from deployment.database_checks import check_database
 from deployment.dns_records import dkim_records
 from deployment.findings import Check, Finding, Level
-from deployment.network_checks import OWN_NETWORKS, check_network, zones_of
-from deployment.parameters import KEYS, Template, list_of
-from local import rds_certificates
+from deployment.network_checks import OWN_NETWORKS, check_network
+from deployment.parameters import KEYS, Template
 from local.cloudformation import TemplateError
 from local.template import read_template
 from sendledger.core import settings
@@ -33,7 +32,6 @@ from sendledger.core.errors import SettingsError
 LAMBDA_PYTHON = "python3.13"
 FEW_AT_ONCE = 100
 """Lambda requires this many to stay unreserved. Many new accounts have only ten in all."""
-RDS_ROLE = "AWSServiceRoleForRDS"
 MOST_SETTINGS = 4096
 """Bytes of a function's settings as JSON: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 KEPT_FOR_NAMES = 396
@@ -192,11 +190,11 @@ def check_names(aws: Aws, given: Mapping[str, str], template: Template) -> Itera
 
 def _taken_names(aws: Aws, configuration_set: str) -> Iterator[str]:
     find_set = functools.partial(aws.client("sesv2").get_configuration_set, ConfigurationSetName=configuration_set)
-    if _exists(find_set, "NotFoundException"):
+    if exists(find_set, "NotFoundException"):
         yield f"SesConfigurationSet: this account has a configuration set {configuration_set}; choose another name."
     find = aws.client("lambda").get_function
     for function in (f"{aws.stack_name}-sender", f"{aws.stack_name}-lead-import"):
-        if _exists(functools.partial(find, FunctionName=function), "ResourceNotFoundException"):
+        if exists(functools.partial(find, FunctionName=function), "ResourceNotFoundException"):
             yield f"There is a function {function} already, which is not this stack's: delete it."
     prefix = f"/aws/vendedlogs/{aws.stack_name}/"
     for group in aws.client("logs").describe_log_groups(logGroupNamePrefix=prefix)["logGroups"]:
@@ -209,20 +207,9 @@ def _finding_of_stack(name: str, status: str) -> Finding:
         return Finding("error", f"{text}: delete it first {where}.")
     if status == "UPDATE_ROLLBACK_FAILED":
         return Finding("error", f"{text}: let CloudFormation end that first {where}.")
-    # A change set that was never executed is no hindrance.
-    if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
+    if status.endswith("_IN_PROGRESS"):
         return Finding("error", f"{text}: wait until that is over.")
     return Finding("ok", f"{text}.")
-
-
-def _exists(ask: Callable[[], object], missing: str) -> bool:
-    try:
-        ask()
-    except ClientError as error:
-        if code_of(error) == missing:
-            return False
-        raise
-    return True
 
 
 def check_identity(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -292,63 +279,6 @@ def _quota(aws: Aws, quota: tuple[str, str], used: int, what: str) -> Finding:
             "error", f"There are {used} {what} of {most}: ask for more in Service Quotas, or use one of them."
         )
     return Finding("ok", f"There are {used} {what} of {most}.")
-
-
-def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    given = template.in_effect(given, aws.parameters())
-    if template.value(given, "Database") != "create":
-        yield Finding("ok", "The database is there already.")
-        return
-    roots = rds_certificates.read_roots(rds_certificates.BUNDLE.read_bytes(), dt.datetime.now(dt.UTC))
-    built_in = template.value(given, "DatabaseCaBundle") == template.value({}, "DatabaseCaBundle")
-    if built_in and aws.region not in {rds_certificates.region_of(root) for root in roots}:
-        text = f"DatabaseCaBundle: {rds_certificates.BUNDLE.name} has no certificate authority of {aws.region}"
-        yield Finding("error", f"{text}: make rds-certificates (docs/operations/deploy.md, 4).")
-    version, kind = template.value(given, "DatabaseVersion"), template.value(given, "DatabaseInstanceClass")
-    pages = aws.client("rds").get_paginator("describe_orderable_db_instance_options")
-    options = [
-        each
-        for page in pages.paginate(Engine="postgres", DBInstanceClass=kind, Vpc=True)
-        for each in page["OrderableDBInstanceOptions"]
-    ]
-    offered = {each["EngineVersion"].partition(".")[0] for each in options}
-    zones = {
-        zone["Name"]
-        for each in options
-        if each["EngineVersion"].partition(".")[0] == version
-        for zone in each.get("AvailabilityZones", [])
-    }
-    if not offered:
-        yield Finding("error", f"DatabaseInstanceClass: RDS has no {kind} for PostgreSQL in {aws.region}.")
-    elif version not in offered:
-        known = ", ".join(sorted(offered, key=int))
-        yield Finding(
-            "error", f"DatabaseVersion: RDS has {kind} in {aws.region} for PostgreSQL {known}, not {version}."
-        )
-    else:
-        yield _check_zones(aws, given, template, zones)
-    storage, most = (int(template.value(given, name)) for name in ("DatabaseStorage", "DatabaseMaxStorage"))
-    if most * 10 < storage * 11:
-        text = f"DatabaseMaxStorage is {most}; RDS wants at least a tenth more than DatabaseStorage, which is {storage}"
-        yield Finding("error", f"{text}.")
-    if not _exists(lambda: aws.client("iam").get_role(RoleName=RDS_ROLE), "NoSuchEntity"):
-        yield Finding("warning", f"The account has no {RDS_ROLE} yet, which RDS needs; make deploy makes it.")
-
-
-def _check_zones(aws: Aws, given: Mapping[str, str], template: Template, offered: set[str]) -> Finding:
-    """Whether the class is offered in the zones of a network that the stack makes: in both for a standby."""
-    version, kind = template.value(given, "DatabaseVersion"), template.value(given, "DatabaseInstanceClass")
-    if offered and template.value(given, "Network") in OWN_NETWORKS:
-        # By itself the template takes the first two that CloudFormation knows. Those may be others, and a stack that
-        # is in use cannot choose any more.
-        named = list_of(template.value(given, "AvailabilityZones"))
-        chosen = named or zones_of(aws)[:2]
-        needed, word = (2, "and") if template.value(given, "HighAvailability") == "true" else (1, "or")
-        if len(offered & set(chosen)) < needed:
-            text = f"AvailabilityZones: RDS has {kind} for PostgreSQL {version} in {', '.join(sorted(offered))} only"
-            level: Level = "warning" if not named and aws.is_complete() else "error"
-            return Finding(level, f"{text}, not in {f' {word} '.join(chosen)}.")
-    return Finding("ok", f"RDS has {kind} for PostgreSQL {version}.")
 
 
 CHECKS: Mapping[str, Check] = {

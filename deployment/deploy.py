@@ -15,7 +15,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
-from deployment.checks import RDS_ROLE
+from deployment.database_checks import RDS_ROLE
 from deployment.dns_records import identity_records, reply_records
 from deployment.parameters import ROOT, Template
 
@@ -95,6 +95,9 @@ def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
     except DeploymentFailed as error:
         since = list(itertools.takewhile(lambda each: each["EventId"] != before, _events(aws)))
         raise DeploymentFailed(f"{error}\n{_reasons(since)}") from error
+    if aws.stack() is None:
+        # A person who does not confirm the changes is no failure for sam.
+        raise DeploymentFailed("Nothing was deployed: the changes were not confirmed. Run make deploy again.")
 
 
 def _events(aws: Aws) -> Iterator[Mapping[str, Any]]:

@@ -40,7 +40,10 @@ def read(path: Path) -> dict[str, str]:
         ParametersError
     """
     try:
-        found = yaml.safe_load(path.read_text()) if path.exists() else {}
+        # As sam reads it, whatever the machine's locale is.
+        found = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
+    except UnicodeDecodeError as error:
+        raise ParametersError(f"{path.name} is not UTF-8, from byte {error.start} on: save it as UTF-8.") from None
     except yaml.YAMLError as error:
         raise ParametersError(f"{path.name} is not YAML: {error}") from None
     if found is None:
@@ -48,7 +51,8 @@ def read(path: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ParametersError(f"{path.name} must have one line for each parameter, such as DeploymentId: acme-prod.")
     values = {}
-    for name, value in found.items():
+    for name, written in found.items():
+        value = "" if written is None else written  # as sam takes it
         if not isinstance(value, str | int | float):
             raise ParametersError(f"{name} in {path.name} must be a text or a number; put lists as a,b in one text.")
         values[str(name)] = str(value).lower() if isinstance(value, bool) else str(value)
@@ -59,7 +63,7 @@ def write(path: Path, values: Mapping[str, str]) -> None:
     """Only its owner can read it, because it holds a secret. A crash leaves the earlier file."""
     new = path.with_name(f"new-{path.name}")  # git ignores it as well
     new.touch(mode=0o600)
-    new.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000))
+    new.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000), "utf-8")
     new.replace(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,14 @@ class Recorded:
             return None
         answer, status = self._answers[operation]
         return SimpleNamespace(status_code=status), {"ResponseMetadata": {"HTTPStatusCode": status}, **answer}
+
+
+def propose(aws: Aws) -> None:
+    """What sam leaves behind where a person does not confirm the changes of a first deployment."""
+    topic = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    aws.client("cloudformation").create_change_set(
+        StackName=aws.stack_name, ChangeSetName="first", ChangeSetType="CREATE", TemplateBody=json.dumps(topic)
+    )
 
 
 @pytest.fixture

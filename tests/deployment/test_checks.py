@@ -13,7 +13,7 @@ import pytest
 from deployment import checks
 from deployment.aws import Aws
 from deployment.parameters import Template
-from tests.deployment.conftest import GIVEN, Recorded
+from tests.deployment.conftest import GIVEN, Recorded, propose
 
 MISSING = {"Error": {"Code": "NoSuchEntity", "Message": "not found"}}
 
@@ -130,6 +130,15 @@ def test_what_a_function_would_refuse_at_its_start_is_named_before(found: Any, n
     assert found("parameters", **changed)[0][0] == "ok"
     ((level, text),) = found("settings", **changed)
     assert (level, text.startswith(f"{name}: ")) == ("error", True), text
+
+
+def test_every_number_may_be_as_low_and_as_high_as_the_template_says(found: Any, template: Template) -> None:
+    for name, declared in template.parameters.items():
+        for bound in ("MinValue", "MaxValue"):
+            if declared["Type"] == "Number" and bound in declared:
+                changed = {"DatabaseStorage": "20", "DatabaseMaxStorage": "65536", name: str(declared[bound])}
+                assert found("parameters", **changed)[0][0] == "ok", changed
+                assert levels(found("settings", **changed)) == {"ok"}, changed
 
 
 def test_more_settings_than_lambda_takes_are_refused(found: Any) -> None:
@@ -309,7 +318,6 @@ def test_a_stack_of_ones_own_has_its_names(found: Any, aws: Aws, template: Templ
         *((status, "error", "delete it first") for status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")),
         *((f"{each}_IN_PROGRESS", "error", "wait until that is over") for each in ("CREATE", "UPDATE", "DELETE")),
         ("UPDATE_ROLLBACK_FAILED", "error", "end that first"),
-        ("REVIEW_IN_PROGRESS", "ok", "is REVIEW_IN_PROGRESS."),
         ("CREATE_FAILED", "ok", "is CREATE_FAILED."),
     ],
 )
@@ -320,6 +328,15 @@ def test_a_stack_that_takes_no_deployment_is_reported(
     recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
     ((found_level, text),) = found("names")
     assert (found_level, said in text) == (level, True), text
+
+
+def test_changes_that_nobody_has_confirmed_are_no_stack(found: Any, aws: Aws, recorded: Recorded) -> None:
+    propose(aws)
+    assert aws.client("cloudformation").describe_stacks()["Stacks"][0]["StackStatus"] == "REVIEW_IN_PROGRESS"
+    assert levels(found("names")) == {"ok"}
+    assert "VPCs" in str(found("quotas"))
+    recorded.answer("sesv2.GetConfigurationSet", {"ConfigurationSetName": "acme-prod"})
+    assert levels(found("names")) == {"error"}
 
 
 def test_a_log_group_that_was_left_behind_is_named(found: Any, session: boto3.Session) -> None:
@@ -598,6 +615,37 @@ def test_zones_of_a_stack_in_use_that_are_only_supposed_hold_no_deployment_up(
     option = {"EngineVersion": "18.1", "AvailabilityZones": [{"Name": "us-east-1c"}]}
     recorded.answer("rds.DescribeOrderableDBInstanceOptions", {"OrderableDBInstanceOptions": [option]})
     assert levels(found("database")) == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DatabaseName", "acme-mail"),
+        ("DatabaseName", "_acme"),
+        ("DatabaseName", "acme$"),
+        ("DatabasePort", "1149"),
+        ("DatabaseUser", "pg_sendledger"),
+        ("DatabaseUser", "rdsmail"),
+        ("DatabaseUser", "public"),
+        ("DatabaseUser", "sendledger_admin"),
+    ],
+)
+def test_what_rds_takes_for_no_new_database_is_named(
+    found: Any, aws: Aws, template: Template, name: str, value: str
+) -> None:
+    assert levels(found("parameters", **{name: value})) == {"ok"}
+    problems = [text for level, text in found("database", **{name: value}) if level == "error"]
+    assert [text.startswith(f"{name} is ") for text in problems] == [True]
+    existing = {"Database": "existing", "Network": "none"}
+    assert levels(found("database", **existing, **{name: value})) == {"ok"}
+    # A database that is in use has proved that it works.
+    deploy(aws, template, **{name: value})
+    assert levels(found("database", **{name: value})) == {"ok"}
+
+
+def test_the_most_storage_leaves_room_to_grow(found: Any, template: Template) -> None:
+    most = {name: str(template.parameters[name]["MaxValue"]) for name in ("DatabaseStorage", "DatabaseMaxStorage")}
+    assert levels(found("parameters", **most)) == levels(found("database", **most)) == {"ok"}
 
 
 def test_storage_without_room_to_grow_is_refused(found: Any) -> None:

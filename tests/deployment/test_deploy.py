@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from deployment.aws import Aws
 from deployment.dns_records import UNKNOWN_ZONE, dkim_records
 from deployment.parameters import ParametersError, Template
 from sendledger.core.settings import MailSettings
-from tests.deployment.conftest import GIVEN, Recorded
+from tests.deployment.conftest import GIVEN, Recorded, propose
 
 OUTPUTS = ("ApiUrl", "UnsubscribeUrl", "DashboardUrl", "MigrateFunctionName")
 ANSWERS = {
@@ -117,8 +119,29 @@ def test_the_file_is_read_as_it_was_written_and_is_private(tmp_path: Path) -> No
     parameters.write(path, values)
     assert parameters.read(path) == values
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.write_text("HighAvailability: true\nDatabaseStorage: 20\n")
-    assert parameters.read(path) == {"HighAvailability": "true", "DatabaseStorage": "20"}
+    path.write_text("HighAvailability: true\nDatabaseStorage: 20\nPublicUrl:\nDatabaseCaBundle: ~\n")
+    as_sam_reads_it = {"HighAvailability": "true", "DatabaseStorage": "20", "PublicUrl": "", "DatabaseCaBundle": ""}
+    assert parameters.read(path) == as_sam_reads_it
+
+
+def test_the_file_is_the_same_whatever_the_locale_of_the_machine_is(tmp_path: Path) -> None:
+    script = (
+        "import locale, pathlib; from deployment import parameters\n"
+        "path, values = pathlib.Path('prod.parameters.yaml'), {'PostalAddress': 'Z\\xfcrich \\u8def'}\n"
+        "parameters.write(path, values); assert parameters.read(path) == values\n"
+        "print(locale.getencoding())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(parameters.ROOT), "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "utf" not in done.stdout.lower()
+    assert (tmp_path / "prod.parameters.yaml").read_text("utf-8") == "PostalAddress: Z\xfcrich \u8def\n"
 
 
 @pytest.mark.parametrize("text", ["- a", "a: [b]", "a: {b: c}", "a: b: c"])
@@ -126,6 +149,13 @@ def test_a_file_that_holds_something_else_is_refused_and_named(tmp_path: Path, t
     path = tmp_path / "prod.parameters.yaml"
     path.write_text(text)
     with pytest.raises(ParametersError, match=r"prod\.parameters\.yaml"):
+        parameters.read(path)
+
+
+def test_a_file_in_another_encoding_is_refused_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "prod.parameters.yaml"
+    path.write_bytes("PostalAddress: Z\xfcrich".encode("latin-1"))
+    with pytest.raises(ParametersError, match=r"prod\.parameters\.yaml is not UTF-8, from byte 16 on"):
         parameters.read(path)
 
 
@@ -306,6 +336,19 @@ def test_the_guided_path_deploys_and_shows_the_first_key_once(
     recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
     assert command.main([], nobody, sam) == 0
     assert "first API key" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("in_account")
+def test_changes_that_the_person_does_not_confirm_are_no_deployment(
+    folder: Path, aws: Aws, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sam(arguments: Sequence[str]) -> None:  # it ends without an error
+        if "deploy" in arguments:
+            propose(aws)
+
+    assert command.main([], Person(), sam) == 1
+    assert capsys.readouterr().err == ("Nothing was deployed: the changes were not confirmed. Run make deploy again.\n")
+    assert not {"lambda.Invoke", "cloudformation.SetStackPolicy"} & {name for name, _ in recorded.calls}
 
 
 @pytest.mark.usefixtures("in_account")
