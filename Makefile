@@ -6,6 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV := .venv
+# Programs in Python are started with python -m: the first line of their scripts cannot name a Python in every folder.
 BIN := $(VENV)/bin
 SAM_BIN := .venv-sam/bin
 CODE := functions layers/shared migrations local deployment bench testbed tests
@@ -15,7 +16,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 # Two for each core, because the tests spend half of their time waiting for servers and timeouts.
 TEST_WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 * (os.cpu_count() or 1)))')
-PYTEST = $(BIN)/pytest --numprocesses $(TEST_WORKERS)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS)
 
 # The Python that Lambda runs, where this machine has it: from the PATH, else from pyenv.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
@@ -52,8 +53,8 @@ check: check-code check-template check-openapi test check-lambda-python ## Run e
 check-code: $(VENV)/installed client
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy $(CODE)
-	MYPYPATH=client/src $(BIN)/mypy client/src
+	$(BIN)/python -m mypy $(CODE)
+	MYPYPATH=client/src $(BIN)/python -m mypy client/src
 
 # checkov cannot read SAM's short form, so it reads the template that SAM expands it to.
 EXPANDED := .aws-sam/expanded.json
@@ -83,7 +84,7 @@ check-lambda-python:
 	else $(MAKE) --no-print-directory VENV=.venv-3.13 PYTHON="$$python" ARGS="$(LAMBDA_PYTHON_TESTS)" test; fi
 
 migrate: $(TO_RUN) ## Upgrade the database at DATABASE_URL
-	$(BIN)/alembic --config migrations/alembic.ini $(patsubst --%,-x %,$(ARGS)) upgrade head
+	$(BIN)/python -m alembic --config migrations/alembic.ini $(patsubst --%,-x %,$(ARGS)) upgrade head
 
 migrate-existing-campaigns: $(TO_RUN) ## Adopt the campaigns of an existing installation; ARGS='--dry-run'
 	@$(BIN)/python -m local.migrate_existing_campaigns $(ARGS)

@@ -23,7 +23,7 @@ from deployment.database_checks import check_database
 from deployment.dns_records import dkim_records
 from deployment.findings import Check, Finding, Level
 from deployment.network_checks import OWN_NETWORKS, check_network
-from deployment.parameters import KEYS, Template
+from deployment.parameters import KEYS, Template, list_of
 from local.cloudformation import TemplateError
 from local.template import read_template
 from sendledger.core import settings
@@ -36,6 +36,9 @@ MOST_SETTINGS = 4096
 """Bytes of a function's settings as JSON: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 KEPT_FOR_NAMES = 396
 """Bytes of them for names, hosts and ARNs that a deployment makes. They are longer than those used here."""
+
+MOST_IN_POLICIES = 10_240
+"""Characters of all policies of a role: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html"""
 
 # https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
 VPCS = ("vpc", "L-F678F1CE")
@@ -117,12 +120,27 @@ def check_settings(aws: Aws, given: Mapping[str, str], template: Template) -> It
     )
     if 0 < reserved < senders:
         found.add(f"SenderReservedConcurrency: {reserved} is below SenderConcurrency, which is {senders}")
+    taken, most = _named_in_policies(given, template)
+    if taken > most:
+        text = f"with TestSendAddresses it takes {taken} characters in the policies of a role, and {most} is the most"
+        found.add(f"MoreSesIdentities: {text}")
     for problem in sorted(found):
         name, _, said = problem.partition(": ")
         parameter = name.title().replace("_", "") if name.isupper() else name
         yield Finding("error", f"{parameter}: {said}.")
     if not found:
         yield Finding("ok", "The functions take their settings.")
+
+
+def _named_in_policies(given: Mapping[str, str], template: Template) -> tuple[int, int]:
+    """The characters of what a role may send from and to, and how many fit beside its other policies.
+
+    The policies name each identity in three forms, and the addresses of test emails twice.
+    """
+    own = [form.format(each) for form in ("{}", "*@{}", "*@*.{}") for each in template.identities(given)]
+    tests = list_of(template.value(given, "TestSendAddresses"))
+    others = 3_500 if tests else 2_200  # of the API, or of the sender
+    return len(json.dumps([own, tests, tests], separators=(",", ":"))), MOST_IN_POLICIES - others
 
 
 _ONLY_ON_AWS = {"DATABASE_HOST": "db.example.com", "DATABASE_SECRET_ARN": "arn:", "DATABASE_ADMIN_SECRET_ARN": "arn:"}

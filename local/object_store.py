@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -46,14 +47,17 @@ class ObjectStore:
         self._buckets = list(buckets)
         self._region = region
         self._on_created = on_created
-        self._server = make_server(
-            HOST,
-            0,
-            self._answering(DomainDispatcherApplication(create_backend_app)),
-            threaded=True,
-            request_handler=_QuietHandler,
-        )
-        self.url = f"http://{HOST}:{self._server.server_port}"
+        # A server that opens its own socket also asks the DNS for its name.
+        with socket.create_server((HOST, 0), backlog=128) as listener:
+            self._server = make_server(
+                HOST,
+                listener.getsockname()[1],
+                self._answering(DomainDispatcherApplication(create_backend_app)),
+                threaded=True,
+                request_handler=_QuietHandler,
+                fd=listener.fileno(),
+            )
+        self.url = f"http://{HOST}:{self._server.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="object-store", daemon=True)
 
     def start(self) -> None:

@@ -1,6 +1,7 @@
 """A threaded HTTP/1.1 server for the local stack: one thread per connection, keep-alive, stops at once.
 
-The standard library's server looks for its stop flag twice a second; this one sleeps until a connection comes.
+The standard library's server looks for its stop flag twice a second; this one sleeps until a connection comes. The
+standard library's also asks the DNS for its own name when it starts, which takes long where no DNS answers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any, ClassVar
 
 HOST = "127.0.0.1"
@@ -70,12 +72,15 @@ class ThreadedServer(ThreadingHTTPServer):
         except OSError as error:
             if error.errno == errno.EACCES:
                 raise PortTakenError(f"Port {port} may be used by root only; take one from 1024 on.") from error
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise PortTakenError(f"Port {port} of {HOST} is not free: {error.strerror}.") from error
+            what = "is not free" if error.errno == errno.EADDRINUSE else "cannot be used"
+            raise PortTakenError(f"Port {port} of {HOST} {what}: {error.strerror}.") from error
         self._connections: set[socket.socket] = set()
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name=f"http-{self.port}", daemon=True)
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.port
 
     @property
     def port(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,11 +40,11 @@ LATER = "13 {status}, 1 skipped"  # one of the addresses bounces
 class Run:
     """A run in a process of its own; what it prints can be waited for."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, project: Path, **environment: str) -> None:
         self.port = _free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "local"],
-            cwd=ROOT,
+            cwd=project,
             env={"PATH": os.environ["PATH"], "DATA_FOLDER": str(folder), "PORT": str(self.port), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -96,8 +97,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a run on one data folder."""
     with ExitStack() as running:
 
-        def start(**environment: str) -> Run:
-            run = Run(tmp_path / FOLDER, **environment)
+        def start(project: Path = ROOT, **environment: str) -> Run:
+            run = Run(tmp_path / FOLDER, project, **environment)
             running.enter_context(run.process)  # closes its pipes
             running.callback(run.process.kill)
             return run
@@ -173,6 +174,18 @@ def test_root_of_the_address_leads_to_the_console(start: Start, database_url: st
     run.stop()
     assert (answer.status_code, answer.url.path) == (200, "/console/sign-in")
     assert "swagger" in documentation.text
+
+
+def test_project_may_be_in_a_folder_of_any_name(start: Start, database_url: str, tmp_path: Path) -> None:
+    # Those with $ or : in their names are refused by the installation.
+    project = tmp_path / 'o\'neill, "x" 100%41 %(here)s #1 \u00e9 `y` & \\'
+    for folder in ("functions", "layers/shared", "local", "migrations"):
+        shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "template.yaml", project)
+    run = start(project, DATABASE_URL=database_url, DEMO="0", SENDLEDGER_API_KEY="sl_fixed")
+    run.wait_for("Ctrl-C stops everything")
+    assert run.get("/v1/leads", "sl_fixed")["items"] == []
+    run.stop()
 
 
 def _ask(*arguments: str) -> subprocess.CompletedProcess[str]:

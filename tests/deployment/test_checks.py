@@ -150,6 +150,16 @@ def test_more_settings_than_lambda_takes_are_refused(found: Any) -> None:
     assert (level, text.startswith("CampaignApiFunction: its settings have ")) == ("error", True)
 
 
+def test_more_identities_than_fit_into_the_policies_of_a_role_are_refused(found: Any) -> None:
+    few, many = (",".join(f"mail{number:03}.example.com" for number in range(count)) for count in (90, 120))
+    tests = {"TestSendAddresses": ",".join(f"person{number:02}@example.com" for number in range(20))}
+    for identities, more, level in ((few, {}, "ok"), (many, {}, "error"), (few, tests, "error")):
+        given = {"MoreSesIdentities": identities, **more}
+        assert levels(found("parameters", **given)) == {"ok"}
+        ((said, text),) = found("settings", **given)
+        assert (said, text.startswith("MoreSesIdentities: ")) == (level, level == "error"), text
+
+
 def test_settings_of_a_stack_whose_keys_are_not_shown_are_looked_at(
     aws: Aws, template: Template, recorded: Recorded
 ) -> None:

@@ -16,9 +16,23 @@ from typing import Any
 import httpx
 import pytest
 
+from local import threaded_server
 from local.http_front import MAX_BODY_BYTES
+from local.object_store import ObjectStore
 from local.stack import LocalStack
-from local.threaded_server import HOST
+from local.threaded_server import HOST, RequestHandler, ThreadedServer
+
+
+def test_no_server_of_the_stack_asks_the_dns_for_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getfqdn", lambda *_: pytest.fail("the DNS was asked"))
+    ThreadedServer(0, RequestHandler).stop()
+    ObjectStore([], "us-east-1", lambda *_: None).stop()
+
+
+def test_address_that_the_machine_does_not_have_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded_server, "HOST", "192.0.2.1")
+    with pytest.raises(threaded_server.PortTakenError, match=r"^Port 8000 of 192\.0\.2\.1 cannot be used: .+\.$"):
+        ThreadedServer(8000, RequestHandler)
 
 
 def event_of(response: httpx.Response) -> dict[str, Any]:

@@ -78,3 +78,9 @@ def test_every_command_in_a_sentence_exists_with_its_options_and_is_executed_som
     assert meant.keys() & executed, "no test executes it"
     options = {name for each in meant.values() for parameter in each.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("function", ["output", "resource"])
+def test_page_of_the_deployment_defines_its_functions_before_it_uses_them(function: str) -> None:
+    page = (ROOT / "docs/operations/deploy.md").read_text("utf-8")
+    assert page.index(f"\n{function}() {{") < page.index(f"$({function} ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "requirements" / "install.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "requirements" / "install.py"
 
 AS_IN_A_TERMINAL = """
 import runpy, signal, sys
@@ -49,6 +51,12 @@ def test_path_that_the_tools_misread_is_one_sentence_at_once(tmp_path: Path, nam
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "Move the project into another folder." in done.stderr
     assert not (tmp_path / name).exists()
+
+
+def test_make_starts_no_program_by_the_first_line_of_a_script() -> None:
+    """Such a line ends at a blank, or after some hundred letters. Ruff and uv are no scripts."""
+    programs = re.findall(r"\$\(BIN\)/(\w+)", (ROOT / "Makefile").read_text())
+    assert set(programs) == {"python", "ruff", "uv"}
 
 
 def test_package_that_cannot_be_installed_is_named(tmp_path: Path) -> None:
