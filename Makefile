@@ -36,6 +36,11 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 .PHONY: help run test check check-code check-template check-openapi lint-openapi check-lambda-python migrate \
 	migrate-existing-campaigns api-key pictures bench soak build deploy deploy-check rds-certificates openapi client lock clean
 
+# An environment works in the folder that it was made in, with the Python that it was made with. Elsewhere it is made anew.
+$(foreach marker,$(wildcard .venv*/installed*),$(shell folder=$(dir $(marker)); \
+	test -x $${folder}bin/python && { test ! -s $(marker) || test "$$(cat $(marker))" = "$$(cd $$folder && pwd -P)"; } || \
+	rm -f $(marker)))
+
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{ printf "make %-28s%s\n", $$1, $$2 }'
 

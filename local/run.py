@@ -95,10 +95,10 @@ class Options:
             raise StartError(f"PORT must be 1 to {highest}, TICK_SECONDS 0 to 86400.")
         return cls(
             port=port,
-            database_url=environ.get("DATABASE_URL"),
-            ses_url=environ.get("AWS_ENDPOINT_URL_SESV2"),
+            database_url=environ.get("DATABASE_URL") or None,
+            ses_url=environ.get("AWS_ENDPOINT_URL_SESV2") or None,
             tick_seconds=tick_seconds,
-            api_key=environ.get("SENDLEDGER_API_KEY"),
+            api_key=environ.get("SENDLEDGER_API_KEY") or None,
             demo=environ.get("DEMO") != "0",
             verbose=environ.get("VERBOSE") == "1",
             folder=Path(environ.get("DATA_FOLDER") or ROOT / ".data").absolute(),

@@ -1,7 +1,8 @@
 """Makes a virtual environment: python3 requirements/install.py FOLDER/MARKER LOCK-FILE WHAT-TO-CALL-IT [PROJECT…]
 
-The empty file MARKER says that the environment is complete. Of two installations at once the second one waits. What was
-installed only to run is kept when development is added to it: the same versions, and a stack may be running from it.
+The file MARKER says that the environment is complete, and for which folder: it works in no other. Of two installations
+at once the second one waits. What was installed only to run is kept when development is added to it: the same versions,
+and a stack may be running from it.
 
 The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
 compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so again. A file for another
@@ -69,8 +70,9 @@ def install(marker, lock, what, *projects):
         if run(*command) != 0:
             return f"{what} could not be installed: see above."
     run(python, "-m", "compileall", "-q", "-j", "0", os.path.join(folder, "lib"))
-    with open(marker, "w"):
-        return None
+    with open(marker, "w") as file:
+        file.write(os.path.realpath(folder))
+    return None
 
 
 if __name__ == "__main__":

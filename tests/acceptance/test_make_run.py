@@ -24,6 +24,7 @@ import sqlalchemy as sa
 
 from local import postgres
 from local.demo import load_demo, past_campaigns
+from local.run import Options
 from local.threaded_server import HOST, RequestHandler, ThreadedServer
 from testbed.campaigns import pass_time
 
@@ -199,6 +200,11 @@ def test_help_names_every_variable() -> None:
     assert (shown.returncode, shown.stderr) == (0, "")
     for name in ("PORT", "DATA_FOLDER", "DATABASE_URL", "TICK_SECONDS", "DEMO", "VERBOSE", "JWT_ISSUER"):
         assert name in shown.stdout
+
+
+def test_variable_without_a_value_counts_as_missing() -> None:
+    names = ("PORT", "DATA_FOLDER", "DATABASE_URL", "AWS_ENDPOINT_URL_SESV2", "TICK_SECONDS", "SENDLEDGER_API_KEY")
+    assert Options.read(dict.fromkeys(names, "")) == Options.read({})
 
 
 def test_unknown_argument_is_an_error() -> None:

@@ -53,6 +53,27 @@ def test_path_that_the_tools_misread_is_one_sentence_at_once(tmp_path: Path, nam
     assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(("made_for", "is_kept"), [("{folder}", True), ("", True), ("/elsewhere/.venv", False)])
+def test_environment_of_a_folder_that_was_moved_is_made_anew(tmp_path: Path, made_for: str, is_kept: bool) -> None:
+    folder = tmp_path / "a b" / ".venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    marker = folder / "installed-to-run"
+    marker.write_text(made_for.format(folder=folder.resolve()))
+    subprocess.run(["make", "--file", ROOT / "Makefile", "help"], cwd=folder.parent, check=True, capture_output=True)
+    assert marker.exists() == is_kept
+
+
+def test_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / ".venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(tmp_path / "gone")
+    marker = folder / "installed"
+    marker.touch()
+    subprocess.run(["make", "--file", ROOT / "Makefile", "help"], cwd=tmp_path, check=True, capture_output=True)
+    assert not marker.exists()
+
+
 def test_make_starts_no_program_by_the_first_line_of_a_script() -> None:
     """Such a line ends at a blank, or after some hundred letters. Ruff and uv are no scripts."""
     programs = re.findall(r"\$\(BIN\)/(\w+)", (ROOT / "Makefile").read_text())
@@ -76,7 +97,7 @@ def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(tmp
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(said) == ["", f"Installing a test into {marker.parent} (once)\n"]
-    assert marker.exists()
+    assert marker.read_text() == str(marker.parent.resolve())
 
 
 def test_installing_more_keeps_the_packages_for_running(tmp_path: Path) -> None:
