@@ -435,7 +435,8 @@ LEFT JOIN pg_index i ON d.classid = CAST('pg_class' AS regclass) AND i.indexreli
 WHERE d.refclassid = CAST('pg_class' AS regclass) AND d.refobjid = to_regclass(:schema || '.campaigns')
   AND (d.classid = ANY(CAST(ARRAY['pg_rewrite', 'pg_trigger', 'pg_policy', 'pg_proc', 'pg_publication_rel']
                             AS regclass[]))
-       OR i.indpred IS NOT NULL OR i.indexprs IS NOT NULL)
+       OR strpos(pg_get_expr(i.indpred, i.indrelid), 'status') > 0
+       OR strpos(pg_get_expr(i.indexprs, i.indrelid), 'status') > 0)
 ORDER BY 1
 """
 

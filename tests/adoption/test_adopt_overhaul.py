@@ -17,12 +17,14 @@ from alembic.util import CommandError
 
 import migrate_handler
 from local.postgres import Postgres
+from sendledger.adoption import overhaul
 from sendledger.adoption.run import refuse_other_schema
-from sendledger.core.tables import SCHEMA_REVISION
+from sendledger.core.tables import SCHEMA_REVISION, campaigns, scheduled_emails
 from sendledger.ledger import settle_unknown
 from testbed.campaigns import campaign_row
 from testbed.databases import MIGRATIONS
 from testbed.legacy_database import adopt, alembic_config, downgrade, legacy_engine, upgrade
+from testbed.odd_values import edge_values
 from testbed.overhaul_database import OverhauledApplication, overhaul_by_hand, overhaul_with_users
 from tests.adoption.test_adopt_schema import schema_of
 
@@ -361,3 +363,36 @@ def test_rows_can_be_added_and_deleted_although_the_overhaul_had_tied_them(overh
     downgrade(overhauled)
     with overhauled.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM scheduled_emails WHERE status = 'sent'")) == 1
+
+
+def test_odd_values_of_its_columns_stop_nothing(overhauled: sa.Engine) -> None:
+    with overhauled.begin() as connection:
+        old = OverhauledApplication(connection)
+        flow, template = workflow(old), old.template("of all rows")
+
+        def store(table: str, id_: uuid.UUID, column: str, value: str | None) -> None:
+            place = f"CAST(CAST(:value AS text) AS {old.types[table][column]})"
+            values = {"value": value, "id": id_}
+            connection.execute(sa.text(f"UPDATE {table} SET {column} = {place} WHERE id = :id"), values)
+
+        def row(made: uuid.UUID) -> uuid.UUID:
+            lead = old.lead(f"{uuid.uuid4().hex}@example.com")
+            return old.scheduled(made, lead, 1, "pending", template_id=template)
+
+        for column, type_ in overhaul.COLUMNS["campaigns"].items():
+            for value in [*edge_values(type_), None]:
+                made = old.campaign(status="running", campaign_type="outreach", workflow_id=flow)
+                row(made)
+                store("campaigns", made, column, value)
+        everything = old.campaign(status="running", campaign_type="outreach", workflow_id=flow)
+        for column in ("workflow_step_number", "scheduled_for", "sent_at", "updated_at", "status"):
+            for value in edge_values(old.types["scheduled_emails"][column]):
+                store("scheduled_emails", row(everything), column, value)
+    upgrade(overhauled, overhaul_stopped=True)
+    rehearsed, report = adopt(overhauled, dry_run=True), adopt(overhauled)
+    assert {**rehearsed.as_dict(), "dry_run": False} == report.as_dict()
+    assert [line for each in report.campaigns for line in each.problems] == []
+    with overhauled.connect() as connection:
+        read = connection.execute(sa.select(campaigns)).mappings().all()
+        assert {each["status"] for each in read} == {"running"}
+        connection.execute(sa.select(scheduled_emails)).all()
