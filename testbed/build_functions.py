@@ -34,7 +34,8 @@ ENVIRONMENT = {
 ROOT = Path(__file__).parents[1]
 SAM_ENVIRONMENT = ROOT / ".venv-sam"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-ARCHITECTURE = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
+# Lambda's name for it; macOS says arm64 too.
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 _BUILDS = ROOT / ".aws-sam" / "tests"
 _KEPT = 3

@@ -29,6 +29,7 @@ MAX_MEGABYTES = 200.0
 
 _CPU_SECONDS_OF_ALL = 300
 _ADDRESS_SPACE = 4096 * MEGABYTE
+_IS_LINUX = sys.platform == "linux"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def cost_of(case: str, read: Callable[[Any], Any], given: Any) -> tuple[Cost, An
     """What reading costs in this process, and what it returns; None if it fails."""
     result = failure = None
     before, started = _memory("VmRSS"), time.process_time()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: man 5 proc_pid_clear_refs
+    if _IS_LINUX:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: man 5 proc_pid_clear_refs
     try:
         result = read(given)
     except Exception as error:  # any exception of the product is a finding
@@ -173,7 +175,9 @@ def cost_of(case: str, read: Callable[[Any], Any], given: Any) -> tuple[Cost, An
 
 
 def _memory(which: str) -> float:
-    """In megabytes, from /proc/self/status."""
+    """In megabytes, from /proc/self/status. Only Linux has it; elsewhere nothing is measured."""
+    if not _IS_LINUX:
+        return 0.0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{which}:"):
             return int(line.split()[1]) / 1024
@@ -182,7 +186,8 @@ def _memory(which: str) -> float:
 
 def main(name: str) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS_OF_ALL, _CPU_SECONDS_OF_ALL))
-    resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+    if _IS_LINUX:
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     for found in _costs(name):
         line = {"begun": found} if isinstance(found, str) else vars(found)
         sys.stdout.write(f"{json.dumps(line)}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,8 @@ def new_lambda_client() -> None:
 
 @pytest.fixture(scope="session")
 def built_template() -> Template:
+    if platform.system() != "Linux":
+        pytest.skip("What is built for Lambda runs on Linux only.")
     return read_template(
         build_functions() / "template.yaml",
         {"ReplyDomain": "reply.example.com", "DatabaseUser": OWNER},
