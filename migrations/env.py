@@ -25,6 +25,9 @@ REFUSED = ("28", "3D", "42501", "0A000", "2BP01")
 LONGEST_STATEMENT = 3600.0
 """Seconds. Building an index on a large table takes longer than any statement of the functions."""
 
+OLDEST_SERVER = 14
+"""Major version of PostgreSQL."""
+
 MARKS = {
     "0002": ("campaigns", "batch_ids"),
     "0003": ("lead_batches", "active_campaign_id"),
@@ -50,7 +53,7 @@ def refuse_unknown_state(connection: Connection) -> None:
             "newer one has upgraded it. Nothing was changed."
         )
     if not revisions:
-        refuse_other_encoding(connection)
+        refuse_unfit_database(connection)
         return  # empty, or an existing installation: the first revision checks it
     made = {script.revision for script in context.script.iterate_revisions(revisions, "base")}
     inspector = inspect(connection)
@@ -68,12 +71,18 @@ def refuse_unknown_state(connection: Connection) -> None:
         )
 
 
-def refuse_other_encoding(connection: Connection) -> None:
-    """Names and texts are of every alphabet.
+def refuse_unfit_database(connection: Connection) -> None:
+    """Names and texts are of every alphabet, and statements are those of `OLDEST_SERVER`.
 
     Raises:
-        CommandError: the database cannot hold all of them, or does not know which letters it holds (SQL_ASCII).
+        CommandError: the server is older; or the database cannot hold all texts, or does not know what it holds
+            (SQL_ASCII).
     """
+    version = connection.dialect.server_version_info or (OLDEST_SERVER,)
+    if version[0] < OLDEST_SERVER:
+        raise CommandError(
+            f"This is PostgreSQL {version[0]}, and Sendledger needs {OLDEST_SERVER} or newer. Nothing was changed."
+        )
     encoding = connection.scalar(text("SHOW server_encoding"))
     if encoding != "UTF8":
         raise CommandError(

@@ -302,6 +302,12 @@ def test_downgrade_that_a_view_prevents_names_the_view(legacy: sa.Engine) -> Non
     downgrade(legacy)
 
 
+def test_older_server_is_refused(legacy: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(legacy.dialect, "server_version_info", (13, 22))
+    with pytest.raises(CommandError, match=r"^This is PostgreSQL 13, and Sendledger needs 14 or newer\. Nothing was"):
+        upgrade(legacy)
+
+
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
 def test_database_of_another_encoding_is_refused(postgres: Postgres, encoding: str) -> None:
     name = f"other_encoding_{encoding.lower()}"
