@@ -78,10 +78,10 @@ def refuse_unfit_database(connection: Connection) -> None:
         CommandError: the server is older; or the database cannot hold all texts, or does not know what it holds
             (SQL_ASCII).
     """
-    version = connection.dialect.server_version_info or (OLDEST_SERVER,)
-    if version[0] < OLDEST_SERVER:
+    version = int((connection.dialect.server_version_info or (OLDEST_SERVER,))[0])
+    if version < OLDEST_SERVER:
         raise CommandError(
-            f"This is PostgreSQL {version[0]}, and Sendledger needs {OLDEST_SERVER} or newer. Nothing was changed."
+            f"This is PostgreSQL {version}, and Sendledger needs {OLDEST_SERVER} or newer. Nothing was changed."
         )
     encoding = connection.scalar(text("SHOW server_encoding"))
     if encoding != "UTF8":
