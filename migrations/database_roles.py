@@ -35,7 +35,8 @@ GRANTS: Mapping[str, Mapping[str, str]] = {
         "campaign_steps": """SELECT, INSERT, UPDATE (email_template_id, subject, body_text, body_html,
             attachments, winner_at, winner_decided_at, winner_variant)""",
         "campaigns": "SELECT, INSERT, UPDATE, DELETE",
-        "cap_uses": "SELECT",
+        # A campaign that gets a cap of new leads while it runs.
+        "cap_uses": "SELECT, INSERT (sender_id, campaign_id, day, is_first, company, count)",
         "claims": "SELECT",
         "console_sessions": "SELECT, INSERT, DELETE",
         "console_sign_in_attempts": "SELECT, INSERT, UPDATE, DELETE",

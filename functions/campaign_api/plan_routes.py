@@ -54,8 +54,8 @@ class Plan(Resource):
     summary="When will its emails go?",
     description=(
         "Before the start as if it started now, or at `scheduled_start_at`. The sending schedule, the senders with "
-        "their caps, what SES allows, and the running campaigns beside it are taken into account. Steps that depend on "
-        "what becomes of an earlier email are counted as sent."
+        "their caps, what SES allows, and the campaigns beside it that run or are scheduled are taken into account. "
+        "Steps that depend on what becomes of an earlier email are counted as sent."
     ),
     response_description="The emails of each day from today.",
     tags=["Campaigns"],

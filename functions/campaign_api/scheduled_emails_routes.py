@@ -246,7 +246,8 @@ def get_scheduled_email(scheduled_email_id: ScheduledEmailId) -> ScheduledEmail:
     response_description="It is due; its status tells when it was sent.",
     tags=["Scheduled emails"],
     openapi_extensions={
-        "x-conflict": "It is not pending, its campaign does not run, or an earlier step or the gap is not over."
+        "x-conflict": "It is not pending, its campaign does not run, its sender is disabled, or an earlier step or the "
+        "gap is not over."
     },
 )
 def send_scheduled_email(scheduled_email_id: ScheduledEmailId, caller: Acting) -> ScheduledEmail:

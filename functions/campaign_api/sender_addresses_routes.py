@@ -166,7 +166,7 @@ def get_sender_address(sender_id: SenderAddressId) -> SenderAddress:
     operation_id="update_sender_address",
     summary="Change a sender",
     description="Counts at once, also for campaigns that run. What a disabled sender has to send waits until it is "
-    "active again.",
+    "active again. SES must have verified a new address if campaigns under way have the sender.",
     response_description="The changed sender.",
     tags=TAGS,
     openapi_extensions=_CONFLICT,
@@ -174,8 +174,18 @@ def get_sender_address(sender_id: SenderAddressId) -> SenderAddress:
 def update_sender_address(
     sender_id: SenderAddressId, body: Annotated[SenderAddressChanges, Body()], caller: Acting
 ) -> SenderAddress:
+    changes = body.model_dump(exclude_unset=True)
+    if "from_address" in changes:
+        from sendledger.preflight import preflight  # for cold starts: botocore
+
+        preflight.refuse_unverified_address(
+            api_resources.engine(),
+            sender_id,
+            changes["from_address"],
+            api_resources.settings(),
+            api_resources.ses_client,
+        )
     with api_resources.transaction() as connection:
-        changes = body.model_dump(exclude_unset=True)
         changed = sender_addresses.update(connection, sender_id, changes, caller.actor)
         return _shown(connection, [changed])[0]
 

@@ -206,7 +206,7 @@ def test_cap_for_each_company_that_is_new_holds_for_kept_lanes(clock: MovedClock
     with engine.begin() as connection:
         campaigns.update(connection, campaign_id, {"new_leads_per_company_per_day": 3})
     assert claim(engine, lanes, 9) == []
-    assert len(claim(engine, LaneQueue(), 9)) == 3
+    assert len(claim(engine, LaneQueue(), 9)) == 1
 
 
 def test_days_that_are_long_over_are_one_number_for_each_sender(

@@ -61,6 +61,11 @@ def sent_on_days(
     return counts
 
 
+def claim(engine: sa.Engine, batch: int) -> list[claim_emails.ClaimedEmail]:
+    with engine.begin() as connection:
+        return claim_emails.claim(connection, batch, uuid.uuid4())
+
+
 def claimed_steps(engine: sa.Engine, campaign_id: uuid.UUID) -> Counter[int]:
     taken = [row for row in rows_of(engine, campaign_id) if row["status"] in ("sending", "sent")]
     return Counter(row["workflow_step_number"] for row in taken)
@@ -176,6 +181,22 @@ def test_send_now_passes_the_caps_of_new_leads_and_counts(
     assert len(ses.accepted()) == 3
 
 
+def test_send_now_waits_for_a_claim_that_counts_new_leads(clock: MovedClock, engine: sa.Engine) -> None:
+    """Otherwise the claim could take the last one, too."""
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(5), new_leads_per_day=3)
+    with engine.begin() as counting, engine.connect() as by_hand:
+        claimed = {email.id for email in claim_emails.claim(counting, 2, uuid.uuid4())}
+        other = next(row["id"] for row in rows_of(engine, campaign_id) if row["id"] not in claimed)
+        by_hand.execute(sa.text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(sa.exc.DBAPIError, match="lock timeout"):
+            claim_emails.claim_one(by_hand, other, uuid.uuid4())
+    assert len(claimed) == 2
+    with engine.begin() as by_hand:
+        assert claim_emails.claim_one(by_hand, other, uuid.uuid4()) is not None
+    assert claim(engine, 9) == []
+
+
 def test_cap_can_be_changed_while_the_campaign_runs(clock: MovedClock, engine: sa.Engine) -> None:
     clock.move_to(MONDAY)
     campaign_id = started(engine, people(5), new_leads_per_day=1)
@@ -185,6 +206,54 @@ def test_cap_can_be_changed_while_the_campaign_runs(clock: MovedClock, engine: s
         with engine.begin() as connection:
             claim_emails.claim(connection, 10, uuid.uuid4())
         assert claimed_steps(engine, campaign_id)[1] == claimed
+
+
+@pytest.mark.parametrize("outcome", ["sent", "on its way", "unknown"])
+def test_new_cap_for_each_company_counts_what_went_before_on_its_day(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, outcome: str
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(9, "acme.example.com"), new_leads_per_day=3)
+    if outcome == "sent":
+        assert send_due_emails(resources, SECONDS).sent == 3
+    elif outcome == "unknown":
+        leave_unknown(engine, 3)
+    else:
+        claim(engine, 3)
+    # Once more on the same day: nothing counts twice.
+    for cap in (4, None, 4):
+        change = {"new_leads_per_day": None, "new_leads_per_company_per_day": cap}
+        with engine.begin() as connection:
+            campaigns.update(connection, campaign_id, change)
+    assert [len(claim(engine, 9)) for _ in range(2)] == [1, 0]
+    clock.move_to(MONDAY + DAY)
+    assert [len(claim(engine, 9)) for _ in range(2)] == [4, 0]
+
+
+def test_email_that_is_returned_after_its_company_got_a_cap_does_not_count(
+    clock: MovedClock, engine: sa.Engine
+) -> None:
+    clock.move_to(MONDAY)
+    campaign_id = started(engine, people(9, "acme.example.com"), new_leads_per_day=9)
+    token = uuid.uuid4()
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 2, token)
+        campaigns.update(connection, campaign_id, {"new_leads_per_company_per_day": 2})
+    assert claim(engine, 9) == []
+    with engine.begin() as connection:
+        assert claim_emails.release(connection, claimed, token) == 2
+    assert [len(claim(engine, 9)) for _ in range(2)] == [2, 0]
+
+
+def test_cap_of_new_leads_counts_what_went_on_its_day_without_any_cap(clock: MovedClock, engine: sa.Engine) -> None:
+    clock.move_to(MONDAY)
+    addresses = [*people(4, "acme.example.com"), *people(4)]
+    campaign_id = started(engine, addresses, [NO_DELAY, DAY], new_leads_per_day=1)
+    for cap, claimed in ((None, 4), (6, 2), (7, 1)):
+        with engine.begin() as connection:
+            campaigns.update(connection, campaign_id, {"new_leads_per_day": cap})
+        assert len(claim(engine, 4)) == claimed
+    assert claimed_steps(engine, campaign_id) == {1: 7}
 
 
 def test_diagnose_says_that_more_have_got_one_than_a_cap_that_was_lowered_allows(

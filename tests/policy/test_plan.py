@@ -13,7 +13,8 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import intake, lifecycle
-from sendledger.core.tables import workflow_steps
+from sendledger.core.tables import campaigns, workflow_steps
+from sendledger.ledger import sender_state
 from sendledger.policy import sender_addresses
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.policy.simulate_days import share
@@ -69,7 +70,7 @@ def draft(engine: sa.Engine, leads: int, zones: Sequence[str | None] = (None,), 
             for name in zones
         ]
     with engine.connect() as connection:
-        return make_campaign(connection, batch_ids=batches, workflow_id=workflow_id, **values)
+        return make_campaign(connection, workflow_id=workflow_id, **{"batch_ids": batches, **values})
 
 
 def planned(engine: sa.Engine, campaign_id: uuid.UUID, ses: SesLimits | None = AMPLE) -> Plan:
@@ -139,6 +140,20 @@ def test_a_cap_of_new_leads_is_a_bottleneck(clock: MovedClock, engine: sa.Engine
     found = planned(engine, draft(engine, 10, new_leads_per_day=4, steps=[dt.timedelta(0), dt.timedelta(days=1)]))
     assert by_day(found) == [4, 8, 6, 2]
     assert bottlenecks(found) == ["new_leads_per_day", "new_leads_per_day", None, None]
+
+
+def test_a_cap_of_new_leads_is_divided_over_the_senders(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    ann, bob, eve = make_senders(None, None, 1)
+    found = planned(engine, draft(engine, 15, sender_ids=[ann, bob, eve], new_leads_per_day=5))
+    assert [{sender: count for (_, sender), count in day.emails.items()} for day in found.days[:2]] == [
+        {ann: 2, bob: 2, eve: 1},
+        {ann: 2, bob: 2, eve: 1},
+    ]
+    assert sum(by_day(found)) == 15
+    assert bottlenecks(found)[:2] == ["new_leads_per_day", "new_leads_per_day"]
 
 
 def test_plan_follows_the_cap_for_each_company(clock: MovedClock, engine: sa.Engine, resources: Resources) -> None:
@@ -264,6 +279,87 @@ def test_campaigns_that_share_a_sender_share_its_days(
     assert by_day(planned(engine, draft(engine, 20, sender_ids=senders))) == [5, 8, 7]
 
 
+def test_the_plan_of_campaigns_that_share_a_sender_is_what_each_of_them_sends(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_senders: MakeSenders
+) -> None:
+    """An odd cap: what is left over goes to another campaign on another day."""
+    clock.move_to(MONDAY)
+    senders = make_senders(5)
+    both = [draft(engine, 16, sender_ids=senders), draft(engine, 19, sender_ids=senders)]
+    for campaign_id in both:
+        lifecycle.start_campaign(engine, campaign_id)
+    days = [by_day(planned(engine, campaign_id)) for campaign_id in both]
+    assert days[0][1] + days[1][1] == 5
+    for day in range(max(map(len, days))):
+        clock.move_to(MONDAY + dt.timedelta(days=day, minutes=5))
+        send_due_emails(resources, SECONDS)
+    for campaign_id, own in zip(both, days, strict=True):
+        sent = Counter(row["sent_at"].day - MONDAY.day for row in rows_of(engine, campaign_id) if row["sent_at"])
+        assert [sent[day] for day in range(len(own))] == own
+
+
+def test_a_campaign_that_will_start_takes_its_part_of_the_sender(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    senders = make_senders(10)
+    campaign_id = draft(engine, 20, sender_ids=senders)
+    lifecycle.start_campaign(engine, campaign_id)
+    assert by_day(planned(engine, campaign_id)) == [10, 10]
+    at_night: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY.replace(hour=23, minute=50)}
+    other = draft(engine, 15, sender_ids=senders, **at_night)
+    lifecycle.start_campaign(engine, other)
+    assert [by_day(planned(engine, each)) for each in (campaign_id, other)] == [[10, 5, 5], [0, 5, 5, 5]]
+    for hours in (1, 18.9, 20, 44, 68):
+        clock.move_to(MONDAY + hours * HOUR)
+        lifecycle.start_due_campaigns(engine)
+        send_due_emails(resources, SECONDS)
+    sent = Counter(
+        (row["campaign_id"], row["sent_at"].day) for row in [*rows_of(engine, campaign_id), *rows_of(engine, other)]
+    )
+    assert sent == {(campaign_id, 6): 10, (campaign_id, 7): 5, (campaign_id, 8): 5} | {
+        (other, day): 5 for day in (7, 8, 9)
+    }
+
+
+def test_a_campaign_that_cannot_start_takes_nothing(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    senders = make_senders(10)
+    campaign_id = draft(engine, 20, sender_ids=senders)
+    lifecycle.start_campaign(engine, campaign_id)
+    with engine.begin() as connection:
+        (held,) = connection.scalars(sa.select(campaigns.c.batch_ids).where(campaigns.c.id == campaign_id)).one()
+    soon: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY + HOUR, "sender_ids": senders}
+    lifecycle.start_campaign(engine, draft(engine, 0, batch_ids=[held], **soon))
+    without_content = draft(engine, 20, **soon)
+    lifecycle.start_campaign(engine, without_content)
+    with engine.begin() as connection:
+        connection.execute(sa.update(campaigns).where(campaigns.c.id == without_content).values(workflow_id=None))
+    assert by_day(planned(engine, campaign_id)) == [10, 10]
+
+
+def test_a_draft_splits_its_leads_over_the_senders_as_the_start_does(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, make_schedule: MakeSchedule
+) -> None:
+    """In the order of their addresses every second lead is in Tokyo, where the office is closed by now."""
+    clock.move_to(MONDAY + 5 * HOUR)
+    ann, bob = make_senders(3, 3)
+    with engine.begin() as connection:
+        batches = [
+            make_batch(connection, [f"lead{number:02}@example.com" for number in range(first, 12, 2)], time_zone=name)
+            for first, name in enumerate(["Asia/Tokyo", "Europe/Berlin"])
+        ]
+    with engine.connect() as connection:
+        policy: dict[str, Any] = {"sender_ids": [ann, bob], "sending_schedule_id": make_schedule()}
+        campaign_id = make_campaign(connection, batch_ids=batches, **policy)
+    before = planned(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
+    assert by_day(before) == [3, 6, 3]
+    assert before.days == planned(engine, campaign_id).days
+
+
 def test_a_scheduled_campaign_begins_at_its_start(clock: MovedClock, engine: sa.Engine) -> None:
     clock.move_to(MONDAY)
     values: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY + dt.timedelta(days=2)}
@@ -277,6 +373,14 @@ def test_the_plan_of_a_campaign_that_waits_for_a_person_says_why_it_has_no_end(
     (sender,) = make_senders(1)
     campaign_id = draft(engine, 3, sender_ids=[sender])
     assert planned(engine, campaign_id, None).reason == "ses_unknown"
+    with engine.begin() as connection:
+        sender_state.stop(connection, "access_denied", "SES denies access.", None)
+    assert planned(engine, campaign_id).reason == "sending_stopped"
+    with engine.begin() as connection:
+        sender_state.clear_stop(connection, "ann")
+        # This one ends by itself.
+        sender_state.stop(connection, "daily_quota", "The quota is used up.", 600)
+    assert planned(engine, campaign_id).reason is None
     with engine.begin() as connection:
         sender_addresses.update(connection, sender, {"status": "disabled"})
     assert planned(engine, campaign_id).reason == "a_sender_disabled"

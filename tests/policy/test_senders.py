@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import late_emails, lifecycle, schedule_emails
 from sendledger.campaigns.campaigns import get_campaign
+from sendledger.core.errors import Conflict
 from sendledger.core.tables import email_templates, leads
 from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies, reply_answers
 from sendledger.feedback.read_reply import reply_from_fields
-from sendledger.ledger import claim_emails, sweep
+from sendledger.ledger import claim_emails, scheduled_emails, sweep
 from sendledger.policy import budgets, sender_addresses
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
@@ -213,6 +214,21 @@ def test_send_now_passes_the_cap_and_counts(
     assert sent_from(ses) == {"ann": 3}
     send_due_emails(resources, SECONDS)
     assert sent_from(ses) == {"ann": 3}
+
+
+def test_send_now_sends_nothing_from_a_disabled_sender(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator
+) -> None:
+    ann = make_sender("ann")
+    campaign_id = started(engine, [ann], 1)
+    change(engine, ann, status="disabled")
+    (row,) = rows_of(engine, campaign_id)
+    with engine.begin() as connection, pytest.raises(Conflict, match=r"ann@example\.com is disabled"):
+        scheduled_emails.make_due_now(connection, row["id"], "ann")
+    assert send_scheduled_email(resources, row["id"]).sent == 0
+    assert (sent_from(ses), statuses(engine, campaign_id)) == ({}, {"pending": 1})
+    change(engine, ann, status="active")
+    assert send_scheduled_email(resources, row["id"]).sent == 1
 
 
 def test_emails_of_a_disabled_sender_wait_and_the_campaign_says_so(

@@ -116,6 +116,25 @@ def test_leads_are_not_reassigned_to_a_sender_that_ses_has_not_verified(
     assert api.post(f"/v1/senders/{sender['id']}/reassign", {"to": bob}).status == 200
 
 
+def test_sender_of_a_campaign_under_way_keeps_an_address_that_ses_has_verified(
+    api: ApiClient, engine: sa.Engine, asked_ses: SesSimulator, sender: dict[str, Any]
+) -> None:
+    path = f"/v1/senders/{sender['id']}"
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": False}
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, 2, sender_ids=[uuid.UUID(sender["id"])])
+    # A draft is looked at when it starts.
+    for address in ("bob@example.com", "ann@example.com"):
+        assert api.patch(path, {"from_address": address}).status == 200
+    lifecycle.start_campaign(engine, campaign_id)
+    answer = api.patch(path, {"from_address": "Bob <bob@example.com>"})
+    assert (answer.status, answer.fields) == (422, ["from_address"]), answer.body
+    asked_ses.account.identities["ann@example.com"] = {"VerifiedForSendingStatus": False}
+    assert api.patch(path, {"from_address": "Ann of Acme <Ann@example.com>"}).status == 200
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": True}
+    assert api.patch(path, {"from_address": "Bob <bob@example.com>"}).status == 200
+
+
 def test_campaign_does_not_start_with_a_sender_that_ses_has_not_verified(
     api: ApiClient, engine: sa.Engine, asked_ses: SesSimulator, sender: dict[str, Any]
 ) -> None:

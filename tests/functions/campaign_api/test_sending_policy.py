@@ -82,6 +82,15 @@ def test_used_up_cap_of_new_leads_is_the_cause(api: ApiClient, engine: sa.Engine
     assert found["next_send_at"][11:19] == "00:00:00"
 
 
+def test_cap_that_is_new_counts_what_went_before_on_its_day(api: ApiClient, engine: sa.Engine) -> None:
+    campaign_id = started(engine, 3, new_leads_per_day=2)
+    assert claim_all(engine) == 2
+    changes = {"new_leads_per_day": None, "new_leads_per_company_per_day": 2}
+    assert api.patch(f"/v1/campaigns/{campaign_id}", changes).status == 200
+    assert claim_all(engine) == 0
+    assert diagnosis(api, campaign_id)["cause"] == "new_leads_cap_reached"
+
+
 @pytest.mark.parametrize(("action", "expected"), [("send", {"pending": 6}), ("skip", {"pending": 5, "skipped": 1})])
 def test_held_lane_is_shown_and_decided_about(
     api: ApiClient, engine: sa.Engine, action: str, expected: dict[str, int]

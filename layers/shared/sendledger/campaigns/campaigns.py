@@ -1,6 +1,7 @@
 """Campaigns as records: create, read, change, delete. Their changes of status are in lifecycle.py.
 
-Reads and writes `campaigns` and `campaign_leads`; reads what a campaign refers to; writes `audit_log`.
+Reads and writes `campaigns` and `campaign_leads`; reads what a campaign refers to; writes `audit_log`, and `cap_uses`
+through policy/companies.py.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from sendledger.core.tables import (
     workflows,
 )
 from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction, CampaignStatus, CampaignType, StartType
+from sendledger.policy.budgets import sending_day_now
+from sendledger.policy.companies import count_new_leads_of_day
 
 CAPS = ("new_leads_per_day", "new_leads_per_company_per_day")
 INTAKE = ("end_at", "intake")
@@ -186,8 +189,7 @@ def update(
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
     changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
     detail = {"fields": changed, **_changed_limits(current, changes)}
-    if not is_startable(current) and any(changes.get(name) is not None for name in CAPS):
-        _refuse_caps_without_lanes(connection, campaign_id, current["status"])
+    _check_caps(connection, current, changes)
     _refuse_loss_of_holds(current, changes)
     always = ALWAYS_CHANGEABLE if is_startable(current) else ALWAYS_CHANGEABLE.union(INTAKE)
     if lead_ids is not None or not changes.keys() <= always:
@@ -255,11 +257,20 @@ def _refuse_without_intake(connection: sa.Connection, campaign: sa.RowMapping) -
         raise Conflict(message, status=status)
 
 
-def _refuse_caps_without_lanes(connection: sa.Connection, campaign_id: UUID, status: str) -> None:
-    """First and later steps of a campaign wait in separate lanes only if it had caps or senders when it started."""
-    if not parts_steps(connection, campaign_id):
+def _check_caps(connection: sa.Connection, current: sa.RowMapping, changes: Mapping[str, Any]) -> None:
+    """First and later steps of a campaign wait in separate lanes only if it had caps or senders when it started.
+
+    A cap that is new counts the emails of the whole day.
+    """
+    given = [name for name in CAPS if changes.get(name) is not None]
+    if is_startable(current) or not given:
+        return
+    if not parts_steps(connection, current["id"]):
+        status = current["status"]
         message = f"The campaign is {status} and started without a cap of new leads; it cannot get one any more."
         raise Conflict(message, status=status)
+    if any(current[name] is None for name in given):
+        count_new_leads_of_day(connection, current["id"], sending_day_now(connection))
 
 
 def _refuse_loss_of_holds(current: sa.RowMapping, changes: Mapping[str, Any]) -> None:

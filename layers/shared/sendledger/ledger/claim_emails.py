@@ -39,7 +39,7 @@ from sendledger.core.ledger_rules import (
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_from_lanes import COUNT_DUE, claim_from_lanes
 from sendledger.policy import business_days
-from sendledger.policy.budgets import budgets, sending_day_now
+from sendledger.policy.budgets import budgets, new_leads_key, sending_day_now
 from sendledger.policy.lane_queue import LaneQueue
 from sendledger.policy.lanes import lane_parameters, open_zones
 
@@ -162,6 +162,11 @@ _LOCK_ITS_SENDER = sa.text("""
     JOIN sender_addresses a ON a.id = l.sender_id
     WHERE e.id = :id FOR NO KEY UPDATE OF a
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
+_LOCK_ITS_NEW_LEADS = sa.text(f"""
+    SELECT pg_advisory_xact_lock({new_leads_key("c.id")})
+    FROM scheduled_emails e JOIN campaigns c ON c.id = e.campaign_id
+    WHERE e.id = :id AND coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NOT NULL
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
 # The same claim for one row by its id, for "send now".
 _CLAIM_ONE = sa.text(f"""
 WITH run AS MATERIALIZED (
@@ -171,7 +176,8 @@ WITH run AS MATERIALIZED (
            CASE WHEN c.new_leads_per_company_per_day IS NOT NULL THEN e.lead_company END AS company
     FROM campaigns c JOIN scheduled_emails e ON e.campaign_id = c.id
     LEFT JOIN campaign_lanes l ON l.campaign_id = c.id AND l.lane = e.lane
-    WHERE e.id = :id AND {may_send("c")} FOR KEY SHARE OF c
+    LEFT JOIN sender_addresses a ON a.id = l.sender_id
+    WHERE e.id = :id AND {may_send("c")} AND coalesce(a.status, 'active') = 'active' FOR KEY SHARE OF c
 ), claimed AS (
     UPDATE scheduled_emails e
     SET status = 'sending', claim_token = :token, lease_until = now() + :lease, updated_at = now(),
@@ -319,8 +325,10 @@ def count_due(connection: sa.Connection, limit: int) -> int:
 
 
 def claim_one(connection: sa.Connection, scheduled_email_id: int, token: uuid.UUID) -> ClaimedEmail | None:
-    """Claim this email, due or not. None if it is not pending or its campaign is not running."""
-    connection.execute(_LOCK_ITS_SENDER, {"id": scheduled_email_id})
+    """Claim this email, due or not. None if it is not pending, its campaign is not running, or its sender is
+    disabled."""
+    for lock in (_LOCK_ITS_SENDER, _LOCK_ITS_NEW_LEADS):
+        connection.execute(lock, {"id": scheduled_email_id})
     day = sending_day_now(connection).date
     parameters = {"id": scheduled_email_id, "token": token, "lease": LEASE, "day": day}
     rows = _rows(connection.execute(_CLAIM_ONE, parameters))

@@ -1,6 +1,7 @@
 """Lists of scheduled emails, and "send now" for one of them.
 
-Reads `scheduled_emails` and `campaigns`; `make_due_now` writes `scheduled_emails` and `audit_log`.
+Reads `scheduled_emails` and `campaigns`; `make_due_now` also reads `sender_addresses` and `campaign_lanes`, and writes
+`scheduled_emails` and `audit_log`.
 """
 
 from __future__ import annotations
@@ -181,8 +182,8 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
 
     Raises:
         NotFound: there is no such scheduled email.
-        Conflict: it is not pending, its campaign is not running, the winner of its step is not decided, or an earlier
-            step to the lead is still to be sent or was sent less than the configured gap ago.
+        Conflict: it is not pending, its campaign is not running, its sender is disabled, the winner of its step is not
+            decided, or an earlier step to the lead is still to be sent or was sent less than the configured gap ago.
     """
     current = get(connection, scheduled_email_id)
     # Lock the campaign first, as everywhere: a pause waits, or has committed.
@@ -194,6 +195,9 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     if status != CampaignStatus.RUNNING:
         raise Conflict(f"Its campaign is {status}, not running.", status=status)
     if current["status"] == ScheduledEmailStatus.PENDING:
+        if (disabled := connection.execute(_DISABLED_SENDER, {"id": scheduled_email_id}).first()) is not None:
+            message = f"Its sender {disabled.address} is disabled; make it active, or reassign its leads."
+            raise Conflict(message, status=status, sender_id=str(disabled.id))
         if connection.scalar(_WAITS_FOR_WINNER, {"id": scheduled_email_id}):
             message = f"The winner of step {current['workflow_step_number']} is not decided yet; decide it first."
             raise Conflict(message, status=status)
@@ -213,6 +217,12 @@ def make_due_now(connection: sa.Connection, scheduled_email_id: int, actor: str)
     return row
 
 
+_DISABLED_SENDER = sa.text("""
+    SELECT a.id, a.address FROM scheduled_emails e
+    JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
+    JOIN sender_addresses a ON a.id = l.sender_id
+    WHERE e.id = :id AND a.status = 'disabled'
+""").bindparams(sa.bindparam("id", type_=sa.BigInteger))
 _WAITS_FOR_WINNER = sa.text(f"""
     SELECT EXISTS (
         SELECT FROM scheduled_emails e

@@ -50,6 +50,13 @@ _NOW = sa.text(f"""
 _IS_ACTIVE = """
     a.status = 'active' AND EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND a.id = ANY(c.sender_ids))
 """
+
+
+def new_leads_key(campaign_id: str) -> str:
+    """The key of the advisory lock of whoever counts new leads of a campaign."""
+    return f"hashtextextended('new leads ' || {campaign_id}::text, 0)"
+
+
 HAS_CAP = "(a.daily_cap IS NOT NULL OR a.ramp IS NOT NULL)"
 """Whether a sender `a` has a cap."""
 
@@ -57,14 +64,14 @@ HAS_CAP = "(a.daily_cap IS NOT NULL OR a.ramp IS NOT NULL)"
 _LOCK = sa.text(f"""
     SELECT a.id FROM sender_addresses a WHERE {_IS_ACTIVE} AND {HAS_CAP} ORDER BY a.id FOR NO KEY UPDATE OF a
 """)
-# Locks that nobody waits for. MATERIALIZED, as a lock is taken for each row that is looked at.
-_LOCK_NEW_LEADS = sa.text("""
+# Locks that no claim waits for. MATERIALIZED, as a lock is taken for each row that is looked at.
+_LOCK_NEW_LEADS = sa.text(f"""
     WITH capped AS MATERIALIZED (
         SELECT c.id FROM campaigns c WHERE c.status = 'running'
            AND (c.new_leads_per_day IS NOT NULL OR c.new_leads_per_company_per_day IS NOT NULL)
     )
     SELECT id FROM capped
-    WHERE pg_try_advisory_xact_lock(hashtextextended('new leads ' || id::text, 0))
+    WHERE pg_try_advisory_xact_lock({new_leads_key("id")})
 """)
 _ACTIVE = sa.text(f"""{KEPT}
     SELECT a.id, a.daily_cap, a.ramp, a.spread FROM sender_addresses a

@@ -142,7 +142,7 @@ def free_mail_domains() -> frozenset[str]:
 
 
 def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
-    """Which of the campaigns that have sent equally much from a sender today is the next: the lowest.
+    """Which of the campaigns that have sent equally much from a sender on a day is the next: the lowest.
 
     It differs from day to day, so that what cannot be divided goes to each of them in the long run.
     """

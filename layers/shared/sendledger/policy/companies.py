@@ -1,15 +1,64 @@
 """The company of a lead, as a hash of the domain of its address: how many of a company got their first email today.
 
 A first step has the company of its lead from the start on (`scheduled_emails.lead_company`; NULL for addresses at free
-mail providers, whose users share none). It says nothing of a person, and a changed address changes no count.
+mail providers, whose users share none). It says nothing of a person, and a changed address changes no count. Claims
+count companies only while their campaign has a cap for each of them: most have none, and each company would be a row of
+`cap_uses`. Reads `emails`; reads and writes `scheduled_emails` and `cap_uses`.
 """
 
 from __future__ import annotations
 
 import functools
+import uuid
 
-from sendledger.core.ledger_rules import due, is_open
-from sendledger.policy.caps import free_mail_domains
+import sqlalchemy as sa
+
+from sendledger.core.ledger_rules import due, is_open, is_sending
+from sendledger.policy.caps import SendingDay, free_mail_domains
+
+_NOBODY = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
+# What went today is found by indexes, however large the campaign is. Nothing is taken away from what counts: an email
+# that was queued again after an unknown outcome counts twice. What is being sent notes its company, as its return
+# subtracts it.
+_COUNT_AGAIN = sa.text(f"""
+    WITH went AS MATERIALIZED (
+        SELECT e.id, coalesce(e.sender_id, {_NOBODY}) AS sender_id, coalesce(e.lead_company, 0) AS company
+        FROM (
+            SELECT m.scheduled_email_id AS id FROM emails m
+            WHERE m.campaign_id = :campaign_id AND m.sent_at >= CAST(:since AS timestamptz) AT TIME ZONE 'UTC'
+            UNION
+            SELECT s.id FROM scheduled_emails s WHERE s.campaign_id = :campaign_id AND {is_sending("s")}
+            UNION
+            SELECT u.id FROM scheduled_emails u
+            WHERE u.campaign_id = :campaign_id AND u.failed_at >= :since AND u.error_code = 'outcome_unknown'
+        ) found JOIN scheduled_emails e ON e.id = found.id
+        WHERE e.campaign_id = :campaign_id AND e.workflow_step_number = 1 AND coalesce(e.sending_day, :day) = :day
+    ), noted AS (
+        UPDATE scheduled_emails e SET sending_day = :day, company = e.lead_company
+        FROM went WHERE e.id = went.id AND e.status = 'sending'
+    ), counts AS (
+        SELECT sender_id, company, coalesce(w.n, 0) AS went, coalesce(c.n, 0) AS counted
+        FROM (SELECT sender_id, company, count(*) AS n FROM went GROUP BY 1, 2) w
+        FULL JOIN (SELECT sender_id, company, sum(count) AS n FROM cap_uses
+                   WHERE campaign_id = :campaign_id AND day = :day AND is_first GROUP BY 1, 2) c
+        USING (sender_id, company)
+    ), known AS (
+        SELECT counts.*, coalesce(sum(greatest(went - counted, 0)) FILTER (WHERE company <> 0)
+                                  OVER (PARTITION BY sender_id), 0) AS moved
+        FROM counts
+    )
+    INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count)
+    SELECT sender_id, :campaign_id, :day, true, company, more FROM (
+        SELECT sender_id, company,
+               CASE company WHEN 0 THEN greatest(went, counted - moved) - counted
+                            ELSE greatest(went - counted, 0) END AS more
+        FROM known) changes
+    WHERE more <> 0
+""").bindparams(
+    sa.bindparam("campaign_id", type_=sa.UUID),
+    sa.bindparam("day", type_=sa.Date),
+    sa.bindparam("since", type_=sa.TIMESTAMP(timezone=True)),
+)
 
 
 def company_sql(address: str) -> str:
@@ -25,6 +74,14 @@ def company_sql(address: str) -> str:
 def free_mail() -> str:
     """The parameter of `company_sql`."""
     return ",".join(sorted(free_mail_domains()))
+
+
+def count_new_leads_of_day(connection: sa.Connection, campaign_id: uuid.UUID, day: SendingDay) -> None:
+    """Count the new leads that a campaign wrote to on this day before it got a cap, by company.
+
+    The caller has locked the campaign against senders. A repetition changes nothing.
+    """
+    connection.execute(_COUNT_AGAIN, {"campaign_id": campaign_id, "day": day.date, "since": day.starts_at})
 
 
 def rows_by_company(lane: str, most: str, *, lock: bool = False) -> str:

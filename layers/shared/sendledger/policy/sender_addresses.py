@@ -17,7 +17,7 @@ from sendledger.core.audit_log import SYSTEM
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, sender_addresses
-from sendledger.core.vocabulary import AuditAction
+from sendledger.core.vocabulary import UNDER_WAY_STATUSES, AuditAction
 
 _table = sender_addresses
 _ADDRESS_KEY = "sender_addresses_address_key"
@@ -50,6 +50,12 @@ def of_campaign(connection: sa.Connection, sender_ids: Sequence[UUID]) -> list[s
         return []
     query = sa.select(_table).where(_table.c.id == sa.any_(sa.literal(list(sender_ids), sa.ARRAY(sa.UUID))))
     return list(connection.execute(query).mappings())
+
+
+def is_under_way(connection: sa.Connection, sender_id: UUID) -> bool:
+    """Whether a campaign that sends, or will send, has the sender."""
+    under_way = campaigns.c.status.in_(UNDER_WAY_STATUSES)
+    return connection.scalar(sa.select(campaigns.c.id).where(_has(sender_id), under_way).limit(1)) is not None
 
 
 def list_page(connection: sa.Connection, limit: int, cursor: str | None, sort: str = pagination.NEWEST_FIRST) -> Page:
@@ -90,11 +96,15 @@ def delete(connection: sa.Connection, sender_id: UUID, actor: str = SYSTEM) -> N
         Conflict: `data` names campaigns that have it. One that has ended counts too: what failed may be sent again.
     """
     by_id.row(connection, _table, sender_id, "sender", lock=True)
-    has_it = sa.literal(sender_id, sa.UUID) == sa.any_(campaigns.c.sender_ids)
-    if users := by_id.named(connection, sa.select(campaigns.c.id, campaigns.c.name).where(has_it)):
+    if users := by_id.named(connection, sa.select(campaigns.c.id, campaigns.c.name).where(_has(sender_id))):
         raise Conflict("Campaigns use the sender; it cannot be deleted. Disable it instead.", campaigns=users)
     connection.execute(sa.delete(_table).where(_table.c.id == sender_id))
     audit_log.record(connection, actor, AuditAction.SENDER_ADDRESS_DELETE, "sender_address", sender_id)
+
+
+def _has(sender_id: UUID) -> sa.ColumnElement[bool]:
+    """Whether a campaign has the sender."""
+    return sa.literal(sender_id, sa.UUID) == sa.any_(campaigns.c.sender_ids)
 
 
 def _write(connection: sa.Connection, statement: sa.UpdateBase, values: Mapping[str, Any]) -> sa.RowMapping | None:

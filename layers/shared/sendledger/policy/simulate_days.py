@@ -7,16 +7,17 @@ changes is looked at. Where a rate limits, or a sender spreads its cap, it goes 
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import heapq
 import itertools
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sendledger.core.vocabulary import Bottleneck
-from sendledger.policy.caps import merged, sending_day
+from sendledger.policy.caps import merged, place_in_turn, sending_day
 from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import (
     Forecast,
@@ -41,8 +42,13 @@ _Key = TypeVar("_Key", bound=Hashable)
 _Senders = defaultdict[uuid.UUID | None, dict[Kind, Counter[uuid.UUID]]]
 
 
-def share(total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int]) -> dict[_Key, int]:
-    """Divide a total so that those who have had least come first, and nobody gets more than is wanted."""
+def share(
+    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str] = str
+) -> dict[_Key, int]:
+    """Divide a total so that those who have had least come first, and nobody gets more than is wanted.
+
+    What cannot be divided goes to those whose `turn` is the lowest.
+    """
     if total >= sum(wanted.values()):
         return dict(wanted)
     given = dict.fromkeys(wanted, 0)
@@ -50,7 +56,7 @@ def share(total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int]) -> di
         open_ = [each for each in wanted if given[each] < wanted[each]]
         level = {each: had.get(each, 0) + given[each] for each in open_}
         lowest = min(level.values())
-        first = sorted((each for each in open_ if level[each] == lowest), key=str)
+        first = sorted((each for each in open_ if level[each] == lowest), key=turn)
         if total < len(first):
             given |= {each: given[each] + 1 for each in first[:total]}
             break
@@ -98,6 +104,7 @@ class Simulation:
         self._sent: deque[tuple[dt.datetime, float]] = deque([(now - STEP, ses.used)])
         self._reason: Bottleneck | None = None
         self._limits: set[Bottleneck] = set()
+        self._is_divided = False
 
     def add(self, leads: WaitingLeads) -> bool:
         """Let these wait. False if their schedule never opens."""
@@ -198,24 +205,28 @@ class Simulation:
             lanes.pop(lane.gate.lead_zone, None)
 
     def _send(self) -> bool:
-        """Send what may go now. Returns whether companies have kept some of it back, which leaves room for others."""
-        self._limits = set()
+        """Send what may go now. Returns whether some of it was kept back that leaves room for others: by companies, or
+        by a sender with its part of the new leads.
+        """
+        self._limits, self._is_divided = set(), False
         grants = self._grants()
         wanted = Counter[uuid.UUID]()
         for (campaign_id, _, _), count in grants.items():
             wanted[campaign_id] += count
         allowed = self._allowed_by_ses(wanted)
-        is_short = False
+        is_short, total = False, 0
         for (campaign_id, sender_id, kind), granted in grants.items():
             count = min(granted, allowed[campaign_id])
             allowed[campaign_id] -= count
-            is_short = self._send_from(campaign_id, sender_id, kind, count) or is_short
+            sent = self._send_from(campaign_id, sender_id, kind, count)
+            is_short, total = is_short or sent < count, total + sent
         if self._limits:
             # What keeps emails back in open lanes says more than that others are closed.
-            self._reason = max(self._limits, key=lambda limit: limit is not Bottleneck.WINDOW)
+            first = list(Bottleneck).index
+            self._reason = min(self._limits, key=lambda limit: (limit is Bottleneck.WINDOW, first(limit)))
         elif wanted[self._target]:
             self._reason = None
-        return is_short
+        return is_short or (self._is_divided and total > 0)
 
     def _grants(self) -> dict[tuple[uuid.UUID, uuid.UUID | None, Kind], int]:
         """What senders may send of what is ready, later steps first."""
@@ -224,38 +235,52 @@ class Simulation:
         if any(lane.is_exhausted and lane.ready[False] and lane.gate.is_open for lane in self._of_target):
             self._limits.add(Bottleneck.NEW_LEADS_PER_COMPANY_PER_DAY)
         grants: dict[tuple[uuid.UUID, uuid.UUID | None, Kind], int] = {}
-        new = Counter[uuid.UUID]()
-        for sender_id, ready in self._ready.items():
-            if not (ready[True] or ready[False]):
-                continue
-            sender = self._senders.get(sender_id) if sender_id is not None else None
-            left = sender.left(self._hours_of(sender_id) if sender.is_spreading else [], self._now) if sender else None
+        turn = functools.partial(place_in_turn, day=self._today.date)
+        budgets = {id_: self._left_of(id_) for id_, ready in self._ready.items() if ready[True] or ready[False]}
+        new_leads = self._new_leads_by_sender(budgets)
+        for sender_id, left in budgets.items():
+            ready, sender = self._ready[sender_id], self._senders.get(sender_id) if sender_id is not None else None
             had = Counter(sender.used) if sender is not None else Counter[uuid.UUID]()
             for kind in (True, False):
-                wanted = ready[kind] if kind else self._capped_by_new_leads(ready[kind], new)
-                given = share(wanted.total() if left is None else left, wanted, had)
+                wanted = ready[kind] if kind else new_leads[sender_id]
+                given = share(wanted.total() if left is None else left, wanted, had, turn)
                 if given.get(self._target, 0) < wanted[self._target]:
                     self._limits.add(Bottleneck.SENDER_CAP)
                 left = None if left is None else left - sum(given.values())
-                if not kind:
-                    new.update(given)
                 had.update(given)
                 grants |= {(campaign_id, sender_id, kind): count for campaign_id, count in given.items() if count}
         # Later steps of all senders go before first ones where the rate is short.
         return dict(sorted(grants.items(), key=lambda grant: not grant[0][2]))
 
-    def _capped_by_new_leads(self, wanted: Counter[uuid.UUID], new: Counter[uuid.UUID]) -> Counter[uuid.UUID]:
-        capped = Counter(wanted)
-        for campaign_id, count in wanted.items():
+    def _left_of(self, sender_id: uuid.UUID | None) -> int | None:
+        """What a sender may send now; None: all."""
+        sender = self._senders.get(sender_id) if sender_id is not None else None
+        if sender is None:
+            return None
+        return sender.left(self._hours_of(sender_id) if sender.is_spreading else [], self._now)
+
+    def _new_leads_by_sender(
+        self, budgets: Mapping[uuid.UUID | None, int | None]
+    ) -> dict[uuid.UUID | None, Counter[uuid.UUID]]:
+        """The first steps that are ready, by sender and campaign. The cap of a campaign is divided over its senders."""
+        found = {sender_id: Counter(self._ready[sender_id][False]) for sender_id in budgets}
+        for campaign_id in {id_ for ready in found.values() for id_ in ready}:
             most = self._campaigns[campaign_id].new_leads_per_day
             if most is None:
                 continue
-            left = max(0, most - self._new_leads[campaign_id].total() - new[campaign_id])
-            if count > left:
-                capped[campaign_id] = left
+            left = max(0, most - self._new_leads[campaign_id].total())
+            wanted = {
+                id_: own[campaign_id] if (budget := budgets[id_]) is None else min(own[campaign_id], budget)
+                for id_, own in found.items()
+                if own[campaign_id]
+            }
+            if sum(wanted.values()) > left:
                 if campaign_id == self._target:
                     self._limits.add(Bottleneck.NEW_LEADS_PER_DAY)
-        return capped
+                self._is_divided = self._is_divided or len(wanted) > 1
+                for id_, part in share(left, wanted, {}).items():
+                    found[id_][campaign_id] = part
+        return found
 
     def _hours_of(self, sender_id: uuid.UUID | None) -> list[Opening]:
         """The times of today at which a sender has something to send."""
@@ -286,7 +311,7 @@ class Simulation:
             self._limits.add(limit)
         return allowed
 
-    def _send_from(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int) -> bool:
+    def _send_from(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int) -> int:
         lanes = dict(self._open[campaign_id, sender_id])
         sent, new_leads = 0, self._new_leads[campaign_id]
         for zone, part in share(count, {zone: lane.offered[kind] for zone, lane in lanes.items()}, {}).items():
@@ -313,7 +338,7 @@ class Simulation:
             self._sent.append((self._now, sent))
         if sender_id is not None and sender_id in self._senders:
             self._senders[sender_id].note(campaign_id, sent, self._now)
-        return sent < count
+        return sent
 
     def _next(self) -> dt.datetime | None:
         """The next instant at which something may change. None: never."""

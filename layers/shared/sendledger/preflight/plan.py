@@ -7,6 +7,7 @@ Reads `campaigns`, their steps and lanes, `scheduled_emails`, `sender_addresses`
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import uuid
@@ -21,8 +22,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
+from sendledger.campaigns.hold_batches import batch_in_the_way
 from sendledger.campaigns.transitions import is_startable
-from sendledger.core.ledger_rules import LAST_STEP, address_of, held_until, is_open
+from sendledger.core.errors import InvalidInput
+from sendledger.core.ledger_rules import LAST_STEP, held_until, is_open
 from sendledger.core.time_zones import zone, zone_of_lead
 from sendledger.core.vocabulary import CampaignStatus, NoForecast, SenderAddressStatus, StartType
 from sendledger.policy import budgets, sender_addresses
@@ -40,14 +43,19 @@ from sendledger.policy.planned_campaigns import (
     WaitingLeads,
 )
 from sendledger.policy.simulate_days import Simulation
+from sendledger.preflight.diagnose import sender_blocked
 
 MOST_LANES = 200
 """Up to so many lanes, all running campaigns are simulated; beyond, those that share a sender with this one."""
 
+MOST_SCHEDULED = 10
+"""Campaigns that will start beside this one and are simulated, too. Counting the leads of one takes up to a second."""
+
 _BESIDE = sa.text("""
-    SELECT c.id, (SELECT count(*) FROM campaign_lanes l WHERE l.campaign_id = c.id) AS lanes,
+    SELECT c.id, c.status, (SELECT count(*) FROM campaign_lanes l WHERE l.campaign_id = c.id) AS lanes,
            c.sender_ids && :sender_ids AS shares_sender
-    FROM campaigns c WHERE c.status = 'running' AND c.id <> :id
+    FROM campaigns c WHERE c.status IN ('running', 'scheduled') AND c.id <> :id
+    ORDER BY shares_sender DESC, c.scheduled_start_at, c.id
 """).bindparams(sa.bindparam("id", type_=sa.UUID), sa.bindparam("sender_ids", type_=sa.ARRAY(sa.UUID)))
 # Each lead counts where its next step waits. Its later steps follow from that one.
 _WAITING = f"""
@@ -81,14 +89,14 @@ _NEW_LEADS = sa.text("""
     SELECT u.campaign_id, nullif(u.company, 0) AS company, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
     WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1, 2
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
+# The leads take turns at the senders in the order in which a start numbers them.
 _PLACES = """
-SELECT time_zone, country, count(*) AS leads, CAST(NULL AS bigint[]) AS companies
-FROM ranked WHERE reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
+SELECT time_zone, country, position, count(*) AS leads, {companies} AS companies
+FROM (SELECT r.*, mod(row_number() OVER () - 1, :senders) AS position FROM ranked r WHERE r.reason IS NULL) placed
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
-_PLACES_BY_COMPANY = f"""
-SELECT r.time_zone, r.country, count(*) AS leads, array_agg({company_sql(address_of("l"))}) AS companies
-FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL GROUP BY 1, 2 ORDER BY 1, 2
-"""
+_PLACES_BY_COMPANY = _PLACES.format(companies=f"array_agg({company_sql('address')})")
+_PLACES_WITHOUT = _PLACES.format(companies="CAST(NULL AS bigint[])")
 
 
 @dataclass(frozen=True)
@@ -129,21 +137,26 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         return Plan(campaign_id, status, [], campaign["completed_at"])
     if not is_draft and (reason := _says_why_not(campaign)) is not None:
         return Plan(campaign_id, status, [], None, reason)
+    blocked = sender_blocked(connection, None)
+    if blocked is not None and blocked.cause == "sender_stopped" and blocked.until is None:
+        return Plan(campaign_id, status, [], None, NoForecast.SENDING_STOPPED)
     if ses is None:
         return Plan(campaign_id, status, [], None, NoForecast.SES_UNKNOWN)
     # The leads are counted in memory where they fit.
     connection.execute(sa.text("SET LOCAL work_mem = '64MB'"))
     now, day_zone = connection.execute(sa.text("SELECT now(), sending_day_time_zone FROM sender_state")).one()
     today = sending_day(now, zone(day_zone))
-    beside = _campaigns_beside(connection, campaign)
-    campaigns = _campaigns(connection, beside if is_draft else [campaign_id, *beside])
+    running, scheduled = _campaigns_beside(connection, campaign)
+    campaigns = _campaigns(connection, running if is_draft else [campaign_id, *running])
     waiting, held = _waiting(connection, campaigns.values())
     if is_draft:
-        start_at = now
-        if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
-            start_at = max(now, campaign["scheduled_start_at"])
-        campaigns[campaign_id] = _draft(connection, campaign, start_at)
-        waiting += _audience(connection, campaign, campaigns[campaign_id], start_at)
+        campaigns[campaign_id], leads_of_draft = _as_if_started(connection, campaign, now)
+        waiting += leads_of_draft
+    for other in scheduled:
+        # One that cannot start sends nothing.
+        with contextlib.suppress(InvalidInput):
+            campaigns[other["id"]], leads_of_other = _as_if_started(connection, other, now)
+            waiting += leads_of_other
     still_open = takes_in(connection, campaign_id)
     if not any(each.campaign_id == campaign_id for each in waiting) and not held[campaign_id]:
         reason = NoForecast.NO_LEADS if is_draft else NoForecast.TAKES_IN_LEADS if still_open else None
@@ -193,12 +206,20 @@ def _says_why_not(campaign: sa.RowMapping) -> NoForecast | None:
     return NoForecast.EMAILS_BEING_PREPARED if campaign["background_work"] else None
 
 
-def _campaigns_beside(connection: sa.Connection, campaign: sa.RowMapping) -> list[uuid.UUID]:
-    """The running campaigns that take part of what SES and the senders may send."""
+def _campaigns_beside(
+    connection: sa.Connection, campaign: sa.RowMapping
+) -> tuple[list[uuid.UUID], list[sa.RowMapping]]:
+    """The campaigns that take part of what SES and the senders may send: those that run, and those that will start.
+
+    One whose lead batch is in use starts when nobody knows.
+    """
     others = connection.execute(_BESIDE, {"id": campaign["id"], "sender_ids": list(campaign["sender_ids"])}).all()
     if sum(max(1, other.lanes) for other in others) > MOST_LANES:
         others = [other for other in others if other.shares_sender]
-    return [other.id for other in others]
+    running = [other.id for other in others if other.status == CampaignStatus.RUNNING]
+    ids = [other.id for other in others if other.status == CampaignStatus.SCHEDULED][:MOST_SCHEDULED]
+    scheduled = [get_campaign(connection, id_) for id_ in ids]
+    return running, [each for each in scheduled if batch_in_the_way(connection, each) is None]
 
 
 def _campaigns(connection: sa.Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, PlannedCampaign]:
@@ -248,6 +269,21 @@ def _waiting(
     return waiting, held
 
 
+def _as_if_started(
+    connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime
+) -> tuple[PlannedCampaign, list[WaitingLeads]]:
+    """A campaign that has not started, as its start will leave it: now, or at its time.
+
+    Raises:
+        InvalidInput: it could not start.
+    """
+    start_at = now
+    if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]:
+        start_at = max(now, campaign["scheduled_start_at"])
+    planned = _draft(connection, campaign, start_at)
+    return planned, _audience(connection, campaign, planned, start_at)
+
+
 def _draft(connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.datetime) -> PlannedCampaign:
     steps = planned_steps(connection, campaign)
     check_conditions(steps, campaign)
@@ -275,29 +311,24 @@ def _audience(
 ) -> list[WaitingLeads]:
     """What a start would write: the leads by zone, split over the senders."""
     first = planned.steps[1][0]
-    leads: Counter[str] = Counter()
-    companies: dict[str, list[int | None]] = defaultdict(list)
-    audience = audience_of(connection, campaign)
-    statement = audience.judged(_PLACES)
-    if planned.new_leads_per_company_per_day is not None:
-        statement = audience.judged(_PLACES_BY_COMPANY, 0, 1, sa.bindparam("free_mail", free_mail(), sa.Text))
-    for row in connection.execute(statement):
-        zone_name = zone_of_lead(row.time_zone, row.country).name or ""
-        leads[zone_name] += row.leads
-        companies[zone_name] += row.companies or []
-    found, before = [], 0
     senders: list[uuid.UUID | None] = list(campaign["sender_ids"]) or [None]
-    for lead_zone, count in sorted(leads.items()):
+    leads: Counter[tuple[str, int]] = Counter()
+    companies: dict[tuple[str, int], list[int | None]] = defaultdict(list)
+    audience = audience_of(connection, campaign)
+    in_turn = sa.bindparam("senders", len(senders), sa.BigInteger)
+    statement = audience.judged(_PLACES_WITHOUT, 0, 1, in_turn)
+    if planned.new_leads_per_company_per_day is not None:
+        known = sa.bindparam("free_mail", free_mail(), sa.Text)
+        statement = audience.judged(_PLACES_BY_COMPANY, 0, 1, in_turn, known)
+    for row in connection.execute(statement):
+        place = zone_of_lead(row.time_zone, row.country).name or "", row.position
+        leads[place] += row.leads
+        companies[place] += row.companies or []
+    found = []
+    for (lead_zone, position), count in sorted(leads.items()):
         due = _due(planned.calendar, lead_zone, start_at, first.delay, first.business_days)
-        for position, sender_id in enumerate(senders):
-            # The leads take turns, zone after zone.
-            first_turn = (position - before) % len(senders)
-            part = len(range(first_turn, count, len(senders)))
-            if part:
-                place = campaign["id"], lead_zone, sender_id
-                own = companies[lead_zone][first_turn :: len(senders)]
-                found.append(WaitingLeads(*place, first.number, due, part, own))
-        before += count
+        place_of = campaign["id"], lead_zone, senders[position]
+        found.append(WaitingLeads(*place_of, first.number, due, count, companies[lead_zone, position]))
     return found
 
 

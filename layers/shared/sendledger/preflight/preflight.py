@@ -105,15 +105,37 @@ def refuse_unverified_sender(
     """
     with engine.connect() as connection:
         senders = sender_addresses.of_campaign(connection, [sender_id])
-    findings = Findings()
     for sender in senders:
-        _check_from_address(sender["from_address"], settings, findings)
-        domain = sender["address"].rpartition("@")[2]
-        with asking("identity", findings):
-            check_identity(identities(ses_client()), sender["from_address"], domain, findings)
-    if findings.errors:
-        message = "must be a sender that SES lets send. " + " ".join(error.message for error in findings.errors)
-        raise InvalidInput("The leads cannot be reassigned.", [FieldError(field, message)])
+        if errors := _unverified(sender["from_address"], settings, ses_client):
+            message = f"must be a sender that SES lets send. {errors}"
+            raise InvalidInput("The leads cannot be reassigned.", [FieldError(field, message)])
+
+
+def refuse_unverified_address(
+    engine: sa.Engine, sender_id: uuid.UUID, from_address: str, settings: ApiSettings, ses_client: Callable[[], Any]
+) -> None:
+    """The same for a new address of a sender that campaigns have which are under way: SES would refuse their emails.
+
+    Raises:
+        InvalidInput: the deployment may not send from it, or SES has not verified it.
+    """
+    address = parseaddr(from_address)[1].lower()
+    with engine.connect() as connection:
+        is_new = any(each["address"] != address for each in sender_addresses.of_campaign(connection, [sender_id]))
+        is_needed = is_new and sender_addresses.is_under_way(connection, sender_id)
+    if is_needed and (errors := _unverified(from_address, settings, ses_client)):
+        message = f"must be an address that SES lets send, as campaigns under way have the sender. {errors}"
+        raise InvalidInput("The sender is not valid.", [FieldError("from_address", message)])
+
+
+def _unverified(from_address: str, settings: ApiSettings, ses_client: Callable[[], Any]) -> str:
+    """Why nothing may be sent from an address; empty if it may."""
+    findings = Findings()
+    _check_from_address(from_address, settings, findings)
+    domain = parseaddr(from_address)[1].rpartition("@")[2].lower()
+    with asking("identity", findings):
+        check_identity(identities(ses_client()), from_address, domain, findings)
+    return " ".join(error.message for error in findings.errors)
 
 
 def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUID, mail: MailSettings) -> None:

@@ -69,7 +69,9 @@ class ClaimedEmails:
         if email is not None:
             self._add([email])
         else:
-            self._summary.stopped = "not_pending: The email is not pending or its campaign is not running."
+            self._summary.stopped = (
+                "not_pending: The email is not pending, its campaign is not running, or its sender is disabled."
+            )
 
     def _add(self, claimed: list[ClaimedEmail]) -> None:
         self.emails += claimed

@@ -44,6 +44,7 @@ class NoForecast(Word):
     NEVER_OPEN = "never_open", "Its sending schedule never opens for some leads."
     A_SENDER_DISABLED = "a_sender_disabled", "A sender is disabled, and its part of the emails waits."
     EMAILS_HELD = "emails_held", "Emails are held since an outage: send or skip them."
+    SENDING_STOPPED = "sending_stopped", "All sending is stopped: fix what stopped it, then resume the sender."
     SES_UNKNOWN = "ses_unknown", "SES does not say what may be sent, or lets nothing be sent now."
     TOO_MANY_LANES = "too_many_lanes", "Too many time zones and senders, for too many days. The days so far are right."
     MORE_THAN_400_DAYS = "more_than_400_days", "It takes more than 400 days."
