@@ -333,10 +333,11 @@ def test_a_campaign_that_cannot_start_takes_nothing(
         (held,) = connection.scalars(sa.select(campaigns.c.batch_ids).where(campaigns.c.id == campaign_id)).one()
     soon: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY + HOUR, "sender_ids": senders}
     lifecycle.start_campaign(engine, draft(engine, 0, batch_ids=[held], **soon))
-    without_content = draft(engine, 20, **soon)
-    lifecycle.start_campaign(engine, without_content)
+    without_steps = draft(engine, 20, **soon)
+    lifecycle.start_campaign(engine, without_steps)
     with engine.begin() as connection:
-        connection.execute(sa.update(campaigns).where(campaigns.c.id == without_content).values(workflow_id=None))
+        own = sa.select(campaigns.c.workflow_id).where(campaigns.c.id == without_steps).scalar_subquery()
+        connection.execute(sa.delete(workflow_steps).where(workflow_steps.c.workflow_id == own))
     assert by_day(planned(engine, campaign_id)) == [10, 10]
 
 

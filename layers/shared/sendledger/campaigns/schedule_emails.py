@@ -132,10 +132,11 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay{added["of_step"]}
 ), placed AS (
-    SELECT r.id, :leads_before + row_number() OVER () - 1 AS rank{place}
-    FROM ranked r{places}
-    -- A CASE because of the planner, which would expect few of them.
-    WHERE CASE WHEN r.reason IS NULL THEN true END
+    -- Numbered before the join, whose kind would decide the order; the plan of a draft numbers them in the same way.
+    SELECT r.id, r.rank{place}
+    FROM (SELECT r.*, :leads_before + row_number() OVER () - 1 AS rank FROM ranked r
+          -- A CASE because of the planner, which would expect few of them.
+          WHERE CASE WHEN r.reason IS NULL THEN true END) r{places}
 ){added["drawn"]}, written AS (
     INSERT INTO scheduled_emails ({_COLUMNS}{added["columns"]}{columns})
     SELECT :campaign_id, :revision, r.id, {added["template"]}, :workflow_id, s.step_number,

@@ -221,7 +221,7 @@ _DISABLED_SENDER = sa.text("""
     SELECT a.id, a.address FROM scheduled_emails e
     JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
     JOIN sender_addresses a ON a.id = l.sender_id
-    WHERE e.id = :id AND a.status = 'disabled'
+    WHERE e.id = :id AND a.status <> 'active'
 """).bindparams(sa.bindparam("id", type_=sa.BigInteger))
 _WAITS_FOR_WINNER = sa.text(f"""
     SELECT EXISTS (
