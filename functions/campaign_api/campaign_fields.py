@@ -64,7 +64,7 @@ EndAt = Annotated[
 
 
 class NewCampaign(Input):
-    """An outreach campaign needs leads, and exactly one of `email_template_id` and `workflow_id`."""
+    """A draft may have no leads and no content. To start, it needs leads, and `email_template_id` or `workflow_id`."""
 
     name: Name
     description: Description | None = None
@@ -114,7 +114,7 @@ class NewCampaign(Input):
 
 
 class CampaignChanges(Input):
-    """Only the given fields change; `batch_ids`, `segment_ids` and `lead_ids` replace those before."""
+    """Only the given fields change; a list replaces the one before. A scheduled campaign keeps leads and content."""
 
     name: Name = only_given()
     description: Description | None = None

@@ -75,7 +75,8 @@ RefreshContent = Annotated[bool, Query(description="Take the content that the te
     summary="Start a campaign",
     description=(
         "Schedules all its emails. With `start_type` scheduled it waits for `scheduled_start_at` first. Errors of the "
-        "preflight are refused with the problem `not_ready`, in `preflight_errors`."
+        "preflight are refused with the problem `not_ready`, in `preflight_errors`. One without content or leads is "
+        "refused in either case; `errors` names the fields."
     ),
     response_description="It is running, or scheduled.",
     tags=TAGS,

@@ -74,7 +74,7 @@ class CampaignPage(Resource):
     "/v1/campaigns",
     operation_id="create_campaign",
     summary="Create a campaign",
-    description="It is a draft until it is started.",
+    description="It is a draft until it is started. Leads and content can be added until then.",
     status_code=201,
     response_description="The new draft.",
     tags=TAGS,

@@ -145,7 +145,7 @@ def test_campaign_of_an_unknown_type_is_named_and_left(engine: sa.Engine, old: O
 def test_campaign_of_an_unknown_type_cannot_be_started(engine: sa.Engine, old: OldApplication) -> None:
     draft = old.campaign(status="draft", campaign_type="fax", workflow_id=old.workflow(THREE_STEPS))
     with engine.begin() as connection, pytest.raises(InvalidInput, match="cannot be started"):
-        lifecycle.check_startable(campaign_row(engine, draft))
+        lifecycle.check_startable(connection, campaign_row(engine, draft))
     with engine.connect() as connection, pytest.raises(sa.exc.DBAPIError, match="campaigns_campaign_type_check"):
         connection.execute(sa.text("UPDATE campaigns SET status = 'running'"))
 

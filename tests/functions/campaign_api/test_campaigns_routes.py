@@ -125,9 +125,7 @@ BAD_BODIES: dict[str, tuple[dict[str, object], list[str]]] = {
     "extra field": ({"status": "running"}, ["status"]),
     "unknown type": ({"campaign_type": "spam"}, ["campaign_type"]),
     "type of the old application": ({"campaign_type": "automated"}, ["campaign_type"]),
-    "no content": ({"email_template_id": None}, ["email_template_id", "workflow_id"]),
     "template and workflow": ({"workflow_id": "WORKFLOW"}, ["email_template_id", "workflow_id"]),
-    "nobody": ({"batch_ids": []}, ["batch_ids", "segment_ids", "lead_ids"]),
     "unknown batch": ({"batch_ids": ["BATCH", UNKNOWN]}, ["batch_ids.1"]),
     "unknown lead": ({"lead_ids": [UNKNOWN]}, ["lead_ids.0"]),
     "unknown template": ({"email_template_id": UNKNOWN}, ["email_template_id"]),
@@ -173,6 +171,94 @@ def test_bad_campaign_is_refused_naming_the_field(
 def test_missing_fields_are_named(api: ApiClient) -> None:
     answer = api.post("/v1/campaigns", {})
     assert (answer.status, answer.fields) == (422, ["name"])
+
+
+@pytest.fixture
+def empty(api: ApiClient) -> str:
+    """The path of a draft with a name only."""
+    created = api.post("/v1/campaigns", {"name": "Spring"})
+    assert created.status == 201, created.body
+    return f"/v1/campaigns/{created.json['id']}"
+
+
+LEADS_OR_CONTENT = ["email_template_id", "workflow_id", "batch_ids", "segment_ids", "lead_ids"]
+
+
+@pytest.mark.parametrize("start", [{}, {"start_type": "scheduled", "scheduled_start_at": SOON}])
+def test_draft_is_filled_step_by_step_and_refused_at_a_start_until_it_is_whole(
+    api: ApiClient, things: dict[str, Any], empty: str, start: dict[str, str]
+) -> None:
+    changes: list[dict[str, Any]] = [start, {"workflow_id": things["workflow"]}, {"lead_ids": things["leads"][:1]}]
+    for change, needed in zip(changes, (LEADS_OR_CONTENT, LEADS_OR_CONTENT[2:]), strict=False):
+        assert api.patch(empty, change).status == 200
+        refused = api.post(f"{empty}/start")
+        assert (refused.status, refused.fields) == (422, needed)
+        assert all(field in refused.json["detail"] for field in needed)
+        assert api.get(empty).json["status"] == "draft"
+    assert api.patch(empty, changes[-1]).json["lead_ids_count"] == 1
+    started = api.post(f"{empty}/start")
+    assert (started.status, started.json["status"]) == (200, "scheduled" if start else "running")
+
+
+def test_draft_can_lose_its_content_and_its_leads(api: ApiClient, draft: dict[str, Any]) -> None:
+    changed = api.patch(f"/v1/campaigns/{draft['id']}", {"email_template_id": None, "batch_ids": []})
+    assert (changed.status, changed.json["email_template_id"], changed.json["batch_ids"]) == (200, None, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"email_template_id": None}, LEADS_OR_CONTENT[:2]),
+        ({"batch_ids": []}, LEADS_OR_CONTENT[2:]),
+        ({"email_template_id": None, "batch_ids": [], "lead_ids": []}, LEADS_OR_CONTENT),
+    ],
+)
+def test_scheduled_campaign_keeps_its_content_and_its_leads(
+    api: ApiClient, connection: sa.Connection, change: dict[str, Any], fields: list[str]
+) -> None:
+    path = f"/v1/campaigns/{make_campaign(connection, 1, status='scheduled', **START)}"
+    before = api.get(path).json
+    refused = api.patch(path, change)
+    assert (refused.status, refused.fields) == (422, fields)
+    assert api.get(path).json == before
+    assert api.patch(path, {"evergreen": True, "batch_ids": []}).status == 200
+
+
+def test_content_that_cannot_be_sent_is_refused_when_its_start_is_scheduled(
+    api: ApiClient, connection: sa.Connection
+) -> None:
+    template_id = make_template(connection, body_text="{{ first_name")
+    later = {"start_type": "scheduled", "scheduled_start_at": SOON}
+    path = f"/v1/campaigns/{make_campaign(connection, 1, email_template_id=template_id)}"
+    assert api.patch(path, later).status == 200
+    refused = api.post(f"{path}/start")
+    assert (refused.status, refused.fields) == (422, ["steps.1.body_text"])
+    assert api.get(path).json["status"] == "draft"
+
+
+def test_draft_without_content_and_leads_works_everywhere(api: ApiClient, empty: str) -> None:
+    id_ = empty.rpartition("/")[2]
+    preflight = api.get(f"{empty}/preflight").json
+    found = {error["check"]: error["detail"].get("errors", []) for error in preflight["errors"]}
+    assert [error["field"] for error in found["content"]] == LEADS_OR_CONTENT[:2]
+    assert [error["field"] for error in found["leads"]] == LEADS_OR_CONTENT[2:]
+    assert [preflight["facts"][name] for name in ("leads", "emails", "steps", "first_send_at")] == [0, 0, 0, None]
+    plan = api.get(f"{empty}/plan").json
+    assert (plan["days"], plan["finishes_at"], plan["reason"]) == ([], None, "no_content")
+    diagnosis = api.get(f"{empty}/diagnose").json
+    assert (diagnosis["cause"], diagnosis["detail"]["missing"]) == (
+        "campaign_draft",
+        [*LEADS_OR_CONTENT[2:], *LEADS_OR_CONTENT[:2]],
+    )
+    assert "still needs leads and content" in diagnosis["message"]
+    for path in ("stats", "timeline", "scheduled-emails", "left-out-leads"):
+        assert api.get(f"{empty}/{path}").status == 200
+    for query in ({"status": "draft"}, {"needs_attention": "false"}, {"type": "outreach"}, {"ids": id_}):
+        assert [each["id"] for each in api.get("/v1/campaigns", **query).json["items"]] == [id_]
+    assert api.get("/v1/campaign-progress", ids=id_).status == 200
+    copy = api.post(f"{empty}/duplicate", {}).json
+    assert (copy["name"], copy["workflow_id"], copy["batch_ids"]) == ("Copy of Spring", None, [])
+    assert api.delete(empty).status == 204
 
 
 def test_draft_can_change_from_a_template_to_a_workflow(

@@ -185,8 +185,8 @@ def test_nothing_is_stored_for_a_campaign_that_takes_in_nobody(
 @pytest.mark.parametrize(
     ("changes", "fields"),
     [
-        ({"evergreen": False}, ["batch_ids", "segment_ids", "lead_ids", "intake"]),
-        ({"evergreen": False, "intake": None}, ["batch_ids", "segment_ids", "lead_ids"]),
+        ({"evergreen": False}, ["intake"]),
+        ({"evergreen": False, "end_at": "2040-01-01T00:00:00Z"}, ["end_at", "intake"]),
         ({"intake": {"every": "0 days"}}, ["intake.every"]),
         ({"intake": {"every": "sometimes"}}, ["intake.every"]),
         ({"intake": {}}, ["intake.every"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -44,7 +45,9 @@ def test_a_plan_without_word_from_ses_has_no_end(
     assert (found["days"], found["finishes_at"], found["reason"]) == ([], None, "ses_unknown")
 
 
-def test_the_plan_of_a_draft_without_content_is_refused_by_field(api: ApiClient, connection: sa.Connection) -> None:
-    campaign_id = make_campaign(connection, 1, email_template_id=None)
+def test_the_plan_of_a_draft_whose_content_cannot_be_sent_is_refused_by_field(
+    api: ApiClient, connection: sa.Connection
+) -> None:
+    campaign_id = make_campaign(connection, 1, email_template_id=uuid.uuid4())
     refused = api.get(f"/v1/campaigns/{campaign_id}/plan")
     assert (refused.status, refused.fields) == (422, ["email_template_id"])

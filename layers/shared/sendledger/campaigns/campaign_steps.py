@@ -46,12 +46,22 @@ def snapshot_steps(connection: sa.Connection, campaign: sa.RowMapping) -> int:
     Raises:
         InvalidInput: there is nothing to send, a template is not valid, or a step depends on what is not tracked.
     """
+    steps = startable_steps(connection, campaign)
+    keep_revision(connection, campaign["id"], campaign["revision"], steps)
+    return len(steps)
+
+
+def startable_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[dict[str, Any]]:
+    """`planned_steps`, which can all be sent.
+
+    Raises:
+        InvalidInput: as in `snapshot_steps`.
+    """
     steps = planned_steps(connection, campaign)
     check_conditions(steps, campaign)
     check_answers(steps)
     compile_steps(steps)
-    keep_revision(connection, campaign["id"], campaign["revision"], steps)
-    return len(steps)
+    return steps
 
 
 def check_taken_over(connection: sa.Connection, campaign: sa.RowMapping) -> None:

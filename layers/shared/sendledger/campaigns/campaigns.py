@@ -14,6 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy, parts_steps
+from sendledger.campaigns.missing_parts import CONTENT, missing_audience, missing_content
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core import audit_log, pagination
 from sendledger.core.audit_log import SYSTEM
@@ -105,11 +106,13 @@ def create(
 ) -> sa.RowMapping:
     """Store a draft. `values` are columns, `lead_ids` the leads besides those of its batches and segments.
 
+    It may have no content and no leads yet.
+
     Raises:
         InvalidInput: the parts do not fit together, or something that it refers to does not exist.
     """
     merged = {**_NOTHING_CHOSEN, **values, "lead_ids_count": len(lead_ids)}
-    _check(connection, merged, values, lead_ids, needs_audience=True)
+    _check(connection, merged, values, lead_ids)
     campaign_id = connection.execute(
         sa.insert(_table)
         .values({**values, "status": CampaignStatus.DRAFT, "use_workflow": values.get("workflow_id") is not None})
@@ -184,7 +187,7 @@ def update(
         NotFound: there is no such campaign.
         Conflict: it has started, and more than its name, description, guardrails, caps and intake would change, or it
             started without caps and senders, or takes in no leads, or its last cap would go while late emails are held.
-        InvalidInput: as in `create`.
+        InvalidInput: as in `create`, or it is scheduled and would lose its content or its leads.
     """
     current = get_campaign(connection, campaign_id, lock=True, count_leads=True)
     changed = sorted([*changes, *(["lead_ids"] if lead_ids is not None else [])])
@@ -202,12 +205,9 @@ def update(
         merged = {**current, **changes}
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
-        # A duplicate has no audience yet, and need not get it first.
-        needs_audience = lead_ids is not None or bool(
-            changes.keys() & {"batch_ids", "segment_ids", "campaign_type", "evergreen"}
-        )
-        _check(connection, merged, changes, lead_ids or (), needs_audience=needs_audience)
-        if current["status"] == CampaignStatus.SCHEDULED and merged["start_type"] != StartType.SCHEDULED:
+        is_scheduled = current["status"] == CampaignStatus.SCHEDULED
+        _check(connection, merged, changes, lead_ids or (), must_be_complete=is_scheduled)
+        if is_scheduled and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
             raise Conflict(message, status=current["status"])
         changes = {**changes, "use_workflow": merged["workflow_id"] is not None}
@@ -313,26 +313,22 @@ def _check(
     given: Mapping[str, Any],
     lead_ids: Sequence[UUID],
     *,
-    needs_audience: bool,
+    must_be_complete: bool = False,
 ) -> None:
     """`campaign` is the campaign after the change. Only the references in `given` are looked up."""
-    errors = [*_misfits(campaign, needs_audience), *_missing(connection, given, lead_ids)]
+    errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
+    if must_be_complete:
+        has_chosen_leads = campaign["lead_ids_count"] > 0
+        errors += [*missing_content(campaign), *missing_audience(campaign, has_chosen_leads=has_chosen_leads)]
     if errors:
         raise InvalidInput("The campaign is not valid.", errors[:MOST_ERRORS])
 
 
-def _misfits(campaign: Mapping[str, Any], needs_audience: bool) -> Iterator[FieldError]:
+def _misfits(campaign: Mapping[str, Any]) -> Iterator[FieldError]:
     is_outreach = campaign["campaign_type"] not in TYPES_WITHOUT_AUDIENCE
-    content = ("email_template_id", "workflow_id")
-    chosen = [name for name in content if campaign[name] is not None]
-    if len(chosen) > 1 or (is_outreach and not chosen):
-        for name in content:
-            yield FieldError(name, "exactly one of email_template_id and workflow_id is needed")
-    audience = ("batch_ids", "segment_ids", "lead_ids")
-    needs_audience = needs_audience and is_outreach and not campaign["evergreen"]
-    if needs_audience and not (campaign["lead_ids_count"] or any(map(campaign.get, audience[:-1]))):
-        for name in audience:
-            yield FieldError(name, "at least one lead batch, segment or lead is needed")
+    if all(campaign[name] is not None for name in CONTENT):
+        for name in CONTENT:
+            yield FieldError(name, "only one of email_template_id and workflow_id can be chosen")
     for name in ("end_at", "intake"):
         if campaign[name] is not None and not (is_outreach and campaign["evergreen"]):
             yield FieldError(name, "is for evergreen outreach campaigns only")

@@ -16,18 +16,19 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
 from aws_lambda_powertools import Logger
 
 from sendledger.campaigns import background_work, late_emails, winners
-from sendledger.campaigns.campaign_steps import check_taken_over
+from sendledger.campaigns.campaign_steps import check_taken_over, startable_steps
 from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, next_intake
 from sendledger.campaigns.content_digest import content_digest
 from sendledger.campaigns.failed_emails import count_failed
 from sendledger.campaigns.hold_batches import hold_batches, release_batches
+from sendledger.campaigns.missing_parts import check_complete
 from sendledger.campaigns.refresh_steps import refresh_steps
 from sendledger.campaigns.removed_history import check_not_removed
 from sendledger.campaigns.schedule_emails import schedule_emails_for_campaign
@@ -110,17 +111,18 @@ def start_campaign(
         ContentChanged: the campaign's content is not the one that was confirmed.
         IllegalTransition: it has started already, or has ended.
         Conflict: a lead batch is held by another campaign.
-        InvalidInput: it cannot be sent: not an outreach campaign, no content, a broken template.
+        InvalidInput: it cannot be sent: not an outreach campaign, no content, no leads, a broken template.
         NobodyToEmail: every lead is left out; the campaign stays as it was.
     """
     with engine.begin() as connection:
         campaign = get_campaign(connection, campaign_id, lock=True)
-        check_startable(campaign)
+        check_startable(connection, campaign)
         if confirmed_content is not None and confirmed_content != content_digest(connection, campaign_id):
             raise ContentChanged("Its content was changed after a person had confirmed the start.")
         now = connection.execute(sa.select(sa.func.now())).scalar_one()
         later = campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"]
         if later and campaign["scheduled_start_at"] > now:
+            startable_steps(connection, campaign)
             status = check_transition("schedule", campaign["status"])
             values = {"failure_reason": None, "failed_at": None, "confirmed_content": confirmed_content}
             _update(connection, campaign_id, status=status, **values)
@@ -130,18 +132,11 @@ def start_campaign(
         audit_log.record(connection, actor, AuditAction.CAMPAIGN_START, "campaign", campaign_id)
     with engine.connect() as connection:
         campaign = get_campaign(connection, campaign_id)
-    return StartedCampaign(
-        status=campaign["status"],
-        total_leads_targeted=campaign["total_leads_targeted"],
-        emails_scheduled_count=campaign["emails_scheduled_count"],
-        leads_left_out=campaign["leads_left_out"],
-        scheduled_start_at=campaign["scheduled_start_at"],
-        background_work=campaign["background_work"],
-    )
+    return StartedCampaign(**{each.name: campaign[each.name] for each in fields(StartedCampaign)})
 
 
-def check_startable(campaign: sa.RowMapping) -> None:
-    """Whether its status and its type allow a start.
+def check_startable(connection: sa.Connection, campaign: sa.RowMapping) -> None:
+    """Whether its status and its type allow a start, and it has content and leads.
 
     Raises:
         IllegalTransition, InvalidInput
@@ -153,6 +148,7 @@ def check_startable(campaign: sa.RowMapping) -> None:
     if campaign["campaign_type"] not in OUTREACH_TYPES:
         message = f"a {campaign['campaign_type']} campaign cannot be started yet; only outreach campaigns can"
         raise InvalidInput("This campaign cannot be started.", [FieldError("campaign_type", message)])
+    check_complete(connection, campaign)
 
 
 def _start(connection: sa.Connection, campaign: sa.RowMapping, now: dt.datetime) -> None:

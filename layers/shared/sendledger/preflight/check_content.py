@@ -24,6 +24,7 @@ from sendledger.campaigns.campaign_steps import (
     planned_steps,
 )
 from sendledger.campaigns.campaigns import takes_in
+from sendledger.campaigns.missing_parts import missing_content, missing_leads
 from sendledger.campaigns.refresh_steps import refreshed_steps
 from sendledger.content.attachments import pictures_in
 from sendledger.content.lead_variables import VARIABLES, Fields, lead_variables
@@ -100,8 +101,13 @@ def check_content(
     findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
     if not reachable and takes_in(connection, campaign["id"]):
         findings.warn("leads", "Nobody gets mail yet: leads come in after the start.", leads_left_out=dict(left_out))
+    elif not reachable and (errors := missing_leads(connection, campaign)):
+        findings.error("leads", "It has no leads yet.", leads_left_out=dict(left_out), errors=_as_dicts(errors))
     elif not reachable:
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
+    if errors := missing_content(campaign):
+        findings.error("content", "It has nothing to send yet.", errors=_as_dicts(errors))
+        return
     try:
         steps = planned_steps(connection, campaign)
         check_conditions(steps, campaign)
@@ -364,5 +370,5 @@ def _check_pictures(sent: _Sent, content: dict[str, Any], findings: Findings) ->
         findings.warn("attachments", message, **sent.detail, content_ids=unused)
 
 
-def _as_dicts(errors: tuple[FieldError, ...]) -> list[dict[str, str]]:
+def _as_dicts(errors: Sequence[FieldError]) -> list[dict[str, str]]:
     return [{"field": error.field, "message": error.message} for error in errors]

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.campaigns import get_campaign, takes_in
+from sendledger.campaigns.campaigns import OUTREACH_TYPES, get_campaign, takes_in
 from sendledger.campaigns.hold_batches import awaits_import, batch_in_the_way
+from sendledger.campaigns.missing_parts import missing_content, missing_leads
 from sendledger.core.ledger_rules import has_lanes, held_until, is_pending, is_sending, waits_in_lane
 from sendledger.core.vocabulary import CampaignStatus, ScheduledEmailStatus
 from sendledger.policy.budgets import budgets
@@ -181,8 +182,11 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
     if status != CampaignStatus.RUNNING:
         starts_at = campaign["scheduled_start_at"] if status == CampaignStatus.SCHEDULED else None
         why = campaign["failure_reason"]
-        detail = {"reason": why} if why else {}
+        detail: dict[str, Any] = {"reason": why} if why else {}
         message = _STATUS_SAYS[status]
+        if status == CampaignStatus.DRAFT and (missing := _missing(connection, campaign)):
+            message = f"The campaign is a draft. It still needs {' and '.join(missing)}."
+            detail |= {"missing": [field for fields in missing.values() for field in fields]}
         if status == CampaignStatus.PAUSED and why:
             # It has paused itself. After a resume without a correction, the next emails would fail for the same cause.
             message = f"The campaign has paused itself: {why} Fix the cause before you resume it."
@@ -207,6 +211,14 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         return found(*_not_due(campaign, rows.next_due), _next_send(rows.next_due, lanes))
     ended = connection.execute(_ENDED, {"id": campaign_id, "limit": MAX_COUNTED})
     return found(*_nothing_left(connection, campaign_id), None, **{str(why): count for why, count in ended})
+
+
+def _missing(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, list[str]]:
+    """What a draft lacks for a start, in words, with the fields of which one would do."""
+    if campaign["campaign_type"] not in OUTREACH_TYPES:
+        return {}
+    errors = {"leads": missing_leads(connection, campaign), "content": missing_content(campaign)}
+    return {what: [error.field for error in found] for what, found in errors.items() if found}
 
 
 def _nothing_left(connection: sa.Connection, campaign_id: uuid.UUID) -> tuple[str, str]:

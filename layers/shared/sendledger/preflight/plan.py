@@ -23,6 +23,7 @@ from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.hold_batches import batch_in_the_way
+from sendledger.campaigns.missing_parts import missing_content
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core.errors import InvalidInput
 from sendledger.core.ledger_rules import LAST_STEP, held_until, is_open
@@ -128,7 +129,7 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
 
     Raises:
         NotFound: there is no such campaign.
-        InvalidInput: it could not start: there is nothing to send, or a step waits for what it does not have.
+        InvalidInput: it could not start: its content cannot be sent, or a step waits for what it does not have.
     """
     campaign = get_campaign(connection, campaign_id)
     status = campaign["status"]
@@ -137,6 +138,8 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         return Plan(campaign_id, status, [], campaign["completed_at"])
     if not is_draft and (reason := _says_why_not(campaign)) is not None:
         return Plan(campaign_id, status, [], None, reason)
+    if is_draft and missing_content(campaign):
+        return Plan(campaign_id, status, [], None, NoForecast.NO_CONTENT)
     blocked = sender_blocked(connection, None)
     if blocked is not None and blocked.cause == "sender_stopped" and blocked.until is None:
         return Plan(campaign_id, status, [], None, NoForecast.SENDING_STOPPED)

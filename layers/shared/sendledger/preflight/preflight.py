@@ -89,7 +89,7 @@ def refuse_start_unless_ready(
         NotReady: the preflight found errors.
     """
     with engine.connect() as connection:
-        check_startable(get_campaign(connection, campaign_id))
+        check_startable(connection, get_campaign(connection, campaign_id))
     _refuse(preflight(engine, campaign_id, settings, ses_client, seconds=START_SECONDS))
 
 

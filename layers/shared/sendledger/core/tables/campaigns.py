@@ -181,6 +181,10 @@ campaigns = Table(
     CheckConstraint(
         "status <> 'scheduled' OR (start_type = 'scheduled' AND scheduled_start_at IS NOT NULL)", name="scheduled_start"
     ),
+    # It starts by itself, so it has something to send. A draft may not have it yet.
+    CheckConstraint(
+        "status <> 'scheduled' OR email_template_id IS NOT NULL OR workflow_id IS NOT NULL", name="scheduled_content"
+    ),
     CheckConstraint("status <> 'completed' OR background_work = '[]'", name="completed_without_background_work"),
     Index(
         "campaigns_sending_schedule_id_idx",

@@ -39,6 +39,7 @@ class NoForecast(Word):
     CAMPAIGN_PAUSED = "campaign_paused", "It is paused: resume it."
     CAMPAIGN_ENDED = "campaign_ended", "It is cancelled, has failed to start, or is archived: nothing more is sent."
     EMAILS_BEING_PREPARED = "emails_being_prepared", "Its emails are still being prepared."
+    NO_CONTENT = "no_content", "It has no email template and no workflow yet."
     NO_LEADS = "no_leads", "No lead of it would get mail."
     TAKES_IN_LEADS = "takes_in_leads", "It is evergreen: it takes in further leads."
     NEVER_OPEN = "never_open", "Its sending schedule never opens for some leads."
