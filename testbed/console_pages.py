@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 import console.front  # noqa: F401 (it registers the pages)
 from console.campaign_actions import ACTIONS
+from console.campaign_form import FORMS
 from console.public_pages import get_asset, go_home
 from console.visit import PAGES
 
@@ -70,14 +71,15 @@ _STATEMENTS = (
            '{"mon": [["09:00", "17:00"]], "tue": [["09:00", "17:00"]], "wed": [["09:00", "17:00"]]}'
     FROM generate_series(1, 5) n
     """,
-    # Of ten campaigns six have completed, two run, one is paused and one is a draft.
+    # Of ten campaigns six have completed, two run, one is paused and one is a draft. The newest draft has all leads.
     """
     INSERT INTO campaigns (id, name, description, status, workflow_id, use_workflow, batch_ids, track_opens,
                            track_clicks, actual_started_at, completed_at, paused_at, failure_reason, created_at,
                            from_address)
     SELECT md5('campaign' || n)::uuid, 'Fair follow-up ' || n || ', practices that asked',
            'Who left a card at the stand.', status, md5('workflow1')::uuid, true,
-           ARRAY[md5('batch' || mod(n, 20))::uuid], true, true,
+           CASE WHEN n = 4 THEN ARRAY(SELECT id FROM lead_batches) ELSE ARRAY[md5('batch' || mod(n, 20))::uuid] END,
+           true, true,
            CASE WHEN status <> 'draft' THEN now() - interval '20 days' END,
            CASE WHEN status = 'completed' THEN now() - interval '2 days' END,
            CASE WHEN status = 'paused' THEN now() - interval '1 day' END,
@@ -252,6 +254,7 @@ def ids_of(get: Get) -> dict[str, Sequence[str]]:
     sent = first(f"/v1/campaigns/{running['id']}/scheduled-emails", status="sent")
     with_id = {
         "campaign_id": running["id"],
+        "draft_id": first("/v1/campaigns", status="draft")["id"],
         "lead_id": sent["lead_id"],
         "email": str(sent["id"]),
         "email_id": sent["email_id"],
@@ -269,6 +272,7 @@ def ids_of(get: Get) -> dict[str, Sequence[str]]:
     return {
         **{name: [value] for name, value in with_id.items()},
         "name": list(ACTIONS),
+        "stage": list(FORMS),
         "step": ["1"],
         "variant": ["1"],
         "action": ["winner", "retire"],
@@ -293,8 +297,9 @@ def every_page(ids: Mapping[str, Sequence[str]]) -> list[str]:
 
 def lists_with_filters(ids: Mapping[str, Sequence[str]]) -> list[str]:
     """Lists as people ask for parts of them."""
-    campaign, batch, lead = (ids[name][0] for name in ("campaign_id", "batch_id", "lead_id"))
+    campaign, draft, batch, lead = (ids[name][0] for name in ("campaign_id", "draft_id", "batch_id", "lead_id"))
     return [
+        *(f"/console/campaigns/{draft}{page}" for page in ("", "/start", "/plan", "/edit/preview?step=2")),
         *(f"/console/campaigns?status={status}" for status in ("running", "paused", "completed", "draft")),
         f"/console/campaigns/{campaign}?interval=day",
         *(

@@ -6,14 +6,13 @@ Emails of unknown outcome have their two actions here too.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.findings import link_to_fix
-from console.segment_pages import LOOKED_THROUGH
-from console.template_pages import preview
+from console.campaign_check import preflight_of
+from console.campaign_form import stages
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, Reason, ScheduledEmailStatus
 
@@ -74,8 +73,6 @@ DECIDED: Mapping[str, str] = {
 """What is said after a decision about a variant."""
 CONFIRMED = ("start", "resume", "cancel")
 """For these a person can make a token for an assistant."""
-PREVIEWS = 3
-"""Leads for whom the first email is shown before a start."""
 _PATH = f"/campaigns/<campaign_id:id>/(?P<name>{'|'.join(ACTIONS)})"
 
 
@@ -174,10 +171,7 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
     """What the page of an action needs besides the campaign and its counts."""
     path = f"/v1/campaigns/{campaign['id']}"
     if name == "start" and campaign["status"] in ACTIONS[name].statuses:
-        preflight, steps = api.get(f"{path}/preflight"), _steps(api, campaign)
-        for finding in (*preflight["errors"], *preflight["warnings"]):
-            finding["fix"] = link_to_fix(finding, campaign, steps)
-        return {"preflight": preflight, "previews": _previews(api, campaign, steps)}
+        return {"preflight": preflight_of(api, campaign), "stages": stages(campaign)}
     if name == "retry-failed":
         return {"retryable": api.get(f"{path}/retry-failed")}
     if name == "late-emails":
@@ -186,27 +180,6 @@ def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
         paused_at = dt.datetime.fromisoformat(campaign["paused_at"])
         return {"paused_for": dt.datetime.now(dt.UTC) - paused_at}
     return {}
-
-
-def _steps(api: Api, campaign: Any) -> list[Any]:
-    """What it would send, in order."""
-    if campaign["workflow_id"]:
-        steps = api.get(f"/v1/workflows/{campaign['workflow_id']}")["steps"]
-        return sorted(steps, key=lambda step: int(step["step_number"]))
-    return [{"email_template_id": campaign["email_template_id"], "variants": []}]
-
-
-def _previews(api: Api, campaign: Any, steps: Sequence[Any]) -> list[dict[str, Any]]:
-    """The first email, as some of the leads would get it."""
-    template_id = steps[0]["email_template_id"] if steps else None
-    if template_id and campaign["batch_ids"]:
-        leads = api.get("/v1/leads", limit=PREVIEWS, batch_id=campaign["batch_ids"][0])["items"]
-    elif template_id and campaign["segment_ids"]:
-        path = f"/v1/segments/{campaign['segment_ids'][0]}/leads"
-        leads = api.get(path, limit=PREVIEWS, scan_limit=LOOKED_THROUGH)["items"]
-    else:
-        return []
-    return [{"lead": lead, "template_id": template_id, **preview(api, template_id, lead["id"])} for lead in leads]
 
 
 def _settling(visit: Visit, email_id: str, refused: ApiRefused | None = None) -> HttpAnswer:

@@ -10,6 +10,7 @@ from typing import Any
 from console.api_calls import Api, ApiRefused
 from console.campaign_actions import ACTIONS, DECIDED, can_send_again, possible
 from console.campaign_form import can_edit
+from console.campaign_limits import changeable
 from console.lead_pages import search_leads
 from console.visit import HttpAnswer, Visit, page
 from sendledger.core.vocabulary import CampaignStatus, ErrorCode, Reason, ScheduledEmailStatus
@@ -35,7 +36,7 @@ MOST_UNKNOWN = 5
 """Emails of unknown outcome that the page of a campaign shows."""
 _POLICY = ("sending_schedule_id", "sender_ids", "new_leads_per_day", "new_leads_per_company_per_day")
 """What puts the emails of a campaign in lanes."""
-_DONE = {**{name: action.done for name, action in ACTIONS.items()}, **DECIDED}
+_DONE = {**{name: action.done for name, action in ACTIONS.items()}, **DECIDED, "limits": "The limits are saved."}
 _AHEAD = {CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.RUNNING, CampaignStatus.PAUSED}
 """Statuses of campaigns that have days ahead of them."""
 
@@ -89,6 +90,8 @@ def show_campaign(visit: Visit, campaign_id: str) -> HttpAnswer:
         unknown=unknown,
         sent_again={row["id"] for row in unknown if can_send_again(progress["campaign"], row)},
         leads=api.by_id("/v1/leads", (row["lead_id"] for row in unknown)),
+        changeable=changeable(api, progress["campaign"]),
+        problem=None,
         done=_DONE.get(visit.query.get("done", "")),
     )
 

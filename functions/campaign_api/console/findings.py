@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from console.campaign_form import FORMS, path_of
 from console.visit import ROOT
 
 _OF_A_TEMPLATE = {"templates", "placeholders", "variables", "html_size", "attachments", "content"}
@@ -29,11 +30,22 @@ def link_to_fix(finding: Any, campaign: Any, steps: Sequence[Any]) -> tuple[str,
         return "Fix the template", f"{ROOT}/templates/{template_id}"
     if check in {*_OF_A_TEMPLATE, "variants"} and "step_number" in detail and campaign["workflow_id"]:
         return "Change the workflow", f"{ROOT}/workflows/{campaign['workflow_id']}"
-    if check in {"leads", "content"}:
-        return "Change the campaign", f"{ROOT}/campaigns/{campaign['id']}/edit"
+    if check == "leads":
+        return "Choose its leads", path_of(campaign["id"], "leads")
+    if check == "content":
+        return _fix_of_content(detail, campaign)
     if "sender_id" in detail:
         return "See the senders", f"{ROOT}/settings/senders"
     return ("See the state of sending", f"{ROOT}/sending") if check in _OF_SENDING else None
+
+
+def _fix_of_content(detail: Any, campaign: Any) -> tuple[str, str]:
+    """A step may need what is set elsewhere: that the campaign counts clicks, or has a sending schedule."""
+    if {error["field"] for error in detail.get("errors", [])} & set(FORMS["sending"]):
+        return "Change how it is sent", path_of(campaign["id"], "sending")
+    if campaign["workflow_id"]:
+        return "Change the workflow", f"{ROOT}/workflows/{campaign['workflow_id']}"
+    return "Choose its content", path_of(campaign["id"], "content")
 
 
 def _template_of(detail: Any, steps: Sequence[Any]) -> str | None:

@@ -14,7 +14,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 import api_resources
 from console import (  # noqa: F401 – it registers their pages
     campaign_actions,
+    campaign_check,
     campaign_form,
+    campaign_limits,
     campaign_pages,
     export_pages,
     import_pages,

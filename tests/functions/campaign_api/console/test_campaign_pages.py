@@ -30,6 +30,7 @@ from testbed.console_browser import Browser
 from tests.functions.campaign_api.api_client import ApiClient
 
 EXPORT = "Export its emails"
+LIMITS = "Save the limits"
 ANN = "ann@example.com"
 
 
@@ -48,7 +49,7 @@ def running(api: ApiClient, campaign_id: uuid.UUID) -> uuid.UUID:
 
 @pytest.fixture
 def bare(engine: sa.Engine) -> uuid.UUID:
-    """A draft without content or leads, as the application before this one could store it."""
+    """A draft without content or leads."""
     with engine.begin() as connection:
         created = sa.insert(campaigns).values(name="Bare").returning(campaigns.c.id)
         bare_id: uuid.UUID = connection.execute(created).scalar_one()
@@ -371,9 +372,9 @@ def test_whole_address_is_found_however_old_its_lead_is(
     ("role", "expected"),
     [
         ("viewer", []),
-        ("editor", [EXPORT]),
-        ("sender", ["Pause", "Cancel", EXPORT]),
-        ("admin", ["Pause", "Cancel", EXPORT]),
+        ("editor", [EXPORT, LIMITS]),
+        ("sender", ["Pause", "Cancel", EXPORT, LIMITS]),
+        ("admin", ["Pause", "Cancel", EXPORT, LIMITS]),
     ],
 )
 def test_nobody_sees_a_button_that_would_be_refused(
@@ -401,7 +402,8 @@ def test_status_decides_which_buttons_there_are(browser: Browser, engine: sa.Eng
     }
     with engine.connect() as connection:
         some = make_campaign(connection, 1, status=status)
-    assert buttons(browser, f"/console/campaigns/{some}") == [*expected[status], EXPORT]
+    limits = [LIMITS] if status in ("running", "paused") else []
+    assert buttons(browser, f"/console/campaigns/{some}") == [*expected[status], EXPORT, *limits]
 
 
 def test_start_shows_how_many_emails_it_will_send(browser: Browser, campaign_id: uuid.UUID) -> None:
@@ -411,12 +413,12 @@ def test_start_shows_how_many_emails_it_will_send(browser: Browser, campaign_id:
 
 def test_start_that_would_be_refused_says_why(browser: Browser, bare: uuid.UUID) -> None:
     page = browser.get(f"/console/campaigns/{bare}/start")
-    assert "Nobody is left to email" in page.text
+    assert "It has no leads yet." in page.text
     assert "disabled" in page.html
     assert browser.post(f"/console/campaigns/{bare}/start", {"request": "x"}).status == 422
 
 
-def test_start_leads_to_the_template_that_cannot_be_sent(
+def test_check_and_start_lead_to_the_template_that_cannot_be_sent(
     browser: Browser, engine: sa.Engine, campaign_id: uuid.UUID
 ) -> None:
     with engine.begin() as connection:
@@ -424,9 +426,9 @@ def test_start_leads_to_the_template_that_cannot_be_sent(
         wrong = steps[1]["email_template_id"]
         change = sa.update(email_templates).where(email_templates.c.id == wrong)
         connection.execute(change.values(subject="Dear {{ nobody }}"))
-    page = browser.get(f"/console/campaigns/{campaign_id}/start")
-    assert f'<a href="/console/templates/{wrong}">Fix the template</a>' in page.html
-    assert "See the state of sending" in page.text
+    for page in (f"/console/campaigns/{campaign_id}/{name}" for name in ("start", "edit/check")):
+        assert f'<a href="/console/templates/{wrong}">Fix the template</a>' in browser.get(page).html
+    assert "See the state of sending" in browser.get(page).text
 
 
 def test_campaign_is_started_paused_resumed_and_cancelled(
@@ -616,13 +618,11 @@ def test_segments_and_evergreen_are_chosen_in_the_form(browser: Browser, api: Ap
     segment = api.post("/v1/segments", {"name": "Bath", "filter": condition})
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, [ANN])
-    template_id = api.get(f"/v1/campaigns/{campaign_id}").json["email_template_id"]
-    chosen = {"segment_ids": segment.json["id"], "evergreen": "yes", "content": f"template:{template_id}"}
-    form = {"name": "Autumn", "start_type": "manual", **chosen}
-    browser.post(f"/console/campaigns/{campaign_id}/edit", form, follow=False)
+    form = {"name": "Autumn", "segment_ids": segment.json["id"], "evergreen": "yes"}
+    browser.post(f"/console/campaigns/{campaign_id}/edit/leads", form, follow=False)
     campaign = api.get(f"/v1/campaigns/{campaign_id}").json
     assert (campaign["segment_ids"], campaign["evergreen"]) == ([segment.json["id"]], True)
-    html = browser.get(f"/console/campaigns/{campaign_id}/edit").html
+    html = browser.get(f"/console/campaigns/{campaign_id}/edit/leads").html
     assert f'name="segment_ids" value="{segment.json["id"]}" checked' in html
 
 

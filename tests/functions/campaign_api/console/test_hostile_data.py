@@ -75,11 +75,14 @@ def dangerous(page: str) -> list[str]:
 
 @pytest.fixture
 def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
-    """Ids of a campaign that runs, a lead, an email and a row of the ledger, hostile wherever they can be."""
+    """Ids of a campaign that runs, a draft, a lead, an email and a row of the ledger, hostile wherever they can be."""
     address = "'\"><svg/onload=alert(1)>"  # an older application may have stored it
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, ["ann@example.com", "bob@example.com"], [NO_DELAY, DAY], name=EVIL)
     assert api.post(f"/v1/campaigns/{campaign_id}/start").status == 200
+    draft_id = api.post(f"/v1/campaigns/{campaign_id}/duplicate", {}).json["id"]
+    batch_ids = api.get(f"/v1/campaigns/{campaign_id}").json["batch_ids"]
+    assert api.patch(f"/v1/campaigns/{draft_id}", {"batch_ids": batch_ids}).status == 200
     with engine.begin() as connection:
         lead_id = connection.scalar(sa.select(leads.c.id).where(leads.c.email == "ann@example.com"))
         custom = {EVIL: EVIL}
@@ -161,6 +164,7 @@ def evil(api: ApiClient, engine: sa.Engine) -> dict[str, str]:
         "schedule": str(schedule_id),
         "endpoint": str(endpoint_id),
         "campaign": str(campaign_id),
+        "draft": draft_id,
         "lead": str(lead_id),
         "email": str(email_id),
         "row": str(row_id),
@@ -199,7 +203,12 @@ PAGES = [
     "/console/import",
     "/console/campaigns/new",
     "/console/campaigns/new?batch_id={evil}",
-    "/console/campaigns/{campaign}/edit",
+    *(f"/console/campaigns/{{campaign}}/edit/{stage}" for stage in ("leads", "content", "sending", "check", "preview")),
+    "/console/campaigns/{campaign}/edit/preview?step={evil}",
+    "/console/campaigns/{campaign}/limits",
+    "/console/campaigns/{draft}/edit/check",
+    "/console/campaigns/{draft}/edit/preview",
+    "/console/campaigns/{draft}/start",
     "/console/replies",
     "/console/replies?campaign_id={campaign}",
     "/console/replies?show={evil}&kind={evil}&sender={evil}",

@@ -105,20 +105,19 @@ def test_campaign_form_takes_hours_senders_and_tracking(browser: Browser, client
     schedule, sender = only(client, "/v1/sending-schedules"), only(client, "/v1/senders")
     with engine.begin() as connection:
         batch_id, template_id = make_batch(connection, ["bob@example.com"]), make_template(connection)
+    draft = {"name": "Autumn", "batch_ids": [str(batch_id)], "email_template_id": str(template_id)}
+    page = f"/console/campaigns/{client.post('/v1/campaigns', draft).json['id']}/edit/sending"
     form = {
-        "name": "Autumn",
-        "batch_ids": str(batch_id),
-        "content": f"template:{template_id}",
         "start_type": "manual",
         "sending_schedule_id": schedule["id"],
         "sender_ids": sender["id"],
         "track_opens": "yes",
     }
-    assert browser.post("/console/campaigns/new", form, follow=False).status == 303
+    assert browser.post(page, form, follow=False).status == 303
     made = only(client, "/v1/campaigns")
     assert (made["sending_schedule_id"], made["sender_ids"]) == (schedule["id"], [sender["id"]])
     assert (made["track_opens"], made["track_clicks"]) == (True, False)
-    edit = browser.get(f"/console/campaigns/{made['id']}/edit").html
+    edit = browser.get(page).html
     for chosen in (f'value="{schedule["id"]}" selected', f'value="{sender["id"]}" checked'):
         assert chosen in edit
     assert "Office" in browser.get(f"/console/campaigns/{made['id']}").text

@@ -296,65 +296,186 @@ def template_id(engine: sa.Engine) -> uuid.UUID:
         return make_template(connection)
 
 
-def test_campaign_is_prepared_previewed_and_started(
-    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+Form = dict[str, str]
+
+
+@pytest.fixture
+def leads_form(batch_id: uuid.UUID) -> Form:
+    return {"name": "Autumn", "batch_ids": str(batch_id)}
+
+
+@pytest.fixture
+def content_form(template_id: uuid.UUID) -> Form:
+    return {"content": f"template:{template_id}"}
+
+
+@pytest.fixture
+def draft(browser: Browser, api: ApiClient, leads_form: Form) -> str:
+    """The id of a draft whose first form was saved."""
+    assert browser.post("/console/campaigns/new", leads_form, follow=False).status == 303
+    return str(api.get("/v1/campaigns").json["items"][0]["id"])
+
+
+def stage(draft: str, name: str) -> str:
+    """The address of a stage."""
+    return f"/console/campaigns/{draft}/edit/{name}"
+
+
+def to_do(shown: Shown) -> list[str]:
+    """What the page says of each stage that is not only to be looked at."""
+    nav = shown.html.partition("Stages of preparing a campaign")[2].partition("</nav>")[0]
+    return re.findall(r'class="pill[^>]*>([^<]+)<', nav)
+
+
+def test_campaign_is_prepared_stage_by_stage_previewed_and_started(
+    browser: Browser, api: ApiClient, leads_form: Form, content_form: Form
 ) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
-    review = browser.post("/console/campaigns/new", form)
+    shown = browser.post("/console/campaigns/new", leads_form)
+    (campaign,) = api.get("/v1/campaigns").json["items"]
+    path = f"/v1/campaigns/{campaign['id']}"
+    assert (campaign["status"], campaign["email_template_id"]) == ("draft", None)
+    assert to_do(shown) == ["done", "to do", "optional"]
+    assert 'name="content"' in shown.html
+
+    shown = browser.post(stage(campaign["id"], "content"), content_form)
+    assert api.get(path).json["email_template_id"] is not None
+    assert (to_do(shown), 'name="start_type"' in shown.html) == (["done", "done", "optional"], True)
+
+    form = {"start_type": "manual", "reply_to_address": "ann@example.com"}
+    shown = browser.post(stage(campaign["id"], "sending"), form)
+    assert api.get(path).json["reply_to_address"] == "ann@example.com"
+    assert to_do(shown) == ["done", "done", "done"]
+    assert "Leads 2 Emails 2" in shown.text
+    (link,) = re.findall(r'class="button main" href="([^"]+)"', shown.html)
+
+    shown = browser.get(link)
+    assert "Hello Ann0" in shown.text
+    (link,) = re.findall(r'class="button main" href="([^"]+)"', shown.html)
+
+    review = browser.get(link)
     assert "Leads 2 Emails 2" in review.text
-    assert "Hello Ann0" in review.text
-    (campaign,) = api.get("/v1/campaigns").json["items"]
-    assert campaign["status"] == "draft"
-    browser.post(f"/console/campaigns/{campaign['id']}/start", {"request": review.field("request")})
-    assert api.get(f"/v1/campaigns/{campaign['id']}").json["status"] == "running"
+    browser.post(link, {"request": review.field("request")})
+    assert api.get(path).json["status"] == "running"
 
 
-def test_campaign_is_scheduled_for_a_time_in_utc(
-    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
+def test_draft_goes_on_where_something_is_to_do(
+    browser: Browser, api: ApiClient, draft: str, content_form: Form
 ) -> None:
-    form = {"name": "Later", "batch_ids": str(batch_id), "content": f"template:{template_id}"}
-    browser.post(
-        "/console/campaigns/new", {**form, "start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
-    )
-    (campaign,) = api.get("/v1/campaigns").json["items"]
+    def opened() -> str:
+        return browser.get(f"/console/campaigns/{draft}/edit", follow=False).headers["location"]
+
+    assert opened() == stage(draft, "content")
+    browser.post(stage(draft, "content"), content_form)
+    assert opened() == stage(draft, "leads")
+    api.patch(f"/v1/campaigns/{draft}", {"batch_ids": [], "email_template_id": None})
+    assert opened() == stage(draft, "leads")
+
+
+def test_stages_of_a_new_campaign_are_not_links_before_it_is_saved(browser: Browser) -> None:
+    shown = browser.get("/console/campaigns/new")
+    assert to_do(shown) == ["to do", "to do", "optional"]
+    assert re.findall(r'href="([^"]*/edit/[^"]*)"', shown.html) == []
+
+
+def test_draft_without_leads_and_content_says_on_every_page_what_to_do(browser: Browser, api: ApiClient) -> None:
+    draft = api.post("/v1/campaigns", {"name": "Bare"}).json["id"]
+    assert "still needs leads and content" in browser.get(f"/console/campaigns/{draft}").text
+    check = browser.get(stage(draft, "check"))
+    for name in ("leads", "content"):
+        assert f'<a href="{stage(draft, name)}">Choose its {name}</a>' in check.html
+    assert "There is nothing to send yet." in browser.get(stage(draft, "preview")).text
+    assert "It has no email template and no workflow yet." in browser.get(f"/console/campaigns/{draft}/plan").text
+    start = browser.get(f"/console/campaigns/{draft}/start")
+    assert re.search(r'<button class="main" disabled>', start.html)
+    refused = browser.post(f"/console/campaigns/{draft}/start", {"request": "x"})
+    assert (refused.status, "email_template_id" in refused.text, "batch_ids" in refused.text) == (422, True, True)
+
+
+def test_each_stage_saves_its_own_fields_only(
+    browser: Browser, api: ApiClient, draft: str, leads_form: Form, content_form: Form
+) -> None:
+    browser.post(stage(draft, "content"), content_form)
+    browser.post(stage(draft, "sending"), {"start_type": "manual", "from_address": "ann@example.com"})
+    before = api.get(f"/v1/campaigns/{draft}").json
+    browser.post(stage(draft, "leads"), {**leads_form, "name": "Winter"})
+    after = api.get(f"/v1/campaigns/{draft}").json
+    assert after == {**before, "name": "Winter", "updated_at": after["updated_at"]}
+
+
+def test_preview_shows_each_step_to_three_leads_of_several_batches(
+    browser: Browser, api: ApiClient, engine: sa.Engine
+) -> None:
+    with engine.begin() as connection:
+        batches = [make_batch(connection, [f"{name}@example.com"]) for name in ("ann", "bob", "cy", "dee")]
+        workflow_id = make_workflow(connection, [NO_DELAY, NO_DELAY])
+    campaign = {"name": "Autumn", "workflow_id": str(workflow_id), "batch_ids": [str(each) for each in batches]}
+    draft = api.post("/v1/campaigns", campaign).json["id"]
+    for query, number in (("", 1), ("?step=2", 2), ("?step=3", 1), ("?step=x", 1)):
+        assert browser.get(stage(draft, "preview") + query).text.count(f"Step {number} for Ann0") == 3
+
+
+def test_preview_without_a_lead_leads_to_the_template(browser: Browser, api: ApiClient, template_id: uuid.UUID) -> None:
+    campaign = {"name": "Autumn", "email_template_id": str(template_id), "evergreen": True}
+    shown = browser.get(stage(api.post("/v1/campaigns", campaign).json["id"], "preview"))
+    assert f'href="/console/templates/{template_id}"' in shown.html
+
+
+def test_stages_of_a_campaign_that_has_started_save_nothing(
+    browser: Browser, api: ApiClient, draft: str, content_form: Form
+) -> None:
+    browser.post(stage(draft, "content"), content_form)
+    assert api.post(f"/v1/campaigns/{draft}/start").status == 200
+    for name in ("leads", "content", "sending"):
+        shown = browser.get(stage(draft, name))
+        assert "This campaign is running." in shown.text
+        assert "Save and go on" not in shown.text
+    assert browser.post(stage(draft, "content"), {"content": ""}).status == 409
+    assert "This campaign is running." in browser.get(stage(draft, "check")).text
+
+
+def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClient, draft: str) -> None:
+    form = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
+    browser.post(stage(draft, "sending"), form)
+    campaign = api.get(f"/v1/campaigns/{draft}").json
     assert campaign["start_type"] == "scheduled"
     assert campaign["scheduled_start_at"].startswith("2099-01-02T09:30:00")
 
 
-def test_draft_is_changed(browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
-    browser.post("/console/campaigns/new", form)
-    (campaign,) = api.get("/v1/campaigns").json["items"]
-    page = f"/console/campaigns/{campaign['id']}/edit"
+def test_draft_is_changed(browser: Browser, api: ApiClient, draft: str, leads_form: Form) -> None:
+    page = stage(draft, "leads")
     assert browser.get(page).field("name") == "Autumn"
-    browser.post(page, {**form, "name": "Winter"})
-    assert api.get(f"/v1/campaigns/{campaign['id']}").json["name"] == "Winter"
+    browser.post(page, {**leads_form, "name": "Winter"})
+    assert api.get(f"/v1/campaigns/{draft}").json["name"] == "Winter"
 
 
 def test_form_keeps_what_was_chosen_when_newer_ones_fill_the_list(
-    browser: Browser, api: ApiClient, engine: sa.Engine, batch_id: uuid.UUID, template_id: uuid.UUID
+    browser: Browser, engine: sa.Engine, draft: str, batch_id: uuid.UUID
 ) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
-    browser.post("/console/campaigns/new", form)
     with engine.begin() as connection:
         newer = "INSERT INTO lead_batches (name, created_at) SELECT 'Newer ' || n, now() + interval '1 minute'"
         connection.execute(sa.text(f"{newer} FROM generate_series(1, 100) n"))
-    (campaign,) = api.get("/v1/campaigns").json["items"]
-    shown = browser.get(f"/console/campaigns/{campaign['id']}/edit")
+    shown = browser.get(stage(draft, "leads"))
     assert f'name="batch_ids" value="{batch_id}" checked' in shown.html
 
 
-def test_caps_of_first_emails_are_kept(
-    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
-) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
-    browser.post("/console/campaigns/new", {**form, "new_leads_per_day": "50", "new_leads_per_company_per_day": "2"})
-    (campaign,) = api.get("/v1/campaigns").json["items"]
+def test_leads_that_were_chosen_one_by_one_are_counted_and_kept(browser: Browser, api: ApiClient, draft: str) -> None:
+    lead_ids = [lead["id"] for lead in api.get("/v1/leads").json["items"]]
+    api.patch(f"/v1/campaigns/{draft}", {"lead_ids": lead_ids})
+    shown = browser.get(stage(draft, "leads"))
+    assert "Also 2 leads that were chosen one by one." in shown.text
+    browser.post(stage(draft, "leads"), {"name": "Autumn"})
+    campaign = api.get(f"/v1/campaigns/{draft}").json
+    assert (campaign["lead_ids_count"], campaign["batch_ids"]) == (2, [])
+
+
+def test_caps_of_first_emails_are_kept(browser: Browser, api: ApiClient, draft: str) -> None:
+    page = stage(draft, "sending")
+    browser.post(page, {"new_leads_per_day": "50", "new_leads_per_company_per_day": "2"})
+    campaign = api.get(f"/v1/campaigns/{draft}").json
     assert (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"]) == (50, 2)
-    page = f"/console/campaigns/{campaign['id']}/edit"
     assert re.search(r'name="new_leads_per_day"[^>]* value="50"', browser.get(page).html)
-    browser.post(page, form)
-    assert api.get(f"/v1/campaigns/{campaign['id']}").json["new_leads_per_day"] is None
+    browser.post(page, {"new_leads_per_company_per_day": "2"})
+    assert api.get(f"/v1/campaigns/{draft}").json["new_leads_per_day"] is None
 
 
 EVERGREEN = {"evergreen": "yes", "end_at": "2099-01-02T09:30", "intake_every": "6 hours"}
@@ -368,23 +489,18 @@ GUARDRAILS = {
 }
 
 
-def test_evergreen_draft_keeps_how_long_and_how_often_it_takes_in_leads(
-    browser: Browser, api: ApiClient, template_id: uuid.UUID
-) -> None:
-    browser.post("/console/campaigns/new", {"name": "Autumn", "content": f"template:{template_id}", **EVERGREEN})
+def test_evergreen_draft_keeps_how_long_and_how_often_it_takes_in_leads(browser: Browser, api: ApiClient) -> None:
+    browser.post("/console/campaigns/new", {"name": "Autumn", **EVERGREEN})
     (campaign,) = api.get("/v1/campaigns").json["items"]
     assert campaign["end_at"].startswith("2099-01-02T09:30:00")
     assert campaign["intake"] == {"every": "6 hours"}
-    shown = browser.get(f"/console/campaigns/{campaign['id']}/edit")
+    shown = browser.get(stage(campaign["id"], "leads"))
     assert (shown.field("end_at"), shown.field("intake_every")) == ("2099-01-02T09:30", "6 hours")
 
 
-def test_draft_keeps_its_guardrails(
-    browser: Browser, api: ApiClient, batch_id: uuid.UUID, template_id: uuid.UUID
-) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}"}
-    browser.post("/console/campaigns/new", {**form, **GUARDRAILS})
-    (campaign,) = api.get("/v1/campaigns").json["items"]
+def test_draft_keeps_its_guardrails(browser: Browser, api: ApiClient, draft: str) -> None:
+    page = stage(draft, "sending")
+    browser.post(page, GUARDRAILS)
     kept = {
         "enabled": False,
         "max_bounce_rate": 0.04,
@@ -393,69 +509,95 @@ def test_draft_keeps_its_guardrails(
         "window_hours": 48,
         "max_provider_errors": 7,
     }
-    assert campaign["guardrails"] == kept
-    page = f"/console/campaigns/{campaign['id']}/edit"
+    assert api.get(f"/v1/campaigns/{draft}").json["guardrails"] == kept
     shown = browser.get(page)
     assert '<option value="off" selected>' in shown.html
     assert shown.field("max_complaint_rate") == "0.00001"
     again = {name: shown.field(name) for name in kept if name != "enabled"}
-    browser.post(page, {**form, "guardrails_enabled": "off", **again})
-    assert api.get(f"/v1/campaigns/{campaign['id']}").json["guardrails"] == kept
-    browser.post(page, form)
-    assert set(api.get(f"/v1/campaigns/{campaign['id']}").json["guardrails"].values()) == {None}
+    browser.post(page, {"guardrails_enabled": "off", **again})
+    assert api.get(f"/v1/campaigns/{draft}").json["guardrails"] == kept
+    browser.post(page, {"start_type": "manual"})
+    assert set(api.get(f"/v1/campaigns/{draft}").json["guardrails"].values()) == {None}
+
+
+FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "sending": {"reply_to_address": "ann@example.com", **GUARDRAILS}}
 
 
 @pytest.mark.parametrize(
-    ("field", "change"),
+    ("name", "field", "change"),
     [
-        ("end_at", {"end_at": "tomorrow"}),
-        ("end_at", {"evergreen": ""}),
-        ("intake_every", {"intake_every": "daily"}),
-        ("max_bounce_rate", {"max_bounce_rate": "5"}),
-        ("max_complaint_rate", {"max_complaint_rate": "0.1 %"}),
-        ("min_emails", {"min_emails": "0"}),
-        ("window_hours", {"window_hours": "two days"}),
-        ("max_provider_errors", {"max_provider_errors": "9" * 30}),
-        ("from_address", {"from_address": "nobody"}),
+        ("leads", "name", {"name": " "}),
+        ("leads", "end_at", {"end_at": "tomorrow"}),
+        ("leads", "end_at", {"evergreen": ""}),
+        ("leads", "intake_every", {"intake_every": "daily"}),
+        ("sending", "max_bounce_rate", {"max_bounce_rate": "5"}),
+        ("sending", "max_complaint_rate", {"max_complaint_rate": "0.1 %"}),
+        ("sending", "min_emails", {"min_emails": "0"}),
+        ("sending", "window_hours", {"window_hours": "two days"}),
+        ("sending", "max_provider_errors", {"max_provider_errors": "9" * 30}),
+        ("sending", "from_address", {"from_address": "nobody"}),
+        ("sending", "new_leads_per_day", {"new_leads_per_day": "many"}),
+        ("sending", "scheduled_start_at", {"start_type": "scheduled", "scheduled_start_at": "tomorrow"}),
     ],
 )
-def test_what_is_wrong_is_said_at_its_field(
-    browser: Browser, engine: sa.Engine, template_id: uuid.UUID, field: str, change: dict[str, str]
+def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
+    browser: Browser, api: ApiClient, draft: str, name: str, field: str, change: Form
 ) -> None:
-    form = {"name": "Autumn", "content": f"template:{template_id}", **EVERGREEN, **GUARDRAILS}
-    shown = browser.post("/console/campaigns/new", {**form, **change})
+    before = api.get(f"/v1/campaigns/{draft}").json
+    typed = {**FILLED[name], **change}
+    shown = browser.post(stage(draft, name), typed)
     assert shown.status == 422
     assert re.search(rf'<input [^>]*name="{field}"[^>]*>\s*<span class="bad">[^<]+', shown.html)
-    assert shown.field("min_emails") == change.get("min_emails", "60")
-    assert count(engine, campaigns) == 0
+    kept = {"leads": ("name", "intake_every"), "sending": ("min_emails", "reply_to_address")}[name]
+    assert [shown.field(each) for each in kept] == [typed[each] for each in kept]
+    assert api.get(f"/v1/campaigns/{draft}").json == before
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
+    ("name", "change", "field"),
     [
-        ({"new_leads_per_day": "many"}, "new_leads_per_day"),
-        ({"name": " "}, "name"),
-        ({"batch_ids": ""}, "batch_ids"),
-        ({"batch_ids": "123e4567-e89b-12d3-a456-426614174000"}, "batch_ids"),
-        ({"content": ""}, "email_template_id"),
-        ({"content": "workflow:nonsense"}, "workflow_id"),
-        ({"start_type": "scheduled", "scheduled_start_at": "tomorrow"}, "scheduled_start_at"),
-        ({"from_address": "nobody"}, "from_address"),
+        ("leads", {"batch_ids": "123e4567-e89b-12d3-a456-426614174000"}, "batch_ids"),
+        ("leads", {"segment_ids": "nonsense"}, "segment_ids"),
+        ("content", {"content": "workflow:nonsense"}, "workflow_id"),
+        ("content", {"content": "template:123e4567-e89b-12d3-a456-426614174000"}, "email_template_id"),
+        ("sending", {"sending_schedule_id": "nonsense"}, "sending_schedule_id"),
+        ("sending", {"sender_ids": "nonsense"}, "sender_ids"),
     ],
 )
-def test_campaign_that_is_not_valid_names_the_field_and_keeps_the_rest(
-    browser: Browser, engine: sa.Engine, batch_id: uuid.UUID, template_id: uuid.UUID, change: dict[str, str], field: str
+def test_choice_that_does_not_exist_is_refused_with_its_field(
+    browser: Browser, api: ApiClient, draft: str, name: str, change: Form, field: str
 ) -> None:
-    form = {"name": "Autumn", "batch_ids": str(batch_id), "content": f"template:{template_id}", "start_type": "manual"}
-    shown = browser.post("/console/campaigns/new", {**form, **change})
+    before = api.get(f"/v1/campaigns/{draft}").json
+    shown = browser.post(stage(draft, name), {"name": "Autumn", **change})
+    assert (shown.status, field in shown.text) == (422, True)
+    assert api.get(f"/v1/campaigns/{draft}").json == before
+
+
+def test_new_campaign_that_is_refused_keeps_what_was_typed_and_is_not_stored(
+    browser: Browser, engine: sa.Engine, leads_form: Form
+) -> None:
+    shown = browser.post("/console/campaigns/new", {**leads_form, "name": "", "evergreen": "yes"})
     assert shown.status == 422
-    assert field in shown.text
-    assert f'value="{batch_id}"' in shown.html
+    assert f'value="{leads_form["batch_ids"]}" checked' in shown.html
+    assert 'name="evergreen" value="yes" checked' in shown.html
     assert count(engine, campaigns) == 0
 
 
-def test_viewer_prepares_nothing(browsers: dict[str, Browser], engine: sa.Engine) -> None:
-    browsers["viewer"].sign_in()
-    assert "New campaign" not in browsers["viewer"].get("/console/campaigns").text
-    assert browsers["viewer"].post("/console/campaigns/new", {"name": "x"}).status == 403
-    assert count(engine, campaigns) == 0
+def test_new_campaign_that_is_sent_twice_is_made_once(browser: Browser, engine: sa.Engine, leads_form: Form) -> None:
+    form = {**leads_form, "request": browser.get("/console/campaigns/new").field("request")}
+    for _ in range(2):
+        assert browser.post("/console/campaigns/new", form, follow=False).status == 303
+    assert count(engine, campaigns) == 1
+
+
+def test_viewer_prepares_nothing(browsers: dict[str, Browser], engine: sa.Engine, draft: str) -> None:
+    viewer = browsers["viewer"]
+    viewer.sign_in()
+    assert "New campaign" not in viewer.get("/console/campaigns").text
+    assert viewer.post("/console/campaigns/new", {"name": "x"}).status == 403
+    for name in ("leads", "content", "sending"):
+        assert "Save and go on" not in viewer.get(stage(draft, name)).text
+        assert viewer.post(stage(draft, name), {"name": "x"}).status == 403
+    for name in ("check", "preview"):
+        assert viewer.get(stage(draft, name)).status == 200
+    assert count(engine, campaigns) == 1
