@@ -372,7 +372,7 @@ def test_time_is_shown_and_typed_in_the_zone_of_the_browser(
     page = context.new_page()
     page.goto(f"/console/sign-in#{key}")
     page.wait_for_url("**/console/campaigns")
-    page.goto(f"/console/campaigns/{campaign_id}/edit/sending")
+    page.goto(f"/console/campaigns/{campaign_id}/edit/senders")
     # Its name for people depends on the version of Chromium.
     typed = page.get_by_label("Date and time, in your time zone (Asia/")
     sent = page.locator("input[name=scheduled_start_at]")

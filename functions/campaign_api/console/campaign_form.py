@@ -42,7 +42,7 @@ _NEW: dict[str, Any] = {
 FORMS: Mapping[str, tuple[str, ...]] = {
     "leads": ("name", "batch_ids", "segment_ids", "evergreen", "end_at", "intake"),
     "content": ("email_template_id", "workflow_id"),
-    "sending": (
+    "senders": (
         *("start_type", "scheduled_start_at", "sending_schedule_id", "sender_ids"),
         *("new_leads_per_day", "new_leads_per_company_per_day", "from_address", "reply_to_address"),
         *("track_opens", "track_clicks", "guardrails"),
@@ -52,7 +52,7 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 _TITLES = {
     "leads": "Leads",
     "content": "Content",
-    "sending": "Senders and schedule",
+    "senders": "Senders and schedule",
     "check": "Check",
     "preview": "Preview",
     "start": "Start",
@@ -117,11 +117,11 @@ def stages(campaign: Mapping[str, Any]) -> list[Stage]:
     """All of them, in order, for a campaign that may not be stored yet."""
     has_leads = any(campaign[name] for name in ("batch_ids", "segment_ids", "evergreen", "lead_ids_count"))
     has_content = campaign["email_template_id"] or campaign["workflow_id"]
-    is_set = any(campaign[name] != _NEW[name] for name in FORMS["sending"])
+    is_set = any(campaign[name] != _NEW[name] for name in FORMS["senders"])
     states = {
         "leads": "done" if has_leads else "to do",
         "content": "done" if has_content else "to do",
-        "sending": "done" if is_set else "optional",
+        "senders": "done" if is_set else "optional",
     }
     paths = {"leads": f"{ROOT}/campaigns/new"}
     if "id" in campaign:

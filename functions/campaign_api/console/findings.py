@@ -41,8 +41,8 @@ def link_to_fix(finding: Any, campaign: Any, steps: Sequence[Any]) -> tuple[str,
 
 def _fix_of_content(detail: Any, campaign: Any) -> tuple[str, str]:
     """A step may need what is set elsewhere: that the campaign counts clicks, or has a sending schedule."""
-    if {error["field"] for error in detail.get("errors", [])} & set(FORMS["sending"]):
-        return "Change how it is sent", path_of(campaign["id"], "sending")
+    if {error["field"] for error in detail.get("errors", [])} & set(FORMS["senders"]):
+        return "Change how it is sent", path_of(campaign["id"], "senders")
     if campaign["workflow_id"]:
         return "Change the workflow", f"{ROOT}/workflows/{campaign['workflow_id']}"
     return "Choose its content", path_of(campaign["id"], "content")

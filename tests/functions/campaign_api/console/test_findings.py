@@ -28,8 +28,8 @@ WITH_WORKFLOW = {"id": "c", "workflow_id": "w", "email_template_id": None}
         ("content", {"errors": [{"field": "workflow_id"}]}, "/console/workflows/w"),
         ("content", {"errors": [{"field": "steps.2.variants.1"}]}, "/console/workflows/w"),
         # Steps that need what the campaign does not have.
-        ("content", {"errors": [{"field": "track_opens"}]}, "/console/campaigns/c/edit/sending"),
-        ("content", {"errors": [{"field": "sending_schedule_id"}]}, "/console/campaigns/c/edit/sending"),
+        ("content", {"errors": [{"field": "track_opens"}]}, "/console/campaigns/c/edit/senders"),
+        ("content", {"errors": [{"field": "sending_schedule_id"}]}, "/console/campaigns/c/edit/senders"),
         ("leads", {"leads_left_out": {}}, "/console/campaigns/c/edit/leads"),
         ("sender", {"sender_id": "s"}, "/console/settings/senders"),
         ("sender", {"cause": "no_tick"}, "/console/sending"),

@@ -203,7 +203,7 @@ PAGES = [
     "/console/import",
     "/console/campaigns/new",
     "/console/campaigns/new?batch_id={evil}",
-    *(f"/console/campaigns/{{campaign}}/edit/{stage}" for stage in ("leads", "content", "sending", "check", "preview")),
+    *(f"/console/campaigns/{{campaign}}/edit/{stage}" for stage in ("leads", "content", "senders", "check", "preview")),
     "/console/campaigns/{campaign}/edit/preview?step={evil}",
     "/console/campaigns/{campaign}/limits",
     "/console/campaigns/{draft}/edit/check",

@@ -106,7 +106,7 @@ def test_campaign_form_takes_hours_senders_and_tracking(browser: Browser, client
     with engine.begin() as connection:
         batch_id, template_id = make_batch(connection, ["bob@example.com"]), make_template(connection)
     draft = {"name": "Autumn", "batch_ids": [str(batch_id)], "email_template_id": str(template_id)}
-    page = f"/console/campaigns/{client.post('/v1/campaigns', draft).json['id']}/edit/sending"
+    page = f"/console/campaigns/{client.post('/v1/campaigns', draft).json['id']}/edit/senders"
     form = {
         "start_type": "manual",
         "sending_schedule_id": schedule["id"],

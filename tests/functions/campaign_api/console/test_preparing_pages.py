@@ -342,7 +342,7 @@ def test_campaign_is_prepared_stage_by_stage_previewed_and_started(
     assert (to_do(shown), 'name="start_type"' in shown.html) == (["done", "done", "optional"], True)
 
     form = {"start_type": "manual", "reply_to_address": "ann@example.com"}
-    shown = browser.post(stage(campaign["id"], "sending"), form)
+    shown = browser.post(stage(campaign["id"], "senders"), form)
     assert api.get(path).json["reply_to_address"] == "ann@example.com"
     assert to_do(shown) == ["done", "done", "done"]
     assert "Leads 2 Emails 2" in shown.text
@@ -395,7 +395,7 @@ def test_each_stage_saves_its_own_fields_only(
     browser: Browser, api: ApiClient, draft: str, leads_form: Form, content_form: Form
 ) -> None:
     browser.post(stage(draft, "content"), content_form)
-    browser.post(stage(draft, "sending"), {"start_type": "manual", "from_address": "ann@example.com"})
+    browser.post(stage(draft, "senders"), {"start_type": "manual", "from_address": "ann@example.com"})
     before = api.get(f"/v1/campaigns/{draft}").json
     browser.post(stage(draft, "leads"), {**leads_form, "name": "Winter"})
     after = api.get(f"/v1/campaigns/{draft}").json
@@ -425,7 +425,7 @@ def test_stages_of_a_campaign_that_has_started_save_nothing(
 ) -> None:
     browser.post(stage(draft, "content"), content_form)
     assert api.post(f"/v1/campaigns/{draft}/start").status == 200
-    for name in ("leads", "content", "sending"):
+    for name in ("leads", "content", "senders"):
         shown = browser.get(stage(draft, name))
         assert "This campaign is running." in shown.text
         assert "Save and go on" not in shown.text
@@ -435,7 +435,7 @@ def test_stages_of_a_campaign_that_has_started_save_nothing(
 
 def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClient, draft: str) -> None:
     form = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
-    browser.post(stage(draft, "sending"), form)
+    browser.post(stage(draft, "senders"), form)
     campaign = api.get(f"/v1/campaigns/{draft}").json
     assert campaign["start_type"] == "scheduled"
     assert campaign["scheduled_start_at"].startswith("2099-01-02T09:30:00")
@@ -469,7 +469,7 @@ def test_leads_that_were_chosen_one_by_one_are_counted_and_kept(browser: Browser
 
 
 def test_caps_of_first_emails_are_kept(browser: Browser, api: ApiClient, draft: str) -> None:
-    page = stage(draft, "sending")
+    page = stage(draft, "senders")
     browser.post(page, {"new_leads_per_day": "50", "new_leads_per_company_per_day": "2"})
     campaign = api.get(f"/v1/campaigns/{draft}").json
     assert (campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"]) == (50, 2)
@@ -499,7 +499,7 @@ def test_evergreen_draft_keeps_how_long_and_how_often_it_takes_in_leads(browser:
 
 
 def test_draft_keeps_its_guardrails(browser: Browser, api: ApiClient, draft: str) -> None:
-    page = stage(draft, "sending")
+    page = stage(draft, "senders")
     browser.post(page, GUARDRAILS)
     kept = {
         "enabled": False,
@@ -520,7 +520,7 @@ def test_draft_keeps_its_guardrails(browser: Browser, api: ApiClient, draft: str
     assert set(api.get(f"/v1/campaigns/{draft}").json["guardrails"].values()) == {None}
 
 
-FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "sending": {"reply_to_address": "ann@example.com", **GUARDRAILS}}
+FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "senders": {"reply_to_address": "ann@example.com", **GUARDRAILS}}
 
 
 @pytest.mark.parametrize(
@@ -530,14 +530,14 @@ FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "sending": {"reply_to_addres
         ("leads", "end_at", {"end_at": "tomorrow"}),
         ("leads", "end_at", {"evergreen": ""}),
         ("leads", "intake_every", {"intake_every": "daily"}),
-        ("sending", "max_bounce_rate", {"max_bounce_rate": "5"}),
-        ("sending", "max_complaint_rate", {"max_complaint_rate": "0.1 %"}),
-        ("sending", "min_emails", {"min_emails": "0"}),
-        ("sending", "window_hours", {"window_hours": "two days"}),
-        ("sending", "max_provider_errors", {"max_provider_errors": "9" * 30}),
-        ("sending", "from_address", {"from_address": "nobody"}),
-        ("sending", "new_leads_per_day", {"new_leads_per_day": "many"}),
-        ("sending", "scheduled_start_at", {"start_type": "scheduled", "scheduled_start_at": "tomorrow"}),
+        ("senders", "max_bounce_rate", {"max_bounce_rate": "5"}),
+        ("senders", "max_complaint_rate", {"max_complaint_rate": "0.1 %"}),
+        ("senders", "min_emails", {"min_emails": "0"}),
+        ("senders", "window_hours", {"window_hours": "two days"}),
+        ("senders", "max_provider_errors", {"max_provider_errors": "9" * 30}),
+        ("senders", "from_address", {"from_address": "nobody"}),
+        ("senders", "new_leads_per_day", {"new_leads_per_day": "many"}),
+        ("senders", "scheduled_start_at", {"start_type": "scheduled", "scheduled_start_at": "tomorrow"}),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
@@ -548,7 +548,7 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
     shown = browser.post(stage(draft, name), typed)
     assert shown.status == 422
     assert re.search(rf'<input [^>]*name="{field}"[^>]*>\s*<span class="bad">[^<]+', shown.html)
-    kept = {"leads": ("name", "intake_every"), "sending": ("min_emails", "reply_to_address")}[name]
+    kept = {"leads": ("name", "intake_every"), "senders": ("min_emails", "reply_to_address")}[name]
     assert [shown.field(each) for each in kept] == [typed[each] for each in kept]
     assert api.get(f"/v1/campaigns/{draft}").json == before
 
@@ -560,8 +560,8 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
         ("leads", {"segment_ids": "nonsense"}, "segment_ids"),
         ("content", {"content": "workflow:nonsense"}, "workflow_id"),
         ("content", {"content": "template:123e4567-e89b-12d3-a456-426614174000"}, "email_template_id"),
-        ("sending", {"sending_schedule_id": "nonsense"}, "sending_schedule_id"),
-        ("sending", {"sender_ids": "nonsense"}, "sender_ids"),
+        ("senders", {"sending_schedule_id": "nonsense"}, "sending_schedule_id"),
+        ("senders", {"sender_ids": "nonsense"}, "sender_ids"),
     ],
 )
 def test_choice_that_does_not_exist_is_refused_with_its_field(
@@ -595,7 +595,7 @@ def test_viewer_prepares_nothing(browsers: dict[str, Browser], engine: sa.Engine
     viewer.sign_in()
     assert "New campaign" not in viewer.get("/console/campaigns").text
     assert viewer.post("/console/campaigns/new", {"name": "x"}).status == 403
-    for name in ("leads", "content", "sending"):
+    for name in ("leads", "content", "senders"):
         assert "Save and go on" not in viewer.get(stage(draft, name)).text
         assert viewer.post(stage(draft, name), {"name": "x"}).status == 403
     for name in ("check", "preview"):
