@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.campaign_check import preflight_of
+from console.campaign_check import comes_later, preflight_of
 from console.campaign_form import stages
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus, Reason, ScheduledEmailStatus
@@ -106,6 +106,12 @@ def ask(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     return _confirmation(visit, campaign_id, name)
 
 
+@page("GET", "/campaigns/<draft_id:id>/start/part")
+def ask_to_start(visit: Visit, draft_id: str) -> HttpAnswer:
+    """The part of the page of a start that is loaded after it."""
+    return visit.page("campaign_action_part.html", **_asked(visit, draft_id, "start", is_part=True))
+
+
 @page("POST", _PATH)
 def act(visit: Visit, campaign_id: str, name: str) -> HttpAnswer:
     body = {"action": visit.form.get("action", "")} if name == "late-emails" else {}
@@ -149,29 +155,42 @@ def _route(name: str) -> str:
 def _confirmation(
     visit: Visit, campaign_id: str, name: str, refused: ApiRefused | None = None, confirmed: object = None
 ) -> HttpAnswer:
-    api = visit.api
-    campaign = api.get(f"/v1/campaigns/{campaign_id}")
-    (progress,) = api.get("/v1/campaign-progress", ids=campaign_id)["items"]
     return visit.page(
         "campaign_action.html",
         status=refused.status if refused else 200,
-        campaign=campaign,
-        stats=progress,
-        name=name,
-        action=ACTIONS[name],
-        is_possible=name in possible(api, campaign, progress),
-        can_confirm=name in CONFIRMED,
-        confirmed=confirmed,
         problem=refused and refused.problem,
-        **_numbers(api, campaign, name),
+        **_asked(visit, campaign_id, name, confirmed),
     )
+
+
+def _asked(
+    visit: Visit, campaign_id: str, name: str, confirmed: object = None, *, is_part: bool = False
+) -> dict[str, Any]:
+    """What the page of an action shows."""
+    api = visit.api
+    campaign = api.get(f"/v1/campaigns/{campaign_id}")
+    (progress,) = api.get("/v1/campaign-progress", ids=campaign_id)["items"]
+    is_start = name == "start" and campaign["status"] in ACTIONS[name].statuses
+    # A token is shown once, by this very page.
+    is_later = is_start and not is_part and confirmed is None and comes_later(visit, campaign)
+    return {
+        "campaign": campaign,
+        "stats": progress,
+        "name": name,
+        "action": ACTIONS[name],
+        "is_possible": name in possible(api, campaign, progress),
+        "can_confirm": name in CONFIRMED,
+        "confirmed": confirmed,
+        "stages": stages(campaign) if is_start else [],
+        "is_later": is_later,
+        "preflight": preflight_of(api, campaign) if is_start and not is_later else None,
+        **_numbers(api, campaign, name),
+    }
 
 
 def _numbers(api: Api, campaign: Any, name: str) -> dict[str, Any]:
     """What the page of an action needs besides the campaign and its counts."""
     path = f"/v1/campaigns/{campaign['id']}"
-    if name == "start" and campaign["status"] in ACTIONS[name].statuses:
-        return {"preflight": preflight_of(api, campaign), "stages": stages(campaign)}
     if name == "retry-failed":
         return {"retryable": api.get(f"{path}/retry-failed")}
     if name == "late-emails":

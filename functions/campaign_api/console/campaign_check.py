@@ -12,6 +12,10 @@ from console.segment_pages import LOOKED_THROUGH
 from console.template_pages import preview
 from console.visit import HttpAnswer, Visit, page
 
+MOST_AT_ONCE = 20_000
+"""Leads whose check its page waits for. With more of them it is loaded after the page."""
+MOST_BATCHES = 20
+"""Lead batches that are asked how many leads they have."""
 PREVIEWS = 3
 """Leads for whom an email is shown."""
 MOST_SOURCES = 5
@@ -21,12 +25,24 @@ MOST_SOURCES = 5
 @page("GET", "/campaigns/<draft_id:id>/edit/check")
 def check_campaign(visit: Visit, draft_id: str) -> HttpAnswer:
     campaign = visit.api.get(f"/v1/campaigns/{draft_id}")
+    is_draft = can_edit(campaign)
+    is_later = is_draft and comes_later(visit, campaign)
     return visit.page(
         "campaign_check.html",
         campaign=campaign,
         stages=stages(campaign),
-        preflight=preflight_of(visit.api, campaign) if can_edit(campaign) else None,
+        is_draft=is_draft,
+        is_later=is_later,
+        preflight=preflight_of(visit.api, campaign) if is_draft and not is_later else None,
     )
+
+
+@page("GET", "/campaigns/<draft_id:id>/edit/check/part")
+def show_check(visit: Visit, draft_id: str) -> HttpAnswer:
+    """The part of the check's page that is loaded after it."""
+    campaign = visit.api.get(f"/v1/campaigns/{draft_id}")
+    preflight = preflight_of(visit.api, campaign)
+    return visit.page("campaign_check_part.html", campaign=campaign, preflight=preflight)
 
 
 @page("GET", "/campaigns/<draft_id:id>/edit/preview")
@@ -48,6 +64,17 @@ def preview_campaign(visit: Visit, draft_id: str) -> HttpAnswer:
         template_id=template_id,
         previews=[{"lead": lead, **preview(api, template_id, lead["id"])} for lead in leads],
     )
+
+
+def comes_later(visit: Visit, campaign: Any) -> bool:
+    """Whether what a preflight finds is loaded after the page: it looks at each lead. With `wait` the page does."""
+    batch_ids = campaign["batch_ids"]
+    if visit.query.get("wait"):
+        return False
+    if campaign["segment_ids"] or len(batch_ids) > MOST_BATCHES:
+        return True
+    batches = filter(None, (visit.api.find("/v1/lead-batches", batch_id) for batch_id in batch_ids))
+    return sum(batch["successful_imports"] or 0 for batch in batches) > MOST_AT_ONCE
 
 
 def preflight_of(api: Api, campaign: Any) -> Any:

@@ -8,6 +8,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from console import campaign_check
 from sendledger.core.tables import campaigns, lead_batches, leads
 from testbed.campaigns import NO_DELAY, make_batch, make_template, make_workflow
 from testbed.console_browser import Browser, Shown
@@ -418,6 +419,46 @@ def test_preview_without_a_lead_leads_to_the_template(browser: Browser, api: Api
     campaign = {"name": "Autumn", "email_template_id": str(template_id), "evergreen": True}
     shown = browser.get(stage(api.post("/v1/campaigns", campaign).json["id"], "preview"))
     assert f'href="/console/templates/{template_id}"' in shown.html
+
+
+@pytest.fixture(params=["many leads", "many batches", "a segment"])
+def large(
+    request: pytest.FixtureRequest,
+    api: ApiClient,
+    engine: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    draft: str,
+    template_id: uuid.UUID,
+) -> str:
+    """The id of a draft whose check its pages do not wait for."""
+    api.patch(f"/v1/campaigns/{draft}", {"email_template_id": str(template_id)})
+    if request.param == "a segment":
+        condition = {"kind": "field", "field": "industry", "values": ["spa"]}
+        segment = api.post("/v1/segments", {"name": "Spas", "filter": condition}).json["id"]
+        api.patch(f"/v1/campaigns/{draft}", {"batch_ids": [], "segment_ids": [segment]})
+    elif request.param == "many leads":
+        monkeypatch.setattr(campaign_check, "MOST_AT_ONCE", 1)
+        with engine.begin() as connection:
+            connection.execute(sa.update(lead_batches).values(successful_imports=2))
+    else:
+        monkeypatch.setattr(campaign_check, "MOST_BATCHES", 0)
+    return draft
+
+
+def test_check_of_many_leads_is_loaded_after_its_page(browser: Browser, api: ApiClient, large: str) -> None:
+    for path in (stage(large, "check"), f"/console/campaigns/{large}/start"):
+        shown = browser.get(path)
+        assert "Leads 2" not in shown.text
+        parts = re.findall(r'data-later="([^"]+)"', shown.html)
+        links = re.findall(r'href="([^"]+wait=yes)"', shown.html)
+        assert (len(parts), len(links)) == (1, 1)
+        loaded = [browser.get(each) for each in (*parts, *links)]
+        assert ["Leads 2 Emails 2" in each.text for each in loaded] == [True, True]
+        assert ["<html" in each.html for each in loaded] == [False, True]
+    made = browser.post(f"/console/campaigns/{large}/start/confirmation", {"request": loaded[0].field("request")})
+    assert '<code class="secret">' in made.html
+    browser.post(f"/console/campaigns/{large}/start", {"request": loaded[0].field("request")})
+    assert api.get(f"/v1/campaigns/{large}").json["status"] == "running"
 
 
 def test_stages_of_a_campaign_that_has_started_save_nothing(
