@@ -18,14 +18,14 @@ CONTENT = ("email_template_id", "workflow_id")
 AUDIENCE = ("batch_ids", "segment_ids", "lead_ids")
 
 
-def missing_content(campaign: Mapping[str, Any]) -> list[FieldError]:
+def missing_content(campaign: sa.RowMapping | Mapping[str, Any]) -> list[FieldError]:
     """Empty where there is an email template or a workflow."""
     if any(campaign[name] is not None for name in CONTENT):
         return []
     return [FieldError(name, "one of email_template_id and workflow_id is needed") for name in CONTENT]
 
 
-def missing_audience(campaign: Mapping[str, Any], *, has_chosen_leads: bool) -> list[FieldError]:
+def missing_audience(campaign: sa.RowMapping | Mapping[str, Any], *, has_chosen_leads: bool) -> list[FieldError]:
     """Empty where leads are chosen, even if none of them would get mail, and where they may come in later."""
     if has_chosen_leads or campaign["batch_ids"] or campaign["segment_ids"] or campaign["evergreen"]:
         return []
@@ -42,7 +42,11 @@ def check_complete(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     """Raises:
     InvalidInput: it has no content, or no leads.
     """
-    errors = [*missing_content(campaign), *missing_leads(connection, campaign)]
-    if errors:
-        fields = ", ".join(error.field for error in errors)
-        raise InvalidInput(f"The campaign is not complete: it cannot start without {fields}.", errors)
+    content, leads = missing_content(campaign), missing_leads(connection, campaign)
+    lacks = {
+        "no content (email_template_id or workflow_id)": content,
+        "no leads (batch_ids, segment_ids or lead_ids)": leads,
+    }
+    if content or leads:
+        said = " and ".join(text for text, errors in lacks.items() if errors)
+        raise InvalidInput(f"The campaign is not complete: it has {said}.", [*content, *leads])
