@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -11,7 +13,7 @@ from sendledger.core.tables import campaigns
 from testbed.campaigns import campaign_row, make_campaign, make_workflow
 from testbed.databases import MIGRATIONS
 
-SCHEDULED = {"status": "scheduled", "start_type": "scheduled", "scheduled_start_at": sa.func.now()}
+SCHEDULED: dict[str, Any] = {"status": "scheduled", "start_type": "scheduled", "scheduled_start_at": sa.func.now()}
 
 
 @pytest.mark.parametrize("status", ["draft", "failed", "completed", "archived"])

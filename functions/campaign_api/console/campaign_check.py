@@ -53,7 +53,7 @@ def preview_campaign(visit: Visit, draft_id: str) -> HttpAnswer:
     steps = _steps(api, campaign)
     wanted = visit.query.get("step", "")
     number = int(wanted) if wanted in map(str, range(1, len(steps) + 1)) else 1
-    template_id = steps[number - 1]["email_template_id"] if steps else None
+    template_id = str(steps[number - 1]["email_template_id"] or "") if steps else ""
     leads = _some_leads(api, campaign) if template_id else []
     return visit.page(
         "campaign_preview.html",

@@ -97,7 +97,7 @@ def test_what_is_not_changed_is_not_sent(browser: Browser, api: ApiClient, engin
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ("max_bounce_rate", "5"),
+        ("max_bounce_rate", "1.5"),
         ("min_emails", "two"),
         ("intake_every", "daily"),
         ("end_at", "tomorrow"),

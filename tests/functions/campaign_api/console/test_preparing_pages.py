@@ -457,7 +457,7 @@ def test_check_of_many_leads_is_loaded_after_its_page(browser: Browser, api: Api
         assert ["<html" in each.html for each in loaded] == [False, True]
     made = browser.post(f"/console/campaigns/{large}/start/confirmation", {"request": loaded[0].field("request")})
     assert '<code class="secret">' in made.html
-    browser.post(f"/console/campaigns/{large}/start", {"request": loaded[0].field("request")})
+    browser.post(f"/console/campaigns/{large}/start", {"request": loaded[1].field("request")})
     assert api.get(f"/v1/campaigns/{large}").json["status"] == "running"
 
 
