@@ -18,6 +18,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -41,6 +42,9 @@ CAMPAIGNS = 10
 STEPS = 2
 KILL_EVERY = (0.4, 2.0)
 """Seconds."""
+
+LATENCY_MS = 20
+"""Of SES."""
 
 # The rate of the account. With it the emails last for about as long as the soak.
 PART_OF_THE_TIME = 0.8
@@ -121,6 +125,7 @@ class Soak:
         duplicates = len(accepted) - len(set(accepted))
         # SES accepted it and the ledger does not say so, the reverse, or a row that never ends.
         lost = len(set(accepted) - sent - unknown) + len(sent - set(accepted)) + counts["pending"] + counts["sending"]
+        called, answered = self._of_unknown_outcome(unknown)
         lines = {
             "emails": len(outcome),
             "accepted by SES": len(accepted),
@@ -128,6 +133,9 @@ class Soak:
             "pauses": self.pauses,
             "sent": len(sent),
             "outcome unknown": len(unknown),
+            "  fenced, not accepted": len(unknown) - called - answered,
+            "  accepted, in the call": called,
+            "  answered, not recorded": answered,
             "given up, not sent": len(outcome) - len(sent) - len(unknown),
             "sent twice (must be 0)": duplicates,
             "lost (must be 0)": lost,
@@ -142,6 +150,20 @@ class Soak:
             return False
         return duplicates == 0 and lost == 0 and self.kills > 0
 
+    def _of_unknown_outcome(self, unknown: set[int]) -> tuple[int, int]:
+        """How many of these SES had accepted, within its latency before the last email of their sender, and earlier."""
+        at: dict[str, list[tuple[int, datetime]]] = {}
+        for email in self.simulator.accepted():
+            token = at.setdefault(email.tags["claim_token"], [])
+            token.append((int(email.tags["scheduled_email_id"]), email.accepted_at))
+        called = answered = 0
+        for emails in at.values():
+            in_call = max(accepted_at for _, accepted_at in emails) - timedelta(milliseconds=LATENCY_MS)
+            times = [accepted_at for id_, accepted_at in emails if id_ in unknown]
+            called += sum(accepted_at > in_call for accepted_at in times)
+            answered += sum(accepted_at <= in_call for accepted_at in times)
+        return called, answered
+
 
 # "Given up": the row was in the hands of five senders that died before they could send it, or follows one that was.
 _OUTCOMES = sa.text("""
@@ -155,7 +177,7 @@ def main() -> int:
         try:
             migrate(server.url())
             rate = max(50.0, EMAILS / (SECONDS * PART_OF_THE_TIME))
-            with SesSimulator(rate=rate, daily_quota=-1, latency_ms=20) as simulator:
+            with SesSimulator(rate=rate, daily_quota=-1, latency_ms=LATENCY_MS) as simulator:
                 soak = Soak(server.url(), simulator)
                 soak.prepare()
                 print(f"{EMAILS:,} emails, {SENDERS} senders, {SECONDS:.0f} s", flush=True)

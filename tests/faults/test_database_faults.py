@@ -17,7 +17,7 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
-from sendledger.sending import send_chunks
+from sendledger.sending import fence_parts, pace
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.sending.tick_summary import TickSummary
 from testbed.campaigns import campaign_row, make_campaign
@@ -30,8 +30,12 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 4)
+def small_chunks(ses: SesSimulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two chunks of two parts. The second one is claimed and prepared between the parts of the first."""
+    ses.account.max_send_rate = 40
+    monkeypatch.setattr(pace, "MAX_CHUNK", 4)
+    monkeypatch.setattr(fence_parts, "LEAST_PART", 2)
+    monkeypatch.setattr(fence_parts, "AHEAD_SECONDS", 0.0)
 
 
 def started(engine: sa.Engine, connection: sa.Connection, leads: int = LEADS) -> uuid.UUID:
@@ -94,7 +98,7 @@ def test_restart_of_the_database_in_the_middle_of_a_tick(
     resources: Resources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 10)
+    monkeypatch.setattr(pace, "MAX_CHUNK", 10)
     campaign_id = started(engine, connection, 100)
     connection.close()
     ses.account.latency_ms = 200

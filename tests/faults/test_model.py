@@ -25,7 +25,7 @@ from sendledger.leads import erase_leads
 from sendledger.ledger import settle_unknown, sweep
 from sendledger.ledger.settle_unknown import Acceptance
 from sendledger.preflight.diagnose import diagnose
-from sendledger.sending import send_chunks
+from sendledger.sending import pace
 from sendledger.sending.tick import send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, make_batch, make_campaign
 from testbed.dying_engine import FAILPOINTS, Crash, dying_engine
@@ -292,7 +292,7 @@ def machine(
 ) -> type[Campaigns]:
     clock = MovedClock(engine)
     # Small enough for four leads to be a huge campaign: calls begin background work and leave the rest to the ticks.
-    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 3)
+    monkeypatch.setattr(pace, "MAX_CHUNK", 3)
     monkeypatch.setattr(schedule_emails, "ROWS_PER_BUCKET", 4)
     monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 2)
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", 0.0)

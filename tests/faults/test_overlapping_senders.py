@@ -17,7 +17,7 @@ from sendledger.core.errors import IllegalTransition
 from sendledger.core.tables import email_templates, leads
 from sendledger.ledger import claim_emails, record_results
 from sendledger.ledger.record_results import SendResult
-from sendledger.sending import send_chunks
+from sendledger.sending import pace
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
@@ -184,7 +184,7 @@ def test_pauses_and_resumes_that_race_with_senders(
     resources: Resources,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(send_chunks, "MAX_CHUNK", 7)
+    monkeypatch.setattr(pace, "MAX_CHUNK", 7)
     campaign_ids = [make_campaign(connection, 40, [NO_DELAY, NO_DELAY]) for _ in range(3)]
     for campaign_id in campaign_ids:
         lifecycle.start_campaign(engine, campaign_id)

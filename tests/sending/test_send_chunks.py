@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -18,9 +19,11 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
-from sendledger.sending import ses_threads
-from sendledger.sending.compose_email import ComposedEmail
+from sendledger.sending import fence_parts, pace, send_chunks, ses_threads
+from sendledger.sending.compose_email import ComposedEmail, Composer
 from sendledger.sending.fence_parts import call_times
+from sendledger.sending.pace import Pace
+from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.send_chunks import ChunkSender
 from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.tick import Resources, send_due_emails
@@ -162,9 +165,85 @@ def test_time_that_passed_before_a_part_was_fenced_is_reserved_again(resources: 
 
 
 def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> None:
-    assert chunk_sender._useful() > 20
+    assert chunk_sender._pace.useful() > 20
     chunk_sender._preparer.bytes_per_email = 8_000_000
-    assert (chunk_sender._useful(), chunk_sender._chunk_size()) == (2, 2)
+    assert (chunk_sender._pace.useful(), chunk_sender._pace.chunk_size) == (2, 2)
+
+
+@pytest.fixture
+def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a sender does, in order, while it sends chunks of two parts with five emails each."""
+    monkeypatch.setattr(pace, "MAX_CHUNK", 10)
+    monkeypatch.setattr(fence_parts, "AHEAD_SECONDS", 0.0)
+    found: list[str] = []
+
+    def note(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            found.append(name)
+            return original(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(claim_emails, "claim")
+    note(Composer, "compose")
+    note(rate_limiter, "reserve_rate")
+    note(claim_emails, "fence")
+    return found
+
+
+def test_next_emails_are_claimed_and_prepared_between_two_parts_of_a_chunk(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    chunk_sender: ChunkSender,
+    happened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare = Preparer.prepare
+
+    def with_time(self: Preparer, claimed: Any, most: int, until: float, **options: Any) -> Any:
+        return prepare(self, claimed, most, math.inf, **options)
+
+    # The machine may be busy.
+    monkeypatch.setattr(Preparer, "prepare", with_time)
+    monkeypatch.setattr(send_chunks, "LEAST_AHEAD_SECONDS", -math.inf)
+    monkeypatch.setattr(Pace, "missed", lambda *_: 0)
+    campaign_id = started(engine, connection, 20)
+    chunk_sender.run()
+    assert statuses(engine, campaign_id) == {"sent": 20}
+    # One email is composed to try the content.
+    assert happened.count("compose") == 21
+    happened = [name for name in happened if name != "reserve_rate"]
+    first = happened.index("fence")
+    assert happened[first : first + 8] == ["fence", "claim", *["compose"] * 5, "fence"]
+
+
+def test_emails_whose_time_has_passed_are_not_fenced_before_they_have_another(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    chunk_sender: ChunkSender,
+    ses: SesSimulator,
+    happened: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fenced email that waits for seconds has an unknown outcome if the sender dies meanwhile."""
+    reserve = rate_limiter.reserve_rate
+
+    def long_ago(opened: sa.Connection, count: int, rate: float) -> float:
+        monkeypatch.setattr(rate_limiter, "reserve_rate", reserve)
+        return reserve(opened, count, rate) - SECONDS
+
+    monkeypatch.setattr(rate_limiter, "reserve_rate", long_ago)
+    campaign_id = started(engine, connection, 20)
+    chunk_sender.run()
+    first = happened.index("reserve_rate")
+    # The first part was fenced at once, and gets its time after this chunk. The second part is left for the next one.
+    assert happened[first : first + 3] == ["reserve_rate", "fence", "reserve_rate"]
+    assert "fence" not in happened[first + 3 : happened.index("reserve_rate", first + 3)]
+    assert happened.count("compose") == 21
+    assert statuses(engine, campaign_id) == {"sent": 20}
+    assert len(ses.accepted()) == 20
 
 
 def test_sender_that_has_to_slow_down_recovers(

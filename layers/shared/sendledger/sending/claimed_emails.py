@@ -35,6 +35,8 @@ class ClaimedEmails:
         self.emails: deque[ClaimedEmail] = deque()
         self.alone = False
         """Whether they belong to a campaign that is prepared alone, or are one email that was claimed by its id."""
+        self.more_are_due = False
+        """Whether the last claim found as many as it looked for."""
         self._engine = engine
         self._token = token
         self._summary = summary
@@ -42,8 +44,8 @@ class ClaimedEmails:
         self._isolated: uuid.UUID | None = None
         self._lanes = LaneQueue()
 
-    def claim(self, most: int, *, nothing_in_hand: bool) -> bool:
-        """Claim up to `most` due emails. Returns whether there were any."""
+    def claim(self, most: int, *, nothing_in_hand: bool) -> None:
+        """Claim up to `most` due emails."""
         with self._engine.begin() as connection:
             claimed = self._claim_alone(connection, most) if time.monotonic() >= self._alone_first_from else []
             self.alone = bool(claimed)
@@ -53,8 +55,8 @@ class ClaimedEmails:
                 # A death would not delay other campaigns.
                 self.alone = True
                 claimed = self._claim_alone(connection, most)
+        self.more_are_due = len(claimed) >= most
         self._add(claimed)
-        return bool(claimed)
 
     def _claim_alone(self, connection: sa.Connection, most: int) -> list[ClaimedEmail]:
         claimed = claim_emails.claim(connection, min(most, MOST_ALONE), self._token, alone=True)

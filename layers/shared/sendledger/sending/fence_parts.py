@@ -24,15 +24,16 @@ LEAST_PART = 5
 """Emails of a part, at least. Otherwise there would be a fence for nearly every email at low rates."""
 
 AHEAD_SECONDS = 0.25
-"""For how long a sender fences ahead while it prepares the next chunk, at most."""
+"""For how long a sender fences ahead while it completes the next chunk, at most."""
 
 
-def parts(count: int, rate: float, preparing: float) -> Iterator[range]:
+def parts(count: int, rate: float, between: float) -> Iterator[range]:
     """The positions of each part of a chunk of `count` emails.
 
-    While the last part is sent, the next chunk is prepared, which takes so many seconds, and its first part is fenced.
+    While the last part is sent, the next chunk is completed and its time reserved, which takes so many seconds, and its
+    first part is fenced.
     """
-    last = math.ceil(rate * min(FENCE_SECONDS + preparing, AHEAD_SECONDS))
+    last = math.ceil(rate * min(FENCE_SECONDS + between, AHEAD_SECONDS))
     each, begin = max(LEAST_PART, math.ceil(rate * PART_SECONDS)), 0
     while count - begin > each + last:
         yield range(begin, begin + each)

@@ -1,9 +1,9 @@
 """Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
 
-The main thread claims, composes and signs a chunk, and fences it part after part; the threads of `ses_threads` speak
-with SES; one more thread records. So while SES gets one chunk, the next is prepared and the last one is recorded, and
-the SES rate is used without gaps. Only the main thread changes what is kept in memory. Writes `sender_state` (the
-shared rate limiter and the stop); the other tables through the modules that it calls.
+The main thread fences a chunk part after part. Between the parts it claims, composes and signs the emails of the next
+chunk. The threads of `ses_threads` speak with SES; one more thread records. So the SES rate is used without gaps, and
+few emails at a time are fenced without a recorded result. Only the main thread changes what is kept in memory. Writes
+`sender_state` (the shared rate limiter and the stop); the other tables through the modules that it calls.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import math
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -26,9 +26,9 @@ from sendledger.core.settings import SenderSettings
 from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.record_results import Recorded, SendResult
-from sendledger.sending import prepare_emails
 from sendledger.sending.claimed_emails import ClaimedEmails
-from sendledger.sending.fence_parts import AHEAD_SECONDS, FENCE_SECONDS, LEAST_PART, call_times, parts
+from sendledger.sending.fence_parts import FENCE_SECONDS, call_times
+from sendledger.sending.pace import Pace
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
@@ -37,9 +37,6 @@ from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, SendOutcome
 from sendledger.ses.ses_sender import MAX_CALL_SECONDS
-
-MAX_CHUNK = 500
-"""Emails that are prepared together, at most. At lower rates it is the number that one second allows."""
 
 FINISH_SECONDS = 5.0
 """Seconds reserved at the end of a tick for recording the last results and returning claimed emails."""
@@ -53,11 +50,11 @@ CLAIM_AGAIN_SECONDS = 0.25
 COMPOSE_SECONDS = 1.0
 """How long a chunk may be composed. Emails that are ready by then are sent."""
 
+LEAST_AHEAD_SECONDS = 0.01
+"""The time before the next fence in which it is worth while to prepare a part of the next chunk."""
+
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
-
-RECORD_SECONDS = 0.05
-"""The time of the results that are recorded together. Until then their outcomes are unknown if the sender dies."""
 
 QUOTA_STOP_SECONDS = 600
 """How long all sending stops after SES says that the daily quota is used up."""
@@ -92,29 +89,30 @@ class ChunkSender:
         self._stop_sending_at = last_call(deadline)
         self._token = uuid.uuid4()
         summary.claim_token = str(self._token)
-        self._full_rate = self._rate = limits.rate
-        self._slowed_at = -math.inf
-        self._allowance = limits.remaining
         threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
         self._gate = RefusalGate()
         self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at, self._gate)
         self._in_flight = 0
         self._recorder = ChunkRecorder(engine, self._token, deadline, self._on_recorded)
         self._preparer = Preparer(engine, ses_client, settings, self._token, self._gate, proven)
+        self._pace = Pace(limits, self._threads, self._preparer)
         self._in_hand = ClaimedEmails(engine, self._token, summary, self._stop_sending_at)
+        self._ready: deque[ReadyEmail] = deque()
+        """Prepared and not fenced: what is left of the chunk that is sent, then what is prepared of the next one."""
         self._touched: set[uuid.UUID] = set()
         self._refused: set[uuid.UUID] = set()
         self._to_pause: dict[uuid.UUID, str] = {}
         self._stop: SendOutcome | None = None
-        self._preparing_seconds = 0.0
 
     def run(self, only: int | None = None) -> None:
         """Send until nothing is due, the time or the quota is used up, or something stops all sending."""
         try:
             if only is not None:
                 self._in_hand.claim_one(only)
-            while not self._has_to_end() and self._allowance >= 1:
-                if self._in_hand.emails or (only is None and self._claim()):
+            while not self._has_to_end() and self._pace.allowance >= 1:
+                if only is None and not self._in_hand.emails:
+                    self._claim()
+                if self._in_hand.emails or self._ready:
                     self._send_chunk()
                     self._record_if_full()
                 elif not self._has_something_in_hand() and (only is not None or not self._is_anything_due()):
@@ -133,37 +131,14 @@ class ChunkSender:
         return self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at
 
     def _has_something_in_hand(self) -> bool:
-        return bool(self._in_hand.emails or self._in_flight or self._recorder.is_busy)
+        return bool(self._in_hand.emails or self._ready or self._in_flight or self._recorder.is_busy)
 
     def _is_anything_due(self) -> bool:
         with self._engine.connect() as connection:
             return claim_emails.count_due(connection, 1) > 0
 
-    def _chunk_size(self) -> int:
-        fitting = prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email
-        return max(1, int(min(MAX_CHUNK, fitting, self._possible_rate(), self._allowance)))
-
-    def _useful(self) -> int:
-        """How many calls are under way when the next emails are fenced: enough to hide the latency of SES and of the
-        fence, but few, because a crash leaves their outcomes unknown."""
-        return min(
-            self._threads.useful + math.ceil(self._possible_rate() * FENCE_SECONDS),
-            prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
-        )
-
-    def _useful_meanwhile(self) -> int:
-        """How many calls are under way when the next chunk is prepared. Calls that begin meanwhile are not in it."""
-        return self._useful() + math.ceil(self._possible_rate() * min(2 * self._preparing_seconds, AHEAD_SECONDS))
-
-    def _possible_rate(self) -> float:
-        return min(self._rate, self._threads.most_per_second)
-
-    def _record_size(self) -> int:
-        return min(self._chunk_size(), max(LEAST_PART, math.ceil(self._possible_rate() * RECORD_SECONDS)))
-
-    def _claim(self) -> bool:
-        most = min(MAX_CHUNK, 2 * self._chunk_size())
-        return self._in_hand.claim(most, nothing_in_hand=not self._has_something_in_hand())
+    def _claim(self) -> None:
+        self._in_hand.claim(self._pace.claim_size, nothing_in_hand=not self._has_something_in_hand())
 
     def _prove_contents(self) -> None:
         """Render one email of each campaign that is new to this process, while no call is under way.
@@ -189,80 +164,106 @@ class ChunkSender:
             self._to_pause |= sweep.blame(connection, Counter(stalled))
         self._in_hand.give_back(stalled)
 
-    def _prepare_chunk(self) -> list[ReadyEmail]:
-        """Prepare a chunk of the claimed emails. An email that cannot be prepared fails immediately."""
-        self._prove_contents()
-        most = min(self._chunk_size(), self._in_hand.bring_forward(self._preparer.proven))
-        began = time.monotonic()
-        until = min(began + COMPOSE_SECONDS, self._stop_sending_at)
+    def _prepare(self, most: int, until: float) -> None:
+        """Prepare up to `most` of the claimed emails. One that cannot be prepared fails immediately."""
+        most = min(most, self._in_hand.bring_forward(self._preparer.proven))
+        if most < 1:
+            return
         prepared = self._preparer.prepare(self._in_hand.emails, most, until, alone=self._in_hand.alone)
-        self._preparing_seconds = time.monotonic() - began
+        self._ready += prepared.ready
         for result in prepared.failed:
             self._note(result)
         self._in_hand.emails += prepared.waiting
         self._blame(prepared.stalled)
         if not prepared.stalled:
             self._in_hand.did_no_harm()
-        if prepared.waiting and not prepared.ready:
-            self._wait(time.monotonic() + POLL_SECONDS)
-        return prepared.ready
 
-    def _send_chunk(self) -> None:
-        """Compose a chunk, reserve time for it, and fence and hand over each part of it when its time comes."""
+    def _prepare_ahead(self, until: float) -> None:
+        """While a chunk waits for the time of its next part, prepare as many emails for the next chunk as this one has
+        handed over."""
+        lacking = self._pace.chunk_size - len(self._ready)
+        if lacking < 1 or self._in_hand.alone or self._has_to_end():
+            return
+        if not self._in_hand.emails and self._in_hand.more_are_due and _is_worth_while(until):
+            self._claim()
+        if not self._in_hand.alone and _is_worth_while(until):
+            self._prepare(lacking, until)
+
+    def _complete_chunk(self) -> int:
+        """Prepare what a chunk lacks. Returns the number of its emails."""
         # As late as possible: if preparing kills the process, the outcomes of calls under way become unknown.
-        self._wait(self._stop_sending_at, at_most=_none if self._in_hand.alone else self._useful_meanwhile)
+        self._wait(self._stop_sending_at, at_most=_none if self._in_hand.alone else self._pace.useful_between)
         if self._in_hand.alone:
             self._recorder.record_all()
         else:
-            size = self._record_size()
+            size = self._pace.record_size
             self._recorder.record_if(size // 2, 2 * size)
-        chunk = self._prepare_chunk()
-        if not chunk:
+        self._prove_contents()
+        with self._pace.between_chunks(self._in_flight):
+            until = min(time.monotonic() + COMPOSE_SECONDS, self._stop_sending_at)
+            self._prepare(self._pace.chunk_size - len(self._ready), until)
+        return min(self._pace.chunk_size, len(self._ready))
+
+    def _send_chunk(self) -> None:
+        """Reserve time for a chunk, and fence and hand over each part of it when its time comes."""
+        count = self._complete_chunk()
+        if not count:  # none of them may be sent now
+            self._wait(time.monotonic() + POLL_SECONDS)
             return
-        late, handed_over = list[Call](), 0
+        late, passed_over = list[Call](), list[ReadyEmail]()
         try:
             self._threads.open()
-            self._wait(self._stop_sending_at, at_most=self._useful)
-            rate = self._rate
-            with self._engine.begin() as connection:
-                begin = time.monotonic() + rate_limiter.reserve_rate(connection, len(chunk), rate)
-            for part in parts(len(chunk), self._possible_rate(), 2 * self._preparing_seconds):
+            self._wait(self._stop_sending_at, at_most=self._pace.useful)
+            rate = self._pace.rate
+            with self._pace.between_chunks(self._in_flight), self._engine.begin() as connection:
+                begin = time.monotonic() + rate_limiter.reserve_rate(connection, count, rate)
+            self._pace.begin_chunk()
+            for part in self._pace.parts(count):
                 due = begin + part.start / rate
-                self._wait(min(due - FENCE_SECONDS, self._stop_sending_at))
-                self._wait(self._stop_sending_at, at_most=self._useful)
-                if self._has_to_end() or self._rate < rate:  # the rest needs more time than was reserved
-                    self._in_hand.emails.extendleft(ready.email for ready in reversed(chunk[part.start :]))
+                fence_at = min(due - FENCE_SECONDS, self._stop_sending_at)
+                self._prepare_ahead(fence_at)
+                self._wait(fence_at)
+                self._wait(self._stop_sending_at, at_most=self._pace.useful)
+                if self._has_to_end() or self._pace.rate < rate:  # the rest needs more time than was reserved
                     return
-                late += self._fence(chunk[part.start : part.stop], due)
-                handed_over = part.stop
+                emails = [self._ready.popleft() for _ in part]
+                # Their time would have to be reserved again after the fence, and they would wait for it fenced.
+                missed = self._pace.missed(due, rate) if part.start else 0
+                passed_over += emails[:missed]
+                if emails[missed:]:
+                    in_time, later = self._fence(emails[missed:], due + missed / rate)
+                    late += later
+                    self._hand_over(in_time)
+        finally:
+            self._ready.extendleft(reversed(passed_over))
+            self._hand_over(late)  # last, as the threads take up calls in this order
+
+    def _fence(self, part: list[ReadyEmail], begin: float) -> tuple[list[Call], list[Call]]:
+        """Fence a part of a chunk, whose time begins at `begin`. Returns the calls in this time, and what is to follow
+        the chunk, as its time has passed."""
+        emails = [ready.email for ready in part]
+        began = time.monotonic()
+        try:
+            with self._engine.begin() as connection:
+                fenced = claim_emails.fence(connection, emails, self._token)
+            self._pace.fencing_seconds = time.monotonic() - began
+            sendable = [ready for ready in part if ready.email.id in fenced.sendable]
+            in_time, later = call_times(self._engine, begin, len(sendable), self._pace.rate)
         except BaseException:
             # The fence may or may not be committed. SES was not called for any of these emails.
             ended = time.monotonic()
-            self._recorder.results += [
-                SendResult(ready.email, SendOutcome(Answer.NOT_CALLED), None, ended) for ready in chunk[handed_over:]
-            ]
+            not_called = SendOutcome(Answer.NOT_CALLED)
+            self._recorder.results += [SendResult(email, not_called, None, ended) for email in emails]
             raise
-        finally:
-            self._hand_over(late)  # last, as the threads take up calls in this order
-
-    def _fence(self, part: list[ReadyEmail], begin: float) -> list[Call]:
-        """Fence a part of a chunk, whose time begins at `begin`, and hand it over. Returns what is to follow the chunk,
-        as its time has passed."""
-        emails = [ready.email for ready in part]
-        with self._engine.begin() as connection:
-            fenced = claim_emails.fence(connection, emails, self._token)
-        sendable = [ready for ready in part if ready.email.id in fenced.sendable]
-        in_time, later = call_times(self._engine, begin, len(sendable), self._rate)
         self._summary.left_out.update(fenced.turned_away)
         self._summary.skipped += sum(
             count for reason, count in fenced.turned_away.items() if reason != "waits_for_earlier_step"
         )
         self._touched.update(email.campaign_id for email in emails if email.id not in fenced.sendable)
-        self._allowance -= len(sendable)
+        self._pace.allowance -= len(sendable)
         timed = zip(sendable, in_time + later, strict=True)
         calls = [Call(ready, due, fenced.sendable[ready.email.id]) for ready, due in timed]
-        self._hand_over(calls[: len(in_time)])
-        return calls[len(in_time) :]
+        return calls[: len(in_time)], calls[len(in_time) :]
 
     def _hand_over(self, calls: list[Call]) -> None:
         if calls:
@@ -291,11 +292,7 @@ class ChunkSender:
             self._refused.add(result.email.campaign_id)
         match result.outcome.answer:
             case Answer.SLOW_DOWN | Answer.NOT_REACHED:
-                # Others use the account's rate too. Halve the rate, and raise it again while calls succeed. Refusals of
-                # the same moment count once.
-                if result.ended_at - self._slowed_at > 1.0:
-                    self._slowed_at = result.ended_at
-                    self._rate = max(self._rate / 2, min(1.0, self._full_rate))
+                self._pace.slow_down(result.ended_at)
             case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
                 self._threads.halt.set()
                 if self._stop is None or result.outcome.answer is Answer.STOP_UNTIL_OPERATOR:
@@ -308,7 +305,7 @@ class ChunkSender:
 
     def _record_if_full(self) -> None:
         """Begin to record a chunk of results, or the last ones."""
-        size = self._record_size()
+        size = self._pace.record_size
         self._recorder.record_if(size if self._in_flight else 1, 2 * size)
 
     def _on_recorded(self, results: list[SendResult], recorded: Recorded) -> None:
@@ -319,13 +316,7 @@ class ChunkSender:
         summary.retried += counts["retry"]
         summary.released += counts[ScheduledEmailStatus.PENDING] + counts[ScheduledEmailStatus.CANCELLED]
         self._touched |= recorded.campaign_ids
-        # Calls that were under way when SES asked to slow down do not count for the lower rate.
-        if all(
-            result.ended_at > self._slowed_at + 1.0
-            and result.outcome.answer not in (Answer.SLOW_DOWN, Answer.NOT_REACHED)
-            for result in results
-        ):
-            self._rate = min(self._full_rate, self._rate * 1.1)
+        self._pace.speed_up(results)
 
     def _act(self) -> None:
         """Stop all senders or pause campaigns if results require it."""
@@ -374,6 +365,7 @@ class ChunkSender:
         # The wait for the last calls may take all of the time that is left.
         self._recorder.begin_if_idle()
         self._threads.close()
+        self._in_hand.emails.extendleft(ready.email for ready in reversed(self._ready))
         failure: Exception | None = None
         # In the order of importance. An error in one does not stop the others.
         for step in (self._record_the_rest, self._in_hand.give_back, self._act, self._complete, self._preparer.close):
@@ -394,6 +386,10 @@ class ChunkSender:
     def _complete(self) -> None:
         for campaign_id in self._touched:
             self._summary.campaigns_completed += completion.mark_campaign_complete(self._engine, campaign_id)
+
+
+def _is_worth_while(until: float) -> bool:
+    return until - time.monotonic() >= LEAST_AHEAD_SECONDS
 
 
 def _none() -> int:
