@@ -155,7 +155,7 @@ def measure(emails: int, endpoint: str) -> dict[str, list[float]]:
         server.run("VACUUM ANALYZE")
         phase("claim to completion", lambda: measured(endpoint, "--side", "sender", "--url", server.url))
         server.run("VACUUM ANALYZE")
-        events = delivery_events(engine)
+        events = events_of_sent(engine)
         assert len(events) == emails, f"{len(events)} of {emails} were sent"
 
         def ingest() -> None:
@@ -170,8 +170,8 @@ def measure(emails: int, endpoint: str) -> dict[str, list[float]]:
     return results
 
 
-def delivery_events(engine: sa.Engine) -> list[SesEvent]:
-    """A Delivery event of SES for each email that was sent."""
+def events_of_sent(engine: sa.Engine, type_: str = "Delivery") -> list[SesEvent]:
+    """An event of SES of this type for each email that was sent."""
     sent = sa.text("""
         SELECT s.id, s.campaign_id, s.claim_token, s.ses_message_id, s.sent_at, l.email
         FROM scheduled_emails s JOIN leads l ON l.id = s.lead_id WHERE s.status = 'sent' ORDER BY s.id
@@ -183,7 +183,7 @@ def delivery_events(engine: sa.Engine) -> list[SesEvent]:
     for id_, campaign_id, token, message_id, sent_at, address in rows:
         tags = {"scheduled_email_id": str(id_), "campaign_id": str(campaign_id), "claim_token": str(token)}
         email = Sent(message_id, sent_at, (address,), tags)
-        event = read_ses_event(json.dumps(event_of(email, "Delivery")), ACCOUNT, CONFIGURATION_SET)
+        event = read_ses_event(json.dumps(event_of(email, type_)), ACCOUNT, CONFIGURATION_SET)
         assert isinstance(event, SesEvent)
         events.append(event)
     return events

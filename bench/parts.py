@@ -24,7 +24,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from bench.database import MeasuredServer, delivery_events, measured_server
+from bench.database import MeasuredServer, events_of_sent, measured_server
 from bench.report import Table, write_report
 from bench.sending import ENVIRON, HTML, SUBJECT, TEXT, add_leads, make_template
 from local.postgres import _embedded_programs
@@ -39,7 +39,7 @@ from sendledger.ses.answers import Answer, SendOutcome
 from testbed.campaigns import make_campaign
 from testbed.databases import plain_engine
 
-STEPS = ("start", "claim", "fence", "record", "SES event")
+STEPS = ("start", "claim", "fence", "record", "Send event", "Delivery event")
 _RECORD = re.compile(r"len \(rec/tot\):\s+\d+/\s*(\d+).*?(?:rel \d+/\d+/(\d+)|$)")
 _NAMES = sa.text("""
     SELECT pg_relation_filenode(oid), relname FROM pg_class
@@ -128,11 +128,12 @@ def measure(emails: int, at_once: int, first: list[str]) -> Measured:
             background_work.work_until(engine, campaign_id, time.monotonic() + 3600)
         with measured.phase("claim to record", emails):
             send(measured, at_once)
-        events = delivery_events(engine)
-        with measured.phase("SES event", emails):
-            for place in range(0, emails, at_once):
-                with measured.step("SES event", at_once), engine.begin() as connection:
-                    record_events(connection, events[place : place + at_once])
+        for type_ in ("Send", "Delivery"):
+            events, name = events_of_sent(engine, type_), f"{type_} event"
+            with measured.phase(name, emails):
+                for place in range(0, emails, at_once):
+                    with measured.step(name, at_once), engine.begin() as connection:
+                        record_events(connection, events[place : place + at_once])
         engine.dispose()
     return measured
 

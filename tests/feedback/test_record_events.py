@@ -120,6 +120,22 @@ def test_event_that_arrives_again_changes_nothing(engine: sa.Engine, send: Send)
     assert (the_email(engine, ann)["open_count"], the_email(engine, ann)["click_count"]) == (1, 1)
 
 
+def test_event_that_says_nothing_new_leaves_its_email_alone(
+    engine: sa.Engine, connection: sa.Connection, send: Send
+) -> None:
+    """Each email has a Send event, and its sender has recorded as much."""
+    ann, bob = send("ann@example.com", "bob@example.com")
+    version = sa.select(emails.c.to_address, sa.literal_column("emails.xmin::text")).order_by(emails.c.to_address)
+    before = connection.execute(version).all()
+    assert record(engine, event_of(ann, "Send"), event_of(bob, "Send")).counts == {"Send": 2}
+    connection.rollback()
+    assert connection.execute(version).all() == before
+    record(engine, event_of(ann, "DeliveryDelay"))
+    connection.rollback()
+    assert [now == earlier for now, earlier in zip(connection.execute(version), before, strict=True)] == [False, True]
+    assert count_rows(connection, email_events) == 3
+
+
 @pytest.mark.parametrize("campaign", ["there", "deleted"])
 def test_event_that_two_functions_are_told_at_once_is_recorded_once(
     engine: sa.Engine, connection: sa.Connection, send: Send, campaign: str

@@ -167,6 +167,10 @@ WITH v AS MATERIALIZED (
         click_count = least(coalesce(m.click_count, 0)::bigint + h.clicks, 2147483647)
     FROM happened h JOIN emails before ON before.id = h.email_id
     WHERE m.id = h.email_id
+      -- What changes nothing writes no version of the row. That is each Send event of an email that is recorded.
+      AND (h.delivery > coalesce(array_position({_RANKS}, m.delivery_status), 0)
+           OR h.status > m.status OR m.status IS NULL OR h.opens + h.clicks > 0
+           OR num_nonnulls(h.delivered_at, h.opened_at, h.clicked_at, h.bounced_at, h.soft_bounced_at) > 0)
     RETURNING m.campaign_id, m.lead_id,
               CAST(before.delivered_at IS NULL AND m.delivered_at IS NOT NULL AS integer) AS delivered,
               CAST(before.bounced_at IS NULL AND m.bounced_at IS NOT NULL AS integer) AS bounced,

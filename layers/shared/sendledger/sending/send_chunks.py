@@ -50,8 +50,11 @@ CLAIM_AGAIN_SECONDS = 0.25
 COMPOSE_SECONDS = 1.0
 """How long a chunk may be composed. Emails that are ready by then are sent."""
 
+LEAST_AHEAD = 20
+"""Emails of the next chunk that are prepared together, at least. Each time, what is prepared is noted twice."""
+
 LEAST_AHEAD_SECONDS = 0.01
-"""The time before the next fence in which it is worth while to prepare a part of the next chunk."""
+"""The time until the next fence in which that is begun, at least."""
 
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
@@ -181,8 +184,9 @@ class ChunkSender:
     def _prepare_ahead(self, until: float) -> None:
         """While a chunk waits for the time of its next part, prepare as many emails for the next chunk as this one has
         handed over."""
-        lacking = self._pace.chunk_size - len(self._ready)
-        if lacking < 1 or self._in_hand.alone or self._has_to_end():
+        size = self._pace.chunk_size
+        lacking = size - len(self._ready)
+        if lacking < max(1, min(LEAST_AHEAD, size // 2)) or self._in_hand.alone or self._has_to_end():
             return
         if not self._in_hand.emails and self._in_hand.more_are_due and _is_worth_while(until):
             self._claim()
