@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,6 +169,22 @@ def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> No
     assert chunk_sender._pace.useful() > 20
     chunk_sender._preparer.bytes_per_email = 8_000_000
     assert (chunk_sender._pace.useful(), chunk_sender._pace.chunk_size) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("fencing_seconds", "begins_in", "missed"),
+    [(0.03125, 0.0625, 0), (0.03125, 0.015625, 16), (10.0, 0.0, 56), (0.03125, -1.0, 1056)],
+)
+def test_last_fence_tells_which_emails_the_next_one_would_miss(
+    fencing_seconds: float,
+    begins_in: float,
+    missed: int,
+    chunk_sender: ChunkSender,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    chunk_sender._pace.fencing_seconds = fencing_seconds
+    assert chunk_sender._pace.missed(100.0 + begins_in, 1024.0) == missed
 
 
 @pytest.fixture

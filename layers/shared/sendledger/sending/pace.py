@@ -77,8 +77,13 @@ class Pace:
         return fence_parts.parts(chunk, self.possible_rate, 2 * self._between_seconds)
 
     def missed(self, begin: float, rate: float) -> int:
-        """How many emails of a part whose time begins at `begin` cannot be fenced now before their time has passed."""
-        fenced = time.monotonic() + min(self.fencing_seconds, fence_parts.FENCE_SECONDS)
+        """How many emails of a part whose time begins at `begin` cannot be fenced before their time has passed.
+
+        However long the last fence took, a sender that is in time fences half of a part, and so learns how long it
+        takes now.
+        """
+        longest = fence_parts.FENCE_SECONDS + fence_parts.PART_SECONDS / 2
+        fenced = time.monotonic() + min(self.fencing_seconds, longest)
         return max(0, int((fenced - begin) * rate))
 
     @contextlib.contextmanager
