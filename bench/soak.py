@@ -57,6 +57,7 @@ class Soak:
         self.engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}), pool_size=8)
         self.kills = 0
         self.pauses = 0
+        self.accepted_meanwhile = 0
         self.campaign_ids: list[uuid.UUID] = []
         self._stop = threading.Event()
 
@@ -92,6 +93,7 @@ class Soak:
             thread.join()
         for sender in senders:
             sender.end()
+        self.accepted_meanwhile = len(self.simulator.accepted())
 
     def _new_sender(self) -> SenderProcess:
         return SenderProcess(SenderRun(self.database_url, self.simulator.url, settings={"SENDER_THREADS": "16"}))
@@ -129,6 +131,7 @@ class Soak:
         lines = {
             "emails": len(outcome),
             "accepted by SES": len(accepted),
+            "  while some were killed": self.accepted_meanwhile,
             "senders killed": self.kills,
             "pauses": self.pauses,
             "sent": len(sent),
