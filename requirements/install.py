@@ -11,6 +11,7 @@ this file, so that one that is too old can say so.
 """
 
 import fcntl
+import glob
 import os
 import signal
 import subprocess
@@ -24,7 +25,9 @@ def run(*command):
     """Run a command in a session of its own, which Ctrl-C does not reach but through this process."""
     # Ctrl-C waits until it is known which process to end.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
-    process = subprocess.Popen(command, start_new_session=True)
+    # Setuptools writes the names of folders in the locale's encoding, and C has no é.
+    environment = dict(os.environ, LC_ALL="C.UTF-8")
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
         code = process.wait()
@@ -37,6 +40,17 @@ def run(*command):
 
 def is_newer(marker, lock):
     return os.path.exists(marker) and os.path.getmtime(marker) >= os.path.getmtime(lock)
+
+
+def name_projects_from_the_environment(folder):
+    """Full names would be read in the encoding of the locale that Python starts with, which may be another one."""
+    for file in glob.glob(os.path.join(glob.escape(folder), "lib", "python*", "site-packages", "__editable__*.pth")):
+        with open(file, encoding="utf-8") as opened:
+            project = opened.read().strip()
+        if os.path.isdir(project):
+            with open(file, "w", encoding="utf-8") as opened:
+                site = os.path.dirname(os.path.realpath(file))
+                opened.write(os.path.relpath(os.path.realpath(project), site) + "\n")
 
 
 def install(marker, lock, what, *projects):
@@ -69,6 +83,7 @@ def install(marker, lock, what, *projects):
     for command in commands:
         if run(*command) != 0:
             return f"{what} could not be installed: see above."
+    name_projects_from_the_environment(folder)
     run(python, "-m", "compileall", "-q", "-j", "0", os.path.join(folder, "lib"))
     with open(marker, "w") as file:
         file.write(os.path.realpath(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -72,6 +73,19 @@ def test_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
     marker.touch()
     subprocess.run(["make", "--file", ROOT / "Makefile", "help"], cwd=tmp_path, check=True, capture_output=True)
     assert not marker.exists()
+
+
+def test_project_is_found_whatever_the_locale_and_its_folder_are_called(tmp_path: Path) -> None:
+    project, folder = tmp_path / "proj\u00e9t" / "src", tmp_path / "proj\u00e9t" / ".venv"
+    project.mkdir(parents=True)
+    (project / "found_by_its_relative_name.py").touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "__editable__.project.pth").write_text(f"{project}\n", "utf-8")
+    runpy.run_path(str(SCRIPT))["name_projects_from_the_environment"](str(folder))
+    subprocess.run(
+        [folder / "bin" / "python", "-c", "import found_by_its_relative_name"], env={"LC_ALL": "C"}, check=True
+    )
 
 
 def test_make_starts_no_program_by_the_first_line_of_a_script() -> None:
