@@ -7,6 +7,7 @@ templates, to which the database refers: with a folder they are put into it, and
 from __future__ import annotations
 
 import io
+import os
 import re
 import socket
 import threading
@@ -19,6 +20,7 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import botocore.session
+from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -28,6 +30,13 @@ from local.threaded_server import HOST
 
 SECRET_KEY = "test"  # noqa: S105 (nothing is secret here)
 """Of the credentials that everything on this machine has."""
+
+_WITHOUT_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+"""In botocore's words: neither a setting nor a variable, and this default."""
 
 _KEPT = re.compile(r"/([^/]+)/(attachments)/([0-9a-f-]{36})")
 _ABOUT_OBJECTS = {"partNumber", "acl", "tagging", "retention", "legal-hold"}
@@ -62,15 +71,20 @@ class ObjectStore:
 
     def start(self) -> None:
         self._thread.start()
-        session = botocore.session.get_session()
-        session.set_credentials("test", SECRET_KEY)
-        client = session.create_client("s3", region_name=self._region, endpoint_url=self.url)
+        client = self._client()
         place = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
         for bucket in self._buckets:
             client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
             for file in self._kept_in.glob("attachments/*") if self._kept_in is not None else ():
                 client.put_object(Bucket=bucket, Key=f"attachments/{file.name}", Body=file.read_bytes())
         client.close()
+
+    def _client(self) -> Any:
+        """It needs no profile and no file of the person, and goes through no proxy."""
+        session = botocore.session.Session(_WITHOUT_FILES)
+        session.set_credentials("test", SECRET_KEY)
+        config = Config(proxies={}, use_dualstack_endpoint=False, use_fips_endpoint=False)
+        return session.create_client("s3", region_name=self._region, endpoint_url=self.url, config=config)
 
     def stop(self) -> None:
         if self._thread.is_alive():

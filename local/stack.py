@@ -48,8 +48,10 @@ DUMMY_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
-"""Enough for botocore to sign requests, and nothing that AWS would accept."""
+"""Enough for botocore to sign requests, and nothing that AWS would accept. The person's files may be broken."""
 
 _OF_THE_MACHINE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SYSTEMROOT", "SSL_CERT_FILE", "AWS_CA_BUNDLE")
 

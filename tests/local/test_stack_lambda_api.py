@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import boto3
@@ -81,6 +82,7 @@ def test_a_function_has_endpoints_credentials_and_its_own_variables(echo_stack: 
     assert environment["DATABASE_URL"] == "postgresql://"
     assert environment["DEPLOYMENT_ID"] == "local"
     assert (environment["AWS_REGION"], environment["AWS_ACCESS_KEY_ID"]) == ("us-east-1", "test")
+    assert (environment["AWS_CONFIG_FILE"], "AWS_PROFILE" in environment) == (os.devnull, False)
 
 
 def test_invoking_a_function_that_fails_raises_what_it_reported(echo_stack: LocalStack) -> None:
