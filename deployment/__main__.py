@@ -94,11 +94,13 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     if not _passed(aws, given, template, list(checks.CHECKS)):
         print("\nNothing was deployed.")
         return 1
-    records = deploy.prepare(aws, template.in_effect(given, aws.parameters()), template)
+    in_effect = template.in_effect(given, aws.parameters())
+    records = deploy.prepare(aws, in_effect, template)
     heading = "\nTo be done so that SES can send (DNS records, and links to open):"
     wanted = "\n  ".join([heading, *records]) if records else ""
     if wanted:
         print(wanted)
+    deploy.refuse_unverified_tracking(aws, in_effect, template)
     deploy.deploy_stack(aws, stage, run)
     try:
         if key := deploy.make_first_key(aws):

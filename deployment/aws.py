@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, UnknownRegionError
 
 _COMPLETE = {"CREATE_COMPLETE", "UPDATE_COMPLETE"}
 _NEVER_COMPLETE = {
@@ -80,6 +80,16 @@ class Aws:
     def outputs(self) -> dict[str, str]:
         stack = self.stack() or {}
         return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
+
+
+def partition_without_ses(region: str) -> str | None:
+    """The partition of the region, if AWS does not offer SES there; None for a region that boto3 does not know yet."""
+    session = boto3.Session()
+    try:
+        partition = session.get_partition_for_region(region)
+    except UnknownRegionError:
+        return None
+    return None if session.get_available_regions("sesv2", partition) else partition
 
 
 def code_of(error: ClientError) -> str:

@@ -231,11 +231,15 @@ def _finding_of_stack(name: str, status: str) -> Finding:
 
 
 def check_identity(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
-    for name in template.identities(template.in_effect(given, aws.parameters())):
-        yield _check_identity(aws, name)
+    given = template.in_effect(given, aws.parameters())
+    for name in template.identities(given):
+        yield _check_identity(aws, name, "no campaign can start from it")
+    for domain, missing in template.other_domains(given).items():
+        yield _check_identity(aws, domain, missing)
 
 
-def _check_identity(aws: Aws, name: str) -> Finding:
+def _check_identity(aws: Aws, name: str, missing: str) -> Finding:
+    """`missing` is what does not work before SES has verified the identity."""
     try:
         identity = aws.client("sesv2").get_email_identity(EmailIdentity=name)
     except ClientError as error:
@@ -245,7 +249,7 @@ def _check_identity(aws: Aws, name: str) -> Finding:
         return Finding("warning", f"SES has no identity {name}; make deploy makes it, and {then}.")
     if identity.get("VerifiedForSendingStatus"):
         return Finding("ok", f"SES has verified {name}.")
-    text = f"{name} is not verified yet; no campaign can start from it before that."
+    text = f"{name} is not verified yet; {missing} before that."
     if "@" in name:
         return Finding("warning", f"{text} Open the link that SES has mailed to it.")
     records = "".join(f"\n    {record}" for record in dkim_records(name, identity))

@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from deployment.aws import Aws, code_of
 from deployment.database_checks import RDS_ROLE
-from deployment.dns_records import identity_records, reply_records
+from deployment.dns_records import dkim_records, identity_records, reply_records, tracking_records
 from deployment.parameters import ROOT, Template
 
 STACK_POLICY = {
@@ -56,17 +56,43 @@ def run(command: Sequence[str]) -> None:
 
 def prepare(aws: Aws, given: Mapping[str, str], template: Template) -> list[str]:
     """Make what CloudFormation does not: the SES identities and RDS's role; returns what they want of a person."""
-    ses, records = aws.client("sesv2"), list[str]()
-    for name in template.identities(given):
-        try:
-            ses.create_email_identity(EmailIdentity=name)
-        except ClientError as error:
-            if code_of(error) != "AlreadyExistsException":
-                raise
-        records += identity_records(name, ses.get_email_identity(EmailIdentity=name))
+    records = [
+        record for name in template.identities(given) for record in identity_records(name, _make_identity(aws, name))
+    ]
+    for domain in template.other_domains(given):
+        records += dkim_records(domain, _make_identity(aws, domain))
     if template.value(given, "Database") == "create":
         _make_rds_role(aws)
-    return [*records, *reply_records(aws.region, given.get("ReplyDomain", ""))]
+    records += reply_records(aws.region, template.value(given, "ReplyDomain"))
+    return [*records, *tracking_records(aws.region, template.value(given, "TrackingDomain"))]
+
+
+def _make_identity(aws: Aws, name: str) -> Mapping[str, Any]:
+    """What SES says of an identity, which is made if it is not there."""
+    ses = aws.client("sesv2")
+    try:
+        ses.create_email_identity(EmailIdentity=name)
+    except ClientError as error:
+        if code_of(error) != "AlreadyExistsException":
+            raise
+    identity: Mapping[str, Any] = ses.get_email_identity(EmailIdentity=name)
+    return identity
+
+
+def refuse_unverified_tracking(aws: Aws, given: Mapping[str, str], template: Template) -> None:
+    """SES refuses a configuration set with a new domain for tracking that it has not verified, and so the stack fails.
+
+    Raises:
+        DeploymentFailed
+    """
+    domain = template.value(given, "TrackingDomain")
+    if not domain or (aws.is_complete() and aws.parameters().get("TrackingDomain") == domain):
+        return
+    if not aws.client("sesv2").get_email_identity(EmailIdentity=domain).get("VerifiedForSendingStatus"):
+        raise DeploymentFailed(
+            f"TrackingDomain: SES has not verified {domain} yet, so nothing was deployed. Make its DNS records, "
+            "which are above, wait until make deploy-check ARGS=identity says that it is verified, and run it again."
+        )
 
 
 def _make_rds_role(aws: Aws) -> None:

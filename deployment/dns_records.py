@@ -33,6 +33,17 @@ def dmarc_record(domain: str) -> str:
     return f'_dmarc.{domain} TXT "v=DMARC1; p=none; rua=mailto:dmarc@{domain}"'
 
 
+def tracking_records(region: str, tracking_domain: str) -> list[str]:
+    """Where the links of tracked emails must lead. HTTPS needs a certificate, so this is no DNS record.
+
+    https://docs.aws.amazon.com/ses/latest/dg/configure-custom-open-click-domains.html
+    """
+    if not tracking_domain:
+        return []
+    where = "docs/operations/deploy.md, A domain of your own for tracking"
+    return [f"{tracking_domain}: let it answer by HTTPS and pass on to r.{region}.awstrack.me ({where})"]
+
+
 def reply_records(region: str, reply_domain: str) -> list[str]:
     """What lets SES receive replies, if there is a domain for them."""
     return [f"{reply_domain} MX 10 inbound-smtp.{region}.amazonaws.com"] if reply_domain else []

@@ -15,11 +15,19 @@ from typing import Any
 
 import yaml
 
+from deployment.aws import partition_without_ses
 from local.cloudformation import TemplateError, Values, load
 
 ROOT = Path(__file__).parents[1]
 REGION = "Region"
 KEYS = "UnsubscribeKeys"
+WITHOUT_VERIFICATION = {
+    "ReplyDomain": "SES receives no replies",
+    "TrackingDomain": "SES refuses it as TrackingDomain",
+}
+"""Domains from which no mail comes, by their parameter, and what does not work before SES has verified them."""
+NAMES = {"aws-cn": "AWS China"}
+"""What people call a partition of AWS."""
 
 Ask = Callable[[str, str | None], str]
 """Puts a question to a person, with the answer that Enter gives; raises EOFError where there is nobody."""
@@ -90,9 +98,14 @@ class Template:
         return {**kept, **given}
 
     def identities(self, given: Mapping[str, str]) -> list[str]:
-        """What SES must have verified: `SesIdentity`, then `MoreSesIdentities`."""
+        """Where mail comes from, which SES must have verified: `SesIdentity`, then `MoreSesIdentities`."""
         more = self.value(given, "MoreSesIdentities").split(",")
         return [given["SesIdentity"], *filter(None, more)]
+
+    def other_domains(self, given: Mapping[str, str]) -> dict[str, str]:
+        """What else SES must have verified, and what it does not do before that."""
+        domains = {self.value(given, name): missing for name, missing in WITHOUT_VERIFICATION.items()}
+        return {name: missing for name, missing in domains.items() if name and name not in self.identities(given)}
 
     def problems(self, given: Mapping[str, str], deployed: Mapping[str, str]) -> list[str]:
         """Everything that CloudFormation would refuse; `deployed` are the values that a stack has, and keeps."""
@@ -112,8 +125,11 @@ class Template:
     def problem(self, name: str, value: str) -> str | None:
         """What is wrong with one value, and what would be right."""
         if name == REGION:
-            known = re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value)
-            return None if known else f"{REGION} is {value!r}; it must be the name of one, such as eu-central-1."
+            if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value):
+                return f"{REGION} is {value!r}; it must be the name of one, such as eu-central-1."
+            partition = partition_without_ses(value)
+            where = NAMES.get(partition or "", f"the partition {partition}")
+            return partition and f"{REGION} is {value!r}, in {where}, where AWS does not offer SES; choose another one."
         declared = self.parameters[name]
         right = declared.get("ConstraintDescription")
         allowed = [str(each) for each in declared.get("AllowedValues", [])]

@@ -388,6 +388,24 @@ def test_further_identities_are_looked_at_too(found: Any, aws: Aws) -> None:
         assert (level, name in text) == ("warning", True)
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("ReplyDomain", "SES receives no replies"), ("TrackingDomain", "SES refuses it as TrackingDomain")],
+)
+def test_domains_of_replies_and_of_tracking_are_looked_at_too(
+    found: Any, aws: Aws, recorded: Recorded, name: str, missing: str
+) -> None:
+    aws.client("sesv2").create_email_identity(EmailIdentity="example.com")
+    (_, (level, text)) = found("identity", **{name: "sub.example.com"})
+    assert (level, text.startswith("SES has no identity sub.example.com; make deploy makes it")) == ("warning", True)
+    aws.client("sesv2").create_email_identity(EmailIdentity="sub.example.com")
+    (_, (level, text)) = found("identity", **{name: "sub.example.com"})
+    assert (level, text.count("._domainkey.sub.example.com CNAME ")) == ("warning", 3)
+    assert text.startswith(f"sub.example.com is not verified yet; {missing} before that.")
+    recorded.answer("sesv2.GetEmailIdentity", {"VerifiedForSendingStatus": True})
+    assert found("identity", **{name: "sub.example.com"})[1] == ("ok", "SES has verified sub.example.com.")
+
+
 def test_an_address_is_verified_by_a_link_and_not_by_records(found: Any, aws: Aws, recorded: Recorded) -> None:
     assert "SES then mails a link" in str(found("identity", SesIdentity="ann@example.net"))
     recorded.answer("sesv2.GetEmailIdentity", {"VerifiedForSendingStatus": False, "DkimAttributes": {}})

@@ -187,6 +187,30 @@ def test_further_identities_are_made_too(aws: Aws, template: Template) -> None:
     ]
 
 
+DOMAINS = {"ReplyDomain": "reply.example.com", "TrackingDomain": "click.example.com"}
+
+
+def test_identities_of_replies_and_of_tracking_are_made_and_their_records_printed(aws: Aws, template: Template) -> None:
+    records = deploy.prepare(aws, {**GIVEN, **DOMAINS}, template)
+    identities = aws.client("sesv2").list_email_identities()["EmailIdentities"]
+    assert {each["IdentityName"] for each in identities} == {"example.com", *DOMAINS.values()}
+    for domain in DOMAINS.values():
+        keys = aws.client("sesv2").get_email_identity(EmailIdentity=domain)["DkimAttributes"]["Tokens"]
+        assert len(keys) == len([record for record in records if f"._domainkey.{domain} CNAME " in record]) == 3
+    # No mail comes from them.
+    assert [record for record in records if "DMARC" in record] == [
+        '_dmarc.example.com TXT "v=DMARC1; p=none; rua=mailto:dmarc@example.com"'
+    ]
+    assert records[-2] == "reply.example.com MX 10 inbound-smtp.us-east-1.amazonaws.com"
+    assert records[-1].startswith("click.example.com: let it answer by HTTPS and pass on to r.us-east-1.awstrack.me ")
+
+
+def test_a_reply_domain_that_mail_comes_from_is_verified_once(aws: Aws, template: Template) -> None:
+    given = {**GIVEN, "ReplyDomain": "example.com", "TrackingDomain": "example.com"}
+    records = deploy.prepare(aws, given, template)
+    assert len([record for record in records if "_domainkey" in record]) == 3
+
+
 def test_an_address_as_an_identity_wants_no_record_but_a_link_that_is_opened(aws: Aws, template: Template) -> None:
     wanted = deploy.prepare(aws, {**GIVEN, "SesIdentity": "ann@mail.example"}, template)
     assert wanted == ["ann@mail.example: open the link that SES has mailed to it"]
@@ -415,6 +439,38 @@ def test_a_check_that_fails_ends_it_before_anything_is_made(
 
 
 @pytest.mark.usefixtures("in_account")
+def test_a_deployment_waits_until_ses_has_verified_the_tracking_domain(
+    folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SES would refuse the configuration set, and the stack would fail."""
+    parameters.write(folder / "prod.parameters.yaml", {**GIVEN, **DOMAINS, "Network": "create"})
+    sam = Sam(session)
+    assert command.main([], nobody, sam) == 1
+    printed = capsys.readouterr()
+    assert "SES has not verified click.example.com yet, so nothing was deployed" in printed.err
+    assert "._domainkey.click.example.com CNAME " in printed.out
+    assert sam.commands == []
+    recorded.answer("sesv2.GetEmailIdentity", {"VerifiedForSendingStatus": True})
+    recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
+    assert command.main([], nobody, sam) == 0
+    assert sam.commands != []
+
+
+def test_a_tracking_domain_that_the_stack_has_already_holds_no_deployment_up(
+    aws: Aws, session: boto3.Session, template: Template
+) -> None:
+    parameter = {"Type": "String", "Default": "click.example.com"}
+    stack = {"Parameters": {"TrackingDomain": parameter}, "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
+    session.client("cloudformation").create_stack(StackName=aws.stack_name, TemplateBody=json.dumps(stack))
+    other = {**GIVEN, "TrackingDomain": "links.example.com"}
+    for given in ({**GIVEN, **DOMAINS}, other):
+        deploy.prepare(aws, given, template)
+    deploy.refuse_unverified_tracking(aws, {**GIVEN, **DOMAINS}, template)
+    with pytest.raises(deploy.DeploymentFailed, match=r"links\.example\.com"):
+        deploy.refuse_unverified_tracking(aws, other, template)
+
+
+@pytest.mark.usefixtures("in_account")
 def test_each_check_can_be_made_alone(
     folder: Path, session: boto3.Session, recorded: Recorded, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -485,6 +541,46 @@ def test_a_region_of_the_file_that_is_none_is_named_before_aws_is_asked(
     assert command.main(arguments, nobody) == 1
     assert capsys.readouterr().err == "Region is 'Frankfurt'; it must be the name of one, such as eu-central-1.\n"
     assert recorded.calls == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["check"], ["check", "network"]])
+@pytest.mark.parametrize("told_by", ["the file", "the environment"])
+def test_a_region_without_ses_is_refused_before_aws_is_asked(
+    folder: Path,
+    recorded: Recorded,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    told_by: str,
+) -> None:
+    given = dict(GIVEN)
+    if told_by == "the file":
+        given["Region"] = "cn-north-1"
+    else:
+        del given["Region"]
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "cn-north-1")
+    parameters.write(parameters.file_of("prod"), given)
+    before = parameters.file_of("prod").read_text()
+    assert command.main(arguments, nobody) == 1
+    assert capsys.readouterr().err == (
+        "Region is 'cn-north-1', in AWS China, where AWS does not offer SES; choose another one.\n"
+    )
+    assert recorded.calls == []
+    assert parameters.file_of("prod").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("region", "where"),
+    [("cn-northwest-1", "AWS China"), ("us-iso-east-1", "the partition aws-iso")],
+)
+def test_partition_without_ses_is_named(template: Template, region: str, where: str) -> None:
+    said = f"Region is {region!r}, in {where}, where AWS does not offer SES; choose another one."
+    assert template.problem("Region", region) == said
+
+
+@pytest.mark.parametrize("region", ["us-gov-west-1", "eu-central-1", "eu-nowhere-9"])
+def test_region_with_ses_and_one_that_is_not_known_yet_are_taken(template: Template, region: str) -> None:
+    assert template.problem("Region", region) is None
 
 
 @pytest.mark.usefixtures("in_account")

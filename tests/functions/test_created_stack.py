@@ -496,3 +496,16 @@ def test_dashboard_is_in_the_console_of_its_partition(region: str, partition: st
     cloudformation.create_stack(StackName="acme", TemplateBody=text)
     (output,) = cloudformation.describe_stacks()["Stacks"][0]["Outputs"]
     assert output["OutputValue"] == f"https://{host}/cloudwatch/home?region={region}#dashboards/dashboard/acme"
+
+
+@pytest.mark.parametrize("folder", ["functions", "layers/shared", "migrations", "deployment"])
+def test_no_code_names_the_partition_of_an_arn(folder: str) -> None:
+    """In GovCloud it is another one."""
+    for path in (ROOT / folder).rglob("*.py"):
+        assert "arn:aws" not in path.read_text(), path
+
+
+def test_each_arn_of_the_template_is_of_the_stacks_partition() -> None:
+    partitions = re.findall(r"\barn:(\$\{[^}]*\}|[^:]*):", (ROOT / "template.yaml").read_text())
+    # The pattern of a parameter takes all of them.
+    assert set(partitions) == {"${AWS::Partition}", "[a-z-]+"}
