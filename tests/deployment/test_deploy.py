@@ -174,6 +174,7 @@ def test_the_identity_is_made_once_and_its_records_are_those_of_the_region(
     assert records == [
         "t1._domainkey.example.com CNAME t1.dkim.af-south-1.amazonses.com",
         '_dmarc.example.com TXT "v=DMARC1; p=none; rua=mailto:dmarc@example.com"',
+        "t1._domainkey.reply.example.com CNAME t1.dkim.af-south-1.amazonses.com",
         "reply.example.com MX 10 inbound-smtp.us-east-1.amazonaws.com",
     ]
 
