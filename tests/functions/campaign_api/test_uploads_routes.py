@@ -131,6 +131,40 @@ def test_lead_that_somebody_else_stores_during_an_import_for_a_campaign_comes_in
     assert api.get(f"/v1/campaigns/{campaign_id}").json["lead_ids_count"] == 1
 
 
+class Killed(Exception):
+    pass
+
+
+def test_lead_that_somebody_else_stores_before_the_import_is_killed_comes_into_its_campaign_when_it_goes_on(
+    api: ApiClient, engine: sa.Engine, connection: sa.Connection, bucket: FileBucket
+) -> None:
+    campaign_id = evergreen(api)
+    batch_id = uploaded(api, b"email\nbroken\na@b.co\n", campaign_id=campaign_id)
+    looks: list[str] = []
+
+    def die_at_the_second_look(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO campaign_leads" in statement:
+            looks.append(statement)
+            if len(looks) == 2:
+                raise Killed
+
+    with working_as("files", engine) as files, ThreadPoolExecutor(1) as threads:
+        sa.event.listen(files, "before_cursor_execute", die_at_the_second_look)
+        lock_addresses(connection)
+        importing = threads.submit(import_files.work, files, bucket, batch_id, float("inf"))
+        wait_for(lambda: waiting_for_locks(engine) == 1, "an import that has found no known lead")
+        make_batch(connection, ["a@b.co"])
+        connection.commit()
+        with pytest.raises(Killed):
+            importing.result()
+        assert api.get(f"/v1/campaigns/{campaign_id}").json["lead_ids_count"] == 0
+        assert not import_files.work(files, bucket, batch_id, float("inf"))
+
+    batch = api.get(f"/v1/lead-batches/{batch_id}").json
+    assert (batch["status"], batch["total_leads"], batch["duplicates_skipped"]) == ("completed", 2, 1)
+    assert api.get(f"/v1/campaigns/{campaign_id}").json["lead_ids_count"] == 1
+
+
 def test_lead_that_two_imports_list_at_the_same_time_counts_once(
     api: ApiClient, engine: sa.Engine, connection: sa.Connection
 ) -> None:

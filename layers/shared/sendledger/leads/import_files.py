@@ -10,7 +10,8 @@ according to the file are suppressed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -22,14 +23,23 @@ from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.tables import lead_batches as _table
 from sendledger.core.vocabulary import LeadBatchStatus
 from sendledger.files.file_bucket import FileBucket, FileReplaced, StoredFile
+from sendledger.files.read_csv import RowError
 from sendledger.leads import check_files, lead_batches
-from sendledger.leads.import_leads import addresses_of, chunks, import_chunk, list_known, suppress_opted_out
+from sendledger.leads.import_leads import (
+    ROWS_PER_CHUNK,
+    addresses_of,
+    chunks,
+    import_chunk,
+    list_known,
+    suppress_opted_out,
+)
 from sendledger.leads.read_leads import columns_of, read_leads
 from sendledger.leads.uploaded_files import (
     GIVEN_UP,
     REJECTS,
     FileGivenUp,
     Rejects,
+    Row,
     find_upload,
     found_in,
     reason_of,
@@ -104,8 +114,10 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
             content = read_leads(stream, rejects.note, chosen=upload.chosen)
             refuse_unknown_columns(upload.chosen, content)
             rows = rejects.noted(content.header, content.rows)
-            for _ in islice(rows, position):
-                pass
+            last = _skip(rows, position)
+            if upload.is_for_campaign:
+                # The run before may have died between its last chunk and the look after it.
+                _list_known(engine, lead_batch_id, last)
             for chunk in chunks(rows, stream.tell):
                 refuse_too_many(position + len(chunk))
                 # In a separate transaction: it locks campaigns, and a start locks its campaign before its batches.
@@ -136,6 +148,12 @@ def _import(engine: sa.Engine, bucket: FileBucket, lead_batch_id: UUID, deadline
         rejects_object = rejects.complete()
     _end(engine, lead_batch_id, failure, rejects_object, found)
     return False
+
+
+def _skip(rows: Iterable[Row], count: int) -> list[str]:
+    """Pass over rows that are imported; returns the addresses of the last ones, at least those of the last chunk."""
+    addresses = (row["email"] for row in islice(rows, count) if not isinstance(row, RowError))
+    return list(deque(addresses, ROWS_PER_CHUNK))
 
 
 def _list_known(engine: sa.Engine, lead_batch_id: UUID, addresses: Sequence[str]) -> None:
