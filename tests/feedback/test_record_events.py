@@ -171,18 +171,24 @@ def test_row_that_is_recorded_as_sent_is_looked_up_once(engine: sa.Engine, send:
     assert looked_up == [2, 1]
 
 
-def test_click_that_waits_for_an_erasure_is_not_recorded_after_it(
-    engine: sa.Engine, connection: sa.Connection, send: Send
+@pytest.mark.parametrize("type_", TYPES)
+def test_event_that_waits_for_an_erasure_is_not_recorded_after_it(
+    engine: sa.Engine, connection: sa.Connection, send: Send, type_: str
 ) -> None:
-    (ann,) = send("ann@example.com")
-    (row, _) = rows_of(engine, campaign_of(ann))
+    """Nor does it touch the emptied email. That of another lead, in the same batch, is recorded."""
+    ann, bob = send("ann@example.com", "bob@example.com")
+    lead_id = next(
+        row["lead_id"] for row in rows_of(engine, campaign_of(ann)) if row["ses_message_id"] == ann.message_id
+    )
     with engine.connect() as erasing, ThreadPoolExecutor(1) as pool:
-        erase(erasing, row["lead_id"], "test", keep_suppressed=False)
-        clicked = pool.submit(record, engine, event_of(ann, "Click"))
+        erase(erasing, lead_id, "test", keep_suppressed=False)
+        recording = pool.submit(record, engine, event_of(ann, type_), event_of(bob, "Delivery"))
         wait_until(engine, WAITS_FOR_A_LOCK)
         erasing.commit()
-        assert clicked.result().counts == {"unknown_email": 1}
-    assert count_rows(connection, email_events) == 0
+        assert recording.result().counts == {"unknown_email": 1, "Delivery": 1}
+    assert connection.scalars(sa.select(email_events.c.ses_message_id)).all() == [bob.message_id]
+    reported = sa.select(emails.c.delivery_status).where(emails.c.lead_id == lead_id)
+    assert connection.scalar(reported) == "sent"
 
 
 def test_late_event_does_not_move_a_status_back(engine: sa.Engine, send: Send) -> None:

@@ -17,10 +17,11 @@ from sendledger.core.tables import replies as stored
 from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies
 from sendledger.feedback.read_reply import ReadReply, reply_from_fields
+from sendledger.leads.erase_leads import erase
 from sendledger.ledger import claim_emails
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
-from testbed.databases import working_as
+from testbed.databases import wait_until, working_as
 from testbed.invariants import wait_for
 from testbed.senders import sender_resources
 
@@ -30,6 +31,8 @@ SETTINGS = {
 }
 KEYS = MailSettings.read(SETTINGS).unsubscribe_keys
 SECONDS = 60.0
+WAITS_FOR_A_LOCK = """
+    EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""
 
 
 @pytest.fixture
@@ -126,6 +129,22 @@ def test_an_out_of_office_reply_is_kept_and_stops_nothing(engine: sa.Engine, cam
     assert statuses(engine, campaign_id) == {"sent": 2, "pending": 4}
     assert lead_of(engine, "ann@example.com")["status"] == "contacted"
     assert campaign_row(engine, campaign_id)["responses_received"] == 0
+
+
+@pytest.mark.parametrize("headers", [{}, {"Auto-Submitted": "auto-replied"}])
+def test_reply_that_waits_for_an_erasure_belongs_to_nobody_as_one_that_comes_after_it(
+    engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID, headers: dict[str, str]
+) -> None:
+    lead_id = lead_of(engine, "ann@example.com")["id"]
+    with engine.connect() as erasing, ThreadPoolExecutor(1) as pool:
+        erase(erasing, lead_id, "test", keep_suppressed=False)
+        waiting = pool.submit(receive, engine, reply(headers=headers))
+        wait_until(engine, WAITS_FOR_A_LOCK)
+        erasing.commit()
+        received = waiting.result()
+    assert (received.is_new, received.matched_by, received.lead_id, received.emails_skipped) == (True, None, None, 0)
+    assert connection.execute(sa.select(stored.c.lead_id, stored.c.email_id)).all() == [(None, None)]
+    connection.rollback()
 
 
 @pytest.mark.parametrize("headers", [{"List-Id": "<team.example.com>"}, {"List-Id": "<x>", "Precedence": "list"}])

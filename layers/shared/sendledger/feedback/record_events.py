@@ -18,7 +18,7 @@ import datetime as dt
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,20 +122,25 @@ _EVENTS = RowArrays(
         "delivery": "text",
         "status": "text",
         "detail": "jsonb",
+        "claim_token": "uuid",
     },
 )
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
 # greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL. Whoever was told the
 # same event at the same time has waited for the lock of its campaign or lead, and finds it here. ON CONFLICT would
-# write two records to the WAL for each row.
+# write two records to the WAL for each row. What was matched once, before the locks, is still ours if its row still has
+# the claim: an erasure takes it away. The CASE and the subquery make the planner find each row by its id.
 _WRITE = sa.text(f"""{KEPT}
 WITH v AS MATERIALIZED (
-    SELECT * FROM {_EVENTS.table}
+    SELECT *, CASE WHEN claim_token IS NULL THEN true ELSE coalesce((
+               SELECT e.claim_token = v.claim_token FROM scheduled_emails e WHERE e.id = v.scheduled_email_id), false)
+           END AS is_ours
+    FROM {_EVENTS.table}
 ), new AS (
     INSERT INTO email_events (event_key, scheduled_email_id, email_id, campaign_id, lead_id, ses_message_id, event_type,
                               occurred_at, is_machine, detail)
     SELECT key, scheduled_email_id, email_id, campaign_id, lead_id, message_id, type, occurred_at, is_machine, detail
-    FROM v WHERE NOT EXISTS (SELECT FROM email_events known WHERE known.event_key = v.key) ORDER BY key
+    FROM v WHERE is_ours AND NOT EXISTS (SELECT FROM email_events known WHERE known.event_key = v.key) ORDER BY key
     RETURNING event_key
 ), happened AS (
     SELECT v.email_id,
@@ -205,7 +210,7 @@ WITH v AS MATERIALIZED (
     WHERE c.id = n.campaign_id
       AND (n.delivered, n.bounced, n.soft_bounced, n.complained, n.opened, n.clicked) <> (0, 0, 0, 0, 0, 0)
 )
-SELECT event_key FROM new
+SELECT event_key, true FROM new UNION ALL SELECT key, false FROM v WHERE NOT is_ours
 """)
 
 _FIRST_ALARM = sa.text("""
@@ -225,14 +230,16 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     done.counts["duplicate"] = len(given) - len(by_key)
     found = match_events(connection, by_key)
     _lock(connection, found)
-    # An erasure, for which the lock of the lead may have waited, ends what is known of its emails.
+    # An erasure, for which the locks may have waited, ends what is known of its emails.
     final = {place.event.key: place for place in found if place.is_final and not _may_change_lead(place)}
     others = {key: event for key, event in by_key.items() if key not in final}
     # Again, now that the rows are locked.
     places = [*final.values(), *match_events(connection, others)]
     if _settle(connection, places, done):
         places = [*final.values(), *match_events(connection, others)]
-    new = _write(connection, places)
+    written = _write(connection, places, final.keys())
+    places = [place for place in places if written.get(place.event.key, True)]
+    new = {key for key, is_new in written.items() if is_new}
     for place in places:
         done.counts[place.event.type if place.event.key in new else "duplicate"] += 1
     done.counts["unknown_email"] += len(by_key) - len(places)
@@ -307,8 +314,9 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
     return bool(accepted or without_id)
 
 
-def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
-    """Store the events and update what they belong to. Returns the keys of the new events."""
+def _write(connection: sa.Connection, places: Sequence[Place], final: Container[str]) -> dict[str, bool]:
+    """Store the events and update what they belong to. Returns the keys of the new events, each with True, and those of
+    `final` events whose row is not theirs any more, each with False."""
     rows: list[dict[str, Any]] = [
         {
             "key": place.event.key,
@@ -324,12 +332,13 @@ def _write(connection: sa.Connection, places: Sequence[Place]) -> set[str]:
             "delivery": _delivery(place.event),
             "status": _status(place.event),
             "detail": json.dumps(dict(place.event.detail)),
+            "claim_token": place.event.claim_token if place.event.key in final else None,
         }
         for place in places
     ]
     if not rows:
-        return set()
-    return set(connection.execute(_WRITE, _EVENTS.parameters(rows)).scalars())
+        return {}
+    return dict(map(tuple, connection.execute(_WRITE, _EVENTS.parameters(rows))))
 
 
 def _status(event: SesEvent) -> EmailStatus | None:

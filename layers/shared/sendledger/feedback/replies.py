@@ -1,15 +1,11 @@
 """Replies: a reply comes in, and the sequence of its lead ends.
 
-A reply belongs to the email whose token is in the address that it was sent to, else to the email that it refers to
-(In-Reply-To, References), else to the latest email to the address that it comes from. Automatic mail and mail with a
-forged sender is stored and stops nothing. Reads `emails` and `past_contacts`; writes `replies`, `leads` (status, last
-response), pending `scheduled_emails`, `campaigns` (counters) and `audit_log`.
+Which email it answers, match_reply.py finds. Automatic mail and mail with a forged sender is stored and stops nothing.
+Writes `replies`, `leads` (status, last response), pending `scheduled_emails`, `campaigns` (counters) and `audit_log`.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +19,10 @@ from sendledger.core.errors import NotFound
 from sendledger.core.ledger_rules import LAST_STEP, lock_campaigns, still_planned
 from sendledger.core.pagination import Page
 from sendledger.core.settings import StopOnReply
-from sendledger.core.signed_tokens import REPLY_PREFIX, TokenKeys
+from sendledger.core.signed_tokens import TokenKeys
 from sendledger.core.tables import (
     campaigns,
-    emails,
     leads,
-    past_contacts,
     replies,
     scheduled_emails,
     sender_addresses,
@@ -45,11 +39,9 @@ from sendledger.core.vocabulary import (
     ReplySource,
     ScheduledEmailStatus,
 )
+from sendledger.feedback.match_reply import Match, find_answered, is_erased
 from sendledger.feedback.read_reply import ReadReply
 from sendledger.feedback.stop_words import asks_to_stop
-
-RECENT = dt.timedelta(days=90)
-"""How old the latest email may be, if only the sender's address connects a message with it."""
 
 _LOCK_CAMPAIGNS = lock_campaigns("KEY SHARE")
 
@@ -57,9 +49,6 @@ RECIPIENT = "recipient"
 """The actor of what a recipient did."""
 
 _STATUSES_BEFORE_REPLY = (LeadStatus.NEW, LeadStatus.CONTACTED, LeadStatus.FOLLOW_UP_1, LeadStatus.FOLLOW_UP_2)
-# SES makes the Message-ID from the id in its answer and a domain that it does not document. The id alone is unique.
-# https://docs.aws.amazon.com/ses/latest/dg/header-fields.html
-_SES_MESSAGE_ID = re.compile(r"<([^@<>]+)@[a-z0-9.-]+>", re.IGNORECASE)
 
 _OUT_OF_OFFICE = (
     AutomaticKind.AUTO_SUBMITTED,
@@ -114,16 +103,6 @@ class ReceivedReply:
     campaign_id: uuid.UUID | None
     automatic: str | None
     emails_skipped: int
-
-
-@dataclass(frozen=True)
-class _Match:
-    """The email that was answered; parts of it may have been deleted since."""
-
-    by: ReplyMatch
-    lead_id: uuid.UUID
-    campaign_id: uuid.UUID | None
-    email_id: uuid.UUID | None
 
 
 def receive(
@@ -207,9 +186,11 @@ def _was_sent_from(sender: str, default_sender: str) -> sa.ColumnElement[bool]:
 def _receive(
     connection: sa.Connection, reply: ReadReply, source: ReplySource, stop: StopOnReply, keys: TokenKeys | None
 ) -> tuple[ReceivedReply, list[uuid.UUID]]:
-    match = _find(connection, reply, keys)
+    match = find_answered(connection, reply, keys)
     automatic = _automatic(reply, match)
     stopped = _lock_what_stops(connection, match, stop) if match is not None and automatic is None else None
+    if match is not None and is_erased(connection, match):
+        match, stopped, automatic = None, None, _automatic(reply, None)
     reply_id = connection.scalar(
         insert(_stored)
         .values(
@@ -248,7 +229,7 @@ def _receive(
     return _received(get(connection, reply_id), is_new=True), touched
 
 
-def _automatic(reply: ReadReply, match: _Match | None) -> AutomaticKind | None:
+def _automatic(reply: ReadReply, match: Match | None) -> AutomaticKind | None:
     """Why the reply is not a person's, now that it is known what it answers.
 
     Only our emails contain tokens, so a sender with a valid token got the email. Mailing lists forward answers of
@@ -274,49 +255,6 @@ def _received(row: sa.RowMapping, *, is_new: bool) -> ReceivedReply:
     )
 
 
-def _find(connection: sa.Connection, reply: ReadReply, keys: TokenKeys | None) -> _Match | None:
-    answers_ours = False
-    for address in reply.to_addresses if keys is not None else ():
-        local = address.rpartition("@")[0]
-        scheduled_email_id = keys and keys.read_reply_token(local.removeprefix(REPLY_PREFIX))
-        if scheduled_email_id is not None:
-            answers_ours = True
-            row = connection.execute(
-                sa.select(
-                    scheduled_emails.c.lead_id, scheduled_emails.c.campaign_id, scheduled_emails.c.email_id
-                ).where(scheduled_emails.c.id == scheduled_email_id, scheduled_emails.c.lead_id.is_not(None))
-            ).first()
-            if row is not None:
-                return _Match(ReplyMatch.TOKEN, *row)
-    email = sa.select(emails.c.lead_id, emails.c.campaign_id, emails.c.id).order_by(emails.c.sent_at.desc()).limit(1)
-    message_ids = [found[1] for referred in reply.referred_ids if (found := _SES_MESSAGE_ID.fullmatch(referred))]
-    if message_ids:
-        row = connection.execute(email.where(emails.c.external_id.in_(message_ids))).first()
-        if row is not None:
-            return _Match(ReplyMatch.MESSAGE_ID, *row)
-    if reply.from_address:
-        row = connection.execute(
-            email.join(leads, leads.c.id == emails.c.lead_id).where(
-                sa.func.lower(leads.c.email) == reply.from_address,
-                emails.c.sent_at > sa.func.timezone("UTC", sa.func.now() - sa.literal(RECENT, sa.Interval)),
-            )
-        ).first()
-        if row is not None:
-            return _Match(ReplyMatch.ADDRESS, *row)
-    if reply.from_address and (answers_ours or message_ids):
-        # It answers an email, and retention may have removed that one.
-        contact = (
-            sa.select(past_contacts.c.lead_id, past_contacts.c.campaign_id)
-            .join(leads, leads.c.id == past_contacts.c.lead_id)
-            .join(campaigns, campaigns.c.id == past_contacts.c.campaign_id)
-            .where(sa.func.lower(leads.c.email) == reply.from_address, past_contacts.c.received)
-            .order_by(past_contacts.c.last_sent_at.desc().nulls_last())
-        )
-        if (known := connection.execute(contact.limit(1)).first()) is not None:
-            return _Match(ReplyMatch.ADDRESS, *known, None)
-    return None
-
-
 @dataclass(frozen=True)
 class _Stopped:
     """The leads that are one person, and which rows of the ledger these would still get."""
@@ -325,7 +263,7 @@ class _Stopped:
     to_come: sa.ColumnElement[bool]
 
 
-def _lock_what_stops(connection: sa.Connection, match: _Match, stop: StopOnReply) -> _Stopped:
+def _lock_what_stops(connection: sa.Connection, match: Match, stop: StopOnReply) -> _Stopped:
     """Lock the campaigns that a reply changes, in the order of their ids.
 
     Before the reply is stored: its foreign key locks the answered campaign, which may not be the first of them.
@@ -353,7 +291,7 @@ def _lock_what_stops(connection: sa.Connection, match: _Match, stop: StopOnReply
 
 
 def _stop(
-    connection: sa.Connection, match: _Match, reply_id: uuid.UUID, stop: StopOnReply, stopped: _Stopped
+    connection: sa.Connection, match: Match, reply_id: uuid.UUID, stop: StopOnReply, stopped: _Stopped
 ) -> tuple[int, list[uuid.UUID]]:
     """Skip the emails that the lead would still get. Returns how many, and their campaigns."""
     lead_ids, rows = stopped.lead_ids, scheduled_emails.c
@@ -378,7 +316,7 @@ def _stop(
     return len(skipped), sorted(set(skipped))
 
 
-def _count(connection: sa.Connection, match: _Match, reply_id: uuid.UUID) -> None:
+def _count(connection: sa.Connection, match: Match, reply_id: uuid.UUID) -> None:
     """One more response, and one more email with a response if it had none before."""
     earlier = sa.exists().where(
         _stored.c.id != reply_id,

@@ -112,12 +112,13 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
     """Skip planned emails and remove the leads from the ledger. Returns how many emails were skipped."""
     rows = scheduled_emails.c
     still_to_come = rows.lead_id.in_(lead_ids) & sa.literal_column(still_planned("scheduled_emails"), sa.Boolean)
-    # The order in which results are recorded: campaigns, leads, rows of the ledger.
+    # The order in which results are recorded: campaigns, leads, rows of the ledger. SES events lock their campaign against
+    # this lock. Those of a sent email lock no lead.
     connection.execute(
         sa.select(campaigns.c.id)
         .where(campaigns.c.id.in_(sa.select(rows.campaign_id).where(rows.lead_id.in_(lead_ids))))
         .order_by(campaigns.c.id)
-        .with_for_update(read=True, key_share=True)
+        .with_for_update(read=True)
     )
     held = sa.select(leads.c.id).where(leads.c.id.in_(lead_ids)).order_by(leads.c.id).with_for_update()
     if lead_id not in connection.scalars(held).all():
