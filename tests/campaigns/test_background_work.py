@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, completion, lifecycle, schedule_emails
+from sendledger.campaigns import background_work, completion, late_emails, lifecycle, schedule_emails
 from sendledger.core.errors import NobodyToEmail
 from sendledger.core.tables import leads, left_out_leads
 from sendledger.sending.tick import Resources, send_due_emails
@@ -230,6 +230,58 @@ def test_paused_and_resumed_twice_within_the_background_work_shifts_by_both_paus
         shift += dt.timedelta(seconds=lifecycle.resume_campaign(engine, campaign_id).shifted_by_seconds) - HOUR
     work_off(engine, campaign_id)
     assert {row["id"]: row["scheduled_for"] - shift for row in rows_of(engine, campaign_id)} == due
+
+
+@pytest.mark.parametrize("action", ["send", "skip"])
+def test_chunks_of_a_decision_in_a_pause_follow_each_other_and_leave_nothing_out(
+    engine: sa.Engine, connection: sa.Connection, action: str
+) -> None:
+    """Every other lead is late."""
+    campaign_id = start_in_full(engine, connection, 20)
+    late = "scheduled_for = now() - interval '1 day'"
+    connection.execute(sa.text(f"UPDATE scheduled_emails SET {late} WHERE mod(id, 2) = 0"))
+    connection.execute(sa.text("UPDATE campaigns SET late_hold_until = now() - interval '6 hours'"))
+    connection.commit()
+    lifecycle.pause_campaign(engine, campaign_id)
+    work_off(engine, campaign_id)
+
+    late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    behind = []
+    while work := campaign_row(engine, campaign_id)["background_work"]:
+        behind.append(work[0]["after_id"])
+        work_once(engine, campaign_id)
+
+    ids = sorted(row["id"] for row in rows_of(engine, campaign_id) if row["id"] % 2 == 0)
+    assert behind == [ids[3], ids[7]]
+    rows = {row["id"]: row for row in rows_of(engine, campaign_id)}
+    if action == "skip":
+        assert [id_ for id_, row in sorted(rows.items()) if row["reason"] == "late"] == ids
+    else:
+        paused_at = campaign_row(engine, campaign_id)["paused_at"]
+        assert [id_ for id_, row in sorted(rows.items()) if row["scheduled_for"] == paused_at] == ids
+        assert {row["reason"] for row in rows.values()} == {"paused"}
+
+
+def test_chunks_of_failed_emails_follow_each_other_and_leave_nothing_out(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    """Half of them cannot be put back, and some have failed at the same time."""
+    campaign_id = start_in_full(engine, connection, 20)
+    fail = """
+        UPDATE scheduled_emails SET status = 'failed', failed_at = now() - make_interval(hours => (id / 6)::integer),
+               error_code = CASE mod(id, 2) WHEN 0 THEN 'bad_request' ELSE 'undefined_variable' END
+    """
+    connection.execute(sa.text(fail))
+    connection.commit()
+    asked = lifecycle.retry_failed_emails(engine, campaign_id, ["bad_request"], "ann")
+    assert asked.emails == 10
+    behind = []
+    while work := campaign_row(engine, campaign_id)["background_work"]:
+        behind.append(tuple(work[0]["after"]))
+        work_once(engine, campaign_id)
+    assert behind == sorted(set(behind))
+    assert len(behind) == 2
+    assert statuses(engine, campaign_id) == {"pending": 10, "failed": 10}
 
 
 @pytest.mark.parametrize("busy_with", ["schedule", "pause", "resume"])

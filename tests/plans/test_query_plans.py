@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from local.postgres import Postgres
-from sendledger.campaigns import background_work, completion, late_emails, lifecycle
+from sendledger.campaigns import background_work, completion, failed_emails, late_emails, lifecycle
 from sendledger.content.render_email import RenderedEmail
 from sendledger.core import database
 from sendledger.core.kept_statements import KEPT, _numbered
@@ -334,11 +334,59 @@ def test_background_work_of_the_first_campaign_compares_each_row_with_itself_onl
         connection.execute(sa.text("UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused'"))
         connection.commit()
         plans.append(explain(connection, background_work._RESUME, {**limits, "after_id": 0, "shift_seconds": 60.0}))
-        plans.append(explain(connection, background_work._LATE_IN_PAUSE, late))
+        plans.append(explain(connection, background_work._LATE_IN_PAUSE, late | {"after_id": 0}))
     for plan in plans:
         chunks = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE chunk"]
         assert [node["Actual Rows"] for node in chunks] == [1000]
         assert compared_in_vain(plan) <= 1000
+
+
+def read_by(plan: dict[str, Any], name: str) -> float:
+    """Rows of the ledger that this part of a statement reads."""
+    (part,) = (node for node in nodes(plan) if node.get("Subplan Name") == f"CTE {name}")
+    found = scans(part)
+    assert found
+    return sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+        for node in found
+        if node["Node Type"] != "Bitmap Index Scan"
+    )
+
+
+def test_chunk_of_a_decision_about_late_emails_does_not_read_what_is_decided(first_campaign: sa.Engine) -> None:
+    with first_campaign.connect() as connection:
+        campaign_id = connection.scalar(sa.text("SELECT id FROM campaigns"))
+        pause = "UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused', scheduled_for = now() - interval '1 day'"
+        connection.execute(sa.text(pause))
+        after_id = connection.scalar(sa.text("SELECT id FROM scheduled_emails ORDER BY id OFFSET 8999 LIMIT 1"))
+        # As the chunks before have released them.
+        released = sa.text("UPDATE scheduled_emails SET scheduled_for = now() WHERE id <= :id")
+        connection.execute(released, {"id": after_id})
+        connection.commit()
+        until = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+        late = {"campaign_id": campaign_id, "limit": 1000, "skip": False, "until": until, "due_at": None, "lanes": "{}"}
+        plan = explain(connection, background_work._LATE_IN_PAUSE, late | {"after_id": after_id})
+    assert read_by(plan, "in_lanes") == 1000
+
+
+def test_chunk_of_failed_emails_does_not_read_what_was_left_before(first_campaign: sa.Engine) -> None:
+    """Those that cannot be put back."""
+    with first_campaign.connect() as connection:
+        campaign_id = connection.scalar(sa.text("SELECT id FROM campaigns"))
+        fail = """
+            UPDATE scheduled_emails SET status = 'failed', failed_at = now() + make_interval(secs => id),
+                   error_code = CASE WHEN id <= :id THEN 'undefined_variable' ELSE 'bad_request' END
+        """
+        after_id = connection.scalar(sa.text("SELECT id FROM scheduled_emails ORDER BY id OFFSET 8999 LIMIT 1"))
+        connection.execute(sa.text(fail), {"id": after_id})
+        connection.commit()
+        failed_at = connection.scalar(
+            sa.text("SELECT failed_at FROM scheduled_emails WHERE id = :id"), {"id": after_id}
+        )
+        back = {"campaign_id": campaign_id, "limit": 1000, "codes": ["bad_request"]}
+        back |= {"after_failed_at": failed_at, "after_id": after_id}
+        plan = explain(connection, failed_emails._typed(failed_emails._PUT_BACK), back)
+    assert read_by(plan, "chunk") == 1000
 
 
 def test_sweep_of_the_first_emails_ever_compares_each_with_its_own_row_only(first_campaign: sa.Engine) -> None:

@@ -10,8 +10,8 @@ transaction changes the status and appends to `campaigns.background_work`, a que
     {"kind": "resume", "shift_seconds": 60.0, "after_id": 0}   the rows of the pause become pending again, later
     {"kind": "cancel"}                                    pending rows become cancelled with reason "campaign_cancelled"
     {"kind": "release_late", …} / {"kind": "skip_late", …}     what an operator decided about held rows; where a pause
-                                                               had cancelled them, with `paused_at`
-    {"kind": "retry_failed", "codes": null}               failed rows are put back
+                                                               had cancelled them, with `paused_at` and `after_id`
+    {"kind": "retry_failed", "codes": null, "after": […]} failed rows are put back
     {"kind": "split_again", "step_number": 1, "variant": 2, "after_id": 0}   unsent rows of a retired variant
     {"kind": "bring_forward", "step_number": 1, …}        rows that waited for a winner are due earlier
 
@@ -71,57 +71,69 @@ _RESUME = sa.text("""
     )
     SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM chunk), (SELECT max(id) FROM chunk)
 """).bindparams(sa.bindparam("campaign_id", type_=sa.UUID), sa.bindparam("shift_seconds", type_=sa.Double))
-# What is held of a whole campaign, and of its lanes. With a step of a lane, a skip ends the later ones of the lead that
-# were due by the same time: behind it, they were in no lane.
+# What is held of a whole campaign, and of its lanes.
 _LATE_PENDING = f"""
     whole AS MATERIALIZED (
         SELECT id FROM scheduled_emails p
         WHERE campaign_id = :campaign_id AND {is_pending("p")} AND scheduled_for <= :until
         ORDER BY scheduled_for, id LIMIT :limit FOR UPDATE
     ), in_lanes AS MATERIALIZED (
-        SELECT late.*, CAST(held.until AS timestamptz) AS until
-        FROM json_each_text(CAST(:lanes AS json)) held (lane, until) CROSS JOIN LATERAL (
+        SELECT late.*, held.until
+        FROM held CROSS JOIN LATERAL (
             SELECT p.id, p.lead_id, p.workflow_step_number FROM scheduled_emails p
-            WHERE p.campaign_id = :campaign_id AND p.lane = CAST(held.lane AS smallint) AND {waits_in_lane("p")}
-              AND {is_pending("p")} AND p.scheduled_for <= CAST(held.until AS timestamptz)
+            WHERE p.campaign_id = :campaign_id AND p.lane = held.lane AND {waits_in_lane("p")}
+              AND {is_pending("p")} AND p.scheduled_for <= held.until
             ORDER BY p.scheduled_for, p.id LIMIT :limit FOR UPDATE) late
         LIMIT :limit
     )
 """
-# The same of a paused campaign. Its rows are in no index of open rows: all that the pause has cancelled are read.
+# The same of a paused campaign. Its rows are in no index of open rows, so all that the pause has cancelled are read,
+# each once: the next chunk begins behind this one.
 _LATE_PAUSED = f"""
-    held AS MATERIALIZED (
-        SELECT CAST(lane AS smallint) AS lane, CAST(until AS timestamptz) AS until
-        FROM json_each_text(CAST(:lanes AS json)) held (lane, until)
-    ), in_lanes AS MATERIALIZED (
+    in_lanes AS MATERIALIZED (
         SELECT p.id, p.lead_id, p.workflow_step_number, held.until
         FROM scheduled_emails p LEFT JOIN held ON held.lane = p.lane AND {waits_in_lane("p")}
-        WHERE p.campaign_id = :campaign_id AND {is_paused("p")} AND p.scheduled_for <= greatest(:until, held.until)
+        WHERE p.campaign_id = :campaign_id AND {is_paused("p")} AND p.id > :after_id
+          AND p.scheduled_for <= greatest(:until, held.until)
         ORDER BY p.id LIMIT :limit FOR UPDATE OF p
     ), whole AS (SELECT id FROM in_lanes)
 """
 
 
 def _decide_late(late: str, waits: Callable[[str], str]) -> sa.TextClause:
-    """A skip ends a chunk of what is `late`. A release makes it due at `due_at`, or now. `waits`: as these rows do."""
+    """A skip ends a chunk of what is `late`. A release makes it due at `due_at`, or now. `waits`: as these rows do.
+
+    With a step of a lane, a skip ends the later ones of the lead that were due by the same time, or are held in their
+    own lane: behind that step, they were in none. Returns how many rows have changed, and up to which id nothing of
+    `in_lanes` is left.
+    """
     return sa.text(f"""
-    WITH {late}, behind AS MATERIALIZED (
+    WITH held AS MATERIALIZED (
+        SELECT CAST(lane AS smallint) AS lane, CAST(until AS timestamptz) AS until
+        FROM json_each_text(CAST(:lanes AS json)) held (lane, until)
+    ), {late}, behind AS MATERIALIZED (
         SELECT p.id FROM in_lanes i JOIN scheduled_emails p ON p.lead_id = i.lead_id AND p.campaign_id = :campaign_id
+        LEFT JOIN held ON held.lane = p.lane
         WHERE :skip AND p.workflow_step_number > i.workflow_step_number AND p.is_behind AND {waits("p")}
-          AND p.scheduled_for <= i.until
+          AND p.scheduled_for <= greatest(i.until, held.until)
         FOR UPDATE OF p
     ), chunk AS MATERIALIZED (
         -- Those behind first: without the step before them they are not found again.
         SELECT id FROM (SELECT id, 1 AS turn FROM behind UNION ALL SELECT id, 2 FROM in_lanes
                         UNION ALL SELECT id, 2 FROM whole) late
-        GROUP BY id ORDER BY min(turn) LIMIT :limit
+        GROUP BY id ORDER BY min(turn), id LIMIT :limit
+    ), decided AS (
+        UPDATE scheduled_emails e
+        SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
+            reason = CASE WHEN :skip THEN 'late' ELSE e.reason END,
+            scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE coalesce(:due_at, now()) END,
+            updated_at = now()
+        FROM chunk WHERE e.id = chunk.id
+        RETURNING e.id
     )
-    UPDATE scheduled_emails e
-    SET status = CASE WHEN :skip THEN 'skipped' ELSE e.status END,
-        reason = CASE WHEN :skip THEN 'late' ELSE e.reason END,
-        scheduled_for = CASE WHEN :skip THEN e.scheduled_for ELSE coalesce(:due_at, now()) END,
-        updated_at = now()
-    FROM chunk WHERE e.id = chunk.id
+    SELECT (SELECT count(*) FROM decided),
+           coalesce((SELECT min(id) - 1 FROM (SELECT id FROM in_lanes EXCEPT SELECT id FROM chunk) left_over),
+                    (SELECT max(id) FROM in_lanes))
     """).bindparams(
         sa.bindparam("campaign_id", type_=sa.UUID),
         sa.bindparam("skip", type_=sa.Boolean),
@@ -173,7 +185,7 @@ def work_once(connection: sa.Connection, campaign_id: uuid.UUID) -> int:
             changed = _end_hold(connection, campaign_id, work)
             finished = changed < ROWS_PER_CHUNK
         case "retry_failed":
-            changed = failed_emails.put_back(connection, campaign_id, work["codes"], ROWS_PER_CHUNK)
+            changed, work["after"] = failed_emails.put_back(connection, campaign_id, work, ROWS_PER_CHUNK)
             finished = changed < ROWS_PER_CHUNK
             values = {"emails_failed_count": campaigns.c.emails_failed_count - changed}
         case "split_again":
@@ -209,7 +221,11 @@ def _end_hold(connection: sa.Connection, campaign_id: uuid.UUID, work: dict[str,
     }
     done = 0
     while done < ROWS_PER_CHUNK:
-        changed = connection.execute(statement, {**held, "limit": ROWS_PER_CHUNK - done}).rowcount
+        if paused_at is not None:
+            held["after_id"] = work.setdefault("after_id", 0)
+        changed, last = connection.execute(statement, {**held, "limit": ROWS_PER_CHUNK - done}).one()
+        if paused_at is not None:
+            work["after_id"] = last or work["after_id"]
         done += changed
         if not (changed and skip):
             break

@@ -8,9 +8,11 @@ and `answers`; writes `scheduled_emails`.
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -41,8 +43,9 @@ WITH c AS (
     SELECT {returned_status("campaigns")} AS status, {returned_reason("campaigns")} AS reason
     FROM campaigns WHERE id = :campaign_id
 ), chunk AS MATERIALIZED (
-    SELECT e.id, e.lead_id, e.workflow_step_number FROM scheduled_emails e
-    WHERE {_RETRYABLE} ORDER BY e.campaign_id, e.failed_at LIMIT :limit FOR UPDATE OF e
+    SELECT e.id, e.failed_at, e.lead_id, e.workflow_step_number FROM scheduled_emails e
+    WHERE {_RETRYABLE} AND (e.failed_at, e.id) > (coalesce(:after_failed_at, '-infinity'), :after_id)
+    ORDER BY e.campaign_id, e.failed_at, e.id LIMIT :limit FOR UPDATE OF e
 ), back AS (
     UPDATE scheduled_emails e
     SET status = c.status, reason = c.reason, error_code = NULL, failure_reason = NULL, failed_at = NULL,
@@ -56,8 +59,10 @@ WITH c AS (
       AND n.workflow_step_number > chunk.workflow_step_number
       AND n.status = 'skipped' AND n.reason = 'previous_step_failed'
 )
-SELECT count(*) FROM chunk
-""")
+SELECT failed_at, id, count(*) OVER () FROM chunk ORDER BY failed_at DESC, id DESC LIMIT 1
+""").bindparams(
+    sa.bindparam("after_failed_at", type_=sa.TIMESTAMP(timezone=True)), sa.bindparam("after_id", type_=sa.BigInteger)
+)
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,21 @@ def count_failed(connection: sa.Connection, campaign_id: uuid.UUID, codes: Seque
     return FailedEmails(sum(by_code.values()), by_code)
 
 
-def put_back(connection: sa.Connection, campaign_id: uuid.UUID, codes: Sequence[str] | None, limit: int) -> int:
-    """Put back up to `limit` failed emails and their leads' later steps. Returns the number of failed emails.
+def put_back(
+    connection: sa.Connection, campaign_id: uuid.UUID, work: Mapping[str, Any], limit: int
+) -> tuple[int, list[Any]]:
+    """Put back up to `limit` failed emails and their leads' later steps.
 
-    The caller has locked the campaign, and subtracts the number from its counter of failed emails.
+    Returns the number of failed emails, and the time and id of the last one: the next chunk begins behind it, so that
+    what cannot be put back is read once. The caller has locked the campaign, and subtracts the number from its counter
+    of failed emails.
     """
-    parameters = {"campaign_id": campaign_id, "codes": codes, "limit": limit}
-    return int(connection.execute(_typed(_PUT_BACK), parameters).scalar_one())
+    after = work.get("after", [None, 0])
+    failed_at = dt.datetime.fromisoformat(after[0]) if after[0] is not None else None
+    parameters = {"campaign_id": campaign_id, "codes": work["codes"], "limit": limit}
+    parameters |= {"after_failed_at": failed_at, "after_id": after[1]}
+    found = connection.execute(_typed(_PUT_BACK), parameters).one_or_none()
+    return (found[2], [found[0].isoformat(), found[1]]) if found is not None else (0, after)
 
 
 def _typed(statement: sa.TextClause) -> sa.TextClause:
