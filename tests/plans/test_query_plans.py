@@ -356,7 +356,10 @@ def read_by(plan: dict[str, Any], name: str) -> float:
 def test_chunk_of_a_decision_about_late_emails_does_not_read_what_is_decided(first_campaign: sa.Engine) -> None:
     with first_campaign.connect() as connection:
         campaign_id = connection.scalar(sa.text("SELECT id FROM campaigns"))
-        pause = "UPDATE scheduled_emails SET status = 'cancelled', reason = 'paused', scheduled_for = now() - interval '1 day'"
+        pause = """
+            UPDATE scheduled_emails
+            SET status = 'cancelled', reason = 'paused', scheduled_for = now() - interval '1 day'
+        """
         connection.execute(sa.text(pause))
         after_id = connection.scalar(sa.text("SELECT id FROM scheduled_emails ORDER BY id OFFSET 8999 LIMIT 1"))
         # As the chunks before have released them.
