@@ -12,15 +12,17 @@ import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
-from sendledger.campaigns import background_work, lifecycle, schedule_emails, variants
+from sendledger.campaigns import background_work, intake, lifecycle, schedule_emails, variants
 from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.content import workflows
 from sendledger.core.errors import Conflict, InvalidInput, NotFound
 from sendledger.core.tables import (
     campaign_step_variants,
+    campaign_steps,
     campaigns,
     email_templates,
+    leads,
     scheduled_emails,
     workflow_step_variants,
     workflow_steps,
@@ -395,6 +397,102 @@ def test_later_lead_gets_the_next_variant_that_is_left(engine: sa.Engine, connec
 
     assert counts(engine, campaign_id).keys() == {1, 3}
     assert_split({1: counts(engine, campaign_id)[1], 2: counts(engine, campaign_id)[3]}, (1, 1))
+
+
+def add_leads(engine: sa.Engine, campaign_id: uuid.UUID, count: int, at_once: int = 1) -> set[uuid.UUID]:
+    """Add new leads to an evergreen campaign, so many in one request. Returns who they are."""
+    added = set[uuid.UUID]()
+    for _ in range(0, count, at_once):
+        with engine.begin() as adding:
+            batch_id = make_batch(adding, [f"{uuid.uuid4()}@example.com" for _ in range(at_once)])
+            lead_ids = adding.scalars(sa.select(leads.c.id).where(leads.c.batch_id == batch_id)).all()
+        intake.add_leads(engine, campaign_id, lead_ids, "ann")
+        added.update(lead_ids)
+    return added
+
+
+def retire(engine: sa.Engine, campaign_id: uuid.UUID, variant: int, step: int = 1) -> None:
+    with engine.begin() as retiring:
+        variants.retire(retiring, campaign_id, step, variant, "ann")
+    background_work.work_until(engine, campaign_id, float("inf"))
+
+
+def send_step(connection: sa.Connection, step: int = 1) -> None:
+    of_step = sa.update(scheduled_emails).where(scheduled_emails.c.workflow_step_number == step)
+    connection.execute(of_step.values(status="sent", sent_at=sa.func.now()))
+    connection.commit()
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+@pytest.mark.parametrize("leads", [4, 5])
+@pytest.mark.parametrize("retired", [1, 3])
+def test_variants_in_use_never_differ_by_two_emails_whenever_one_is_retired_and_leads_come_in_singly(
+    engine: sa.Engine, connection: sa.Connection, leads: int, retired: int, is_sent: bool
+) -> None:
+    campaign_id = started(engine, connection, leads, (1, 1, 1), evergreen=True)
+    if is_sent:
+        send_step(connection)
+    retire(engine, campaign_id, retired)
+    low, high = sorted({1, 2, 3} - {retired})
+    for _ in range(3):
+        found = counts(engine, campaign_id)
+        assert abs(found[low] - found[high]) <= 1, found
+        add_leads(engine, campaign_id, 1)
+    assert sum(counts(engine, campaign_id).values()) == leads + 3
+
+
+def test_chunks_of_a_split_even_out_what_the_variants_have(
+    engine: sa.Engine, connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign_id = started(engine, connection, 31, (1, 1, 1))
+    monkeypatch.setattr(background_work, "ROWS_PER_CHUNK", 3)
+    retire(engine, campaign_id, 3)
+    assert counts(engine, campaign_id) == {1: 16, 2: 15}
+
+
+def test_many_later_leads_even_out_what_a_retired_variant_has_left(
+    engine: sa.Engine, connection: sa.Connection
+) -> None:
+    """Its emails were sent."""
+    campaign_id = started(engine, connection, 9, (3, 2, 2), evergreen=True)
+    send_step(connection)
+    retire(engine, campaign_id, 1)
+    sent = counts(engine, campaign_id)
+    assert sent[2] + sent[3] == 5
+
+    add_leads(engine, campaign_id, 17, at_once=17)
+
+    assert counts(engine, campaign_id) == {1: sent[1], 2: 11, 3: 11}
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_later_lead_keeps_its_variant_in_steps_that_have_lost_the_same_one(
+    engine: sa.Engine, connection: sa.Connection, at_once: int
+) -> None:
+    """The emails of the second step are not sent yet, so its counts are others than those of the first."""
+    campaign_id = started(engine, connection, 8, (1, 1, 1), (1, 1, 1), evergreen=True)
+    send_step(connection)
+    for step in (1, 2):
+        retire(engine, campaign_id, 1, step)
+    later = add_leads(engine, campaign_id, 5, at_once)
+
+    by_lead: dict[uuid.UUID, list[int]] = {}
+    for row in rows_of(engine, campaign_id):
+        if row["lead_id"] in later:
+            by_lead.setdefault(row["lead_id"], []).append(row["variant"])
+    assert {variant for first, second in by_lead.values() for variant in (first, second)} == {2, 3}
+    assert [first for first, second in by_lead.values() if first != second] == []
+
+
+def test_step_with_a_winner_goes_on_by_rank_after_a_retirement(engine: sa.Engine, connection: sa.Connection) -> None:
+    campaign_id = started(engine, connection, 6, (1, 1, 1), evergreen=True)
+    test = {"by": "opened", "test_share": 100, "after_seconds": 3600}
+    connection.execute(sa.update(campaign_steps).values(winner=test, winner_at=sa.func.now() + DAY))
+    connection.commit()
+    retire(engine, campaign_id, 3)
+    before = counts(engine, campaign_id)
+    add_leads(engine, campaign_id, 4)
+    assert counts(engine, campaign_id) == {variant: before[variant] + 2 for variant in (1, 2)}
 
 
 def test_campaign_without_variants_has_none_in_its_rows(engine: sa.Engine, connection: sa.Connection) -> None:

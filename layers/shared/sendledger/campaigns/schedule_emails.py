@@ -20,6 +20,7 @@ from sendledger.campaigns.assign_lanes import company_of_lead, lane_of_lead, lan
 from sendledger.campaigns.audience import Audience, audience_of, audience_size, leads_left_out
 from sendledger.campaigns.campaign_steps import count_steps, snapshot_steps, step_values, with_attachments, write_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
+from sendledger.campaigns.split_leads import place_of
 from sendledger.campaigns.variants import splits, variant_of_template
 from sendledger.campaigns.winners import forget_times, set_times
 from sendledger.content.render_email import compile_template
@@ -78,10 +79,11 @@ _ROWS = f"""
 _NO_VARIANTS = {"of_step": _STEPS, "template": "s.email_template_id", "scheduled_for": "d.due_at"}
 _VARIANTS = {
     "of_step": f""",
-           s.keep_variant, v.first, v.length, v.templates,
+           s.keep_variant, v.first, v.head, v.length, v.before, v.templates,
            CASE WHEN s.winner_decided_at IS NULL THEN s.winner_at END AS winner_at
     FROM (SELECT s.* {_STEPS}) s
-    LEFT JOIN json_to_recordset(CAST(:splits AS json)) AS v (step_number int, first int, length int, templates uuid[])
+    LEFT JOIN json_to_recordset(CAST(:splits AS json))
+           AS v (step_number int, first int, head int, length int, before bigint, templates uuid[])
            ON v.step_number = s.step_number""",
     "drawn": """, drawn AS (
     SELECT r.id, s.step_number, :leads_before - 1 + row_number() OVER (
@@ -94,11 +96,11 @@ _VARIANTS = {
     "values": """,
            CASE WHEN v.turn > 0 THEN v.turn END, CASE WHEN v.turn < 0 THEN -v.turn END,
            CASE WHEN v.turn < 0 THEN greatest(0, floor(extract(epoch FROM s.winner_at - d.due_at)))::integer END""",
-    "turn": """
+    "turn": f"""
     LEFT JOIN drawn ON drawn.id = r.id AND drawn.step_number = s.step_number
+    CROSS JOIN LATERAL (SELECT coalesce(drawn.rank, r.rank) - s.before) own (rank)
     CROSS JOIN LATERAL (
-        SELECT (CAST(:turns AS smallint[]))[
-            s.first + mod(coalesce(drawn.rank, r.rank) - :leads_before_revision, s.length)]) v (turn)""",
+        SELECT (CAST(:turns AS smallint[]))[s.first + {place_of("own.rank", "s.head", "s.length")}]) v (turn)""",
 }
 
 
@@ -106,8 +108,8 @@ _VARIANTS = {
 def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
     """Rows of a campaign whose leads take turns at variants or, in lanes, at senders.
 
-    `rank` counts all leads that the campaign ever had. From the first lead of its revision on it decides which variant
-    a lead gets. What only lanes or only variants need is left out without them, as it is looked up for each row.
+    `rank` counts all leads that the campaign ever had. It decides which variant a lead gets; see variants.splits. What
+    only lanes or only variants need is left out without them, as it is looked up for each row.
     """
     place, places, columns, values, lanes, due_at = "", "", "", "", "", ":start_at + s.delay"
     if in_lanes:
@@ -185,16 +187,12 @@ def schedule_leads(
         sa.bindparam("status", status, sa.Text),
     )
     has_lanes = waits_in_lanes(connection, campaign)
-    of_steps, turns = splits(connection, campaign["id"], campaign["revision"])
+    of_steps, turns = splits(connection, campaign)
     if has_lanes or turns:
         places = connection.execute(audience.places(bucket, buckets)).all() if has_lanes else []
         own: tuple[sa.BindParameter[Any], ...] = (sa.bindparam("leads_before", type_=sa.BigInteger),)
         if turns:
-            own += (
-                sa.bindparam("splits", of_steps),
-                sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger)),
-                sa.bindparam("leads_before_revision", campaign["leads_before_revision"], sa.BigInteger),
-            )
+            own += sa.bindparam("splits", of_steps), sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger))
         if has_lanes:
             own += (
                 sa.bindparam("senders", type_=sa.BigInteger),

@@ -1,7 +1,8 @@
 """The variants of a started campaign's steps: who gets which, and retiring one.
 
-A lead's rank among all leads of its revision decides; see split_leads.py. Reads `campaign_steps`; reads and writes
-`campaign_step_variants`, `campaigns` and the unsent rows of `scheduled_emails`; writes `audit_log`.
+A lead's rank among all leads of its revision decides; after a retirement, how many emails each variant has. See
+split_leads.py. Reads `campaign_steps` and `result_counts`; reads and writes `campaign_step_variants`, `campaigns` and
+the unsent rows of `scheduled_emails`; writes `audit_log`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.campaigns.campaigns import get_campaign
-from sendledger.campaigns.split_leads import variants_in_turn
+from sendledger.campaigns.split_leads import catch_up, place_of, variants_in_turn
 from sendledger.core import audit_log
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.ledger_rules import still_planned
@@ -35,7 +36,8 @@ _SPLIT_AGAIN = sa.text(f"""
         ORDER BY id LIMIT :limit FOR UPDATE
     ), ranked AS (
         SELECT id, waits, CAST(CASE WHEN waits THEN :equal_turns ELSE :turns END AS smallint[]) AS turns,
-               CASE WHEN waits THEN :waiting_done ELSE :rows_done - :waiting_done END
+               CASE WHEN waits THEN 0 ELSE :head END AS head,
+               CASE WHEN waits THEN :waiting_done ELSE :others_done END
                + row_number() OVER (PARTITION BY waits ORDER BY id) - 1 AS rank
         FROM chunk
     ), moved AS (
@@ -45,7 +47,8 @@ _SPLIT_AGAIN = sa.text(f"""
             fallback_variant = CASE WHEN r.waits THEN v.variant ELSE e.fallback_variant END, updated_at = now()
         FROM ranked r
         JOIN campaign_step_variants v ON v.campaign_id = :campaign_id AND v.revision = :revision
-            AND v.step_number = :step_number AND v.variant = r.turns[1 + mod(r.rank, cardinality(r.turns))]
+            AND v.step_number = :step_number
+            AND v.variant = r.turns[1 + {place_of("r.rank", "r.head", "(cardinality(r.turns) - r.head)")}]
         WHERE e.id = r.id
         RETURNING r.waits
     )
@@ -55,9 +58,14 @@ _SPLIT_AGAIN = sa.text(f"""
     sa.bindparam("has_won", type_=sa.Boolean),
     sa.bindparam("turns", type_=sa.ARRAY(sa.SmallInteger)),
     sa.bindparam("equal_turns", type_=sa.ARRAY(sa.SmallInteger)),
-    sa.bindparam("rows_done", type_=sa.BigInteger),
+    sa.bindparam("head", type_=sa.Integer),
+    sa.bindparam("others_done", type_=sa.BigInteger),
     sa.bindparam("waiting_done", type_=sa.BigInteger),
 )
+_EMAILS = sa.text("""
+    SELECT step_number, variant, CAST(sum(count) AS bigint) FROM result_counts
+    WHERE campaign_id = :campaign_id AND revision = :revision AND what = 'emails' AND variant > 0 GROUP BY 1, 2
+""").bindparams(sa.bindparam("campaign_id", type_=sa.UUID))
 
 
 def kept_variants(
@@ -77,40 +85,74 @@ def variants_of_step(
     return [each for each in kept if each["step_number"] == step_number]
 
 
-def splits(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> tuple[str, list[int]]:
+def splits(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[str, list[int]]:
     """Parameters of the statement that writes rows: which variants the leads take in turn, and the turns of all steps.
 
-    The lead with the rank r, from 0, takes `turns[first + r % length]` of each step with variants. Ranks count the
-    leads since the revision was made. A negative number is of a lead that waits for the winner, and says what it gets
-    if there is none. `templates` has the template of each variant, by its number. The turns may be many, so that no row
-    of the statement may contain them.
+    Of each step with variants, the lead with the rank r, from 0, takes the turn number r - `before` of those that begin
+    at `first`: `head` of them once, then `length` ones without end. A negative number is of a lead that waits for the
+    winner, and says what it gets if there is none. `templates` has the template of each variant, by its number. The
+    turns may be many, so that no row of the statement may contain them.
+
+    Ranks count from the first lead of the revision. Of a step of which a variant was retired they count from now, and
+    the head evens out how many emails its variants have. Further such steps whose leads keep their variant follow the
+    first one. A step that looks for a winner goes on by rank.
     """
-    own = campaign_steps.c
-    of_revision = sa.and_(own.campaign_id == campaign_id, own.revision == revision, own.winner.is_not(None))
-    tests = {
-        row["step_number"]: row for row in connection.execute(sa.select(campaign_steps).where(of_revision)).mappings()
+    steps = _steps_of(connection, campaign)
+    variants_by_step: dict[int, list[sa.RowMapping]] = {}
+    for variant in kept_variants(connection, campaign["id"], campaign["revision"]):
+        variants_by_step.setdefault(variant["step_number"], []).append(variant)
+    evened_out = {
+        number
+        for number, variants in variants_by_step.items()
+        if steps[number].winner is None and any(each["retired_at"] for each in variants)
     }
-    steps: dict[int, list[sa.RowMapping]] = {}
-    for variant in kept_variants(connection, campaign_id, revision):
-        steps.setdefault(variant["step_number"], []).append(variant)
+    emails = _emails_by_variant(connection, campaign["id"], campaign["revision"]) if evened_out else {}
     turns: list[int] = []
     parts = []
-    for number, variants in steps.items():
-        own_turns = _turns(variants, _test_share(tests.get(number), variants))
+    heads: dict[tuple[int, ...], list[int]] = {}
+    for number, variants in variants_by_step.items():
+        own_turns = _turns(variants, _test_share(steps[number], variants))
+        head, before = list[int](), campaign["leads_before_revision"]
+        if number in evened_out:
+            head, before = _catch_up(variants, emails.get(number, {})), campaign["total_leads_targeted"]
+            if steps[number].keep_variant:
+                head = heads.setdefault(tuple(own_turns), head)
         templates = [each["email_template_id"] and str(each["email_template_id"]) for each in variants]
-        place = {"first": len(turns) + 1, "length": len(own_turns)}
+        place = {"first": len(turns) + 1, "head": len(head), "length": len(own_turns), "before": before}
         parts.append({"step_number": number, **place, "templates": templates})
-        turns += own_turns
+        turns += head + own_turns
     return json.dumps(parts), turns
 
 
-def _test_share(step: sa.RowMapping | None, variants: Iterable[sa.RowMapping]) -> int:
+def _steps_of(connection: sa.Connection, campaign: sa.RowMapping) -> dict[int, sa.Row[Any]]:
+    step = campaign_steps.c
+    query = sa.select(step.step_number, step.keep_variant, step.winner, step.winner_decided_at, step.winner_variant)
+    of_revision = sa.and_(step.campaign_id == campaign["id"], step.revision == campaign["revision"])
+    return {row.step_number: row for row in connection.execute(query.where(of_revision))}
+
+
+def _emails_by_variant(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> dict[int, dict[int, int]]:
+    """How many emails each variant has, by step."""
+    found: dict[int, dict[int, int]] = {}
+    for number, variant, emails in connection.execute(_EMAILS, {"campaign_id": campaign_id, "revision": revision}):
+        found.setdefault(number, {})[variant] = emails
+    return found
+
+
+def _catch_up(variants: Iterable[sa.RowMapping], emails: Mapping[int, int]) -> list[int]:
+    """The turns that even out how many emails the variants in use have."""
+    in_use = [(each["variant"], each["weight"]) for each in variants if each["retired_at"] is None]
+    places = catch_up([weight for _, weight in in_use], [emails.get(variant, 0) for variant, _ in in_use])
+    return [in_use[place][0] for place in places]
+
+
+def _test_share(step: sa.Row[Any], variants: Iterable[sa.RowMapping]) -> int:
     """How many percent of the leads get a variant at once. A winner that is retired goes to nobody."""
-    if step is None:
+    if step.winner is None:
         return 100
-    if step["winner_decided_at"] is None:
-        return int(step["winner"]["test_share"])
-    return 100 if any(each["retired_at"] and each["variant"] == step["winner_variant"] for each in variants) else 0
+    if step.winner_decided_at is None:
+        return int(step.winner["test_share"])
+    return 100 if any(each["retired_at"] and each["variant"] == step.winner_variant for each in variants) else 0
 
 
 def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int]:
@@ -224,29 +266,41 @@ def _retire_in(connection: sa.Connection, variant: sa.RowMapping, heir: int) -> 
 
 
 def split_again(connection: sa.Connection, campaign_id: uuid.UUID, work: dict[str, Any], limit: int) -> tuple[int, int]:
-    """Split the next unsent rows of a retired variant over the others: by the weights, or equally those that wait for
-    a winner. Notes in `work` how many of them wait. Returns how many there were, and the last id."""
+    """Split the next unsent rows of a retired variant over the others: so that their emails are evened out, in a step
+    that looks for a winner by the weights, or equally those that wait for it. Notes in `work` how many of them wait.
+    Returns how many there were, and the last id."""
     # Work that the version before has left is of the only revision.
     revision, step_number = work.get("revision", 1), work["step_number"]
     own = variants_of_step(connection, campaign_id, revision, step_number)
     step = campaign_steps.c
     of_step = sa.and_(step.campaign_id == campaign_id, step.revision == revision, step.step_number == step_number)
-    winner = connection.scalar(sa.select(step.winner_variant).where(of_step))
+    looks_for_winner, winner = connection.execute(
+        sa.select(step.winner.is_not(None), step.winner_variant).where(of_step)
+    ).one()
+    waiting_done, head = work.get("waiting_done", 0), list[int]()
+    others_done = work.get("rows_done", 0) - waiting_done
+    if not looks_for_winner:
+        # These counts have what the chunks before have moved.
+        head, others_done = (
+            _catch_up(own, _emails_by_variant(connection, campaign_id, revision).get(step_number, {})),
+            0,
+        )
     changed, waiting, last = connection.execute(
         _SPLIT_AGAIN,
         {
             "has_won": winner == work["variant"],
             "equal_turns": [each["variant"] for each in own if each["retired_at"] is None],
-            "waiting_done": work.get("waiting_done", 0),
+            "waiting_done": waiting_done,
             "campaign_id": campaign_id,
             "revision": revision,
             "step_number": step_number,
             "variant": work["variant"],
             "after_id": work["after_id"],
-            "rows_done": work.get("rows_done", 0),
-            "turns": _turns(own),
+            "others_done": others_done,
+            "head": len(head),
+            "turns": head + _turns(own),
             "limit": limit,
         },
     ).one()
-    work["waiting_done"] = work.get("waiting_done", 0) + waiting
+    work["waiting_done"] = waiting_done + waiting
     return changed, last or work["after_id"]

@@ -112,8 +112,8 @@ def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) ->
     """Skip planned emails and remove the leads from the ledger. Returns how many emails were skipped."""
     rows = scheduled_emails.c
     still_to_come = rows.lead_id.in_(lead_ids) & sa.literal_column(still_planned("scheduled_emails"), sa.Boolean)
-    # The order in which results are recorded: campaigns, leads, rows of the ledger. SES events lock their campaign against
-    # this lock. Those of a sent email lock no lead.
+    # The order in which results are recorded: campaigns, leads, rows of the ledger. Events wait for the lock of their
+    # campaign: those of an email that is recorded as sent lock no lead.
     connection.execute(
         sa.select(campaigns.c.id)
         .where(campaigns.c.id.in_(sa.select(rows.campaign_id).where(rows.lead_id.in_(lead_ids))))
