@@ -1,6 +1,6 @@
 """What takes its time on tables that are already large: indexes and a check, made without blocking their writers."""
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction
 
 revision = "0007"
 down_revision = "0006b"
@@ -20,4 +20,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*removal(INDEXES))
+    exchange_indexes(INDEXES)

@@ -53,8 +53,9 @@ DROP TABLE email_events;
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(UPGRADE)
+    # The index first: if its building is interrupted, the whole revision can be tried again.
     outside_of_a_transaction(*creation({"emails_campaign_id_sent_at_idx": "emails (campaign_id, sent_at)"}))
+    op.get_bind().exec_driver_sql(UPGRADE)
 
 
 def downgrade() -> None:

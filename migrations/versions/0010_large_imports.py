@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction, removal
 
 revision = "0010"
 down_revision = "0009"
@@ -69,5 +69,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*creation(REPLACED), *removal(INDEXES))
+    exchange_indexes(INDEXES, REPLACED)
     op.get_bind().exec_driver_sql(DOWNGRADE)

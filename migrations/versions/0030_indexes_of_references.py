@@ -4,7 +4,7 @@ Without them each deleted lead reads all of the old application's table of sourc
 suppressions.
 """
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction
 
 revision = "0030"
 down_revision = "0029"
@@ -21,4 +21,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*removal(INDEXES))
+    exchange_indexes(INDEXES)

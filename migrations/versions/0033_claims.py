@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction, removal
 
 revision = "0033"
 down_revision = "0032"
@@ -86,7 +86,8 @@ CREATE OR REPLACE TRIGGER scheduled_emails_claim_update AFTER UPDATE ON schedule
 CREATE OR REPLACE TRIGGER emails_unlink AFTER DELETE ON emails REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION unlink_emails();
 INSERT INTO claims (claim_token, row_ids)
-    SELECT claim_token, array_agg(id ORDER BY id) FROM scheduled_emails WHERE status = 'sending' GROUP BY claim_token;
+    SELECT claim_token, array_agg(id ORDER BY id) FROM scheduled_emails
+    WHERE status = 'sending' AND id NOT IN (SELECT unnest(row_ids) FROM claims) GROUP BY claim_token;
 """
 # They read the whole ledger, so each is a transaction of its own.
 CLEAN_UP = (
@@ -135,10 +136,6 @@ def downgrade() -> None:
         op.execute(f"ALTER TABLE scheduled_emails DROP CONSTRAINT {name}")
     op.execute("""
         ALTER TABLE scheduled_emails ADD CONSTRAINT scheduled_emails_email_id_fkey
-            FOREIGN KEY (email_id) REFERENCES emails (id) ON DELETE SET NULL NOT VALID
+            FOREIGN KEY (email_id) REFERENCES emails (id) ON DELETE SET NULL
     """)
-    outside_of_a_transaction(
-        "ALTER TABLE scheduled_emails VALIDATE CONSTRAINT scheduled_emails_email_id_fkey",
-        *creation(INDEXES_BEFORE),
-        *removal(INDEXES),
-    )
+    exchange_indexes(INDEXES, INDEXES_BEFORE)

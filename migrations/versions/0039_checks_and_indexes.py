@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction
 
 revision = "0039"
 down_revision = "0038"
@@ -34,4 +34,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(REPLACE_IN_SETTLEMENT.format(old=WITHOUT_ANSWERS, new=WITH_ANSWERS))
-    outside_of_a_transaction(*removal(INDEXES))
+    exchange_indexes(INDEXES)

@@ -13,12 +13,13 @@ CHECK = "scheduled_emails_variant_check"
 
 
 def upgrade() -> None:
+    """Two transactions, each of which can be repeated."""
     op.execute("""
-        ALTER TABLE workflow_steps ADD keep_variant boolean NOT NULL DEFAULT true;
-        ALTER TABLE campaign_steps ADD keep_variant boolean NOT NULL DEFAULT true;
-        ALTER TABLE campaigns ADD content_changed_at timestamptz;
-        ALTER TABLE scheduled_emails ADD variant smallint;
-        CREATE TABLE workflow_step_variants (
+        ALTER TABLE workflow_steps ADD IF NOT EXISTS keep_variant boolean NOT NULL DEFAULT true;
+        ALTER TABLE campaign_steps ADD IF NOT EXISTS keep_variant boolean NOT NULL DEFAULT true;
+        ALTER TABLE campaigns ADD IF NOT EXISTS content_changed_at timestamptz;
+        ALTER TABLE scheduled_emails ADD IF NOT EXISTS variant smallint;
+        CREATE TABLE IF NOT EXISTS workflow_step_variants (
             workflow_step_id uuid NOT NULL,
             variant smallint NOT NULL,
             email_template_id uuid NOT NULL,
@@ -31,7 +32,7 @@ def upgrade() -> None:
             CONSTRAINT workflow_step_variants_variant_check CHECK (variant BETWEEN 1 AND 8),
             CONSTRAINT workflow_step_variants_weight_check CHECK (weight BETWEEN 1 AND 100)
         );
-        CREATE TABLE campaign_step_variants (
+        CREATE TABLE IF NOT EXISTS campaign_step_variants (
             campaign_id uuid NOT NULL,
             step_number integer NOT NULL,
             variant smallint NOT NULL,
@@ -54,6 +55,7 @@ def upgrade() -> None:
             CONSTRAINT campaign_step_variants_replaced_by_check CHECK (replaced_by <> variant)
         )
     """)
+    op.execute(f"ALTER TABLE scheduled_emails DROP CONSTRAINT IF EXISTS {CHECK}")
     op.execute(f"ALTER TABLE scheduled_emails ADD CONSTRAINT {CHECK} CHECK (variant BETWEEN 1 AND 8) NOT VALID")
     # In a later transaction: looking at the existing rows while the table is locked would block its readers.
     outside_of_a_transaction(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {CHECK}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction
 
 revision = "0046"
 down_revision = "0045"
@@ -21,4 +21,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*removal(INDEXES))
+    exchange_indexes(INDEXES)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import outside_of_a_transaction
 
 revision = "0051"
 down_revision = "0050"
@@ -12,13 +13,17 @@ STEP = "scheduled_emails_campaign_id_fkey"
 
 
 def upgrade() -> None:
+    """Two transactions, each of which can be repeated."""
     op.execute(f"""
-        ALTER TABLE campaigns ADD revision smallint NOT NULL DEFAULT 1, ADD revision_digest text;
-        ALTER TABLE scheduled_emails ADD revision smallint NOT NULL DEFAULT 1, ADD winner_wait integer, DROP CONSTRAINT {STEP};
-        ALTER TABLE campaign_step_variants ADD revision smallint NOT NULL DEFAULT 1,
+        ALTER TABLE campaigns
+            ADD IF NOT EXISTS revision smallint NOT NULL DEFAULT 1, ADD IF NOT EXISTS revision_digest text;
+        ALTER TABLE scheduled_emails
+            ADD IF NOT EXISTS revision smallint NOT NULL DEFAULT 1, ADD IF NOT EXISTS winner_wait integer,
+            DROP CONSTRAINT {STEP};
+        ALTER TABLE campaign_step_variants ADD IF NOT EXISTS revision smallint NOT NULL DEFAULT 1,
             DROP CONSTRAINT campaign_step_variants_campaign_id_fkey,
             DROP CONSTRAINT campaign_step_variants_pkey;
-        ALTER TABLE campaign_steps ADD revision smallint NOT NULL DEFAULT 1,
+        ALTER TABLE campaign_steps ADD IF NOT EXISTS revision smallint NOT NULL DEFAULT 1,
             DROP CONSTRAINT campaign_steps_pkey,
             ADD CONSTRAINT campaign_steps_pkey PRIMARY KEY (campaign_id, revision, step_number);
         ALTER TABLE campaign_step_variants
@@ -29,9 +34,7 @@ def upgrade() -> None:
             REFERENCES campaign_steps (campaign_id, revision, step_number) ON DELETE CASCADE NOT VALID
     """)
     # In a later transaction: looking at the existing rows while the table is locked would block its readers.
-    with op.get_context().autocommit_block():
-        op.execute("COMMIT")
-        op.execute(sa.text(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {STEP}"))
+    outside_of_a_transaction(f"ALTER TABLE scheduled_emails VALIDATE CONSTRAINT {STEP}")
 
 
 def downgrade() -> None:

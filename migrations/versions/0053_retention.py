@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction
 
 revision = "0053"
 down_revision = "0052"
@@ -76,10 +76,11 @@ INDEXES = {
 
 
 def upgrade() -> None:
-    op.get_bind().exec_driver_sql(TABLES)
+    # The indexes first: if their building is interrupted, the whole revision can be tried again.
     outside_of_a_transaction(*creation(INDEXES))
+    op.get_bind().exec_driver_sql(TABLES)
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*removal(INDEXES))
+    exchange_indexes(INDEXES)
     op.execute("DROP TABLE removals, removed_emails, past_contacts, retention_state")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 from alembic import op
+
+from sendledger.core.online_ddl import outside_of_a_transaction
 
 revision = "0056"
 down_revision = "0055"
@@ -13,19 +14,16 @@ BEFORE = "('pending', 'importing', 'completed', 'failed', 'deleting')"
 AFTER = "('pending', 'checking', 'checked', 'importing', 'completed', 'failed', 'deleting')"
 
 
-def _replace(values: str) -> None:
-    op.execute(f"""
-        ALTER TABLE lead_batches DROP CONSTRAINT {CHECK};
-        ALTER TABLE lead_batches ADD CONSTRAINT {CHECK} CHECK (status IN {values}) NOT VALID
-    """)
-    # In a later transaction: looking at the existing rows while the table is locked would block its readers.
-    with op.get_context().autocommit_block():
-        op.execute("COMMIT")
-        op.execute(sa.text(f"ALTER TABLE lead_batches VALIDATE CONSTRAINT {CHECK}"))
+REPLACE = f"""
+    ALTER TABLE lead_batches DROP CONSTRAINT {CHECK};
+    ALTER TABLE lead_batches ADD CONSTRAINT {CHECK} CHECK (status IN {{}})
+"""
 
 
 def upgrade() -> None:
-    _replace(AFTER)
+    op.execute(f"{REPLACE.format(AFTER)} NOT VALID")
+    # In a later transaction: looking at the existing rows while the table is locked would block its readers.
+    outside_of_a_transaction(f"ALTER TABLE lead_batches VALIDATE CONSTRAINT {CHECK}")
 
 
 def downgrade() -> None:
@@ -34,4 +32,4 @@ def downgrade() -> None:
         UPDATE lead_batches SET status = 'failed', failure_reason = 'The file was checked and not imported.'
         WHERE status IN ('checking', 'checked')
     """)
-    _replace(BEFORE)
+    op.execute(REPLACE.format(BEFORE))

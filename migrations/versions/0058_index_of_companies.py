@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction, removal
 
 revision = "0058"
 down_revision = "0057b"
@@ -35,4 +35,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*creation(INDEXES_BEFORE), *removal(INDEXES))
+    exchange_indexes(INDEXES, INDEXES_BEFORE)

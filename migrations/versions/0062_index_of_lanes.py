@@ -6,7 +6,7 @@ code is there.
 
 from __future__ import annotations
 
-from sendledger.core.online_ddl import creation, outside_of_a_transaction, removal
+from sendledger.core.online_ddl import creation, exchange_indexes, outside_of_a_transaction, removal
 
 revision = "0062"
 down_revision = "0061"
@@ -22,4 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    outside_of_a_transaction(*creation(INDEXES_BEFORE), *removal(INDEXES))
+    exchange_indexes(INDEXES, INDEXES_BEFORE)

@@ -142,9 +142,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    one_lock_at_a_time(
-        *(f"DROP TRIGGER IF EXISTS {table}_results_{event.lower()} ON {table}" for table, event, _ in TRIGGERS)
-    )
+    for table, event, _ in TRIGGERS:
+        op.execute(f"DROP TRIGGER IF EXISTS {table}_results_{event.lower()} ON {table}")
     op.execute("DROP FUNCTION count_results()")
     op.execute("DROP FUNCTION count_results_of_emails()")
     op.execute("DROP TABLE result_counts")

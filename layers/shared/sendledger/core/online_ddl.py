@@ -1,4 +1,10 @@
-"""Changes of large tables that block neither readers nor writers, for migrations."""
+"""Changes of large tables that block neither readers nor writers, for upgrades, and of indexes for downgrades.
+
+An upgrade of several transactions notes its revision in the last one, so it is repeated as a whole if it was
+interrupted, and each of its statements can be repeated. A downgrade is one transaction: interrupted, it has changed
+nothing. If it were several, an upgrade would not make again what the first of them have undone: the revision still
+counts as applied.
+"""
 
 from __future__ import annotations
 
@@ -52,3 +58,13 @@ def creation(indexes: Mapping[str, str]) -> list[str]:
 def removal(indexes: Iterable[str]) -> list[str]:
     """The statements that drop indexes of these names."""
     return [f"DROP INDEX CONCURRENTLY IF EXISTS {name}" for name in indexes]
+
+
+def exchange_indexes(dropped: Iterable[str], created: Mapping[str, str] | None = None) -> None:
+    """For downgrades: drop indexes and build others in the transaction of the migration. Writers wait meanwhile."""
+    for name, columns in (created or {}).items():
+        # Somebody who went back to the release before may have built it; see docs/operations/upgrade.md.
+        op.execute(f"DROP INDEX IF EXISTS {name}")
+        op.execute(f"CREATE INDEX {name} ON {columns}")
+    for name in dropped:
+        op.execute(f"DROP INDEX IF EXISTS {name}")
