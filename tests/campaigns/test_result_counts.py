@@ -218,6 +218,54 @@ def test_migration_counts_what_came_back_before_the_triggers(
         assert came_back(found) == {"replied": 2, "unsubscribed": 2, "complained": 2}
 
 
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("back_to", "dies_at"),
+    [(BEFORE_REPLIES, "DROP FUNCTION IF EXISTS count_results_of_opt_outs"), ("0067", "DROP TABLE result_counts")],
+)
+def test_counting_goes_on_after_a_downgrade_that_was_interrupted_and_an_upgrade(
+    engine: sa.Engine, connection: sa.Connection, resources: Resources, back_to: str, dies_at: str
+) -> None:
+    of_senders = started(engine, 6, make_senders(engine, "ann"))
+    plain = make_campaign(connection, 6, [NO_DELAY, DAY])
+    lifecycle.start_campaign(engine, plain)
+    send_due_emails(resources, SECONDS)
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+
+    def die(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(dies_at):
+            raise Interrupted
+
+    def come_back(number: int) -> None:
+        for campaign_id in (of_senders, plain):
+            email = emails_of(connection, campaign_id)[number]
+            reply(connection, email)
+            opt_out(connection, email)
+            complain(connection, email)
+        connection.commit()
+
+    come_back(0)
+    sa.event.listen(connection, "before_cursor_execute", die)
+    with pytest.raises(Interrupted):
+        command.downgrade(config, back_to)
+    sa.event.remove(connection, "before_cursor_execute", die)
+    connection.invalidate()
+    connection.rollback()
+    come_back(1)
+    command.upgrade(config, "head")
+    connection.commit()
+    come_back(2)
+
+    for campaign_id in (of_senders, plain):
+        found = stats(engine, campaign_id)["by_step"][0]
+        assert came_back(found) == {"replied": 3, "unsubscribed": 3, "complained": 3}
+    assert_true(engine, of_senders)
+
+
 def test_folding_changes_no_sum(engine: sa.Engine, resources: Resources) -> None:
     campaign_id = started(engine, 8, make_senders(engine, "ann", "bob"))
     send_due_emails(resources, SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 
 from testbed.databases import MIGRATIONS
 
@@ -74,44 +75,41 @@ def dying(connection: sa.Connection, at: int | None = None) -> Iterator[list[str
         sa.event.remove(connection, "before_cursor_execute", note)
 
 
+def has_several_transactions(script: Script) -> bool:
+    return bool(re.search(r"(outside_of_a_transaction|one_lock_at_a_time)\(", inspect.getsource(script.module.upgrade)))
+
+
 def test_upgrade_that_is_interrupted_between_its_transactions_is_repeated(
     connection: sa.Connection, config: Config
 ) -> None:
-    """At each statement of each revision that has several transactions."""
-    interrupted = []
-    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
-    for revision, before in zip(revisions, [*revisions[1:], "base"], strict=True):
+    """In their middle, and before its revision is noted."""
+    several = [each for each in ScriptDirectory.from_config(config).walk_revisions() if has_several_transactions(each)]
+    assert len(several) > 20
+    for revision, before in [(each.revision, str(each.down_revision)) for each in several]:
+        command.downgrade(config, revision)
         whole = schema(connection)
         command.downgrade(config, before)
-        connection.commit()
         with dying(connection) as statements:
             command.upgrade(config, revision)
-        connection.commit()
         assert schema(connection) == whole, revision
-        if "COMMIT" in statements:
-            interrupted.append(revision)
-        for number in range(
-            statements.index("COMMIT") if revision in interrupted else len(statements), len(statements)
-        ):
+        first, last = statements.index("COMMIT"), len(statements) - 1
+        assert NOTED.match(statements[last])
+        for number in ((first + last) // 2, last):
             command.downgrade(config, before)
-            connection.commit()
             with dying(connection, number), pytest.raises(Interrupted):
                 command.upgrade(config, revision)
             connection.invalidate()
             connection.rollback()
             command.upgrade(config, revision)
-            connection.commit()
             assert schema(connection) == whole, (revision, statements[number])
-        command.downgrade(config, before)
-        connection.commit()
-    assert len(interrupted) > 20
 
 
 def test_downgrade_of_each_revision_is_one_transaction(connection: sa.Connection, config: Config) -> None:
-    """Interrupted, it has changed nothing. It commits only what notes the revision before."""
+    """Interrupted, it has changed nothing: its only commit is the one that notes the revision before."""
     with dying(connection) as statements:
         sa.event.listen(connection, "commit", lambda _: statements.append("commit"))
         command.downgrade(config, "base")
-    commits = [number for number, statement in enumerate(statements) if statement.lower() == "commit"]
+    assert "COMMIT" not in statements
+    _, *commits = (number for number, statement in enumerate(statements) if statement == "commit")
     assert len(commits) > 80
     assert [statements[number - 1] for number in commits if not NOTED.match(statements[number - 1])] == []
