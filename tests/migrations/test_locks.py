@@ -86,21 +86,6 @@ def test_no_migration_since_0067_can_deadlock_with_functions_at_work(
     assert [each for each in held if len(each[0]) > 1] == []
 
 
-@pytest.mark.parametrize(("before", "interrupted"), [("0032", "0033"), ("0038", "0039"), ("0045", "0046")])
-def test_migration_of_several_transactions_can_be_repeated(
-    connection: sa.Connection, before: str, interrupted: str
-) -> None:
-    """The revision is noted in the last transaction."""
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", SCRIPTS)
-    command.downgrade(config, interrupted)
-    connection.commit()
-    command.stamp(config, before)
-    connection.commit()
-    command.upgrade(config, "head")
-    command.check(config)
-
-
 def test_totals_are_unique_while_a_migration_that_was_interrupted_before_its_end_is_repeated(
     connection: sa.Connection,
 ) -> None:
