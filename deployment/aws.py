@@ -82,14 +82,12 @@ class Aws:
         return {each["OutputKey"]: each["OutputValue"] for each in stack.get("Outputs", [])}
 
 
-def partition_without_ses(region: str) -> str | None:
-    """The partition of the region, if AWS does not offer SES there; None for a region that boto3 does not know yet."""
-    session = boto3.Session()
+def partition_of(region: str) -> str | None:
+    """Which part of AWS a region belongs to; None if it is not known yet. It is asked of boto3, not of AWS."""
     try:
-        partition = session.get_partition_for_region(region)
+        return boto3.Session().get_partition_for_region(region)
     except UnknownRegionError:
         return None
-    return None if session.get_available_regions("sesv2", partition) else partition
 
 
 def code_of(error: ClientError) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from deployment.aws import partition_without_ses
+from deployment.aws import partition_of
 from local.cloudformation import TemplateError, Values, load
 
 ROOT = Path(__file__).parents[1]
@@ -26,8 +26,8 @@ WITHOUT_VERIFICATION = {
     "TrackingDomain": "SES refuses it as TrackingDomain",
 }
 """Domains from which no mail comes, by their parameter, and what does not work before SES has verified them."""
-NAMES = {"aws-cn": "AWS China"}
-"""What people call a partition of AWS."""
+WITHOUT_SES = {"aws-cn": "AWS China"}
+"""Parts of AWS that do not have SES, by their partition."""
 
 Ask = Callable[[str, str | None], str]
 """Puts a question to a person, with the answer that Enter gives; raises EOFError where there is nobody."""
@@ -127,9 +127,8 @@ class Template:
         if name == REGION:
             if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}", value):
                 return f"{REGION} is {value!r}; it must be the name of one, such as eu-central-1."
-            partition = partition_without_ses(value)
-            where = NAMES.get(partition or "", f"the partition {partition}")
-            return partition and f"{REGION} is {value!r}, in {where}, where AWS does not offer SES; choose another one."
+            where = WITHOUT_SES.get(partition_of(value) or "")
+            return where and f"{REGION} is {value!r}, in {where}, where there is no SES; choose another one."
         declared = self.parameters[name]
         right = declared.get("ConstraintDescription")
         allowed = [str(each) for each in declared.get("AllowedValues", [])]
