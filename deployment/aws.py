@@ -85,9 +85,10 @@ class Aws:
 def partition_of(region: str) -> str | None:
     """Which part of AWS a region belongs to; None if it is not known yet. It is asked of boto3, not of AWS."""
     try:
-        return boto3.Session().get_partition_for_region(region)
+        partition: str = boto3.Session().get_partition_for_region(region)
     except UnknownRegionError:
         return None
+    return partition
 
 
 def code_of(error: ClientError) -> str:
