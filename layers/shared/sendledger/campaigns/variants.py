@@ -104,7 +104,7 @@ def splits(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[str, lis
     evened_out = {
         number
         for number, variants in variants_by_step.items()
-        if steps[number].winner is None and any(each["retired_at"] for each in variants)
+        if steps[number]["winner"] is None and any(each["retired_at"] for each in variants)
     }
     emails = _emails_by_variant(connection, campaign["id"], campaign["revision"]) if evened_out else {}
     turns: list[int] = []
@@ -115,7 +115,7 @@ def splits(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[str, lis
         head, before = list[int](), campaign["leads_before_revision"]
         if number in evened_out:
             head, before = _catch_up(variants, emails.get(number, {})), campaign["total_leads_targeted"]
-            if steps[number].keep_variant:
+            if steps[number]["keep_variant"]:
                 head = heads.setdefault(tuple(own_turns), head)
         templates = [each["email_template_id"] and str(each["email_template_id"]) for each in variants]
         place = {"first": len(turns) + 1, "head": len(head), "length": len(own_turns), "before": before}
@@ -124,11 +124,11 @@ def splits(connection: sa.Connection, campaign: sa.RowMapping) -> tuple[str, lis
     return json.dumps(parts), turns
 
 
-def _steps_of(connection: sa.Connection, campaign: sa.RowMapping) -> dict[int, sa.Row[Any]]:
+def _steps_of(connection: sa.Connection, campaign: sa.RowMapping) -> dict[int, sa.RowMapping]:
     step = campaign_steps.c
     query = sa.select(step.step_number, step.keep_variant, step.winner, step.winner_decided_at, step.winner_variant)
     of_revision = sa.and_(step.campaign_id == campaign["id"], step.revision == campaign["revision"])
-    return {row.step_number: row for row in connection.execute(query.where(of_revision))}
+    return {row["step_number"]: row for row in connection.execute(query.where(of_revision)).mappings()}
 
 
 def _emails_by_variant(connection: sa.Connection, campaign_id: uuid.UUID, revision: int) -> dict[int, dict[int, int]]:
@@ -146,13 +146,13 @@ def _catch_up(variants: Iterable[sa.RowMapping], emails: Mapping[int, int]) -> l
     return [in_use[place][0] for place in places]
 
 
-def _test_share(step: sa.Row[Any], variants: Iterable[sa.RowMapping]) -> int:
+def _test_share(step: sa.RowMapping, variants: Iterable[sa.RowMapping]) -> int:
     """How many percent of the leads get a variant at once. A winner that is retired goes to nobody."""
-    if step.winner is None:
+    if step["winner"] is None:
         return 100
-    if step.winner_decided_at is None:
-        return int(step.winner["test_share"])
-    return 100 if any(each["retired_at"] and each["variant"] == step.winner_variant for each in variants) else 0
+    if step["winner_decided_at"] is None:
+        return int(step["winner"]["test_share"])
+    return 100 if any(each["retired_at"] and each["variant"] == step["winner_variant"] for each in variants) else 0
 
 
 def _turns(variants: Iterable[sa.RowMapping], test_share: int = 100) -> list[int]:
