@@ -234,7 +234,7 @@ def test_counting_goes_on_after_a_downgrade_that_was_interrupted_and_an_upgrade(
     lifecycle.start_campaign(engine, plain)
     send_due_emails(resources, SECONDS)
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", SCRIPTS)
 
     def die(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith(dies_at):

@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 
-from testbed.databases import MIGRATIONS
+from testbed.databases import SCRIPTS
 
 NOTED = re.compile(r"(UPDATE|DELETE FROM|INSERT INTO) alembic_version")
 SCHEMA = sa.text("""
@@ -45,7 +45,7 @@ class Interrupted(Exception):
 def config(monkeypatch: pytest.MonkeyPatch) -> Config:
     """For Alembic's commands, which read the files of the revisions once."""
     found = Config()
-    found.set_main_option("script_location", str(MIGRATIONS))
+    found.set_main_option("script_location", SCRIPTS)
     script = ScriptDirectory.from_config(found)
     monkeypatch.setattr(ScriptDirectory, "from_config", lambda _config: script)
     return found
