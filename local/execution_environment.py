@@ -1,7 +1,7 @@
 """One execution environment of a Lambda function: a process that AWS's own runtime interface client runs in.
 
 The process loads the handler and builds the context object exactly as in Lambda, because it is the same code
-(awslambdaric); this module is the other side, the Runtime API
+(awslambdaric, or lambda_process.py where that cannot be installed); this module is the other side, the Runtime API
 (https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html). As in Lambda an environment takes one invocation at a
 time, and one whose invocation timed out is killed.
 """
@@ -9,6 +9,7 @@ time, and one whose invocation timed out is killed.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import queue
 import subprocess
@@ -18,6 +19,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from local.template import Function
@@ -34,6 +36,12 @@ class Outcome:
     payload: bytes
     failed: bool = False
 
+
+_AWS_CLIENT = ["-m", "awslambdaric"]
+PROGRAM = (
+    _AWS_CLIENT if importlib.util.find_spec("awslambdaric") else [str(Path(__file__).with_name("lambda_process.py"))]
+)
+"""What the process runs. AWS's client exists for Linux only."""
 
 _TAKEN = Outcome(b"")
 
@@ -59,7 +67,7 @@ class ExecutionEnvironment:
         self._server = ThreadedServer(0, functools.partial(_RuntimeApi, function, self._next, self._reports))
         self._server.start()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", function.handler],
+            [sys.executable, *PROGRAM, function.handler],
             cwd=function.folder,
             env={
                 **environment,

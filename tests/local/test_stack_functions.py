@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from local import execution_environment
 from local.execution_environment import Outcome
 from local.functions import MAX_CONCURRENCY, MAX_PAYLOAD_BYTES, FunctionNotFoundError, Functions, PayloadTooLargeError
 from local.template import Function
@@ -45,6 +46,15 @@ def lambda_handler(event, context):
         "size": "x" * event.get("size", 0),
     }
 """
+
+
+OURS = [str(Path(execution_environment.__file__).with_name("lambda_process.py"))]
+
+
+@pytest.fixture(params=[execution_environment.PROGRAM, OURS], ids=["of AWS", "ours"], autouse=True)
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs the handler: AWS's client, and ours for machines that have no other."""
+    monkeypatch.setattr(execution_environment, "PROGRAM", request.param)
 
 
 @pytest.fixture
