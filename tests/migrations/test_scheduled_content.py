@@ -40,6 +40,9 @@ def test_scheduled_campaign_without_content_fails_with_the_upgrade(
     connection.commit()
     without = make_campaign(connection, 1, email_template_id=None, **SCHEDULED)
     whole = make_campaign(connection, 1, **SCHEDULED)
+    # A trigger guards the status against other applications than ours.
+    connection.execute(sa.text("SET application_name = 'another'"))
+    connection.commit()
     for _ in range(2):  # as after an interruption
         command.upgrade(config, "0081")
         connection.commit()
@@ -49,5 +52,7 @@ def test_scheduled_campaign_without_content_fails_with_the_upgrade(
         assert failed["failed_at"] is not None
         command.stamp(config, "0080")
         connection.commit()
+    connection.execute(sa.text("RESET application_name"))
+    connection.commit()
     command.upgrade(config, "head")
     command.check(config)

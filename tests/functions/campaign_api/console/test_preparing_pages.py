@@ -398,6 +398,7 @@ def test_each_stage_saves_its_own_fields_only(
     browser.post(stage(draft, "content"), content_form)
     browser.post(stage(draft, "senders"), {"start_type": "manual", "from_address": "ann@example.com"})
     before = api.get(f"/v1/campaigns/{draft}").json
+    assert (before["email_template_id"] is not None, before["from_address"]) == (True, "ann@example.com")
     browser.post(stage(draft, "leads"), {**leads_form, "name": "Winter"})
     after = api.get(f"/v1/campaigns/{draft}").json
     assert after == {**before, "name": "Winter", "updated_at": after["updated_at"]}
