@@ -172,19 +172,26 @@ def test_few_large_emails_are_under_way_at_once(chunk_sender: ChunkSender) -> No
 
 
 @pytest.mark.parametrize(
-    ("fencing_seconds", "begins_in", "missed"),
-    [(0.03125, 0.0625, 0), (0.03125, 0.015625, 16), (10.0, 0.0, 56), (0.03125, -1.0, 1056)],
+    ("fencing_seconds", "begins_in", "count", "missed"),
+    [
+        (0.03125, 0.0625, 100, 0),
+        (0.03125, 0.015625, 100, 16),
+        (10.0, 0.0, 100, 56),
+        (0.03125, -1.0, 100, 100),
+        (0.03125, -1.0, 30, 0),  # at a rate that no sender reaches
+    ],
 )
 def test_last_fence_tells_which_emails_the_next_one_would_miss(
     fencing_seconds: float,
     begins_in: float,
+    count: int,
     missed: int,
     chunk_sender: ChunkSender,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: 100.0))
     chunk_sender._pace.fencing_seconds = fencing_seconds
-    assert chunk_sender._pace.missed(100.0 + begins_in, 1024.0) == missed
+    assert chunk_sender._pace.missed(100.0 + begins_in, count, 1024.0) == missed
 
 
 @pytest.fixture

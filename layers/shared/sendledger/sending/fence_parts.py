@@ -41,17 +41,22 @@ def parts(count: int, rate: float, between: float) -> Iterator[range]:
     yield range(begin, count)
 
 
+def is_out_of_reach(count: int, rate: float) -> bool:
+    """Whether a part of so many emails takes less time than its fence: no sender reaches such a rate, so its emails go
+    when they can."""
+    return count / rate < FENCE_SECONDS
+
+
 def call_times(engine: sa.Engine, begin: float, count: int, rate: float) -> tuple[list[float], list[float]]:
     """When to send the emails of a part whose reserved time begins at `begin` (`time.monotonic()`): times in it, and
     times after that of the whole chunk.
 
-    Time that has already passed is reserved again, as the time after the chunk belongs to other senders. A part of less
-    than `FENCE_SECONDS` is at a rate that no sender reaches.
+    Time that has already passed is reserved again, as the time after the chunk belongs to other senders.
     """
     now = time.monotonic()
     missed = min(count, max(0, int((now - begin) * rate)))
     in_time = [max(now, begin + position / rate) for position in range(count)]
-    if not missed or count / rate < FENCE_SECONDS:
+    if not missed or is_out_of_reach(count, rate):
         return in_time, []
     with engine.begin() as connection:
         again = time.monotonic() + rate_limiter.reserve_rate(connection, missed, rate)

@@ -76,15 +76,17 @@ class Pace:
         """The parts in which a chunk is fenced."""
         return fence_parts.parts(chunk, self.possible_rate, 2 * self._between_seconds)
 
-    def missed(self, begin: float, rate: float) -> int:
+    def missed(self, begin: float, count: int, rate: float) -> int:
         """How many emails of a part whose time begins at `begin` cannot be fenced before their time has passed.
 
         However long the last fence took, a sender that is in time fences half of a part, and so learns how long it
         takes now.
         """
+        if fence_parts.is_out_of_reach(count, rate):
+            return 0
         longest = fence_parts.FENCE_SECONDS + fence_parts.PART_SECONDS / 2
         fenced = time.monotonic() + min(self.fencing_seconds, longest)
-        return max(0, int((fenced - begin) * rate))
+        return min(count, max(0, int((fenced - begin) * rate)))
 
     @contextlib.contextmanager
     def between_chunks(self, in_flight: int) -> Iterator[None]:

@@ -232,7 +232,7 @@ class ChunkSender:
                     return
                 emails = [self._ready.popleft() for _ in part]
                 # Their time would have to be reserved again after the fence, and they would wait for it fenced.
-                missed = self._pace.missed(due, rate) if part.start else 0
+                missed = self._pace.missed(due, len(part), rate) if part.start else 0
                 passed_over += emails[:missed]
                 if emails[missed:]:
                     in_time, later = self._fence(emails[missed:], due + missed / rate)
