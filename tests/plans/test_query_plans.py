@@ -286,12 +286,12 @@ def deep_lanes(connection: sa.Connection, running: uuid.UUID) -> None:
     connection.execute(sa.text("ANALYZE scheduled_emails, campaign_lanes"))
 
 
-@pytest.mark.parametrize("by_company", [False, True], ids=["lanes", "companies"])
+@pytest.mark.parametrize("limits", lane_queue.Limits)
 @pytest.mark.usefixtures("deep_lanes")
 def test_kept_plan_of_a_claim_from_deep_lanes_does_not_read_the_whole_ledger(
-    connection: sa.Connection, by_company: bool
+    connection: sa.Connection, limits: lane_queue.Limits
 ) -> None:
-    claim = claim_emails._CLAIM_FROM_LANES[by_company, False]
+    claim = claim_emails._CLAIM_FROM_LANES[limits, False]
     assert "scheduled_emails" not in read_whole_by_kept_plan(connection, claim)
 
 

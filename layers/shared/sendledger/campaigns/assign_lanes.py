@@ -55,13 +55,12 @@ def lanes_of_places(
 ) -> dict[str, Any]:
     """Parameters of the statement that writes a bucket of the audience, with these time zones and countries of leads.
 
-    `places` says the zone of each time zone and country, `lanes` the lane for each zone, position of a sender, and
-    first or later step, and `times` when the steps are due in each zone, if they wait for business days. The leads take
+    `places` says the zone of each time zone and country, `lanes` the lanes of first and later steps for each zone and
+    position of a sender. If steps wait for business days, `times` says when they are due in each zone. The leads take
     turns at the `senders`; those of the buckets before, `leads_before`, count too. If the campaign may have caps of new
     leads (`part_steps`), first steps note the lead's company.
     """
-    parameters = {"places": "[]", "lanes": "[]", "times": "[]", "senders": 1, "part_steps": False, "free_mail": ""}
-    parameters["leads_before"] = campaign["total_leads_targeted"]
+    parameters: dict[str, Any] = {"leads_before": campaign["total_leads_targeted"]}
     if not waits_in_lanes(connection, campaign):
         return parameters
     zones = {(time_zone, country): zone_of_lead(time_zone, country).name for time_zone, country in map(tuple, places)}
@@ -75,17 +74,27 @@ def lanes_of_places(
         for (time_zone, country), zone in zones.items()
         if zone
     ]
-    lane_of = [
-        {"zone": key.time_zone, "position": position, "follow_up": follow_up, "lane": lane}
-        for key, lane in lanes.items()
-        for position, sender_id in enumerate(sender_ids or [None])
-        for follow_up in (False, True)
-        if sender_id == key.sender_id and (follow_up == key.follow_up or not parted)
+    lanes_of = [
+        {
+            "zone": zone,
+            "position": position,
+            "first_lane": lane,
+            "later_lane": lanes.get(LaneKey(zone, sender_id, follow_up=True), lane),
+        }
+        for (zone, sender_id, follow_up), lane in lanes.items()
+        for position, each in enumerate(sender_ids or [None])
+        if each == sender_id and not follow_up
     ]
-    times = due_times(connection, campaign["id"], {zone or "" for zone in zones.values()}, start_at)
-    json_parameters = {"places": json.dumps(known), "lanes": json.dumps(lane_of), "times": times}
-    companies = {"part_steps": parted, "free_mail": free_mail() if parted else ""}
-    return {**parameters, **json_parameters, **companies, "senders": len(sender_ids) or 1}
+    parameters |= {
+        "places": json.dumps(known),
+        "lanes": json.dumps(lanes_of),
+        "senders": len(sender_ids) or 1,
+        "part_steps": parted,
+        "free_mail": free_mail() if parted else "",
+    }
+    if times := due_times(connection, campaign["id"], {zone or "" for zone in zones.values()}, start_at):
+        parameters["times"] = json.dumps(times)
+    return parameters
 
 
 def lane_of_lead(connection: sa.Connection, campaign: sa.RowMapping, lead_id: uuid.UUID, step_number: int) -> int:

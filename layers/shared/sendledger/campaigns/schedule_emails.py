@@ -105,13 +105,15 @@ _VARIANTS = {
 
 
 @functools.cache
-def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
+def _rows_in_turns(*, in_lanes: bool, has_variants: bool, has_times: bool) -> str:
     """Rows of a campaign whose leads take turns at variants or, in lanes, at senders.
 
     `rank` counts all leads that the campaign ever had. It decides which variant a lead gets; see variants.splits. What
-    only lanes or only variants need is left out without them, as it is looked up for each row.
+    only lanes, only variants or only business days (`has_times`) need is left out without them, as it is looked up for
+    each row.
     """
-    place, places, columns, values, lanes, due_at = "", "", "", "", "", ":start_at + s.delay"
+    place, places, columns, values, lanes, times, due_at = "", "", "", "", "", "", ":start_at + s.delay"
+    placed = "placed"
     if in_lanes:
         company = company_sql("r.address")
         place = f", coalesce(p.zone, '') AS zone, CASE WHEN :part_steps THEN {company} END AS company"
@@ -120,12 +122,19 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
            ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
           AND coalesce(p.country, '') = coalesce(r.country, '')"""
         columns = ", lane, lead_company, is_behind"
-        values = """, coalesce(w.lane, 0), CASE WHEN s.step_number = 1 THEN r.company END,
+        values = """, CASE WHEN s.step_number = 1 THEN r.first_lane ELSE r.later_lane END,
+           CASE WHEN s.step_number = 1 THEN r.company END,
            CASE WHEN :part_steps AND s.step_number > 1 THEN true END"""
-        lanes = """
-    LEFT JOIN json_to_recordset(CAST(:lanes AS json))
-           AS w (zone text, position bigint, follow_up boolean, lane smallint)
-           ON w.zone = r.zone AND w.position = mod(r.rank, :senders) AND w.follow_up = (s.step_number > 1)
+        # For each lead, not for each of its rows.
+        placed = "in_lanes"
+        lanes = """, in_lanes AS MATERIALIZED (
+    SELECT placed.*, coalesce(w.first_lane, 0) AS first_lane, coalesce(w.later_lane, 0) AS later_lane
+    FROM placed LEFT JOIN json_to_recordset(CAST(:lanes AS json))
+                AS w (zone text, position bigint, first_lane smallint, later_lane smallint)
+         ON w.zone = placed.zone AND w.position = mod(placed.rank, :senders)
+)"""
+    if has_times:
+        times = """
     LEFT JOIN json_to_recordset(CAST(:times AS json)) AS t (zone text, step_number integer, due_at timestamptz)
            ON t.zone = r.zone AND t.step_number = s.step_number"""
         due_at = "coalesce(t.due_at, :start_at + s.delay)"
@@ -139,12 +148,12 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool) -> str:
     FROM (SELECT r.*, :leads_before + row_number() OVER () - 1 AS rank FROM ranked r
           -- A CASE because of the planner, which would expect few of them.
           WHERE CASE WHEN r.reason IS NULL THEN true END) r{places}
-){added["drawn"]}, written AS (
+){lanes}{added["drawn"]}, written AS (
     INSERT INTO scheduled_emails ({_COLUMNS}{added["columns"]}{columns})
     SELECT :campaign_id, :revision, r.id, {added["template"]}, :workflow_id, s.step_number,
            {added["scheduled_for"]}, {_STATUS}{added["values"]}{values}
-    FROM placed r CROSS JOIN steps s
-    CROSS JOIN (SELECT CAST(:status AS text)) c (status){added["turn"]}{lanes}
+    FROM {placed} r CROSS JOIN steps s
+    CROSS JOIN (SELECT CAST(:status AS text)) c (status){added["turn"]}{times}
     CROSS JOIN LATERAL (SELECT {due_at}) d (due_at)
     ORDER BY s.step_number, r.id
 )"""
@@ -190,6 +199,7 @@ def schedule_leads(
     of_steps, turns = splits(connection, campaign)
     if has_lanes or turns:
         places = connection.execute(audience.places(bucket, buckets)).all() if has_lanes else []
+        parameters = lanes_of_places(connection, campaign, places, start_at)
         own: tuple[sa.BindParameter[Any], ...] = (sa.bindparam("leads_before", type_=sa.BigInteger),)
         if turns:
             own += sa.bindparam("splits", of_steps), sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger))
@@ -199,11 +209,12 @@ def schedule_leads(
                 sa.bindparam("part_steps", type_=sa.Boolean),
                 sa.bindparam("free_mail", type_=sa.Text),
             )
-        rows = _rows_in_turns(in_lanes=has_lanes, has_variants=bool(turns))
+        rows = _rows_in_turns(in_lanes=has_lanes, has_variants=bool(turns), has_times="times" in parameters)
         statement = audience.judged(rows + _LEFT_OUT, bucket, buckets, *common, *own)
-        parameters = lanes_of_places(connection, campaign, places, start_at)
     else:
         statement, parameters = audience.judged(_ROWS + _LEFT_OUT, bucket, buckets, *common), {}
+    # The leads and rows of a bucket are sorted in memory, and the triggers read them there.
+    connection.execute(sa.text("SET LOCAL work_mem = '64MB'"))
     leads, emails, left_out = 0, 0, Counter[str]()
     for reason, count, steps in connection.execute(statement, parameters):
         if reason is None:

@@ -123,7 +123,7 @@ def set_times(connection: sa.Connection, campaign: sa.RowMapping, at: dt.datetim
     if connection.scalar(has_no_time.limit(1)) is None:
         return False
     times = due_times(connection, campaign["id"], [""], at)
-    connection.execute(_SET_TIMES, {"campaign_id": campaign["id"], "times": times, "at": at})
+    connection.execute(_SET_TIMES, {"campaign_id": campaign["id"], "times": json.dumps(times), "at": at})
     connection.execute(_NEXT_DECISION, {"ids": [campaign["id"]]})
     return True
 

@@ -65,7 +65,8 @@ class Cursor(pg8000.Cursor):  # type: ignore[misc]
     _input_oids: Sequence[int]
 
     def execute(self, operation: str, args: Sequence[Any] = (), stream: Any = None) -> Cursor:
-        if not args or stream is not None or self._c is None:
+        is_simple = not args and not operation.startswith(KEPT)
+        if is_simple or stream is not None or self._c is None:
             super().execute(operation, args, stream)
             return self
         try:

@@ -94,8 +94,8 @@ class ServerConnection(pg8000.Connection):  # type: ignore[misc]
         return super().execute_simple(begin + statement)
 
     def execute_unnamed(self, statement: str, vals: Sequence[Any] = (), oids: Any = (), stream: Any = None) -> Any:
-        """A statement with parameters. They are encoded first: after an error nothing has been sent."""
-        if not vals and stream is None:
+        """A statement that has parameters or is kept. They are encoded first: after an error nothing has been sent."""
+        if not vals and stream is None and not statement.startswith(KEPT):
             return self.execute_simple(statement)
         values = [
             value if value is None else value.encode(self._client_encoding)

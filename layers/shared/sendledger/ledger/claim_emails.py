@@ -40,7 +40,7 @@ from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_from_lanes import COUNT_DUE, claim_from_lanes
 from sendledger.policy import business_days
 from sendledger.policy.budgets import budgets, new_leads_key, sending_day_now
-from sendledger.policy.lane_queue import LaneQueue
+from sendledger.policy.lane_queue import LaneQueue, Limits
 from sendledger.policy.lanes import lane_parameters, open_zones
 
 LEASE = dt.timedelta(seconds=120)
@@ -141,9 +141,7 @@ WITH run AS MATERIALIZED (
 
 _FROM_LANES = f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}"
 _CLAIM_FROM_LANES = {
-    (by_company, alone): claim_from_lanes(_FROM_LANES, by_company=by_company, alone=alone)
-    for by_company in (True, False)
-    for alone in (True, False)
+    (limits, alone): claim_from_lanes(_FROM_LANES, limits, alone=alone) for limits in Limits for alone in (True, False)
 }
 
 _FIRST_DUE = sa.text(f"""
@@ -295,6 +293,7 @@ def claim(
     an equal share.
 
     From a campaign with a sending policy only what may go now is claimed. A tick keeps the `lanes` that it has found.
+    Where there are more such campaigns than a claim takes from, they take turns, and get equal shares of many claims.
 
     Campaigns whose emails were being prepared when a sender died are left out; `alone` claims from one of these only.
     After a crash the next sweep returns the rows.
@@ -304,7 +303,7 @@ def claim(
     # Once only: lanes whose companies have all used up their cap are found again and again, and give nothing.
     look = True
     while (offer := lanes.offer(connection, batch, alone=alone, look=look)) is not None:
-        rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.offers_companies, alone], parameters | offer))
+        rows = _rows(connection.execute(_CLAIM_FROM_LANES[lanes.limits, alone], parameters | offer))
         lanes.note(rows)
         if rows:
             return [_claimed(row) for row in rows]

@@ -1,8 +1,8 @@
 """The statement that claims from campaigns with a sending policy, and the one that counts what could be claimed.
 
-The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). What a sender may send goes
-to later steps before first ones, and to the campaigns that it has sent least of today. Of new leads, a campaign gets no
-more than its caps leave.
+The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). Where campaigns with lanes
+take turns, one gets the part of those that wait, too. What a sender may send goes to later steps before first ones, and
+to the campaigns that it has sent least of today. Of new leads, a campaign gets no more than its caps leave.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import sqlalchemy as sa
 from sendledger.core.kept_statements import KEPT
 from sendledger.core.ledger_rules import due, has_lanes, held_until, may_send, waits_in_lane
 from sendledger.policy.companies import rows_by_company
-from sendledger.policy.lane_queue import OFFERED
+from sendledger.policy.lane_queue import OFFERED, Limits
 from sendledger.policy.lanes import LANE_PARAMETERS, OPEN_LANES
 
 MOST = 1000
 """Emails of one claim, at most."""
 
 # A claim of which no lane has a cap for each company does without that part: it plans in half the time. A campaign that
-# has got such a cap since its lanes were found gives nothing.
+# has got such a cap since its lanes were found gives nothing. One that can reach no cap sorts what it finds once.
 _BY_COMPANY = f"UNION ALL {rows_by_company('q', 'q.share', lock=True)}"
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
@@ -58,16 +58,23 @@ WITH offered AS MATERIALIZED (
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
          AND (o.follow_up OR o.counted OR NOT run.counts_new_leads) {{without_companies}}
     WHERE NOT run.has_lanes OR o.lane IS NOT NULL
+), parts AS MATERIALIZED (
+    SELECT greatest(1, ceil(CAST(:batch AS numeric) / nullif(plain + in_turn, 0))) AS of_plain,
+           greatest(1, ceil(CAST(:batch AS numeric) * in_turn / nullif((plain + in_turn) * offered, 0))) AS of_offered
+    FROM (
+        SELECT plain, offered, CASE WHEN offered > 0 THEN greatest(offered, :in_turn) ELSE 0 END AS in_turn
+        FROM (SELECT count(DISTINCT campaign_id) FILTER (WHERE lane IS NULL) AS plain,
+                     count(DISTINCT campaign_id) FILTER (WHERE lane IS NOT NULL) AS offered FROM queue) kinds
+    ) campaigns
 ), shared AS MATERIALIZED (
-    SELECT queue.*,
-           least(ceil(greatest(1, ceil(CAST(:batch AS numeric) / (SELECT count(DISTINCT campaign_id) FROM queue)))
-                      / count(*) OVER (PARTITION BY campaign_id)), remaining, new_leads)::bigint AS share
-    FROM queue
+    SELECT parted.*,
+           least(ceil(part / count(*) OVER (PARTITION BY campaign_id)), remaining, new_leads)::bigint AS share
+    FROM (
+        SELECT queue.*, CASE WHEN lane IS NULL THEN of_plain ELSE of_offered END AS part FROM queue CROSS JOIN parts
+    ) parted
 ), found AS MATERIALIZED (
     SELECT due.id, due.company, due.used_by_company, q.*,
-           count(*) OVER (PARTITION BY q.campaign_id, q.lane) < q.share AS is_last,
-           row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
-           row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company
+           count(*) OVER (PARTITION BY q.campaign_id, q.lane) < q.share AS is_last, {{places}}
     FROM shared q CROSS JOIN LATERAL (
         SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company FROM (
             SELECT e.id FROM scheduled_emails e
@@ -82,21 +89,7 @@ WITH offered AS MATERIALIZED (
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) one_lane
         {{by_company}}
     ) due
-), in_companies AS (
-    SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
-    FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
-), in_campaigns AS (
-    SELECT in_companies.*,
-           row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up ORDER BY place) AS of_sender
-    FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
-), chosen AS (
-    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (
-        SELECT in_campaigns.*,
-               row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
-        FROM in_campaigns) placed
-    WHERE sender_id IS NULL OR turn <= remaining
-    ORDER BY place LIMIT :batch
-), picked AS MATERIALIZED (
+), {{chosen}}, picked AS MATERIALIZED (
     -- A number that the planner knows, whatever the batch is: it would expect a tenth of all that waits.
     SELECT * FROM chosen LIMIT {MOST}
 ), claimed AS (
@@ -109,18 +102,44 @@ WITH offered AS MATERIALIZED (
               e.fallback_variant, picked.lane, picked.is_last
 )
 """
+_WITHIN_CAPS = """in_companies AS (
+    SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
+    FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
+), in_campaigns AS (
+    SELECT in_companies.*,
+           row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up ORDER BY place) AS of_sender
+    FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
+), chosen AS (
+    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (
+        SELECT in_campaigns.*,
+               row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
+        FROM in_campaigns) placed
+    WHERE sender_id IS NULL OR turn <= remaining
+    ORDER BY place / part, random() LIMIT :batch
+)"""
+_PLACES_WITHIN_CAPS = """
+           row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
+           row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company"""
+_WITHOUT_CAPS = """chosen AS (
+    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM found
+    ORDER BY place / CAST(share AS numeric), random() LIMIT :batch
+)"""
+_PLACES_WITHOUT_CAPS = """
+           row_number() OVER (PARTITION BY q.campaign_id, q.lane ORDER BY due.id) AS place"""
 
 
-def claim_from_lanes(claimed: str, *, by_company: bool, alone: bool) -> sa.TextClause:
+def claim_from_lanes(claimed: str, limits: Limits, *, alone: bool) -> sa.TextClause:
     """The claim for campaigns with a sending policy, beside those without. `claimed` reads the claimed rows.
 
-    With `by_company` also from lanes of campaigns with a cap for each company. With `alone` from one campaign whose
-    emails are prepared alone.
+    With `alone` from one campaign whose emails are prepared alone.
 
     No more lanes are offered than the claim may take emails, as it locks rows of each of them. The lease ends before
     the lane closes or the day ends: the fence lets nothing through after that, and the sweep returns it.
     """
+    by_company, without_caps = limits is Limits.COMPANIES, limits is Limits.NONE
     parts = {
+        "{places}": _PLACES_WITHOUT_CAPS if without_caps else _PLACES_WITHIN_CAPS,
+        "{chosen}": _WITHOUT_CAPS if without_caps else _WITHIN_CAPS,
         "{by_company}": _BY_COMPANY if by_company else "",
         "{without_companies}": "" if by_company else _WITHOUT_COMPANIES,
         "{alone}": "true" if alone else "false",
@@ -133,6 +152,7 @@ def claim_from_lanes(claimed: str, *, by_company: bool, alone: bool) -> sa.TextC
         sa.bindparam("token", type_=sa.UUID),
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
+        sa.bindparam("in_turn", type_=sa.Integer),
         *(sa.bindparam(name, type_=sa.Text) for name in ("zones", "senders", "uses", "new_leads")),
         sa.bindparam("day", type_=sa.Date),
         sa.bindparam("day_until", type_=sa.TIMESTAMP(timezone=True)),

@@ -39,14 +39,6 @@ _UUIDS = sa.ARRAY(sa.UUID)
 
 _NO_ID = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
 _REVISIONS = "SELECT coalesce(sum(revision), 0) FROM sending_schedules"
-_NOW = sa.text(f"""
-    SELECT now() AS now, sending_day_time_zone AS time_zone,
-           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.sender_ids <> '{{}}') AS has_senders,
-           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.new_leads_per_day IS NOT NULL
-                   OR c.status = 'running' AND c.new_leads_per_company_per_day IS NOT NULL) AS has_new_leads,
-           ({_REVISIONS}) AS revisions
-    FROM sender_state
-""")
 _IS_ACTIVE = """
     a.status = 'active' AND EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND a.id = ANY(c.sender_ids))
 """
@@ -60,10 +52,27 @@ def new_leads_key(campaign_id: str) -> str:
 HAS_CAP = "(a.daily_cap IS NOT NULL OR a.ramp IS NOT NULL)"
 """Whether a sender `a` has a cap."""
 
-# Not FOR UPDATE: a start that writes lanes of this sender, for seconds, holds its row FOR KEY SHARE.
-_LOCK = sa.text(f"""
-    SELECT a.id FROM sender_addresses a WHERE {_IS_ACTIVE} AND {HAS_CAP} ORDER BY a.id FOR NO KEY UPDATE OF a
-""")
+
+def _now(locks: str, locked: str) -> sa.TextClause:
+    return sa.text(f"""{KEPT}{locks}
+    SELECT now() AS now, sending_day_time_zone AS time_zone, {locked} AS locked,
+           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.sender_ids <> '{{}}') AS has_senders,
+           EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND c.new_leads_per_day IS NOT NULL
+                   OR c.status = 'running' AND c.new_leads_per_company_per_day IS NOT NULL) AS has_new_leads,
+           ({_REVISIONS}) AS revisions
+    FROM sender_state""")
+
+
+_NOW = _now("", "CAST(NULL AS uuid[])")
+# Not FOR UPDATE: a start that writes lanes of this sender, for seconds, holds its row FOR KEY SHARE. What the statement
+# says beside the locks may be older than they are.
+_NOW_AND_LOCK = _now(
+    f"""
+    WITH locked AS MATERIALIZED (
+        SELECT a.id FROM sender_addresses a WHERE {_IS_ACTIVE} AND {HAS_CAP} ORDER BY a.id FOR NO KEY UPDATE OF a
+    )""",
+    "(SELECT array_agg(id) FROM locked)",
+)
 # Locks that no claim waits for. MATERIALIZED, as a lock is taken for each row that is looked at.
 _LOCK_NEW_LEADS = sa.text(f"""
     WITH capped AS MATERIALIZED (
@@ -226,7 +235,7 @@ def budgets(
     of a claim, which then waits for no other lock: so no two transactions wait for each other. `hours` keeps the open
     hours of senders that spread their budget, as finding them takes time.
     """
-    state = connection.execute(_NOW).one()
+    state = connection.execute(_NOW_AND_LOCK if lock else _NOW).one()
     day = caps.sending_day(state.now, zone(state.time_zone))
     nothing = Budgets(day, revisions=state.revisions)
     if not (state.has_senders or state.has_new_leads):
@@ -236,11 +245,10 @@ def budgets(
         return nothing
     # A sender that has become active, or got its cap, since they were locked has no budget until the next claim. Nor
     # has a campaign whose new leads another claim is counting.
-    locked = list(connection.scalars(_LOCK)) if lock and state.has_senders else []
     counting = list(connection.scalars(_LOCK_NEW_LEADS)) if lock and state.has_new_leads else []
     senders: list[Budget] = []
     if state.has_senders:
-        rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": locked}).mappings())
+        rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": state.locked or []}).mappings())
         senders = _budgets_of(connection, rows, day, state.now, {} if hours is None else hours)
     new_leads: list[NewLeads] = []
     if state.has_new_leads:

@@ -8,10 +8,10 @@ Python, for the emails at hand: `campaign_steps.delay` has as many days of the c
 from __future__ import annotations
 
 import datetime as dt
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -99,14 +99,16 @@ def calendars(
     return {row["campaign_id"]: Calendar(hours_of(row), row["time_zone"], row["zone_of"]) for row in rows}
 
 
-def due_times(connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable[str], start_at: dt.datetime) -> str:
-    """When the steps of a campaign are due for leads of these zones, as JSON: one entry for each zone and step.
+def due_times(
+    connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable[str], start_at: dt.datetime
+) -> list[dict[str, Any]]:
+    """When the steps of a campaign are due for leads of these zones, for JSON: one entry for each zone and step.
 
     Empty where no step waits for business days.
     """
     calendar = calendars(connection, [campaign_id]).get(campaign_id)
     if calendar is None:
-        return "[]"
+        return []
     times = []
     steps = connection.execute(_STEPS, {"campaign_id": campaign_id}).all()
     for zone in zones:
@@ -114,7 +116,7 @@ def due_times(connection: sa.Connection, campaign_id: uuid.UUID, zones: Iterable
         for number, delay, days in steps:
             at = at + delay if days is None else calendar.after(zone, at, days)
             times.append({"zone": zone, "step_number": number, "due_at": at.isoformat()})
-    return json.dumps(times)
+    return times
 
 
 def gaps(connection: sa.Connection, ids: Sequence[int], campaign_ids: Sequence[uuid.UUID]) -> dict[int, dt.datetime]:

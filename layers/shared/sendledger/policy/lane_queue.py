@@ -15,7 +15,9 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -24,7 +26,6 @@ from sendledger.core.ledger_rules import has_lanes
 from sendledger.core.row_arrays import RowArrays
 from sendledger.policy.budgets import (
     LAST_CALLS,
-    Budget,
     Budgets,
     budgets,
     fold,
@@ -40,6 +41,12 @@ KEPT_SECONDS = 30.0
 
 LOOK_AGAIN_SECONDS = 1.0
 """How long until they are looked for again if there are none, or none of them may give anything."""
+
+CAMPAIGNS_AT_ONCE = 128
+"""From how many campaigns a claim takes, if these have enough. The next claims take from the others.
+
+Each campaign of a claim costs the lock of its row, a look at its lanes and a sum of what it has used of the caps.
+"""
 
 _UNKNOWN = 2**31
 
@@ -71,11 +78,18 @@ class LaneGroup:
 
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from, with the budget that limits it."""
+    """A lane that a claim may take from."""
 
     group: LaneGroup
     lane: int
-    budget: Budget | None
+
+
+class Limits(Enum):
+    """Which caps a claim may reach. It checks no others, as each check sorts what it has found."""
+
+    NONE = "each sender may send the whole batch, and no cap counts new leads"
+    CAPS = "those of senders and of new leads"
+    COMPANIES = "those of new leads for each company, too"
 
 
 class LaneQueue:
@@ -83,8 +97,13 @@ class LaneQueue:
 
     def __init__(self) -> None:
         self._campaigns: dict[str, list[LaneGroup]] = {}
+        """In turn: those that were offered last are at the end."""
+        self._in_turn = 0
+        """How many of them share in the last claim and the next ones; 0: only those that it was offered."""
         self._zones: list[OpenZone] = []
         self._offered: list[OfferedLane] = []
+        self.limits = Limits.NONE
+        """Those of the last offer."""
         self._batch = 0
         self._depth = _UNKNOWN
         """How many emails a lane is expected to give."""
@@ -113,26 +132,22 @@ class LaneQueue:
         if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
             self._offered = self._choose(left, batch)
+        self.limits = self._limits(left)
         return self._parameters(left) if self._offered else None
-
-    @property
-    def offers_companies(self) -> bool:
-        """Whether the last offer has lanes of campaigns with a cap for each company."""
-        return any(offered.group.counts_companies for offered in self._offered)
 
     def note(self, claimed: Sequence[Mapping[str, Any]]) -> None:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done."""
-        if len(claimed) < self._batch:
+        if len(claimed) < self._batch * 3 / 4:
             self._depth = max(1, self._depth // 2)
         has_more = {(row["campaign_id"], row["lane"]) for row in claimed if not row["is_last"]}
-        for group, lane, _ in self._offered:
+        for group, lane in self._offered:
             zone = group.lanes.pop(lane)
             if (group.campaign_id, lane) in has_more:
                 group.lanes[lane] = zone
-            elif not group.lanes:
-                self._campaigns[group.campaign].remove(group)
-                if not self._campaigns[group.campaign]:
-                    del self._campaigns[group.campaign]
+        for campaign in dict.fromkeys(group.campaign for group, _ in self._offered):
+            groups = self._campaigns.pop(campaign)
+            if left := [group for group in groups if group.lanes]:
+                self._campaigns[campaign] = left
 
     def _age(self) -> float:
         return time.monotonic() - self._found_at
@@ -146,16 +161,29 @@ class LaneQueue:
         fold(connection)
         self._revisions = schedule_revisions(connection)
         self._zones = open_zones(connection)
-        found = connection.execute(_FIND, {"open_zones": zones_parameter(self._zones), "alone": alone}).mappings()
-        for group in map(LaneGroup, found):
+        rows = connection.execute(_FIND, {"open_zones": zones_parameter(self._zones), "alone": alone}).mappings()
+        found = [LaneGroup(row) for row in rows]
+        # Overlapping senders begin with different campaigns.
+        random.shuffle(found)
+        for group in found:
             self._campaigns.setdefault(group.campaign, []).append(group)
+
+    def _limits(self, left: Budgets) -> Limits:
+        first_steps = [group for group, _ in self._offered if not group.follow_up]
+        if any(group.counts_companies for group in first_steps):
+            return Limits.COMPANIES
+        # Also of a campaign that has got such a cap since its lanes were found.
+        counting = {each.campaign_id for each in left.new_leads}
+        if self._used or any(group.campaign_id in counting for group in first_steps):
+            return Limits.CAPS
+        return Limits.NONE
 
     def _parameters(self, left: Budgets) -> dict[str, Any]:
         """What the claim must know of the lanes that it is offered."""
         lanes = [
-            {"campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]} for group, lane, _ in self._offered
+            {"campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]} for group, lane in self._offered
         ]
-        numbers = {group.lanes[lane] for group, lane, _ in self._offered} - {0}
+        numbers = {group.lanes[lane] for group, lane in self._offered} - {0}
         zones = [
             {
                 "number": number,
@@ -173,7 +201,7 @@ class LaneQueue:
         ]
         short = {
             (group.sender_id, group.campaign_id)
-            for group, *_ in self._offered
+            for group, _ in self._offered
             if self._used and group.sender_id in self._used
         }
         uses = [
@@ -193,96 +221,123 @@ class LaneQueue:
         given = {"zones": zones, "senders": senders, "uses": uses, "new_leads": new_leads}
         return {
             **OFFERED.parameters(lanes),
+            "in_turn": self._in_turn,
             **{name: json.dumps(values) for name, values in given.items()},
             "day": left.day.date,
             "day_until": left.day.ends_at - LAST_CALLS,
         }
 
     def _choose(self, left: Budgets, batch: int) -> list[OfferedLane]:
-        """The same number of lanes of each campaign, those of later steps first.
+        """As many lanes as are expected to give the batch. Campaigns take turns; lanes of later steps come first.
 
         To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
-        a claim shows that lanes have less, more of them are offered.
+        a claim shows that lanes have less, more campaigns are asked, and then more lanes of each.
         """
-        share = -(-batch // max(1, len(self._campaigns)))
+        campaigns = self._campaigns_with_budget(left)
+        self._in_turn = 0
+        share = -(-batch // max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
         self._depth = min(self._depth, share)
-        # By their place in their campaign; later steps of a sender that cannot send a whole batch come before all.
-        first, others = defaultdict[int, list[OfferedLane]](list), defaultdict[int, list[OfferedLane]](list)
-        for of_campaign in self._with_budget(left, -(-share // self._depth)).values():
-            for place, offered in enumerate(of_campaign):
-                is_urgent = offered.group.follow_up and offered.group.sender_id in self._used
-                (first if is_urgent else others)[place].append(offered)
+        most = -(-share // self._depth)
         chosen, expected = list[OfferedLane](), 0
-        for queue in (first, others):
-            for _, same_place in sorted(queue.items()):
-                if expected >= batch:
-                    break
-                random.shuffle(same_place)
-                chosen += same_place
-                expected += sum(1 if each.group.sender_id in self._used else self._depth for each in same_place)
-        return chosen[:batch]
+        for offered in self._in_order_of_use(campaigns, most, left) if self._used else _in_turn(campaigns, most):
+            if expected >= batch:
+                self._in_turn = len(campaigns)
+                break
+            chosen.append(offered)
+            expected += 1 if offered.group.sender_id in self._used else self._depth
+        return chosen
 
-    def _with_budget(self, left: Budgets, most: int) -> dict[str, list[OfferedLane]]:
-        """Of each campaign so many lanes at most, but of a sender that is short as many as it may send emails."""
-        senders = {each.sender_id: each for each in left.senders if each.remaining > 0}
+    def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
+        """The lanes that may give something, by campaign."""
+        senders = {None, *(each.sender_id for each in left.senders if each.remaining > 0)}
         new_leads = {each.campaign_id for each in left.new_leads if each.has_some}
-        found: dict[str, list[OfferedLane]] = {}
-        short: dict[uuid.UUID, list[LaneGroup]] = defaultdict(list)
+        found = {}
         for campaign, groups in self._campaigns.items():
-            open_: list[tuple[LaneGroup, Budget | None]] = []
+            may_give = [
+                group
+                for group in groups
+                if group.sender_id in senders and (not group.counts_new_leads or group.campaign_id in new_leads)
+            ]
+            if may_give:
+                found[campaign] = may_give
+        return found
+
+    def _in_order_of_use(
+        self, campaigns: Mapping[str, list[LaneGroup]], most: int, left: Budgets
+    ) -> Iterator[OfferedLane]:
+        """Later steps of senders that cannot send a whole batch, then the rest: the same number of each campaign.
+
+        Of such a sender as many lanes as it may send emails, of the others `most` of each campaign.
+        """
+        found: dict[str, list[OfferedLane]] = {}
+        short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
+        for campaign, groups in campaigns.items():
+            others = [group for group in groups if group.sender_id not in self._used]
+            found[campaign] = [*islice(_later_steps_first(others), most)]
             for group in groups:
-                budget = senders.get(group.sender_id) if group.sender_id is not None else None
-                if (group.sender_id is not None and budget is None) or (
-                    group.counts_new_leads and group.campaign_id not in new_leads
-                ):
-                    continue
-                if budget is not None and budget.sender_id in self._used:
-                    short[budget.sender_id].append(group)
-                else:
-                    open_.append((group, budget))
-            found[campaign] = [*islice(_later_steps_first(open_), most)]
+                if group.sender_id in self._used:
+                    short[group.sender_id].append(group)
+        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
         for sender_id, groups in short.items():
-            for group, lane in _in_turn(groups, senders[sender_id], self._used[sender_id], left):
-                found[group.campaign].append(OfferedLane(group, lane, senders[sender_id]))
+            for offered in islice(_least_used_first(groups, self._used[sender_id], left), remaining[sender_id]):
+                found[offered.group.campaign].append(offered)
         for campaign in {group.campaign for groups in short.values() for group in groups}:
             random.shuffle(found[campaign])
             found[campaign].sort(key=_is_first_step)
-        return found
+        places = [
+            (_is_first_step(offered) or offered.group.sender_id not in self._used, place, offered)
+            for of_campaign in found.values()
+            for place, offered in enumerate(of_campaign)
+        ]
+        places.sort(key=itemgetter(0, 1))
+        return (offered for *_, offered in places)
 
 
 def _is_first_step(offered: OfferedLane) -> bool:
     return not offered.group.follow_up
 
 
-def _later_steps_first(groups: list[tuple[LaneGroup, Budget | None]]) -> Iterator[OfferedLane]:
+def _in_turn(campaigns: Mapping[str, list[LaneGroup]], most: int) -> Iterator[OfferedLane]:
+    """A lane of each campaign, then a second one of each, and so on, up to `most` of each."""
+    return _in_rounds(islice(_later_steps_first(groups), most) for groups in campaigns.values())
+
+
+def _later_steps_first(groups: Sequence[LaneGroup]) -> Iterator[OfferedLane]:
     """The lanes of a campaign. Its senders take turns, in any order."""
-    random.shuffle(groups)
+    in_any_order = random.sample(groups, len(groups))
     for follow_up in (True, False):
-        turns = [(group, budget, iter(group.lanes)) for group, budget in groups if group.follow_up == follow_up]
-        while turns:
-            left = []
-            for group, budget, lanes in turns:
-                if (lane := next(lanes, None)) is not None:
-                    yield OfferedLane(group, lane, budget)
-                    left.append((group, budget, lanes))
-            turns = left
+        yield from _in_rounds(_lanes_of(group) for group in in_any_order if group.follow_up == follow_up)
 
 
-def _in_turn(
-    groups: Iterable[LaneGroup], budget: Budget, used_by: Counter[uuid.UUID], left: Budgets
-) -> Iterator[tuple[LaneGroup, int]]:
-    """As many lanes as a sender may send emails: later steps first, then the campaign that it has sent least of."""
+def _lanes_of(group: LaneGroup) -> Iterator[OfferedLane]:
+    return (OfferedLane(group, lane) for lane in group.lanes)
+
+
+def _in_rounds(queues: Iterable[Iterator[OfferedLane]]) -> Iterator[OfferedLane]:
+    """The first of each queue, then the second of each, and so on. A queue is not looked at before its turn."""
+    while True:
+        left = []
+        for queue in queues:
+            if (offered := next(queue, None)) is not None:
+                yield offered
+                left.append(queue)
+        if not left:
+            return
+        queues = left
+
+
+def _least_used_first(groups: Iterable[LaneGroup], used_by: Counter[uuid.UUID], left: Budgets) -> Iterator[OfferedLane]:
+    """The lanes of a sender: later steps first, then of the campaign that it has sent least of."""
     heap = []
     for number, group in enumerate(groups):
         used = used_by[group.campaign_id]
         tie = place_in_turn(group.campaign_id, left.day.date)
-        heap.append((not group.follow_up, used, tie, number, group, iter(group.lanes)))
+        heap.append((not group.follow_up, used, tie, number, _lanes_of(group)))
     heapq.heapify(heap)
-    for _ in range(budget.remaining):
-        while heap:
-            first_step, used, tie, number, group, lanes = heap[0]
-            if (lane := next(lanes, None)) is not None:
-                heapq.heapreplace(heap, (first_step, used + 1, tie, number, group, lanes))
-                yield group, lane
-                break
+    while heap:
+        first_step, used, tie, number, lanes = heap[0]
+        if (offered := next(lanes, None)) is None:
             heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (first_step, used + 1, tie, number, lanes))
+            yield offered
