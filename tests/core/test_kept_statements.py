@@ -40,6 +40,13 @@ def test_kept_statement_is_parsed_and_planned_once(connection: sa.Connection) ->
     assert connection.execute(_PREPARED).all() == [(6, 0)]
 
 
+def test_kept_statement_without_parameters_is_kept(connection: sa.Connection) -> None:
+    for _ in range(3):
+        assert connection.scalar(sa.text(f"{KEPT} SELECT 7")) == 7
+        connection.commit()
+    assert connection.execute(_PREPARED).all() == [(3, 0)]
+
+
 def test_other_statements_of_other_transactions_are_planned_for_their_values(connection: sa.Connection) -> None:
     connection.scalar(_SEVENTH, {"divisor": 7})
     connection.commit()

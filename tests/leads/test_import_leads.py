@@ -47,6 +47,14 @@ def addresses(number: int, start: int = 0) -> str:
     return "email\n" + "".join(f"lead{index}@example.com\n" for index in range(start, start + number))
 
 
+def test_ids_of_leads_are_in_the_order_of_the_file(connection: sa.Connection) -> None:
+    """Campaigns send in this order."""
+    names = [f"lead{number * 7 % 40}@example.com" for number in range(40)]
+    run(connection, "email\n" + "\n".join(names))
+    by_id = sa.select(leads_table.c.email).order_by(leads_table.c.id)
+    assert connection.scalars(by_id).all() == names
+
+
 def test_good_rows_are_stored_and_bad_ones_reported(connection: sa.Connection) -> None:
     imported = run(
         connection,

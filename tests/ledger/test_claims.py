@@ -13,7 +13,7 @@ from sendledger.campaigns import lifecycle
 from sendledger.core import tables
 from sendledger.core.tables import claims
 from sendledger.leads import leads
-from sendledger.ledger import claim_emails, record_results, scheduled_emails, sweep
+from sendledger.ledger import claim_emails, scheduled_emails, sweep
 from sendledger.ledger.claim_emails import ClaimedEmail
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources, send_due_emails
@@ -206,11 +206,3 @@ def test_rows_forget_the_emails_that_are_deleted_with_their_lead(
     kept = {row["id"]: row["email_id"] for row in rows_of(engine, campaign_id)}
     assert kept == {first["id"]: None, **{row["id"]: row["email_id"] for row in others}}
     assert None not in [row["email_id"] for row in others]
-
-
-def test_ids_of_emails_come_in_order() -> None:
-    made = [record_results._ordered_id() for _ in range(3)]
-    milliseconds = [id_.int >> 80 for id_ in made]
-    assert milliseconds == sorted(milliseconds)
-    assert len(set(made)) == 3
-    assert {(id_.version, id_.variant) for id_ in made} == {(7, uuid.RFC_4122)}

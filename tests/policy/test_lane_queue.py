@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -71,6 +72,52 @@ def test_lanes_that_give_less_than_their_share_are_offered_together(make_sender:
     started(engine, 16, [make_sender(f"sender{number}") for number in range(8)])
     lanes = LaneQueue()
     assert [len(claim(engine, lanes, 8)) for _ in range(4)] == [2, 4, 8, 2]
+
+
+def claims_by_campaign(engine: sa.Engine, batch: int, times: int) -> list[Counter[uuid.UUID]]:
+    """How many emails of each campaign a sender gets, claim by claim."""
+    lanes = LaneQueue()
+    return [Counter(email.campaign_id for email in claim(engine, lanes, batch)) for _ in range(times)]
+
+
+def test_campaigns_take_turns_where_they_are_more_than_a_claim_takes_from(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "CAMPAIGNS_AT_ONCE", 2)
+    ann = make_sender("ann")
+    made = [started(engine, 8, [ann]) for _ in range(6)]
+    claims = claims_by_campaign(engine, 4, 6)
+    assert [sorted(each.values()) for each in claims] == [[2, 2]] * 6
+    assert sum(claims[:3], Counter[uuid.UUID]()) == dict.fromkeys(made, 2)
+    assert sum(claims, Counter[uuid.UUID]()) == dict.fromkeys(made, 4)
+
+
+def test_campaigns_that_take_turns_get_as_much_as_those_without_a_policy(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "CAMPAIGNS_AT_ONCE", 1)
+    ann = make_sender("ann")
+    made = [started(engine, 9, senders) for senders in ([ann], [ann], [ann], [], [], [])]
+    claims = claims_by_campaign(engine, 6, 3)
+    assert [sorted(each.values()) for each in claims] == [[1, 1, 1, 3]] * 3
+    assert sum(claims, Counter[uuid.UUID]()) == dict.fromkeys(made, 3)
+
+
+def test_more_campaigns_are_asked_where_lanes_give_less_than_their_share(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "CAMPAIGNS_AT_ONCE", 2)
+    ann = make_sender("ann")
+    for _ in range(14):
+        started(engine, 1, [ann])
+    assert [sum(each.values()) for each in claims_by_campaign(engine, 8, 3)] == [2, 4, 8]
+
+
+def test_claim_that_a_cap_leaves_just_enough_for_takes_no_more(make_sender: MakeSender, engine: sa.Engine) -> None:
+    ann = make_sender("ann", 4)
+    for _ in range(3):
+        started(engine, 9, [ann])
+    assert [sum(each.values()) for each in claims_by_campaign(engine, 4, 2)] == [4, 0]
 
 
 def test_schedule_that_closes_closes_kept_lanes_at_the_next_claim(

@@ -270,20 +270,28 @@ def test_skip_ends_the_steps_that_were_overdue_behind_a_first_one(
     assert steps(engine, campaign_id, "pending") == {3: 2}
 
 
-def test_leads_of_a_lane_that_is_held_are_not_reassigned(
-    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender
+@pytest.mark.parametrize(("action", "moved"), [("send", 2), ("skip", 0)])
+def test_leads_of_a_lane_that_is_held_are_reassigned_when_the_decision_is_carried_out(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender, action: str, moved: int
 ) -> None:
-    """In the lane of the other sender they would go out before anybody has decided."""
+    """In the lane of the other sender they would go out before anybody has decided, and the rest not be skipped."""
     ann, bob = make_sender("ann"), make_sender("bob")
     tick_after(clock, resources, 0)
     campaign_id = started(engine, 2, sender_ids=[ann])
     assert tick_after(clock, resources, 24).campaigns_held == 1
-    with engine.begin() as connection, pytest.raises(Conflict) as refused:
-        reassign_leads.reassign(connection, ann, bob, "ann")
-    assert refused.value.data == {"campaign_ids": [str(campaign_id)]}
-    late_emails.decide_late_emails(engine, campaign_id, "send", "ann")
+
+    def assert_nobody_is_reassigned() -> None:
+        with engine.begin() as connection, pytest.raises(Conflict) as refused:
+            reassign_leads.reassign(connection, ann, bob, "ann")
+        assert refused.value.data == {"campaign_ids": [str(campaign_id)]}
+
+    assert_nobody_is_reassigned()
+    lifecycle.pause_campaign(engine, campaign_id, rows_at_once=False)
+    late_emails.decide_late_emails(engine, campaign_id, action, "ann")
+    assert_nobody_is_reassigned()
+    tick_after(clock, resources, 24.1)
     with engine.begin() as connection:
-        assert reassign_leads.reassign(connection, ann, bob, "ann").leads_moved == 2
+        assert reassign_leads.reassign(connection, ann, bob, "ann").leads_moved == moved
 
 
 @pytest.mark.parametrize("action", ["send", "skip"])
@@ -307,23 +315,6 @@ def test_late_emails_of_a_paused_campaign_are_decided_and_its_leads_reassigned(
     with engine.connect() as connection:
         senders = set(connection.scalars(sa.text("SELECT sender_id FROM scheduled_emails WHERE status = 'sent'")))
     assert senders == ({bob} if action == "send" else set())
-
-
-def test_leads_are_not_reassigned_before_a_decision_is_carried_out(
-    clock: MovedClock, engine: sa.Engine, resources: Resources, make_sender: MakeSender
-) -> None:
-    """In the lane of the other sender the rest would not be skipped."""
-    ann, bob = make_sender("ann"), make_sender("bob")
-    tick_after(clock, resources, 0)
-    campaign_id = started(engine, 2, sender_ids=[ann])
-    assert tick_after(clock, resources, 24).campaigns_held == 1
-    lifecycle.pause_campaign(engine, campaign_id, rows_at_once=False)
-    late_emails.decide_late_emails(engine, campaign_id, "skip", "ann")
-    with engine.begin() as connection, pytest.raises(Conflict) as refused:
-        reassign_leads.reassign(connection, ann, bob, "ann")
-    assert refused.value.data == {"campaign_ids": [str(campaign_id)]}
-    tick_after(clock, resources, 24.1)
-    assert statuses(engine, campaign_id) == {"skipped": 2}
 
 
 def test_campaign_does_not_lose_its_last_cap_while_a_lane_of_it_is_held(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from sendledger.core.tables import email_templates, leads
 from sendledger.core.vocabulary import ReplySource
 from sendledger.feedback import replies, reply_answers
 from sendledger.feedback.read_reply import reply_from_fields
+from sendledger.leads import import_leads
 from sendledger.ledger import claim_emails, scheduled_emails, sweep
 from sendledger.policy import budgets, sender_addresses
 from sendledger.preflight import diagnose
@@ -96,6 +98,17 @@ def test_no_more_than_the_cap_goes_out_on_a_day(
             send_due_emails(resources, SECONDS)
         assert len(ses.accepted()) == sent
     assert campaign_row(engine, campaign_id)["status"] == "completed"
+
+
+def test_cap_goes_to_the_first_leads_of_a_file(make_sender: MakeSender, engine: sa.Engine) -> None:
+    names = [f"lead{number * 7 % 40}@example.com" for number in range(40)]
+    with engine.begin() as connection:
+        file = io.BytesIO("\n".join(["email", *names]).encode())
+        batch_id = import_leads.import_file(connection, file, {"name": "By importance"}, "ann").lead_batch["id"]
+    started(engine, [make_sender("ann", 5)], 0, [NO_DELAY, DAY], batch_ids=[batch_id])
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 100, uuid.uuid4())
+    assert [email.lead["email"] for email in claimed if email.lead is not None] == names[:5]
 
 
 def test_rows_that_wait_for_budget_are_not_touched(

@@ -21,6 +21,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
+from sendledger.core.ordered_ids import ordered_ids
 from sendledger.core.tables import lead_batches
 from sendledger.core.vocabulary import SuppressionReason
 from sendledger.feedback.suppressions import NewSuppression, Suppressed, suppress_all
@@ -43,9 +44,9 @@ SOURCE, SOURCE_TYPE = "csv_import", "manual_import"
 _LOCK = 0x6C65616473  # "leads"; advisory locks are known by a number
 _COLUMNS = (
     *("email", "company_name", "contact_name", "job_title", "industry", "business_type", "city", "country", "address"),
-    *("website", "phone", "linkedin_url", "company_size", "time_zone", "notes", "tags", "custom_fields"),
+    *("website", "phone", "linkedin_url", "company_size", "time_zone", "notes", "tags", "custom_fields", "id"),
 )
-_TYPES = {"tags": "text[]", "custom_fields": "jsonb", "status": "lead_status"}
+_TYPES = {"id": "uuid", "tags": "text[]", "custom_fields": "jsonb", "status": "lead_status"}
 _INSERT = sa.text(f"""
     INSERT INTO leads ({", ".join(_COLUMNS)}, status, source, source_type, batch_id)
     SELECT {", ".join(_COLUMNS)}, coalesce(status, 'new'), :source, :source_type, :batch_id
@@ -101,7 +102,10 @@ def lock_addresses(connection: sa.Connection) -> None:
 def insert_new(
     connection: sa.Connection, rows: Iterable[Mapping[str, Any]], batch_id: UUID | None, source: str, source_type: str
 ) -> int:
-    """Store the leads whose addresses are new, once each; returns how many. `rows` are of `lead_values`."""
+    """Store the leads whose addresses are new, once each; returns how many. `rows` are of `lead_values`.
+
+    Their ids are in the order of the rows, and campaigns send in the order of ids.
+    """
     unique: dict[str, Mapping[str, Any]] = {}  # one statement does not see its own duplicates
     for row in rows:
         unique.setdefault(row["email"].lower(), row)
@@ -109,7 +113,8 @@ def insert_new(
         return 0
     lock_addresses(connection)
     # ensure_ascii would write every character beyond ASCII as six.
-    given = json.dumps(list(unique.values()), ensure_ascii=False, separators=(",", ":"))
+    leads = [{"id": str(id_), **row} for id_, row in zip(ordered_ids(len(unique)), unique.values(), strict=True)]
+    given = json.dumps(leads, ensure_ascii=False, separators=(",", ":"))
     origin = {"batch_id": batch_id, "source": source, "source_type": source_type}
     return connection.execute(_INSERT, {"rows": given, **origin}).rowcount
 

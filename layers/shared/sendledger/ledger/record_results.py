@@ -28,6 +28,7 @@ from sendledger.core.ledger_rules import (
     returned_status,
     still_planned,
 )
+from sendledger.core.ordered_ids import ordered_id
 from sendledger.core.row_arrays import LONG_TEXT, RowArrays
 from sendledger.core.vocabulary import ScheduledEmailStatus
 from sendledger.ledger.claim_emails import ClaimedEmail
@@ -265,22 +266,13 @@ def _row(result: SendResult, now: float) -> dict[str, Any]:
         row["retry_in"] = RETRY_BASE_SECONDS * random.uniform(1, 2)  # noqa: S311 (not a secret)
     if kind == ScheduledEmailStatus.SENT and result.rendered is not None and result.email.lead is not None:
         row |= {
-            "email_id": str(_ordered_id()),
+            "email_id": str(ordered_id()),
             "to_address": result.email.lead["email"],
             "subject": result.rendered.subject,
             "body_text": result.rendered.body_text,
             "body_html": result.rendered.body_html,
         }
     return row
-
-
-def _ordered_id() -> uuid.UUID:
-    """A UUID of version 7: new ones sort last, so that they fill the pages of an index one after the other.
-
-    https://www.rfc-editor.org/rfc/rfc9562#section-5.7
-    """
-    milliseconds = time.time_ns() // 1_000_000
-    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | random.getrandbits(12) << 64 | 2 << 62 | random.getrandbits(62))
 
 
 def _storable(text: str | None) -> str | None:

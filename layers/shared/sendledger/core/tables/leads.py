@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from sendledger.core.ordered_ids import ordered_id
 from sendledger.core.tables.base import (
     NEWEST,
     NOW,
@@ -36,7 +37,8 @@ from sendledger.core.vocabulary import LeadBatchStatus
 leads = Table(
     "leads",
     metadata,
-    Column("id", UUID, primary_key=True, server_default=RANDOM_UUID),
+    # In the order in which they came in, but for those of the old application.
+    Column("id", UUID, primary_key=True, default=ordered_id, server_default=RANDOM_UUID),
     Column("company_name", String(255), nullable=False),
     Column("website", String(255)),
     Column("email", String(255)),
