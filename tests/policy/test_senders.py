@@ -141,6 +141,22 @@ def test_later_steps_go_before_first_ones_where_budget_is_short(
     assert steps == {1: 4, 2: 4}
 
 
+def test_later_steps_count_for_a_campaigns_part_of_a_sender(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, clock: MovedClock
+) -> None:
+    """Two later steps and one first one of the campaign that has them, and three first ones of the other."""
+    ann = make_sender("ann", 2)
+    has_later_steps = started(engine, [ann], 9, [NO_DELAY, DAY])
+    send_due_emails(resources, SECONDS)
+    clock.move_to(MONDAY + DAY + dt.timedelta(minutes=1))
+    change(engine, ann, daily_cap=6)
+    other = started(engine, [ann], 9)
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 100, uuid.uuid4())
+    taken = Counter((email.campaign_id, email.step_number) for email in claimed)
+    assert taken == {(has_later_steps, 1): 1, (has_later_steps, 2): 2, (other, 1): 3}
+
+
 def test_what_a_dead_sender_held_may_go_on_the_same_day(
     make_sender: MakeSender, engine: sa.Engine, resources: Resources, ses: SesSimulator
 ) -> None:

@@ -106,8 +106,9 @@ _WITHIN_CAPS = """in_companies AS (
     SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
     FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
 ), in_campaigns AS (
+    -- First steps come behind all later ones of their campaign, which count for its part of the sender, too.
     SELECT in_companies.*,
-           row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up ORDER BY place) AS of_sender
+           row_number() OVER (PARTITION BY campaign_id, sender_id ORDER BY follow_up DESC, place) AS of_sender
     FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
 ), chosen AS (
     SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (

@@ -326,18 +326,22 @@ def _in_rounds(queues: Iterable[Iterator[OfferedLane]]) -> Iterator[OfferedLane]
         queues = left
 
 
-def _least_used_first(groups: Iterable[LaneGroup], used_by: Counter[uuid.UUID], left: Budgets) -> Iterator[OfferedLane]:
+def _least_used_first(groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], left: Budgets) -> Iterator[OfferedLane]:
     """The lanes of a sender: later steps first, then of the campaign that it has sent least of."""
-    heap = []
-    for number, group in enumerate(groups):
-        used = used_by[group.campaign_id]
-        tie = place_in_turn(group.campaign_id, left.day.date)
-        heap.append((not group.follow_up, used, tie, number, _lanes_of(group)))
-    heapq.heapify(heap)
-    while heap:
-        first_step, used, tie, number, lanes = heap[0]
-        if (offered := next(lanes, None)) is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (first_step, used + 1, tie, number, lanes))
-            yield offered
+    used = Counter(used_by)
+    for follow_up in (True, False):
+        heap = [
+            (used[group.campaign_id], place_in_turn(group.campaign_id, left.day.date), number, group)
+            for number, group in enumerate(groups)
+            if group.follow_up == follow_up
+        ]
+        heapq.heapify(heap)
+        lanes = {number: _lanes_of(group) for *_, number, group in heap}
+        while heap:
+            count, tie, number, group = heap[0]
+            if (offered := next(lanes[number], None)) is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (count + 1, tie, number, group))
+                used[group.campaign_id] += 1
+                yield offered
