@@ -15,6 +15,7 @@ LEADS = 3000
 CHANGES = {
     "end": "status = 'skipped', reason = 'late'",
     "claim": "status = 'sending', sending_day = current_date, claim_token = gen_random_uuid(), lease_until = now()",
+    "record": "status = 'sent', sent_at = now(), sending_day = current_date",
 }
 
 
