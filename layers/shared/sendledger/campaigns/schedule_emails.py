@@ -113,10 +113,9 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool, has_times: bool) -> st
     each row.
     """
     place, places, columns, values, lanes, times, due_at = "", "", "", "", "", "", ":start_at + s.delay"
-    placed = "placed"
     if in_lanes:
         company = company_sql("r.address")
-        place = f", coalesce(p.zone, '') AS zone, CASE WHEN :part_steps THEN {company} END AS company"
+        place = f", coalesce(p.zone, '') AS zone, CASE WHEN CAST(:part_steps AS boolean) THEN {company} END AS company"
         places = """
     LEFT JOIN json_to_recordset(CAST(:places AS json)) AS p (time_zone text, country text, zone text)
            ON coalesce(p.time_zone, '') = coalesce(r.time_zone, '')
@@ -124,14 +123,13 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool, has_times: bool) -> st
         columns = ", lane, lead_company, is_behind"
         values = """, CASE WHEN s.step_number = 1 THEN r.first_lane ELSE r.later_lane END,
            CASE WHEN s.step_number = 1 THEN r.company END,
-           CASE WHEN :part_steps AND s.step_number > 1 THEN true END"""
+           CASE WHEN CAST(:part_steps AS boolean) AND s.step_number > 1 THEN true END"""
         # For each lead, not for each of its rows.
-        placed = "in_lanes"
         lanes = """, in_lanes AS MATERIALIZED (
     SELECT placed.*, coalesce(w.first_lane, 0) AS first_lane, coalesce(w.later_lane, 0) AS later_lane
     FROM placed LEFT JOIN json_to_recordset(CAST(:lanes AS json))
                 AS w (zone text, position bigint, first_lane smallint, later_lane smallint)
-         ON w.zone = placed.zone AND w.position = mod(placed.rank, :senders)
+         ON w.zone = placed.zone AND w.position = mod(placed.rank, CAST(:senders AS bigint))
 )"""
     if has_times:
         times = """
@@ -152,7 +150,7 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool, has_times: bool) -> st
     INSERT INTO scheduled_emails ({_COLUMNS}{added["columns"]}{columns})
     SELECT :campaign_id, :revision, r.id, {added["template"]}, :workflow_id, s.step_number,
            {added["scheduled_for"]}, {_STATUS}{added["values"]}{values}
-    FROM {placed} r CROSS JOIN steps s
+    FROM {"in_lanes" if in_lanes else "placed"} r CROSS JOIN steps s
     CROSS JOIN (SELECT CAST(:status AS text)) c (status){added["turn"]}{times}
     CROSS JOIN LATERAL (SELECT {due_at}) d (due_at)
     ORDER BY s.step_number, r.id
@@ -203,12 +201,6 @@ def schedule_leads(
         own: tuple[sa.BindParameter[Any], ...] = (sa.bindparam("leads_before", type_=sa.BigInteger),)
         if turns:
             own += sa.bindparam("splits", of_steps), sa.bindparam("turns", turns, sa.ARRAY(sa.SmallInteger))
-        if has_lanes:
-            own += (
-                sa.bindparam("senders", type_=sa.BigInteger),
-                sa.bindparam("part_steps", type_=sa.Boolean),
-                sa.bindparam("free_mail", type_=sa.Text),
-            )
         rows = _rows_in_turns(in_lanes=has_lanes, has_variants=bool(turns), has_times="times" in parameters)
         statement = audience.judged(rows + _LEFT_OUT, bucket, buckets, *common, *own)
     else:
