@@ -36,9 +36,11 @@ from sendledger.policy.caps import place_in_turn
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 from sendledger.policy.openings import Opening
 
-KEPT_SECONDS = 30.0
-"""How long lanes are kept. What becomes due or opens meanwhile is found then, or when these have nothing left."""
+KEPT_SECONDS = 60.0
+"""How long lanes are kept. What becomes due or opens meanwhile is found then, or when these have nothing left.
 
+The next tick, which starts within a minute, finds it, too: what becomes due between two ticks waits as long.
+"""
 LOOK_AGAIN_SECONDS = 1.0
 """How long until they are looked for again if there are none, or none of them may give anything."""
 
