@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0081"
-down_revision = "0080"
+revision = "0082"
+down_revision = "0081"
 
 NOBODY = "'00000000-0000-0000-0000-000000000000'::uuid"
 KEY = f"""coalesce({{row}}.sender_id, {NOBODY}) AS sender_id, {{row}}.campaign_id, {{row}}.sending_day AS day,
