@@ -1,7 +1,8 @@
 """The triggers that count results and caps keep their plans, so that a record of few emails costs less.
 
-What a statement changes of the caps is counted in one pass over its rows. Statements that change rows which were sent, or
-whose outcome was unknown, compare each row with itself, as they did: what has gone out goes on counting.
+A statement whose rows all count before and after changes nothing of the caps: a fence, and a record of sent emails. A claim,
+and a record of others, are counted in one pass over their rows. The rest of the statements compare each row with itself, as
+they did.
 """
 
 from __future__ import annotations
@@ -39,9 +40,16 @@ DO $$ BEGIN
     EXECUTE format('ALTER FUNCTION count_cap_uses() SET search_path = %I, pg_temp', current_schema());
 END $$;
 """
-# Only a claim adds to what counts, and nothing else goes on in its statement: so the times are those of its rows.
+# Not where rows are being sent before and after: such a row may have got another company, which changes no count. Only a
+# claim adds to what counts, and its statement does nothing else: so the times are those of its rows.
 IN_ONE_PASS = f"""
-    IF NOT EXISTS (SELECT FROM old_rows WHERE status = 'sent' OR error_code = 'outcome_unknown') THEN
+    IF NOT EXISTS (SELECT FROM new_rows n WHERE NOT {COUNTS.format(row="n")})
+        AND NOT EXISTS (SELECT FROM old_rows o WHERE NOT {COUNTS.format(row="o")}) THEN
+        RETURN NULL;
+    END IF;
+    IF NOT EXISTS (SELECT FROM old_rows WHERE status = 'sent' OR error_code = 'outcome_unknown')
+        AND NOT (EXISTS (SELECT FROM old_rows WHERE status = 'sending')
+                 AND EXISTS (SELECT FROM new_rows WHERE status = 'sending')) THEN
         INSERT INTO cap_uses (sender_id, campaign_id, day, is_first, company, count, first_at, last_at)
         SELECT sender_id, campaign_id, day, is_first, company, sum(n),
                CASE WHEN sum(n) > 0 THEN min(at) END, CASE WHEN sum(n) > 0 THEN max(at) END
