@@ -339,9 +339,11 @@ def test_what_is_held_stays_held_over_a_pause(clock: MovedClock, engine: sa.Engi
     assert tick_after(clock, resources, 0).sent == 1
     assert tick_after(clock, resources, 24).campaigns_held == 1
     lifecycle.pause_campaign(engine, campaign_id)
+    # No second outage, which would hold them anew.
+    assert [tick_after(clock, resources, hours).campaigns_held for hours in (29, 34, 39, 44)] == [0] * 4
     clock.move_to(MONDAY + 2 * DAY)
     lifecycle.resume_campaign(engine, campaign_id)
-    tick_after(clock, resources, 48.5)
+    assert tick_after(clock, resources, 48.5).campaigns_held == 0
     assert steps(engine, campaign_id, "sent")[2] == 0
     late_emails.decide_late_emails(engine, campaign_id, "send", "ann")
     tick_after(clock, resources, 48.6)
