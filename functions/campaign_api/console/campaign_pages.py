@@ -104,14 +104,20 @@ def show_progress(visit: Visit, campaign_id: str) -> HttpAnswer:
 
 @page("GET", "/campaigns/<campaign_id:id>/plan")
 def show_plan(visit: Visit, campaign_id: str) -> HttpAnswer:
-    """The days ahead. A page of its own, as it asks SES, which answers such calls once a second."""
-    return visit.page("campaign_plan.html", **_plan(visit.api, campaign_id), is_part=False)
+    """The days ahead, which are loaded after the page: SES is asked, and with many leads it takes seconds.
+
+    With `wait` the page has them itself.
+    """
+    if visit.query.get("wait"):
+        return visit.page("campaign_plan.html", **_plan(visit.api, campaign_id), is_part=False)
+    return visit.page("campaign_plan.html", campaign=visit.api.get(f"/v1/campaigns/{campaign_id}"), plan=None)
 
 
 @page("GET", "/campaigns/<campaign_id:id>/plan/part")
 def show_plan_part(visit: Visit, campaign_id: str) -> HttpAnswer:
-    """The part of the campaign's page that is loaded after it."""
-    return visit.page("campaign_plan_part.html", **_plan(visit.api, campaign_id), is_part=True)
+    """The part of the campaign's page that is loaded after it; with `alone`, that of the page of the days ahead."""
+    is_part = not visit.query.get("alone")
+    return visit.page("campaign_plan_part.html", **_plan(visit.api, campaign_id), is_part=is_part)
 
 
 @page("GET", "/campaigns/<campaign_id:id>/plan/end")

@@ -187,6 +187,7 @@ PAGES = [
     "/console/campaigns/{campaign}/emails?error_code=outcome_unknown",
     "/console/campaigns/{campaign}/left-out",
     "/console/campaigns/{campaign}/plan",
+    "/console/campaigns/{campaign}/plan?wait=yes",
     "/console/campaigns/{campaign}/pause",
     "/console/campaigns/{campaign}/cancel",
     "/console/campaigns/{campaign}/retry-failed",

@@ -385,7 +385,8 @@ def test_draft_without_leads_and_content_says_on_every_page_what_to_do(browser: 
     for name in ("leads", "content"):
         assert f'<a href="{stage(draft, name)}">Choose its {name}</a>' in check.html
     assert "There is nothing to send yet." in browser.get(stage(draft, "preview")).text
-    assert "It has no email template and no workflow yet." in browser.get(f"/console/campaigns/{draft}/plan").text
+    plan = browser.get(f"/console/campaigns/{draft}/plan?wait=yes")
+    assert "It has no email template and no workflow yet." in plan.text
     start = browser.get(f"/console/campaigns/{draft}/start")
     assert re.search(r'<button class="main" disabled>', start.html)
     refused = browser.post(f"/console/campaigns/{draft}/start", {"request": "x"})
