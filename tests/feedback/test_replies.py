@@ -33,6 +33,8 @@ KEYS = MailSettings.read(SETTINGS).unsubscribe_keys
 SECONDS = 60.0
 WAITS_FOR_A_LOCK = """
     EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""
+TWO_WAIT_FOR_LOCKS = """
+    (SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"""
 
 
 @pytest.fixture
@@ -145,6 +147,26 @@ def test_reply_that_waits_for_an_erasure_belongs_to_nobody_as_one_that_comes_aft
     assert (received.is_new, received.matched_by, received.lead_id, received.emails_skipped) == (True, None, None, 0)
     assert connection.execute(sa.select(stored.c.lead_id, stored.c.email_id)).all() == [(None, None)]
     connection.rollback()
+
+
+def test_erasure_waits_for_a_reply_that_has_begun(
+    engine: sa.Engine, connection: sa.Connection, campaign_id: uuid.UUID
+) -> None:
+    lead_id = lead_of(engine, "ann@example.com")["id"]
+
+    def erase_lead() -> int:
+        with engine.begin() as erasing:
+            return erase(erasing, lead_id, "test", keep_suppressed=False).replies_erased
+
+    with engine.connect() as holding, ThreadPoolExecutor(2) as pool:
+        # The reply has locked its campaign and its lead, and is not stored yet.
+        holding.execute(sa.text("LOCK TABLE replies IN SHARE MODE"))
+        received = pool.submit(receive, engine, reply())
+        wait_until(engine, WAITS_FOR_A_LOCK)
+        erased = pool.submit(erase_lead)
+        wait_until(engine, TWO_WAIT_FOR_LOCKS)
+        holding.rollback()
+        assert (received.result().lead_id, erased.result()) == (lead_id, 1)
 
 
 @pytest.mark.parametrize("headers", [{"List-Id": "<team.example.com>"}, {"List-Id": "<x>", "Precedence": "list"}])

@@ -43,7 +43,7 @@ from sendledger.feedback.match_reply import Match, find_answered, is_erased
 from sendledger.feedback.read_reply import ReadReply
 from sendledger.feedback.stop_words import asks_to_stop
 
-_LOCK_CAMPAIGNS = lock_campaigns("KEY SHARE")
+_LOCK_CAMPAIGNS = lock_campaigns("NO KEY UPDATE")
 
 RECIPIENT = "recipient"
 """The actor of what a recipient did."""
@@ -266,7 +266,8 @@ class _Stopped:
 def _lock_what_stops(connection: sa.Connection, match: Match, stop: StopOnReply) -> _Stopped:
     """Lock the campaigns that a reply changes, in the order of their ids.
 
-    Before the reply is stored: its foreign key locks the answered campaign, which may not be the first of them.
+    Before the reply is stored: its foreign key locks the answered campaign, which may not be the first of them. The
+    lock is strong enough for the counters, because an erasure that got its own in between would wait for the lead.
     """
     own = sa.select(leads.c.email).where(leads.c.id == match.lead_id).scalar_subquery()
     same_person = leads.c.id == match.lead_id
