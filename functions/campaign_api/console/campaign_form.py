@@ -183,10 +183,11 @@ def _share_in(typed: str) -> float | str | None:
 
 
 def _in_utc(typed: str) -> str | None:
-    """The date and time of a browser's field. The API refuses any other text."""
+    """The date and time of a browser's field, or one with its zone. The API refuses any other text."""
     try:
-        return dt.datetime.fromisoformat(typed).replace(tzinfo=dt.UTC).isoformat()
-    except ValueError:
+        at = dt.datetime.fromisoformat(typed)
+        return (at.astimezone(dt.UTC) if at.tzinfo else at.replace(tzinfo=dt.UTC)).isoformat()
+    except (ValueError, OverflowError):
         return typed or None
 
 

@@ -476,8 +476,9 @@ def test_stages_of_a_campaign_that_has_started_save_nothing(
     assert "This campaign is running." in browser.get(stage(draft, "check")).text
 
 
-def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClient, draft: str) -> None:
-    form = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
+@pytest.mark.parametrize("typed", ["2099-01-02T09:30", "2099-01-02T10:30+01:00"])
+def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClient, draft: str, typed: str) -> None:
+    form = {"start_type": "scheduled", "scheduled_start_at": typed}
     browser.post(stage(draft, "senders"), form)
     campaign = api.get(f"/v1/campaigns/{draft}").json
     assert campaign["start_type"] == "scheduled"
@@ -581,6 +582,7 @@ FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "senders": {"reply_to_addres
         ("senders", "from_address", {"from_address": "nobody"}),
         ("senders", "new_leads_per_day", {"new_leads_per_day": "many"}),
         ("senders", "scheduled_start_at", {"start_type": "scheduled", "scheduled_start_at": "tomorrow"}),
+        ("leads", "end_at", {"end_at": "0001-01-01T00:00+01:00"}),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_stays(
