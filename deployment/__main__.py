@@ -101,7 +101,8 @@ def _deploy(stage: str, ask: Ask, run: deploy.Run) -> int:
     if wanted:
         print(wanted)
     deploy.refuse_unverified_tracking(aws, in_effect, template)
-    deploy.deploy_stack(aws, stage, run)
+    if not deploy.deploy_stack(aws, stage, run):
+        print("\nThe stack is as it was: nothing had to change, or the changes were not confirmed.")
     try:
         if key := deploy.make_first_key(aws):
             print(f"\nThe first API key, shown this once:  {key}")

@@ -106,8 +106,11 @@ def _make_rds_role(aws: Aws) -> None:
         iam.create_service_linked_role(AWSServiceName="rds.amazonaws.com")
 
 
-def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
+def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> bool:
     """Build and deploy. What a first deployment has made stays when it fails, so that it can be looked at and fixed.
+
+    Returns whether CloudFormation has changed anything. Neither a stack that needs no change nor a person who does not
+    confirm the changes is a failure for sam.
 
     Raises:
         DeploymentFailed
@@ -115,15 +118,19 @@ def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> None:
     run_command(["make", "build"])
     first = [] if aws.is_complete() else ["--disable-rollback"]
     sam = str(Path(".venv-sam") / "bin" / "sam")
-    before = next((each["EventId"] for each in _events(aws)), None)
+    before = _newest_event(aws)
     try:
         run_command([sam, "deploy", "--config-env", stage, "--region", aws.region, *first])
     except DeploymentFailed as error:
         since = list(itertools.takewhile(lambda each: each["EventId"] != before, _events(aws)))
         raise DeploymentFailed(f"{error}\n{_reasons(since)}") from error
     if aws.stack() is None:
-        # A person who does not confirm the changes is no failure for sam.
         raise DeploymentFailed("Nothing was deployed: the changes were not confirmed. Run make deploy again.")
+    return _newest_event(aws) != before
+
+
+def _newest_event(aws: Aws) -> str | None:
+    return next((str(each["EventId"]) for each in _events(aws)), None)
 
 
 def _events(aws: Aws) -> Iterator[Mapping[str, Any]]:

@@ -342,6 +342,9 @@ def test_the_databases_logs_are_forgotten_in_time(aws: Aws, session: boto3.Sessi
 # The whole path
 
 
+NOTHING_CHANGED = "The stack is as it was: nothing had to change, or the changes were not confirmed."
+
+
 @pytest.fixture
 def in_account(session: boto3.Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command works in the account of `session`."""
@@ -363,9 +366,13 @@ def test_the_guided_path_deploys_and_shows_the_first_key_once(
     for text in ("sl_first", "https://apiurl.example.com/v1/docs", "_dmarc.example.com TXT", "_domainkey.example.com"):
         assert text in printed
     assert printed.count("To be done so that SES can send") == 2
+    assert NOTHING_CHANGED not in printed
     recorded.answer("lambda.Invoke", {"Payload": io.BytesIO(b'{"key": null}')})
     assert command.main([], nobody, sam) == 0
-    assert "first API key" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "first API key" not in printed
+    # A person who does not confirm the changes of an upgrade leaves the same.
+    assert NOTHING_CHANGED in printed
 
 
 @pytest.mark.usefixtures("in_account")
