@@ -103,6 +103,33 @@ def test_campaigns_that_take_turns_get_as_much_as_those_without_a_policy(
     assert sum(claims, Counter[uuid.UUID]()) == dict.fromkeys(made, 3)
 
 
+def test_claims_smaller_than_the_number_of_campaigns_give_to_all_of_them_alike(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    """On average: such a claim takes from some of them, in any order."""
+    ann = make_sender("ann", 1000)
+    in_lanes = {started(engine, 20, [ann]) for _ in range(10)}
+    for _ in range(10):
+        started(engine, 20)
+    claims = claims_by_campaign(engine, 4, 50)
+    assert [each.total() for each in claims] == [4] * 50
+    got = sum(claims, Counter[uuid.UUID]())
+    # Half of 200, give or take six standard deviations.
+    assert 60 < sum(got[each] for each in in_lanes) < 140
+
+
+def test_lane_of_which_a_full_claim_took_nothing_is_offered_again(
+    make_sender: MakeSender, engine: sa.Engine, searches: list[str]
+) -> None:
+    ann = make_sender("ann", 1000)
+    in_lanes = {started(engine, 1, [ann]) for _ in range(4)}
+    for _ in range(8):
+        started(engine, 20)
+    claims = claims_by_campaign(engine, 2, 60)
+    assert in_lanes <= sum(claims, Counter[uuid.UUID]()).keys()
+    assert len(searches) == 1
+
+
 def test_more_campaigns_are_asked_where_lanes_give_less_than_their_share(
     make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

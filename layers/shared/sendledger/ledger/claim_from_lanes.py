@@ -1,8 +1,9 @@
 """The statement that claims from campaigns with a sending policy, and the one that counts what could be claimed.
 
 The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). Where campaigns with lanes
-take turns, one gets the part of those that wait, too. What a sender may send goes to later steps before first ones, and
-to the campaigns that it has sent least of today. Of new leads, a campaign gets no more than its caps leave.
+take turns, one gets the part of those that wait, too. A part of less than an email is the chance of one. What a sender
+may send goes to later steps before first ones, and to the campaigns that it has sent least of today. Of new leads, a
+campaign gets no more than its caps leave.
 """
 
 from __future__ import annotations
@@ -59,18 +60,19 @@ WITH offered AS MATERIALIZED (
          AND (o.follow_up OR o.counted OR NOT run.counts_new_leads) {{without_companies}}
     WHERE NOT run.has_lanes OR o.lane IS NOT NULL
 ), parts AS MATERIALIZED (
-    SELECT greatest(1, ceil(CAST(:batch AS numeric) / nullif(plain + in_turn, 0))) AS of_plain,
-           greatest(1, ceil(CAST(:batch AS numeric) * in_turn / nullif((plain + in_turn) * offered, 0))) AS of_offered
+    SELECT CAST(:batch AS double precision) / nullif(plain + in_turn, 0) AS of_plain,
+           CAST(:batch AS double precision) * in_turn / nullif((plain + in_turn) * offered, 0) AS of_offered
     FROM (
         SELECT plain, offered, CASE WHEN offered > 0 THEN greatest(offered, :in_turn) ELSE 0 END AS in_turn
         FROM (SELECT count(DISTINCT campaign_id) FILTER (WHERE lane IS NULL) AS plain,
                      count(DISTINCT campaign_id) FILTER (WHERE lane IS NOT NULL) AS offered FROM queue) kinds
     ) campaigns
 ), shared AS MATERIALIZED (
-    SELECT parted.*,
-           least(ceil(part / count(*) OVER (PARTITION BY campaign_id)), remaining, new_leads)::bigint AS share
+    SELECT parted.*, least(ceil(part_of_lane), remaining, new_leads)::bigint AS share
     FROM (
-        SELECT queue.*, CASE WHEN lane IS NULL THEN of_plain ELSE of_offered END AS part FROM queue CROSS JOIN parts
+        SELECT queue.*, part, part / count(*) OVER (PARTITION BY queue.campaign_id) AS part_of_lane
+        FROM queue CROSS JOIN parts
+        CROSS JOIN LATERAL (SELECT CASE WHEN lane IS NULL THEN of_plain ELSE of_offered END) own (part)
     ) parted
 ), found AS MATERIALIZED (
     SELECT due.id, due.company, due.used_by_company, q.*,
@@ -116,14 +118,14 @@ _WITHIN_CAPS = """in_companies AS (
                row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
         FROM in_campaigns) placed
     WHERE sender_id IS NULL OR turn <= remaining
-    ORDER BY place / part, random() LIMIT :batch
+    ORDER BY (place - random()) / part LIMIT :batch
 )"""
 _PLACES_WITHIN_CAPS = """
            row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
            row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company"""
 _WITHOUT_CAPS = """chosen AS (
     SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM found
-    ORDER BY place / CAST(share AS numeric), random() LIMIT :batch
+    ORDER BY (place - random()) / part_of_lane LIMIT :batch
 )"""
 _PLACES_WITHOUT_CAPS = """
            row_number() OVER (PARTITION BY q.campaign_id, q.lane ORDER BY due.id) AS place"""

@@ -138,13 +138,15 @@ class LaneQueue:
         return self._parameters(left) if self._offered else None
 
     def note(self, claimed: Sequence[Mapping[str, Any]]) -> None:
-        """Move the lanes that have given all that was asked for behind the others. Those that gave less are done."""
+        """Move the lanes that have given all that was asked for behind the others. Those that gave less are done, but
+        not those of which a full claim took nothing: others came first by chance."""
         if len(claimed) < self._batch * 3 / 4:
             self._depth = max(1, self._depth // 2)
-        has_more = {(row["campaign_id"], row["lane"]) for row in claimed if not row["is_last"]}
+        is_full = len(claimed) >= self._batch
+        has_more = {(row["campaign_id"], row["lane"]): not row["is_last"] for row in claimed}
         for group, lane in self._offered:
             zone = group.lanes.pop(lane)
-            if (group.campaign_id, lane) in has_more:
+            if has_more.get((group.campaign_id, lane), is_full):
                 group.lanes[lane] = zone
         for campaign in dict.fromkeys(group.campaign for group, _ in self._offered):
             groups = self._campaigns.pop(campaign)
