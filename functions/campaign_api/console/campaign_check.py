@@ -55,6 +55,10 @@ def preview_campaign(visit: Visit, draft_id: str) -> HttpAnswer:
     number = int(wanted) if wanted in map(str, range(1, len(steps) + 1)) else 1
     template_id = str(steps[number - 1]["email_template_id"] or "") if steps else ""
     leads = _some_leads(api, campaign) if template_id else []
+    place = {"campaign_name": campaign["name"]}
+    if campaign["workflow_id"] and steps:
+        # In a thread it has the subject of the email that it answers.
+        place |= {"workflow_id": campaign["workflow_id"], "step_number": steps[number - 1]["step_number"]}
     return visit.page(
         "campaign_preview.html",
         campaign=campaign,
@@ -62,7 +66,7 @@ def preview_campaign(visit: Visit, draft_id: str) -> HttpAnswer:
         steps=steps,
         number=number,
         template_id=template_id,
-        previews=[{"lead": lead, **preview(api, template_id, lead["id"])} for lead in leads],
+        previews=[{"lead": lead, **preview(api, template_id, lead["id"], **place)} for lead in leads],
     )
 
 

@@ -124,9 +124,9 @@ def remove_attachment(visit: Visit, template_id: str, attachment_id: str) -> Htt
     return redirect(f"{ROOT}/templates/{template_id}?done=detached")
 
 
-def preview(api: Api, template_id: str, lead_id: str) -> dict[str, Any]:
-    """The email that the lead would get, or why there is none."""
-    return _shown(api, f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id})
+def preview(api: Api, template_id: str, lead_id: str, **place: Any) -> dict[str, Any]:
+    """The email that the lead would get, or why there is none. `place` says in which campaign, and as which step."""
+    return _shown(api, f"/v1/email-templates/{template_id}/preview", {"lead_id": lead_id, **place})
 
 
 def _preview_typed(visit: Visit) -> dict[str, Any]:

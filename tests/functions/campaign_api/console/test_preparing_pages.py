@@ -417,6 +417,21 @@ def test_preview_shows_each_step_to_three_leads_of_several_batches(
         assert browser.get(stage(draft, "preview") + query).text.count(f"Step {number} for Ann0") == 3
 
 
+def test_preview_is_of_the_campaign_and_of_its_thread(browser: Browser, api: ApiClient, batch_id: uuid.UUID) -> None:
+    first, second = (
+        api.post("/v1/email-templates", {"name": name, "subject": name, "body_text": "{{ campaign_name }}"}).json["id"]
+        for name in ("Offer", "Unused")
+    )
+    steps = [
+        {"step_number": 1, "email_template_id": first, "days_after_previous": 0},
+        {"step_number": 2, "email_template_id": second, "days_after_previous": 3, "in_thread": True},
+    ]
+    workflow_id = api.post("/v1/workflows", {"name": "Two", "steps": steps}).json["id"]
+    campaign = {"name": "Autumn", "workflow_id": workflow_id, "batch_ids": [str(batch_id)]}
+    shown = browser.get(stage(api.post("/v1/campaigns", campaign).json["id"], "preview") + "?step=2")
+    assert shown.text.count("Re: Offer Autumn") == 2
+
+
 def test_preview_without_a_lead_leads_to_the_template(browser: Browser, api: ApiClient, template_id: uuid.UUID) -> None:
     campaign = {"name": "Autumn", "email_template_id": str(template_id), "evergreen": True}
     shown = browser.get(stage(api.post("/v1/campaigns", campaign).json["id"], "preview"))
