@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
 from sendledger.core.errors import Conflict, NotFound
+from sendledger.core.signed_tokens import EmailReference
 from sendledger.core.tables import audit_log, campaign_leads, email_events, lead_batches, metadata
 from sendledger.core.tables import suppressions as stored
-from sendledger.core.vocabulary import ReplySource
-from sendledger.feedback import replies, suppressions
+from sendledger.core.vocabulary import ReplySource, UnsubscribeMethod, UnsubscribeScope
+from sendledger.feedback import replies, suppressions, unsubscribe
 from sendledger.feedback.read_reply import reply_from_fields
 from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import record_events
@@ -342,6 +343,30 @@ def test_lead_that_is_deleted_meanwhile_is_not_found(engine: sa.Engine, other: s
                 wait_for_waiting_sessions(watching, 1)
         with pytest.raises(NotFound):
             second.result()
+
+
+def test_erasure_waits_for_an_opt_out_that_has_begun(engine: sa.Engine) -> None:
+    """The person opts out with an email of one campaign, and has emails of another one, which is locked before it."""
+    with engine.connect() as connection:
+        campaign_ids = sorted(make_campaign(connection, [ADDRESS], [NO_DELAY]) for _ in range(2))
+    for campaign_id in campaign_ids:
+        lifecycle.start_campaign(engine, campaign_id)
+    row = rows_of(engine, campaign_ids[1])[0]
+    email = EmailReference(row["id"], campaign_ids[1], row["lead_id"])
+
+    def opt_out() -> bool:
+        with engine.begin() as own:
+            return unsubscribe.opt_out(own, email, UnsubscribeScope.EVERYTHING, UnsubscribeMethod.PAGE)
+
+    with engine.connect() as holding, engine.connect() as watching, ThreadPoolExecutor(2) as pool:
+        # The opt-out is counted, and its other emails are not skipped yet.
+        holding.execute(sa.text("LOCK TABLE audit_log IN SHARE MODE"))
+        opted_out = pool.submit(opt_out)
+        wait_for_waiting_sessions(watching, 1)
+        erased = pool.submit(erase, engine, row["lead_id"])
+        wait_for_waiting_sessions(watching, 2)
+        holding.rollback()
+        assert (opted_out.result(), erased.result().leads_erased) == (True, 2)
 
 
 @pytest.mark.parametrize("round_", range(5))

@@ -49,6 +49,11 @@ def opt_out(
     address left, and none is needed: the ledger has no mail for it any more.
     """
     _limit_to(connection, email.lead_id)
+    campaign_id = email.campaign_id if scope == UnsubscribeScope.CAMPAIGN else None
+    addresses = _addresses(connection, email)
+    # Before the count, which would lock a campaign out of order.
+    planned = suppressions.planned_rows(connection, addresses, campaign_id)
+    suppressions.lock(connection, {email.campaign_id} | {of for _, of in planned}, {lead for lead, _ in planned})
     row = insert(unsubscribes).values(
         lead_id=email.lead_id,
         campaign_id=email.campaign_id,
@@ -71,11 +76,8 @@ def opt_out(
         detail = {"campaign_id": str(email.campaign_id), "scope": scope, "method": method}
         audit_log.record(connection, RECIPIENT, AuditAction.LEAD_UNSUBSCRIBE, "lead", email.lead_id, detail)
     # Also if nothing changed: the suppression may have been removed since.
-    campaign_id = email.campaign_id if scope == UnsubscribeScope.CAMPAIGN else None
     if campaign_id is None or _campaign_exists(connection, campaign_id):
-        opted_out = [
-            NewSuppression(address, SuppressionReason.UNSUBSCRIBE) for address in _addresses(connection, email)
-        ]
+        opted_out = [NewSuppression(address, SuppressionReason.UNSUBSCRIBE) for address in addresses]
         suppressions.suppress_all(connection, opted_out, RECIPIENT, campaign_id)
     return changed is not None
 
