@@ -108,7 +108,7 @@ def test_claims_smaller_than_the_number_of_campaigns_give_to_all_of_them_alike(
 ) -> None:
     """On average: such a claim takes from some of them, in any order."""
     ann = make_sender("ann", 1000)
-    in_lanes = {started(engine, 20, [ann]) for _ in range(10)}
+    in_lanes = {started(engine, 20, [ann], new_leads_per_day=cap) for cap in (None, 19) for _ in range(5)}
     for _ in range(10):
         started(engine, 20)
     claims = claims_by_campaign(engine, 4, 50)
