@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
@@ -23,6 +23,8 @@ from http_errors import Problem, RequestRefused
 ROOT = "/console"
 MAX_FIELDS = 1_000
 """In a form."""
+PIECE = 30_000
+"""Characters of a field that are decoded at once."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Type": "text/html; charset=utf-8",
@@ -99,8 +101,8 @@ class Visit:
         if text.count("&") >= MAX_FIELDS:
             detail = f"The form has more than {MAX_FIELDS:,} fields."
             raise RequestRefused(Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", detail))
-        fields = parse_qsl(text, keep_blank_values=True)
-        return [(name, value.replace("\r\n", "\n")) for name, value in fields]
+        fields = (field.partition("=") for field in text.split("&") if field)
+        return [(decoded_field(name), decoded_field(value).replace("\r\n", "\n")) for name, _, value in fields]
 
     @property
     def address(self) -> str:
@@ -134,3 +136,15 @@ def page(method: str, path: str) -> Callable[[PageHandler], PageHandler]:
         return function
 
     return register
+
+
+def decoded_field(text: str) -> str:
+    """A name or value as in urllib's parse_qsl, which takes 230 MB for 3 MB of "%41": it makes objects of each one."""
+    decoded, start = bytearray(), 0
+    while start < len(text):
+        end = start + PIECE
+        cut = text.rfind("%", end - 2, end)  # a piece does not end within a %XX
+        end = end if cut < 0 else cut
+        decoded += unquote_to_bytes(text[start:end].replace("+", " "))
+        start = end
+    return decoded.decode("utf-8", "replace")
