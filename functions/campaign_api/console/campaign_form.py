@@ -17,6 +17,7 @@ from sendledger.core.vocabulary import STARTABLE_STATUSES, StartType
 
 _SHARES = ("max_bounce_rate", "max_complaint_rate")
 _WHOLE_NUMBERS = ("min_emails", "window_hours", "max_provider_errors")
+_TIMES = ("end_at", "scheduled_start_at")
 _NEW: dict[str, Any] = {
     "name": "",
     "batch_ids": [],
@@ -99,11 +100,11 @@ def edit_campaign(visit: Visit, draft_id: str, stage: str) -> HttpAnswer:
 
 @page("POST", _FORM)
 def save_campaign(visit: Visit, draft_id: str, stage: str) -> HttpAnswer:
-    typed = _typed(visit, stage)
+    stored, typed = visit.api.get(f"/v1/campaigns/{draft_id}"), _typed(visit, stage)
     try:
-        visit.api.patch(f"/v1/campaigns/{draft_id}", typed)
+        visit.api.patch(f"/v1/campaigns/{draft_id}", differing(typed, stored))
     except ApiRefused as refused:
-        return _form(visit, stage, visit.api.get(f"/v1/campaigns/{draft_id}"), typed, refused)
+        return _form(visit, stage, stored, typed, refused)
     names = list(_TITLES)
     return redirect(path_of(draft_id, names[names.index(stage) + 1]))
 
@@ -159,6 +160,15 @@ def typed_fields(visit: Visit) -> dict[str, Any]:
         "track_clicks": visit.form.get("track_clicks") == "yes",
         "guardrails": _typed_guardrails(visit),
     }
+
+
+def differing(typed: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a form differs from what is stored. A browser's field has a time with minutes only."""
+
+    def shown(name: str, value: Any) -> Any:
+        return value[:16] if value and name in _TIMES else value
+
+    return {name: value for name, value in typed.items() if shown(name, value) != shown(name, stored[name])}
 
 
 def _typed(visit: Visit, stage: str) -> dict[str, Any]:

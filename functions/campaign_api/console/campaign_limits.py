@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 from console.api_calls import Api, ApiRefused
-from console.campaign_form import typed_fields
+from console.campaign_form import differing, typed_fields
 from console.visit import ROOT, HttpAnswer, Visit, page, redirect
 from sendledger.core.vocabulary import CampaignStatus
 
@@ -31,9 +31,8 @@ def save_limits(visit: Visit, campaign_id: str) -> HttpAnswer:
     """What differs only: a new `intake` counts from now, and the audit log tells who has changed what."""
     campaign, typed = visit.api.get(f"/v1/campaigns/{campaign_id}"), typed_fields(visit)
     given = {name: typed[name] for name, field in _FIELDS.items() if field in visit.form}
-    changes = {name: value for name, value in given.items() if not _is_same(value, campaign[name])}
     try:
-        if changes:
+        if changes := differing(given, campaign):
             visit.api.patch(f"/v1/campaigns/{campaign_id}", changes)
     except ApiRefused as refused:
         return _page(visit, campaign, given, refused)
@@ -55,13 +54,6 @@ def changeable(api: Api, campaign: Any) -> set[str]:
     if campaign["evergreen"] and not is_over and api.may("POST /v1/campaigns/<campaign_id>/leads"):
         found |= {"end_at", "intake"}
     return found
-
-
-def _is_same(typed: Any, stored: Any) -> bool:
-    """A browser's field has a time with minutes only."""
-    if isinstance(typed, str) and isinstance(stored, str):
-        return typed[:16] == stored[:16]
-    return bool(typed == stored)
 
 
 def _is_past(time: str | None) -> bool:

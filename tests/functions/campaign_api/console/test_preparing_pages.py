@@ -500,6 +500,15 @@ def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClien
     assert campaign["scheduled_start_at"].startswith("2099-01-02T09:30:00")
 
 
+def test_stage_that_is_saved_unchanged_changes_nothing(browser: Browser, api: ApiClient, draft: str) -> None:
+    form = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
+    # A browser's field has no seconds.
+    api.patch(f"/v1/campaigns/{draft}", {**form, "scheduled_start_at": "2099-01-02T09:30:45Z"})
+    before = api.get(f"/v1/campaigns/{draft}").json
+    assert browser.post(stage(draft, "senders"), form, follow=False).status == 303
+    assert api.get(f"/v1/campaigns/{draft}").json == before
+
+
 def test_draft_is_changed(browser: Browser, api: ApiClient, draft: str, leads_form: Form) -> None:
     page = stage(draft, "leads")
     assert browser.get(page).field("name") == "Autumn"
