@@ -65,9 +65,14 @@ def draft(engine: sa.Engine, leads: int, zones: Sequence[str | None] = (None,), 
                 in_days = {"delay": None, "days_after_previous": step, "business_days": True}
                 of_step = (workflow_steps.c.workflow_id == workflow_id) & (workflow_steps.c.step_number == number)
                 connection.execute(sa.update(workflow_steps).where(of_step).values(in_days))
+        # The senders are taken in the order of the addresses: here zone after zone, so that each has its half of each.
         batches = [
-            make_batch(connection, [f"{uuid.uuid4().hex[:12]}@example.com" for _ in range(leads)], time_zone=name)
-            for name in zones
+            make_batch(
+                connection,
+                [f"{place}.{number:04}.{uuid.uuid4().hex[:12]}@example.com" for number in range(leads)],
+                time_zone=name,
+            )
+            for place, name in enumerate(zones)
         ]
     with engine.connect() as connection:
         return make_campaign(connection, workflow_id=workflow_id, **{"batch_ids": batches, **values})
