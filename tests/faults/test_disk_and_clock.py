@@ -118,7 +118,7 @@ def test_disk_that_stays_full_stops_the_sending_and_nothing_is_sent_twice(
     uninstall()
     accepted = len(ses.accepted())
     with pytest.raises(sa.exc.DBAPIError):
-        send_due_emails(resources, 9.0)
+        send_due_emails(resources, 60.0)
     assert len(ses.accepted()) == accepted
     disk.set_full(False)
     let_it_settle(engine, resources)

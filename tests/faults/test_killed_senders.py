@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
 from sendledger.sending.tick import Resources, send_due_emails
-from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time
+from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
 from testbed.invariants import (
     LONGER_THAN_ANY_GRACE,
     Consistency,
@@ -34,7 +34,7 @@ UNSENT = [
 ]
 FENCED = ["fence.after_commit", "send.before", "send.before:5"]
 ACCEPTED = ["send.after", "send.after:5", "record.before_commit"]
-RECORDED = ["record.after_commit", "complete.before", "complete.after"]
+RECORDED = ["complete.before", "complete.after"]
 
 
 @pytest.fixture
@@ -82,6 +82,20 @@ def test_killed_between_acceptance_and_record_the_outcome_is_unknown(failpoint: 
 def test_killed_after_the_record_everything_is_known(failpoint: str, killed_at: KillAt) -> None:
     found = killed_at(failpoint)
     assert (found.emails_accepted, found.outcome_unknown) == (2 * LEADS, 0)
+
+
+def test_killed_after_a_record_what_it_wrote_is_known(
+    engine: sa.Engine, ses: SesSimulator, resources: Resources, start_sender: StartSender, campaign_id: uuid.UUID
+) -> None:
+    assert start_sender(failpoint="record.after_commit").wait() is None, "it did not get to the failpoint"
+    # A slow sender records what it has before all have been sent.
+    rows = rows_of(engine, campaign_id)
+    in_doubt = sum(row["status"] == "sending" and row["send_started_at"] is not None for row in rows)
+    assert any(row["status"] == "sent" for row in rows)
+    let_it_settle(engine, resources)
+    found = assert_ledger_is_consistent(engine, ses)
+    assert found.outcome_unknown == in_doubt
+    assert statuses(engine, campaign_id)["sent"] == 2 * LEADS - in_doubt
 
 
 @pytest.mark.parametrize("kind", ["stall", "stall_after_accept"])
