@@ -104,6 +104,11 @@ def test_preferred_of_ipv4_and_ipv6_is_tried_first(serve: Serve, monkeypatch: py
     assert tried == [socket.AF_INET] * 20
 
 
+def test_https_is_not_spoken_without_tls() -> None:
+    with pytest.raises(ValueError, match="TLS"):
+        SesConnection(urlsplit("https://ses"), [], None)
+
+
 def test_connection_that_the_server_gives_up_is_replaced(serve: Serve) -> None:
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     connection = serve([[closing], [OK]])

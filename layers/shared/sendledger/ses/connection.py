@@ -43,8 +43,10 @@ def addresses_of(endpoint: SplitResult) -> Sequence[tuple[Any, ...]]:
 class SesConnection:
     """A connection for one thread at a time: `open`, `write`, `read`, and after any error `close`."""
 
-    def __init__(self, endpoint: SplitResult, addresses: Sequence[tuple[Any, ...]], tls: ssl.SSLContext) -> None:
-        """`addresses` are from `addresses_of`."""
+    def __init__(self, endpoint: SplitResult, addresses: Sequence[tuple[Any, ...]], tls: ssl.SSLContext | None) -> None:
+        """`addresses` are from `addresses_of`. Only https needs `tls`."""
+        if endpoint.scheme == "https" and tls is None:
+            raise ValueError("An https endpoint needs a context for TLS.")  # otherwise emails would go in plain text
         self._name = endpoint.hostname or ""
         self._addresses = addresses
         self._tls = tls if endpoint.scheme == "https" else None

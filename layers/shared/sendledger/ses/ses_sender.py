@@ -44,7 +44,8 @@ class SesSender:
         self._shape = client.meta.service_model.operation_model("SendEmail").output_shape
         self._endpoint = endpoint_of(client)
         self._addresses = addresses_of(self._endpoint)
-        self._tls = _tls(get_cert_path(client._endpoint.http_session._verify))
+        is_secure = self._endpoint.scheme == "https"
+        self._tls = _tls(get_cert_path(client._endpoint.http_session._verify)) if is_secure else None
         self._threads = threading.local()
         self._connections: list[SesConnection] = []
 
