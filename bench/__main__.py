@@ -15,6 +15,7 @@ BENCHMARKS = (
     "imports",
     "importing",
     "senders",
+    "distant",
     "history",
     "peers",
     "policy",

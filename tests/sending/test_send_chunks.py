@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
@@ -20,7 +22,7 @@ from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
-from sendledger.sending import fence_parts, pace, send_chunks, ses_threads
+from sendledger.sending import fence_parts, pace, ses_threads
 from sendledger.sending.compose_email import ComposedEmail, Composer
 from sendledger.sending.fence_parts import call_times
 from sendledger.sending.pace import Pace
@@ -35,6 +37,7 @@ from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, rows_of, st
 from testbed.databases import url_as
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
 from testbed.senders import sender_resources
+from testbed.tcp_front import TcpFront
 
 SECONDS = 60.0
 
@@ -190,15 +193,68 @@ def test_last_fence_tells_which_emails_the_next_one_would_miss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pace, "time", SimpleNamespace(monotonic=lambda: 100.0))
-    chunk_sender._pace.fencing_seconds = fencing_seconds
+    for seconds in (0.0, fencing_seconds):
+        chunk_sender._pace.fencing.took(seconds)
     assert chunk_sender._pace.missed(100.0 + begins_in, count, 1024.0) == missed
+
+
+def test_parts_follow_what_the_fences_before_them_took(chunk_sender: ChunkSender) -> None:
+    pace = chunk_sender._pace
+    parts = pace.parts(100)
+    sizes, leads, useful = list[int](), list[float](), list[int]()
+    for seconds in (0.005, 0.005, 0.105, 0.005, 0.105, 0.105, 0.105):
+        sizes.append(len(next(parts)))
+        pace.fencing.took(seconds)
+        leads.append(round(pace.lead, 3))
+        useful.append(pace.useful())
+    # One slow fence of three changes nothing.
+    assert sizes == [5] * 7
+    assert leads == [0.03] * 6 + [0.125]
+    assert useful == [useful[0]] * 6 + [useful[0] + 10]
+    assert [len(part) for part in parts] == [32, 33]
+
+
+def test_as_many_results_are_recorded_as_come_in_meanwhile(chunk_sender: ChunkSender) -> None:
+    pace, sizes = chunk_sender._pace, list[int]()
+    for seconds in (0.0625, 0.25, 0.5, 0.25, 10.0, 10.0, 10.0):
+        pace.recording.took(seconds)
+        sizes.append(pace.record_size)
+    assert sizes == [7, 7, 7, 25, 25, 25, 100]
+
+
+def test_distant_database_is_asked_for_many_emails_at_once(
+    engine: sa.Engine,
+    connection: sa.Connection,
+    database_url: str,
+    resources: Resources,
+    ses: SesSimulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fence, fenced = claim_emails.fence, list[int]()
+
+    def noted(opened: sa.Connection, emails: Any, token: uuid.UUID) -> claim_emails.Fenced:
+        fenced.append(len(emails))
+        return fence(opened, emails, token)
+
+    monkeypatch.setattr(claim_emails, "fence", noted)
+    campaign_id = started(engine, connection, 150)
+    ses.account.max_send_rate = 100
+    url = make_url(database_url)
+    with TcpFront(str(url.query["unix_sock"]), round_trip=0.04) as front:
+        far = url.set(host="127.0.0.1", port=front.port).difference_update_query(["unix_sock"])
+        its_engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", str(far))}))
+        send_due_emails(dataclasses.replace(resources, engine=its_engine), SECONDS)
+        its_engine.dispose()
+    assert statuses(engine, campaign_id) == {"sent": 150}
+    # In parts of a twentieth of a second it would be more than 30 fences, and half of each part would miss its time.
+    assert len(fenced) <= 12
 
 
 @pytest.fixture
 def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a sender does, in order, while it sends chunks of two parts with five emails each."""
     monkeypatch.setattr(pace, "MAX_CHUNK", 10)
-    monkeypatch.setattr(fence_parts, "AHEAD_SECONDS", 0.0)
+    monkeypatch.setattr(fence_parts, "next_part", lambda left, *_: min(left, 5))
     found: list[str] = []
 
     def note(owner: Any, name: str) -> None:
@@ -231,7 +287,7 @@ def test_next_emails_are_claimed_and_prepared_between_two_parts_of_a_chunk(
 
     # The machine may be busy.
     monkeypatch.setattr(Preparer, "prepare", with_time)
-    monkeypatch.setattr(send_chunks, "LEAST_AHEAD_SECONDS", -math.inf)
+    monkeypatch.setattr(Pace, "leaves_time", lambda *_: True)
     monkeypatch.setattr(Pace, "missed", lambda *_: 0)
     campaign_id = started(engine, connection, 20)
     chunk_sender.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from sendledger.ledger.record_results import SendResult
@@ -18,10 +19,32 @@ MAX_CHUNK = 500
 """Emails that time is reserved for together, at most. At lower rates it is the number that one second allows."""
 
 RECORD_SECONDS = 0.05
-"""The time of the results that are recorded together. Until then their outcomes are unknown if the sender dies."""
+"""The time of the results that are recorded together, at least. Until then their outcomes are unknown if the sender
+dies."""
 
 BETWEEN_SECONDS = 0.02
 """How long a sender is assumed to need between two chunks, before it has been measured."""
+
+LEAST_AHEAD_SECONDS = 0.01
+"""The time until the next fence in which something else is begun, at least."""
+
+
+class Lately:
+    """How long something takes. One time of three that was held up does not count."""
+
+    def __init__(self) -> None:
+        self._last = deque[float](maxlen=3)
+
+    @property
+    def seconds(self) -> float:
+        return min(self._last, default=0.0)
+
+    @property
+    def last_seconds(self) -> float:
+        return self._last[-1] if self._last else 0.0
+
+    def took(self, seconds: float) -> None:
+        self._last.append(seconds)
 
 
 class Pace:
@@ -32,8 +55,8 @@ class Pace:
         """Emails that may still be sent today."""
         self.rate = self._full_rate = limits.rate
         """Emails for which a second is reserved. Halved when SES asks for it."""
-        self.fencing_seconds = 0.0
-        """How long the last fence took."""
+        self.fencing = Lately()
+        self.recording = Lately()
         self._threads = threads
         self._preparer = preparer
         self._slowed_at = -math.inf
@@ -56,25 +79,36 @@ class Pace:
 
     @property
     def record_size(self) -> int:
-        """How many results are recorded together."""
-        return min(self.chunk_size, max(fence_parts.LEAST_PART, math.ceil(self.possible_rate * RECORD_SECONDS)))
+        """How many results are recorded together: at least as many as come in while others are being recorded."""
+        seconds = max(RECORD_SECONDS, self.recording.seconds)
+        return min(self.chunk_size, max(fence_parts.LEAST_PART, math.ceil(self.possible_rate * seconds)))
+
+    @property
+    def lead(self) -> float:
+        """How many seconds before its time a part is fenced."""
+        return fence_parts.lead(self.fencing.seconds)
 
     def useful(self) -> int:
         """How many calls are under way when the next emails are fenced: enough to hide the latency of SES and of the
         fence, but few, because a crash leaves their outcomes unknown."""
         return min(
-            self._threads.useful + math.ceil(self.possible_rate * fence_parts.FENCE_SECONDS),
+            self._threads.useful + math.ceil(self.possible_rate * self.lead),
             prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
         )
 
     def useful_between(self) -> int:
         """How many calls are under way when a chunk is completed. Calls that begin meanwhile are not in it."""
-        between = min(2 * self._between_seconds, fence_parts.AHEAD_SECONDS)
+        between = min(2 * self._between_seconds, fence_parts.ahead(self.fencing.seconds))
         return self.useful() + math.ceil(self.possible_rate * between)
 
     def parts(self, chunk: int) -> Iterator[range]:
-        """The parts in which a chunk is fenced."""
-        return fence_parts.parts(chunk, self.possible_rate, 2 * self._between_seconds)
+        """The parts in which a chunk is fenced. Each is as long as the fences before it ask for."""
+        begin = 0
+        while begin < chunk:
+            fencing, between = self.fencing.seconds, 2 * self._between_seconds
+            end = begin + fence_parts.next_part(chunk - begin, self.possible_rate, fencing, between)
+            yield range(begin, end)
+            begin = end
 
     def missed(self, begin: float, count: int, rate: float) -> int:
         """How many emails of a part whose time begins at `begin` cannot be fenced before their time has passed.
@@ -84,9 +118,13 @@ class Pace:
         """
         if fence_parts.is_out_of_reach(count, rate):
             return 0
-        longest = fence_parts.FENCE_SECONDS + fence_parts.PART_SECONDS / 2
-        fenced = time.monotonic() + min(self.fencing_seconds, longest)
+        longest = self.lead + fence_parts.part_seconds(self.fencing.seconds) / 2
+        fenced = time.monotonic() + min(self.fencing.last_seconds, longest)
         return min(count, max(0, int((fenced - begin) * rate)))
+
+    def leaves_time(self, until: float) -> bool:
+        """Whether there is time to claim or to prepare emails. Each takes as many waits for the database as a fence."""
+        return until - time.monotonic() >= max(LEAST_AHEAD_SECONDS, self.fencing.seconds)
 
     @contextlib.contextmanager
     def between_chunks(self, in_flight: int) -> Iterator[None]:

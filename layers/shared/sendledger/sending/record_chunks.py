@@ -21,8 +21,8 @@ from sendledger.ledger.record_results import Recorded, SendResult
 
 logger = Logger(child=True)
 
-OnRecorded = Callable[[list[SendResult], Recorded], None]
-"""Called with the results that were recorded and their effects."""
+OnRecorded = Callable[[list[SendResult], Recorded, float], None]
+"""Called with the results that were recorded, their effects, and the seconds that it took."""
 
 
 class ChunkRecorder:
@@ -39,7 +39,7 @@ class ChunkRecorder:
         self._deadline = deadline
         self._on_recorded = on_recorded
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="record")
-        self._recording: tuple[list[SendResult], Future[Recorded]] | None = None
+        self._recording: tuple[list[SendResult], Future[tuple[Recorded, float]]] | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -91,13 +91,15 @@ class ChunkRecorder:
         results, self.results = self.results, []
         self._recording = (results, self._thread.submit(self._record, results))
 
-    def _record(self, results: list[SendResult]) -> Recorded:
+    def _record(self, results: list[SendResult]) -> tuple[Recorded, float]:
         """In the recording thread: write these results. After a lost connection this is retried until the tick's
         end."""
         while True:
+            began = time.monotonic()
             try:
                 with self._engine.begin() as connection:
-                    return record_results.record(connection, results, self._token)
+                    recorded = record_results.record(connection, results, self._token)
+                return recorded, time.monotonic() - began
             except sa.exc.DBAPIError as error:
                 if time.monotonic() > self._deadline - 1.0 or not database.is_transient(error):
                     raise
@@ -110,12 +112,12 @@ class ChunkRecorder:
             return
         (results, recording), self._recording = self._recording, None
         try:
-            recorded = recording.result()
+            recorded, seconds = recording.result()
         except BaseException:
             # It is retried at the end of the tick.
             self.results = results + self.results
             raise
-        self._on_recorded(results, recorded)
+        self._on_recorded(results, recorded, seconds)
 
     def _record_halves(self) -> None:
         """Record what is left; if one result keeps the others from being written, without that one."""

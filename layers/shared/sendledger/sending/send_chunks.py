@@ -27,7 +27,7 @@ from sendledger.core.vocabulary import ErrorCode, ScheduledEmailStatus
 from sendledger.ledger import claim_emails, rate_limiter, sender_state, sweep
 from sendledger.ledger.record_results import Recorded, SendResult
 from sendledger.sending.claimed_emails import ClaimedEmails
-from sendledger.sending.fence_parts import FENCE_SECONDS, call_times
+from sendledger.sending.fence_parts import call_times
 from sendledger.sending.pace import Pace
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
@@ -52,9 +52,6 @@ COMPOSE_SECONDS = 1.0
 
 LEAST_AHEAD = 20
 """Emails of the next chunk that are prepared together, at least. Each time, what is prepared is noted twice."""
-
-LEAST_AHEAD_SECONDS = 0.01
-"""The time until the next fence in which that is begun, at least."""
 
 QUIET_SECONDS = 2.0
 """How long new content waits for the calls under way. They take a second and the latency of SES."""
@@ -188,9 +185,9 @@ class ChunkSender:
         lacking = size - len(self._ready)
         if lacking < max(1, min(LEAST_AHEAD, size // 2)) or self._in_hand.alone or self._has_to_end():
             return
-        if not self._in_hand.emails and self._in_hand.more_are_due and _is_worth_while(until):
+        if not self._in_hand.emails and self._in_hand.more_are_due and self._pace.leaves_time(until):
             self._claim()
-        if not self._in_hand.alone and _is_worth_while(until):
+        if not self._in_hand.alone and self._pace.leaves_time(until):
             self._prepare(lacking, until)
 
     def _complete_chunk(self) -> int:
@@ -224,7 +221,7 @@ class ChunkSender:
             self._pace.begin_chunk()
             for part in self._pace.parts(count):
                 due = begin + part.start / rate
-                fence_at = min(due - FENCE_SECONDS, self._stop_sending_at)
+                fence_at = min(due - self._pace.lead, self._stop_sending_at)
                 self._prepare_ahead(fence_at)
                 self._wait(fence_at)
                 self._wait(self._stop_sending_at, at_most=self._pace.useful)
@@ -250,7 +247,7 @@ class ChunkSender:
         try:
             with self._engine.begin() as connection:
                 fenced = claim_emails.fence(connection, emails, self._token)
-            self._pace.fencing_seconds = time.monotonic() - began
+            self._pace.fencing.took(time.monotonic() - began)
             sendable = [ready for ready in part if ready.email.id in fenced.sendable]
             in_time, later = call_times(self._engine, begin, len(sendable), self._pace.rate)
         except BaseException:
@@ -312,7 +309,7 @@ class ChunkSender:
         size = self._pace.record_size
         self._recorder.record_if(size if self._in_flight else 1, 2 * size)
 
-    def _on_recorded(self, results: list[SendResult], recorded: Recorded) -> None:
+    def _on_recorded(self, results: list[SendResult], recorded: Recorded, seconds: float) -> None:
         summary, counts = self._summary, recorded.counts
         summary.sent += counts[ScheduledEmailStatus.SENT]
         summary.failed += counts[ScheduledEmailStatus.FAILED]
@@ -320,6 +317,7 @@ class ChunkSender:
         summary.retried += counts["retry"]
         summary.released += counts[ScheduledEmailStatus.PENDING] + counts[ScheduledEmailStatus.CANCELLED]
         self._touched |= recorded.campaign_ids
+        self._pace.recording.took(seconds)
         self._pace.speed_up(results)
 
     def _act(self) -> None:
@@ -390,10 +388,6 @@ class ChunkSender:
     def _complete(self) -> None:
         for campaign_id in self._touched:
             self._summary.campaigns_completed += completion.mark_campaign_complete(self._engine, campaign_id)
-
-
-def _is_worth_while(until: float) -> bool:
-    return until - time.monotonic() >= LEAST_AHEAD_SECONDS
 
 
 def _none() -> int:
