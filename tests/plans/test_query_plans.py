@@ -302,6 +302,27 @@ def test_open_lanes_are_found_without_reading_the_whole_ledger(connection: sa.Co
     assert {scan["Node Type"] for scan in scans(plan)} == {"Index Scan"}
 
 
+@pytest.mark.usefixtures("deep_lanes")
+def test_what_waits_in_closed_lanes_is_not_looked_for(connection: sa.Connection, running: uuid.UUID) -> None:
+    schedule = """
+        WITH made AS (INSERT INTO sending_schedules (name, time_zone, zone_of, hours)
+                      VALUES ('Always', 'UTC', 'lead', '{}') RETURNING id)
+        UPDATE campaigns SET sending_schedule_id = made.id FROM made WHERE campaigns.id = :id
+        RETURNING sending_schedule_id
+    """
+    zone = {
+        "number": 1,
+        "schedule_id": str(connection.execute(sa.text(schedule), {"id": running}).scalar_one()),
+        "revision": 1,
+        "lead_zone": "2",
+        "opens_at": None,
+    }
+    plan = explain(connection, lane_queue._FIND, {"open_zones": json.dumps([zone]), "alone": False})
+    assert plan["Actual Rows"] == 1
+    (looked_for,) = scans(plan)
+    assert looked_for["Actual Loops"] == 1
+
+
 def compared_in_vain(plan: dict[str, Any]) -> int:
     return sum(node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"] for node in nodes(plan))
 

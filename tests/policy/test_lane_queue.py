@@ -140,6 +140,27 @@ def test_more_campaigns_are_asked_where_lanes_give_less_than_their_share(
     assert [sum(each.values()) for each in claims_by_campaign(engine, 8, 3)] == [2, 4, 8]
 
 
+def test_more_lanes_of_each_campaign_are_asked_before_more_campaigns(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "CAMPAIGNS_AT_ONCE", 2)
+    senders = [make_sender(f"sender{number}") for number in range(4)]
+    for _ in range(6):
+        started(engine, 8, senders)
+    claims = claims_by_campaign(engine, 8, 4)
+    assert [sorted(each.values()) for each in claims] == [[2, 2], [4, 4], [4, 4], [4, 4]]
+
+
+def test_what_a_cap_has_left_says_nothing_of_what_lanes_have(make_sender: MakeSender, engine: sa.Engine) -> None:
+    started(engine, 9, [make_sender("ann", 1)])
+    started(engine, 30, [make_sender(name) for name in ("bob", "carl", "dora")])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes, 8)) == 5
+    second = claim(engine, lanes, 8)
+    assert len(second) == 8
+    assert len({email.from_address for email in second}) == 2
+
+
 def test_claim_that_a_cap_leaves_just_enough_for_takes_no_more(make_sender: MakeSender, engine: sa.Engine) -> None:
     ann = make_sender("ann", 4)
     for _ in range(3):

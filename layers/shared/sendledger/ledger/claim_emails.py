@@ -139,7 +139,7 @@ WITH run AS MATERIALIZED (
     sa.bindparam("alone", type_=sa.Boolean),
 )
 
-_FROM_LANES = f"SELECT {_COLUMNS}, claimed.lane, claimed.is_last {_JOINS}"
+_FROM_LANES = f"SELECT {_COLUMNS}, claimed.offer, claimed.is_last {_JOINS}"
 _CLAIM_FROM_LANES = {
     (limits, alone): claim_from_lanes(_FROM_LANES, limits, alone=alone) for limits in Limits for alone in (True, False)
 }

@@ -25,8 +25,8 @@ _BY_COMPANY = f"UNION ALL {rows_by_company('q', 'q.share', lock=True)}"
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
-    SELECT l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until, z.schedule_id, b.remaining,
-           u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
+    SELECT offer.number AS offer, l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until, z.schedule_id,
+           b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
            CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
                 THEN least(z.until, CAST(:day_until AS timestamptz)) ELSE z.until END AS closes_at
     FROM {OFFERED.table} JOIN campaign_lanes l ON l.campaign_id = offer.campaign_id AND l.lane = offer.lane
@@ -52,8 +52,8 @@ WITH offered AS MATERIALIZED (
     ORDER BY {{in_order}}
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
-    SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.lane, o.closes_at, o.sender_id,
-           o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
+    SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.offer, o.lane, o.closes_at,
+           o.sender_id, o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
@@ -101,7 +101,7 @@ WITH offered AS MATERIALIZED (
         sending_day = CASE WHEN picked.sender_id IS NOT NULL OR picked.counted THEN CAST(:day AS date) END
     FROM picked WHERE e.id = picked.id
     RETURNING e.id, e.campaign_id, e.revision, e.workflow_step_number, e.lead_id, e.sender_id, e.variant,
-              e.fallback_variant, picked.lane, picked.is_last
+              e.fallback_variant, picked.offer, picked.is_last
 )
 """
 _WITHIN_CAPS = """in_companies AS (
@@ -113,7 +113,7 @@ _WITHIN_CAPS = """in_companies AS (
            row_number() OVER (PARTITION BY campaign_id, sender_id ORDER BY follow_up DESC, place) AS of_sender
     FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
 ), chosen AS (
-    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM (
+    SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM (
         SELECT in_campaigns.*,
                row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
         FROM in_campaigns) placed
@@ -124,7 +124,7 @@ _PLACES_WITHIN_CAPS = """
            row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
            row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company"""
 _WITHOUT_CAPS = """chosen AS (
-    SELECT id, lane, closes_at, sender_id, company, counted, is_last FROM found
+    SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM found
     ORDER BY (place - random()) / part_of_lane LIMIT :batch
 )"""
 _PLACES_WITHOUT_CAPS = """

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import heapq
 import json
+import math
 import random
+import statistics
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -44,13 +46,13 @@ The next tick, which starts within a minute, finds it, too: what becomes due bet
 LOOK_AGAIN_SECONDS = 1.0
 """How long until they are looked for again if there are none, or none of them may give anything."""
 
-CAMPAIGNS_AT_ONCE = 128
+CAMPAIGNS_AT_ONCE = 64
 """From how many campaigns a claim takes, if these have enough. The next claims take from the others.
 
 Each campaign of a claim costs the lock of its row, a look at its lanes and a sum of what it has used of the caps.
 """
 
-_UNKNOWN = 2**31
+_UNKNOWN = math.inf
 
 _FIND = sa.text(LANES_BY_GROUP).bindparams(
     sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("alone", type_=sa.Boolean)
@@ -59,12 +61,16 @@ _FIND = sa.text(LANES_BY_GROUP).bindparams(
 _HAS_LANES = sa.text(f"""SELECT EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND {has_lanes("c")})""")
 
 
-OFFERED = RowArrays("offer", {"campaign_id": "uuid", "lane": "smallint", "zone": "integer"})
-"""The lanes that a claim may take from, with the number of their zone in its parameter `zones`; 0: always open."""
+OFFERED = RowArrays("offer", {"number": "integer", "campaign_id": "uuid", "lane": "smallint", "zone": "integer"})
+"""The lanes that a claim may take from, numbered, with the number of their zone in its parameter `zones`; 0: always
+open."""
 
 
 class LaneGroup:
-    """Lanes of one campaign and sender, for first or later steps, in turn, each with the number of its zone."""
+    """Lanes of one campaign and sender, for first or later steps, in turn, each with the number of its zone.
+
+    Both are texts, as they are found and offered.
+    """
 
     def __init__(self, row: sa.RowMapping) -> None:
         self.campaign_id: uuid.UUID = row["campaign_id"]
@@ -73,7 +79,7 @@ class LaneGroup:
         self.counts_new_leads: bool = row["counts_new_leads"]
         self.counts_companies: bool = row["counts_companies"]
         self.campaign = str(self.campaign_id)
-        lanes, zones = ([int(each) for each in row[name].split(",")] for name in ("lanes", "zones"))
+        lanes, zones = row["lanes"].split(","), row["zones"].split(",")
         # Overlapping senders begin with different ones.
         first = random.randrange(len(lanes))  # noqa: S311 (not a secret)
         self.lanes = dict(zip(lanes[first:] + lanes[:first], zones[first:] + zones[:first], strict=True))
@@ -83,7 +89,7 @@ class OfferedLane(NamedTuple):
     """A lane that a claim may take from."""
 
     group: LaneGroup
-    lane: int
+    lane: str
 
 
 class Limits(Enum):
@@ -108,7 +114,7 @@ class LaneQueue:
         """Those of the last offer."""
         self._batch = 0
         self._depth = _UNKNOWN
-        """How many emails a lane is expected to give."""
+        """How many emails a lane is expected to give, on average."""
         self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
         self._hours: dict[uuid.UUID, list[Opening]] = {}
         self._revisions = 0
@@ -140,18 +146,24 @@ class LaneQueue:
     def note(self, claimed: Sequence[Mapping[str, Any]]) -> None:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done, but
         not those of which a full claim took nothing: others came first by chance."""
-        if len(claimed) < self._batch * 3 / 4:
-            self._depth = max(1, self._depth // 2)
         is_full = len(claimed) >= self._batch
-        has_more = {(row["campaign_id"], row["lane"]): not row["is_last"] for row in claimed}
-        for group, lane in self._offered:
+        if not is_full:
+            self._expect_less(Counter(row["offer"] for row in claimed))
+        has_more = {row["offer"]: not row["is_last"] for row in claimed}
+        for number, (group, lane) in enumerate(self._offered):
             zone = group.lanes.pop(lane)
-            if has_more.get((group.campaign_id, lane), is_full):
+            if has_more.get(number, is_full):
                 group.lanes[lane] = zone
         for campaign in dict.fromkeys(group.campaign for group, _ in self._offered):
             groups = self._campaigns.pop(campaign)
             if left := [group for group in groups if group.lanes]:
                 self._campaigns[campaign] = left
+
+    def _expect_less(self, given: Mapping[int, int]) -> None:
+        """As little as the lanes of a claim have given on average, but half at least: others may have been faster."""
+        whole = [given[number] for number, (group, _) in enumerate(self._offered) if group.sender_id not in self._used]
+        if whole:
+            self._depth = max(1.0, self._depth / 2, statistics.fmean(whole))
 
     def _age(self) -> float:
         return time.monotonic() - self._found_at
@@ -185,9 +197,10 @@ class LaneQueue:
     def _parameters(self, left: Budgets) -> dict[str, Any]:
         """What the claim must know of the lanes that it is offered."""
         lanes = [
-            {"campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]} for group, lane in self._offered
+            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]}
+            for number, (group, lane) in enumerate(self._offered)
         ]
-        numbers = {group.lanes[lane] for group, lane in self._offered} - {0}
+        numbers = {group.lanes[lane] for group, lane in self._offered}
         zones = [
             {
                 "number": number,
@@ -196,7 +209,7 @@ class LaneQueue:
                 "until": (zone.opening.closes_at - LAST_CALLS).isoformat(),
             }
             for number, zone in enumerate(self._zones, 1)
-            if number in numbers
+            if str(number) in numbers
         ]
         senders = [
             {"sender_id": str(each.sender_id), "remaining": each.remaining}
@@ -235,14 +248,14 @@ class LaneQueue:
         """As many lanes as are expected to give the batch. Campaigns take turns; lanes of later steps come first.
 
         To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
-        a claim shows that lanes have less, more campaigns are asked, and then more lanes of each.
+        a claim shows that lanes have less, more lanes of each campaign are asked, and then more campaigns.
         """
         campaigns = self._campaigns_with_budget(left)
         self._in_turn = 0
         share = -(-batch // max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
         self._depth = min(self._depth, share)
-        most = -(-share // self._depth)
-        chosen, expected = list[OfferedLane](), 0
+        most = math.ceil(share / self._depth)
+        chosen, expected = list[OfferedLane](), 0.0
         for offered in self._in_order_of_use(campaigns, most, left) if self._used else _in_turn(campaigns, most):
             if expected >= batch:
                 self._in_turn = len(campaigns)
@@ -302,32 +315,21 @@ def _is_first_step(offered: OfferedLane) -> bool:
 
 
 def _in_turn(campaigns: Mapping[str, list[LaneGroup]], most: int) -> Iterator[OfferedLane]:
-    """A lane of each campaign, then a second one of each, and so on, up to `most` of each."""
-    return _in_rounds(islice(_later_steps_first(groups), most) for groups in campaigns.values())
+    """Up to `most` lanes of a campaign, then as many of the next one."""
+    return chain.from_iterable(islice(_later_steps_first(groups), most) for groups in campaigns.values())
 
 
 def _later_steps_first(groups: Sequence[LaneGroup]) -> Iterator[OfferedLane]:
-    """The lanes of a campaign. Its senders take turns, in any order."""
+    """The lanes of a campaign: those of one sender after those of another one, in any order."""
     in_any_order = random.sample(groups, len(groups))
     for follow_up in (True, False):
-        yield from _in_rounds(_lanes_of(group) for group in in_any_order if group.follow_up == follow_up)
+        for group in in_any_order:
+            if group.follow_up == follow_up:
+                yield from _lanes_of(group)
 
 
 def _lanes_of(group: LaneGroup) -> Iterator[OfferedLane]:
     return (OfferedLane(group, lane) for lane in group.lanes)
-
-
-def _in_rounds(queues: Iterable[Iterator[OfferedLane]]) -> Iterator[OfferedLane]:
-    """The first of each queue, then the second of each, and so on. A queue is not looked at before its turn."""
-    while True:
-        left = []
-        for queue in queues:
-            if (offered := next(queue, None)) is not None:
-                yield offered
-                left.append(queue)
-        if not left:
-            return
-        queues = left
 
 
 def _least_used_first(groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], left: Budgets) -> Iterator[OfferedLane]:

@@ -52,15 +52,13 @@ _IN_OPEN_ZONE = """(
             AS z (number integer, schedule_id uuid, revision integer, lead_zone text, opens_at timestamptz)
         JOIN sending_schedules s ON s.id = z.schedule_id AND s.revision = z.revision
     ) z ON z.schedule_id = c.sending_schedule_id AND z.lead_zone = coalesce(l.time_zone, '')"""
-_IS_OPEN = f"""
-    {may_send("c")} AND {has_lanes("c")} AND (c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL)
-"""
+# A CASE, so that what waits in closed lanes is not looked for: most lanes are closed at most times.
 # ORDER BY and OFFSET 0: as in completion.py. The planner would read the whole ledger, as long as it has less than some
 # million rows.
-_HAS_SOMETHING_DUE = f"""
-    EXISTS (SELECT FROM scheduled_emails p
-            WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane AND {waits_in_lane("p")} AND {due("p", "c", "l")}
-            ORDER BY p.scheduled_for OFFSET 0)
+_IS_OPEN_WITH_SOMETHING_DUE = f"""
+    {may_send("c")} AND {has_lanes("c")} AND CASE WHEN c.sending_schedule_id IS NULL OR z.schedule_id IS NOT NULL THEN
+        EXISTS (SELECT FROM scheduled_emails p WHERE p.campaign_id = l.campaign_id AND p.lane = l.lane
+                AND {waits_in_lane("p")} AND {due("p", "c", "l")} ORDER BY p.scheduled_for OFFSET 0) END
 """
 
 OPEN_LANES = f"""
@@ -74,11 +72,10 @@ OPEN_LANES = f"""
         AS b (sender_id uuid, remaining bigint) ON b.sender_id = l.sender_id
     LEFT JOIN json_to_recordset(CAST(:new_leads AS json))
         AS n (campaign_id uuid, remaining bigint) ON n.campaign_id = c.id
-    WHERE {_IS_OPEN}
+    WHERE {_IS_OPEN_WITH_SOMETHING_DUE}
       AND (l.sender_id IS NULL OR b.remaining > 0)
       AND (l.follow_up OR coalesce(c.new_leads_per_day, c.new_leads_per_company_per_day) IS NULL
            OR n.campaign_id IS NOT NULL AND (c.new_leads_per_day IS NULL OR n.remaining > 0))
-      AND {_HAS_SOMETHING_DUE}
 """
 """The lanes that are open, have budget and something due, with `lane_parameters`.
 
@@ -93,7 +90,7 @@ LANES_BY_GROUP = f"""
            string_agg(CAST(l.lane AS text), ',') AS lanes, string_agg(CAST(coalesce(z.number, 0) AS text), ',') AS zones
     FROM campaigns c JOIN campaign_lanes l ON l.campaign_id = c.id
     LEFT JOIN {_IN_OPEN_ZONE}
-    WHERE {_IS_OPEN} AND c.prepared_alone = :alone AND {_HAS_SOMETHING_DUE}
+    WHERE {_IS_OPEN_WITH_SOMETHING_DUE} AND c.prepared_alone = :alone
     GROUP BY 1, 2, 3, 4, 5
 """
 """The lanes that are open and have something due, with the parameters `open_zones` and `alone`.
