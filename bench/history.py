@@ -34,7 +34,10 @@ REPEATS = 30
 
 
 def add_history(engine: sa.Engine, rows: int) -> None:
-    """Completed campaigns of 100,000 sent rows each; triggers are off, as the rows refer to no leads."""
+    """Completed campaigns of 100,000 sent rows each; triggers are off, as the rows refer to no leads.
+
+    The ids of these leads are in the order of their import, as those of all leads are.
+    """
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, 1)
     lifecycle.start_campaign(engine, campaign_id)
@@ -48,12 +51,20 @@ def add_history(engine: sa.Engine, rows: int) -> None:
                           SELECT id, 1, interval '0', 's', 't' FROM c)
                     INSERT INTO scheduled_emails
                         (campaign_id, lead_id, workflow_step_number, scheduled_for, status, sent_at)
-                    SELECT c.id, gen_random_uuid(), 1, now() - interval '90 days', 'sent', now() - interval '90 days'
-                    FROM c CROSS JOIN generate_series(1, :rows)
+                    SELECT c.id, CAST(lpad(to_hex(n), 32, '0') AS uuid), 1,
+                           now() - interval '90 days', 'sent', now() - interval '90 days'
+                    FROM c CROSS JOIN generate_series(CAST(:first AS integer), :last) n
                 """),
-                {"rows": min(100_000, rows - first)},
+                {"first": first + 1, "last": min(first + 100_000, rows)},
             )
     vacuum(engine)
+
+
+def write_down(engine: sa.Engine) -> None:
+    """Write earlier changes to disk now, not while it is measured."""
+    autocommit = plain_engine(engine.url, isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.execute(sa.text("CHECKPOINT"))
 
 
 class Ledger:
@@ -83,10 +94,7 @@ class Ledger:
         completion.mark_campaign_complete(self._engine, self._campaign_id)
 
     def write_down(self) -> None:
-        """Write earlier changes to disk now, not while it is measured."""
-        autocommit = plain_engine(self._engine.url, isolation_level="AUTOCOMMIT")
-        with autocommit.connect() as connection:
-            connection.execute(sa.text("CHECKPOINT"))
+        write_down(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()

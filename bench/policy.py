@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import statistics
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy as sa
 
 from bench import scheduling
-from bench.history import add_history
+from bench.history import add_history, write_down
 from bench.report import Table, write_report
 from bench.scheduling import vacuum
 from bench.sending import add_leads, migrated_database
@@ -169,16 +171,27 @@ def side_name(campaigns: int, rows: int, *, with_policy: bool) -> str:
 def claims_from_many(campaigns: int, claims: int, history: int) -> dict[str, float]:
     """The time of a claim from many campaigns, by side."""
     with contextlib.ExitStack() as open_:
-        sides: dict[str, Claims] = {}
-        for rows in histories(history):
-            for with_policy in (False, True):
-                engine = connected(open_.enter_context(migrated_database()))
-                open_.callback(engine.dispose)
-                fill(engine, campaigns, 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES), with_policy=with_policy)
-                if rows:
-                    add_history(engine, rows)
-                    add_days(engine)
-                sides[side_name(campaigns, rows, with_policy=with_policy)] = Claims(engine)
+        kinds = list(itertools.product(histories(history), (False, True)))
+        engines = [connected(open_.enter_context(migrated_database())) for _ in kinds]
+        for engine in engines:
+            open_.callback(engine.dispose)
+        emails = 2 * BATCH * (claims + CLAIMS_WITH_THE_SAME_LANES)
+
+        def make(engine: sa.Engine, kind: tuple[int, bool]) -> None:
+            rows, with_policy = kind
+            fill(engine, campaigns, emails, with_policy=with_policy)
+            if rows:
+                add_history(engine, rows)
+                add_days(engine)
+            write_down(engine)
+
+        # Each has a server of its own, and ten million rows take some minutes.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(make, engines, kinds))
+        sides = {
+            side_name(campaigns, rows, with_policy=with_policy): Claims(engine)
+            for engine, (rows, with_policy) in zip(engines, kinds, strict=True)
+        }
         for _ in range(claims + CLAIMS_WITH_THE_SAME_LANES):
             for side in sides.values():
                 side.claim()

@@ -92,6 +92,15 @@ def test_campaigns_take_turns_where_they_are_more_than_a_claim_takes_from(
     assert sum(claims, Counter[uuid.UUID]()) == dict.fromkeys(made, 4)
 
 
+def test_cap_that_ends_before_each_campaign_has_had_its_turn_is_shared_equally(
+    make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_queue, "CAMPAIGNS_AT_ONCE", 1)
+    ann = make_sender("ann", 6)
+    made = [started(engine, 9, [ann]) for _ in range(3)]
+    assert sum(claims_by_campaign(engine, 3, 3), Counter[uuid.UUID]()) == dict.fromkeys(made, 2)
+
+
 def test_campaigns_that_take_turns_get_as_much_as_those_without_a_policy(
     make_sender: MakeSender, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

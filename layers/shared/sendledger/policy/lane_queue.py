@@ -133,8 +133,9 @@ class LaneQueue:
         left = budgets(connection, lock=True, hours=self._hours)
         if look and left.revisions != self._revisions:
             self._find(connection, alone=alone)
-        # Of a sender that may not send a whole batch, each campaign gets an equal part.
-        short = [each.sender_id for each in left.senders if 0 < each.remaining < batch]
+        # Of a sender that may not send whole batches until each campaign has had its turn, each gets an equal part.
+        turn = batch * math.ceil(len(self._campaigns) / CAMPAIGNS_AT_ONCE)
+        short = [each.sender_id for each in left.senders if 0 < each.remaining < turn]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
         self._offered = self._choose(left, batch)
         if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
@@ -282,7 +283,7 @@ class LaneQueue:
     def _in_order_of_use(
         self, campaigns: Mapping[str, list[LaneGroup]], most: int, left: Budgets
     ) -> Iterator[OfferedLane]:
-        """Later steps of senders that cannot send a whole batch, then the rest: the same number of each campaign.
+        """Later steps of senders whose budget is short, then the rest: the same number of each campaign.
 
         Of such a sender as many lanes as it may send emails, of the others `most` of each campaign.
         """
@@ -296,7 +297,8 @@ class LaneQueue:
                     short[group.sender_id].append(group)
         remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
         for sender_id, groups in short.items():
-            for offered in islice(_least_used_first(groups, self._used[sender_id], left), remaining[sender_id]):
+            at_most = min(remaining[sender_id], self._batch)
+            for offered in islice(_least_used_first(groups, self._used[sender_id], left), at_most):
                 found[offered.group.campaign].append(offered)
         for campaign in {group.campaign for groups in short.values() for group in groups}:
             random.shuffle(found[campaign])
