@@ -9,12 +9,11 @@ transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import sqlalchemy as sa
 
 from sendledger.core.kept_statements import KEPT
-from sendledger.core.vocabulary import EventType
 from sendledger.feedback import suppressions
 from sendledger.feedback.match_events import Place
 from sendledger.feedback.read_ses_events import Effect
@@ -68,7 +67,7 @@ _COUNT_OPT_OUTS = sa.text("""
 """)
 
 
-def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Suppressed:
+def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place], delivered: Set[str]) -> Suppressed:
     """Suppress the addresses that bounced, complained or opted out. A late delivery lifts suppressions that it
     disproves."""
     given = [
@@ -78,7 +77,6 @@ def suppress_addresses(connection: sa.Connection, fresh: Sequence[Place]) -> Sup
         for address in place.addresses
     ]
     bounced = {place.event.recipient for place in fresh if place.event.effect is Effect.SOFT_BOUNCE}
-    delivered = {place.event.recipient for place in fresh if place.event.type == EventType.DELIVERY}
     if delivered:
         delivered = set(connection.scalars(_SUPPRESSED_AS_TRANSIENT, {"addresses": sorted(delivered)}))
     if bounced or delivered:

@@ -54,10 +54,10 @@ def ingest_events(engine: sa.Engine, events: Sequence[SesEvent], settings: Guard
     return ingested
 
 
-def _record(engine: sa.Engine, events: Sequence[SesEvent], ingested: Ingested) -> None:
+def _record(engine: sa.Engine, events: Sequence[SesEvent], ingested: Ingested, *, are_of_sent: bool = True) -> None:
     try:
         with engine.begin() as connection:
-            recorded = record_events(connection, events)
+            recorded = record_events(connection, events, are_of_sent=are_of_sent)
     except Exception as error:
         if isinstance(error, OSError) or (isinstance(error, sa.exc.DBAPIError) and database.is_transient(error)):
             raise
@@ -70,7 +70,10 @@ def _record(engine: sa.Engine, events: Sequence[SesEvent], ingested: Ingested) -
             ingested.failed_keys.add(events[0].key)
             return
         middle = len(events) // 2
-        _record(engine, events[:middle], ingested)
-        _record(engine, events[middle:], ingested)
+        _record(engine, events[:middle], ingested, are_of_sent=are_of_sent)
+        _record(engine, events[middle:], ingested, are_of_sent=are_of_sent)
     else:
         ingested.recorded.add(recorded)
+        if recorded.left:
+            # Sender and SES were at work at the same time, or SES names an email of an earlier claim.
+            _record(engine, recorded.left, ingested, are_of_sent=False)

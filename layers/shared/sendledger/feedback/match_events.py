@@ -40,13 +40,6 @@ class Place:
             return {self.event.recipient, now}
         return {self.event.recipient}
 
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing that the event needs to know of the row changes any more: it is recorded as sent."""
-        row = self.row
-        is_sent = row["same_claim"] and row["status"] == ScheduledEmailStatus.SENT and row["email_id"] is not None
-        return bool(is_sent) and row["ses_message_id"] == self.event.message_id and self.event.effect is None
-
 
 _ITEMS = RowArrays(
     "v",

@@ -18,7 +18,7 @@ import datetime as dt
 import json
 import uuid
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,6 +72,8 @@ class RecordedEvents:
     emails_skipped: int = 0
     touched: set[uuid.UUID] = field(default_factory=set)
     doubtful: set[uuid.UUID] = field(default_factory=set)
+    left: list[SesEvent] = field(default_factory=list)
+    """Events that were not written, as their emails are not recorded as sent by their claims."""
 
     def add(self, other: RecordedEvents) -> None:
         self.counts += other.counts
@@ -128,20 +130,25 @@ _EVENTS = RowArrays(
 _RANKS = f"ARRAY[{quoted(DeliveryStatus)}]"
 # greatest() and max() of the enum follow the order of its values; least() and min() ignore NULL. Whoever was told the
 # same event at the same time has waited for the lock of its campaign or lead, and finds it here. ON CONFLICT would
-# write two records to the WAL for each row. What was matched once, before the locks, is still ours if its row still has
-# the claim: an erasure takes it away. The CASE and the subquery make the planner find each row by its id.
+# write two records to the WAL for each row. An event with a claim token was not matched: its email and lead are those
+# of the row that its tags name, if that is recorded as sent by this claim. With the CASE, it is found by its id.
 _WRITE = sa.text(f"""{KEPT}
 WITH v AS MATERIALIZED (
-    SELECT *, CASE WHEN claim_token IS NULL THEN true ELSE coalesce((
-               SELECT e.claim_token = v.claim_token FROM scheduled_emails e WHERE e.id = v.scheduled_email_id), false)
-           END AS is_ours
+    SELECT v.key, v.scheduled_email_id, coalesce(v.email_id, e.email_id) AS email_id, v.campaign_id,
+           coalesce(v.lead_id, e.lead_id) AS lead_id, v.message_id, v.type, v.occurred_at, v.is_machine, v.counts,
+           v.delivery, v.status, v.detail,
+           v.claim_token IS NULL OR coalesce(
+               e.claim_token = v.claim_token AND e.campaign_id = v.campaign_id AND e.status = 'sent'
+               AND e.email_id IS NOT NULL AND e.ses_message_id = v.message_id, false) AS is_ours
     FROM {_EVENTS.table}
+    LEFT JOIN scheduled_emails e ON e.id = CASE WHEN v.claim_token IS NOT NULL THEN v.scheduled_email_id END
+    LEFT JOIN email_events known ON known.event_key = v.key
+    WHERE known.id IS NULL
 ), new AS (
     INSERT INTO email_events (event_key, scheduled_email_id, email_id, campaign_id, lead_id, ses_message_id, event_type,
                               occurred_at, is_machine, detail)
     SELECT key, scheduled_email_id, email_id, campaign_id, lead_id, message_id, type, occurred_at, is_machine, detail
-    FROM v WHERE is_ours AND NOT EXISTS (SELECT FROM email_events known WHERE known.event_key = v.key) ORDER BY key
-    RETURNING event_key
+    FROM v WHERE is_ours ORDER BY key
 ), happened AS (
     SELECT v.email_id,
            max(array_position({_RANKS}, v.delivery)) AS delivery,
@@ -153,8 +160,8 @@ WITH v AS MATERIALIZED (
            min(v.occurred_at) FILTER (WHERE v.delivery = 'soft_bounced') AT TIME ZONE 'UTC' AS soft_bounced_at,
            count(*) FILTER (WHERE v.type = 'Open') AS opens,
            count(*) FILTER (WHERE v.type = 'Click') AS clicks
-    FROM v JOIN new ON new.event_key = v.key
-    WHERE v.email_id IS NOT NULL AND v.counts
+    FROM v
+    WHERE v.is_ours AND v.email_id IS NOT NULL AND v.counts
     GROUP BY v.email_id
 ), changed AS (
     UPDATE emails m SET
@@ -190,8 +197,9 @@ WITH v AS MATERIALIZED (
         emails_opened = least(coalesce(l.emails_opened, 0)::bigint + c.opened, 2147483647),
         emails_clicked = least(coalesce(l.emails_clicked, 0)::bigint + c.clicked, 2147483647),
         updated_at = now()
-    FROM (SELECT lead_id, sum(opened) AS opened, sum(clicked) AS clicked FROM changed GROUP BY lead_id) c
-    WHERE l.id = c.lead_id AND c.opened + c.clicked > 0
+    FROM (SELECT lead_id, sum(opened) AS opened, sum(clicked) AS clicked FROM changed
+          WHERE opened + clicked > 0 GROUP BY lead_id) c
+    WHERE l.id = c.lead_id
 ), of_campaigns AS (
     UPDATE campaigns c SET
         emails_delivered_count = c.emails_delivered_count + n.delivered,
@@ -210,7 +218,7 @@ WITH v AS MATERIALIZED (
     WHERE c.id = n.campaign_id
       AND (n.delivered, n.bounced, n.soft_bounced, n.complained, n.opened, n.clicked) <> (0, 0, 0, 0, 0, 0)
 )
-SELECT event_key, true FROM new UNION ALL SELECT key, false FROM v WHERE NOT is_ours
+SELECT key, is_ours FROM v
 """)
 
 _FIRST_ALARM = sa.text("""
@@ -220,33 +228,39 @@ _FIRST_ALARM = sa.text("""
 """)
 
 
-def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> RecordedEvents:
-    """Write a batch of events. The caller commits. Repeating it, in any order, changes nothing."""
+def record_events(
+    connection: sa.Connection, events: Iterable[SesEvent], *, are_of_sent: bool = False
+) -> RecordedEvents:
+    """Write a batch of events. The caller commits. Repeating it, in any order, changes nothing.
+
+    With `are_of_sent`, events that change no lead and have all tags are taken for those of emails that are recorded as
+    sent, as most are, and are not looked up. Those of other emails are `left`. They need other locks, so they are to be
+    recorded in another transaction.
+    """
     given = list(events)
     by_key = {event.key: event for event in given}
     done = RecordedEvents()
     if not given:
         return done
     done.counts["duplicate"] = len(given) - len(by_key)
-    found = match_events(connection, by_key)
-    _lock(connection, found)
-    # An erasure, for which the locks may have waited, ends what is known of its emails.
-    final = {place.event.key: place for place in found if place.is_final and not _may_change_lead(place)}
-    others = {key: event for key, event in by_key.items() if key not in final}
+    plain = {key: event for key, event in by_key.items() if are_of_sent and _is_plain(event)}
+    others = {key: event for key, event in by_key.items() if key not in plain}
+    _lock(connection, match_events(connection, others), {event.campaign_id for event in plain.values()})
     # Again, now that the rows are locked.
-    places = [*final.values(), *match_events(connection, others)]
+    places = match_events(connection, others)
     if _settle(connection, places, done):
-        places = [*final.values(), *match_events(connection, others)]
-    written = _write(connection, places, final.keys())
-    places = [place for place in places if written.get(place.event.key, True)]
-    new = {key for key, is_new in written.items() if is_new}
-    for place in places:
-        done.counts[place.event.type if place.event.key in new else "duplicate"] += 1
-    done.counts["unknown_email"] += len(by_key) - len(places)
+        places = match_events(connection, others)
+    written = _write(connection, plain.values(), places)
+    done.left = [plain.pop(key) for key, is_ours in written.items() if not is_ours]
+    new = {key for key, is_ours in written.items() if is_ours}
+    for event in [*plain.values(), *(place.event for place in places)]:
+        done.counts[event.type if event.key in new else "duplicate"] += 1
+    done.counts["unknown_email"] += len(others) - len(places)
     done.counts = +done.counts  # without the zeros
     fresh = [place for place in places if place.event.key in new]
     _report_second_messages(connection, fresh, done)
-    suppressed = suppress_addresses(connection, fresh)
+    delivered = {event.recipient for key, event in by_key.items() if key in new and event.type == EventType.DELIVERY}
+    suppressed = suppress_addresses(connection, fresh, delivered)
     done.suppressed += len(suppressed.created)
     done.emails_skipped += suppressed.emails_skipped
     done.touched |= suppressed.campaign_ids
@@ -260,14 +274,20 @@ def record_events(connection: sa.Connection, events: Iterable[SesEvent]) -> Reco
     return done
 
 
-def _lock(connection: sa.Connection, places: Sequence[Place]) -> None:
-    """Lock every campaign and lead that the batch may change, in the order that ledger_rules.py prescribes.
+_PLAIN = (EventType.SEND, EventType.DELIVERY, EventType.DELIVERY_DELAY)
+"""What changes the email and the counts only, if the email is recorded as sent."""
 
-    Most events are those of a sent email, Send and Delivery, which change no lead.
-    """
+
+def _is_plain(event: SesEvent) -> bool:
+    has_tags = None not in (event.scheduled_email_id, event.campaign_id, event.claim_token)
+    return has_tags and event.type in _PLAIN and event.effect is None
+
+
+def _lock(connection: sa.Connection, places: Sequence[Place], of_plain: set[uuid.UUID | None]) -> None:
+    """Lock every campaign and lead that the batch may change, in the order that ledger_rules.py prescribes."""
     addresses = {address for place in places if place.event.effect is not None for address in place.addresses}
     planned = suppressions.planned_rows(connection, sorted(addresses)) if addresses else set()
-    campaign_ids = {place.campaign_id for place in places} | {campaign for _, campaign in planned}
+    campaign_ids = of_plain | {place.campaign_id for place in places} | {campaign for _, campaign in planned}
     lead_ids = {place.lead_id for place in places if _may_change_lead(place)} | {lead for lead, _ in planned}
     suppressions.lock(connection, filter(None, campaign_ids), filter(None, lead_ids))
 
@@ -314,31 +334,46 @@ def _settle(connection: sa.Connection, places: Sequence[Place], done: RecordedEv
     return bool(accepted or without_id)
 
 
-def _write(connection: sa.Connection, places: Sequence[Place], final: Container[str]) -> dict[str, bool]:
-    """Store the events and update what they belong to. Returns the keys of the new events, each with True, and those of
-    `final` events whose row is not theirs any more, each with False."""
-    rows: list[dict[str, Any]] = [
-        {
-            "key": place.event.key,
-            "scheduled_email_id": place.scheduled_email_id,
-            "email_id": place.email_id,
-            "campaign_id": place.campaign_id,
-            "lead_id": place.lead_id,
-            "message_id": place.event.message_id,
-            "type": place.event.type,
-            "occurred_at": place.event.occurred_at.isoformat(),
-            "is_machine": place.event.is_machine,
-            "counts": place.event.counts,
-            "delivery": _delivery(place.event),
-            "status": _status(place.event),
-            "detail": json.dumps(dict(place.event.detail)),
-            "claim_token": place.event.claim_token if place.event.key in final else None,
-        }
+def _write(connection: sa.Connection, plain: Iterable[SesEvent], places: Iterable[Place]) -> dict[str, bool]:
+    """Store the events and update what they belong to. Returns the keys of the new events: with False those of `plain`
+    events whose email is not recorded as sent by their claim, which are not stored."""
+    rows = [
+        _row(
+            event,
+            scheduled_email_id=event.scheduled_email_id,
+            campaign_id=event.campaign_id,
+            claim_token=event.claim_token,
+        )
+        for event in plain
+    ]
+    rows += [
+        _row(
+            place.event,
+            scheduled_email_id=place.scheduled_email_id,
+            email_id=place.email_id,
+            campaign_id=place.campaign_id,
+            lead_id=place.lead_id,
+        )
         for place in places
     ]
     if not rows:
         return {}
     return dict(map(tuple, connection.execute(_WRITE, _EVENTS.parameters(rows))))
+
+
+def _row(event: SesEvent, **belongs_to: Any) -> dict[str, Any]:
+    return {
+        "key": event.key,
+        "message_id": event.message_id,
+        "type": event.type,
+        "occurred_at": event.occurred_at.isoformat(),
+        "is_machine": event.is_machine,
+        "counts": event.counts,
+        "delivery": _delivery(event),
+        "status": _status(event),
+        "detail": json.dumps(dict(event.detail)),
+        **belongs_to,
+    }
 
 
 def _status(event: SesEvent) -> EmailStatus | None:
