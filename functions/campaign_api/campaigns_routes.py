@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from aws_lambda_powertools.event_handler import Response
@@ -167,7 +168,9 @@ def list_left_out_leads(
     summary="Change a campaign",
     description="Name, description, guardrails and caps of new leads can always be changed; `end_at` and `intake` of "
     "an evergreen campaign too, while it takes in leads, by the role sender: a new `intake` counts from now. The rest "
-    "can be changed before the campaign starts: while it is a draft, is scheduled, or has failed to start.",
+    "can be changed before the campaign starts: while it is a draft, is scheduled, or has failed to start. A scheduled "
+    "campaign keeps what a start needs: a change with which it could not start is refused as a start is, also with the "
+    "problem `not_ready`.",
     response_description="The changed campaign.",
     tags=TAGS,
     openapi_extensions={
@@ -179,12 +182,31 @@ def update_campaign(campaign_id: CampaignId, body: Annotated[CampaignChanges, Bo
     lead_ids = body.lead_ids if "lead_ids" in body.model_fields_set else None
     # The role matters only where `update` does not refuse the change of a campaign under way altogether.
     is_possible = lead_ids is None and changes.keys() <= campaigns.ALWAYS_CHANGEABLE.union(campaigns.INTAKE)
+    if changes.keys() & {"sender_ids", "from_address"}:
+        _refuse_unverified_senders(campaign_id, changes)
     with api_resources.transaction() as connection:
         if is_possible and changes.keys() & set(campaigns.INTAKE):
             current = campaigns.get_campaign(connection, campaign_id, lock=True)
             if not is_startable(current):
                 api_access.authorize_intake(caller)
-        return Campaign.model_validate(campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor))
+        changed = campaigns.update(connection, campaign_id, changes, lead_ids, caller.actor)
+        is_scheduled = changed["status"] == CampaignStatus.SCHEDULED
+        if is_scheduled and not body.model_fields_set <= campaigns.WITHOUT_CHECK:
+            from sendledger.preflight import preflight  # for cold starts: Jinja2
+
+            preflight.refuse_change_unless_ready(connection, campaign_id, api_resources.settings())
+        return Campaign.model_validate(changed)
+
+
+def _refuse_unverified_senders(campaign_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Before the transaction of the change, as SES is asked."""
+    with api_resources.transaction() as connection:
+        current = campaigns.get_campaign(connection, campaign_id)
+    if current["status"] == CampaignStatus.SCHEDULED:
+        from sendledger.preflight import preflight  # for cold starts: Jinja2
+
+        engine, settings = api_resources.engine(), api_resources.settings()
+        preflight.refuse_unverified_change(engine, current, changes, settings, api_resources.ses_client)
 
 
 class Duplicate(Input):

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from campaign_fields import Campaign, CampaignChanges, NewCampaign
-from sendledger.core.tables import audit_log, campaigns, leads
+from sendledger.core.tables import audit_log, campaigns, email_templates, leads, workflow_steps
 from sendledger.core.vocabulary import STARTABLE_STATUSES, CampaignStatus
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, make_template, make_workflow
 from tests.functions.campaign_api.api_client import ApiClient
@@ -234,6 +234,49 @@ def test_content_that_cannot_be_sent_is_refused_when_its_start_is_scheduled(
     refused = api.post(f"{path}/start")
     assert (refused.status, refused.fields) == (422, ["steps.1.body_text"])
     assert api.get(path).json["status"] == "draft"
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [({"body_text": "{{ first_name"}, ["steps.1.body_text"]), ({"body_text": "{{ pet }}"}, [])],
+)
+def test_change_of_a_scheduled_campaign_is_refused_as_its_start_would_be(
+    api: ApiClient, connection: sa.Connection, content: dict[str, str], fields: list[str]
+) -> None:
+    template_id = make_template(connection, **content)
+    path = f"/v1/campaigns/{make_campaign(connection, 1, status='scheduled', **START)}"
+    before = api.get(path).json
+    refused = api.patch(path, {"email_template_id": str(template_id)})
+    assert (refused.status, refused.fields) == (422, fields), refused.body
+    if not fields:
+        assert [each["detail"]["variable"] for each in refused.json["preflight_errors"]] == ["pet"]
+    assert api.get(path).json == before
+
+
+def test_change_of_a_scheduled_campaign_keeps_what_its_steps_depend_on(
+    api: ApiClient, connection: sa.Connection
+) -> None:
+    workflow_id = make_workflow(connection, [NO_DELAY, NO_DELAY])
+    conditional = sa.update(workflow_steps).where(workflow_steps.c.step_number == 2)
+    connection.execute(conditional.values(only_if_event="opened", only_if_step=1))
+    content = {"email_template_id": None, "workflow_id": workflow_id, "track_opens": True}
+    path = f"/v1/campaigns/{make_campaign(connection, 1, status='scheduled', **content, **START)}"
+    for change in ({"track_opens": False}, {"campaign_type": "lead_generation"}):
+        refused = api.patch(path, change)
+        assert (refused.status, refused.fields) == (422, list(change)), refused.body
+    assert api.patch(path, {"track_opens": True}).status == 200
+
+
+def test_start_of_a_campaign_that_became_unsendable_can_be_put_off(api: ApiClient, connection: sa.Connection) -> None:
+    campaign_id = make_campaign(connection, 1, status="scheduled", **START)
+    connection.execute(sa.update(email_templates).values(body_text="{{ pet }}"))
+    connection.commit()
+    path = f"/v1/campaigns/{campaign_id}"
+    put_off = {"name": "Later", "start_type": "scheduled", "scheduled_start_at": SOON}
+    assert api.patch(path, put_off).json["scheduled_start_at"] == "2090-01-31T07:00:00Z"
+    assert api.patch(path, {"reply_to_address": "a@example.com"}).status == 422
+    assert api.post(f"{path}/unschedule").status == 200
+    assert api.patch(path, {"reply_to_address": "a@example.com"}).status == 200
 
 
 def test_draft_without_content_and_leads_works_everywhere(api: ApiClient, empty: str) -> None:

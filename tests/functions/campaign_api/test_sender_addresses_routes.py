@@ -152,6 +152,29 @@ def test_campaign_does_not_start_with_a_sender_that_ses_has_not_verified(
     assert api.post(f"{path}/start").json["status"] == "running"
 
 
+def test_scheduled_campaign_gets_no_sender_that_ses_has_not_verified(
+    api: ApiClient, connection: sa.Connection, asked_ses: SesSimulator, sender: dict[str, Any]
+) -> None:
+    bob = api.post("/v1/senders", {"from_address": "bob@example.com"}).json["id"]
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": False}
+    time: dict[str, Any] = {
+        "start_type": "scheduled",
+        "scheduled_start_at": sa.func.now() + sa.text("interval '1 day'"),
+    }
+    scheduled, draft = (make_campaign(connection, 1, status=status, **time) for status in ("scheduled", "draft"))
+    path = f"/v1/campaigns/{scheduled}"
+    before = api.get(path).json
+    for change in ({"sender_ids": [sender["id"], bob]}, {"from_address": "bob@example.com"}):
+        refused = api.patch(path, change)
+        assert (refused.status, refused.fields) == (422, [next(iter(change))]), refused.body
+        assert "bob@example.com is not verified" in refused.json["errors"][0]["message"]
+        assert api.get(path).json == before
+        # A draft is looked at when it starts.
+        assert api.patch(f"/v1/campaigns/{draft}", {"sender_ids": [], "from_address": None, **change}).status == 200
+    asked_ses.account.identities["bob@example.com"] = {"VerifiedForSendingStatus": True}
+    assert api.patch(path, {"sender_ids": [sender["id"], bob]}).status == 200
+
+
 def test_second_sender_with_the_same_mailbox_is_refused(api: ApiClient, sender: dict[str, Any]) -> None:
     again = api.post("/v1/senders", {"from_address": "Other <ANN@example.com>"})
     assert (again.status, "ANN@example.com" in again.json["detail"]) == (409, True)

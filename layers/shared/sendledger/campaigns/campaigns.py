@@ -40,6 +40,8 @@ from sendledger.policy.companies import count_new_leads_of_day
 CAPS = ("new_leads_per_day", "new_leads_per_company_per_day")
 INTAKE = ("end_at", "intake")
 ALWAYS_CHANGEABLE = frozenset({"name", "description", "guardrails", *CAPS})
+WITHOUT_CHECK = ALWAYS_CHANGEABLE.union({"start_type", "scheduled_start_at"})
+"""A scheduled campaign can start after a change of these as well as before. A start can always be put off."""
 TYPES_WITHOUT_AUDIENCE = (CampaignType.LEAD_GENERATION, CampaignType.FULLY_AUTOMATED)
 """These find their own leads."""
 OUTREACH_TYPES = (None, *(each for each in CampaignType if each not in TYPES_WITHOUT_AUDIENCE))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parseaddr
 from typing import Any
 
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from sendledger.campaigns.assign_lanes import has_policy
 from sendledger.campaigns.audience import audience_of, leads_elsewhere
+from sendledger.campaigns.campaign_steps import startable_steps
 from sendledger.campaigns.campaigns import get_campaign
 from sendledger.campaigns.lifecycle import check_startable
 from sendledger.campaigns.schedule_emails import ROWS_PER_BUCKET
@@ -128,6 +129,26 @@ def refuse_unverified_address(
         raise InvalidInput("The sender is not valid.", [FieldError("from_address", message)])
 
 
+def refuse_unverified_change(
+    engine: sa.Engine,
+    campaign: sa.RowMapping,
+    changes: Mapping[str, Any],
+    settings: ApiSettings,
+    ses_client: Callable[[], Any],
+) -> None:
+    """The same for what a scheduled campaign would send from after a change.
+
+    Raises:
+        InvalidInput: the deployment may not send from an address, or SES has not verified it.
+    """
+    changed = {**campaign, **changes}
+    field = "sender_ids" if changed["sender_ids"] else "from_address"
+    for address in _from_addresses(engine, changed, settings, Findings()):
+        if errors := _unverified(address, settings, ses_client):
+            message = f"must let SES send, as the campaign is scheduled. {errors}"
+            raise InvalidInput("The campaign is not valid.", [FieldError(field, message)])
+
+
 def _unverified(from_address: str, settings: ApiSettings, ses_client: Callable[[], Any]) -> str:
     """Why nothing may be sent from an address; empty if it may."""
     findings = Findings()
@@ -146,6 +167,23 @@ def refuse_scheduled_start_unless_ready(engine: sa.Engine, campaign_id: uuid.UUI
     """
     findings = Findings()
     _check_content(engine, campaign_id, mail, findings, START_SECONDS)
+    _refuse(findings)
+
+
+def refuse_change_unless_ready(connection: sa.Connection, campaign_id: uuid.UUID, mail: MailSettings) -> None:
+    """The same for a change of a scheduled campaign, in the transaction of the change.
+
+    At its time it would fail, and nobody would be there to correct it.
+
+    Raises:
+        InvalidInput: it cannot be started at all.
+        NotReady: it found errors.
+    """
+    campaign = get_campaign(connection, campaign_id)
+    check_startable(connection, campaign)
+    startable_steps(connection, campaign)
+    findings = Findings()
+    check_content(connection, campaign, mail, findings, START_SECONDS)
     _refuse(findings)
 
 
@@ -185,7 +223,9 @@ def _check_sender(engine: sa.Engine, deployment_id: str | None, findings: Findin
     findings.warn("sender", message, cause=blocked.cause, **blocked.detail)
 
 
-def _from_addresses(engine: sa.Engine, campaign: sa.RowMapping, settings: ApiSettings, findings: Findings) -> list[str]:
+def _from_addresses(
+    engine: sa.Engine, campaign: sa.RowMapping | Mapping[str, Any], settings: ApiSettings, findings: Findings
+) -> list[str]:
     """What the campaign sends from: its senders, else its own address, else the deployment's."""
     if not campaign["sender_ids"]:
         one = campaign["from_address"] or settings.sender_from_address
