@@ -268,7 +268,7 @@ def update_email_template(
     "/v1/email-templates/<email_template_id>",
     operation_id="delete_email_template",
     summary="Delete an email template",
-    description="Refused while a workflow, or a campaign that has not ended, uses it.",
+    description="Refused while a workflow uses it, or a campaign that has not ended or has failed to start.",
     status_code=204,
     response_description="It is deleted.",
     tags=TAGS,

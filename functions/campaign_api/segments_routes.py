@@ -191,11 +191,13 @@ def update_segment(segment_id: SegmentId, body: Annotated[SegmentChanges, Body()
     "/v1/segments/<segment_id>",
     operation_id="delete_segment",
     summary="Delete a segment",
-    description="Its leads stay. Refused while a campaign that has not ended uses it.",
+    description="Its leads stay. Refused while a campaign uses it that has not ended or has failed to start.",
     status_code=204,
     response_description="It is deleted.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "Campaigns that have not ended use it; `campaigns` names some."},
+    openapi_extensions={
+        "x-conflict": "Campaigns use it that have not ended or can be started again; `campaigns` names some."
+    },
 )
 def delete_segment(segment_id: SegmentId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:

@@ -324,11 +324,13 @@ def update_workflow(workflow_id: WorkflowId, body: Annotated[WorkflowChanges, Bo
     "/v1/workflows/<workflow_id>",
     operation_id="delete_workflow",
     summary="Delete a workflow",
-    description="Refused while a campaign that has not started uses it.",
+    description="Refused while a campaign uses it that has not started, or has failed to start.",
     status_code=204,
     response_description="It is deleted.",
     tags=TAGS,
-    openapi_extensions={"x-conflict": "A draft or scheduled campaign uses it; the problem names them."},
+    openapi_extensions={
+        "x-conflict": "A draft, a scheduled campaign, or one that failed to start uses it; `campaigns` names them."
+    },
 )
 def delete_workflow(workflow_id: WorkflowId, caller: Acting) -> Response[None]:
     with api_resources.transaction() as connection:

@@ -243,9 +243,10 @@ def test_deleted_batch_takes_its_leads_with_it(connection: sa.Connection) -> Non
         lead_batches.get(connection, batch_id)
 
 
-def test_batch_of_a_draft_is_not_deleted(connection: sa.Connection) -> None:
+@pytest.mark.parametrize("status", ["draft", "failed"])
+def test_batch_of_a_campaign_that_can_be_started_is_not_deleted(connection: sa.Connection, status: str) -> None:
     batch_id = make_batch(connection, ["a@acme.com"])
-    campaign_id = make_campaign(connection, batch_ids=[batch_id])
+    campaign_id = make_campaign(connection, batch_ids=[batch_id], status=status)
     with pytest.raises(Conflict) as refused:
         lead_batches.delete(connection, batch_id)
     assert refused.value.data["campaigns"] == [{"id": str(campaign_id), "name": "Campaign"}]

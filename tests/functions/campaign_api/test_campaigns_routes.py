@@ -417,8 +417,9 @@ def test_pages_stay_stable_while_campaigns_are_added(api: ApiClient, connection:
     assert second["next_cursor"] is None
 
 
-def test_template_of_an_open_campaign_is_not_deleted(api: ApiClient, connection: sa.Connection) -> None:
-    campaign_id = make_campaign(connection, 0, status="running")
+@pytest.mark.parametrize("status", ["running", "failed"])
+def test_template_of_an_open_campaign_is_not_deleted(api: ApiClient, connection: sa.Connection, status: str) -> None:
+    campaign_id = make_campaign(connection, 0, status=status)
     template_id = connection.scalar(sa.select(campaigns.c.email_template_id))
     connection.commit()
     refused = api.delete(f"/v1/email-templates/{template_id}")

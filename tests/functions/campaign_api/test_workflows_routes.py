@@ -237,7 +237,9 @@ def test_deleted_workflow_is_gone_and_its_template_free(
     assert api.delete(f"/v1/email-templates/{template_id}").status == 204
 
 
-@pytest.mark.parametrize(("status", "expected"), [("draft", 409), ("running", 204), ("completed", 204)])
+@pytest.mark.parametrize(
+    ("status", "expected"), [("draft", 409), ("failed", 409), ("running", 204), ("completed", 204)]
+)
 def test_workflow_is_needed_until_its_campaign_has_started(
     api: ApiClient, connection: sa.Connection, status: str, expected: int
 ) -> None:

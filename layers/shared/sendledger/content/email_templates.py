@@ -111,7 +111,8 @@ def delete(connection: sa.Connection, email_template_id: UUID, actor: str = SYST
 
     Raises:
         NotFound: there is no such template.
-        Conflict: `data` names the workflows and the campaigns, not yet ended, that use it.
+        Conflict: `data` names the workflows and the campaigns that use it and have not ended, or can be
+            started again.
     """
     by_id.row(connection, _table, email_template_id, "email template", (_table.c.id,), lock=True)
     as_variant = sa.select(workflow_step_variants.c.workflow_step_id).where(

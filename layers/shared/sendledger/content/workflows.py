@@ -141,7 +141,7 @@ def delete(connection: sa.Connection, workflow_id: UUID, actor: str = SYSTEM) ->
 
     Raises:
         NotFound: there is no such workflow.
-        Conflict: `data` names the campaigns, not yet started, that use it.
+        Conflict: `data` names the campaigns that use it and have not started, or can be started again.
     """
     by_id.row(connection, workflows, workflow_id, "workflow", lock=True)
     have_it = campaigns.c.workflow_id == workflow_id, campaigns.c.status.in_(WORKFLOW_STATUSES)

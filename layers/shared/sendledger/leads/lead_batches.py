@@ -128,8 +128,8 @@ def delete(connection: sa.Connection, lead_batch_id: UUID, actor: str = SYSTEM) 
 
     Raises:
         NotFound: there is no such lead batch.
-        Conflict: a campaign that has not ended uses it (`data["campaigns"]`), or a campaign has used one of its leads:
-            what they were sent would be lost.
+        Conflict: a campaign that has not ended, or can be started again, uses it (`data["campaigns"]`), or a campaign
+            has used one of its leads: what they were sent would be lost.
     """
     batch = by_id.row(connection, _table, lead_batch_id, "lead batch", lock=True)
     used_by = sa.select(campaigns.c.id, campaigns.c.name).where(

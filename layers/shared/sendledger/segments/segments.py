@@ -16,13 +16,12 @@ from sendledger.core import audit_log, by_id, pagination
 from sendledger.core.errors import Conflict, FieldError, InvalidInput
 from sendledger.core.pagination import Page
 from sendledger.core.tables import campaigns, lead_batches, leads, segments
-from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction, CampaignStatus
+from sendledger.core.vocabulary import OPEN_CAMPAIGN_STATUSES, AuditAction
 from sendledger.segments.conditions import BatchCondition, CampaignCondition, Condition, check_size, of_json, walk
 from sendledger.segments.matching_leads import matching
 
 _table = segments
-# One that has failed can be started again.
-_NEEDS_IT = campaigns.c.status.in_((*OPEN_CAMPAIGN_STATUSES, CampaignStatus.FAILED))
+_NEEDS_IT = campaigns.c.status.in_(OPEN_CAMPAIGN_STATUSES)
 _IS_SCHEDULING = campaigns.c.background_work.op("@>")(sa.literal([{"kind": "schedule"}], JSONB))
 
 
@@ -80,7 +79,7 @@ def update(
 def delete(connection: sa.Connection, segment_id: UUID, actor: str) -> None:
     """Raises:
     NotFound: there is no such segment.
-    Conflict: a campaign that has not ended uses it; `data["campaigns"]`.
+    Conflict: a campaign that has not ended, or can be started again, uses it; `data["campaigns"]`.
     """
     by_id.row(connection, _table, segment_id, "segment", lock=True)
     if users := _users(connection, segment_id, _NEEDS_IT):

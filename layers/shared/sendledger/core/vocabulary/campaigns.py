@@ -36,11 +36,12 @@ ENDED_CAMPAIGN_STATUSES = (
 """A campaign with one of these sends nothing more, unless a person reopens it."""
 
 
-OPEN_CAMPAIGN_STATUSES = (CampaignStatus.DRAFT, *UNDER_WAY_STATUSES)
-"""A campaign with one of these needs its lead batches and its email template, which cannot be deleted."""
+OPEN_CAMPAIGN_STATUSES = (CampaignStatus.DRAFT, *UNDER_WAY_STATUSES, CampaignStatus.FAILED)
+"""A campaign with one of these needs its lead batches, segments and email template, which cannot be deleted. One that
+has failed can be started again."""
 
 
-WORKFLOW_STATUSES = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.ACTIVE)
+WORKFLOW_STATUSES = (CampaignStatus.DRAFT, CampaignStatus.SCHEDULED, CampaignStatus.ACTIVE, CampaignStatus.FAILED)
 """A campaign with one of these needs its workflow; one that has started keeps a copy of the steps."""
 
 
