@@ -15,7 +15,8 @@ from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
 from sendledger.core.errors import Conflict, NotFound
 from sendledger.core.signed_tokens import EmailReference
-from sendledger.core.tables import audit_log, campaign_leads, email_events, lead_batches, metadata
+from sendledger.core.tables import audit_log, campaign_leads, email_events, idempotency_keys, lead_batches, metadata
+from sendledger.core.tables import leads as leads_table
 from sendledger.core.tables import suppressions as stored
 from sendledger.core.vocabulary import ReplySource, UnsubscribeMethod, UnsubscribeScope
 from sendledger.feedback import replies, suppressions, unsubscribe
@@ -24,7 +25,7 @@ from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import record_events
 from sendledger.feedback.suppressions import NewSuppression
 from sendledger.leads import erase_leads, leads
-from sendledger.leads.import_leads import import_file
+from sendledger.leads.import_leads import import_file, lock_addresses
 from sendledger.ledger import claim_emails
 from sendledger.ledger.settle_unknown import mark_sent
 from sendledger.sending.tick import Resources, send_due_emails
@@ -367,6 +368,75 @@ def test_erasure_waits_for_an_opt_out_that_has_begun(engine: sa.Engine) -> None:
         wait_for_waiting_sessions(watching, 2)
         holding.rollback()
         assert (opted_out.result(), erased.result().leads_erased) == (True, 2)
+
+
+def test_nothing_waits_while_an_erasure_looks_for_stored_answers(
+    engine: sa.Engine, campaign_id: uuid.UUID, lead_id: uuid.UUID
+) -> None:
+    with engine.connect() as holding, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        holding.execute(sa.text("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE"))
+        erased = pool.submit(erase, engine, lead_id)
+        wait_for_waiting_sessions(watching, 1)
+        with engine.begin() as working:
+            working.execute(sa.text("SET LOCAL lock_timeout = '1s'"))
+            for table, id_ in (("campaigns", campaign_id), ("leads", lead_id)):
+                working.execute(sa.text(f"SELECT FROM {table} WHERE id = :id FOR UPDATE NOWAIT"), {"id": id_})
+            leads.create(working, {"email": "new@example.com"}, {})
+        holding.rollback()
+        assert erased.result().leads_erased == 1
+
+
+@pytest.mark.parametrize("with_twin", [False, True])
+def test_erasure_empties_answers_that_it_learns_of_while_it_waits(
+    engine: sa.Engine, lead_id: uuid.UUID, with_twin: bool
+) -> None:
+    twin = uuid.uuid4()
+
+    def store(about: object, age: str) -> None:
+        with engine.begin() as storing:
+            own = {"caller_id": uuid.uuid4(), "key": "k", "request_hash": "h", "status": 200}
+            at = sa.func.now() - sa.cast(sa.literal(age), sa.Interval)
+            storing.execute(sa.insert(idempotency_keys).values(**own, answer={"body": f"{about}"}, started_at=at))
+
+    store(lead_id, "1 hour")
+    store(twin, "1 hour")
+    store(uuid.uuid4(), "1 hour")
+    with engine.connect() as holding, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        lock_addresses(holding)
+        erased = pool.submit(erase, engine, lead_id)
+        wait_for_waiting_sessions(watching, 1)
+        store(ADDRESS, "20 seconds")
+        if with_twin:
+            values = {"id": twin, "email": ADDRESS, "company_name": "Twin", "industry": "", "source": "test"}
+            holding.execute(sa.insert(leads_table).values(values))
+        holding.commit()
+        assert erased.result().leads_erased == 1 + with_twin
+        bodies = watching.scalars(sa.select(idempotency_keys.c.answer["body"].astext)).all()
+    assert sorted(map(len, bodies)) == [0, 0, 0 if with_twin else 36, 36]
+
+
+def test_undo_of_an_opt_out_locks_its_campaigns_before_it_changes_anything(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        campaign_ids = sorted(make_campaign(connection, [ADDRESS], [NO_DELAY]) for _ in range(2))
+    lifecycle.start_campaign(engine, campaign_ids[0])
+    (row,) = rows_of(engine, campaign_ids[0])
+    first, second = (EmailReference(row["id"], campaign_id, row["lead_id"]) for campaign_id in campaign_ids)
+    with engine.begin() as own:
+        unsubscribe.opt_out(own, first, UnsubscribeScope.EVERYTHING, UnsubscribeMethod.PAGE)
+
+    def undo() -> bool:
+        with engine.begin() as own:
+            return unsubscribe.undo(own, second)
+
+    with engine.connect() as holding, engine.connect() as watching, ThreadPoolExecutor(1) as pool:
+        holding.execute(sa.text("SELECT FROM campaigns WHERE id = :id FOR UPDATE"), {"id": campaign_ids[0]})
+        undone = pool.submit(undo)
+        wait_for_waiting_sessions(watching, 1)
+        holding.execute(sa.text("SELECT FROM campaigns WHERE id = :id FOR UPDATE NOWAIT"), {"id": campaign_ids[1]})
+        for table in ("unsubscribes", "suppressions"):
+            holding.execute(sa.text(f"SELECT FROM {table} FOR UPDATE NOWAIT"))
+        holding.rollback()
+        assert undone.result()
 
 
 @pytest.mark.parametrize("round_", range(5))

@@ -129,6 +129,9 @@ def undo(connection: sa.Connection, email: EmailReference) -> bool:
     before, stays suppressed. Emails that were skipped meanwhile are not sent later.
     """
     _limit_to(connection, email.lead_id)
+    in_force = connection.scalars(sa.select(unsubscribes.c.campaign_id).where(_of_this_email_in_force(email)))
+    # As an opt-out does. Before the rows change, for which one that has locked the campaigns would wait.
+    suppressions.lock(connection, {email.campaign_id, *in_force}, ())
     undone = connection.scalars(
         sa.update(unsubscribes)
         .where(_of_this_email_in_force(email))

@@ -8,6 +8,7 @@ A lead's id goes in. Writes `leads` (and every other lead with the same address:
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -46,6 +47,11 @@ KEPT_COLUMNS = frozenset({"id", "source", "source_type", "batch_id", "created_at
 KEPT_OF_EVENTS = ("bounce_type", "bounce_sub_type", "feedback_type")
 """Columns of events that counts need. A diagnostic text, a link or an IP address may identify a person."""
 
+LONGEST_REQUEST = dt.timedelta(minutes=1)
+"""How long after its start a request may store an answer: API Gateway ends it after 29 s."""
+
+_ANSWER = (idempotency_keys.c.caller_id, idempotency_keys.c.key)
+
 
 @dataclass(frozen=True)
 class ErasedLead:
@@ -71,16 +77,15 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
         NotFound: there is no such lead.
         Conflict: an email to it is on its way to SES.
     """
+    person = _person(connection, lead_id)
+    # Before anything is locked: there may be many, and no index finds them.
+    answers = _answers_about(connection, person)
     # Prevents that another lead with this address is created meanwhile.
     lock_addresses(connection)
-    known = connection.execute(sa.select(leads.c.email).where(leads.c.id == lead_id)).one_or_none()
-    if known is None:
-        raise NotFound("lead", lead_id)
-    address = (known.email or "").strip().lower()
-    same_person: sa.ColumnElement[bool] = leads.c.id == lead_id
-    if address:
-        same_person |= sa.func.lower(leads.c.email) == address
-    lead_ids = list(connection.scalars(sa.select(leads.c.id).where(same_person)))
+    if (now_known := _person(connection, lead_id)) != person:
+        person = now_known
+        answers |= _answers_about(connection, person)
+    address, lead_ids = person
     skipped = _end_mail(connection, lead_id, lead_ids)
     emails_erased = _blank_emails(connection, lead_ids)
     by_the_lead: sa.ColumnElement[bool] = replies.c.lead_id.in_(lead_ids)
@@ -89,7 +94,7 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
     replies_erased = connection.execute(sa.delete(replies).where(by_the_lead)).rowcount
     for table in (campaign_leads, past_contacts):
         connection.execute(sa.delete(table).where(table.c.lead_id.in_(lead_ids)))
-    _blank_answers(connection, [*map(str, lead_ids), *([address] if address else [])])
+    _blank_answers(connection, person, answers)
     is_suppressed = bool(address) and _keep_suppression(connection, address, actor, keep_suppressed)
     blank = {column.name: _blank(column) for column in leads.columns if column.name not in KEPT_COLUMNS}
     now = sa.func.now()
@@ -106,6 +111,22 @@ def erase(connection: sa.Connection, lead_id: UUID, actor: str, *, keep_suppress
         detail = {"emails_skipped": skipped, "keep_suppressed": keep_suppressed}
         audit_log.record(connection, actor, AuditAction.LEAD_ERASE, "lead", id_, detail)
     return done
+
+
+def _person(connection: sa.Connection, lead_id: UUID) -> tuple[str, list[UUID]]:
+    """The address of a lead, which may be empty, and all leads with it.
+
+    Raises:
+        NotFound: there is no such lead.
+    """
+    known = connection.execute(sa.select(leads.c.email).where(leads.c.id == lead_id)).one_or_none()
+    if known is None:
+        raise NotFound("lead", lead_id)
+    address = (known.email or "").strip().lower()
+    same_person: sa.ColumnElement[bool] = leads.c.id == lead_id
+    if address:
+        same_person |= sa.func.lower(leads.c.email) == address
+    return address, list(connection.scalars(sa.select(leads.c.id).where(same_person).order_by(leads.c.id)))
 
 
 def _end_mail(connection: sa.Connection, lead_id: UUID, lead_ids: list[UUID]) -> int:
@@ -176,14 +197,30 @@ def _blank_emails(connection: sa.Connection, lead_ids: list[UUID]) -> int:
     return blanked
 
 
-def _blank_answers(connection: sa.Connection, personal: list[str]) -> None:
-    """Remove stored answers for repeated requests that contain the lead: they are repeated without a body."""
+def _mention(person: tuple[str, list[UUID]]) -> sa.ColumnElement[bool]:
+    """Whether a stored answer contains the lead."""
+    address, lead_ids = person
     body = sa.func.lower(idempotency_keys.c.answer["body"].astext)
-    connection.execute(
-        sa.update(idempotency_keys)
-        .where(sa.or_(*(sa.func.strpos(body, text) > 0 for text in personal)))
-        .values(answer=idempotency_keys.c.answer.op("||")(sa.literal({"body": ""}, JSONB)))
-    )
+    return sa.or_(*(sa.func.strpos(body, text) > 0 for text in filter(None, (address, *map(str, lead_ids)))))
+
+
+def _answers_about(connection: sa.Connection, person: tuple[str, list[UUID]]) -> set[tuple[UUID, str]]:
+    """The keys of stored answers for repeated requests that contain the lead; locks nothing."""
+    found = connection.execute(sa.select(*_ANSWER).where(_mention(person)))
+    return {(caller_id, key) for caller_id, key in found}
+
+
+def _blank_answers(
+    connection: sa.Connection, person: tuple[str, list[UUID]], answers: Collection[tuple[UUID, str]]
+) -> None:
+    """Remove these answers, and those that were stored since they were looked for: they are repeated without a body."""
+    since = _mention(person) & (idempotency_keys.c.started_at > sa.func.now() - LONGEST_REQUEST)
+    for which in (sa.tuple_(*_ANSWER).in_(answers), since):
+        connection.execute(
+            sa.update(idempotency_keys)
+            .where(which)
+            .values(answer=idempotency_keys.c.answer.op("||")(sa.literal({"body": ""}, JSONB)))
+        )
 
 
 def _keep_suppression(connection: sa.Connection, address: str, actor: str, keep: bool) -> bool:
