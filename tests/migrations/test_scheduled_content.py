@@ -1,4 +1,4 @@
-"""Revision 0081: a scheduled campaign has something to send, and a draft need not have it."""
+"""Revisions 0081 and 0083: a scheduled campaign has something to send, and a draft need not have it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from sendledger.core.tables import campaigns
-from testbed.campaigns import campaign_row, make_campaign, make_workflow
+from sendledger.campaigns import lifecycle
+from sendledger.core.tables import audit_log, campaigns
+from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, make_template, make_workflow
 from testbed.databases import MIGRATIONS
 
 SCHEDULED: dict[str, Any] = {"status": "scheduled", "start_type": "scheduled", "scheduled_start_at": sa.func.now()}
@@ -29,6 +30,40 @@ def test_database_takes_no_content_from_a_scheduled_campaign(connection: sa.Conn
         with pytest.raises(sa.exc.DBAPIError, match="campaigns_scheduled_content_check"), connection.begin_nested():
             connection.execute(own.values(email_template_id=None, workflow_id=None))
     connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ("DELETE FROM workflows", "failed"),
+        ("UPDATE campaigns SET workflow_id = NULL", "failed"),
+        # `active` of the other application is no status of a scheduled campaign, which stays scheduled.
+        ("UPDATE campaigns SET workflow_id = NULL, status = 'active'", "failed"),
+        ("UPDATE campaigns SET workflow_id = NULL, status = 'draft'", "draft"),
+    ],
+)
+def test_another_application_can_remove_what_a_scheduled_campaign_sends(
+    engine: sa.Engine, connection: sa.Connection, change: str, status: str
+) -> None:
+    content = {"email_template_id": None, "workflow_id": make_workflow(connection, [NO_DELAY])}
+    campaign_id = make_campaign(connection, 1, **content, **SCHEDULED)
+    connection.execute(sa.text("SET application_name = 'another'"))
+    connection.execute(sa.text(change))
+    connection.execute(sa.text("RESET application_name"))
+    connection.commit()
+    row = campaign_row(engine, campaign_id)
+    assert (row["status"], row["workflow_id"]) == (status, None)
+    if status == "failed":
+        assert "another application has removed" in row["failure_reason"]
+        assert row["failed_at"] is not None
+        logged = connection.execute(sa.select(audit_log.c.actor, audit_log.c.action, audit_log.c.entity_id)).all()
+        assert logged[-1] == ("other_application", "campaign.fail", str(campaign_id))
+        # Completed, it can be started as any other that failed.
+        own = sa.update(campaigns).where(campaigns.c.id == campaign_id)
+        connection.execute(own.values(email_template_id=make_template(connection), start_type="manual"))
+        connection.execute(own.values(scheduled_start_at=None))
+        connection.commit()
+        assert lifecycle.start_campaign(engine, campaign_id).status == "running"
 
 
 def test_scheduled_campaign_without_content_fails_with_the_upgrade(

@@ -23,7 +23,7 @@ from sqlalchemy.types import TypeDecorator
 
 from sendledger.core.vocabulary import EmailStatus, LeadStatus, TemplateCategory, quoted
 
-SCHEMA_REVISION = "0082"
+SCHEMA_REVISION = "0083"
 """The Alembic revision that has these tables; a test compares."""
 
 
