@@ -45,7 +45,7 @@ def test_database_takes_no_content_from_a_scheduled_campaign(connection: sa.Conn
 def test_another_application_can_remove_what_a_scheduled_campaign_sends(
     engine: sa.Engine, connection: sa.Connection, change: str, status: str
 ) -> None:
-    content = {"email_template_id": None, "workflow_id": make_workflow(connection, [NO_DELAY])}
+    content: dict[str, Any] = {"email_template_id": None, "workflow_id": make_workflow(connection, [NO_DELAY])}
     campaign_id = make_campaign(connection, 1, **content, **SCHEDULED)
     connection.execute(sa.text("SET application_name = 'another'"))
     connection.execute(sa.text(change))

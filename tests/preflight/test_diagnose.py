@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
+from sendledger.campaigns import campaigns as stored_campaigns
 from sendledger.campaigns import late_emails, lifecycle, schedule_emails
-from sendledger.core.errors import NotFound
+from sendledger.core.errors import InvalidInput, NotFound
+from sendledger.core.tables import campaigns
 from sendledger.ledger import sender_state
 from sendledger.preflight import diagnose
 from sendledger.preflight.diagnose import Diagnosis
 from sendledger.sending import tick
 from sendledger.sending.tick import Resources
-from testbed.campaigns import DAY, make_batch, make_campaign, pass_time
+from testbed.campaigns import DAY, make_batch, make_campaign, make_workflow, pass_time
 
 
 def _diagnose(engine: sa.Engine, campaign_id: uuid.UUID, deployment_id: str = "test") -> Diagnosis:
@@ -80,6 +83,31 @@ def test_a_paused_campaign_says_why_it_was_paused(engine: sa.Engine, running: uu
     lifecycle.pause_campaign(engine, running, reason="too many bounces")
     found = _diagnose(engine, running)
     assert (found.cause, found.detail) == ("campaign_paused", {"reason": "too many bounces"})
+
+
+@pytest.mark.parametrize("content", ["workflow_id", "email_template_id"])
+def test_a_draft_says_what_its_chosen_content_lacks(engine: sa.Engine, connection: sa.Connection, content: str) -> None:
+    """The old application makes workflows without steps, and deletes templates that campaigns name."""
+    chosen = {"email_template_id": uuid.uuid4(), "workflow_id": make_workflow(connection, [])}
+    values: dict[str, Any] = {"email_template_id": None, content: chosen[content]}
+    draft = make_campaign(connection, 0, batch_ids=[], **values)
+    lacks = {
+        "workflow_id": "the workflow has no steps",
+        "email_template_id": f"there is no email template with the id {chosen['email_template_id']}",
+    }[content]
+    found = _diagnose(engine, draft)
+    assert found.message == f"The campaign is a draft. It still needs leads and content: {lacks}."
+    assert found.detail == {"missing": ["batch_ids", "segment_ids", "lead_ids", content]}
+    with pytest.raises(InvalidInput, match=lacks) as refused:
+        lifecycle.start_campaign(engine, draft)
+    assert [error.field for error in refused.value.errors] == [content, "batch_ids", "segment_ids", "lead_ids"]
+    scheduled = {"status": "scheduled", "start_type": "scheduled", "scheduled_start_at": sa.func.now()}
+    connection.execute(sa.update(campaigns).where(campaigns.c.id == draft).values(scheduled))
+    with pytest.raises(InvalidInput) as kept:
+        stored_campaigns.update(connection, draft, {"evergreen": True})
+    assert [(error.field, error.message) for error in kept.value.errors] == [(content, lacks)]
+    put_off = {"scheduled_start_at": dt.datetime.now(dt.UTC) + DAY}
+    assert stored_campaigns.update(connection, draft, put_off)["status"] == "scheduled"
 
 
 def test_a_sender_that_does_not_run_is_the_cause(engine: sa.Engine, running: uuid.UUID) -> None:

@@ -259,7 +259,7 @@ def test_change_of_a_scheduled_campaign_keeps_what_its_steps_depend_on(
     workflow_id = make_workflow(connection, [NO_DELAY, NO_DELAY])
     conditional = sa.update(workflow_steps).where(workflow_steps.c.step_number == 2)
     connection.execute(conditional.values(only_if_event="opened", only_if_step=1))
-    content = {"email_template_id": None, "workflow_id": workflow_id, "track_opens": True}
+    content: dict[str, Any] = {"email_template_id": None, "workflow_id": workflow_id, "track_opens": True}
     path = f"/v1/campaigns/{make_campaign(connection, 1, status='scheduled', **content, **START)}"
     for change in ({"track_opens": False}, {"campaign_type": "lead_generation"}):
         refused = api.patch(path, change)

@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
+from sendledger.campaigns.missing_parts import missing_content
 from sendledger.content.attachments import attached_files
 from sendledger.content.render_email import CompiledTemplate, compile_template
 from sendledger.content.workflows import MAX_BUSINESS_DAYS, MAX_DELAY, delay_of_days, same_answers
@@ -134,8 +135,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
             .first()
         )
         if template is None:
-            message = f"there is no email template with the id {campaign['email_template_id']}"
-            raise InvalidInput("There is nothing to send.", [FieldError("email_template_id", message)])
+            raise InvalidInput("There is nothing to send.", missing_content(connection, campaign))
         return with_attachments(connection, [step_values(1, dt.timedelta(0), template)])
     own = workflow_steps
     rows = connection.execute(
@@ -175,7 +175,7 @@ def planned_steps(connection: sa.Connection, campaign: sa.RowMapping) -> list[di
     if problems:
         raise InvalidInput("The workflow does not say when to send its steps.", problems)
     if not steps:
-        raise InvalidInput("There is nothing to send.", [FieldError("workflow_id", "the workflow has no steps")])
+        raise InvalidInput("There is nothing to send.", missing_content(connection, campaign))
     return with_attachments(connection, steps)
 
 

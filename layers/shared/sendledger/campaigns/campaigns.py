@@ -208,7 +208,8 @@ def update(
         if lead_ids is not None:
             merged["lead_ids_count"] = len(lead_ids)
         is_scheduled = current["status"] == CampaignStatus.SCHEDULED
-        _check(connection, merged, changes, lead_ids or (), must_be_complete=is_scheduled)
+        must_be_complete = is_scheduled and not WITHOUT_CHECK.issuperset(changed)
+        _check(connection, merged, changes, lead_ids or (), must_be_complete=must_be_complete)
         if is_scheduled and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
             raise Conflict(message, status=current["status"])
@@ -321,7 +322,10 @@ def _check(
     errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
     if must_be_complete:
         has_chosen_leads = campaign["lead_ids_count"] > 0
-        errors += [*missing_content(campaign), *missing_audience(campaign, has_chosen_leads=has_chosen_leads)]
+        errors += [
+            *missing_content(connection, campaign),
+            *missing_audience(campaign, has_chosen_leads=has_chosen_leads),
+        ]
     if errors:
         raise InvalidInput("The campaign is not valid.", errors[:MOST_ERRORS])
 

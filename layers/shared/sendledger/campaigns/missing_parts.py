@@ -1,7 +1,8 @@
 """What a draft still needs before it can start: something to send, and somebody to send it to.
 
 A draft may be stored without both. A scheduled campaign starts by itself, so it has to keep them. A campaign goes in,
-an error for each field that could be filled comes out. Reads `campaign_leads`.
+an error for each field that could be filled comes out. Reads `campaign_leads`,
+`email_templates` and `workflow_steps`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from sendledger.core.errors import FieldError, InvalidInput
-from sendledger.core.tables import campaign_leads
+from sendledger.core.tables import campaign_leads, email_templates, workflow_steps
 
 CONTENT = ("email_template_id", "workflow_id")
 AUDIENCE = ("batch_ids", "segment_ids", "lead_ids")
 
 
-def missing_content(campaign: sa.RowMapping | Mapping[str, Any]) -> list[FieldError]:
-    """Empty where there is an email template or a workflow."""
-    if any(campaign[name] is not None for name in CONTENT):
-        return []
-    return [FieldError(name, "one of email_template_id and workflow_id is needed") for name in CONTENT]
+def missing_content(connection: sa.Connection, campaign: sa.RowMapping | Mapping[str, Any]) -> list[FieldError]:
+    """Empty where there is a workflow with steps, or an email template.
+
+    A workflow without steps is of the old application, which also deletes templates that campaigns name.
+    """
+    template_id, workflow_id = (campaign[name] for name in CONTENT)
+    if workflow_id is not None:
+        steps = sa.exists().where(workflow_steps.c.workflow_id == workflow_id)
+        if not connection.scalar(sa.select(steps)):
+            return [FieldError("workflow_id", "the workflow has no steps")]
+    elif template_id is None:
+        return [FieldError(name, "one of email_template_id and workflow_id is needed") for name in CONTENT]
+    elif not connection.scalar(sa.select(sa.exists().where(email_templates.c.id == template_id))):
+        return [FieldError("email_template_id", f"there is no email template with the id {template_id}")]
+    return []
 
 
 def missing_audience(campaign: sa.RowMapping | Mapping[str, Any], *, has_chosen_leads: bool) -> list[FieldError]:
@@ -42,9 +53,10 @@ def check_complete(connection: sa.Connection, campaign: sa.RowMapping) -> None:
     """Raises:
     InvalidInput: it has no content, or no leads.
     """
-    content, leads = missing_content(campaign), missing_leads(connection, campaign)
+    content, leads = missing_content(connection, campaign), missing_leads(connection, campaign)
+    which = " or ".join(CONTENT) if len(content) > 1 else "".join(error.message for error in content)
     lacks = {
-        "no content (email_template_id or workflow_id)": content,
+        f"no content ({which})": content,
         "no leads (batch_ids, segment_ids or lead_ids)": leads,
     }
     if content or leads:

@@ -105,7 +105,7 @@ def check_content(
         findings.error("leads", "It has no leads yet.", leads_left_out=dict(left_out), errors=_as_dicts(errors))
     elif not reachable:
         findings.error("leads", "Nobody is left to email: every lead is left out.", leads_left_out=dict(left_out))
-    if errors := missing_content(campaign):
+    if errors := missing_content(connection, campaign):
         findings.error("content", "It has nothing to send yet.", errors=_as_dicts(errors))
         return
     try:

@@ -217,7 +217,10 @@ def _missing(connection: sa.Connection, campaign: sa.RowMapping) -> dict[str, li
     """What a draft lacks for a start, in words, with the fields of which one would do."""
     if campaign["campaign_type"] not in OUTREACH_TYPES:
         return {}
-    errors = {"leads": missing_leads(connection, campaign), "content": missing_content(campaign)}
+    content = missing_content(connection, campaign)
+    # One is of what was chosen.
+    what = "content" if len(content) > 1 else "".join(f"content: {error.message}" for error in content)
+    errors = {"leads": missing_leads(connection, campaign), what: content}
     return {what: [error.field for error in found] for what, found in errors.items() if found}
 
 

@@ -23,7 +23,7 @@ from sendledger.campaigns.audience import audience_of
 from sendledger.campaigns.campaign_steps import check_conditions, planned_steps
 from sendledger.campaigns.campaigns import get_campaign, takes_in
 from sendledger.campaigns.hold_batches import batch_in_the_way
-from sendledger.campaigns.missing_parts import missing_content
+from sendledger.campaigns.missing_parts import CONTENT
 from sendledger.campaigns.transitions import is_startable
 from sendledger.core.errors import InvalidInput
 from sendledger.core.ledger_rules import LAST_STEP, held_until, is_open
@@ -138,7 +138,7 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         return Plan(campaign_id, status, [], campaign["completed_at"])
     if not is_draft and (reason := _says_why_not(campaign)) is not None:
         return Plan(campaign_id, status, [], None, reason)
-    if is_draft and missing_content(campaign):
+    if is_draft and all(campaign[name] is None for name in CONTENT):
         return Plan(campaign_id, status, [], None, NoForecast.NO_CONTENT)
     blocked = sender_blocked(connection, None)
     if blocked is not None and blocked.cause == "sender_stopped" and blocked.until is None:
