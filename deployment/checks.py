@@ -88,8 +88,24 @@ def check_parameters(aws: Aws, given: Mapping[str, str], template: Template) -> 
     identity = given.get("SesIdentity", "").lower()
     if address and identity and address != identity and not f".{address.replace('@', '.')}".endswith(f".{identity}"):
         yield Finding("error", f"SenderFromAddress: {address} is not covered by SesIdentity, which is {identity}.")
-    elif not problems:
+        return
+    wrong = [
+        (name, each)
+        for name in ("SesIdentity", "MoreSesIdentities")
+        for each in given.get(name, "").split(",")
+        if _has_capital_domain(each)
+    ]
+    for name, each in wrong:
+        mailbox, at, domain = each.rpartition("@")
+        text = f"IAM compares letters as they are, so nothing could be sent. Write {mailbox}{at}{domain.lower()}."
+        yield Finding("error", f"{name}: {each} has capital letters in its domain. {text}")
+    if not (problems or wrong):
         yield Finding("ok", "The parameters are what the template takes.")
+
+
+def _has_capital_domain(identity: str) -> bool:
+    domain = identity.rpartition("@")[2]
+    return domain != domain.lower()
 
 
 def check_credentials(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:

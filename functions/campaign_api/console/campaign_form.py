@@ -138,7 +138,6 @@ def typed_fields(visit: Visit) -> dict[str, Any]:
     """What was typed, as the API takes it. A field that the form does not have is as if it was left empty."""
     kind, _, content_id = visit.form.get("content", "").partition(":")
     every = visit.form.get("intake_every", "").strip()
-    scheduled = visit.form.get("start_type") == StartType.SCHEDULED
     return {
         "name": visit.form.get("name", ""),
         "batch_ids": visit.form_lists.get("batch_ids", []),
@@ -148,8 +147,8 @@ def typed_fields(visit: Visit) -> dict[str, Any]:
         "segment_ids": visit.form_lists.get("segment_ids", []),
         "email_template_id": content_id if kind == "template" else None,
         "workflow_id": content_id if kind == "workflow" else None,
-        "start_type": StartType.SCHEDULED if scheduled else StartType.MANUAL,
-        "scheduled_start_at": _in_utc(visit.form.get("scheduled_start_at", "")) if scheduled else None,
+        "start_type": StartType.SCHEDULED if visit.form.get("start_type") == StartType.SCHEDULED else StartType.MANUAL,
+        "scheduled_start_at": _in_utc(visit.form.get("scheduled_start_at", "")),
         "from_address": visit.form.get("from_address", "").strip() or None,
         "reply_to_address": visit.form.get("reply_to_address", "").strip() or None,
         "sending_schedule_id": visit.form.get("sending_schedule_id") or None,
@@ -163,12 +162,21 @@ def typed_fields(visit: Visit) -> dict[str, Any]:
 
 
 def differing(typed: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a form differs from what is stored. A browser's field has a time with minutes only."""
+    """What of a form differs from what is stored.
 
-    def shown(name: str, value: Any) -> Any:
-        return value[:16] if value and name in _TIMES else value
+    A time that still stands in its field goes with the choice of a start at that time. A new one does not, and the API
+    refuses it beside another choice.
+    """
+    changes = {name: value for name, value in typed.items() if _shown(name, value) != _shown(name, stored[name])}
+    was_chosen = stored["start_type"] == StartType.SCHEDULED
+    if was_chosen and "start_type" in changes and "scheduled_start_at" not in changes:
+        changes["scheduled_start_at"] = None
+    return changes
 
-    return {name: value for name, value in typed.items() if shown(name, value) != shown(name, stored[name])}
+
+def _shown(name: str, value: Any) -> Any:
+    """A browser's field has a time with minutes only."""
+    return value[:16] if value and name in _TIMES else value
 
 
 def _typed(visit: Visit, stage: str) -> dict[str, Any]:

@@ -342,8 +342,10 @@ def _misfits(campaign: Mapping[str, Any]) -> Iterator[FieldError]:
         yield FieldError("from_address", "must be null in a campaign with sender_ids, which say what it sends from")
     if len(set(campaign["sender_ids"])) < len(campaign["sender_ids"]):
         yield FieldError("sender_ids", "must not name a sender twice")
-    if (campaign["start_type"] == StartType.SCHEDULED) != (campaign["scheduled_start_at"] is not None):
-        yield FieldError("scheduled_start_at", "is needed with start_type scheduled, and only then")
+    if campaign["start_type"] == StartType.SCHEDULED and campaign["scheduled_start_at"] is None:
+        yield FieldError("scheduled_start_at", "is needed with start_type scheduled")
+    elif campaign["start_type"] != StartType.SCHEDULED and campaign["scheduled_start_at"] is not None:
+        yield FieldError("scheduled_start_at", "is only for a start at a time of its own (start_type scheduled)")
 
 
 def _missing(connection: sa.Connection, given: Mapping[str, Any], lead_ids: Sequence[UUID]) -> Iterator[FieldError]:

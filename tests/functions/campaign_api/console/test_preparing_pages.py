@@ -500,6 +500,18 @@ def test_campaign_is_scheduled_for_a_time_in_utc(browser: Browser, api: ApiClien
     assert campaign["scheduled_start_at"].startswith("2099-01-02T09:30:00")
 
 
+def test_time_of_before_goes_with_the_choice_of_a_start_at_that_time(
+    browser: Browser, api: ApiClient, draft: str
+) -> None:
+    stored = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30:45Z"}
+    api.patch(f"/v1/campaigns/{draft}", stored)
+    form = {"start_type": "manual", "scheduled_start_at": "2099-01-02T09:30"}
+    assert browser.post(stage(draft, "senders"), {**form, "scheduled_start_at": "2099-01-03T09:30"}).status == 422
+    assert browser.post(stage(draft, "senders"), form, follow=False).status == 303
+    campaign = api.get(f"/v1/campaigns/{draft}").json
+    assert (campaign["start_type"], campaign["scheduled_start_at"]) == ("manual", None)
+
+
 def test_stage_that_is_saved_unchanged_changes_nothing(browser: Browser, api: ApiClient, draft: str) -> None:
     form = {"start_type": "scheduled", "scheduled_start_at": "2099-01-02T09:30"}
     # A browser's field has no seconds.
@@ -606,6 +618,7 @@ FILLED = {"leads": {"name": "Autumn", **EVERGREEN}, "senders": {"reply_to_addres
         ("senders", "from_address", {"from_address": "nobody"}),
         ("senders", "new_leads_per_day", {"new_leads_per_day": "many"}),
         ("senders", "scheduled_start_at", {"start_type": "scheduled", "scheduled_start_at": "tomorrow"}),
+        ("senders", "scheduled_start_at", {"start_type": "manual", "scheduled_start_at": "2099-01-02T09:30"}),
         ("leads", "end_at", {"end_at": "0001-01-01T00:00+01:00"}),
     ],
 )
