@@ -127,6 +127,20 @@ def test_an_audience_of_several_chunks_is_rendered_completely(connection: sa.Con
     assert (found.facts["leads_rendered"], found.errors) == (4_500, [])
 
 
+def test_the_audience_is_judged_once(engine: sa.Engine, connection: sa.Connection, run: Run) -> None:
+    judging: list[str] = []
+
+    def look(_connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if "judged AS MATERIALIZED" in statement:
+            judging.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", look)
+    found = run(make_campaign(connection, ["a@example.com", "A@example.com", "nobody", None, "b@example.com"]))
+    left_out = {"duplicate_address": 1, "invalid_address": 1, "no_address": 1}
+    assert (found.facts["leads"], found.facts["leads_left_out"], len(judging)) == (2, left_out, 1)
+    assert (found.facts["leads_rendered"], found.facts["all_leads_rendered"]) == (2, True)
+
+
 def test_a_missing_custom_field_is_reported_with_its_path(connection: sa.Connection, run: Run) -> None:
     body = "{{ custom_fields.Plan }} {{ custom_fields.Seats }} {{ pet }}"
     template_id = make_template(connection, body_text=body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,21 @@ FROM ranked r JOIN leads l ON l.id = r.id CROSS JOIN LATERAL (SELECT lower(btrim
 WHERE r.reason IS NULL AND a.address <> ALL(:names) AND split_part(a.address, '@', 2) <> ALL(:names)
 ORDER BY l.id LIMIT :examples
 """
+# The parts of a UNION ALL are read one after the other.
+_COUNTS_AND_LEADS = """
+SELECT (NULL::leads).*, reason AS left_out, count(*) AS counted FROM ranked GROUP BY reason
+UNION ALL
+SELECT l.*, NULL, NULL FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL
+"""
+
+
+@dataclass(frozen=True)
+class ReadAudience:
+    """How many leads get mail, how many do not, by reason, and those that do."""
+
+    reachable: int
+    left_out: Counter[str]
+    chunks: Iterator[Sequence[sa.RowMapping]]
 
 
 @dataclass(frozen=True)
@@ -166,9 +181,11 @@ def audience_size(connection: sa.Connection, audience: Audience) -> int:
 def leads_left_out(connection: sa.Connection, audience: Audience) -> tuple[int, Counter[str]]:
     """How many leads would get mail, and how many would not, by reason; writes nothing."""
     rows = connection.execute(audience.judged("SELECT reason, count(*) FROM ranked GROUP BY reason"))
-    counts: dict[str | None, int] = {reason: count for reason, count in rows}  # noqa: C416 (typed)
-    taken = counts.pop(None, 0)
-    return taken, Counter({reason: count for reason, count in counts.items() if reason is not None})
+    return _split({reason: count for reason, count in rows})  # noqa: C416 (typed)
+
+
+def _split(counts: Mapping[str | None, int]) -> tuple[int, Counter[str]]:
+    return counts.get(None, 0), Counter({reason: count for reason, count in counts.items() if reason is not None})
 
 
 def leads_elsewhere(
@@ -183,13 +200,19 @@ def leads_elsewhere(
     return rows[0].total if rows else 0, [row.id for row in rows]
 
 
-def reachable_leads(connection: sa.Connection, audience: Audience, chunk: int) -> Iterator[Sequence[sa.RowMapping]]:
-    """The leads that would get mail after a start, in chunks. A cursor keeps memory constant.
+def read_audience(connection: sa.Connection, audience: Audience, chunk: int) -> ReadAudience:
+    """Who would get mail after a start. Each lead is judged once, and a cursor keeps memory constant.
 
-    Used once in a transaction, which closes the cursor when it ends.
+    Used once in a transaction, which closes the cursor when it ends. A chunk has room for a count of each reason.
     """
-    query = "SELECT l.* FROM ranked r JOIN leads l ON l.id = r.id WHERE r.reason IS NULL"
-    connection.execute(audience.judged(query, head="DECLARE reachable_leads NO SCROLL CURSOR FOR"))
-    fetch = sa.text(f"FETCH {chunk:d} FROM reachable_leads")
-    while rows := connection.execute(fetch).mappings().all():
-        yield rows
+    connection.execute(audience.judged(_COUNTS_AND_LEADS, head="DECLARE read_audience NO SCROLL CURSOR FOR"))
+    fetch = sa.text(f"FETCH {chunk:d} FROM read_audience")
+    first = connection.execute(fetch).mappings().all()
+    counts: dict[str | None, int] = {row["left_out"]: row["counted"] for row in first if row["counted"] is not None}
+
+    def reachable() -> Iterator[Sequence[sa.RowMapping]]:
+        yield first[len(counts) :]
+        while rows := connection.execute(fetch).mappings().all():
+            yield rows
+
+    return ReadAudience(*_split(counts), reachable())

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from sendledger.campaigns.audience import audience_of, leads_left_out, reachable_leads
+from sendledger.campaigns.audience import audience_of, read_audience
 from sendledger.campaigns.campaign_steps import (
     check_answers,
     check_conditions,
@@ -96,8 +96,8 @@ def check_content(
     To be called once in a transaction, as it reads the audience with a cursor.
     """
     _check_settings(campaign, mail, findings)
-    audience = audience_of(connection, campaign)
-    reachable, left_out = leads_left_out(connection, audience)
+    audience = read_audience(connection, audience_of(connection, campaign), _CHUNK)
+    reachable, left_out = audience.reachable, audience.left_out
     findings.facts |= {"leads": reachable, "leads_left_out": dict(left_out)}
     if not reachable and takes_in(connection, campaign["id"]):
         findings.warn("leads", "Nobody gets mail yet: leads come in after the start.", leads_left_out=dict(left_out))
@@ -133,8 +133,7 @@ def check_content(
                 message = f"The template of {sent} is not valid."
                 findings.error("content", message, **sent.detail, errors=_as_dicts(error.errors))
     if reachable:
-        leads = chain.from_iterable(reachable_leads(connection, audience, _CHUNK))
-        emails = ((lead, templates) for lead in leads)
+        emails = ((lead, templates) for lead in chain.from_iterable(audience.chunks))
         _render_all(campaign, emails, reachable, mail, findings, time.monotonic() + seconds)
 
 
