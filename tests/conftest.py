@@ -87,7 +87,6 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
 def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection in a transaction of its own; commit what another connection shall see."""
     with engine.connect() as opened:
-        opened.detach()
         # On a busy machine a test waits for longer than an application may keep the server waiting.
         for limit in ("idle_session_timeout", "idle_in_transaction_session_timeout"):
             opened.exec_driver_sql(f"SET {limit} = 0")
