@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from sendledger.core.ordered_ids import ordered_ids
 from sendledger.core.tables import (
     campaigns,
     email_templates,
@@ -26,7 +27,7 @@ NO_DELAY = dt.timedelta(0)
 
 
 def make_batch(connection: sa.Connection, addresses: Sequence[str | None], **lead: Any) -> uuid.UUID:
-    """A lead batch with one lead for each address."""
+    """A lead batch with one lead for each address. Their ids are in this order, as those of an import are."""
     batch_id: uuid.UUID = connection.execute(
         sa.insert(lead_batches).values(name="batch").returning(lead_batches.c.id)
     ).scalar_one()
@@ -35,6 +36,7 @@ def make_batch(connection: sa.Connection, addresses: Sequence[str | None], **lea
             sa.insert(leads),
             [
                 {
+                    "id": id_,
                     "email": address,
                     "company_name": f"Company {number}",
                     "contact_name": f"Ann{number} Lee",
@@ -43,7 +45,7 @@ def make_batch(connection: sa.Connection, addresses: Sequence[str | None], **lea
                     "batch_id": batch_id,
                     **lead,
                 }
-                for number, address in enumerate(addresses)
+                for number, (id_, address) in enumerate(zip(ordered_ids(len(addresses)), addresses, strict=True))
             ],
         )
     return batch_id

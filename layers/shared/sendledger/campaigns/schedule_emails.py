@@ -141,9 +141,9 @@ def _rows_in_turns(*, in_lanes: bool, has_variants: bool, has_times: bool) -> st
 , steps AS (
     SELECT s.step_number, s.email_template_id, sum(s.delay) OVER (ORDER BY s.step_number) AS delay{added["of_step"]}
 ), placed AS (
-    -- Numbered before the join, whose kind would decide the order; the plan of a draft numbers them in the same way.
+    -- In the order of the import. The plan of a draft numbers them in the same way.
     SELECT r.id, r.rank{place}
-    FROM (SELECT r.*, :leads_before + row_number() OVER () - 1 AS rank FROM ranked r
+    FROM (SELECT r.*, :leads_before + row_number() OVER (ORDER BY r.id) - 1 AS rank FROM ranked r
           -- A CASE because of the planner, which would expect few of them.
           WHERE CASE WHEN r.reason IS NULL THEN true END) r{places}
 ){lanes}{added["drawn"]}, written AS (

@@ -2,8 +2,8 @@
 
 The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). Where campaigns with lanes
 take turns, one gets the part of those that wait, too. A part of less than an email is the chance of one. What a sender
-may send goes to later steps before first ones, and to the campaigns that it has sent least of today. Of new leads, a
-campaign gets no more than its caps leave.
+may send goes to later steps before first ones, to the campaigns that it has sent least of today, and to each zone in
+turn. Of new leads, a campaign gets no more than its caps leave, from each of its senders in turn.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ MOST = 1000
 
 # A claim of which no lane has a cap for each company does without that part: it plans in half the time. A campaign that
 # has got such a cap since its lanes were found gives nothing. One that can reach no cap sorts what it finds once.
-_BY_COMPANY = f"UNION ALL {rows_by_company('q', 'q.share', lock=True)}"
+_BY_COMPANY = f"""UNION ALL
+        SELECT id, company, used_by_company, CAST(NULL AS timestamptz)
+        FROM ({rows_by_company("q", "q.share", lock=True)}) by_company"""
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
-    SELECT offer.number AS offer, l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until, z.schedule_id,
-           b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
+    SELECT offer.number AS offer, offer.turn, l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until,
+           z.schedule_id, b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
            CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
                 THEN least(z.until, CAST(:day_until AS timestamptz)) ELSE z.until END AS closes_at
     FROM {OFFERED.table} JOIN campaign_lanes l ON l.campaign_id = offer.campaign_id AND l.lane = offer.lane
@@ -53,7 +55,7 @@ WITH offered AS MATERIALIZED (
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
     SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.offer, o.lane, o.closes_at,
-           o.sender_id, o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
+           o.turn, o.sender_id, o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
@@ -78,13 +80,13 @@ WITH offered AS MATERIALIZED (
     SELECT due.id, due.company, due.used_by_company, q.*,
            count(*) OVER (PARTITION BY q.campaign_id, q.lane) < q.share AS is_last, {{places}}
     FROM shared q CROSS JOIN LATERAL (
-        SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company FROM (
-            SELECT e.id FROM scheduled_emails e
+        SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company, scheduled_for FROM (
+            SELECT e.id, e.scheduled_for FROM scheduled_emails e
             WHERE q.lane IS NULL AND e.campaign_id = q.campaign_id AND {due("e", "q")}
             ORDER BY e.scheduled_for, e.id LIMIT q.share FOR UPDATE OF e SKIP LOCKED) whole_campaign
         UNION ALL
-        SELECT id, CAST(NULL AS bigint), CAST(0 AS bigint) FROM (
-            SELECT e.id FROM scheduled_emails e
+        SELECT id, CAST(NULL AS bigint), CAST(0 AS bigint), scheduled_for FROM (
+            SELECT e.id, e.scheduled_for FROM scheduled_emails e
             WHERE q.company_cap IS NULL AND e.campaign_id = q.campaign_id AND e.lane = q.lane
               AND {waits_in_lane("e")}
               AND {due("e", "q")}
@@ -104,24 +106,30 @@ WITH offered AS MATERIALIZED (
               e.fallback_variant, picked.offer, picked.is_last
 )
 """
+# The zones of a sender take turns, and the senders of a campaign. The plan counts on it.
 _WITHIN_CAPS = """in_companies AS (
-    SELECT found.*, row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY place) AS new_lead
+    SELECT found.*, row_number() OVER (
+               PARTITION BY campaign_id, sender_id, follow_up ORDER BY place_in_lane, turn) AS of_kind
     FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
+), of_senders AS (
+    SELECT in_companies.*,
+           row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY of_kind, sender_id) AS place
+    FROM in_companies
 ), in_campaigns AS (
     -- First steps come behind all later ones of their campaign, which count for its part of the sender, too.
-    SELECT in_companies.*,
-           row_number() OVER (PARTITION BY campaign_id, sender_id ORDER BY follow_up DESC, place) AS of_sender
-    FROM in_companies WHERE new_leads IS NULL OR new_lead <= new_leads
+    SELECT of_senders.*,
+           row_number() OVER (PARTITION BY campaign_id, sender_id ORDER BY follow_up DESC, of_kind) AS of_sender
+    FROM of_senders WHERE new_leads IS NULL OR place <= new_leads
 ), chosen AS (
     SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM (
         SELECT in_campaigns.*,
-               row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS turn
+               row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS of_cap
         FROM in_campaigns) placed
-    WHERE sender_id IS NULL OR turn <= remaining
+    WHERE sender_id IS NULL OR of_cap <= remaining
     ORDER BY (place - random()) / part LIMIT :batch
 )"""
 _PLACES_WITHIN_CAPS = """
-           row_number() OVER (PARTITION BY q.campaign_id, q.follow_up ORDER BY due.id) AS place,
+           row_number() OVER (PARTITION BY q.campaign_id, q.lane ORDER BY due.scheduled_for, due.id) AS place_in_lane,
            row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company"""
 _WITHOUT_CAPS = """chosen AS (
     SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM found

@@ -118,7 +118,7 @@ WITH r AS MATERIALIZED (
                WHEN e.status = 'sending' THEN true
                WHEN e.status = 'failed' THEN e.error_code = 'outcome_unknown' AND r.kind = 'sent' END
     RETURNING e.id, e.campaign_id, e.lead_id, e.revision, e.workflow_step_number, e.status, e.error_code, e.sent_at,
-              e.email_id, r.kind, r.next_due, (
+              e.email_id, e.lane, r.kind, r.next_due, (
                   -- As it was before. Nearly always the index that has only such rows is empty.
                   SELECT true FROM scheduled_emails before
                   WHERE before.id = e.id AND before.failed_at IS NOT NULL AND before.error_code = 'outcome_unknown'
@@ -163,7 +163,11 @@ WITH r AS MATERIALIZED (
           FROM done GROUP BY campaign_id) by_campaign
     WHERE c.id = by_campaign.campaign_id
 ), following AS MATERIALIZED (
-    SELECT d.lead_id, d.campaign_id, s.step_number AS next_step, coalesce(d.next_due, d.sent_at + s.delay) AS due
+    -- In lanes in whole minutes. What went in one minute falls due together then, and the plan knows in which order.
+    SELECT d.lead_id, d.campaign_id, s.step_number AS next_step,
+           CASE WHEN d.lane = 0 THEN coalesce(d.next_due, d.sent_at + s.delay)
+                ELSE date_trunc('minute', coalesce(d.next_due, d.sent_at + s.delay) + interval '59.999999 seconds')
+           END AS due
     FROM done d CROSS JOIN LATERAL (
         SELECT step_number, delay FROM campaign_steps
         WHERE campaign_id = d.campaign_id AND revision = d.revision AND step_number > d.workflow_step_number

@@ -154,12 +154,21 @@ def free_mail_domains() -> frozenset[str]:
     return MORE_FREE_MAIL_DOMAINS.union(whitelist)
 
 
-def place_in_turn(campaign_id: uuid.UUID, day: dt.date) -> str:
+def place_in_turn(whose: uuid.UUID | str, day: dt.date) -> str:
     """Which of the campaigns that have sent equally much from a sender on a day is the next: the lowest.
 
     It differs from day to day, so that what cannot be divided goes to each of them in the long run.
     """
-    return hashlib.md5(f"{campaign_id}{day}".encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(f"{whose}{day}".encode(), usedforsecurity=False).hexdigest()
+
+
+def zones_in_turn(zones: Iterable[str], day: dt.date, sent: int) -> dict[str, int]:
+    """The places of zones that take turns at what a sender sends of a campaign on a day, after so many emails.
+
+    Another zone begins from day to day, as with campaigns.
+    """
+    in_turn = sorted(zones, key=lambda name: place_in_turn(name, day))
+    return {name: (place - sent) % len(in_turn) for place, name in enumerate(in_turn)}
 
 
 def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:

@@ -8,6 +8,7 @@ budgets.py read.
 
 from __future__ import annotations
 
+import datetime as dt
 import heapq
 import json
 import math
@@ -18,7 +19,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ from sendledger.policy.budgets import (
     schedule_revisions,
     used_by_campaign,
 )
-from sendledger.policy.caps import place_in_turn
+from sendledger.policy.caps import place_in_turn, zones_in_turn
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 from sendledger.policy.openings import Opening
 
@@ -61,9 +62,12 @@ _FIND = sa.text(LANES_BY_GROUP).bindparams(
 _HAS_LANES = sa.text(f"""SELECT EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND {has_lanes("c")})""")
 
 
-OFFERED = RowArrays("offer", {"number": "integer", "campaign_id": "uuid", "lane": "smallint", "zone": "integer"})
-"""The lanes that a claim may take from, numbered, with the number of their zone in its parameter `zones`; 0: always
-open."""
+OFFERED = RowArrays(
+    "offer",
+    {"number": "integer", "campaign_id": "uuid", "lane": "smallint", "zone": "integer", "turn": "integer"},
+)
+"""The lanes that a claim may take from, numbered, with the number of their zone in its parameter `zones` (0: always
+open), and the place of the zone among those of its campaign and sender that take turns."""
 
 
 class LaneGroup:
@@ -84,12 +88,21 @@ class LaneGroup:
         first = random.randrange(len(lanes))  # noqa: S311 (not a secret)
         self.lanes = dict(zip(lanes[first:] + lanes[:first], zones[first:] + zones[:first], strict=True))
 
+    def in_turn(self, zones: Sequence[OpenZone], day: dt.date, sent: int) -> Iterator[OfferedLane]:
+        """Its lanes, as their zones take turns on a day, after so many emails."""
+        # Without a schedule no zone is known, and each is open.
+        named = {zones[int(zone) - 1].lead_zone if zone != "0" else lane: lane for lane, zone in self.lanes.items()}
+        turns = zones_in_turn(named, day, sent)
+        for name in sorted(turns, key=turns.__getitem__):
+            yield OfferedLane(self, named[name], turns[name])
+
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from."""
+    """A lane that a claim may take from, and its turn among those of its group."""
 
     group: LaneGroup
     lane: str
+    turn: int = 0
 
 
 class Limits(Enum):
@@ -116,6 +129,9 @@ class LaneQueue:
         self._depth = _UNKNOWN
         """How many emails a lane is expected to give, on average."""
         self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
+        """What senders whose budget is short have sent today."""
+        self._few: Mapping[uuid.UUID, int] = {}
+        """The campaigns of which fewer new leads than a batch may get an email today, and how many."""
         self._hours: dict[uuid.UUID, list[Opening]] = {}
         self._revisions = 0
         self._found_at = float("-inf")
@@ -137,6 +153,11 @@ class LaneQueue:
         turn = batch * math.ceil(len(self._campaigns) / CAMPAIGNS_AT_ONCE)
         short = [each.sender_id for each in left.senders if 0 < each.remaining < turn]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
+        self._few = {
+            each.campaign_id: each.remaining
+            for each in left.new_leads
+            if each.remaining is not None and 0 < each.remaining < batch
+        }
         self._offered = self._choose(left, batch)
         if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
@@ -151,20 +172,27 @@ class LaneQueue:
         if not is_full:
             self._expect_less(Counter(row["offer"] for row in claimed))
         has_more = {row["offer"]: not row["is_last"] for row in claimed}
-        for number, (group, lane) in enumerate(self._offered):
+        for number, (group, lane, _) in enumerate(self._offered):
             zone = group.lanes.pop(lane)
             if has_more.get(number, is_full):
                 group.lanes[lane] = zone
-        for campaign in dict.fromkeys(group.campaign for group, _ in self._offered):
+        for campaign in dict.fromkeys(offered.group.campaign for offered in self._offered):
             groups = self._campaigns.pop(campaign)
             if left := [group for group in groups if group.lanes]:
                 self._campaigns[campaign] = left
 
     def _expect_less(self, given: Mapping[int, int]) -> None:
         """As little as the lanes of a claim have given on average, but half at least: others may have been faster."""
-        whole = [given[number] for number, (group, _) in enumerate(self._offered) if group.sender_id not in self._used]
+        whole = [given[number] for number, each in enumerate(self._offered) if not self._is_short(each.group)]
         if whole:
             self._depth = max(1.0, self._depth / 2, statistics.fmean(whole))
+
+    def _is_short(self, group: LaneGroup) -> bool:
+        """Whether a cap leaves less than its lanes may have."""
+        return group.sender_id in self._used or self._has_few_leads(group)
+
+    def _has_few_leads(self, group: LaneGroup) -> bool:
+        return group.counts_new_leads and group.campaign_id in self._few
 
     def _age(self) -> float:
         return time.monotonic() - self._found_at
@@ -186,7 +214,7 @@ class LaneQueue:
             self._campaigns.setdefault(group.campaign, []).append(group)
 
     def _limits(self, left: Budgets) -> Limits:
-        first_steps = [group for group, _ in self._offered if not group.follow_up]
+        first_steps = [offered.group for offered in self._offered if not offered.group.follow_up]
         if any(group.counts_companies for group in first_steps):
             return Limits.COMPANIES
         # Also of a campaign that has got such a cap since its lanes were found.
@@ -198,10 +226,10 @@ class LaneQueue:
     def _parameters(self, left: Budgets) -> dict[str, Any]:
         """What the claim must know of the lanes that it is offered."""
         lanes = [
-            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane]}
-            for number, (group, lane) in enumerate(self._offered)
+            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "turn": turn}
+            for number, (group, lane, turn) in enumerate(self._offered)
         ]
-        numbers = {group.lanes[lane] for group, lane in self._offered}
+        numbers = {lane["zone"] for lane in lanes}
         zones = [
             {
                 "number": number,
@@ -218,9 +246,9 @@ class LaneQueue:
             if each.remaining > 0
         ]
         short = {
-            (group.sender_id, group.campaign_id)
-            for group, _ in self._offered
-            if self._used and group.sender_id in self._used
+            (offered.group.sender_id, offered.group.campaign_id)
+            for offered in self._offered
+            if self._used and offered.group.sender_id in self._used
         }
         uses = [
             {
@@ -249,7 +277,8 @@ class LaneQueue:
         """As many lanes as are expected to give the batch. Campaigns take turns; lanes of later steps come first.
 
         To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
-        a claim shows that lanes have less, more lanes of each campaign are asked, and then more campaigns.
+        a claim shows that lanes have less, more lanes of each campaign are asked, and then more campaigns. Where a cap
+        leaves little, all that take turns at it are asked.
         """
         campaigns = self._campaigns_with_budget(left)
         self._in_turn = 0
@@ -257,12 +286,13 @@ class LaneQueue:
         self._depth = min(self._depth, share)
         most = math.ceil(share / self._depth)
         chosen, expected = list[OfferedLane](), 0.0
-        for offered in self._in_order_of_use(campaigns, most, left) if self._used else _in_turn(campaigns, most):
+        is_short = bool(self._used or self._few)
+        for offered in self._in_order_of_use(campaigns, most, left) if is_short else _in_turn(campaigns, most):
             if expected >= batch:
                 self._in_turn = len(campaigns)
                 break
             chosen.append(offered)
-            expected += 1 if offered.group.sender_id in self._used else self._depth
+            expected += 1 if self._is_short(offered.group) else self._depth
         return chosen
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
@@ -285,20 +315,30 @@ class LaneQueue:
     ) -> Iterator[OfferedLane]:
         """Later steps of senders whose budget is short, then the rest: the same number of each campaign.
 
-        Of such a sender as many lanes as it may send emails, of the others `most` of each campaign.
+        Of such a sender as many lanes as it may send emails, of a campaign with few new leads as many of their lanes,
+        of the others `most` of each campaign.
         """
+        day = left.day.date
         found: dict[str, list[OfferedLane]] = {}
         short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
         for campaign, groups in campaigns.items():
             others = [group for group in groups if group.sender_id not in self._used]
-            found[campaign] = [*islice(_later_steps_first(others), most)]
+            of_few = [group for group in others if self._has_few_leads(group)]
+            rest = [group for group in others if group not in of_few]
+            found[campaign] = [*islice(_later_steps_first(rest), most)]
+            if of_few:
+                of_few.sort(key=lambda group: str(group.sender_id))
+                rounds = zip_longest(*(group.in_turn(self._zones, day, 0) for group in of_few))
+                in_turn = (offered for of_each in rounds for offered in of_each if offered is not None)
+                found[campaign] += islice(in_turn, self._few[of_few[0].campaign_id])
             for group in groups:
                 if group.sender_id in self._used:
                     short[group.sender_id].append(group)
         remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
         for sender_id, groups in short.items():
             at_most = min(remaining[sender_id], self._batch)
-            for offered in islice(_least_used_first(groups, self._used[sender_id], left), at_most):
+            in_order = _least_used_first(groups, self._used[sender_id], self._zones, day)
+            for offered in islice(in_order, at_most):
                 found[offered.group.campaign].append(offered)
         for campaign in {group.campaign for groups in short.values() for group in groups}:
             random.shuffle(found[campaign])
@@ -334,17 +374,19 @@ def _lanes_of(group: LaneGroup) -> Iterator[OfferedLane]:
     return (OfferedLane(group, lane) for lane in group.lanes)
 
 
-def _least_used_first(groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], left: Budgets) -> Iterator[OfferedLane]:
+def _least_used_first(
+    groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], zones: Sequence[OpenZone], day: dt.date
+) -> Iterator[OfferedLane]:
     """The lanes of a sender: later steps first, then of the campaign that it has sent least of."""
     used = Counter(used_by)
     for follow_up in (True, False):
         heap = [
-            (used[group.campaign_id], place_in_turn(group.campaign_id, left.day.date), number, group)
+            (used[group.campaign_id], place_in_turn(group.campaign_id, day), number, group)
             for number, group in enumerate(groups)
             if group.follow_up == follow_up
         ]
         heapq.heapify(heap)
-        lanes = {number: _lanes_of(group) for *_, number, group in heap}
+        lanes = {number: group.in_turn(zones, day, used_by[group.campaign_id]) for *_, number, group in heap}
         while heap:
             count, tie, number, group = heap[0]
             if (offered := next(lanes[number], None)) is None:

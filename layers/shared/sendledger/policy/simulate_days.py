@@ -17,7 +17,7 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sendledger.core.vocabulary import Bottleneck
-from sendledger.policy.caps import merged, place_in_turn, sending_day
+from sendledger.policy.caps import merged, place_in_turn, sending_day, zones_in_turn
 from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import (
     Forecast,
@@ -43,7 +43,7 @@ _Senders = defaultdict[uuid.UUID | None, dict[Kind, Counter[uuid.UUID]]]
 
 
 def share(
-    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str] = str
+    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str | int] = str
 ) -> dict[_Key, int]:
     """Divide a total so that those who have had least come first, and nobody gets more than is wanted.
 
@@ -215,10 +215,13 @@ class Simulation:
             wanted[campaign_id] += count
         allowed = self._allowed_by_ses(wanted)
         is_short, total = False, 0
+        before = {
+            (campaign_id, sender_id): self._sent_of(campaign_id, sender_id) for campaign_id, sender_id, _ in grants
+        }
         for (campaign_id, sender_id, kind), granted in grants.items():
             count = min(granted, allowed[campaign_id])
             allowed[campaign_id] -= count
-            sent = self._send_from(campaign_id, sender_id, kind, count)
+            sent = self._send_from(campaign_id, sender_id, kind, count, before[campaign_id, sender_id])
             is_short, total = is_short or sent < count, total + sent
         if self._limits:
             # What keeps emails back in open lanes says more than that others are closed.
@@ -311,10 +314,19 @@ class Simulation:
             self._limits.add(limit)
         return allowed
 
-    def _send_from(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int) -> int:
+    def _sent_of(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None) -> int:
+        """What a sender with a cap has sent of a campaign today, on which the turns of zones go on."""
+        sender = self._senders.get(sender_id) if sender_id is not None else None
+        return sender.used[campaign_id] if sender is not None and sender.cap is not None else 0
+
+    def _send_from(
+        self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int, before: int
+    ) -> int:
         lanes = dict(self._open[campaign_id, sender_id])
         sent, new_leads = 0, self._new_leads[campaign_id]
-        for zone, part in share(count, {zone: lane.offered[kind] for zone, lane in lanes.items()}, {}).items():
+        wanted = {zone: lane.offered[kind] for zone, lane in lanes.items() if lane.offered[kind]}
+        turns = zones_in_turn(wanted, self._today.date, before)
+        for zone, part in share(count, wanted, {}, turns.__getitem__).items():
             lane = lanes[zone]
             if not part:
                 continue

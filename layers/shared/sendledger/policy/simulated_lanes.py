@@ -17,7 +17,8 @@ from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import PlannedCampaign, PlannedStep
 
 TICK = dt.timedelta(minutes=1)
-"""How long after it could go an email has gone: what follows on an opening comes after the same one of another day."""
+"""An email has gone before the minute ends in which it could go. What follows on it is due in whole minutes: after the
+same minute of another day."""
 
 ALWAYS = Opening(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 """The opening of a campaign without a sending schedule."""
@@ -111,7 +112,7 @@ class Lane:
     """What the simulation counts as ready to go now."""
     is_exhausted: bool = False
     """Whether its first steps wait for the next day, as all companies have used up their cap."""
-    _later: list[tuple[dt.datetime, int, Batch]] = field(default_factory=list)
+    _later: list[tuple[dt.datetime, int, int, Batch]] = field(default_factory=list)
     _due: dict[Kind, deque[Batch]] = field(default_factory=lambda: {False: deque(), True: deque()})
     _split: Counter[str] = field(default_factory=Counter)
     _order: Iterator[int] = field(default_factory=itertools.count)
@@ -129,13 +130,13 @@ class Lane:
         return self.waits or bool(self._later and self._later[0][0] < until)
 
     def put(self, at: dt.datetime, batch: Batch) -> None:
-        """Let these fall due then."""
-        heapq.heappush(self._later, (at, next(self._order), batch))
+        """Let these fall due then. Of what falls due together, the earlier step comes first, as in the ledger."""
+        heapq.heappush(self._later, (at, batch.step, next(self._order), batch))
 
     def move_to(self, now: dt.datetime) -> None:
         """What is due by now is ready."""
         while self._later and self._later[0][0] <= now:
-            _, _, batch = heapq.heappop(self._later)
+            *_, batch = heapq.heappop(self._later)
             kind = batch.step > self.campaign.steps[batch.revision][0].number
             self._due[kind].append(batch)
             self.ready[kind] += batch.count
@@ -173,7 +174,7 @@ class Lane:
         step = next((each for each in self.campaign.steps[sent.revision] if each.number > sent.step), None)
         if step is None:
             return []
-        sent_at = now + TICK
+        sent_at = now.replace(second=0, microsecond=0) + TICK
         at = sent_at + step.delay
         if step.business_days is not None and self.campaign.calendar is not None:
             at = self.campaign.calendar.after(self.gate.lead_zone, sent_at, step.business_days)

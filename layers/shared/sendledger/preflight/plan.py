@@ -90,10 +90,11 @@ _NEW_LEADS = sa.text("""
     SELECT u.campaign_id, nullif(u.company, 0) AS company, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
     WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1, 2
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
-# The leads take turns at the senders in the order in which a start numbers them.
+# The leads take turns at the senders in the order of their import, as a start numbers them.
 _PLACES = """
 SELECT time_zone, country, position, count(*) AS leads, {companies} AS companies
-FROM (SELECT r.*, mod(row_number() OVER () - 1, :senders) AS position FROM ranked r WHERE r.reason IS NULL) placed
+FROM (SELECT r.*, mod(row_number() OVER (ORDER BY r.id) - 1, :senders) AS position
+      FROM ranked r WHERE r.reason IS NULL) placed
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _PLACES_BY_COMPANY = _PLACES.format(companies=f"array_agg({company_sql('address')})")
