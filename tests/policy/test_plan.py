@@ -274,6 +274,16 @@ def test_a_cap_divides_the_emails_over_the_days(
     assert (found.finishes_at == MONDAY.replace(hour=0) + dt.timedelta(days=3)) is not spread
 
 
+def test_a_cap_that_is_spread_is_planned_to_the_minute(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
+) -> None:
+    """Of three emails, one goes when the day begins, and the next after a third of 23.5 hours."""
+    clock.move_to(MONDAY)
+    found = planned(engine, draft(engine, 5, sender_ids=make_senders(3, spread=True)))
+    assert by_day(found) == [3, 2]
+    assert found.finishes_at == MONDAY.replace(hour=7, minute=50) + dt.timedelta(days=1)
+
+
 def test_a_ramp_grows_with_the_days(clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders) -> None:
     clock.move_to(MONDAY)
     senders = make_senders(None, ramp={"start": 2, "step": 3, "ceiling": 7})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sendledger.core.vocabulary import Bottleneck
 from sendledger.policy.business_days import Calendar
-from sendledger.policy.caps import Ramp, Use, released
+from sendledger.policy.caps import Ramp, Use, next_release, released
 from sendledger.policy.openings import Opening
 
 
@@ -66,8 +66,16 @@ class PlannedSender:
         """What it may send now; `hours` are the times of today at which it has something to send."""
         if self.cap is None:
             return None
-        use = Use(self.cap, self.used.total(), self.first, self.last)
+        use = self._use
         return released(use, hours, now) if self.spread else max(0, use.left)
+
+    def next_release(self, hours: Sequence[Opening], now: dt.datetime) -> dt.datetime:
+        """When it may send the next email, if it `is_spreading`."""
+        return next_release(self._use, hours, now)
+
+    @property
+    def _use(self) -> Use:
+        return Use(self.cap, self.used.total(), self.first, self.last)
 
     @property
     def is_spreading(self) -> bool:

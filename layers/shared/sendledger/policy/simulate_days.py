@@ -1,7 +1,7 @@
 """What would go out on which day: counts of waiting emails in, emails by day, step and sender out. Pure.
 
-Time goes from one event to the next: emails fall due, a schedule opens or closes, a day begins. Only what an event
-changes is looked at. Where a rate limits, or a sender spreads its cap, it goes in `STEP`s.
+Time goes from one event to the next: emails fall due, a schedule opens or closes, a sender that spreads its cap may
+send the next email, a day begins. Only what an event changes is looked at. Where a rate limits, it goes in `STEP`s.
 """
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ from sendledger.policy.planned_campaigns import (
     SesLimits,
     WaitingLeads,
 )
-from sendledger.policy.simulated_lanes import ALWAYS, Batch, Companies, Gate, Kind, Lane
+from sendledger.policy.simulated_lanes import ALWAYS, TICK, Batch, Companies, Gate, Kind, Lane
 
 STEP = dt.timedelta(minutes=30)
-"""How long an instant of the simulation lasts where a rate, a quota or the spread of a cap limits."""
+"""How long an instant of the simulation lasts where a rate or a quota limits."""
 
 LONGEST = dt.timedelta(days=400)
 MOST_LOOKS = 4_000_000
 """How often lanes are looked at before the simulation gives up, so that its cost has a limit: some ten seconds."""
+
+EXACT_LOOKS = 100_000
+"""After so many looks, a sender that spreads its cap goes in `STEP`s, too: it may have a thousand emails a day."""
 
 _DAY = dt.timedelta(days=1)
 _SECOND = dt.timedelta(seconds=1)
@@ -97,7 +100,7 @@ class Simulation:
         self._new_leads = {id_: Counter(new_leads.get(id_, {})) for id_ in campaigns}
         self._events: list[tuple[dt.datetime, int, Gate | Lane]] = []
         self._order = itertools.count()
-        self._left = 0
+        self._left = self._looks = 0
         self._day = PlannedDay(self._today.date)
         self._days: list[PlannedDay] = []
         self._last: dt.datetime | None = None
@@ -149,10 +152,9 @@ class Simulation:
 
     def run(self) -> Forecast:
         """Until the last email of the campaign, for `LONGEST`, or as far as `MOST_LOOKS` go."""
-        looks = 0
         while self._left:
-            looks += 1 + len(self._lanes)
-            if looks > MOST_LOOKS:
+            self._looks += 1 + len(self._lanes)
+            if self._looks > MOST_LOOKS:
                 return Forecast(self._days, None, is_cut=True)
             self._advance()
             while self._send():
@@ -364,8 +366,12 @@ class Simulation:
         for sender_id in waiting:
             sender = self._senders.get(sender_id) if sender_id is not None else None
             if sender is not None and sender.is_spreading:
-                # Smaller steps at the end of a day, where the rest of its cap is released.
                 hours = self._hours_of(sender_id)
+                release = sender.next_release(hours, self._now)
+                if self._looks < EXACT_LOOKS and release > self._now:
+                    moments.append(release + (self._today.starts_at - release) % TICK)
+                    continue
+                # Smaller steps at the end of a day, where the rest of its cap is released.
                 is_early = bool(hours) and self._now < hours[-1].closes_at - 4 * STEP
                 moments.append(self._now + (2 * STEP if is_early else STEP))
         return max(min(moments), self._now + _SECOND) if moments else None
