@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,37 @@ def test_cap_that_ends_before_each_campaign_has_had_its_turn_is_shared_equally(
     ann = make_sender("ann", 6)
     made = [started(engine, 9, [ann]) for _ in range(3)]
     assert sum(claims_by_campaign(engine, 3, 3), Counter[uuid.UUID]()) == dict.fromkeys(made, 2)
+
+
+def test_cap_of_a_claim_goes_to_each_campaign_though_it_cannot_be_divided(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann", 14)
+    for _ in range(10):
+        started(engine, 9, [ann])
+    (claimed,) = claims_by_campaign(engine, 14, 1)
+    assert sorted(claimed.values()) == [1] * 6 + [2] * 4
+
+
+def test_cap_of_a_turn_of_small_claims_is_shared_equally(make_sender: MakeSender, engine: sa.Engine) -> None:
+    """Overlapping ticks do not know whose turn it is."""
+    ann = make_sender("ann", 12)
+    made = [started(engine, 9, [ann]) for _ in range(12)]
+    queues = [LaneQueue() for _ in range(6)]
+    claimed = Counter(email.campaign_id for lanes in queues for email in claim(engine, lanes, 2))
+    assert claimed == dict.fromkeys(made, 1)
+
+
+def test_campaigns_that_wait_share_in_a_claim_if_their_sender_may_send_more_than_it_takes(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann", 3)
+    for _ in range(4):
+        started(engine, 9, [ann])
+    with engine.begin() as connection:
+        offer = LaneQueue().offer(connection, 2, alone=False)
+    assert offer is not None
+    assert (len(json.loads(offer["uses"])), offer["in_turn"]) == (2, 4)
 
 
 def test_campaigns_that_take_turns_get_as_much_as_those_without_a_policy(
@@ -202,6 +234,36 @@ def test_schedule_that_opens_counts_at_the_next_claim_beside_kept_lanes(
     with engine.begin() as connection:
         sending_schedules.update(connection, closed, {"holidays": []})
     assert {email.campaign_id for email in claim(engine, lanes)} == {opened, waiting}
+
+
+def test_cap_holds_for_lanes_that_are_found_at_the_second_look(
+    make_schedule: MakeSchedule,
+    make_sender: MakeSender,
+    engine: sa.Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A schedule changes twice while a claim looks for lanes."""
+    monkeypatch.setattr(lane_queue, "LOOK_AGAIN_SECONDS", -1.0)
+    ann, schedule_id = make_sender("ann", 4), make_schedule(**OPEN)
+    for _ in range(3):
+        started(engine, 9, [ann], sending_schedule_id=schedule_id)
+    lanes, find, looks = LaneQueue(), LaneQueue._find, list[bool]()
+    assert len(claim(engine, lanes)) == 2
+
+    def change(holidays: list[dt.date]) -> None:
+        with engine.begin() as connection:
+            sending_schedules.update(connection, schedule_id, {"holidays": holidays})
+
+    def find_and_open(queue: LaneQueue, connection: sa.Connection, *, alone: bool) -> None:
+        find(queue, connection, alone=alone)
+        looks.append(bool(queue._campaigns))
+        if not queue._campaigns:
+            change([])
+
+    change([MONDAY.date()])
+    monkeypatch.setattr(LaneQueue, "_find", find_and_open)
+    assert len(claim(engine, lanes, 9)) == 2
+    assert looks == [False, True]
 
 
 def test_kept_lanes_end_with_their_opening(make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine) -> None:

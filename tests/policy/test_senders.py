@@ -22,6 +22,7 @@ from sendledger.feedback.read_reply import reply_from_fields
 from sendledger.leads import import_leads
 from sendledger.ledger import claim_emails, scheduled_emails, sweep
 from sendledger.policy import budgets, sender_addresses
+from sendledger.policy.lane_queue import LaneQueue
 from sendledger.preflight import diagnose
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_batch, make_campaign, rows_of, statuses
@@ -168,9 +169,25 @@ def test_later_steps_count_for_a_campaigns_part_of_a_sender(
     change(engine, ann, daily_cap=6)
     other = started(engine, [ann], 9)
     with engine.begin() as connection:
-        claimed = claim_emails.claim(connection, 100, uuid.uuid4())
-    taken = Counter((email.campaign_id, email.step_number) for email in claimed)
-    assert taken == {(has_later_steps, 1): 1, (has_later_steps, 2): 2, (other, 1): 3}
+        lanes = LaneQueue()
+        claimed = [claim_emails.claim(connection, 100, uuid.uuid4(), lanes=lanes) for _ in range(2)]
+    taken = [Counter((email.campaign_id, email.step_number) for email in each) for each in claimed]
+    assert taken == [{(has_later_steps, 2): 2}, {(has_later_steps, 1): 1, (other, 1): 3}]
+
+
+def test_first_steps_of_other_campaigns_wait_for_all_later_steps_where_budget_is_short(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, clock: MovedClock
+) -> None:
+    ann = make_sender("ann", 12)
+    started(engine, [ann], 30, [NO_DELAY, DAY])
+    send_due_emails(resources, SECONDS)
+    clock.move_to(MONDAY + DAY + dt.timedelta(minutes=1))
+    change(engine, ann, daily_cap=9)
+    for _ in range(4):
+        started(engine, [ann], 9)
+    with engine.begin() as connection:
+        claimed = claim_emails.claim(connection, 10, uuid.uuid4())
+    assert Counter(email.step_number for email in claimed) == {2: 9}
 
 
 def test_what_a_dead_sender_held_may_go_on_the_same_day(

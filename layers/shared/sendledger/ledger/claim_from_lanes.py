@@ -2,8 +2,9 @@
 
 The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). Where campaigns with lanes
 take turns, one gets the part of those that wait, too. A part of less than an email is the chance of one. What a sender
-may send goes to later steps before first ones, to the campaigns that it has sent least of today, and to each zone in
-turn. Of new leads, a campaign gets no more than its caps leave, from each of its senders in turn.
+may send goes to the campaigns that it has sent least of today, and to each zone in turn; where that is little, it is
+offered no lanes of first steps beside later ones. Of new leads, a campaign gets no more than its caps leave, from each
+of its senders in turn.
 """
 
 from __future__ import annotations
@@ -115,16 +116,10 @@ _WITHIN_CAPS = """in_companies AS (
     SELECT in_companies.*,
            row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY of_kind, sender_id) AS place
     FROM in_companies
-), in_campaigns AS (
-    -- First steps come behind all later ones of their campaign, which count for its part of the sender, too.
-    SELECT of_senders.*,
-           row_number() OVER (PARTITION BY campaign_id, sender_id ORDER BY follow_up DESC, of_kind) AS of_sender
-    FROM of_senders WHERE new_leads IS NULL OR place <= new_leads
 ), chosen AS (
     SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM (
-        SELECT in_campaigns.*,
-               row_number() OVER (PARTITION BY sender_id ORDER BY follow_up DESC, used + of_sender, tie) AS of_cap
-        FROM in_campaigns) placed
+        SELECT of_senders.*, row_number() OVER (PARTITION BY sender_id ORDER BY used + of_kind, tie) AS of_cap
+        FROM of_senders WHERE new_leads IS NULL OR place <= new_leads) placed
     WHERE sender_id IS NULL OR of_cap <= remaining
     ORDER BY (place - random()) / part LIMIT :batch
 )"""

@@ -149,19 +149,10 @@ class LaneQueue:
         left = budgets(connection, lock=True, hours=self._hours)
         if look and left.revisions != self._revisions:
             self._find(connection, alone=alone)
-        # Of a sender that may not send whole batches until each campaign has had its turn, each gets an equal part.
-        turn = batch * math.ceil(len(self._campaigns) / CAMPAIGNS_AT_ONCE)
-        short = [each.sender_id for each in left.senders if 0 < each.remaining < turn]
-        self._used = used_by_campaign(connection, short, left.day) if short else {}
-        self._few = {
-            each.campaign_id: each.remaining
-            for each in left.new_leads
-            if each.remaining is not None and 0 < each.remaining < batch
-        }
-        self._offered = self._choose(left, batch)
+        self._offered = self._choose(connection, left)
         if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
-            self._offered = self._choose(left, batch)
+            self._offered = self._choose(connection, left)
         self.limits = self._limits(left)
         return self._parameters(left) if self._offered else None
 
@@ -273,7 +264,7 @@ class LaneQueue:
             "day_until": left.day.ends_at - LAST_CALLS,
         }
 
-    def _choose(self, left: Budgets, batch: int) -> list[OfferedLane]:
+    def _choose(self, connection: sa.Connection, left: Budgets) -> list[OfferedLane]:
         """As many lanes as are expected to give the batch. Campaigns take turns; lanes of later steps come first.
 
         To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
@@ -282,18 +273,31 @@ class LaneQueue:
         """
         campaigns = self._campaigns_with_budget(left)
         self._in_turn = 0
-        share = -(-batch // max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
+        share = max(1.0, self._batch / max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
         self._depth = min(self._depth, share)
         most = math.ceil(share / self._depth)
+        self._find_short(connection, left, most * self._depth * len(campaigns))
         chosen, expected = list[OfferedLane](), 0.0
         is_short = bool(self._used or self._few)
         for offered in self._in_order_of_use(campaigns, most, left) if is_short else _in_turn(campaigns, most):
-            if expected >= batch:
+            if expected >= self._batch:
                 self._in_turn = len(campaigns)
                 break
             chosen.append(offered)
             expected += 1 if self._is_short(offered.group) else self._depth
         return chosen
+
+    def _find_short(self, connection: sa.Connection, left: Budgets, turn: float) -> None:
+        """Find the budgets that are less than a batch, and those of senders that are less than a `turn`, in which each
+        campaign is offered: each is to get an equal part."""
+        enough = max(self._batch, turn)
+        short = [each.sender_id for each in left.senders if 0 < each.remaining < enough]
+        self._used = used_by_campaign(connection, short, left.day) if short else {}
+        self._few = {
+            each.campaign_id: each.remaining
+            for each in left.new_leads
+            if each.remaining is not None and 0 < each.remaining < self._batch
+        }
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
         """The lanes that may give something, by campaign."""
@@ -315,8 +319,9 @@ class LaneQueue:
     ) -> Iterator[OfferedLane]:
         """Later steps of senders whose budget is short, then the rest: the same number of each campaign.
 
-        Of such a sender as many lanes as it may send emails, of a campaign with few new leads as many of their lanes,
-        of the others `most` of each campaign.
+        Of such a sender as many lanes as it may send emails, and no first steps while it has later ones: nobody knows
+        how many these are. Of a campaign with few new leads as many of their lanes, of the others `most` of each
+        campaign.
         """
         day = left.day.date
         found: dict[str, list[OfferedLane]] = {}
@@ -336,7 +341,8 @@ class LaneQueue:
                     short[group.sender_id].append(group)
         remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
         for sender_id, groups in short.items():
-            at_most = min(remaining[sender_id], self._batch)
+            # One more than a batch, if it may send more: the campaigns that wait share in the claim then.
+            at_most = min(remaining[sender_id], self._batch + 1)
             in_order = _least_used_first(groups, self._used[sender_id], self._zones, day)
             for offered in islice(in_order, at_most):
                 found[offered.group.campaign].append(offered)
@@ -367,31 +373,25 @@ def _later_steps_first(groups: Sequence[LaneGroup]) -> Iterator[OfferedLane]:
     for follow_up in (True, False):
         for group in in_any_order:
             if group.follow_up == follow_up:
-                yield from _lanes_of(group)
-
-
-def _lanes_of(group: LaneGroup) -> Iterator[OfferedLane]:
-    return (OfferedLane(group, lane) for lane in group.lanes)
+                yield from (OfferedLane(group, lane) for lane in group.lanes)
 
 
 def _least_used_first(
     groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], zones: Sequence[OpenZone], day: dt.date
 ) -> Iterator[OfferedLane]:
-    """The lanes of a sender: later steps first, then of the campaign that it has sent least of."""
-    used = Counter(used_by)
-    for follow_up in (True, False):
-        heap = [
-            (used[group.campaign_id], place_in_turn(group.campaign_id, day), number, group)
-            for number, group in enumerate(groups)
-            if group.follow_up == follow_up
-        ]
-        heapq.heapify(heap)
-        lanes = {number: group.in_turn(zones, day, used_by[group.campaign_id]) for *_, number, group in heap}
-        while heap:
-            count, tie, number, group = heap[0]
-            if (offered := next(lanes[number], None)) is None:
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (count + 1, tie, number, group))
-                used[group.campaign_id] += 1
-                yield offered
+    """The lanes of a sender, first of the campaign that it has sent least of: those of later steps, if it has any."""
+    has_later_steps = any(group.follow_up for group in groups)
+    heap = [
+        (used_by[group.campaign_id], place_in_turn(group.campaign_id, day), number, group)
+        for number, group in enumerate(groups)
+        if group.follow_up == has_later_steps
+    ]
+    heapq.heapify(heap)
+    lanes = {number: group.in_turn(zones, day, used_by[group.campaign_id]) for *_, number, group in heap}
+    while heap:
+        count, tie, number, group = heap[0]
+        if (offered := next(lanes[number], None)) is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (count + 1, tie, number, group))
+            yield offered

@@ -217,13 +217,10 @@ class Simulation:
             wanted[campaign_id] += count
         allowed = self._allowed_by_ses(wanted)
         is_short, total = False, 0
-        before = {
-            (campaign_id, sender_id): self._sent_of(campaign_id, sender_id) for campaign_id, sender_id, _ in grants
-        }
         for (campaign_id, sender_id, kind), granted in grants.items():
             count = min(granted, allowed[campaign_id])
             allowed[campaign_id] -= count
-            sent = self._send_from(campaign_id, sender_id, kind, count, before[campaign_id, sender_id])
+            sent = self._send_from(campaign_id, sender_id, kind, count)
             is_short, total = is_short or sent < count, total + sent
         if self._limits:
             # What keeps emails back in open lanes says more than that others are closed.
@@ -321,13 +318,11 @@ class Simulation:
         sender = self._senders.get(sender_id) if sender_id is not None else None
         return sender.used[campaign_id] if sender is not None and sender.cap is not None else 0
 
-    def _send_from(
-        self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int, before: int
-    ) -> int:
+    def _send_from(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind, count: int) -> int:
         lanes = dict(self._open[campaign_id, sender_id])
         sent, new_leads = 0, self._new_leads[campaign_id]
         wanted = {zone: lane.offered[kind] for zone, lane in lanes.items() if lane.offered[kind]}
-        turns = zones_in_turn(wanted, self._today.date, before)
+        turns = zones_in_turn(wanted, self._today.date, self._sent_of(campaign_id, sender_id))
         for zone, part in share(count, wanted, {}, turns.__getitem__).items():
             lane = lanes[zone]
             if not part:

@@ -30,7 +30,7 @@ LEAST_AHEAD_SECONDS = 0.01
 
 
 class Lately:
-    """How long something takes. One time of three that was held up does not count."""
+    """How long something takes: the shortest of the last three times. A longer one may have been held up."""
 
     def __init__(self) -> None:
         self._last = deque[float](maxlen=3)
