@@ -89,22 +89,31 @@ def test_nothing_is_released_where_nothing_is_open() -> None:
 
 
 @given(
-    cap=st.integers(1, 400),
+    cap=st.integers(2, 400) | st.integers(2, 5),
     used=st.integers(1, 400),
     times=st.lists(st.floats(0, 23.99), min_size=3, max_size=3).map(sorted),
-    pause=st.floats(1, 22),
+    pause=st.integers(60, 1320).map(lambda minutes: minutes / 60),
 )
 def test_next_release_is_when_the_next_one_may_go(cap: int, used: int, times: list[float], pause: float) -> None:
     openings = hours((0, pause), (pause + 0.5, 24))
     first, last, now = map(at, times)
-    use = Use(cap, used, first, last)
-    if use.left <= 0:
-        return
+    use = Use(cap, 1 + used % (cap - 1), first, last)
     next_at = caps.next_release(use, openings, now)
     assert next_at >= now
-    assert caps.released(use, openings, next_at + dt.timedelta(seconds=1)) >= 1
-    if next_at > now + MINUTE:
+    assert caps.released(use, openings, next_at) >= 1
+    if next_at > now:
         assert caps.released(use, openings, next_at - dt.timedelta(seconds=1)) == 0
+
+
+@given(
+    seconds=st.lists(st.floats(0, 59.9), min_size=3, max_size=3), cap=st.integers(2, 400), minutes=st.integers(0, 500)
+)
+def test_second_of_a_tick_does_not_decide_what_is_released(seconds: list[float], cap: int, minutes: int) -> None:
+    times = [at(9), at(9.5), at(9.5) + minutes * MINUTE]
+    later = [time + dt.timedelta(seconds=second) for time, second in zip(times, seconds, strict=True)]
+    uses = [(Use(cap, 1, first, last), now) for first, last, now in (times, later)]
+    (released,) = {caps.released(use, OFFICE, now) for use, now in uses}
+    assert released or len({caps.next_release(use, OFFICE, now) for use, now in uses}) == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sendledger.campaigns import intake, lifecycle
 from sendledger.core.tables import campaigns, scheduled_emails, workflow_steps
 from sendledger.core.tables import leads as leads_table
 from sendledger.ledger import sender_state
-from sendledger.policy import sender_addresses
+from sendledger.policy import budgets, sender_addresses
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.policy.simulate_days import share
 from sendledger.preflight import plan
@@ -118,11 +118,13 @@ def in_turns(split: Mapping[str, Sequence[int]]) -> list[str]:
 
 
 def ticks(engine: sa.Engine, zones: Iterable[str], start: dt.datetime, days: int) -> Iterator[dt.datetime]:
-    """The ticks of a deployment, five seconds after each full minute.
+    """The ticks of a deployment, half a minute after each full one.
 
-    Left out are those at which nothing has changed: no office has opened, and nothing has fallen due.
+    Left out are those at which nothing has changed: no office has opened, nothing has fallen due, and no cap has
+    released an email.
     """
-    now, five = start, dt.timedelta(seconds=5)
+    half = dt.timedelta(seconds=30)
+    now = start + half
     while now < start + dt.timedelta(days=days):
         yield now
         dates = [now.date() + dt.timedelta(days=day) for day in range(2)]
@@ -134,8 +136,12 @@ def ticks(engine: sa.Engine, zones: Iterable[str], start: dt.datetime, days: int
         with engine.connect() as connection:
             if due := connection.scalar(sa.select(sa.func.min(scheduled_emails.c.scheduled_for)).where(*pending)):
                 changes.append(due)
-        change = min(each for each in changes if each > now) - five
-        now = (change + (MONDAY - change) % dt.timedelta(minutes=1) + five).astimezone(dt.UTC)
+            left = budgets.budgets(connection)
+        # After the hours of a day it is what the clock says.
+        releases = [each.next_release for each in left.senders if each.remaining <= 0]
+        changes += [release for release in releases if now + half <= release < left.day.ends_at]
+        change = min(each for each in changes if each > now) - half
+        now = (change + (MONDAY - change) % dt.timedelta(minutes=1) + half).astimezone(dt.UTC)
 
 
 def send(clock: MovedClock, resources: Resources, zones: Iterable[str], start: dt.datetime, days: int = 35) -> None:
@@ -158,7 +164,10 @@ def assert_sent_as_planned(engine: sa.Engine, found: Plan) -> None:
     assert dt.timedelta(0) <= max(row["sent_at"] for row in rows) - found.finishes_at < dt.timedelta(minutes=1)
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize(
+    ("split", "spread"),
+    [*((name, False) for name in SPLITS), ("three zones", True), ("three that are open together", True)],
+)
 def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     clock: MovedClock,
     engine: sa.Engine,
@@ -166,10 +175,12 @@ def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     make_schedule: MakeSchedule,
     make_senders: MakeSenders,
     split: str,
+    *,
+    spread: bool,
 ) -> None:
     leads, after = SPLITS[split]
     clock.move_to(MONDAY + after)
-    ann, bob = make_senders(7, 5)
+    ann, bob = make_senders(7, 5, spread=spread)
     office = make_schedule(holidays=[dt.date(2026, 7, 14)])
     steps = [dt.timedelta(0), 2, dt.timedelta(days=4)]
     policy: dict[str, Any] = {"sending_schedule_id": office, "sender_ids": [ann, bob]}
@@ -193,7 +204,18 @@ POLICIES: dict[str, dict[str, Any]] = {
     "fewer emails than zones": {"caps": (2, 1)},
     "steps that fall due together": {"caps": (5, 3), "steps": [0 * DAYS, 1 * DAYS, 2 * DAYS, 1 * DAYS]},
     "business days": {"caps": (6, None), "steps": [0 * DAYS, 1, 1]},
+    "spread caps": {"caps": (5, 3), "spread": True, "steps": [0 * DAYS, 1 * DAYS, 1 * DAYS]},
+    "spread caps and steps on one day": {"caps": (7, 2), "spread": True, "steps": [0 * DAYS, 3 * HOUR, 2]},
+    "a spread cap and one of new leads": {"caps": (4, None), "spread": True, "new_leads_per_day": 7},
+    "spread ramps": {"caps": (None, 6), "spread": True, "ramp": {"start": 1, "step": 2, "ceiling": 9}},
+    "spread caps, shortly before an office closes": {
+        "caps": (9, 9),
+        "spread": True,
+        "after": 9.7 * HOUR,
+        "split": {BERLIN: (5, 5), LONDON: (1, 1)},
+    },
 }
+"""The campaign starts when all three offices are open, where nothing else is said."""
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -206,24 +228,32 @@ def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
     policy: str,
 ) -> None:
     values = POLICIES[policy].copy()
-    split = {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)}
-    clock.move_to(MONDAY + NOON)
-    senders = make_senders(*values.pop("caps"), ramp=values.pop("ramp", None))
+    split = values.pop("split", {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)})
+    start = MONDAY + values.pop("after", NOON)
+    clock.move_to(start)
+    senders = make_senders(*values.pop("caps"), ramp=values.pop("ramp", None), spread=values.pop("spread", False))
     values = {"steps": [0 * DAYS, 2], "sending_schedule_id": make_schedule(), "sender_ids": senders, **values}
     campaign_id = draft_in_order(engine, in_turns(split), **values)
     before = planned(engine, campaign_id)
     lifecycle.start_campaign(engine, campaign_id)
     found = planned(engine, campaign_id)
-    send(clock, resources, split, MONDAY + NOON)
+    send(clock, resources, split, start)
     assert_sent_as_planned(engine, found)
     assert before.days == found.days
 
 
+@pytest.mark.parametrize("spread", [False, True], ids=["at once", "spread"])
 def test_the_plan_of_campaigns_with_several_zones_that_share_senders_is_what_is_sent(
-    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+    clock: MovedClock,
+    engine: sa.Engine,
+    resources: Resources,
+    make_schedule: MakeSchedule,
+    make_senders: MakeSenders,
+    *,
+    spread: bool,
 ) -> None:
     clock.move_to(MONDAY + NOON)
-    ann, bob = make_senders(5, 4)
+    ann, bob = make_senders(5, 4, spread=spread)
     office = make_schedule()
     splits: list[dict[str, tuple[int, int]]] = [
         {BERLIN: (9, 1), LONDON: (2, 10)},

@@ -15,6 +15,10 @@ from zoneinfo import ZoneInfo
 
 from sendledger.policy.openings import Hours, Opening, openings_of
 
+TICK = dt.timedelta(minutes=1)
+"""How often a sender runs. A spread cap is released, and what follows on an email falls due, in whole minutes. So
+neither the second of a tick nor how long it takes decides which email is the next, and the plan knows it."""
+
 CATCH_UP = dt.timedelta(hours=1)
 """After a time without sending, at most the emails of this much time are made up for at once."""
 
@@ -106,16 +110,18 @@ def released(use: Use, openings: Sequence[Opening], now: dt.datetime) -> int:
 
     `openings` are the `merged` times of the day at which it has something to send. Its emails are spread evenly from
     the first one of the day to some time before the end. If it is behind, because no sender ran or another campaign
-    started, what is left is spread over the rest of the day, and it catches up step by step.
+    started, what is left is spread over the rest of the day, and it catches up step by step. Only the minute of each
+    instant counts.
     """
+    now = minute_of(now)
     if use.cap is None or use.left <= 0 or not any(now < each.closes_at for each in openings):
         return 0
     if (ahead := _ahead(openings, now)) <= _NOTHING:
         return use.left
     if use.first is None or use.last is None:
         return 1
-    since = open_between(openings, use.last, now)
-    on_its_way = int((use.cap * (done := open_between(openings, use.first, now))) / (done + ahead)) + 1 - use.used
+    done, since = (open_between(openings, minute_of(each), now) for each in (use.first, use.last))
+    on_its_way = int(use.cap * done / (done + ahead)) + 1 - use.used
     share = (use.left + 1) * (lately := min(since, CATCH_UP)) / (lately + ahead)
     is_next = (use.left + 1) * since >= since + ahead
     return min(use.left, max(int(is_next), int(share), min(on_its_way, int(1.5 * share + 0.5))))
@@ -125,11 +131,18 @@ def next_release(use: Use, openings: Sequence[Opening], now: dt.datetime) -> dt.
     """When `released` allows the next email, if something is left and nothing goes out meanwhile."""
     if use.cap is None or use.first is None or use.last is None or not openings or released(use, openings, now):
         return now
-    whole = _ahead(openings, use.last)
-    is_next = _after(openings, use.last, whole / (use.left + 1))
-    on_its_way = _after(openings, use.first, _ahead(openings, use.first) * use.used / use.cap)
-    catches_up = _after(openings, use.last, whole / (3 * (use.left + 1)))
-    return max(now, min(is_next, max(on_its_way, catches_up)))
+    first, last = minute_of(use.first), minute_of(use.last)
+    whole, thirds = _ahead(openings, last), 3 * (use.left + 1)
+    is_next = _after(openings, last, whole / (use.left + 1))
+    on_its_way = _after(openings, first, _ahead(openings, first) * use.used / use.cap)
+    # No more than `CATCH_UP` of the time since the last one counts.
+    catches_up = _after(openings, last, max(whole / thirds, whole - (thirds - 1) * CATCH_UP))
+    return max(now, minute_of(min(is_next, max(on_its_way, catches_up)) + TICK - dt.timedelta.resolution))
+
+
+def minute_of(instant: dt.datetime) -> dt.datetime:
+    """The full minute in which an instant lies."""
+    return instant.replace(second=0, microsecond=0)
 
 
 _MORE_FREE_MAIL_DOMAINS = (
@@ -174,7 +187,7 @@ def zones_in_turn(zones: Iterable[str], day: dt.date, sent: int) -> dict[str, in
 def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:
     """How much open time is left until the whole budget is to be released; negative after that."""
     whole = sum((each.closes_at - each.opens_at for each in openings), _NOTHING)
-    return open_between(openings, instant, openings[-1].closes_at) - min(RELEASED_BEFORE_END, whole / 8)
+    return open_between(openings, instant, openings[-1].closes_at) - min(RELEASED_BEFORE_END, max(whole / 8, TICK))
 
 
 def _after(openings: Sequence[Opening], start: dt.datetime, open_time: dt.timedelta) -> dt.datetime:

@@ -27,7 +27,7 @@ from sendledger.policy.planned_campaigns import (
     SesLimits,
     WaitingLeads,
 )
-from sendledger.policy.simulated_lanes import ALWAYS, TICK, Batch, Companies, Gate, Kind, Lane
+from sendledger.policy.simulated_lanes import ALWAYS, Batch, Companies, Gate, Kind, Lane
 
 STEP = dt.timedelta(minutes=30)
 """How long an instant of the simulation lasts where a rate or a quota limits."""
@@ -89,6 +89,7 @@ class Simulation:
         """
         self._target, self._campaigns, self._senders, self._ses = target, campaigns, senders, ses
         self._now, self._begin = now, now
+        self._spreading = {id_ for id_, sender in senders.items() if sender.spread}
         self._zone, self._today = zone, sending_day(now, zone)
         self._gates: dict[tuple[uuid.UUID, str], Gate] = {}
         self._lanes: dict[tuple[Gate, uuid.UUID | None], Lane] = {}
@@ -107,7 +108,7 @@ class Simulation:
         self._sent: deque[tuple[dt.datetime, float]] = deque([(now - STEP, ses.used)])
         self._reason: Bottleneck | None = None
         self._limits: set[Bottleneck] = set()
-        self._is_divided = False
+        self._more_may_go = False
 
     def add(self, leads: WaitingLeads) -> bool:
         """Let these wait. False if their schedule never opens."""
@@ -207,10 +208,10 @@ class Simulation:
             lanes.pop(lane.gate.lead_zone, None)
 
     def _send(self) -> bool:
-        """Send what may go now. Returns whether some of it was kept back that leaves room for others: by companies, or
-        by a sender with its part of the new leads.
+        """Send what may go now. Returns whether more may go now: some was kept back that leaves room for others, by
+        companies or by a sender with its part of the new leads, or the hours over which a cap is spread have changed.
         """
-        self._limits, self._is_divided = set(), False
+        self._limits, self._more_may_go = set(), False
         grants = self._grants()
         wanted = Counter[uuid.UUID]()
         for (campaign_id, _, _), count in grants.items():
@@ -228,7 +229,7 @@ class Simulation:
             self._reason = min(self._limits, key=lambda limit: (limit is Bottleneck.WINDOW, first(limit)))
         elif wanted[self._target]:
             self._reason = None
-        return is_short or (self._is_divided and total > 0)
+        return is_short or (self._more_may_go and total > 0)
 
     def _grants(self) -> dict[tuple[uuid.UUID, uuid.UUID | None, Kind], int]:
         """What senders may send of what is ready, later steps first."""
@@ -279,7 +280,7 @@ class Simulation:
             if sum(wanted.values()) > left:
                 if campaign_id == self._target:
                     self._limits.add(Bottleneck.NEW_LEADS_PER_DAY)
-                self._is_divided = self._is_divided or len(wanted) > 1
+                self._more_may_go = self._more_may_go or len(wanted) > 1
                 for id_, part in share(left, wanted, {}).items():
                     found[id_][campaign_id] = part
         return found
@@ -338,6 +339,7 @@ class Simulation:
             self._offer(lane)
             if not lane.waits:
                 self._hours.pop(sender_id, None)
+                self._more_may_go = self._more_may_go or sender_id in self._spreading
         if not kind and self._campaigns[campaign_id].new_leads_per_company_per_day is None:
             new_leads[None] += sent
         if sent and self._sent and self._sent[-1][0] == self._now:
@@ -364,7 +366,7 @@ class Simulation:
                 hours = self._hours_of(sender_id)
                 release = sender.next_release(hours, self._now)
                 if self._looks < EXACT_LOOKS and release > self._now:
-                    moments.append(release + (self._today.starts_at - release) % TICK)
+                    moments.append(release)
                     continue
                 # Smaller steps at the end of a day, where the rest of its cap is released.
                 is_early = bool(hours) and self._now < hours[-1].closes_at - 4 * STEP

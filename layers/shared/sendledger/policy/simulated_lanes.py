@@ -13,12 +13,9 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from sendledger.policy.caps import TICK, minute_of
 from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import PlannedCampaign, PlannedStep
-
-TICK = dt.timedelta(minutes=1)
-"""An email has gone before the minute ends in which it could go. What follows on it is due in whole minutes: after the
-same minute of another day."""
 
 ALWAYS = Opening(dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
 """The opening of a campaign without a sending schedule."""
@@ -174,7 +171,8 @@ class Lane:
         step = next((each for each in self.campaign.steps[sent.revision] if each.number > sent.step), None)
         if step is None:
             return []
-        sent_at = now.replace(second=0, microsecond=0) + TICK
+        # It has gone before the minute ends in which it could go.
+        sent_at = minute_of(now) + TICK
         at = sent_at + step.delay
         if step.business_days is not None and self.campaign.calendar is not None:
             at = self.campaign.calendar.after(self.gate.lead_zone, sent_at, step.business_days)
