@@ -424,6 +424,18 @@ def test_campaigns_share_a_spread_budget_equally_over_the_day(
     assert [statuses(engine, campaign_id)["sent"] for campaign_id in made] == [3, 3, 3]
 
 
+def test_what_a_minute_releases_of_a_spread_budget_goes_to_first_steps_too_behind_later_ones(
+    make_sender: MakeSender, engine: sa.Engine, resources: Resources, clock: MovedClock
+) -> None:
+    """Two emails are released for an hour without a tick, and one later step is due."""
+    campaign_id = started(engine, people(30), [NO_DELAY, HOUR], sender_ids=[make_sender("ann", 24, spread=True)])
+    send_due_emails(resources, SECONDS)
+    clock.move_to(MONDAY + HOUR + dt.timedelta(minutes=5))
+    send_due_emails(resources, SECONDS)
+    sent = Counter(row["workflow_step_number"] for row in rows_of(engine, campaign_id) if row["sent_at"])
+    assert sent == {1: 2, 2: 1}
+
+
 def test_disabled_sender_sends_nothing_by_its_ramp(make_sender: MakeSender, engine: sa.Engine) -> None:
     ann = make_sender("ann", ramp={"start": 2, "step": 3, "ceiling": 9})
     started(engine, people(3), sender_ids=[ann])

@@ -14,7 +14,7 @@ import datetime as dt
 import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -204,6 +204,26 @@ class Budgets:
     """The sum of the revisions of all sending schedules: another one means that one of them has changed."""
 
 
+@dataclass
+class SpreadBudgets:
+    """What a tick knows of senders that spread their budget."""
+
+    hours: dict[uuid.UUID, list[Opening]] = field(default_factory=dict)
+    """When they have something to send today, as finding it takes time."""
+    _released: dict[uuid.UUID, tuple[dt.datetime, int]] = field(default_factory=dict)
+    """A minute, and how many emails of the day each may have sent by its end."""
+
+    def remaining(self, sender_id: uuid.UUID, use: Use, now: dt.datetime) -> int:
+        """What may go now. What a minute releases may go until it ends: a claim of later steps leaves some of it to the
+        next claim."""
+        minute, most = caps.minute_of(now), use.used + caps.released(use, self.hours[sender_id], now)
+        before = self._released.get(sender_id)
+        if before is not None and before[0] == minute:
+            most = max(most, before[1])
+        self._released[sender_id] = minute, most
+        return min(use.left, most - use.used)
+
+
 def sending_day_now(connection: sa.Connection) -> SendingDay:
     """The day of the caps that it is now."""
     row = connection.execute(sa.text("SELECT now(), sending_day_time_zone FROM sender_state")).one()
@@ -226,14 +246,12 @@ def forget_days(connection: sa.Connection) -> None:
     connection.execute(_FORGET_DAYS, {"before": today - DAYS_KEPT})
 
 
-def budgets(
-    connection: sa.Connection, *, lock: bool = False, hours: dict[uuid.UUID, list[Opening]] | None = None
-) -> Budgets:
+def budgets(connection: sa.Connection, *, lock: bool = False, spread: SpreadBudgets | None = None) -> Budgets:
     """What the active senders of running campaigns may send now, and what is left of the caps of new leads.
 
     With `lock` nobody else counts them until the transaction ends. These locks are taken before the campaigns and rows
-    of a claim, which then waits for no other lock: so no two transactions wait for each other. `hours` keeps the open
-    hours of senders that spread their budget, as finding them takes time.
+    of a claim, which then waits for no other lock: so no two transactions wait for each other. `spread` is what a tick
+    keeps from claim to claim.
     """
     state = connection.execute(_NOW_AND_LOCK if lock else _NOW).one()
     day = caps.sending_day(state.now, zone(state.time_zone))
@@ -249,7 +267,7 @@ def budgets(
     senders: list[Budget] = []
     if state.has_senders:
         rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": state.locked or []}).mappings())
-        senders = _budgets_of(connection, rows, day, state.now, {} if hours is None else hours)
+        senders = _budgets_of(connection, rows, day, state.now, spread or SpreadBudgets())
     new_leads: list[NewLeads] = []
     if state.has_new_leads:
         found = connection.execute(_USED_BY_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
@@ -307,19 +325,19 @@ def _budgets_of(
     rows: Sequence[sa.RowMapping],
     day: SendingDay,
     now: dt.datetime,
-    hours: dict[uuid.UUID, list[Opening]],
+    spread: SpreadBudgets,
 ) -> list[Budget]:
     capped = [row for row in rows if row["daily_cap"] is not None or row["ramp"] is not None]
     uses = uses_of(connection, capped, day)
     spreading = {row["id"] for row in capped if row["spread"] and uses[row["id"]].left > 0}
-    if unknown := [id_ for id_ in spreading if id_ not in hours]:
-        hours.update(open_hours_of_day(connection, unknown, day))
+    if unknown := [id_ for id_ in spreading if id_ not in spread.hours]:
+        spread.hours.update(open_hours_of_day(connection, unknown, day))
     found, until = [], day.ends_at - LAST_CALLS
     for row in rows:
         use = uses.get(row["id"], _UNLIMITED)
         remaining, next_release = use.left, now if use.left > 0 else day.ends_at
         if row["id"] in spreading:
-            remaining = caps.released(use, hours[row["id"]], now)
-            next_release = caps.next_release(use, hours[row["id"]], now)
+            remaining = spread.remaining(row["id"], use, now)
+            next_release = now if remaining > 0 else caps.next_release(use, spread.hours[row["id"]], now)
         found.append(Budget(row["id"], remaining, until, next_release))
     return found

@@ -30,6 +30,7 @@ from sendledger.core.row_arrays import RowArrays
 from sendledger.policy.budgets import (
     LAST_CALLS,
     Budgets,
+    SpreadBudgets,
     budgets,
     fold,
     schedule_revisions,
@@ -37,7 +38,6 @@ from sendledger.policy.budgets import (
 )
 from sendledger.policy.caps import place_in_turn, zones_in_turn
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
-from sendledger.policy.openings import Opening
 
 KEPT_SECONDS = 60.0
 """How long lanes are kept. What becomes due or opens meanwhile is found then, or when these have nothing left.
@@ -132,7 +132,7 @@ class LaneQueue:
         """What senders whose budget is short have sent today."""
         self._few: Mapping[uuid.UUID, int] = {}
         """The campaigns of which fewer new leads than a batch may get an email today, and how many."""
-        self._hours: dict[uuid.UUID, list[Opening]] = {}
+        self._spread = SpreadBudgets()
         self._revisions = 0
         self._found_at = float("-inf")
 
@@ -146,7 +146,7 @@ class LaneQueue:
         if not self._campaigns:
             return None
         self._batch = batch
-        left = budgets(connection, lock=True, hours=self._hours)
+        left = budgets(connection, lock=True, spread=self._spread)
         if look and left.revisions != self._revisions:
             self._find(connection, alone=alone)
         self._offered = self._choose(connection, left)
@@ -190,7 +190,7 @@ class LaneQueue:
 
     def _find(self, connection: sa.Connection, *, alone: bool) -> None:
         self._campaigns, self._found_at, self._depth = {}, time.monotonic(), _UNKNOWN
-        self._hours.clear()
+        self._spread.hours.clear()
         if not connection.scalar(_HAS_LANES):
             return
         # Each claim sums up what has changed since.
