@@ -507,6 +507,20 @@ def test_a_campaign_that_will_start_takes_its_part_of_the_sender(
     }
 
 
+def test_hours_of_a_campaign_that_will_start_do_not_count_before_its_start(
+    clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders, make_schedule: MakeSchedule
+) -> None:
+    """The cap of three is spread over the hours of Berlin; those of New York count from three in the afternoon on."""
+    clock.move_to(MONDAY)
+    policy: dict[str, Any] = {"sender_ids": make_senders(3, spread=True), "sending_schedule_id": make_schedule()}
+    campaign_id = draft(engine, 2, [BERLIN], **policy)
+    lifecycle.start_campaign(engine, campaign_id)
+    alone = planned(engine, campaign_id).finishes_at
+    at_three: dict[str, Any] = {"start_type": "scheduled", "scheduled_start_at": MONDAY + 8 * HOUR}
+    lifecycle.start_campaign(engine, draft(engine, 9, ["America/New_York"], **policy, **at_three))
+    assert planned(engine, campaign_id).finishes_at == alone
+
+
 def test_a_campaign_that_cannot_start_takes_nothing(
     clock: MovedClock, engine: sa.Engine, make_senders: MakeSenders
 ) -> None:

@@ -48,6 +48,8 @@ class PlannedCampaign:
     calendar: Calendar | None = None
     new_leads_per_day: int | None = None
     new_leads_per_company_per_day: int | None = None
+    starts_at: dt.datetime | None = None
+    """None: it runs."""
 
 
 @dataclass

@@ -138,6 +138,8 @@ class Simulation:
             self._of_sender[leads.sender_id].append(lane)
             if leads.campaign_id == self._target:
                 self._of_target.append(lane)
+            if gate.campaign.starts_at is not None:
+                self._remind(gate.campaign.starts_at, lane)  # then it counts for the hours of its sender
         return self._lanes[gate, leads.sender_id]
 
     def _put(self, lane: Lane, at: dt.datetime, batch: Batch) -> None:
@@ -291,7 +293,9 @@ class Simulation:
             today, found = self._today, set[Opening]()
             gates = {lane.gate for lane in self._of_sender[sender_id] if lane.is_busy(today.ends_at)}
             for gate in gates:
-                calendar = gate.campaign.calendar
+                calendar, starts_at = gate.campaign.calendar, gate.campaign.starts_at
+                if starts_at is not None and starts_at > self._now:
+                    continue
                 whole = [Opening(today.starts_at, today.ends_at)]
                 found |= set(
                     calendar.openings(gate.lead_zone, today.starts_at, today.ends_at) if calendar is not None else whole

@@ -299,7 +299,7 @@ def _draft(connection: sa.Connection, campaign: sa.RowMapping, start_at: dt.date
         decide_at = at + dt.timedelta(seconds=step["winner"]["after_seconds"]) if step["winner"] else None
         planned.append(_step(step, [each["weight"] for each in step["variants"]], decide_at))
     caps = campaign["new_leads_per_day"], campaign["new_leads_per_company_per_day"]
-    return PlannedCampaign(campaign["id"], {1: planned}, calendar, *caps)
+    return PlannedCampaign(campaign["id"], {1: planned}, calendar, *caps, starts_at=start_at)
 
 
 def _due(
