@@ -227,7 +227,8 @@ def test_event_is_given_up_after_a_day_and_its_endpoint_disabled(
 ) -> None:
     receiver.status = 500
     endpoint = make_endpoint(receiver.url, "campaign.completed")
-    add_tests(engine, endpoint["id"], 2)
+    # One, as a second may not be tried any more when the first has failed; it then waits with the endpoint.
+    add_tests(engine, endpoint["id"], 1)
     deliver()
     set_times(engine, webhook_deliveries, first_attempt_at="25 h", next_attempt_at="1 s")
     set_times(engine, webhook_endpoints, failing_since="25 h", next_attempt_at="1 s")

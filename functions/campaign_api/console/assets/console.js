@@ -15,7 +15,9 @@ function showLocalTimes(root) {
 /** Fetches a live part anew, but not while somebody looks elsewhere or has the focus in it. */
 async function refresh(part) {
   if (document.hidden || part.contains(document.activeElement)) return;
-  const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" } });
+  // Without a limit, one answer that never comes would be the last that is asked for.
+  const signal = AbortSignal.timeout(30000);
+  const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" }, signal });
   if (answer.redirected) return location.reload(); // the session is over
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
