@@ -121,6 +121,17 @@ def test_cap_of_a_turn_of_small_claims_is_shared_equally(make_sender: MakeSender
     assert claimed == dict.fromkeys(made, 1)
 
 
+def test_cap_of_several_claims_goes_to_the_campaigns_that_have_used_less_of_it(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann", 18)
+    made = [started(engine, 9, [ann])]
+    assert claims_by_campaign(engine, 6, 1) == [{made[0]: 6}]
+    made += [started(engine, 9, [ann]) for _ in range(2)]
+    claims = claims_by_campaign(engine, 4, 4)
+    assert claims == [dict.fromkeys(made[1:], 2)] * 3 + [{}]
+
+
 def test_campaigns_that_wait_share_in_a_claim_if_their_sender_may_send_more_than_it_takes(
     make_sender: MakeSender, engine: sa.Engine
 ) -> None:

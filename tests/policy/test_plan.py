@@ -22,6 +22,7 @@ from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.policy.simulate_days import share
 from sendledger.preflight import plan
 from sendledger.preflight.plan import Plan
+from sendledger.sending import pace
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import make_batch, make_campaign, make_variants, make_workflow, rows_of
 from testbed.moved_clock import MovedClock
@@ -165,8 +166,14 @@ def assert_sent_as_planned(engine: sa.Engine, found: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "spread"),
-    [*((name, False) for name in SPLITS), ("three zones", True), ("three that are open together", True)],
+    ("split", "most", "spread"),
+    [
+        *((split, pace.MAX_CHUNK, False) for split in SPLITS),
+        ("three zones", 2, False),
+        ("three that are open together", 7, False),
+        ("three zones", pace.MAX_CHUNK, True),
+        ("three that are open together", pace.MAX_CHUNK, True),
+    ],
 )
 def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     clock: MovedClock,
@@ -174,10 +181,14 @@ def test_in_four_weeks_the_plan_and_what_was_sent_differ_by_no_email_on_any_day(
     resources: Resources,
     make_schedule: MakeSchedule,
     make_senders: MakeSenders,
+    monkeypatch: pytest.MonkeyPatch,
     split: str,
+    most: int,
     *,
     spread: bool,
 ) -> None:
+    """However many emails a claim takes: it is what goes in two seconds."""
+    monkeypatch.setattr(pace, "MAX_CHUNK", most)
     leads, after = SPLITS[split]
     clock.move_to(MONDAY + after)
     ann, bob = make_senders(7, 5, spread=spread)
@@ -218,15 +229,27 @@ POLICIES: dict[str, dict[str, Any]] = {
 """The campaign starts when all three offices are open, where nothing else is said."""
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("policy", "most"),
+    [
+        *((policy, pace.MAX_CHUNK) for policy in POLICIES),
+        ("cap of new leads", 2),
+        ("cap of new leads and one of a sender", 3),
+        ("fewer emails than zones", 2),
+        ("steps that fall due together", 2),
+    ],
+)
 def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
     clock: MovedClock,
     engine: sa.Engine,
     resources: Resources,
     make_schedule: MakeSchedule,
     make_senders: MakeSenders,
+    monkeypatch: pytest.MonkeyPatch,
     policy: str,
+    most: int,
 ) -> None:
+    monkeypatch.setattr(pace, "MAX_CHUNK", most)
     values = POLICIES[policy].copy()
     split = values.pop("split", {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)})
     start = MONDAY + values.pop("after", NOON)
@@ -242,16 +265,19 @@ def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
     assert before.days == found.days
 
 
-@pytest.mark.parametrize("spread", [False, True], ids=["at once", "spread"])
+@pytest.mark.parametrize(("most", "spread"), [(pace.MAX_CHUNK, False), (2, False), (pace.MAX_CHUNK, True)])
 def test_the_plan_of_campaigns_with_several_zones_that_share_senders_is_what_is_sent(
     clock: MovedClock,
     engine: sa.Engine,
     resources: Resources,
     make_schedule: MakeSchedule,
     make_senders: MakeSenders,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
     *,
     spread: bool,
 ) -> None:
+    monkeypatch.setattr(pace, "MAX_CHUNK", most)
     clock.move_to(MONDAY + NOON)
     ann, bob = make_senders(5, 4, spread=spread)
     office = make_schedule()

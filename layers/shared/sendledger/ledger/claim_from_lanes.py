@@ -1,10 +1,10 @@
 """The statement that claims from campaigns with a sending policy, and the one that counts what could be claimed.
 
-The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py). Where campaigns with lanes
-take turns, one gets the part of those that wait, too. A part of less than an email is the chance of one. What a sender
-may send goes to the campaigns that it has sent least of today, and to each zone in turn; where that is little, it is
-offered no lanes of first steps beside later ones. Of new leads, a campaign gets no more than its caps leave, from each
-of its senders in turn.
+The part of a campaign is shared among the lanes that it is offered (policy/lane_queue.py); a lane that takes turns at a
+cap gives as many as it has turns. Where campaigns with lanes take turns, one gets the part of those that wait, too. A
+part of less than an email is the chance of one. What a sender may send goes to the campaigns that it has sent least of
+today, and to each zone in turn; where that is little, it is offered no lanes of first steps beside later ones. Of new
+leads, a campaign gets no more than its caps leave, from each of its senders in turn.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _BY_COMPANY = f"""UNION ALL
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
-    SELECT offer.number AS offer, offer.turn, l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until,
+    SELECT offer.number AS offer, offer.most, offer.turn, offer.given, offer.given_by_sender,
+           l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until,
            z.schedule_id, b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
            CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
                 THEN least(z.until, CAST(:day_until AS timestamptz)) ELSE z.until END AS closes_at
@@ -56,7 +57,8 @@ WITH offered AS MATERIALIZED (
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
     SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.offer, o.lane, o.closes_at,
-           o.turn, o.sender_id, o.follow_up, o.remaining, o.used, o.tie, o.counted, o.new_leads,
+           o.most, o.turn, o.given, o.given_by_sender, o.sender_id, o.follow_up, o.remaining, o.used, o.tie,
+           o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
@@ -71,7 +73,9 @@ WITH offered AS MATERIALIZED (
                      count(DISTINCT campaign_id) FILTER (WHERE lane IS NOT NULL) AS offered FROM queue) kinds
     ) campaigns
 ), shared AS MATERIALIZED (
-    SELECT parted.*, least(ceil(part_of_lane), remaining, new_leads)::bigint AS share
+    -- One more than a lane that takes turns may give: so it is known whether it has more.
+    SELECT parted.*, coalesce(most + 1, least(ceil(part_of_lane), remaining, new_leads)::bigint) AS share
+           {{part_of_sender}}
     FROM (
         SELECT queue.*, part, part / count(*) OVER (PARTITION BY queue.campaign_id) AS part_of_lane
         FROM queue CROSS JOIN parts
@@ -79,7 +83,7 @@ WITH offered AS MATERIALIZED (
     ) parted
 ), found AS MATERIALIZED (
     SELECT due.id, due.company, due.used_by_company, q.*,
-           count(*) OVER (PARTITION BY q.campaign_id, q.lane) < q.share AS is_last, {{places}}
+           count(*) OVER (PARTITION BY q.campaign_id, q.lane) AS in_lane, {{places}}
     FROM shared q CROSS JOIN LATERAL (
         SELECT id, CAST(NULL AS bigint) AS company, CAST(0 AS bigint) AS used_by_company, scheduled_for FROM (
             SELECT e.id, e.scheduled_for FROM scheduled_emails e
@@ -107,27 +111,36 @@ WITH offered AS MATERIALIZED (
               e.fallback_variant, picked.offer, picked.is_last
 )
 """
-# The zones of a sender take turns, and the senders of a campaign. The plan counts on it.
+# The zones of a sender take turns, and the senders of a campaign, and each claim goes on where the last one ended. The
+# plan counts on it.
 _WITHIN_CAPS = """in_companies AS (
     SELECT found.*, row_number() OVER (
-               PARTITION BY campaign_id, sender_id, follow_up ORDER BY place_in_lane, turn) AS of_kind
-    FROM found WHERE company IS NULL OR used_by_company + place_in_company <= company_cap
+               PARTITION BY campaign_id, sender_id, follow_up ORDER BY given + place_in_lane, turn) AS of_kind
+    FROM found
+    WHERE (company IS NULL OR used_by_company + place_in_company <= company_cap)
+      AND (most IS NULL OR company_cap IS NOT NULL OR place_in_lane <= most)
 ), of_senders AS (
     SELECT in_companies.*,
-           row_number() OVER (PARTITION BY campaign_id, follow_up ORDER BY of_kind, sender_id) AS place
+           row_number() OVER (
+               PARTITION BY campaign_id, follow_up ORDER BY given_by_sender + of_kind, sender_id) AS place
     FROM in_companies
 ), chosen AS (
-    SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM (
+    SELECT id, offer, closes_at, sender_id, company, counted,
+           in_lane < share AND (most IS NULL OR company_cap IS NOT NULL OR place_in_lane = in_lane) AS is_last
+    FROM (
         SELECT of_senders.*, row_number() OVER (PARTITION BY sender_id ORDER BY used + of_kind, tie) AS of_cap
         FROM of_senders WHERE new_leads IS NULL OR place <= new_leads) placed
     WHERE sender_id IS NULL OR of_cap <= remaining
-    ORDER BY (place - random()) / part LIMIT :batch
+    ORDER BY CASE WHEN used IS NULL OR new_leads IS NOT NULL THEN (place - random()) / part
+                  ELSE (of_cap - random()) / part_of_sender END
+    LIMIT :batch
 )"""
 _PLACES_WITHIN_CAPS = """
            row_number() OVER (PARTITION BY q.campaign_id, q.lane ORDER BY due.scheduled_for, due.id) AS place_in_lane,
            row_number() OVER (PARTITION BY q.campaign_id, due.company ORDER BY due.id) AS place_in_company"""
+_PART_OF_SENDER = ", sum(part_of_lane) OVER (PARTITION BY sender_id) AS part_of_sender"
 _WITHOUT_CAPS = """chosen AS (
-    SELECT id, offer, closes_at, sender_id, company, counted, is_last FROM found
+    SELECT id, offer, closes_at, sender_id, company, counted, in_lane < share AS is_last FROM found
     ORDER BY (place - random()) / part_of_lane LIMIT :batch
 )"""
 _PLACES_WITHOUT_CAPS = """
@@ -146,6 +159,7 @@ def claim_from_lanes(claimed: str, limits: Limits, *, alone: bool) -> sa.TextCla
     parts = {
         "{places}": _PLACES_WITHOUT_CAPS if without_caps else _PLACES_WITHIN_CAPS,
         "{chosen}": _WITHOUT_CAPS if without_caps else _WITHIN_CAPS,
+        "{part_of_sender}": "" if without_caps else _PART_OF_SENDER,
         "{by_company}": _BY_COMPANY if by_company else "",
         "{without_companies}": "" if by_company else _WITHOUT_COMPANIES,
         "{alone}": "true" if alone else "false",

@@ -8,7 +8,6 @@ budgets.py read.
 
 from __future__ import annotations
 
-import datetime as dt
 import heapq
 import json
 import math
@@ -19,7 +18,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import chain, islice, zip_longest
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -36,7 +35,8 @@ from sendledger.policy.budgets import (
     schedule_revisions,
     used_by_campaign,
 )
-from sendledger.policy.caps import place_in_turn, zones_in_turn
+from sendledger.policy.caps import place_in_turn
+from sendledger.policy.lane_turns import LaneGroup, Turn, turns_at_new_leads, turns_of_sender
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 
 KEPT_SECONDS = 60.0
@@ -53,7 +53,11 @@ CAMPAIGNS_AT_ONCE = 64
 Each campaign of a claim costs the lock of its row, a look at its lanes and a sum of what it has used of the caps.
 """
 
+IN_TURNS = 1_000
+"""Where a cap leaves less, lanes take turns at it, however few of it a claim takes. To put them in order costs time."""
+
 _UNKNOWN = math.inf
+_Order = tuple[bool, int, float, str]
 
 _FIND = sa.text(LANES_BY_GROUP).bindparams(
     sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("alone", type_=sa.Boolean)
@@ -64,45 +68,28 @@ _HAS_LANES = sa.text(f"""SELECT EXISTS (SELECT FROM campaigns c WHERE c.status =
 
 OFFERED = RowArrays(
     "offer",
-    {"number": "integer", "campaign_id": "uuid", "lane": "smallint", "zone": "integer", "turn": "integer"},
+    {
+        "number": "integer",
+        "campaign_id": "uuid",
+        "lane": "smallint",
+        "zone": "integer",
+        "most": "integer",
+        "turn": "integer",
+        "given": "integer",
+        "given_by_sender": "integer",
+    },
 )
 """The lanes that a claim may take from, numbered, with the number of their zone in its parameter `zones` (0: always
-open), and the place of the zone among those of its campaign and sender that take turns."""
-
-
-class LaneGroup:
-    """Lanes of one campaign and sender, for first or later steps, in turn, each with the number of its zone.
-
-    Both are texts, as they are found and offered.
-    """
-
-    def __init__(self, row: sa.RowMapping) -> None:
-        self.campaign_id: uuid.UUID = row["campaign_id"]
-        self.sender_id: uuid.UUID | None = row["sender_id"]
-        self.follow_up: bool = row["follow_up"]
-        self.counts_new_leads: bool = row["counts_new_leads"]
-        self.counts_companies: bool = row["counts_companies"]
-        self.campaign = str(self.campaign_id)
-        lanes, zones = row["lanes"].split(","), row["zones"].split(",")
-        # Overlapping senders begin with different ones.
-        first = random.randrange(len(lanes))  # noqa: S311 (not a secret)
-        self.lanes = dict(zip(lanes[first:] + lanes[:first], zones[first:] + zones[:first], strict=True))
-
-    def in_turn(self, zones: Sequence[OpenZone], day: dt.date, sent: int) -> Iterator[OfferedLane]:
-        """Its lanes, as their zones take turns on a day, after so many emails."""
-        # Without a schedule no zone is known, and each is open.
-        named = {zones[int(zone) - 1].lead_zone if zone != "0" else lane: lane for lane, zone in self.lanes.items()}
-        turns = zones_in_turn(named, day, sent)
-        for name in sorted(turns, key=turns.__getitem__):
-            yield OfferedLane(self, named[name], turns[name])
+open). Of those that take turns: how many emails each may give, its place in a turn, and how many it and all of its
+campaign and sender have given already."""
 
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from, and its turn among those of its group."""
+    """A lane that a claim may take from; `most`: how many emails, where lanes take turns."""
 
     group: LaneGroup
     lane: str
-    turn: int = 0
+    most: int | None = None
 
 
 class Limits(Enum):
@@ -162,10 +149,12 @@ class LaneQueue:
         is_full = len(claimed) >= self._batch
         if not is_full:
             self._expect_less(Counter(row["offer"] for row in claimed))
-        has_more = {row["offer"]: not row["is_last"] for row in claimed}
+        given = Counter(row["offer"] for row in claimed)
+        done = {row["offer"] for row in claimed if row["is_last"]}
         for number, (group, lane, _) in enumerate(self._offered):
             zone = group.lanes.pop(lane)
-            if has_more.get(number, is_full):
+            group.given[lane] += given[number]
+            if number not in done and (given[number] or is_full):
                 group.lanes[lane] = zone
         for campaign in dict.fromkeys(offered.group.campaign for offered in self._offered):
             groups = self._campaigns.pop(campaign)
@@ -174,13 +163,9 @@ class LaneQueue:
 
     def _expect_less(self, given: Mapping[int, int]) -> None:
         """As little as the lanes of a claim have given on average, but half at least: others may have been faster."""
-        whole = [given[number] for number, each in enumerate(self._offered) if not self._is_short(each.group)]
+        whole = [given[number] for number, each in enumerate(self._offered) if each.most is None]
         if whole:
             self._depth = max(1.0, self._depth / 2, statistics.fmean(whole))
-
-    def _is_short(self, group: LaneGroup) -> bool:
-        """Whether a cap leaves less than its lanes may have."""
-        return group.sender_id in self._used or self._has_few_leads(group)
 
     def _has_few_leads(self, group: LaneGroup) -> bool:
         return group.counts_new_leads and group.campaign_id in self._few
@@ -217,8 +202,9 @@ class LaneQueue:
     def _parameters(self, left: Budgets) -> dict[str, Any]:
         """What the claim must know of the lanes that it is offered."""
         lanes = [
-            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "turn": turn}
-            for number, (group, lane, turn) in enumerate(self._offered)
+            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "most": most}
+            | {"turn": group.turns.get(lane, 0), "given": group.given[lane], "given_by_sender": group.given.total()}
+            for number, (group, lane, most) in enumerate(self._offered)
         ]
         numbers = {lane["zone"] for lane in lanes}
         zones = [
@@ -277,26 +263,27 @@ class LaneQueue:
         self._depth = min(self._depth, share)
         most = math.ceil(share / self._depth)
         self._find_short(connection, left, most * self._depth * len(campaigns))
+        if self._used or self._few:
+            return self._take_turns(campaigns, most, left)
         chosen, expected = list[OfferedLane](), 0.0
-        is_short = bool(self._used or self._few)
-        for offered in self._in_order_of_use(campaigns, most, left) if is_short else _in_turn(campaigns, most):
+        for offered in _in_turn(campaigns, most):
             if expected >= self._batch:
                 self._in_turn = len(campaigns)
                 break
             chosen.append(offered)
-            expected += 1 if self._is_short(offered.group) else self._depth
+            expected += self._depth
         return chosen
 
     def _find_short(self, connection: sa.Connection, left: Budgets, turn: float) -> None:
-        """Find the budgets that are less than a batch, and those of senders that are less than a `turn`, in which each
-        campaign is offered: each is to get an equal part."""
-        enough = max(self._batch, turn)
+        """Find the budgets that are less than a batch or `IN_TURNS`, and those of senders that are less than a `turn`,
+        in which each campaign is offered: each is to get an equal part."""
+        enough = max(self._batch, turn, IN_TURNS)
         short = [each.sender_id for each in left.senders if 0 < each.remaining < enough]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
         self._few = {
             each.campaign_id: each.remaining
             for each in left.new_leads
-            if each.remaining is not None and 0 < each.remaining < self._batch
+            if each.remaining is not None and 0 < each.remaining < max(self._batch, IN_TURNS)
         }
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
@@ -314,52 +301,55 @@ class LaneQueue:
                 found[campaign] = may_give
         return found
 
-    def _in_order_of_use(
-        self, campaigns: Mapping[str, list[LaneGroup]], most: int, left: Budgets
-    ) -> Iterator[OfferedLane]:
+    def _take_turns(self, campaigns: Mapping[str, list[LaneGroup]], most: int, left: Budgets) -> list[OfferedLane]:
         """Later steps of senders whose budget is short, then the rest: the same number of each campaign.
 
-        Of such a sender as many lanes as it may send emails, and no first steps while it has later ones: nobody knows
-        how many these are. Of a campaign with few new leads as many of their lanes, of the others `most` of each
-        campaign.
+        Of such a sender as many emails as it may send, and no first steps while it has later ones: nobody knows how
+        many these are. Of a campaign with few new leads as many of them, of the others `most` lanes of each campaign.
         """
         day = left.day.date
-        found: dict[str, list[OfferedLane]] = {}
+        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
+        in_order: list[Iterator[tuple[_Order, LaneGroup, str, bool]]] = []
         short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
-        for campaign, groups in campaigns.items():
-            others = [group for group in groups if group.sender_id not in self._used]
-            of_few = [group for group in others if self._has_few_leads(group)]
-            rest = [group for group in others if group not in of_few]
-            found[campaign] = [*islice(_later_steps_first(rest), most)]
-            if of_few:
-                of_few.sort(key=lambda group: str(group.sender_id))
-                rounds = zip_longest(*(group.in_turn(self._zones, day, 0) for group in of_few))
-                in_turn = (offered for of_each in rounds for offered in of_each if offered is not None)
-                found[campaign] += islice(in_turn, self._few[of_few[0].campaign_id])
+        places = {campaign: float(place) for place, campaign in enumerate(campaigns)}
+
+        def ordered(turns: Iterator[Turn], among: int) -> Iterator[tuple[_Order, LaneGroup, str, bool]]:
+            tie = random.uniform(0, len(campaigns))  # noqa: S311 (not a secret)
+            for number, (group, lane, place) in enumerate(turns):
+                is_later = group.follow_up and group.sender_id in self._used
+                if self._has_few_leads(group):
+                    # Senders take turns, as in the claim.
+                    level, next_one, then = group.given.total() + place, places[group.campaign], str(group.sender_id)
+                else:
+                    level, next_one, then = number // among, tie, ""
+                yield (not is_later, level, next_one, then), group, lane, True
+
+        for groups in campaigns.values():
+            rest = []
             for group in groups:
                 if group.sender_id in self._used:
                     short[group.sender_id].append(group)
-        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
+                elif self._has_few_leads(group):
+                    turns = turns_at_new_leads(group, self._zones, day)
+                    in_order.append(ordered(islice(turns, self._few[group.campaign_id]), 1))
+                else:
+                    rest.append(group)
+            whole = enumerate(islice(_later_steps_first(rest), most))
+            in_order.append(
+                ((True, place, places[each.group.campaign], ""), each.group, each.lane, False) for place, each in whole
+            )
         for sender_id, groups in short.items():
-            # One more than a batch, if it may send more: the campaigns that wait share in the claim then.
-            at_most = min(remaining[sender_id], self._batch + 1)
-            in_order = _least_used_first(groups, self._used[sender_id], self._zones, day)
-            for offered in islice(in_order, at_most):
-                found[offered.group.campaign].append(offered)
-        for campaign in {group.campaign for groups in short.values() for group in groups}:
-            random.shuffle(found[campaign])
-            found[campaign].sort(key=_is_first_step)
-        places = [
-            (_is_first_step(offered) or offered.group.sender_id not in self._used, place, offered)
-            for of_campaign in found.values()
-            for place, offered in enumerate(of_campaign)
-        ]
-        places.sort(key=itemgetter(0, 1))
-        return (offered for *_, offered in places)
-
-
-def _is_first_step(offered: OfferedLane) -> bool:
-    return not offered.group.follow_up
+            turns = turns_of_sender(groups, self._used[sender_id], self._few, self._zones, day)
+            in_order.append(ordered(islice(turns, remaining[sender_id]), len(groups)))
+        offered: dict[tuple[LaneGroup, str], int | None] = {}
+        expected = 0.0
+        for _, group, lane, is_turn in heapq.merge(*in_order, key=itemgetter(0)):
+            if expected >= self._batch:
+                self._in_turn = len(campaigns)
+                break
+            offered[group, lane] = (offered.get((group, lane)) or 0) + 1 if is_turn else None
+            expected += 1 if is_turn else self._depth
+        return [OfferedLane(group, lane, each) for (group, lane), each in offered.items()]
 
 
 def _in_turn(campaigns: Mapping[str, list[LaneGroup]], most: int) -> Iterator[OfferedLane]:
@@ -374,24 +364,3 @@ def _later_steps_first(groups: Sequence[LaneGroup]) -> Iterator[OfferedLane]:
         for group in in_any_order:
             if group.follow_up == follow_up:
                 yield from (OfferedLane(group, lane) for lane in group.lanes)
-
-
-def _least_used_first(
-    groups: Sequence[LaneGroup], used_by: Counter[uuid.UUID], zones: Sequence[OpenZone], day: dt.date
-) -> Iterator[OfferedLane]:
-    """The lanes of a sender, first of the campaign that it has sent least of: those of later steps, if it has any."""
-    has_later_steps = any(group.follow_up for group in groups)
-    heap = [
-        (used_by[group.campaign_id], place_in_turn(group.campaign_id, day), number, group)
-        for number, group in enumerate(groups)
-        if group.follow_up == has_later_steps
-    ]
-    heapq.heapify(heap)
-    lanes = {number: group.in_turn(zones, day, used_by[group.campaign_id]) for *_, number, group in heap}
-    while heap:
-        count, tie, number, group = heap[0]
-        if (offered := next(lanes[number], None)) is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (count + 1, tie, number, group))
-            yield offered
