@@ -22,6 +22,7 @@ from sendledger.core.tables import (
     workflows,
 )
 
+MINUTE = dt.timedelta(minutes=1)
 DAY = dt.timedelta(days=1)
 NO_DELAY = dt.timedelta(0)
 

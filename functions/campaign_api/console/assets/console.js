@@ -12,12 +12,13 @@ function showLocalTimes(root) {
   }
 }
 
+/** Without a limit, one answer that never comes would be the last that is asked for. */
+const ask = (url) => fetch(url, { headers: { accept: "text/html" }, signal: AbortSignal.timeout(30000) });
+
 /** Fetches a live part anew, but not while somebody looks elsewhere or has the focus in it. */
 async function refresh(part) {
   if (document.hidden || part.contains(document.activeElement)) return;
-  // Without a limit, one answer that never comes would be the last that is asked for.
-  const signal = AbortSignal.timeout(30000);
-  const answer = await fetch(part.dataset.live, { headers: { accept: "text/html" }, signal });
+  const answer = await ask(part.dataset.live);
   if (answer.redirected) return location.reload(); // the session is over
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
@@ -29,7 +30,7 @@ async function refresh(part) {
 
 /** Loads a part that takes its time, in place of the link to its page. */
 async function loadLater(part) {
-  const answer = await fetch(part.dataset.later, { headers: { accept: "text/html" } });
+  const answer = await ask(part.dataset.later);
   if (answer.redirected || !answer.ok || part.contains(document.activeElement)) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body;
   showLocalTimes(fresh);

@@ -118,7 +118,7 @@ class LaneQueue:
         self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
         """What senders whose budget is short have sent today."""
         self._few: Mapping[uuid.UUID, int] = {}
-        """The campaigns of which fewer new leads than a batch may get an email today, and how many."""
+        """The campaigns of which few new leads may get an email today, and how many."""
         self._spread = SpreadBudgets()
         self._revisions = 0
         self._found_at = float("-inf")
@@ -147,9 +147,9 @@ class LaneQueue:
         """Move the lanes that have given all that was asked for behind the others. Those that gave less are done, but
         not those of which a full claim took nothing: others came first by chance."""
         is_full = len(claimed) >= self._batch
-        if not is_full:
-            self._expect_less(Counter(row["offer"] for row in claimed))
         given = Counter(row["offer"] for row in claimed)
+        if not is_full:
+            self._expect_less(given)
         done = {row["offer"] for row in claimed if row["is_last"]}
         for number, (group, lane, _) in enumerate(self._offered):
             zone = group.lanes.pop(lane)
