@@ -141,7 +141,7 @@ def test_campaigns_that_wait_share_in_a_claim_if_their_sender_may_send_more_than
     with engine.begin() as connection:
         offer = LaneQueue().offer(connection, 2, alone=False)
     assert offer is not None
-    assert (len(json.loads(offer["uses"])), offer["in_turn"]) == (2, 4)
+    assert (len(json.loads(offer["uses"])), offer["sharing"]) == (2, 4)
 
 
 def test_campaigns_that_take_turns_get_as_much_as_those_without_a_policy(

@@ -28,7 +28,7 @@ _BY_COMPANY = f"""UNION ALL
 _WITHOUT_COMPANIES = "AND (o.follow_up OR run.company_cap IS NULL)"
 _CLAIM = f"""
 WITH offered AS MATERIALIZED (
-    SELECT offer.number AS offer, offer.most, offer.turn, offer.given, offer.given_by_sender,
+    SELECT offer.number AS offer, offer.turns, offer.zone_place, offer.given, offer.given_by_sender,
            l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until,
            z.schedule_id, b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
            CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
@@ -57,7 +57,7 @@ WITH offered AS MATERIALIZED (
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
     SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.offer, o.lane, o.closes_at,
-           o.most, o.turn, o.given, o.given_by_sender, o.sender_id, o.follow_up, o.remaining, o.used, o.tie,
+           o.turns, o.zone_place, o.given, o.given_by_sender, o.sender_id, o.follow_up, o.remaining, o.used, o.tie,
            o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
@@ -65,16 +65,16 @@ WITH offered AS MATERIALIZED (
          AND (o.follow_up OR o.counted OR NOT run.counts_new_leads) {{without_companies}}
     WHERE NOT run.has_lanes OR o.lane IS NOT NULL
 ), parts AS MATERIALIZED (
-    SELECT CAST(:batch AS double precision) / nullif(plain + in_turn, 0) AS of_plain,
-           CAST(:batch AS double precision) * in_turn / nullif((plain + in_turn) * offered, 0) AS of_offered
+    SELECT CAST(:batch AS double precision) / nullif(plain + sharing, 0) AS of_plain,
+           CAST(:batch AS double precision) * sharing / nullif((plain + sharing) * offered, 0) AS of_offered
     FROM (
-        SELECT plain, offered, CASE WHEN offered > 0 THEN greatest(offered, :in_turn) ELSE 0 END AS in_turn
+        SELECT plain, offered, CASE WHEN offered > 0 THEN greatest(offered, :sharing) ELSE 0 END AS sharing
         FROM (SELECT count(DISTINCT campaign_id) FILTER (WHERE lane IS NULL) AS plain,
                      count(DISTINCT campaign_id) FILTER (WHERE lane IS NOT NULL) AS offered FROM queue) kinds
     ) campaigns
 ), shared AS MATERIALIZED (
     -- One more than a lane that takes turns may give: so it is known whether it has more.
-    SELECT parted.*, coalesce(most + 1, least(ceil(part_of_lane), remaining, new_leads)::bigint) AS share
+    SELECT parted.*, coalesce(turns + 1, least(ceil(part_of_lane), remaining, new_leads)::bigint) AS share
            {{part_of_sender}}
     FROM (
         SELECT queue.*, part, part / count(*) OVER (PARTITION BY queue.campaign_id) AS part_of_lane
@@ -114,19 +114,19 @@ WITH offered AS MATERIALIZED (
 # The zones of a sender take turns, and the senders of a campaign, and each claim goes on where the last one ended. The
 # plan counts on it.
 _WITHIN_CAPS = """in_companies AS (
-    SELECT found.*, row_number() OVER (
-               PARTITION BY campaign_id, sender_id, follow_up ORDER BY given + place_in_lane, turn) AS of_kind
+    SELECT found.*, row_number() OVER (PARTITION BY campaign_id, sender_id, follow_up
+                                       ORDER BY coalesce(given, 0) + place_in_lane, zone_place) AS of_kind
     FROM found
     WHERE (company IS NULL OR used_by_company + place_in_company <= company_cap)
-      AND (most IS NULL OR company_cap IS NOT NULL OR place_in_lane <= most)
+      AND (turns IS NULL OR company_cap IS NOT NULL OR place_in_lane <= turns)
 ), of_senders AS (
     SELECT in_companies.*,
            row_number() OVER (
-               PARTITION BY campaign_id, follow_up ORDER BY given_by_sender + of_kind, sender_id) AS place
+               PARTITION BY campaign_id, follow_up ORDER BY coalesce(given_by_sender, 0) + of_kind, sender_id) AS place
     FROM in_companies
 ), chosen AS (
     SELECT id, offer, closes_at, sender_id, company, counted,
-           in_lane < share AND (most IS NULL OR company_cap IS NOT NULL OR place_in_lane = in_lane) AS is_last
+           in_lane < share AND (turns IS NULL OR company_cap IS NOT NULL OR place_in_lane = in_lane) AS is_last
     FROM (
         SELECT of_senders.*, row_number() OVER (PARTITION BY sender_id ORDER BY used + of_kind, tie) AS of_cap
         FROM of_senders WHERE new_leads IS NULL OR place <= new_leads) placed
@@ -172,7 +172,7 @@ def claim_from_lanes(claimed: str, limits: Limits, *, alone: bool) -> sa.TextCla
         sa.bindparam("token", type_=sa.UUID),
         sa.bindparam("lease", type_=sa.Interval),
         sa.bindparam("batch", type_=sa.Integer),
-        sa.bindparam("in_turn", type_=sa.Integer),
+        sa.bindparam("sharing", type_=sa.Integer),
         *(sa.bindparam(name, type_=sa.Text) for name in ("zones", "senders", "uses", "new_leads")),
         sa.bindparam("day", type_=sa.Date),
         sa.bindparam("day_until", type_=sa.TIMESTAMP(timezone=True)),

@@ -8,7 +8,6 @@ budgets.py read.
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 import random
@@ -18,8 +17,6 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from itertools import chain, islice
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -36,7 +33,15 @@ from sendledger.policy.budgets import (
     used_by_campaign,
 )
 from sendledger.policy.caps import place_in_turn
-from sendledger.policy.lane_turns import LaneGroup, Turn, turns_at_new_leads, turns_of_sender
+from sendledger.policy.lane_turns import (
+    LaneGroup,
+    LittleLeft,
+    Turn,
+    fair_turns,
+    turns_of_group,
+    turns_of_sender,
+    whole_lanes,
+)
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 
 KEPT_SECONDS = 60.0
@@ -53,11 +58,10 @@ CAMPAIGNS_AT_ONCE = 64
 Each campaign of a claim costs the lock of its row, a look at its lanes and a sum of what it has used of the caps.
 """
 
-IN_TURNS = 1_000
+LITTLE = 1_000
 """Where a cap leaves less, lanes take turns at it, however few of it a claim takes. To put them in order costs time."""
 
 _UNKNOWN = math.inf
-_Order = tuple[bool, int, float, str]
 
 _FIND = sa.text(LANES_BY_GROUP).bindparams(
     sa.bindparam("open_zones", type_=sa.Text), sa.bindparam("alone", type_=sa.Boolean)
@@ -73,23 +77,23 @@ OFFERED = RowArrays(
         "campaign_id": "uuid",
         "lane": "smallint",
         "zone": "integer",
-        "most": "integer",
-        "turn": "integer",
+        "turns": "integer",
+        "zone_place": "integer",
         "given": "integer",
         "given_by_sender": "integer",
     },
 )
 """The lanes that a claim may take from, numbered, with the number of their zone in its parameter `zones` (0: always
-open). Of those that take turns: how many emails each may give, its place in a turn, and how many it and all of its
-campaign and sender have given already."""
+open). Of those that take turns: how many each has, its place among those of its campaign and sender, and how many
+emails it and all of these have given already."""
 
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from; `most`: how many emails, where lanes take turns."""
+    """A lane that a claim may take from; where lanes take turns, `turns` is how many emails it may give."""
 
     group: LaneGroup
     lane: str
-    most: int | None = None
+    turns: int | None
 
 
 class Limits(Enum):
@@ -106,7 +110,7 @@ class LaneQueue:
     def __init__(self) -> None:
         self._campaigns: dict[str, list[LaneGroup]] = {}
         """In turn: those that were offered last are at the end."""
-        self._in_turn = 0
+        self._sharing = 0
         """How many of them share in the last claim and the next ones; 0: only those that it was offered."""
         self._zones: list[OpenZone] = []
         self._offered: list[OfferedLane] = []
@@ -163,12 +167,9 @@ class LaneQueue:
 
     def _expect_less(self, given: Mapping[int, int]) -> None:
         """As little as the lanes of a claim have given on average, but half at least: others may have been faster."""
-        whole = [given[number] for number, each in enumerate(self._offered) if each.most is None]
+        whole = [given[number] for number, each in enumerate(self._offered) if each.turns is None]
         if whole:
             self._depth = max(1.0, self._depth / 2, statistics.fmean(whole))
-
-    def _has_few_leads(self, group: LaneGroup) -> bool:
-        return group.counts_new_leads and group.campaign_id in self._few
 
     def _age(self) -> float:
         return time.monotonic() - self._found_at
@@ -202,9 +203,10 @@ class LaneQueue:
     def _parameters(self, left: Budgets) -> dict[str, Any]:
         """What the claim must know of the lanes that it is offered."""
         lanes = [
-            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "most": most}
-            | {"turn": group.turns.get(lane, 0), "given": group.given[lane], "given_by_sender": group.given.total()}
-            for number, (group, lane, most) in enumerate(self._offered)
+            {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "turns": turns}
+            | {"zone_place": group.zone_places.get(lane, 0)}
+            | {"given": group.given[lane], "given_by_sender": group.given.total()}
+            for number, (group, lane, turns) in enumerate(self._offered)
         ]
         numbers = {lane["zone"] for lane in lanes}
         zones = [
@@ -241,49 +243,68 @@ class LaneQueue:
             for each in left.new_leads
             if each.has_some
         ]
-        given = {"zones": zones, "senders": senders, "uses": uses, "new_leads": new_leads}
+        tables = {"zones": zones, "senders": senders, "uses": uses, "new_leads": new_leads}
         return {
             **OFFERED.parameters(lanes),
-            "in_turn": self._in_turn,
-            **{name: json.dumps(values) for name, values in given.items()},
+            "sharing": self._sharing,
+            **{name: json.dumps(values) for name, values in tables.items()},
             "day": left.day.date,
             "day_until": left.day.ends_at - LAST_CALLS,
         }
 
     def _choose(self, connection: sa.Connection, left: Budgets) -> list[OfferedLane]:
-        """As many lanes as are expected to give the batch. Campaigns take turns; lanes of later steps come first.
+        """As many lanes as are expected to give the batch.
 
         To look at a lane costs as much as some emails of it. So a lane is to give the whole share of its campaign. If
         a claim shows that lanes have less, more lanes of each campaign are asked, and then more campaigns. Where a cap
-        leaves little, all that take turns at it are asked.
+        leaves little, lanes take turns at it, and each is to give as many emails as it has turns.
         """
         campaigns = self._campaigns_with_budget(left)
-        self._in_turn = 0
         share = max(1.0, self._batch / max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
         self._depth = min(self._depth, share)
-        most = math.ceil(share / self._depth)
-        self._find_short(connection, left, most * self._depth * len(campaigns))
-        if self._used or self._few:
-            return self._take_turns(campaigns, most, left)
-        chosen, expected = list[OfferedLane](), 0.0
-        for offered in _in_turn(campaigns, most):
+        self._find_short(connection, left, share * len(campaigns))
+        self._sharing = 0
+        offered: dict[tuple[LaneGroup, str], int | None] = {}
+        expected = 0.0
+        for group, lane, _, whole in self._turns(campaigns, share, left):
             if expected >= self._batch:
-                self._in_turn = len(campaigns)
+                self._sharing = len(campaigns)
                 break
-            chosen.append(offered)
-            expected += self._depth
-        return chosen
+            offered[group, lane] = (offered.get((group, lane)) or 0) + 1 if whole is None else None
+            expected += whole or 1
+        return [OfferedLane(group, lane, turns) for (group, lane), turns in offered.items()]
+
+    def _turns(self, campaigns: Mapping[str, list[LaneGroup]], share: float, left: Budgets) -> Iterator[Turn]:
+        """The lanes in the order in which they are to give emails."""
+        day, zones, most = left.day.date, self._zones, math.ceil(share / self._depth)
+        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
+        little = LittleLeft({id_: remaining[id_] for id_ in self._used}, {**self._few})
+        short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
+        if self._used:
+            for group in (group for groups in campaigns.values() for group in groups):
+                if group.sender_id in self._used:
+                    short[group.sender_id].append(group)
+
+        def own(groups: list[LaneGroup]) -> Iterator[Iterator[Turn]]:
+            rest = [group for group in groups if group.sender_id not in self._used]
+            for group in rest:
+                if little.has_few_leads(group):
+                    yield turns_of_group(group, little, zones, day, 0)
+            yield whole_lanes([group for group in rest if not little.has_few_leads(group)], most, self._depth)
+
+        of_senders = (turns_of_sender(groups, self._used[id_], little, zones, day) for id_, groups in short.items())
+        return fair_turns(campaigns, own, of_senders, int(share), little)
 
     def _find_short(self, connection: sa.Connection, left: Budgets, turn: float) -> None:
-        """Find the budgets that are less than a batch or `IN_TURNS`, and those of senders that are less than a `turn`,
+        """Find the budgets that are less than a batch or `LITTLE`, and those of senders that are less than a `turn`,
         in which each campaign is offered: each is to get an equal part."""
-        enough = max(self._batch, turn, IN_TURNS)
+        enough = max(self._batch, turn, LITTLE)
         short = [each.sender_id for each in left.senders if 0 < each.remaining < enough]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
         self._few = {
             each.campaign_id: each.remaining
             for each in left.new_leads
-            if each.remaining is not None and 0 < each.remaining < max(self._batch, IN_TURNS)
+            if each.remaining is not None and 0 < each.remaining < max(self._batch, LITTLE)
         }
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
@@ -300,67 +321,3 @@ class LaneQueue:
             if may_give:
                 found[campaign] = may_give
         return found
-
-    def _take_turns(self, campaigns: Mapping[str, list[LaneGroup]], most: int, left: Budgets) -> list[OfferedLane]:
-        """Later steps of senders whose budget is short, then the rest: the same number of each campaign.
-
-        Of such a sender as many emails as it may send, and no first steps while it has later ones: nobody knows how
-        many these are. Of a campaign with few new leads as many of them, of the others `most` lanes of each campaign.
-        """
-        day = left.day.date
-        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
-        in_order: list[Iterator[tuple[_Order, LaneGroup, str, bool]]] = []
-        short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
-        places = {campaign: float(place) for place, campaign in enumerate(campaigns)}
-
-        def ordered(turns: Iterator[Turn], among: int) -> Iterator[tuple[_Order, LaneGroup, str, bool]]:
-            tie = random.uniform(0, len(campaigns))  # noqa: S311 (not a secret)
-            for number, (group, lane, place) in enumerate(turns):
-                is_later = group.follow_up and group.sender_id in self._used
-                if self._has_few_leads(group):
-                    # Senders take turns, as in the claim.
-                    level, next_one, then = group.given.total() + place, places[group.campaign], str(group.sender_id)
-                else:
-                    level, next_one, then = number // among, tie, ""
-                yield (not is_later, level, next_one, then), group, lane, True
-
-        for groups in campaigns.values():
-            rest = []
-            for group in groups:
-                if group.sender_id in self._used:
-                    short[group.sender_id].append(group)
-                elif self._has_few_leads(group):
-                    turns = turns_at_new_leads(group, self._zones, day)
-                    in_order.append(ordered(islice(turns, self._few[group.campaign_id]), 1))
-                else:
-                    rest.append(group)
-            whole = enumerate(islice(_later_steps_first(rest), most))
-            in_order.append(
-                ((True, place, places[each.group.campaign], ""), each.group, each.lane, False) for place, each in whole
-            )
-        for sender_id, groups in short.items():
-            turns = turns_of_sender(groups, self._used[sender_id], self._few, self._zones, day)
-            in_order.append(ordered(islice(turns, remaining[sender_id]), len(groups)))
-        offered: dict[tuple[LaneGroup, str], int | None] = {}
-        expected = 0.0
-        for _, group, lane, is_turn in heapq.merge(*in_order, key=itemgetter(0)):
-            if expected >= self._batch:
-                self._in_turn = len(campaigns)
-                break
-            offered[group, lane] = (offered.get((group, lane)) or 0) + 1 if is_turn else None
-            expected += 1 if is_turn else self._depth
-        return [OfferedLane(group, lane, each) for (group, lane), each in offered.items()]
-
-
-def _in_turn(campaigns: Mapping[str, list[LaneGroup]], most: int) -> Iterator[OfferedLane]:
-    """Up to `most` lanes of a campaign, then as many of the next one."""
-    return chain.from_iterable(islice(_later_steps_first(groups), most) for groups in campaigns.values())
-
-
-def _later_steps_first(groups: Sequence[LaneGroup]) -> Iterator[OfferedLane]:
-    """The lanes of a campaign: those of one sender after those of another one, in any order."""
-    in_any_order = random.sample(groups, len(groups))
-    for follow_up in (True, False):
-        for group in in_any_order:
-            if group.follow_up == follow_up:
-                yield from (OfferedLane(group, lane) for lane in group.lanes)

@@ -1,21 +1,21 @@
-"""Turns at a cap: which emails go where less may go than waits, one after the other. Pure.
+"""Turns: which lane gives the next email of a claim. Reads and writes no table.
 
-However many claims take them, together they take what one claim would. So each goes on where the last one ended: by
-what each campaign has used of a sender, and what each lane and sender has given since the lanes were found. The plan
-counts on it.
+Campaigns take turns at each claim. However many claims take what a cap leaves, together they take what one claim would.
+So each goes on where the last one ended: by what each campaign has used of a sender, and what each lane and sender has
+given since the lanes were found. The plan counts on it.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import heapq
+import itertools
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-import sqlalchemy as sa
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sendledger.policy.caps import place_in_turn, zones_in_turn
 from sendledger.policy.lanes import OpenZone
@@ -27,7 +27,7 @@ class LaneGroup:
     Both are texts, as they are found and offered.
     """
 
-    def __init__(self, row: sa.RowMapping) -> None:
+    def __init__(self, row: Mapping[Any, Any]) -> None:
         self.campaign_id: uuid.UUID = row["campaign_id"]
         self.sender_id: uuid.UUID | None = row["sender_id"]
         self.follow_up: bool = row["follow_up"]
@@ -40,62 +40,152 @@ class LaneGroup:
         self.lanes = dict(zip(lanes[first:] + lanes[:first], zones[first:] + zones[:first], strict=True))
         self.given = Counter[str]()
         """How many emails each lane has given."""
-        self.turns: dict[str, int] = {}
-        """The places of its lanes in the turns that have begun."""
+        self.zone_places: dict[str, int] = {}
+        """The places of its lanes among each other, since they take turns."""
 
-    def in_turn(self, zones: Sequence[OpenZone], day: dt.date, sent: int) -> Iterator[str]:
+    def lanes_in_turn(self, zones: Sequence[OpenZone], day: dt.date, sent: int) -> Iterator[str]:
         """The lanes that give one email after the other, without end. The first turn begins after `sent` emails."""
-        if not self.turns:
+        if not self.zone_places:
             # Without a schedule no zone is known, and each is open.
             named = {lane: zones[int(zone) - 1].lead_zone if zone != "0" else lane for lane, zone in self.lanes.items()}
             places = zones_in_turn(named.values(), day, sent)
-            self.turns = {lane: places[name] for lane, name in named.items()}
-        heap = [(self.given[lane], self.turns[lane], lane) for lane in self.lanes]
+            self.zone_places = {lane: places[name] for lane, name in named.items()}
+        heap = [(self.given[lane], self.zone_places[lane], lane) for lane in self.lanes]
         heapq.heapify(heap)
         while heap:
-            given, turn, lane = heap[0]
-            heapq.heapreplace(heap, (given + 1, turn, lane))
+            given, place, lane = heap[0]
+            heapq.heapreplace(heap, (given + 1, place, lane))
             yield lane
 
 
 class Turn(NamedTuple):
-    """A lane whose turn it is to give an email, and how many of its campaign and sender came before."""
+    """A lane that is to give one email; a `whole` one is to give what it has, about so many."""
 
     group: LaneGroup
     lane: str
-    place: int
+    before: int
+    """How many emails of its campaign and sender, of first or later steps, come before."""
+    whole: float | None = None
+
+
+@dataclass
+class LittleLeft:
+    """What a claim may still take where that is little: of senders whose budget is short, and of few new leads."""
+
+    senders: dict[uuid.UUID | None, int]
+    new_leads: dict[uuid.UUID, int]
+
+    def has_few_leads(self, group: LaneGroup) -> bool:
+        return group.counts_new_leads and group.campaign_id in self.new_leads
+
+    def allows(self, group: LaneGroup) -> bool:
+        """Whether a lane of these may give one more."""
+        if self.has_few_leads(group) and self.new_leads[group.campaign_id] <= 0:
+            return False
+        return self.senders.get(group.sender_id, 1) > 0
+
+    def take(self, group: LaneGroup) -> None:
+        """A lane of these gives one."""
+        if self.has_few_leads(group):
+            self.new_leads[group.campaign_id] -= 1
+        if group.sender_id in self.senders:
+            self.senders[group.sender_id] -= 1
+
+
+def fair_turns(
+    campaigns: Mapping[str, list[LaneGroup]],
+    own: Callable[[list[LaneGroup]], Iterable[Iterator[Turn]]],
+    of_senders: Iterable[Iterator[Turn]],
+    share: int,
+    little: LittleLeft,
+) -> Iterator[Turn]:
+    """The campaigns take turns, in this order, at `share` emails each.
+
+    `own` are the turns of a campaign, which are asked for when it is the next; those `of_senders` go from one campaign
+    to the other. In a campaign, later steps go first, then the sender that has given least.
+    """
+    places = {campaign: place for place, campaign in enumerate(campaigns)}
+    given = dict.fromkeys(campaigns, 0.0)
+    rounds = [(0, place, campaign) for campaign, place in places.items()]
+    waiting, numbers = {campaign: list[Any]() for campaign in campaigns}, itertools.count()
+    unknown, listed = dict(campaigns), set(campaigns)
+
+    def list_campaign(campaign: str) -> None:
+        if campaign not in listed:
+            listed.add(campaign)
+            heapq.heappush(rounds, (int(given[campaign] / share), places[campaign], campaign))
+
+    def wait(turns: Iterator[Turn]) -> None:
+        if (turn := next(turns, None)) is None:
+            return
+        group = turn.group
+        # The claim and the plan divide new leads in this order, too.
+        tie = str(group.sender_id) if little.has_few_leads(group) else ""
+        rank = (not group.follow_up, turn.before, tie, next(numbers))
+        heapq.heappush(waiting[group.campaign], (rank, turn, turns))
+        list_campaign(group.campaign)
+
+    for turns in of_senders:
+        wait(turns)
+    while rounds:
+        *_, campaign = heapq.heappop(rounds)
+        if campaign in unknown:
+            for turns in own(unknown.pop(campaign)):
+                wait(turns)
+        listed.discard(campaign)
+        if not waiting[campaign]:
+            continue
+        _, turn, turns = heapq.heappop(waiting[campaign])
+        # Another sender may have taken the last new lead.
+        if little.allows(turn.group):
+            little.take(turn.group)
+            given[campaign] += turn.whole or 1
+            yield turn
+        if waiting[campaign]:
+            list_campaign(campaign)
+        wait(turns)
 
 
 def turns_of_sender(
     groups: Sequence[LaneGroup],
     used_by: Mapping[uuid.UUID, int],
-    new_leads: Mapping[uuid.UUID, int],
+    little: LittleLeft,
     zones: Sequence[OpenZone],
     day: dt.date,
 ) -> Iterator[Turn]:
     """The next is of the campaign that the sender has sent least of: of its later steps, if the sender has any.
 
-    `new_leads` are the campaigns that have few left, and how many.
+    No first steps while it has later ones: nobody knows how many these are.
     """
     has_later_steps = any(group.follow_up for group in groups)
     heap = [
-        (used_by[group.campaign_id], place_in_turn(group.campaign_id, day), number, 0)
+        (used_by[group.campaign_id], place_in_turn(group.campaign_id, day), number)
         for number, group in enumerate(groups)
         if group.follow_up == has_later_steps
     ]
     heapq.heapify(heap)
-    lanes = {number: groups[number].in_turn(zones, day, used) for used, _, number, _ in heap}
+    turns = {number: turns_of_group(groups[number], little, zones, day, used) for used, _, number in heap}
     while heap:
-        used, tie, number, place = heap[0]
-        group = groups[number]
-        if group.counts_new_leads and place >= new_leads.get(group.campaign_id, place + 1):
+        used, tie, number = heap[0]
+        if (turn := next(turns[number], None)) is None:
             heapq.heappop(heap)
-            continue
-        heapq.heapreplace(heap, (used + 1, tie, number, place + 1))
-        yield Turn(group, next(lanes[number]), place)
+        else:
+            heapq.heapreplace(heap, (used + 1, tie, number))
+            yield turn
 
 
-def turns_at_new_leads(group: LaneGroup, zones: Sequence[OpenZone], day: dt.date) -> Iterator[Turn]:
-    """The new leads of a campaign that a sender without a short budget writes to."""
-    for place, lane in enumerate(group.in_turn(zones, day, 0)):
-        yield Turn(group, lane, place)
+def turns_of_group(
+    group: LaneGroup, little: LittleLeft, zones: Sequence[OpenZone], day: dt.date, sent: int
+) -> Iterator[Turn]:
+    """Of one campaign and sender. The first turn begins after `sent` emails."""
+    for before, lane in enumerate(group.lanes_in_turn(zones, day, sent), group.given.total()):
+        if not little.allows(group):
+            return
+        yield Turn(group, lane, before)
+
+
+def whole_lanes(groups: Sequence[LaneGroup], most: int, depth: float) -> Iterator[Turn]:
+    """Up to `most` lanes of a campaign, in any order: those of one sender after those of another one."""
+    in_order = sorted(random.sample(groups, len(groups)), key=lambda group: (not group.follow_up, group.given.total()))
+    lanes = ((group, lane) for group in in_order for lane in group.lanes)
+    return (Turn(group, lane, group.given.total(), depth) for group, lane in itertools.islice(lanes, most))

@@ -1,0 +1,111 @@
+"""Campaigns take turns at each claim, and where a cap leaves little, so do their senders and time zones."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sendledger.campaigns import lifecycle
+from sendledger.policy.lane_queue import LaneQueue
+from testbed.campaigns import NO_DELAY, make_campaign, rows_of
+from tests.policy.conftest import MakeSender
+from tests.policy.test_lane_queue import claim, claims_by_campaign, started
+
+
+def started_with_later_steps(engine: sa.Engine, count: int, sender_ids: Sequence[uuid.UUID]) -> uuid.UUID:
+    """A campaign whose first steps have gone on an earlier day, so that its second ones are due."""
+    with engine.connect() as connection:
+        campaign_id = make_campaign(connection, count, [NO_DELAY, NO_DELAY], sender_ids=list(sender_ids))
+    lifecycle.start_campaign(engine, campaign_id)
+    gone = sa.text("""
+        UPDATE scheduled_emails SET status = 'sent', sent_at = now() - interval '1 day'
+        WHERE campaign_id = :id AND workflow_step_number = 1
+    """).bindparams(sa.bindparam("id", campaign_id, sa.UUID))
+    with engine.begin() as connection:
+        connection.execute(gone)
+    return campaign_id
+
+
+def total_by_campaign(engine: sa.Engine, batch: int, times: int) -> Counter[uuid.UUID]:
+    return sum(claims_by_campaign(engine, batch, times), Counter[uuid.UUID]())
+
+
+def test_later_steps_of_a_sender_with_a_cap_leave_other_campaigns_their_part(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann, bob, eve = make_sender("ann", 900), make_sender("bob", 900), make_sender("eve")
+    made = [started_with_later_steps(engine, 30, [ann])]
+    made += [started(engine, 30, senders) for senders in ([bob], [eve])]
+    assert total_by_campaign(engine, 2, 9) == dict.fromkeys(made, 6)
+
+
+def test_campaign_with_few_new_leads_gets_its_part_of_each_claim_beside_a_sender_with_a_cap(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    made = [
+        started(engine, 30, [make_sender("ann", 900)]),
+        started(engine, 30, [make_sender("bob")], new_leads_per_day=500),
+    ]
+    assert claims_by_campaign(engine, 2, 10) == [dict.fromkeys(made, 1)] * 10
+
+
+def test_campaign_with_few_new_leads_takes_turns_with_more_campaigns_than_a_claim_takes_from(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann")
+    made = [started(engine, 30, [ann], new_leads_per_day=cap) for cap in (None, None, None, None, 500)]
+    assert total_by_campaign(engine, 2, 10) == dict.fromkeys(made, 4)
+
+
+def test_campaign_gets_no_more_for_having_more_senders_with_a_cap(make_sender: MakeSender, engine: sa.Engine) -> None:
+    made = [
+        started(engine, 60, [make_sender(f"sender{number}", 50) for number in range(20)]),
+        started(engine, 60, [make_sender("ann", 50)]),
+    ]
+    assert claims_by_campaign(engine, 2, 10) == [dict.fromkeys(made, 1)] * 10
+
+
+def test_senders_of_a_campaign_take_turns_at_its_part(make_sender: MakeSender, engine: sa.Engine) -> None:
+    senders = [make_sender("ann", 50), make_sender("bob", 50), make_sender("eve")]
+    started(engine, 60, senders)
+    started(engine, 60, [make_sender("dora")])
+    lanes = LaneQueue()
+    claimed = Counter(email.from_address for _ in range(12) for email in claim(engine, lanes))
+    assert sorted(claimed.values()) == [4, 4, 4, 12]
+
+
+def test_few_new_leads_are_offered_once_and_not_once_for_each_sender(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    """So the claim is full."""
+    few = started(engine, 60, [make_sender(f"sender{number}") for number in range(10)], new_leads_per_day=3)
+    other = started(engine, 60, [make_sender("ann", 900)])
+    assert claims_by_campaign(engine, 20, 1) == [{few: 3, other: 17}]
+
+
+def test_new_leads_of_a_sender_with_a_cap_count_among_the_few_of_a_campaign(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann, bob = make_sender("ann", 900), make_sender("bob")
+    few = started(engine, 60, [ann, bob], new_leads_per_day=3)
+    other = started(engine, 60, [ann])
+    assert claims_by_campaign(engine, 20, 1) == [{few: 3, other: 17}]
+
+
+def test_emails_of_a_campaign_without_a_policy_go_in_their_order_beside_a_cap(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    """Even where a claim has no room for all that it has found."""
+    started(engine, 60, [make_sender("ann", 900)])
+    plain = started(engine, 60)
+    in_order = [row["id"] for row in sorted(rows_of(engine, plain), key=lambda row: -row["id"])]
+    with engine.begin() as connection:
+        put_off = "UPDATE scheduled_emails SET scheduled_for = now() - id * interval '1 second' WHERE campaign_id = :id"
+        connection.execute(sa.text(put_off), {"id": plain})
+    lanes, claimed = LaneQueue(), list[int]()
+    for _ in range(20):
+        claimed += sorted((email.id for email in claim(engine, lanes, 3) if email.campaign_id == plain), reverse=True)
+    assert claimed == in_order[: len(claimed)]
