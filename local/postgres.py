@@ -50,7 +50,8 @@ _WATCH = """
 read -r nothing
 kill -INT "$1"
 while kill -0 "$1"; do sleep 0.1; done
-rm -rf "$2"
+shift
+rm -rf "$@"
 """
 _NOT_FOR_A_SHELL = re.compile(r'["$`\\]')
 """initdb puts its own path into a command for a shell, between double quotes."""
@@ -64,15 +65,17 @@ class PostgresError(Exception):
 class Postgres:
     """A running server, stopped by `stop` or when this process ends.
 
-    One process at a time may have a server on a folder. One that a killed process left running is stopped first.
+    One process at a time may have a server on a folder. One that a killed process left running is stopped first. If
+    this process is killed, the folder `temporary` is removed, too.
 
     Raises:
         PostgresError
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, temporary: Path | None = None) -> None:
         self.process: subprocess.Popen[bytes]
         self.folder = folder
+        self._temporary = temporary
         self._log = _beside(folder, ".log")
         self._started_at = 0.0
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -181,6 +184,7 @@ class Postgres:
         """
         self._end_watcher()
         command = ["/bin/sh", "-c", _WATCH, "postgres-watcher", str(self.process.pid), str(self._runtime)]
+        command += [str(self._temporary)] if self._temporary else []
         self._watcher = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

@@ -109,7 +109,8 @@ def start_and_die(folder: Path, *with_it: str) -> tuple[int, Path]:
     """A server whose process was killed with kill -9, and its watcher if that is named; its number and its folder."""
     script = (
         "import os, signal, sys; from pathlib import Path; from local.postgres import Postgres\n"
-        "server = Postgres(Path(sys.argv[1]))\n"
+        "folder = Path(sys.argv[1])\n"
+        "server = Postgres(folder, folder if 'temporary' in sys.argv else None)\n"
         "if 'watcher' in sys.argv: server._watcher.kill()\n"
         "print(server.process.pid, server._runtime, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -128,6 +129,12 @@ def test_server_of_a_killed_process_ends_by_itself_and_leaves_nothing_behind(fol
     server, socket_folder = start_and_die(folder)
     wait_for(lambda: has_ended(server) and not socket_folder.exists(), "the end of the server")
     assert not (folder / "postmaster.pid").exists()
+
+
+def test_temporary_folder_of_a_killed_process_is_removed_with_its_server(folder: Path) -> None:
+    server, socket_folder = start_and_die(folder, "temporary")
+    wait_for(lambda: not socket_folder.exists() and not folder.exists(), "the end of the folders")
+    assert has_ended(server)
 
 
 def test_server_that_is_stopped_leaves_no_watcher(folder: Path) -> None:
