@@ -13,6 +13,11 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as SafeLoader  # ten times as fast
+except ImportError:  # PyYAML was built without libyaml
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 ACCOUNT_ID = "123456789012"
 STACK_NAME = "sendledger"
 
@@ -24,7 +29,7 @@ class TemplateError(Exception):
     """The template cannot be read, or needs something that does not exist locally. The message says where."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """Reads the short forms (`!Ref X`) as the long ones (`{"Ref": "X"}`), so that there is one form to resolve."""
 
     def construct_intrinsic(self, suffix: str, node: yaml.Node) -> dict[str, Any]:

@@ -6,6 +6,7 @@ templates, to which the database refers: with a folder they are put into it, and
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import re
@@ -71,7 +72,9 @@ class ObjectStore:
 
     def start(self) -> None:
         self._thread.start()
-        client = self._client()
+        # It goes through no proxy.
+        config = Config(proxies={}, use_dualstack_endpoint=False, use_fips_endpoint=False)
+        client = _session().create_client("s3", region_name=self._region, endpoint_url=self.url, config=config)
         place = {} if self._region == "us-east-1" else {"LocationConstraint": self._region}
         for bucket in self._buckets:
             client.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
@@ -79,16 +82,13 @@ class ObjectStore:
                 client.put_object(Bucket=bucket, Key=f"attachments/{file.name}", Body=file.read_bytes())
         client.close()
 
-    def _client(self) -> Any:
-        """It needs no profile and no file of the person, and goes through no proxy."""
-        session = botocore.session.Session(_WITHOUT_FILES)
-        session.set_credentials("test", SECRET_KEY)
-        config = Config(proxies={}, use_dualstack_endpoint=False, use_fips_endpoint=False)
-        return session.create_client("s3", region_name=self._region, endpoint_url=self.url, config=config)
-
     def stop(self) -> None:
         if self._thread.is_alive():
-            self._server.shutdown()
+            # It looks whether it shall stop when something comes, else twice a second.
+            stopping = threading.Thread(target=self._server.shutdown)
+            stopping.start()
+            socket.create_connection((HOST, self._server.port)).close()
+            stopping.join()
             self._thread.join()
         self._server.server_close()
 
@@ -156,6 +156,14 @@ class ObjectStore:
             },
         }
         return {"Records": [record]}
+
+
+@functools.cache
+def _session() -> botocore.session.Session:
+    """It needs no profile and no file of the person. It reads what botocore knows of S3 once, a tenth of a second."""
+    session = botocore.session.Session(_WITHOUT_FILES)
+    session.set_credentials("test", SECRET_KEY)
+    return session
 
 
 def _created(environ: WSGIEnvironment) -> str | None:
