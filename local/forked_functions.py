@@ -154,7 +154,8 @@ def _fork_as_ordered(orders: socket.socket) -> bool:
                 for each in list(running):
                     _report_end(each, running, os.WNOHANG)
             elif ready in running:  # not ended meanwhile
-                ready.recv(32)
+                with contextlib.suppress(ConnectionResetError):
+                    ready.recv(32)  # what is left unread when the line is closed would keep the exit code back
                 os.kill(running[ready], signal.SIGKILL)
                 _report_end(ready, running)
 
