@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import lifecycle
+from sendledger.policy.caps import zones_in_turn
 from sendledger.policy.lane_queue import LaneQueue
-from testbed.campaigns import NO_DELAY, make_campaign, rows_of
-from tests.policy.conftest import MakeSender
+from testbed.campaigns import NO_DELAY, make_batch, make_campaign, rows_of
+from testbed.moved_clock import MovedClock
+from tests.policy.conftest import MONDAY, MakeSchedule, MakeSender
 from tests.policy.test_lane_queue import claim, claims_by_campaign, started
+
+HOUR = dt.timedelta(hours=1)
 
 
 def started_with_later_steps(engine: sa.Engine, count: int, sender_ids: Sequence[uuid.UUID]) -> uuid.UUID:
@@ -93,6 +100,69 @@ def test_new_leads_of_a_sender_with_a_cap_count_among_the_few_of_a_campaign(
     few = started(engine, 60, [ann, bob], new_leads_per_day=3)
     other = started(engine, 60, [ann])
     assert claims_by_campaign(engine, 20, 1) == [{few: 3, other: 17}]
+
+
+def test_senders_take_turns_at_new_leads_over_the_claims_of_several_ticks(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    started(engine, 30, [make_sender(name) for name in ("ann", "bob", "eve")], new_leads_per_day=9)
+    claimed = Counter(email.from_address for _ in range(3) for email in claim(engine, LaneQueue()))
+    assert sorted(claimed.values()) == [2, 2, 2]
+
+
+@pytest.fixture
+def by_zone(make_schedule: MakeSchedule, clock: MovedClock, engine: sa.Engine) -> Callable[..., uuid.UUID]:
+    """Starts a campaign with six leads in each of three zones in which it is morning, while a day of the caps ends."""
+    clock.move_to(MONDAY + 11 * HOUR)
+    zones = ("Asia/Seoul", "Asia/Singapore", "Asia/Tokyo")
+    hours = {day: [["05:00", "20:00"]] for day in ("mon", "tue")}
+
+    def start(sender_ids: Sequence[uuid.UUID], **values: object) -> uuid.UUID:
+        with engine.begin() as connection:
+            batches = [
+                make_batch(connection, [f"{uuid.uuid4().hex}@example.com" for _ in range(6)], time_zone=name)
+                for name in zones
+            ]
+        schedule_id = make_schedule(hours=hours)
+        with engine.connect() as connection:
+            policy: dict[str, Any] = {"sender_ids": list(sender_ids), "sending_schedule_id": schedule_id, **values}
+            campaign_id = make_campaign(connection, batch_ids=batches, **policy)
+        lifecycle.start_campaign(engine, campaign_id)
+        return campaign_id
+
+    return start
+
+
+def claimed_by_zone(engine: sa.Engine, campaign_id: uuid.UUID, day: dt.date) -> Counter[str]:
+    zone_of = sa.text("""
+        SELECT l.time_zone FROM scheduled_emails e
+        JOIN campaign_lanes l ON l.campaign_id = e.campaign_id AND l.lane = e.lane
+        WHERE e.campaign_id = :id AND e.sending_day = :day
+    """)
+    with engine.connect() as connection:
+        return Counter(connection.scalars(zone_of, {"id": campaign_id, "day": day}))
+
+
+def test_zones_take_turns_at_new_leads_over_the_claims_of_several_ticks(
+    make_sender: MakeSender, by_zone: Callable[..., uuid.UUID], engine: sa.Engine
+) -> None:
+    campaign_id = by_zone([make_sender("ann")], new_leads_per_day=9)
+    for _ in range(3):
+        assert len(claim(engine, LaneQueue(), 1)) == 1
+    assert sorted(claimed_by_zone(engine, campaign_id, MONDAY.date()).values()) == [1, 1, 1]
+
+
+def test_turns_of_zones_begin_anew_with_a_new_day(
+    make_sender: MakeSender, by_zone: Callable[..., uuid.UUID], clock: MovedClock, engine: sa.Engine
+) -> None:
+    campaign_id = by_zone([make_sender("ann", 5)])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    tuesday = MONDAY.date() + dt.timedelta(days=1)
+    clock.move_to(MONDAY + 12 * HOUR + dt.timedelta(seconds=5))
+    assert len(claim(engine, lanes, 1)) == 1
+    (zone,) = claimed_by_zone(engine, campaign_id, tuesday)
+    assert zones_in_turn(["Asia/Seoul", "Asia/Singapore", "Asia/Tokyo"], tuesday, 0)[zone] == 0
 
 
 def test_emails_of_a_campaign_without_a_policy_go_in_their_order_beside_a_cap(

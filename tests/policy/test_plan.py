@@ -17,13 +17,13 @@ from sendledger.campaigns import intake, lifecycle
 from sendledger.core.tables import campaigns, scheduled_emails, workflow_steps
 from sendledger.core.tables import leads as leads_table
 from sendledger.ledger import sender_state
-from sendledger.policy import budgets, sender_addresses
+from sendledger.policy import budgets, lane_queue, sender_addresses
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.policy.simulate_days import share
 from sendledger.preflight import plan
 from sendledger.preflight.plan import Plan
 from sendledger.sending import pace
-from sendledger.sending.tick import Resources, send_due_emails
+from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import make_batch, make_campaign, make_variants, make_workflow, rows_of
 from testbed.moved_clock import MovedClock
 from tests.policy.conftest import MakeSchedule
@@ -230,13 +230,16 @@ POLICIES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(
-    ("policy", "most"),
+    ("policy", "most", "kept"),
     [
-        *((policy, pace.MAX_CHUNK) for policy in POLICIES),
-        ("cap of new leads", 2),
-        ("cap of new leads and one of a sender", 3),
-        ("fewer emails than zones", 2),
-        ("steps that fall due together", 2),
+        *((policy, pace.MAX_CHUNK, lane_queue.KEPT_SECONDS) for policy in POLICIES),
+        ("cap of new leads", 2, lane_queue.KEPT_SECONDS),
+        ("cap of new leads and one of a sender", 3, lane_queue.KEPT_SECONDS),
+        ("fewer emails than zones", 2, lane_queue.KEPT_SECONDS),
+        ("steps that fall due together", 2, lane_queue.KEPT_SECONDS),
+        ("cap of new leads", 1, -1.0),
+        ("cap of new leads and one of a sender", 1, -1.0),
+        ("a spread cap and one of new leads", 1, -1.0),
     ],
 )
 def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
@@ -248,8 +251,11 @@ def test_the_plan_of_leads_in_several_zones_is_what_is_sent(
     monkeypatch: pytest.MonkeyPatch,
     policy: str,
     most: int,
+    kept: float,
 ) -> None:
+    """However many emails a claim takes, also if each claim is one of another tick, which knows of no turns."""
     monkeypatch.setattr(pace, "MAX_CHUNK", most)
+    monkeypatch.setattr(lane_queue, "KEPT_SECONDS", kept)
     values = POLICIES[policy].copy()
     split = values.pop("split", {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)})
     start = MONDAY + values.pop("after", NOON)
@@ -297,6 +303,25 @@ def test_the_plan_of_campaigns_with_several_zones_that_share_senders_is_what_is_
     send(clock, resources, (BERLIN, LONDON, MOSCOW), MONDAY + NOON)
     for each in found:
         assert_sent_as_planned(engine, each)
+
+
+def test_the_plan_of_a_day_that_has_begun_counts_the_new_leads_of_each_sender(
+    clock: MovedClock, engine: sa.Engine, resources: Resources, make_schedule: MakeSchedule, make_senders: MakeSenders
+) -> None:
+    clock.move_to(MONDAY + NOON)
+    ann, bob = make_senders(None, None)
+    split = {BERLIN: (5, 2), LONDON: (2, 6), MOSCOW: (4, 3)}
+    policy: dict[str, Any] = {"sending_schedule_id": make_schedule(), "sender_ids": [ann, bob], "new_leads_per_day": 6}
+    campaign_id = draft_in_order(engine, in_turns(split), steps=[0 * DAYS, 2], **policy)
+    lifecycle.start_campaign(engine, campaign_id)
+    by_hand = [row["id"] for row in rows_of(engine, campaign_id) if row["workflow_step_number"] == 1][:4:2]
+    for id_ in by_hand:
+        send_scheduled_email(resources, id_)
+    found = planned(engine, campaign_id)
+    assert found.days[0].emails == {(1, ann): 1, (1, bob): 3}
+    send(clock, resources, split, MONDAY + NOON)
+    found.days[0].emails[1, ann] += len(by_hand)
+    assert_sent_as_planned(engine, found)
 
 
 def test_the_plan_of_a_resumed_campaign_is_what_is_sent(

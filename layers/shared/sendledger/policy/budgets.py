@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,8 @@ DAYS_KEPT = dt.timedelta(days=30)
 _UNLIMITED = Use(None)
 _UUIDS = sa.ARRAY(sa.UUID)
 
-_NO_ID = "CAST('00000000-0000-0000-0000-000000000000' AS uuid)"
+_NOBODY = uuid.UUID(int=0)
+_NO_ID = f"CAST('{_NOBODY}' AS uuid)"
 _REVISIONS = "SELECT coalesce(sum(revision), 0) FROM sending_schedules"
 _IS_ACTIVE = """
     a.status = 'active' AND EXISTS (SELECT FROM campaigns c WHERE c.status = 'running' AND a.id = ANY(c.sender_ids))
@@ -101,10 +102,13 @@ _USED_BY_EACH, _USED_BY_SENDER = (
     )
 )
 _USED_BY_NEW_LEADS = sa.text("""
-    SELECT c.id, c.new_leads_per_day - (
-        SELECT CAST(coalesce(sum(u.count), 0) AS bigint) FROM cap_uses u
-        WHERE u.campaign_id = c.id AND u.day = :day AND u.is_first) AS remaining
-    FROM campaigns c WHERE c.status = 'running'
+    SELECT c.id, c.new_leads_per_day - coalesce(u.used, 0) AS remaining, u.by_sender
+    FROM campaigns c CROSS JOIN LATERAL (
+        SELECT CAST(sum(used) AS bigint) AS used, json_object_agg(sender_id, used) AS by_sender
+        FROM (SELECT u.sender_id, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
+              WHERE c.new_leads_per_day IS NOT NULL AND u.campaign_id = c.id AND u.day = :day AND u.is_first
+              GROUP BY 1) of_sender) u
+    WHERE c.status = 'running'
        AND (c.new_leads_per_day IS NOT NULL OR c.new_leads_per_company_per_day IS NOT NULL)
        AND (NOT :lock OR c.id = ANY(:locked))
 """).bindparams(
@@ -187,6 +191,12 @@ class NewLeads:
     campaign_id: uuid.UUID
     remaining: int | None
     until: dt.datetime
+    _sent: Mapping[str, int] = field(default_factory=dict)
+    """How many have got it, by sender."""
+
+    def sent_by(self, sender_id: uuid.UUID | None) -> int:
+        """How many of them a sender has written to today; None: of a campaign without senders."""
+        return self._sent.get(str(sender_id or _NOBODY), 0)
 
     @property
     def has_some(self) -> bool:
@@ -271,7 +281,7 @@ def budgets(connection: sa.Connection, *, lock: bool = False, spread: SpreadBudg
     new_leads: list[NewLeads] = []
     if state.has_new_leads:
         found = connection.execute(_USED_BY_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
-        new_leads = [NewLeads(row.id, row.remaining, until) for row in found]
+        new_leads = [NewLeads(row.id, row.remaining, until, row.by_sender or {}) for row in found]
     return Budgets(day, senders, new_leads, state.revisions)
 
 

@@ -8,6 +8,7 @@ budgets.py read.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import random
@@ -121,10 +122,12 @@ class LaneQueue:
         """How many emails a lane is expected to give, on average."""
         self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
         """What senders whose budget is short have sent today."""
-        self._few: Mapping[uuid.UUID, int] = {}
-        """The campaigns of which few new leads may get an email today, and how many."""
+        self._little = LittleLeft({}, {}, {})
+        """What the last claim could take of caps that leave little."""
         self._spread = SpreadBudgets()
         self._revisions = 0
+        self._day: dt.date | None = None
+        """That of the last offer. On another one turns begin anew."""
         self._found_at = float("-inf")
 
     def offer(self, connection: sa.Connection, batch: int, *, alone: bool, look: bool = True) -> dict[str, Any] | None:
@@ -138,8 +141,10 @@ class LaneQueue:
             return None
         self._batch = batch
         left = budgets(connection, lock=True, spread=self._spread)
-        if look and left.revisions != self._revisions:
+        is_new_day = self._day not in (None, left.day.date)
+        if look and (is_new_day or left.revisions != self._revisions):
             self._find(connection, alone=alone)
+        self._day = left.day.date
         self._offered = self._choose(connection, left)
         if look and not self._offered and self._age() > LOOK_AGAIN_SECONDS:
             self._find(connection, alone=alone)
@@ -205,7 +210,7 @@ class LaneQueue:
         lanes = [
             {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "turns": turns}
             | {"zone_place": group.zone_places.get(lane, 0)}
-            | {"given": group.given[lane], "given_by_sender": group.given.total()}
+            | {"given": group.given[lane], "given_by_sender": self._little.before(group)}
             for number, (group, lane, turns) in enumerate(self._offered)
         ]
         numbers = {lane["zone"] for lane in lanes}
@@ -276,9 +281,7 @@ class LaneQueue:
 
     def _turns(self, campaigns: Mapping[str, list[LaneGroup]], share: float, left: Budgets) -> Iterator[Turn]:
         """The lanes in the order in which they are to give emails."""
-        day, zones, most = left.day.date, self._zones, math.ceil(share / self._depth)
-        remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
-        little = LittleLeft({id_: remaining[id_] for id_ in self._used}, {**self._few})
+        day, zones, little, most = left.day.date, self._zones, self._little, math.ceil(share / self._depth)
         short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
         if self._used:
             for group in (group for groups in campaigns.values() for group in groups):
@@ -289,8 +292,8 @@ class LaneQueue:
             rest = [group for group in groups if group.sender_id not in self._used]
             for group in rest:
                 if little.has_few_leads(group):
-                    yield turns_of_group(group, little, zones, day, 0)
-            yield whole_lanes([group for group in rest if not little.has_few_leads(group)], most, self._depth)
+                    yield turns_of_group(group, little, zones, day)
+            yield whole_lanes([group for group in rest if not little.has_few_leads(group)], most, self._depth, little)
 
         of_senders = (turns_of_sender(groups, self._used[id_], little, zones, day) for id_, groups in short.items())
         return fair_turns(campaigns, own, of_senders, int(share), little)
@@ -301,11 +304,12 @@ class LaneQueue:
         enough = max(self._batch, turn, LITTLE)
         short = [each.sender_id for each in left.senders if 0 < each.remaining < enough]
         self._used = used_by_campaign(connection, short, left.day) if short else {}
-        self._few = {
-            each.campaign_id: each.remaining
-            for each in left.new_leads
-            if each.remaining is not None and 0 < each.remaining < max(self._batch, LITTLE)
-        }
+        enough = max(self._batch, LITTLE)
+        self._little = LittleLeft(
+            {each.sender_id: each.remaining for each in left.senders if each.sender_id in self._used},
+            {each.campaign_id: each.remaining for each in left.new_leads if each.remaining and each.remaining < enough},
+            {each.campaign_id: each for each in left.new_leads if each.remaining is not None},
+        )
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
         """The lanes that may give something, by campaign."""

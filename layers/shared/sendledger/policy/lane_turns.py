@@ -1,8 +1,8 @@
 """Turns: which lane gives the next email of a claim. Reads and writes no table.
 
 Campaigns take turns at each claim. However many claims take what a cap leaves, together they take what one claim would.
-So each goes on where the last one ended: by what each campaign has used of a sender, and what each lane and sender has
-given since the lanes were found. The plan counts on it.
+So each goes on where the last one ended: by what each campaign has used of a sender today, what each sender has used of
+the new leads of a campaign, and what each lane has given since the lanes were found. The plan counts on it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sendledger.policy.budgets import NewLeads
 from sendledger.policy.caps import place_in_turn, zones_in_turn
 from sendledger.policy.lanes import OpenZone
 
@@ -74,9 +75,21 @@ class LittleLeft:
 
     senders: dict[uuid.UUID | None, int]
     new_leads: dict[uuid.UUID, int]
+    of_day: Mapping[uuid.UUID, NewLeads]
+    """Of the campaigns with a cap of new leads on a day, also where they are many."""
 
     def has_few_leads(self, group: LaneGroup) -> bool:
         return group.counts_new_leads and group.campaign_id in self.new_leads
+
+    def new_leads_sent(self, group: LaneGroup) -> int | None:
+        """To how many new leads the sender of these lanes has sent today. None: no cap of a day counts them."""
+        counted = self.of_day.get(group.campaign_id) if group.counts_new_leads else None
+        return counted.sent_by(group.sender_id) if counted is not None else None
+
+    def before(self, group: LaneGroup) -> int:
+        """How many emails of these lanes come before the first one of this claim: those of today, or of this tick."""
+        sent = self.new_leads_sent(group)
+        return group.given.total() if sent is None else sent
 
     def allows(self, group: LaneGroup) -> bool:
         """Whether a lane of these may give one more."""
@@ -120,7 +133,7 @@ def fair_turns(
             return
         group = turn.group
         # The claim and the plan divide new leads in this order, too.
-        tie = str(group.sender_id) if little.has_few_leads(group) else ""
+        tie = str(group.sender_id) if little.new_leads_sent(group) is not None else ""
         rank = (not group.follow_up, turn.before, tie, next(numbers))
         heapq.heappush(waiting[group.campaign], (rank, turn, turns))
         list_campaign(group.campaign)
@@ -175,17 +188,20 @@ def turns_of_sender(
 
 
 def turns_of_group(
-    group: LaneGroup, little: LittleLeft, zones: Sequence[OpenZone], day: dt.date, sent: int
+    group: LaneGroup, little: LittleLeft, zones: Sequence[OpenZone], day: dt.date, used: int = 0
 ) -> Iterator[Turn]:
-    """Of one campaign and sender. The first turn begins after `sent` emails."""
-    for before, lane in enumerate(group.lanes_in_turn(zones, day, sent), group.given.total()):
+    """Of one campaign and sender, which has `used` so much of its cap today. Where new leads count, these count."""
+    sent = little.new_leads_sent(group)
+    lanes = group.lanes_in_turn(zones, day, used if sent is None else sent)
+    for before, lane in enumerate(lanes, little.before(group)):
         if not little.allows(group):
             return
         yield Turn(group, lane, before)
 
 
-def whole_lanes(groups: Sequence[LaneGroup], most: int, depth: float) -> Iterator[Turn]:
+def whole_lanes(groups: Sequence[LaneGroup], most: int, depth: float, little: LittleLeft) -> Iterator[Turn]:
     """Up to `most` lanes of a campaign, in any order: those of one sender after those of another one."""
-    in_order = sorted(random.sample(groups, len(groups)), key=lambda group: (not group.follow_up, group.given.total()))
+    before = {group: little.before(group) for group in random.sample(groups, len(groups))}
+    in_order = sorted(before, key=lambda group: (not group.follow_up, before[group]))
     lanes = ((group, lane) for group in in_order for lane in group.lanes)
-    return (Turn(group, lane, group.given.total(), depth) for group, lane in itertools.islice(lanes, most))
+    return (Turn(group, lane, before[group], depth) for group, lane in itertools.islice(lanes, most))

@@ -100,6 +100,19 @@ class PlannedSender:
 
 
 @dataclass
+class NewLeadsOfDay:
+    """How many leads of a campaign have got their first email on a day. Those of no company count as None."""
+
+    by_sender: Counter[uuid.UUID | None] = field(default_factory=Counter)
+    by_company: Counter[int | None] = field(default_factory=Counter)
+
+    def next_day(self) -> None:
+        """Nobody has got one."""
+        self.by_sender.clear()
+        self.by_company.clear()
+
+
+@dataclass
 class SesLimits:
     """What SES takes: emails a second, and in 24 hours (None: no limit), of which some are used."""
 

@@ -21,6 +21,7 @@ from sendledger.policy.caps import merged, place_in_turn, sending_day, zones_in_
 from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import (
     Forecast,
+    NewLeadsOfDay,
     PlannedCampaign,
     PlannedDay,
     PlannedSender,
@@ -81,12 +82,9 @@ class Simulation:
         ses: SesLimits,
         now: dt.datetime,
         zone: ZoneInfo,
-        new_leads: Mapping[uuid.UUID, Mapping[int | None, int]],
+        new_leads: Mapping[uuid.UUID, NewLeadsOfDay],
     ) -> None:
-        """`zone` is that of the days; `new_leads` says how many got their first email today, by campaign and company.
-
-        Leads of no company count as None.
-        """
+        """`zone` is that of the days; `new_leads` are those of today, of each campaign."""
         self._target, self._campaigns, self._senders, self._ses = target, campaigns, senders, ses
         self._now, self._begin = now, now
         self._spreading = {id_ for id_, sender in senders.items() if sender.spread}
@@ -98,7 +96,7 @@ class Simulation:
         self._ready: _Senders = defaultdict(lambda: {True: Counter(), False: Counter()})
         self._open = defaultdict[tuple[uuid.UUID, uuid.UUID | None], dict[str, Lane]](dict)
         self._hours: dict[uuid.UUID | None, list[Opening]] = {}
-        self._new_leads = {id_: Counter(new_leads.get(id_, {})) for id_ in campaigns}
+        self._new_leads = new_leads
         self._events: list[tuple[dt.datetime, int, Gate | Lane]] = []
         self._order = itertools.count()
         self._left = self._looks = 0
@@ -273,7 +271,8 @@ class Simulation:
             most = self._campaigns[campaign_id].new_leads_per_day
             if most is None:
                 continue
-            left = max(0, most - self._new_leads[campaign_id].total())
+            had = self._new_leads[campaign_id].by_sender
+            left = max(0, most - had.total())
             wanted = {
                 id_: own[campaign_id] if (budget := budgets[id_]) is None else min(own[campaign_id], budget)
                 for id_, own in found.items()
@@ -283,7 +282,7 @@ class Simulation:
                 if campaign_id == self._target:
                     self._limits.add(Bottleneck.NEW_LEADS_PER_DAY)
                 self._more_may_go = self._more_may_go or len(wanted) > 1
-                for id_, part in share(left, wanted, {}).items():
+                for id_, part in share(left, wanted, had).items():
                     found[id_][campaign_id] = part
         return found
 
@@ -318,8 +317,11 @@ class Simulation:
             self._limits.add(limit)
         return allowed
 
-    def _sent_of(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None) -> int:
-        """What a sender with a cap has sent of a campaign today, on which the turns of zones go on."""
+    def _sent_of(self, campaign_id: uuid.UUID, sender_id: uuid.UUID | None, kind: Kind) -> int:
+        """What a sender has sent of a campaign today, on which the turns of zones go on: new leads, where their number
+        has a cap, or all emails, where the sender has one."""
+        if not kind and self._campaigns[campaign_id].new_leads_per_day is not None:
+            return self._new_leads[campaign_id].by_sender[sender_id]
         sender = self._senders.get(sender_id) if sender_id is not None else None
         return sender.used[campaign_id] if sender is not None and sender.cap is not None else 0
 
@@ -327,12 +329,12 @@ class Simulation:
         lanes = dict(self._open[campaign_id, sender_id])
         sent, new_leads = 0, self._new_leads[campaign_id]
         wanted = {zone: lane.offered[kind] for zone, lane in lanes.items() if lane.offered[kind]}
-        turns = zones_in_turn(wanted, self._today.date, self._sent_of(campaign_id, sender_id))
+        turns = zones_in_turn(wanted, self._today.date, self._sent_of(campaign_id, sender_id, kind))
         for zone, part in share(count, wanted, {}, turns.__getitem__).items():
             lane = lanes[zone]
             if not part:
                 continue
-            for batch in lane.take(kind, part, new_leads):
+            for batch in lane.take(kind, part, new_leads.by_company):
                 sent += batch.count
                 for at, next_one in lane.following(batch, self._now):
                     self._put(lane, at, next_one)
@@ -344,8 +346,8 @@ class Simulation:
             if not lane.waits:
                 self._hours.pop(sender_id, None)
                 self._more_may_go = self._more_may_go or sender_id in self._spreading
-        if not kind and self._campaigns[campaign_id].new_leads_per_company_per_day is None:
-            new_leads[None] += sent
+        if not kind:
+            new_leads.by_sender[sender_id] += sent
         if sent and self._sent and self._sent[-1][0] == self._now:
             sent_before = self._sent.pop()[1]
             self._sent.append((self._now, sent_before + sent))
@@ -387,7 +389,7 @@ class Simulation:
             self._day = PlannedDay(self._today.date)
             self._hours.clear()
             for new_leads in self._new_leads.values():
-                new_leads.clear()
+                new_leads.next_day()
             for sender in self._senders.values():
                 sender.next_day()
             for lane in self._lanes.values():

@@ -35,6 +35,7 @@ from sendledger.policy.caps import SendingDay, ramp_of, sending_day
 from sendledger.policy.companies import company_sql, free_mail
 from sendledger.policy.planned_campaigns import (
     Forecast,
+    NewLeadsOfDay,
     PlannedCampaign,
     PlannedDay,
     PlannedSender,
@@ -87,8 +88,9 @@ _STEPS = sa.text(f"""
     WHERE s.campaign_id = ANY(:ids) AND s.step_number <= {LAST_STEP} ORDER BY s.campaign_id, s.revision, s.step_number
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)))
 _NEW_LEADS = sa.text("""
-    SELECT u.campaign_id, nullif(u.company, 0) AS company, CAST(sum(u.count) AS bigint) AS used FROM cap_uses u
-    WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1, 2
+    SELECT u.campaign_id, nullif(u.sender_id, '00000000-0000-0000-0000-000000000000') AS sender_id,
+           nullif(u.company, 0) AS company, CAST(sum(u.count) AS bigint) AS used
+    FROM cap_uses u WHERE u.campaign_id = ANY(:ids) AND u.day = :day AND u.is_first GROUP BY 1, 2, 3
 """).bindparams(sa.bindparam("ids", type_=sa.ARRAY(sa.UUID)), sa.bindparam("day", type_=sa.Date))
 # The leads take turns at the senders in the order of their import, as a start numbers them.
 _PLACES = """
@@ -166,9 +168,10 @@ def plan(connection: sa.Connection, campaign_id: uuid.UUID, ses: SesLimits | Non
         reason = NoForecast.NO_LEADS if is_draft else NoForecast.TAKES_IN_LEADS if still_open else None
         return Plan(campaign_id, status, [], None, reason) if reason is not None else _nothing_left(campaign)
     senders, disabled = _senders(connection, {each.sender_id for each in waiting if each.sender_id is not None}, today)
-    new_leads: dict[uuid.UUID, Counter[int | None]] = {id_: Counter() for id_ in campaigns}
+    new_leads = {id_: NewLeadsOfDay() for id_ in campaigns}
     for row in connection.execute(_NEW_LEADS, {"ids": list(campaigns), "day": today.date}):
-        new_leads[row.campaign_id][row.company] += row.used
+        new_leads[row.campaign_id].by_sender[row.sender_id] += row.used
+        new_leads[row.campaign_id].by_company[row.company] += row.used
     simulation = Simulation(campaign_id, campaigns, senders, ses, now, zone(day_zone), new_leads)
     stuck = {NoForecast.EMAILS_HELD} if held[campaign_id] else set[NoForecast]()
     if still_open:
