@@ -102,6 +102,18 @@ def test_new_leads_of_a_sender_with_a_cap_count_among_the_few_of_a_campaign(
     assert claims_by_campaign(engine, 20, 1) == [{few: 3, other: 17}]
 
 
+def test_sender_with_later_steps_keeps_its_part_of_the_new_leads_of_another_campaign(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    """As planned: its cap leaves enough for both."""
+    ann, bob = make_sender("ann", 9), make_sender("bob")
+    started_with_later_steps(engine, 5, [ann])
+    few = started(engine, 30, [ann, bob], new_leads_per_day=4)
+    lanes = LaneQueue()
+    claimed = [email for _ in range(4) for email in claim(engine, lanes, 20) if email.campaign_id == few]
+    assert sorted(Counter(email.from_address for email in claimed).values()) == [2, 2]
+
+
 def test_senders_take_turns_at_new_leads_over_the_claims_of_several_ticks(
     make_sender: MakeSender, engine: sa.Engine
 ) -> None:

@@ -18,8 +18,8 @@ from sendledger.core.tables import campaigns, scheduled_emails, workflow_steps
 from sendledger.core.tables import leads as leads_table
 from sendledger.ledger import sender_state
 from sendledger.policy import budgets, lane_queue, sender_addresses
+from sendledger.policy.caps import share
 from sendledger.policy.planned_campaigns import SesLimits
-from sendledger.policy.simulate_days import share
 from sendledger.preflight import plan
 from sendledger.preflight.plan import Plan
 from sendledger.sending import pace

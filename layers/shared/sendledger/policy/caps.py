@@ -9,8 +9,9 @@ import datetime as dt
 import functools
 import hashlib
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from sendledger.policy.openings import Hours, Opening, openings_of
@@ -29,6 +30,7 @@ end."""
 WITHOUT_CAP = 2**31 - 1
 """What is left to a sender without a cap."""
 
+_Key = TypeVar("_Key", bound=Hashable)
 _NOTHING = dt.timedelta(0)
 _WHOLE_DAY = Hours((((0, 1440),),) * 7)
 
@@ -182,6 +184,31 @@ def zones_in_turn(zones: Iterable[str], day: dt.date, sent: int) -> dict[str, in
     """
     in_turn = sorted(zones, key=lambda name: place_in_turn(name, day))
     return {name: (place - sent) % len(in_turn) for place, name in enumerate(in_turn)}
+
+
+def share(
+    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str | int] = str
+) -> dict[_Key, int]:
+    """Divide a total so that those who have had least come first, and nobody gets more than is wanted.
+
+    What cannot be divided goes to those whose `turn` is the lowest.
+    """
+    if total >= sum(wanted.values()):
+        return dict(wanted)
+    given = dict.fromkeys(wanted, 0)
+    while total > 0:
+        open_ = [each for each in wanted if given[each] < wanted[each]]
+        level = {each: had.get(each, 0) + given[each] for each in open_}
+        lowest = min(level.values())
+        first = sorted((each for each in open_ if level[each] == lowest), key=turn)
+        if total < len(first):
+            given |= {each: given[each] + 1 for each in first[:total]}
+            break
+        above = min((value for value in level.values() if value > lowest), default=lowest + total)
+        more = min(above - lowest, total // len(first), *(wanted[each] - given[each] for each in first))
+        given |= {each: given[each] + more for each in first}
+        total -= more * len(first)
+    return given
 
 
 def _ahead(openings: Sequence[Opening], instant: dt.datetime) -> dt.timedelta:

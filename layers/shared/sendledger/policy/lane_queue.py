@@ -15,8 +15,8 @@ import random
 import statistics
 import time
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -34,15 +34,7 @@ from sendledger.policy.budgets import (
     used_by_campaign,
 )
 from sendledger.policy.caps import place_in_turn
-from sendledger.policy.lane_turns import (
-    LaneGroup,
-    LittleLeft,
-    Turn,
-    fair_turns,
-    turns_of_group,
-    turns_of_sender,
-    whole_lanes,
-)
+from sendledger.policy.lane_turns import LaneGroup, Turns
 from sendledger.policy.lanes import LANES_BY_GROUP, OpenZone, open_zones, zones_parameter
 
 KEPT_SECONDS = 60.0
@@ -90,11 +82,15 @@ emails it and all of these have given already."""
 
 
 class OfferedLane(NamedTuple):
-    """A lane that a claim may take from; where lanes take turns, `turns` is how many emails it may give."""
+    """A lane that a claim may take from; where lanes take turns, `turns` is how many emails it may give.
+
+    `before` is how many come before of its campaign and sender, of first or later steps.
+    """
 
     group: LaneGroup
     lane: str
     turns: int | None
+    before: int
 
 
 class Limits(Enum):
@@ -122,8 +118,6 @@ class LaneQueue:
         """How many emails a lane is expected to give, on average."""
         self._used: Mapping[uuid.UUID | None, Counter[uuid.UUID]] = {}
         """What senders whose budget is short have sent today."""
-        self._little = LittleLeft({}, {}, {})
-        """What the last claim could take of caps that leave little."""
         self._spread = SpreadBudgets()
         self._revisions = 0
         self._day: dt.date | None = None
@@ -160,7 +154,7 @@ class LaneQueue:
         if not is_full:
             self._expect_less(given)
         done = {row["offer"] for row in claimed if row["is_last"]}
-        for number, (group, lane, _) in enumerate(self._offered):
+        for number, (group, lane, *_) in enumerate(self._offered):
             zone = group.lanes.pop(lane)
             group.given[lane] += given[number]
             if number not in done and (given[number] or is_full):
@@ -210,8 +204,8 @@ class LaneQueue:
         lanes = [
             {"number": number, "campaign_id": group.campaign, "lane": lane, "zone": group.lanes[lane], "turns": turns}
             | {"zone_place": group.zone_places.get(lane, 0)}
-            | {"given": group.given[lane], "given_by_sender": self._little.before(group)}
-            for number, (group, lane, turns) in enumerate(self._offered)
+            | {"given": group.given[lane], "given_by_sender": before}
+            for number, (group, lane, turns, before) in enumerate(self._offered)
         ]
         numbers = {lane["zone"] for lane in lanes}
         zones = [
@@ -267,49 +261,27 @@ class LaneQueue:
         campaigns = self._campaigns_with_budget(left)
         share = max(1.0, self._batch / max(1, min(len(campaigns), CAMPAIGNS_AT_ONCE)))
         self._depth = min(self._depth, share)
-        self._find_short(connection, left, share * len(campaigns))
+        self._used = self._used_of_short_senders(connection, left, share * len(campaigns))
+        turns = Turns(campaigns, left, self._used, self._zones, max(self._batch, LITTLE))
         self._sharing = 0
         offered: dict[tuple[LaneGroup, str], int | None] = {}
         expected = 0.0
-        for group, lane, _, whole in self._turns(campaigns, share, left):
+        for group, lane, _, whole in turns.in_order(share, self._depth):
             if expected >= self._batch:
                 self._sharing = len(campaigns)
                 break
             offered[group, lane] = (offered.get((group, lane)) or 0) + 1 if whole is None else None
             expected += whole or 1
-        return [OfferedLane(group, lane, turns) for (group, lane), turns in offered.items()]
+        return [OfferedLane(group, lane, count, turns.before(group)) for (group, lane), count in offered.items()]
 
-    def _turns(self, campaigns: Mapping[str, list[LaneGroup]], share: float, left: Budgets) -> Iterator[Turn]:
-        """The lanes in the order in which they are to give emails."""
-        day, zones, little, most = left.day.date, self._zones, self._little, math.ceil(share / self._depth)
-        short: dict[uuid.UUID | None, list[LaneGroup]] = defaultdict(list)
-        if self._used:
-            for group in (group for groups in campaigns.values() for group in groups):
-                if group.sender_id in self._used:
-                    short[group.sender_id].append(group)
-
-        def own(groups: list[LaneGroup]) -> Iterator[Iterator[Turn]]:
-            rest = [group for group in groups if group.sender_id not in self._used]
-            for group in rest:
-                if little.has_few_leads(group):
-                    yield turns_of_group(group, little, zones, day)
-            yield whole_lanes([group for group in rest if not little.has_few_leads(group)], most, self._depth, little)
-
-        of_senders = (turns_of_sender(groups, self._used[id_], little, zones, day) for id_, groups in short.items())
-        return fair_turns(campaigns, own, of_senders, int(share), little)
-
-    def _find_short(self, connection: sa.Connection, left: Budgets, turn: float) -> None:
-        """Find the budgets that are less than a batch or `LITTLE`, and those of senders that are less than a `turn`,
-        in which each campaign is offered: each is to get an equal part."""
+    def _used_of_short_senders(
+        self, connection: sa.Connection, left: Budgets, turn: float
+    ) -> Mapping[uuid.UUID | None, Counter[uuid.UUID]]:
+        """What senders have sent today whose budget is less than a batch, `LITTLE`, or a `turn` in which each campaign
+        is offered: each is to get an equal part."""
         enough = max(self._batch, turn, LITTLE)
         short = [each.sender_id for each in left.senders if 0 < each.remaining < enough]
-        self._used = used_by_campaign(connection, short, left.day) if short else {}
-        enough = max(self._batch, LITTLE)
-        self._little = LittleLeft(
-            {each.sender_id: each.remaining for each in left.senders if each.sender_id in self._used},
-            {each.campaign_id: each.remaining for each in left.new_leads if each.remaining and each.remaining < enough},
-            {each.campaign_id: each for each in left.new_leads if each.remaining is not None},
-        )
+        return used_by_campaign(connection, short, left.day) if short else {}
 
     def _campaigns_with_budget(self, left: Budgets) -> dict[str, list[LaneGroup]]:
         """The lanes that may give something, by campaign."""

@@ -12,12 +12,11 @@ import heapq
 import itertools
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from sendledger.core.vocabulary import Bottleneck
-from sendledger.policy.caps import merged, place_in_turn, sending_day, zones_in_turn
+from sendledger.policy.caps import merged, place_in_turn, sending_day, share, zones_in_turn
 from sendledger.policy.openings import Opening
 from sendledger.policy.planned_campaigns import (
     Forecast,
@@ -42,33 +41,7 @@ EXACT_LOOKS = 100_000
 
 _DAY = dt.timedelta(days=1)
 _SECOND = dt.timedelta(seconds=1)
-_Key = TypeVar("_Key", bound=Hashable)
 _Senders = defaultdict[uuid.UUID | None, dict[Kind, Counter[uuid.UUID]]]
-
-
-def share(
-    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str | int] = str
-) -> dict[_Key, int]:
-    """Divide a total so that those who have had least come first, and nobody gets more than is wanted.
-
-    What cannot be divided goes to those whose `turn` is the lowest.
-    """
-    if total >= sum(wanted.values()):
-        return dict(wanted)
-    given = dict.fromkeys(wanted, 0)
-    while total > 0:
-        open_ = [each for each in wanted if given[each] < wanted[each]]
-        level = {each: had.get(each, 0) + given[each] for each in open_}
-        lowest = min(level.values())
-        first = sorted((each for each in open_ if level[each] == lowest), key=turn)
-        if total < len(first):
-            given |= {each: given[each] + 1 for each in first[:total]}
-            break
-        above = min((value for value in level.values() if value > lowest), default=lowest + total)
-        more = min(above - lowest, total // len(first), *(wanted[each] - given[each] for each in first))
-        given |= {each: given[each] + more for each in first}
-        total -= more * len(first)
-    return given
 
 
 class Simulation:
