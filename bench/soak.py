@@ -96,7 +96,7 @@ class Soak:
         self.accepted_meanwhile = len(self.simulator.accepted())
 
     def _new_sender(self) -> SenderProcess:
-        return SenderProcess(SenderRun(self.database_url, self.simulator.url, settings={"SENDER_THREADS": "16"}))
+        return SenderProcess(SenderRun(self.database_url, self.simulator.url, settings={"SENDER_CONNECTIONS": "16"}))
 
     def _pause_and_resume(self, seed: int) -> None:
         choice = random.Random(seed)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
-from sendledger.ses.ses_sender import SesSender
+from sendledger.ses.connection import SesConnection
 from testbed.databases import url_as
 from testbed.sender_process import install
 
@@ -24,7 +24,7 @@ FAILPOINTS = [
         ("fence", "before_commit"),
         ("fence", "after_commit"),
         ("send", "before"),
-        ("send", "after"),
+        ("answer", "after"),
         ("record", "before_commit"),
         ("record", "after_commit"),
         ("complete", "before"),
@@ -43,7 +43,7 @@ def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
     """An engine of a process that dies at the failpoint: after it no statement, no commit and no SES call gets out."""
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": url_as("sender", database_url)}))
     dead = False
-    real_send = SesSender.send
+    real_begin = SesConnection.begin
 
     def die() -> None:
         nonlocal dead
@@ -54,11 +54,11 @@ def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
         if dead:
             raise Crash
 
-    def send(self: SesSender, *args: Any) -> Any:
+    def begin(self: SesConnection, request: Sequence[bytes]) -> None:
         refuse()
-        return real_send(self, *args)
+        real_begin(self, request)
 
-    SesSender.send = send  # type: ignore[assignment, method-assign]
+    SesConnection.begin = begin  # type: ignore[method-assign]
     # The kernel closes a dead process's connections; here nobody would, and the garbage collector stumbles over them.
     checked_out: list[sa.PoolProxiedConnection] = []
     sa.event.listen(engine, "checkout", lambda _connection, _record, proxy: checked_out.append(proxy))
@@ -69,7 +69,7 @@ def dying_engine(database_url: str, failpoint: str) -> Iterator[sa.Engine]:
         yield engine
     finally:
         uninstall()
-        SesSender.send = real_send  # type: ignore[method-assign]
+        SesConnection.begin = real_begin  # type: ignore[method-assign]
         for proxy in checked_out:
             if proxy.is_valid:
                 proxy.invalidate()

@@ -32,6 +32,7 @@ from sendledger.sending import prepare_emails
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.ses.client import ses_client
+from sendledger.ses.connection import SesConnection
 from sendledger.ses.ses_sender import SesSender
 from sendledger.webhooks import exchange as webhooks
 from sendledger.webhooks.post import EndpointConnection
@@ -46,7 +47,8 @@ STEPS: dict[str, tuple[Any, str]] = {
     "complete": (completion, "mark_campaign_complete"),
     "background_work": (background_work, "work_once"),
     "fold": (budgets, "fold"),
-    "send": (SesSender, "send"),
+    "send": (SesConnection, "begin"),
+    "answer": (SesSender, "outcome"),
     "lease_webhooks": (webhooks, "lease"),
     "sign_webhook": (webhooks, "_signed"),
     "post_webhook": (EndpointConnection, "post"),
@@ -156,7 +158,7 @@ def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     environ = {
         "DEPLOYMENT_ID": "test",
         "SENDER_FROM_ADDRESS": "sales@example.com",
-        "SENDER_THREADS": "8",
+        "SENDER_CONNECTIONS": "8",
         "GUARDRAILS_ENABLED": "false",
     }
     resources = Resources(

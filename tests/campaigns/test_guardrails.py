@@ -178,7 +178,7 @@ def refuse(engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, lead
         ses.add_fault("bad_request", address=in_order[number])
     connection.rollback()
     with working_as("sender", engine) as as_sender:
-        return send_due_emails(sender_resources(as_sender, ses.url, SENDER_THREADS="1"), SECONDS)
+        return send_due_emails(sender_resources(as_sender, ses.url, SENDER_CONNECTIONS="1"), SECONDS)
 
 
 def status(connection: sa.Connection) -> tuple[str, str | None]:

@@ -39,7 +39,7 @@ def test_empty_variable_is_not_set() -> None:
         ("SENDER_CONCURRENCY", "many"),
         ("SENDER_RATE_SAFETY", "1.5"),
         ("SENDER_RATE_SAFETY", "0"),
-        ("SENDER_THREADS", "-1"),
+        ("SENDER_CONNECTIONS", "-1"),
         ("LATE_AFTER_MINUTES", "0"),
     ],
 )

@@ -90,7 +90,7 @@ def disk(engine: sa.Engine) -> Disk:
 def test_disk_that_is_full_for_a_moment_loses_no_result(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, disk: Disk
 ) -> None:
-    uninstall = install(resources.engine, "send.after:20", lambda: disk.set_full(True))
+    uninstall = install(resources.engine, "answer.after:20", lambda: disk.set_full(True))
     tick = Tick(resources)
     tick.start()
     wait_for(disk.has_refused, "a write that is refused")
@@ -112,7 +112,7 @@ def test_disk_that_stays_full_stops_the_sending_and_nothing_is_sent_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(send_chunks, "MAX_CALL_SECONDS", 2.0)
-    uninstall = install(resources.engine, "send.after:5", lambda: disk.set_full(True))
+    uninstall = install(resources.engine, "answer.after:5", lambda: disk.set_full(True))
     with pytest.raises(sa.exc.DBAPIError):
         send_due_emails(resources, 12.0)
     uninstall()

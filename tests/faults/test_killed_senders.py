@@ -33,7 +33,7 @@ UNSENT = [
     "sweep.before_commit",
 ]
 FENCED = ["fence.after_commit", "send.before", "send.before:5"]
-ACCEPTED = ["send.after", "send.after:5", "record.before_commit"]
+ACCEPTED = ["answer.after", "answer.after:5", "record.before_commit"]
 RECORDED = ["complete.before", "complete.after"]
 
 
@@ -146,7 +146,7 @@ def test_killed_sender_leaves_less_than_the_emails_of_a_second_unknown(
     fenced = sa.text("SELECT count(*) FROM scheduled_emails WHERE status = 'sending' AND send_started_at IS NOT NULL")
     # The email that is accepted last is not recorded. Soon after it the next chunk would be fenced as a whole.
     for number in (250, 310, 370):
-        assert start_sender(failpoint=f"send.after:{number}").wait() is None
+        assert start_sender(failpoint=f"answer.after:{number}").wait() is None
         with engine.connect() as counting:
             assert 0 < counting.execute(fenced).scalar_one() < rate
         pass_time(engine, LONGER_THAN_ANY_GRACE)

@@ -298,7 +298,7 @@ def machine(
     monkeypatch.setattr(lifecycle, "CALL_BUDGET", 0.0)
     # A day without a tick is an outage, a retry's time is none.
     resources = sender_resources(
-        sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="120", SENDER_THREADS="4"
+        sender_engine, ses.url, GUARDRAILS_ENABLED="false", LATE_AFTER_MINUTES="120", SENDER_CONNECTIONS="4"
     )
     own = {"database_url": database_url, "engine": engine, "simulator": ses, "resources": resources, "clock": clock}
     return type("Machine", (Campaigns,), own)

@@ -119,7 +119,7 @@ def _waiting(connection: sa.Connection) -> bool:
 # Pause, resume and cancel at any point of a tick
 
 POINTS = [
-    *("claim.before", "claim.after_commit", "fence.before", "fence.after_commit", "send.before", "send.after"),
+    *("claim.before", "claim.after_commit", "fence.before", "fence.after_commit", "send.before", "answer.after"),
     *("record.before", "record.after_commit", "complete.before"),
 ]
 
@@ -225,7 +225,7 @@ def test_leads_deleted_in_the_middle_get_nothing_more(
     assert_ledger_is_consistent(engine, ses)
 
 
-@pytest.mark.parametrize("point", ["claim.after_commit", "fence.after_commit", "send.after", "record.before"])
+@pytest.mark.parametrize("point", ["claim.after_commit", "fence.after_commit", "answer.after", "record.before"])
 def test_lead_deleted_while_its_email_is_under_way(
     point: str, engine: sa.Engine, connection: sa.Connection, ses: SesSimulator, resources: Resources
 ) -> None:

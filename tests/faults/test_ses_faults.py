@@ -226,11 +226,11 @@ def waits_of(engine: sa.Engine, campaign_id: uuid.UUID) -> list[float]:
 def test_ses_that_cannot_be_reached_fails_no_email_however_long_that_lasts(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: object) -> None:
+    def refuse(self: object, request: object) -> None:
         raise ConnectionRefusedError
 
     with monkeypatch.context() as context:
-        context.setattr(SesConnection, "open", refuse)
+        context.setattr(SesConnection, "begin", refuse)
         for _ in range(2 * MAX_ATTEMPTS):
             assert send_due_emails(resources, SECONDS).retried == LEADS
             assert {row["error_code"] for row in rows_of(engine, campaign_id)} == {"cannot_connect"}
@@ -245,10 +245,10 @@ def test_ses_that_cannot_be_reached_fails_no_email_however_long_that_lasts(
 def test_retries_of_emails_that_failed_together_are_spread(
     engine: sa.Engine, ses: SesSimulator, resources: Resources, campaign_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(self: object) -> None:
+    def refuse(self: object, request: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr(SesConnection, "open", refuse)
+    monkeypatch.setattr(SesConnection, "begin", refuse)
     send_due_emails(resources, SECONDS)
     times = sorted(row["scheduled_for"] for row in rows_of(engine, campaign_id))
     assert times[-1] - times[0] > dt.timedelta(seconds=5)

@@ -17,22 +17,18 @@ from sqlalchemy.engine import make_url
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.content.render_email import RenderedEmail
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.ledger.sender_state import SenderState
-from sendledger.sending import fence_parts, pace, ses_threads
-from sendledger.sending.compose_email import ComposedEmail, Composer
+from sendledger.sending import fence_parts, pace
+from sendledger.sending.compose_email import Composer
 from sendledger.sending.fence_parts import call_times
 from sendledger.sending.pace import Pace
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.send_chunks import ChunkSender
-from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
 from sendledger.sending.tick import Resources, send_due_emails
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
-from sendledger.ses.answers import Answer
-from sendledger.ses.sign_email import EmailSigner, OutgoingEmail
 from testbed.campaigns import NO_DELAY, campaign_row, make_campaign, rows_of, statuses
 from testbed.databases import url_as
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle, wait_for
@@ -53,81 +49,7 @@ def state(engine: sa.Engine) -> SenderState:
         return sender_state.read(connection)
 
 
-# The threads
-
-
-@pytest.fixture
-def ready(resources: Resources) -> ReadyEmail:
-    email = claim_emails.ClaimedEmail(1, uuid.UUID(int=2), 1, None)
-    outgoing = OutgoingEmail(
-        1, email.campaign_id, uuid.UUID(int=3), "a@example.com", "b@example.com", (), "s", "t", None
-    )
-    composed = ComposedEmail(RenderedEmail("s", "t", None), outgoing)
-    return ReadyEmail(email, composed, EmailSigner(resources.ses_client, None).signed(outgoing))
-
-
-@pytest.fixture
-def threads(resources: Resources) -> Iterator[list[SesThreads]]:
-    """What is put here is closed."""
-    opened: list[SesThreads] = []
-    yield opened
-    for each in opened:
-        each.close()
-
-
-def answers(threads: SesThreads, ready: ReadyEmail, dues: list[float]) -> list[Answer]:
-    """What comes of calls that are due then, in the order in which they end."""
-    threads.open()
-    threads.send([Call(ready, due, "b@example.com") for due in dues])
-    wait_for(lambda: len(threads.results) == len(dues), "every call has its result")
-    return [result.outcome.answer for result in threads.results]
-
-
-def test_calls_that_are_due_together_keep_the_pace(
-    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ses_threads, "LATE_SECONDS", SECONDS)  # the machine may be busy
-    now = time.monotonic()
-    threads.append(SesThreads(resources.ses_client, rate=100.0, most=8, stop_at=now + SECONDS))
-    assert answers(threads[0], ready, [now] * 20) == [Answer.SENT] * 20
-    ended = sorted(result.ended_at for result in threads[0].results)
-    assert ended[-1] - now > 0.18
-
-
-def test_call_that_cannot_begin_in_time_is_not_made(
-    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
-) -> None:
-    ses.account.latency_ms = 800
-    now = time.monotonic()
-    threads.append(SesThreads(resources.ses_client, rate=1000.0, most=1, stop_at=now + SECONDS))
-    found = answers(threads[0], ready, [now, now, now])
-    assert found == [Answer.SENT, Answer.NOT_CALLED, Answer.NOT_CALLED]
-    assert ses.counts.send_requests == 1
-
-
-def test_no_call_begins_after_the_last_call(
-    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
-) -> None:
-    now = time.monotonic()
-    threads.append(SesThreads(resources.ses_client, rate=100.0, most=1, stop_at=now - 2.0))
-    assert answers(threads[0], ready, [now]) == [Answer.NOT_CALLED]
-    assert ses.counts.send_requests == 0
-
-
-def test_slower_ses_gets_more_connections_before_its_first_answer(
-    resources: Resources, ready: ReadyEmail, threads: list[SesThreads], ses: SesSimulator
-) -> None:
-    ses.account.latency_ms = 1000
-    now = time.monotonic()
-    threads.append(SesThreads(resources.ses_client, rate=100.0, most=200, stop_at=now + SECONDS))
-    threads[0].open()
-    assert threads[0].useful == 26
-    threads[0].send([Call(ready, now, "b@example.com")])
-    wait_for(lambda: threads[0].useful > 100, "it is known to be slow")
-    assert not threads[0].results
-    wait_for(lambda: threads[0].results, "its answer")
-    assert threads[0].useful == 200
-    assert threads[0].most_per_second < 200.0
+# The rate
 
 
 def test_slow_ses_does_not_keep_the_rate_down(
@@ -358,7 +280,7 @@ def test_stop_halts_the_senders_own_calls(
 ) -> None:
     campaign_id = started(engine, connection, 100)
     ses.add_fault(fault, count=None)
-    resources = sender_resources(sender_engine, ses.url, SENDER_THREADS="1")
+    resources = sender_resources(sender_engine, ses.url, SENDER_CONNECTIONS="1")
     summary = send_due_emails(resources, SECONDS)
     assert summary.stopped is not None
     assert summary.released >= 99

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import itertools
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from sendledger.core.errors import Conflict, NotThisDeployment
 from sendledger.core.tables import scheduled_emails, suppressions
 from sendledger.ledger import claim_emails, rate_limiter, sender_state
 from sendledger.sending import prepare_emails
-from sendledger.sending.ses_threads import Call, SesThreads
+from sendledger.sending.ses_calls import Call, SesCalls
 from sendledger.sending.tick import Resources, send_due_emails, send_scheduled_email
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, make_template, pass_time, rows_of, statuses
 from testbed.invariants import assert_ledger_is_consistent, let_it_settle
@@ -52,13 +51,13 @@ def test_rate_is_used_and_never_exceeded(
 ) -> None:
     rate, emails = 100, 300
     due: list[float] = []
-    send = SesThreads.send
+    send = SesCalls.send
 
-    def noting_send(threads: SesThreads, calls: Sequence[Call]) -> None:
+    def noting_send(threads: SesCalls, calls: Sequence[Call]) -> None:
         due.extend(call.due for call in calls)
         send(threads, calls)
 
-    monkeypatch.setattr(SesThreads, "send", noting_send)
+    monkeypatch.setattr(SesCalls, "send", noting_send)
     resources = sender_resources(sender_engine, ses.url)
     started(engine, connection, emails)
     ses.account.max_send_rate = rate
@@ -74,12 +73,6 @@ def test_rate_is_used_and_never_exceeded(
     assert all(later - earlier >= 1.0 for earlier, later in zip(planned, planned[rate:], strict=False))
     # How much of the rate is used is measured by bench/sending.py. Here the machine may be busy.
     assert seconds < 10 * emails / rate
-
-
-def test_calls_keep_their_distance_after_a_pause_of_the_process(resources: Resources) -> None:
-    threads = SesThreads(resources.ses_client, rate=100.0, most=1, stop_at=time.monotonic())
-    turns = [threads._turn() for _ in range(5)]
-    assert all(later - earlier >= 0.0099 for earlier, later in itertools.pairwise(turns))
 
 
 def test_senders_share_one_rate_limit(engine: sa.Engine) -> None:

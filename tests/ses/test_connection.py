@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import random
+import selectors
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from sendledger.ses import connection
 from sendledger.ses import connection as ses_connection
-from sendledger.ses.connection import BadResponse, SesConnection, addresses_of
+from sendledger.ses.connection import BadResponse, Response, SesConnection, addresses_of
+from testbed.certificates import Authority
+from testbed.ses_call import response_to
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: ses\r\nContent-Length: 2\r\n\r\n{}"
 OK = b"HTTP/1.1 200 OK\r\nX-Amzn-RequestId: 1\r\nContent-Length: 2\r\n\r\n{}"
@@ -24,7 +28,13 @@ Serve = Callable[[list[list[bytes]]], SesConnection]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def selector() -> Iterator[selectors.BaseSelector]:
+    with selectors.DefaultSelector() as selector:
+        yield selector
+
+
+@pytest.fixture
+def serve(selector: selectors.BaseSelector) -> Iterator[Serve]:
     """Gives a connection to a server that answers the requests of one connection after the other with these pieces,
     and closes each connection after its last one."""
     listener = socket.create_server(("127.0.0.1", 0))
@@ -42,7 +52,7 @@ def serve() -> Iterator[Serve]:
 
         thread = threading.Thread(target=run)
         thread.start()
-        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}", selector)
         ended[:0] = [connection.close, lambda: listener.shutdown(socket.SHUT_RDWR), thread.join]
         return connection
 
@@ -51,15 +61,13 @@ def serve() -> Iterator[Serve]:
         end()
 
 
-def to(url: str) -> SesConnection:
+def to(url: str, selector: selectors.BaseSelector, tls: ssl.SSLContext | None = None) -> SesConnection:
     endpoint = urlsplit(url)
-    return SesConnection(endpoint, addresses_of(endpoint), ssl.create_default_context())
+    return SesConnection(endpoint, addresses_of(endpoint), tls, selector)
 
 
-def call(connection: SesConnection) -> connection.Response:
-    connection.open()
-    connection.write((REQUEST,))
-    return connection.read()
+def call(connection: SesConnection) -> Response:
+    return response_to((REQUEST,), connection, connection._selector)
 
 
 def test_one_connection_serves_many_requests(serve: Serve) -> None:
@@ -93,20 +101,19 @@ def test_preferred_of_ipv4_and_ipv6_is_tried_first(serve: Serve, monkeypatch: py
                 tried.append(kind[0])
             super().__init__(*kind, **options)  # type: ignore[arg-type]
 
-    (good,) = serve([[]] * 20)._addresses
+    living = serve([[OK]] * 20)
     no_way_out = (socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("100::1", 9, 0, 0))
+    living._addresses = [*living._addresses, no_way_out, no_way_out]
     monkeypatch.setattr(socket, "socket", Recorded)
-    tls = ssl.create_default_context()
     for _ in range(20):
-        opened = SesConnection(urlsplit("http://ses"), [good, no_way_out, no_way_out], tls)
-        opened.open()
-        opened.close()
+        assert call(living).status == 200
+        living.close()
     assert tried == [socket.AF_INET] * 20
 
 
-def test_https_is_not_spoken_without_tls() -> None:
+def test_https_is_not_spoken_without_tls(selector: selectors.BaseSelector) -> None:
     with pytest.raises(ValueError, match="TLS"):
-        SesConnection(urlsplit("https://ses"), [], None)
+        SesConnection(urlsplit("https://ses"), [], None, selector)
 
 
 def test_connection_that_the_server_gives_up_is_replaced(serve: Serve) -> None:
@@ -164,7 +171,7 @@ def test_incomplete_answer_proves_nothing(serve: Serve, answer: bytes) -> None:
 
 @pytest.mark.parametrize("pause", [0.1, 0.02])
 def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
-    pause: float, monkeypatch: pytest.MonkeyPatch
+    pause: float, selector: selectors.BaseSelector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 0.5)
     over = threading.Event()
@@ -180,7 +187,7 @@ def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
 
         thread = threading.Thread(target=drip)
         thread.start()
-        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        connection = to(f"http://127.0.0.1:{listener.getsockname()[1]}", selector)
         began = time.monotonic()
         with pytest.raises(TimeoutError):
             call(connection)
@@ -190,3 +197,67 @@ def test_server_that_sends_byte_by_byte_takes_no_longer_than_a_silent_one(
         connection.close()
     # All bytes would take 20 s or more.
     assert took < 15.0
+
+
+# What does not fit into a socket's buffer, and TLS
+
+LARGE = b"POST / HTTP/1.1\r\nHost: ses\r\nContent-Length: 8000000\r\n\r\n", b"x" * 5_000_000, b"y" * 3_000_000
+
+
+def serve_large(listener: socket.socket, tls: ssl.SSLContext | None, received: list[bytes]) -> None:
+    """Answers two requests, each after all of it has come, which takes a while."""
+    peer, _ = listener.accept()
+    with tls.wrap_socket(peer, server_side=True) if tls is not None else peer as stream:
+        for size in (sum(map(len, LARGE)), len(REQUEST)):
+            request = bytearray()
+            while len(request) < size and (more := stream.recv(10_000)):
+                request += more
+            received.append(bytes(request))
+            stream.sendall(OK)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_large_request_arrives_whole_and_the_connection_serves_the_next(
+    scheme: str, selector: selectors.BaseSelector, tmp_path: Path
+) -> None:
+    authority = Authority("Root")
+    trusting = ssl.create_default_context(cadata=authority.pem.decode())
+    proving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    proving.load_cert_chain(*authority.certificate_of("localhost").write(tmp_path, "server"))
+    received: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        served = pool.submit(serve_large, listener, proving if scheme == "https" else None, received)
+        connection = to(f"{scheme}://localhost:{listener.getsockname()[1]}", selector, trusting)
+        assert response_to(LARGE, connection, selector).status == 200
+        assert call(connection).status == 200
+        served.result()
+        connection.close()
+    assert received == [b"".join(LARGE), REQUEST]
+
+
+@pytest.mark.parametrize("name", ["another-host", "localhost"])
+def test_server_that_cannot_prove_that_it_is_ses_gets_no_request(
+    name: str, selector: selectors.BaseSelector, tmp_path: Path
+) -> None:
+    trusted, other = Authority("Trusted"), Authority("Other")
+    tls = ssl.create_default_context(cadata=trusted.pem.decode())
+    proving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    signed_by = other if name == "localhost" else trusted
+    proving.load_cert_chain(*signed_by.certificate_of(name).write(tmp_path, "server"))
+
+    def shake_hands(listener: socket.socket) -> bytes:
+        peer, _ = listener.accept()
+        try:
+            with proving.wrap_socket(peer, server_side=True) as stream:
+                return stream.recv(1)
+        except OSError:
+            return b""
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        received = pool.submit(shake_hands, listener)
+        connection = to(f"https://localhost:{listener.getsockname()[1]}", selector, tls)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            call(connection)
+        assert not connection.is_open
+        connection.close()
+        assert received.result() == b""

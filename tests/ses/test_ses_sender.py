@@ -8,7 +8,6 @@ import pytest
 from sendledger.ses.answers import Answer, classify
 from sendledger.ses.client import ses_client
 from sendledger.ses.connection import READ_TIMEOUT
-from sendledger.ses.ses_sender import SesSender
 
 
 @pytest.mark.parametrize(
@@ -131,11 +130,6 @@ def session() -> botocore.session.Session:
     created.set_credentials("test", "secret")
     created.set_config_variable("region", "eu-west-1")
     return created
-
-
-def test_unreachable_ses_proves_that_nothing_was_sent() -> None:
-    outcome = SesSender(ses_client(session(), "http://127.0.0.1:9")).send((b"",))
-    assert (outcome.answer, outcome.error_code) == (Answer.NOT_REACHED, "cannot_connect")
 
 
 def test_client_never_repeats_a_request() -> None:

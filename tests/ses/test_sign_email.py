@@ -28,6 +28,7 @@ from sendledger.ses.sign_email import (
     mailbox,
     send_email_parameters,
 )
+from testbed.ses_call import send
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,7 @@ def test_request_with_attachments_says_what_boto3_says(
     ]
     email = outgoing(attachments=EncodedAttachments(files))
     signed = EmailSigner(client, "sendledger").signed(email)
-    sender = SesSender(client)
-    assert sender.send(signed).answer is Answer.SENT
-    sender.close()
+    assert send(SesSender(client), signed).answer is Answer.SENT
     parameters = send_email_parameters(email, "sendledger")
     parameters["Content"]["Simple"]["Attachments"] = [file.parameters() for file in files]
     reference = session(token).create_client("sesv2", endpoint_url=url)
@@ -155,7 +154,7 @@ def test_requests_equal_those_of_boto3(
         outgoing(body_html=None, headers=(), reply_to_addresses=()),
         outgoing(body_text="x" * 300_000, claim_token=uuid.UUID(int=4)),
     ):
-        outcome = sender.send(signer.signed(email))
+        outcome = send(sender, signer.signed(email))
         assert (outcome.answer, outcome.message_id) == (Answer.SENT, "0100-abc")
         reference.send_email(**send_email_parameters(email, "sendledger"))
         ours, theirs = requests
@@ -173,7 +172,6 @@ def test_requests_equal_those_of_boto3(
         # Powertools appends its name to what botocore says.
         assert theirs.headers["User-Agent"].startswith(ours.headers["User-Agent"])
         assert json.loads(ours.body)["EmailTags"][2] == {"Name": "claim_token", "Value": str(email.claim_token)}
-    sender.close()
     reference.close()
 
 

@@ -238,7 +238,7 @@ class SenderSettings(MailSettings, GuardrailSettings):
     # careful: docs/speed.md has what one core can do.
     sender_capacity_per_second: int = Field(500, ge=1)
     # Concurrent SES calls, at most. More help only if SES answers slowly.
-    sender_threads: int = Field(192, ge=1, le=512)
+    sender_connections: int = Field(192, ge=1, le=512)
     late_after_minutes: int = Field(360, ge=1, le=999_999_999)
     # Where the day that caps are counted by begins and ends.
     sending_day_time_zone: TimeZone = "UTC"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sendledger.ledger.record_results import SendResult
 from sendledger.sending import fence_parts, prepare_emails
 from sendledger.sending.prepare_emails import Preparer
-from sendledger.sending.ses_threads import SesThreads
+from sendledger.sending.ses_calls import SesCalls
 from sendledger.sending.tick_summary import SendingLimits
 from sendledger.ses.answers import Answer
 
@@ -50,14 +50,14 @@ class Lately:
 class Pace:
     """For the sender's main thread only."""
 
-    def __init__(self, limits: SendingLimits, threads: SesThreads, preparer: Preparer) -> None:
+    def __init__(self, limits: SendingLimits, calls: SesCalls, preparer: Preparer) -> None:
         self.allowance = limits.remaining
         """Emails that may still be sent today."""
         self.rate = self._full_rate = limits.rate
         """Emails for which a second is reserved. Halved when SES asks for it."""
         self.fencing = Lately()
         self.recording = Lately()
-        self._threads = threads
+        self._calls = calls
         self._preparer = preparer
         self._slowed_at = -math.inf
         self._between_seconds = BETWEEN_SECONDS
@@ -66,7 +66,7 @@ class Pace:
     @property
     def possible_rate(self) -> float:
         """The rate that is reached, at the recent latency of SES."""
-        return min(self.rate, self._threads.most_per_second)
+        return min(self.rate, self._calls.most_per_second)
 
     @property
     def chunk_size(self) -> int:
@@ -92,7 +92,7 @@ class Pace:
         """How many calls are under way when the next emails are fenced: enough to hide the latency of SES and of the
         fence, but few, because a crash leaves their outcomes unknown."""
         return min(
-            self._threads.useful + math.ceil(self.possible_rate * self.lead),
+            self._calls.useful + math.ceil(self.possible_rate * self.lead),
             prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email,
         )
 

@@ -34,7 +34,7 @@ from sendledger.ledger.senders import LivingSender
 from sendledger.sending.attached_files import AttachedFiles, MissingFile
 from sendledger.sending.compose_email import Composer
 from sendledger.sending.refusals import RefusalGate
-from sendledger.sending.ses_threads import ReadyEmail
+from sendledger.sending.ses_calls import ReadyEmail
 from sendledger.sending.step_contents import ContentKey, InvalidContent, StepContents
 from sendledger.sending.time_limit import TimeLimit, TookTooLong, stopping_slow_work
 from sendledger.ses.answers import Answer, SendOutcome

@@ -1,7 +1,7 @@
 """Sending chunk after chunk: claim → compose, sign → reserve → fence → send → record → complete, until nothing is due.
 
 The main thread fences a chunk part after part. Between the parts it claims, composes and signs the emails of the next
-chunk. The threads of `ses_threads` speak with SES; one more thread records. So the SES rate is used without gaps, and
+chunk. The thread of `ses_calls` speaks with SES; one more thread records. So the SES rate is used without gaps, and
 few emails at a time are fenced without a recorded result. Only the main thread changes what is kept in memory. Writes
 `sender_state` (the shared rate limiter and the stop); the other tables through the modules that it calls.
 """
@@ -32,7 +32,7 @@ from sendledger.sending.pace import Pace
 from sendledger.sending.prepare_emails import Preparer
 from sendledger.sending.record_chunks import ChunkRecorder
 from sendledger.sending.refusals import REFUSALS, RefusalGate
-from sendledger.sending.ses_threads import Call, ReadyEmail, SesThreads
+from sendledger.sending.ses_calls import Call, ReadyEmail, SesCalls
 from sendledger.sending.step_contents import ContentKey
 from sendledger.sending.tick_summary import SendingLimits, TickSummary
 from sendledger.ses.answers import Answer, SendOutcome
@@ -89,13 +89,13 @@ class ChunkSender:
         self._stop_sending_at = last_call(deadline)
         self._token = uuid.uuid4()
         summary.claim_token = str(self._token)
-        threads = max(1, min(settings.sender_threads, math.ceil(limits.rate * MAX_CALL_SECONDS)))
+        connections = max(1, min(settings.sender_connections, math.ceil(limits.rate * MAX_CALL_SECONDS)))
         self._gate = RefusalGate()
-        self._threads = SesThreads(ses_client, limits.rate, threads, self._stop_sending_at, self._gate)
+        self._calls = SesCalls(ses_client, limits.rate, connections, self._stop_sending_at, self._gate)
         self._in_flight = 0
         self._recorder = ChunkRecorder(engine, self._token, deadline, self._on_recorded)
         self._preparer = Preparer(engine, ses_client, settings, self._token, self._gate, proven)
-        self._pace = Pace(limits, self._threads, self._preparer)
+        self._pace = Pace(limits, self._calls, self._preparer)
         self._in_hand = ClaimedEmails(engine, self._token, summary, self._stop_sending_at)
         self._ready: deque[ReadyEmail] = deque()
         """Prepared and not fenced: what is left of the chunk that is sent, then what is prepared of the next one."""
@@ -128,7 +128,7 @@ class ChunkSender:
             self._finish()
 
     def _has_to_end(self) -> bool:
-        return self._threads.halt.is_set() or time.monotonic() >= self._stop_sending_at
+        return self._calls.halt.is_set() or time.monotonic() >= self._stop_sending_at
 
     def _has_something_in_hand(self) -> bool:
         return bool(self._in_hand.emails or self._ready or self._in_flight or self._recorder.is_busy)
@@ -213,7 +213,7 @@ class ChunkSender:
             return
         late, passed_over = list[Call](), list[ReadyEmail]()
         try:
-            self._threads.open()
+            self._calls.open()
             self._wait(self._stop_sending_at, at_most=self._pace.useful)
             rate = self._pace.rate
             with self._pace.between_chunks(self._in_flight), self._engine.begin() as connection:
@@ -237,7 +237,7 @@ class ChunkSender:
                     self._hand_over(in_time)
         finally:
             self._ready.extendleft(reversed(passed_over))
-            self._hand_over(late)  # last, as the threads take up calls in this order
+            self._hand_over(late)  # last, as calls begin in this order
 
     def _fence(self, part: list[ReadyEmail], begin: float) -> tuple[list[Call], list[Call]]:
         """Fence a part of a chunk, whose time begins at `begin`. Returns the calls in this time, and what is to follow
@@ -269,22 +269,21 @@ class ChunkSender:
     def _hand_over(self, calls: list[Call]) -> None:
         if calls:
             self._in_flight += len(calls)
-            self._threads.send(calls)
+            self._calls.send(calls)
 
     def _wait(self, until: float, at_most: Callable[[], int] | None = None) -> None:
         """Collect and record results until `until`, or until no more than `at_most()` calls are under way."""
         while True:
             with contextlib.suppress(IndexError):
                 while True:
-                    self._note(self._threads.results.popleft())
+                    self._note(self._calls.results.popleft())
                     self._in_flight -= 1
-            self._threads.grow()
             left = until - time.monotonic()
-            if left <= 0 or self._threads.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
+            if left <= 0 or self._calls.halt.is_set() or (at_most is not None and self._in_flight <= at_most()):
                 return
             self._record_if_full()
             # Polling costs less than a wake-up for every result.
-            self._threads.halt.wait(min(left, POLL_SECONDS))
+            self._calls.halt.wait(min(left, POLL_SECONDS))
 
     def _note(self, result: SendResult) -> None:
         """Keep a result until it is recorded. If it is about more than its own email, act immediately."""
@@ -295,7 +294,7 @@ class ChunkSender:
             case Answer.SLOW_DOWN | Answer.NOT_REACHED:
                 self._pace.slow_down(result.ended_at)
             case Answer.STOP_FOR_A_WHILE | Answer.STOP_UNTIL_OPERATOR:
-                self._threads.halt.set()
+                self._calls.halt.set()
                 if self._stop is None or result.outcome.answer is Answer.STOP_UNTIL_OPERATOR:
                     self._stop = result.outcome
             case Answer.PAUSE_CAMPAIGN:
@@ -361,12 +360,12 @@ class ChunkSender:
             self._gate.forgive(campaign_id)
 
     def _finish(self) -> None:
-        """End the threads, write the last results, return claimed emails and complete campaigns."""
-        self._threads.halt.set()
+        """End the calls, write the last results, return claimed emails and complete campaigns."""
+        self._calls.halt.set()
         self._wait(0.0)
         # The wait for the last calls may take all of the time that is left.
         self._recorder.begin_if_idle()
-        self._threads.close()
+        self._calls.close()
         self._in_hand.emails.extendleft(ready.email for ready in reversed(self._ready))
         failure: Exception | None = None
         # In the order of importance. An error in one does not stop the others.

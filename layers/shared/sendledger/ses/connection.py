@@ -1,17 +1,23 @@
-"""One kept-alive HTTP/1.1 connection to SES: a request in, the response out. Uses no table.
+"""One kept-alive HTTP/1.1 connection to SES that never blocks: a request in, the response out. Uses no table.
 
-The steps are separate, so that the caller knows after an error whether SES can have seen the request: not before
-`write`. No request is repeated. httptools (llhttp, the parser of Node.js) reads responses. The parser of the standard
-library takes more time than the rest of a call (docs/decisions).
+After an error the caller knows whether SES can have seen the request: not before the connection `is_open`. No request
+is repeated. httptools (llhttp, the parser of Node.js) reads responses. The parser of the standard library takes more
+time than the rest of a call (docs/decisions).
 """
 
 from __future__ import annotations
 
+import errno
+import math
+import os
 import random
+import selectors
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Sequence
+from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -22,8 +28,6 @@ from sendledger.core.sockets import is_readable
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 10.0
 """Seconds; an email without an answer by then has an unknown outcome."""
-
-TIMEOUT_TOLERANCE = 0.1
 
 
 class BadResponse(Exception):
@@ -41,105 +45,216 @@ def addresses_of(endpoint: SplitResult) -> Sequence[tuple[Any, ...]]:
 
 
 class SesConnection:
-    """A connection for one thread at a time: `open`, `write`, `read`, and after any error `close`."""
+    """`begin` a request, then `advance` whenever its socket is ready, until that returns the response.
 
-    def __init__(self, endpoint: SplitResult, addresses: Sequence[tuple[Any, ...]], tls: ssl.SSLContext | None) -> None:
+    After an exception of any of them `close` it. The selector watches its socket, with the connection as data.
+    """
+
+    def __init__(
+        self,
+        endpoint: SplitResult,
+        addresses: Sequence[tuple[Any, ...]],
+        tls: ssl.SSLContext | None,
+        selector: selectors.BaseSelector,
+    ) -> None:
         """`addresses` are from `addresses_of`. Only https needs `tls`."""
         if endpoint.scheme == "https" and tls is None:
             raise ValueError("An https endpoint needs a context for TLS.")  # otherwise emails would go in plain text
+        self.is_open = False
+        """Whether it is connected. If not, SES has seen nothing of the request."""
+        self.give_up_at = math.inf
+        """When (`time.monotonic()`) `give_up` is to be called."""
         self._name = endpoint.hostname or ""
         self._addresses = addresses
         self._tls = tls if endpoint.scheme == "https" else None
+        self._selector = selector
         self._socket: socket.socket | None = None
-        self._answer_by = 0.0
+        self._watched = 0
+        self._connect_by = 0.0
+        self._untried: list[tuple[Any, ...]] = []
+        self._unwritten: deque[memoryview] = deque()
+        self._response: Response | None = None
 
-    def open(self) -> None:
-        """Connect, or check that SES has not closed the idle connection.
+    def begin(self, request: Sequence[bytes]) -> None:
+        """Send a whole request, part after part; connect first, or again if SES has closed the idle connection.
+
+        Raises: what `advance` raises.
+        """
+        self._unwritten.extend(map(memoryview, request))
+        # An email that is written to a closed connection would have an unknown outcome. urllib3 does the same.
+        if self.is_open and self._was_ended():
+            self._drop_socket()
+        if self.is_open:
+            self._write()
+        else:
+            self._connect_by = time.monotonic() + CONNECT_TIMEOUT
+            # Connections are spread over the zones. But the order of IPv4 and IPv6 is kept: the network may not route
+            # one of them.
+            families = list(dict.fromkeys(address[0] for address in self._addresses))
+            self._untried = random.sample(self._addresses, len(self._addresses))
+            self._untried.sort(key=lambda address: families.index(address[0]))
+            self._try_next(ConnectionError(f"{self._name} has no address"))
+
+    def advance(self) -> Response | None:
+        """Go on, as far as the socket allows. Returns the response when it is complete.
 
         Raises:
             ssl.SSLCertVerificationError: the server cannot prove that it is SES.
-            OSError: there is no connection.
-        """
-        # An email that is written to a closed connection would have an unknown outcome. urllib3 does the same.
-        if self._socket is not None and is_readable(self._socket):
-            self.close()
-        if self._socket is None:
-            self._socket = self._connect()
-
-    def _connect(self) -> socket.socket:
-        """One timeout for all addresses: the endpoint has one in each zone, and some may not answer."""
-        connect_by = time.monotonic() + CONNECT_TIMEOUT
-        error: OSError = ConnectionError(f"{self._name} has no address")
-        # Connections are spread over the zones. But the order of IPv4 and IPv6 is kept: the network may not route one
-        # of them.
-        families = list(dict.fromkeys(address[0] for address in self._addresses))
-        tried = random.sample(self._addresses, len(self._addresses))
-        tried.sort(key=lambda address: families.index(address[0]))
-        for left, (*kind, _, address) in zip(range(len(tried), 0, -1), tried, strict=True):
-            connection = socket.socket(*kind)
-            try:
-                connection.settimeout(max(0.001, (connect_by - time.monotonic()) / left))
-                connection.connect(address)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection.settimeout(max(0.001, connect_by - time.monotonic()))
-                if self._tls is not None:
-                    connection = self._tls.wrap_socket(connection, server_hostname=self._name)
-            except BaseException as failure:
-                connection.close()
-                if not isinstance(failure, OSError) or isinstance(failure, ssl.SSLCertVerificationError):
-                    raise
-                error = failure
-            else:
-                return connection
-        raise error
-
-    def write(self, request: Sequence[bytes]) -> None:
-        """Send a whole request, part after part.
-
-        Raises:
-            OSError: any part of it may have arrived.
-        """
-        assert self._socket is not None  # noqa: S101 (for the type checker: it is open)
-        self._answer_by = time.monotonic() + READ_TIMEOUT
-        for part in request:
-            self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
-            self._socket.sendall(part)
-
-    def read(self) -> Response:
-        """Wait for the response to what was written.
-
-        Raises:
-            TimeoutError: it was not complete `READ_TIMEOUT` after the request was begun.
-            OSError: the connection broke.
+            OSError: there is no connection, or if it `is_open`: it broke, and any part of the request may have arrived.
             BadResponse: what came is not HTTP, or not all of it came.
         """
-        assert self._socket is not None  # noqa: S101
-        response = Response()
-        while not response.is_complete:
-            # A server that sends single bytes gets no more time than a silent one.
-            self._set_timeout(max(0.001, self._answer_by - time.monotonic()))
-            if received := self._socket.recv(65536):
-                response.feed(received)
+        if self._socket is None:
+            return None  # some selectors report reading and writing one after the other
+        if not self.is_open:
+            self._go_on_connecting()
+            return None
+        if self._response is None:
+            if self._was_ended():
+                self.close()
+            return None
+        if self._unwritten:
+            self._write()
+        return self._read(self._response)
+
+    def give_up(self) -> None:
+        """The server has not answered in time. Try its next address, if it is not connected yet.
+
+        Raises:
+            TimeoutError: there is none.
+            OSError: as `advance`.
+        """
+        if self.is_open:
+            raise TimeoutError
+        self._drop_socket()
+        self._try_next(TimeoutError())
+
+    def close(self) -> None:
+        """End the connection, if there is one; the next `begin` makes another."""
+        self._drop_socket()
+        self._unwritten.clear()
+        self._response = None
+        self.give_up_at = math.inf
+
+    def _try_next(self, error: OSError) -> None:
+        """One timeout for all addresses: the endpoint has one in each zone, and some may not answer."""
+        while self._untried:
+            now = time.monotonic()
+            self.give_up_at = now + max(0.001, (self._connect_by - now) / len(self._untried))
+            *kind, _, address = self._untried.pop(0)
+            try:
+                self._socket = socket.socket(*kind)
+                self._socket.setblocking(False)
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if (code := self._socket.connect_ex(address)) not in (0, errno.EINPROGRESS):
+                    raise OSError(code, os.strerror(code))
+            except OSError as failure:
+                self._drop_socket()
+                error = failure
             else:
-                response.feed_end()
-            if not response.is_complete and time.monotonic() > self._answer_by:
-                raise TimeoutError
+                self._watch(EVENT_WRITE)
+                return
+        raise error
+
+    def _go_on_connecting(self) -> None:
+        assert self._socket is not None  # noqa: S101 (for the type checker: it is watched)
+        try:
+            if self._tls is not None:
+                if not isinstance(self._socket, ssl.SSLSocket):
+                    self._check_connected()
+                    self._unwatch()
+                    self._socket = self._tls.wrap_socket(
+                        self._socket, server_hostname=self._name, do_handshake_on_connect=False
+                    )
+                    self.give_up_at = self._connect_by
+                self._socket.do_handshake()
+            else:
+                self._check_connected()
+        except ssl.SSLWantReadError:
+            self._watch(EVENT_READ)
+        except ssl.SSLWantWriteError:
+            self._watch(EVENT_WRITE)
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError as error:
+            self._drop_socket()
+            self._try_next(error)
+        else:
+            self.is_open = True
+            self._write()
+
+    def _check_connected(self) -> None:
+        assert self._socket is not None  # noqa: S101
+        if code := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+
+    def _write(self) -> None:
+        assert self._socket is not None  # noqa: S101
+        if self._response is None:
+            self._response = Response()
+            self.give_up_at = time.monotonic() + READ_TIMEOUT
+        try:
+            while self._unwritten:
+                part = self._unwritten.popleft()
+                if (written := self._socket.send(part)) < len(part):
+                    self._unwritten.appendleft(part[written:])
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._unwritten.appendleft(part)
+            self._watch(EVENT_READ | EVENT_WRITE)
+        else:
+            self._watch(EVENT_READ)
+
+    def _read(self, response: Response) -> Response | None:
+        """Once, however much has come: the selector says if there is more. (A record of TLS is shorter than this.)"""
+        assert self._socket is not None  # noqa: S101
+        try:
+            received = self._socket.recv(65536)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        if received:
+            response.feed(received)
+        else:
+            response.feed_end()
+        if not response.is_complete:
+            return None
         response.drop_parser()
-        if not response.is_reusable:
+        self._response = None
+        self.give_up_at = math.inf
+        if not response.is_reusable or self._unwritten:
             self.close()
         return response
 
-    def _set_timeout(self, seconds: float) -> None:
-        """Only if it changes, because each call is a system call."""
+    def _was_ended(self) -> bool:
+        """Whether the other side has closed the idle connection or sent what it was not asked for."""
         assert self._socket is not None  # noqa: S101
-        if abs((self._socket.gettimeout() or 0.0) - seconds) > TIMEOUT_TOLERANCE:
-            self._socket.settimeout(seconds)
+        if not is_readable(self._socket):
+            return False
+        try:
+            self._socket.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False  # a message of TLS, as keys for another connection
+        except OSError:
+            return True
+        return True
 
-    def close(self) -> None:
-        """End the connection, if there is one; the next `open` makes another."""
+    def _watch(self, events: int) -> None:
+        assert self._socket is not None  # noqa: S101
+        if not self._watched:
+            self._selector.register(self._socket, events, self)
+        elif self._watched != events:
+            self._selector.modify(self._socket, events, self)
+        self._watched = events
+
+    def _unwatch(self) -> None:
+        if self._socket is not None and self._watched:
+            self._selector.unregister(self._socket)
+        self._watched = 0
+
+    def _drop_socket(self) -> None:
+        self._unwatch()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+        self.is_open = False
 
 
 class Response:

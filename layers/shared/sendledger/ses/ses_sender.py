@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
+import selectors
 import ssl
-import threading
 from typing import Any
 
 from botocore import exceptions
@@ -21,18 +21,17 @@ from sendledger.ses.answers import Answer, SendOutcome, classify, error_name
 from sendledger.ses.connection import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
-    BadResponse,
     Response,
     SesConnection,
     addresses_of,
 )
-from sendledger.ses.sign_email import SignedRequest, endpoint_of
+from sendledger.ses.sign_email import endpoint_of
 
 MAX_CALL_SECONDS = CONNECT_TIMEOUT + READ_TIMEOUT
 
 
 class SesSender:
-    """Sends signed emails from many threads, each with its own connection. Create one for each tick."""
+    """Connections to SES and what is learnt from them. Create one for each tick."""
 
     def __init__(self, client: Any) -> None:
         """`client` is from `ses_client`.
@@ -46,52 +45,27 @@ class SesSender:
         self._addresses = addresses_of(self._endpoint)
         is_secure = self._endpoint.scheme == "https"
         self._tls = _tls(get_cert_path(client._endpoint.http_session._verify)) if is_secure else None
-        self._threads = threading.local()
-        self._connections: list[SesConnection] = []
 
-    def close(self) -> None:
-        """Close the connections. SES may close idle ones before the next tick."""
-        for connection in self._connections:
-            connection.close()
+    def connection(self, selector: selectors.BaseSelector) -> SesConnection:
+        """A new connection, for requests of `EmailSigner`."""
+        return SesConnection(self._endpoint, self._addresses, self._tls, selector)
 
-    def send(self, request: SignedRequest) -> SendOutcome:
-        """Send one request, or none if there is no connection. No answer of SES raises."""
-        connection = self._connection()
-        try:
-            connection.open()
-        except ssl.SSLCertVerificationError as error:
+    def failure(self, error: Exception, *, is_open: bool) -> SendOutcome:
+        """The outcome of a call that ended in this error of a connection that was open or not."""
+        if isinstance(error, ssl.SSLCertVerificationError):
             return SendOutcome(
                 Answer.STOP_UNTIL_OPERATOR, error_code=ErrorCode.BAD_CERTIFICATE, message=error.verify_message
             )
-        except OSError as error:
-            connection.close()
+        if not is_open:
             message = f"SES could not be reached ({type(error).__name__})."
             return SendOutcome(Answer.NOT_REACHED, error_code=ErrorCode.CANNOT_CONNECT, message=message)
-        try:
-            connection.write(request)
-            response = connection.read()
-        except TimeoutError:
-            connection.close()
+        message = f"The connection to SES broke ({type(error).__name__})."
+        if isinstance(error, TimeoutError):
             message = f"SES did not answer within {READ_TIMEOUT:.0f} s."
-            return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
-        except (OSError, BadResponse) as error:
-            connection.close()
-            message = f"The connection to SES broke ({type(error).__name__})."
-            return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
-        except BaseException:
-            # The next email must not read this answer.
-            connection.close()
-            raise
-        return self._outcome(response)
+        return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
 
-    def _connection(self) -> SesConnection:
-        found: SesConnection | None = getattr(self._threads, "connection", None)
-        if found is None:
-            found = self._threads.connection = SesConnection(self._endpoint, self._addresses, self._tls)
-            self._connections.append(found)
-        return found
-
-    def _outcome(self, response: Response) -> SendOutcome:
+    def outcome(self, response: Response) -> SendOutcome:
+        """The outcome of a call that got this response."""
         if 200 <= response.status < 300:
             # It is accepted also without a readable id; the Send event has the id.
             return SendOutcome(Answer.SENT, message_id=_message_id(response.body))
