@@ -24,6 +24,7 @@ FAILPOINTS = [
         ("fence", "before_commit"),
         ("fence", "after_commit"),
         ("send", "before"),
+        ("send", "after"),
         ("answer", "after"),
         ("record", "before_commit"),
         ("record", "after_commit"),

@@ -19,8 +19,8 @@ def response_to(request: Sequence[bytes], connection: SesConnection, selector: s
         ready = selector.select(max(0.0, min(1.0, connection.give_up_at - time.monotonic())))
         if ready and (response := connection.advance()):
             return response
-        if time.monotonic() >= connection.give_up_at:
-            connection.give_up()
+        if time.monotonic() >= connection.give_up_at and (response := connection.give_up()):
+            return response
 
 
 def send(sender: SesSender, request: SignedRequest) -> SendOutcome:

@@ -53,9 +53,9 @@ def test_rate_is_used_and_never_exceeded(
     due: list[float] = []
     send = SesCalls.send
 
-    def noting_send(threads: SesCalls, calls: Sequence[Call]) -> None:
+    def noting_send(ses_calls: SesCalls, calls: Sequence[Call]) -> None:
         due.extend(call.due for call in calls)
-        send(threads, calls)
+        send(ses_calls, calls)
 
     monkeypatch.setattr(SesCalls, "send", noting_send)
     resources = sender_resources(sender_engine, ses.url)

@@ -91,7 +91,17 @@ def test_calls_keep_the_pace_though_all_are_due(
     monkeypatch.setattr(SesConnection, "begin", noting_begin)
     calls, before = opened(rate=100.0), time.monotonic()
     assert answers(calls, now(ready, 20)) == [Answer.SENT] * 20
-    assert all(at >= before + number / 100 - ses_calls.BURST_SECONDS for number, at in enumerate(begun))
+    fastest = 100 * ses_calls.CATCH_UP
+    assert all(at >= before + number / fastest - ses_calls.BURST_SECONDS for number, at in enumerate(begun))
+
+
+def test_calls_that_are_late_catch_up(opened: Open, ready: ReadyEmail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ses_calls, "LATE_SECONDS", SECONDS)
+    monkeypatch.setattr(ses_calls, "CATCH_UP", 10.0)
+    began = time.monotonic()
+    # They would take 20 s at their rate, and take 2.
+    assert answers(opened(rate=1.0), now(ready, 20)) == [Answer.SENT] * 20
+    assert time.monotonic() - began < 15.0
 
 
 def test_call_waits_for_its_time(opened: Open, ready: ReadyEmail) -> None:
@@ -162,7 +172,8 @@ def test_each_call_has_one_result_however_few_the_connections(
 def test_call_that_stalls_holds_up_no_other(
     opened: Open, ready: ReadyEmail, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 4.0)
+    monkeypatch.setattr(ses_calls, "LATE_SECONDS", SECONDS)
+    monkeypatch.setattr(ses_connection, "READ_TIMEOUT", 8.0)
     ses.add_fault("stall", count=1)
     calls = opened()
     assert answers(calls, now(ready, 10)) == [Answer.SENT] * 9 + [Answer.UNKNOWN]
@@ -172,7 +183,8 @@ def test_call_that_stalls_holds_up_no_other(
 def test_connection_that_is_never_accepted_holds_up_no_other_and_proves_that_nothing_was_sent(
     opened: Open, ready: ReadyEmail, ses: SesSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ses_connection, "CONNECT_TIMEOUT", 3.0)
+    monkeypatch.setattr(ses_calls, "LATE_SECONDS", SECONDS)
+    monkeypatch.setattr(ses_connection, "CONNECT_TIMEOUT", 8.0)
     calls = opened()
     # Its backlog is full: whoever connects to it waits.
     with socket.create_server(("127.0.0.1", 0), backlog=0) as dead, socket.create_connection(dead.getsockname()):

@@ -20,7 +20,7 @@ REFUSALS = (Answer.FAIL_ROW, Answer.UNKNOWN)
 
 
 class RefusalGate:
-    """Counts the refusals in a row of each campaign. Used by the threads that call SES and by their owner."""
+    """Counts the refusals in a row of each campaign. Used by the thread that calls SES and by its owner."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

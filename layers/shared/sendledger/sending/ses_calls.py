@@ -29,8 +29,13 @@ from sendledger.ses.connection import BadResponse, Response, SesConnection
 from sendledger.ses.ses_sender import SesSender
 from sendledger.ses.sign_email import SignedRequest
 
-BURST_SECONDS = 0.005
-"""How far an email may be ahead of the even pace."""
+BURST_SECONDS = 0.03
+"""How far an email may be ahead of the even pace. A call that is late by less than this does not delay those after it:
+the thread often waits for the others of its process."""
+
+CATCH_UP = 1.02
+"""How much faster than the rate calls begin that are late. With the burst it is a twentieth of a second's calls, which
+`SENDER_RATE_SAFETY` leaves free."""
 
 PATIENCE_SECONDS = 0.25
 """How long a call is assumed to take before the first one has ended."""
@@ -110,12 +115,13 @@ class SesCalls:
             OSError: it cannot be found.
         """
         if self._ses is None:
-            self._ses = SesSender(self._client)
-            self._selector = selectors.DefaultSelector()
+            ses = SesSender(self._client)
             self._bell, self._ringer = socket.socketpair()
             self._bell.setblocking(False)
             self._ringer.setblocking(False)
+            self._selector = selectors.DefaultSelector()
             self._selector.register(self._bell, selectors.EVENT_READ)
+            self._ses = ses
 
     def send(self, calls: Sequence[Call]) -> None:
         """Have these emails sent, after `open`; SES is called at most once for each, and each has a result when `close`
@@ -160,11 +166,11 @@ class SesCalls:
                         self._go_on(ses, key.data, key.data.advance)
                 self._end_late_calls(ses)
         except Exception:
-            # An error of one call does not come here. The results must not be lost all the same.
-            logger.exception("The calls to SES failed")
+            # An error of one call does not come here. Still no result may be lost.
             self.halt.set()
             for connection in list(self._under_way):
-                self._end(connection, _failed())
+                self._end(connection, self._failed(connection))
+                connection.close()
         finally:
             self._return_waiting()
 
@@ -196,37 +202,50 @@ class SesCalls:
             elif self._next_begin() > now:
                 return
             else:
-                connection = self._idle.pop() if self._idle else ses.connection(self._selector)
+                self._paced_until = max(self._paced_until, now) + 1 / (CATCH_UP * self._rate)
+                may_begin = self._may_begin(call)
                 self._waiting.popleft()
-                self._paced_until = max(self._paced_until, now) + 1 / self._rate
-                self._begin(ses, connection, call, now)
+                if may_begin:
+                    self._begin(ses, call, now)
+                else:
+                    self._not_called(call)
 
-    def _begin(self, ses: SesSender, connection: SesConnection, call: Call, now: float) -> None:
+    def _may_begin(self, call: Call) -> bool:
         composed = call.ready.composed
         # The address of the lead may have changed since it was composed.
         is_right = composed is not None and composed.outgoing.to_address == call.address.strip()
-        if is_right and self._gate.enter(call.ready.email.campaign_id):
-            self._under_way[connection] = call, now
-            self._go_on(ses, connection, functools.partial(connection.begin, call.ready.request))
-        else:
-            self._idle.append(connection)
-            self._not_called(call)
+        return is_right and self._gate.enter(call.ready.email.campaign_id)
+
+    def _begin(self, ses: SesSender, call: Call, now: float) -> None:
+        connection = self._idle.pop() if self._idle else ses.connection(self._selector)
+        self._under_way[connection] = call, now
+        self._go_on(ses, connection, functools.partial(connection.begin, call.ready.request))
 
     def _go_on(self, ses: SesSender, connection: SesConnection, step: Callable[[], Response | None]) -> None:
         """Let a connection take a step, and end its call if it has an answer then."""
         try:
             response = step()
-            if response is None:
-                return
-            outcome = ses.outcome(response)
         except (OSError, BadResponse) as error:
             outcome = ses.failure(error, is_open=connection.is_open)
             connection.close()
         except Exception:
-            logger.exception("A call to SES failed")
-            outcome = _failed()
+            outcome = self._failed(connection)
             connection.close()
+        else:
+            if response is None:
+                return
+            try:
+                outcome = ses.outcome(response)
+            except Exception:
+                outcome = self._failed(connection)
         self._end(connection, outcome)
+
+    def _failed(self, connection: SesConnection) -> SendOutcome:
+        """In an `except` block: the outcome of a call that a fault of ours has ended."""
+        call, _ = self._under_way[connection]
+        logger.exception("A call to SES failed", extra={"scheduled_email_id": call.ready.email.id})
+        message = "The sender failed in its call."
+        return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)
 
     def _end_late_calls(self, ses: SesSender) -> None:
         if (now := time.monotonic()) >= self._timeouts_at:
@@ -258,8 +277,3 @@ class SesCalls:
         composed = call.ready.composed
         rendered = composed.rendered if composed is not None else None
         self.results.append(SendResult(call.ready.email, outcome, rendered, time.monotonic()))
-
-
-def _failed() -> SendOutcome:
-    message = "The sender failed in its call."
-    return SendOutcome(Answer.UNKNOWN, error_code=ErrorCode.OUTCOME_UNKNOWN, message=message)

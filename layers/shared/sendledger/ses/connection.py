@@ -1,8 +1,8 @@
 """One kept-alive HTTP/1.1 connection to SES that never blocks: a request in, the response out. Uses no table.
 
-After an error the caller knows whether SES can have seen the request: not before the connection `is_open`. No request
-is repeated. httptools (llhttp, the parser of Node.js) reads responses. The parser of the standard library takes more
-time than the rest of a call (docs/decisions).
+An error of a connection that is not yet `is_open` proves that SES has not seen the request. No request is repeated.
+httptools (llhttp, the parser of Node.js) reads responses. The parser of the standard library takes more time than the
+rest of a call (docs/decisions).
 """
 
 from __future__ import annotations
@@ -116,17 +116,21 @@ class SesConnection:
             self._write()
         return self._read(self._response)
 
-    def give_up(self) -> None:
-        """The server has not answered in time. Try its next address, if it is not connected yet.
+    def give_up(self) -> Response | None:
+        """The time of the server is over. Try its next address, if it is not connected yet. Returns the response if it
+        has come after all, as it may have while this process was paused.
 
         Raises:
             TimeoutError: there is none.
-            OSError: as `advance`.
+            OSError, BadResponse: as `advance`.
         """
-        if self.is_open:
+        if not self.is_open:
+            self._drop_socket()
+            self._try_next(TimeoutError())
+            return None
+        if self._response is None or (response := self._read(self._response)) is None:
             raise TimeoutError
-        self._drop_socket()
-        self._try_next(TimeoutError())
+        return response
 
     def close(self) -> None:
         """End the connection, if there is one; the next `begin` makes another."""
