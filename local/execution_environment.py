@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from local.forked_functions import ForkedFunction
 from local.template import Function
 from local.threaded_server import HOST, RequestHandler, ThreadedServer
 
@@ -38,8 +37,11 @@ class Outcome:
     failed: bool = False
 
 
-HAS_AWS_CLIENT = bool(importlib.util.find_spec("awslambdaric"))
-"""It exists for Linux only."""
+_AWS_CLIENT = ["-m", "awslambdaric"]
+PROGRAM = (
+    _AWS_CLIENT if importlib.util.find_spec("awslambdaric") else [str(Path(__file__).with_name("lambda_process.py"))]
+)
+"""What the process runs. AWS's client exists for Linux only."""
 
 _TAKEN = Outcome(b"")
 
@@ -64,30 +66,36 @@ class ExecutionEnvironment:
         self._reports: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._server = ThreadedServer(0, functools.partial(_RuntimeApi, function, self._next, self._reports))
         self._server.start()
-        variables = {
-            **environment,
-            **function.environment,
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
-            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
-            "AWS_LAMBDA_FUNCTION_NAME": function.name,
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"local/[$LATEST]{uuid.uuid4().hex}",
-            "AWS_LAMBDA_RUNTIME_API": f"{HOST}:{self._server.port}",
-            "LAMBDA_TASK_ROOT": str(function.folder),
-            "TZ": ":UTC",
-            "_HANDLER": function.handler,
-        }
-        start = ForkedFunction if HAS_AWS_CLIENT else _start_ours
-        self._process = start(function.handler, function.folder, variables, log)
-        self._ended = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, *PROGRAM, function.handler],
+            cwd=function.folder,
+            env={
+                **environment,
+                **function.environment,
+                "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+                "AWS_LAMBDA_FUNCTION_NAME": function.name,
+                "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+                "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+                "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+                "AWS_LAMBDA_LOG_STREAM_NAME": f"local/[$LATEST]{uuid.uuid4().hex}",
+                "AWS_LAMBDA_RUNTIME_API": f"{HOST}:{self._server.port}",
+                "LAMBDA_TASK_ROOT": str(function.folder),
+                "TZ": ":UTC",
+                "_HANDLER": function.handler,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C in the terminal reaches the stack only, which lets running invocations end.
+            start_new_session=True,
+        )
         self._watcher = threading.Thread(target=self._watch, name=f"watch-{function.name}", daemon=True)
         self._watcher.start()
 
     @property
     def alive(self) -> bool:
-        return not self._ended.is_set()
+        return self._process.poll() is None
 
     def invoke(self, event: bytes) -> Outcome:
         """Run the handler once. After a timeout or a crash the environment is dead and must be stopped."""
@@ -119,22 +127,8 @@ class ExecutionEnvironment:
 
     def _watch(self) -> None:
         status = self._process.wait()
-        self._ended.set()
         reason = f"signal: {-status}" if status < 0 else f"exit status {status}"
         self._reports.put(failure("Runtime.ExitError", f"Runtime exited with error: {reason}"))
-
-
-def _start_ours(handler: str, folder: Path, environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("lambda_process.py")), handler],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        # Ctrl-C in the terminal reaches the stack only, which lets running invocations end.
-        start_new_session=True,
-    )
 
 
 class _RuntimeApi(RequestHandler):

@@ -52,8 +52,8 @@ def importer() -> psutil.Process:
     """The process that runs the import function."""
     (found,) = (
         child
-        for child in psutil.Process().children(recursive=True)
-        if child.status() != psutil.STATUS_ZOMBIE and Path(child.cwd()).name == "lead_import"
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "lead_import_handler.lambda_handler" in child.cmdline()
     )
     return found
 

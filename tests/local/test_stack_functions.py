@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from local import execution_environment
@@ -49,10 +48,13 @@ def lambda_handler(event, context):
 """
 
 
-@pytest.fixture(params=[execution_environment.HAS_AWS_CLIENT, False], ids=["of AWS", "ours"], autouse=True)
+OURS = [str(Path(execution_environment.__file__).with_name("lambda_process.py"))]
+
+
+@pytest.fixture(params=[execution_environment.PROGRAM, OURS], ids=["of AWS", "ours"], autouse=True)
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs the handler: AWS's client, and ours for machines that have no other."""
-    monkeypatch.setattr(execution_environment, "HAS_AWS_CLIENT", request.param)
+    monkeypatch.setattr(execution_environment, "PROGRAM", request.param)
 
 
 @pytest.fixture
@@ -164,21 +166,6 @@ def test_a_handler_that_exits_is_an_error_and_the_next_invocation_gets_a_new_env
         "Runtime exited with error: exit status 7",
     )
     assert not invoke(functions).failed
-
-
-def test_functions_go_on_after_what_runs_them_was_killed(make: Callable[..., Functions]) -> None:
-    functions = make()
-    before = result(functions)["process"]
-    # AWS's client runs in a process that another one has forked, ours in one of its own.
-    started = [each for each in psutil.Process().children() if "forked_functions" in " ".join(each.cmdline())]
-    victim = started[0] if execution_environment.HAS_AWS_CLIENT else psutil.Process(before)
-    victim.kill()
-
-    def has_a_new_process() -> bool:
-        outcome = invoke(functions)
-        return not outcome.failed and json.loads(outcome.payload)["process"] != before
-
-    wait_for(has_a_new_process, "a new environment")
 
 
 def test_a_handler_that_cannot_be_loaded_is_an_error_that_says_why(make: Callable[..., Functions]) -> None:
