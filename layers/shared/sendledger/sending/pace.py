@@ -15,7 +15,7 @@ from sendledger.sending.ses_calls import SesCalls
 from sendledger.sending.tick_summary import SendingLimits
 from sendledger.ses.answers import Answer
 
-MAX_CHUNK = 500
+MAX_CHUNK = 1000
 """Emails that time is reserved for together, at most. At lower rates it is the number that one second allows."""
 
 RECORD_SECONDS = 0.05

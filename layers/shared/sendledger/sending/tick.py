@@ -45,7 +45,7 @@ QUOTA_TRIES = 6
 QUOTA_WAIT_SECONDS = 1.0
 """GetAccount allows one call a second, and senders that start together ask together. The client does not retry."""
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.002
 """After how much time a thread that computes lets another one go on."""
 
 logger = Logger(child=True)
