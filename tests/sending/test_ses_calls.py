@@ -8,7 +8,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ def test_each_call_has_one_result_however_few_the_connections(
     monkeypatch.setattr(ses_calls, "LATE_SECONDS", SECONDS)
     ses.account.latency_ms = 5
     given = [
-        Call(replace(ready, email=replace(ready.email, id=number)), time.monotonic(), ADDRESS) for number in range(100)
+        Call(ready._replace(email=ready.email._replace(id=number)), time.monotonic(), ADDRESS) for number in range(100)
     ]
     calls = opened(rate=10_000.0, most=3)
     assert answers(calls, given) == [Answer.SENT] * 100
@@ -239,7 +238,7 @@ def test_fault_in_one_call_leaves_its_outcome_unknown_and_the_others_go_on(
     opened: Open, ready: ReadyEmail, ses: SesSimulator
 ) -> None:
     nothing: Any = None
-    broken = replace(ready, request=(nothing,))
+    broken = ready._replace(request=(nothing,))
     calls = opened(most=1)
     assert answers(calls, [*now(broken), *now(ready)]) == [Answer.UNKNOWN, Answer.SENT]
     assert ses.counts.send_requests == 1

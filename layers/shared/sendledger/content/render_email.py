@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import jinja2.meta
@@ -35,8 +35,7 @@ _TEXT = TemplateLanguage(autoescape=False)
 _HTML = TemplateLanguage(autoescape=True)
 
 
-@dataclass(frozen=True)
-class RenderedEmail:
+class RenderedEmail(NamedTuple):
     """What one recipient will get. `body_html` is None for a text-only email."""
 
     subject: str

@@ -15,7 +15,7 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -53,9 +53,11 @@ _UUIDS = sa.ARRAY(sa.UUID)
 _IDS = sa.ARRAY(sa.BigInteger)
 
 
-@dataclass(frozen=True)
-class ClaimedEmail:
-    """One claimed row with what is needed to render it. `lead` is None if deleted, `variant` if the step has none."""
+class ClaimedEmail(NamedTuple):
+    """One claimed row with what is needed to render it. `lead` is None if deleted, `variant` if the step has none.
+
+    What is made for each email is a named tuple: a frozen dataclass takes three times as long.
+    """
 
     id: int
     campaign_id: uuid.UUID

@@ -13,7 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -42,8 +42,7 @@ RETRY_BASE_SECONDS = 60.0
 """The first retry comes after one to two times this, the second after two to four times."""
 
 
-@dataclass(frozen=True)
-class SendResult:
+class SendResult(NamedTuple):
     """What became of one claimed email. `rendered` is None if it could not be rendered."""
 
     email: ClaimedEmail

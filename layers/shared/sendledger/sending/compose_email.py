@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import escape
 
@@ -48,8 +48,7 @@ class StepContent:
     """The files, as `campaign_steps` lists them."""
 
 
-@dataclass(frozen=True)
-class ComposedEmail:
+class ComposedEmail(NamedTuple):
     """The email as it is stored (`rendered`) and as it is sent (`outgoing`)."""
 
     rendered: RenderedEmail
@@ -88,7 +87,7 @@ class Composer:
         rendered = content.template.render(variables, thread.subject if thread else None)
         rendered = self._with_footer(rendered, url)
         if url and rendered.body_html is not None:
-            rendered = replace(rendered, body_html=without_tracking(rendered.body_html, url))
+            rendered = rendered._replace(body_html=without_tracking(rendered.body_html, url))
         headers: tuple[tuple[str, str], ...] = (("List-Unsubscribe", f"<{url}>"), _ONE_CLICK) if url else ()
         if thread is not None:
             headers += thread_headers(thread.root_id, thread.parent_id, self._message_id_domain)

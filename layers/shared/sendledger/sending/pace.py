@@ -18,6 +18,9 @@ from sendledger.ses.answers import Answer
 MAX_CHUNK = 1000
 """Emails that time is reserved for together, at most. At lower rates it is the number that one second allows."""
 
+FIRST_CHUNK = 250
+"""As above, until the first call has ended. Then it is known how fast SES is, and meanwhile calls are under way."""
+
 RECORD_SECONDS = 0.05
 """The time of the results that are recorded together, at least. Until then their outcomes are unknown if the sender
 dies."""
@@ -71,7 +74,8 @@ class Pace:
     @property
     def chunk_size(self) -> int:
         fitting = prepare_emails.MAX_CHUNK_BYTES // self._preparer.bytes_per_email
-        return max(1, int(min(MAX_CHUNK, fitting, self.possible_rate, self.allowance)))
+        most = FIRST_CHUNK if math.isinf(self._calls.most_per_second) else MAX_CHUNK
+        return max(1, int(min(most, MAX_CHUNK, fitting, self.possible_rate, self.allowance)))
 
     @property
     def claim_size(self) -> int:

@@ -8,7 +8,6 @@ campaign's content is tried (`prove`) while no SES calls are under way. Reads `c
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import time
 import uuid
@@ -132,7 +131,7 @@ class Preparer:
                 if limit is not None:
                     limit.begin(LONGEST_PREPARATION)
                 with contextlib.suppress(Exception):
-                    self._compose(dataclasses.replace(email, step_number=step_number, variant=variant), {})
+                    self._compose(email._replace(step_number=step_number, variant=variant), {})
             except TookTooLong:
                 return False
             finally:

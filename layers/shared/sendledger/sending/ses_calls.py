@@ -14,8 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools import Logger
 
@@ -51,8 +50,7 @@ NOT_CALLED = SendOutcome(Answer.NOT_CALLED)
 logger = Logger(child=True)
 
 
-@dataclass(frozen=True)
-class ReadyEmail:
+class ReadyEmail(NamedTuple):
     """A claimed email that is composed and signed and waits for the fence. For a deleted lead it is empty."""
 
     email: ClaimedEmail
@@ -60,8 +58,7 @@ class ReadyEmail:
     request: SignedRequest = ()
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A fenced email that is to be sent at `due` (`time.monotonic()`) to `address`, which the fence has looked at."""
 
     ready: ReadyEmail

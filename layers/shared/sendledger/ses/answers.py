@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Answer(enum.Enum):
@@ -23,8 +23,7 @@ class Answer(enum.Enum):
     NOT_CALLED = "SES was not called"
 
 
-@dataclass(frozen=True)
-class SendOutcome:
+class SendOutcome(NamedTuple):
     """The result of one call: `message_id` if it was accepted, `error_code` and `message` if not."""
 
     answer: Answer

@@ -14,7 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from email.utils import formataddr, parseaddr
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.awsrequest import create_request_object, prepare_request_dict
@@ -24,8 +24,7 @@ from pydantic_core import to_json
 from sendledger.ses.attachments import ATTACHMENTS_BEFORE, EncodedAttachments
 
 
-@dataclass(frozen=True)
-class OutgoingEmail:
+class OutgoingEmail(NamedTuple):
     """One message to one recipient, rendered, with the tags that SES events bring back."""
 
     scheduled_email_id: int
