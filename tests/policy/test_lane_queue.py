@@ -247,6 +247,30 @@ def test_schedule_that_opens_counts_at_the_next_claim_beside_kept_lanes(
     assert {email.campaign_id for email in claim(engine, lanes)} == {opened, waiting}
 
 
+def test_hours_of_a_spread_budget_are_those_of_a_changed_schedule(
+    make_schedule: MakeSchedule, make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    closed = make_schedule(**{**OPEN, "holidays": [MONDAY.date()]})
+    other = started(engine, 9, [make_sender("bob")])
+    waiting = started(engine, 9, [make_sender("ann", 9, spread=True)], sending_schedule_id=closed)
+    lanes = LaneQueue()
+    assert {email.campaign_id for email in claim(engine, lanes)} == {other}
+    with engine.begin() as connection:
+        sending_schedules.update(connection, closed, {"holidays": []})
+    assert {email.campaign_id for email in claim(engine, lanes)} == {waiting, other}
+
+
+def test_spread_budget_of_a_new_day_counts_at_its_first_claim(
+    make_sender: MakeSender, clock: MovedClock, engine: sa.Engine
+) -> None:
+    clock.move_to(MONDAY + dt.timedelta(hours=11.9))
+    started(engine, 9, [make_sender("ann", 4, spread=True)])
+    lanes = LaneQueue()
+    assert len(claim(engine, lanes)) == 2
+    clock.move_to(MONDAY + dt.timedelta(hours=12, seconds=5))
+    assert len(claim(engine, lanes)) == 1
+
+
 def test_cap_holds_for_lanes_that_are_found_at_the_second_look(
     make_schedule: MakeSchedule,
     make_sender: MakeSender,

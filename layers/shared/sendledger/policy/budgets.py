@@ -220,8 +220,16 @@ class SpreadBudgets:
 
     hours: dict[uuid.UUID, list[Opening]] = field(default_factory=dict)
     """When they have something to send today, as finding it takes time."""
+    _hours_are_of: tuple[dt.date, int] | None = None
+    """The day, and the revisions of the schedules."""
     _released: dict[uuid.UUID, tuple[dt.datetime, int]] = field(default_factory=dict)
     """A minute, and how many emails of the day each may have sent by its end."""
+
+    def forget_hours_unless_of(self, date: dt.date, revisions: int) -> None:
+        """Those of another day, and of schedules that have changed, are to be found anew."""
+        if self._hours_are_of != (date, revisions):
+            self.hours.clear()
+            self._hours_are_of = date, revisions
 
     def remaining(self, sender_id: uuid.UUID, use: Use, now: dt.datetime) -> int:
         """What may go now. What a minute releases may go until it ends: a claim of later steps leaves some of it to the
@@ -276,8 +284,10 @@ def budgets(connection: sa.Connection, *, lock: bool = False, spread: SpreadBudg
     counting = list(connection.scalars(_LOCK_NEW_LEADS)) if lock and state.has_new_leads else []
     senders: list[Budget] = []
     if state.has_senders:
+        spread = spread or SpreadBudgets()
+        spread.forget_hours_unless_of(day.date, state.revisions)
         rows = list(connection.execute(_ACTIVE, {"lock": lock, "locked": state.locked or []}).mappings())
-        senders = _budgets_of(connection, rows, day, state.now, spread or SpreadBudgets())
+        senders = _budgets_of(connection, rows, day, state.now, spread)
     new_leads: list[NewLeads] = []
     if state.has_new_leads:
         found = connection.execute(_USED_BY_NEW_LEADS, {"day": day.date, "lock": lock, "locked": counting})
