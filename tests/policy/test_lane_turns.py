@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from sendledger.campaigns import lifecycle
-from sendledger.policy.caps import zones_in_turn
+from sendledger.policy.caps import place_in_turn, zones_in_turn
 from sendledger.policy.lane_queue import LaneQueue
 from testbed.campaigns import NO_DELAY, make_batch, make_campaign, rows_of
 from testbed.moved_clock import MovedClock
@@ -22,15 +22,21 @@ from tests.policy.test_lane_queue import claim, claims_by_campaign, started
 HOUR = dt.timedelta(hours=1)
 
 
-def started_with_later_steps(engine: sa.Engine, count: int, sender_ids: Sequence[uuid.UUID]) -> uuid.UUID:
-    """A campaign whose first steps have gone on an earlier day, so that its second ones are due."""
+def started_with_later_steps(
+    engine: sa.Engine, count: int, sender_ids: Sequence[uuid.UUID], of: Sequence[uuid.UUID] | None = None
+) -> uuid.UUID:
+    """A campaign whose first steps, or those of some senders, have gone on an earlier day: the second ones are due."""
     with engine.connect() as connection:
         campaign_id = make_campaign(connection, count, [NO_DELAY, NO_DELAY], sender_ids=list(sender_ids))
     lifecycle.start_campaign(engine, campaign_id)
     gone = sa.text("""
         UPDATE scheduled_emails SET status = 'sent', sent_at = now() - interval '1 day'
         WHERE campaign_id = :id AND workflow_step_number = 1
-    """).bindparams(sa.bindparam("id", campaign_id, sa.UUID))
+          AND lane IN (SELECT lane FROM campaign_lanes WHERE campaign_id = :id AND sender_id = ANY(:senders))
+    """).bindparams(
+        sa.bindparam("id", campaign_id, sa.UUID),
+        sa.bindparam("senders", list(of or sender_ids), sa.ARRAY(sa.UUID)),
+    )
     with engine.begin() as connection:
         connection.execute(gone)
     return campaign_id
@@ -73,6 +79,40 @@ def test_campaign_gets_no_more_for_having_more_senders_with_a_cap(make_sender: M
         started(engine, 60, [make_sender("ann", 50)]),
     ]
     assert claims_by_campaign(engine, 2, 10) == [dict.fromkeys(made, 1)] * 10
+
+
+def test_campaign_need_not_wait_for_one_with_many_senders_at_the_one_that_they_share(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann = make_sender("ann", 50)
+    made = [
+        started(engine, 60, [ann, *(make_sender(f"sender{number}", 50) for number in range(19))]),
+        started(engine, 60, [ann]),
+    ]
+    assert claims_by_campaign(engine, 2, 10) == [dict.fromkeys(made, 1)] * 10
+
+
+def test_campaign_need_not_wait_for_the_later_steps_of_another_one_from_another_sender(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    ann, bob = make_sender("ann", 50), make_sender("bob", 900)
+    made = [started_with_later_steps(engine, 60, [ann, bob], of=[bob]), started(engine, 60, [ann])]
+    assert claims_by_campaign(engine, 2, 10) == [dict.fromkeys(made, 1)] * 10
+
+
+def test_sender_is_divided_over_its_campaigns_however_few_emails_a_claim_takes(
+    make_sender: MakeSender, engine: sa.Engine
+) -> None:
+    """One campaign takes its part of it later than the other."""
+    ann, bob = make_sender("ann", 8), make_sender("bob", 900)
+    mixed, plain = started_with_later_steps(engine, 40, [ann, bob], of=[bob]), started(engine, 20, [ann])
+    lanes = LaneQueue()
+    claimed = [email for _ in range(30) for email in claim(engine, lanes)]
+    assert Counter((email.campaign_id, email.from_address) for email in claimed) == {
+        (mixed, "bob <bob@example.com>"): 20,
+        (mixed, "ann <ann@example.com>"): 4,
+        (plain, "ann <ann@example.com>"): 4,
+    }
 
 
 def test_senders_of_a_campaign_take_turns_at_its_part(make_sender: MakeSender, engine: sa.Engine) -> None:
@@ -120,6 +160,22 @@ def test_senders_take_turns_at_new_leads_over_the_claims_of_several_ticks(
     started(engine, 30, [make_sender(name) for name in ("ann", "bob", "eve")], new_leads_per_day=9)
     claimed = Counter(email.from_address for _ in range(3) for email in claim(engine, LaneQueue()))
     assert sorted(claimed.values()) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("batch", [1, 20])
+@pytest.mark.parametrize("cap_of_company", [None, 9])
+def test_new_leads_that_cannot_be_divided_go_to_another_sender_on_another_day(
+    make_sender: MakeSender, clock: MovedClock, engine: sa.Engine, batch: int, cap_of_company: int | None
+) -> None:
+    senders = {name: make_sender(name) for name in ("ann", "bob", "eve")}
+    policy: dict[str, Any] = {"new_leads_per_day": 5, "new_leads_per_company_per_day": cap_of_company}
+    started(engine, 60, list(senders.values()), **policy)
+    for now in (MONDAY + HOUR + dt.timedelta(days=day) for day in range(6)):
+        clock.move_to(now)
+        lanes = LaneQueue()
+        claimed = Counter(email.from_address for _ in range(6) for email in claim(engine, lanes, batch))
+        last = max(senders, key=lambda name: place_in_turn(senders[name], now.date()))
+        assert claimed == {f"{name} <{name}@example.com>": 1 if name == last else 2 for name in senders}
 
 
 @pytest.fixture

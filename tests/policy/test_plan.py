@@ -18,7 +18,7 @@ from sendledger.core.tables import campaigns, scheduled_emails, workflow_steps
 from sendledger.core.tables import leads as leads_table
 from sendledger.ledger import sender_state
 from sendledger.policy import budgets, lane_queue, sender_addresses
-from sendledger.policy.caps import share
+from sendledger.policy.caps import place_in_turn, share
 from sendledger.policy.planned_campaigns import SesLimits
 from sendledger.preflight import plan
 from sendledger.preflight.plan import Plan
@@ -392,6 +392,32 @@ def test_a_cap_of_new_leads_is_divided_over_the_senders(
     assert bottlenecks(found)[:2] == ["new_leads_per_day", "new_leads_per_day"]
 
 
+@pytest.mark.parametrize(("most", "cap_of_company"), [(pace.MAX_CHUNK, None), (1, None), (pace.MAX_CHUNK, 9)])
+def test_the_plan_of_new_leads_that_cannot_be_divided_gives_them_to_another_sender_on_another_day(
+    clock: MovedClock,
+    engine: sa.Engine,
+    resources: Resources,
+    make_senders: MakeSenders,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    cap_of_company: int | None,
+) -> None:
+    monkeypatch.setattr(pace, "MAX_CHUNK", most)
+    clock.move_to(MONDAY)
+    senders = make_senders(None, None, None)
+    policy: dict[str, Any] = {"new_leads_per_day": 4, "new_leads_per_company_per_day": cap_of_company}
+    campaign_id = draft(engine, 60, sender_ids=senders, **policy)
+    lifecycle.start_campaign(engine, campaign_id)
+    days = planned(engine, campaign_id).days[:6]
+    for day in days:
+        clock.move_to(MONDAY + HOUR + (day.date - MONDAY.date()))
+        send_due_emails(resources, SECONDS)
+        first = min(senders, key=lambda sender_id: place_in_turn(sender_id, day.date))
+        assert day.emails == {(1, sender_id): 2 if sender_id == first else 1 for sender_id in senders}
+    sent = Counter((row["sent_at"].date(), row["sender_id"]) for row in rows_of(engine, campaign_id) if row["sent_at"])
+    assert sent == {(day.date, sender_id): count for day in days for (_, sender_id), count in day.emails.items()}
+
+
 def test_plan_follows_the_cap_for_each_company(clock: MovedClock, engine: sa.Engine, resources: Resources) -> None:
     clock.move_to(MONDAY)
     with engine.begin() as connection:
@@ -671,7 +697,7 @@ def test_a_plan_with_too_many_lanes_says_so_and_shows_the_days_so_far(
 
 def test_a_share_gives_nobody_more_than_is_wanted_and_those_first_who_had_less() -> None:
     a, b, c = (uuid.UUID(int=number) for number in range(3))
-    assert share(10, {a: 2, b: 20, c: 20}, Counter()) == {a: 2, b: 4, c: 4}
-    assert share(10, {a: 20, b: 20}, Counter({a: 4})) == {a: 3, b: 7}
-    assert share(1, {a: 5, b: 5}, Counter({a: 1})) == {a: 0, b: 1}
-    assert share(99, {a: 5, b: 5}, Counter()) == {a: 5, b: 5}
+    assert share(10, {a: 2, b: 20, c: 20}, Counter(), str) == {a: 2, b: 4, c: 4}
+    assert share(10, {a: 20, b: 20}, Counter({a: 4}), str) == {a: 3, b: 7}
+    assert share(1, {a: 5, b: 5}, Counter({a: 1}), str) == {a: 0, b: 1}
+    assert share(99, {a: 5, b: 5}, Counter(), str) == {a: 5, b: 5}

@@ -30,14 +30,15 @@ _CLAIM = f"""
 WITH offered AS MATERIALIZED (
     SELECT offer.number AS offer, offer.turns, offer.zone_place, offer.given, offer.given_by_sender,
            l.campaign_id, l.lane, l.sender_id, l.follow_up, l.late_hold_until,
-           z.schedule_id, b.remaining, u.used, u.tie, n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
+           z.schedule_id, b.remaining, b.tie AS sender_tie, u.used, u.tie,
+           n.campaign_id IS NOT NULL AS counted, n.remaining AS new_leads,
            CASE WHEN l.sender_id IS NOT NULL OR n.campaign_id IS NOT NULL
                 THEN least(z.until, CAST(:day_until AS timestamptz)) ELSE z.until END AS closes_at
     FROM {OFFERED.table} JOIN campaign_lanes l ON l.campaign_id = offer.campaign_id AND l.lane = offer.lane
     LEFT JOIN json_to_recordset(CAST(:zones AS json))
         AS z (number integer, schedule_id uuid, revision integer, until timestamptz) ON z.number = offer.zone
     LEFT JOIN json_to_recordset(CAST(:senders AS json))
-        AS b (sender_id uuid, remaining bigint) ON b.sender_id = l.sender_id
+        AS b (sender_id uuid, remaining bigint, tie text) ON b.sender_id = l.sender_id
     LEFT JOIN json_to_recordset(CAST(:uses AS json)) AS u (sender_id uuid, campaign_id uuid, used bigint, tie text)
         ON u.sender_id = l.sender_id AND u.campaign_id = l.campaign_id
     LEFT JOIN json_to_recordset(CAST(:new_leads AS json)) AS n (campaign_id uuid, remaining bigint)
@@ -57,8 +58,8 @@ WITH offered AS MATERIALIZED (
     FOR KEY SHARE OF c SKIP LOCKED
 ), queue AS MATERIALIZED (
     SELECT run.id AS campaign_id, {held_until("run", "o")} AS late_hold_until, o.offer, o.lane, o.closes_at,
-           o.turns, o.zone_place, o.given, o.given_by_sender, o.sender_id, o.follow_up, o.remaining, o.used, o.tie,
-           o.counted, o.new_leads,
+           o.turns, o.zone_place, o.given, o.given_by_sender, o.sender_id, o.follow_up, o.remaining, o.sender_tie,
+           o.used, o.tie, o.counted, o.new_leads,
            CASE WHEN NOT o.follow_up THEN run.company_cap END AS company_cap
     FROM run LEFT JOIN offered o
       ON run.has_lanes AND o.campaign_id = run.id AND o.schedule_id IS NOT DISTINCT FROM run.sending_schedule_id
@@ -122,7 +123,7 @@ _WITHIN_CAPS = """in_companies AS (
 ), of_senders AS (
     SELECT in_companies.*,
            row_number() OVER (
-               PARTITION BY campaign_id, follow_up ORDER BY coalesce(given_by_sender, 0) + of_kind, sender_id) AS place
+               PARTITION BY campaign_id, follow_up ORDER BY coalesce(given_by_sender, 0) + of_kind, sender_tie) AS place
     FROM in_companies
 ), chosen AS (
     SELECT id, offer, closes_at, sender_id, company, counted,

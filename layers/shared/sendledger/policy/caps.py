@@ -169,10 +169,11 @@ def free_mail_domains() -> frozenset[str]:
     return MORE_FREE_MAIL_DOMAINS.union(whitelist)
 
 
-def place_in_turn(whose: uuid.UUID | str, day: dt.date) -> str:
-    """Which of the campaigns that have sent equally much from a sender on a day is the next: the lowest.
+def place_in_turn(whose: uuid.UUID | str | None, day: dt.date) -> str:
+    """Which of the campaigns, senders or zones that have had equally much on a day is the next: the lowest.
 
-    It differs from day to day, so that what cannot be divided goes to each of them in the long run.
+    It differs from day to day, so that what cannot be divided goes to each of them in the long run. None: a campaign
+    without senders.
     """
     return hashlib.md5(f"{whose}{day}".encode(), usedforsecurity=False).hexdigest()
 
@@ -187,7 +188,7 @@ def zones_in_turn(zones: Iterable[str], day: dt.date, sent: int) -> dict[str, in
 
 
 def share(
-    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str | int] = str
+    total: int, wanted: Mapping[_Key, int], had: Mapping[_Key, int], turn: Callable[[_Key], str | int]
 ) -> dict[_Key, int]:
     """Divide a total so that those who have had least come first, and nobody gets more than is wanted.
 
@@ -200,9 +201,9 @@ def share(
         open_ = [each for each in wanted if given[each] < wanted[each]]
         level = {each: had.get(each, 0) + given[each] for each in open_}
         lowest = min(level.values())
-        first = sorted((each for each in open_ if level[each] == lowest), key=turn)
+        first = [each for each in open_ if level[each] == lowest]
         if total < len(first):
-            given |= {each: given[each] + 1 for each in first[:total]}
+            given |= {each: given[each] + 1 for each in sorted(first, key=turn)[:total]}
             break
         above = min((value for value in level.values() if value > lowest), default=lowest + total)
         more = min(above - lowest, total // len(first), *(wanted[each] - given[each] for each in first))

@@ -220,6 +220,7 @@ class LaneQueue:
         ]
         senders = [
             {"sender_id": str(each.sender_id), "remaining": each.remaining}
+            | {"tie": place_in_turn(each.sender_id, left.day.date)}
             for each in left.senders
             if each.remaining > 0
         ]

@@ -8,6 +8,7 @@ the new leads of a campaign, and what each lane has given since the lanes were f
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import heapq
 import itertools
 import math
@@ -83,10 +84,12 @@ class Turns:
         """`campaigns` may give something, and take turns in this order. `used` is what those of the senders whose
         budget is short have sent today, by campaign. New leads of a campaign are few if they are not `enough`."""
         self._campaigns, self._used, self._zones, self._day = campaigns, used, zones, left.day.date
+        self._turn = functools.partial(place_in_turn, day=self._day)
         self._remaining: dict[uuid.UUID | None, int] = {each.sender_id: each.remaining for each in left.senders}
         self._counted = {each.campaign_id: each for each in left.new_leads if each.remaining is not None}
         self._few = {id_: each.remaining or 0 for id_, each in self._counted.items() if (each.remaining or 0) < enough}
-        self._parts: dict[LaneGroup, int] = {}
+        self._parts_of_new_leads: dict[LaneGroup, int] = {}
+        self._parts_of_senders = self._divide_senders()
 
     def in_order(self, share_of_each: float, depth: float) -> Iterator[Turn]:
         """The campaigns take turns at a share of the claim. In a campaign, later steps go first, then those of the
@@ -94,38 +97,27 @@ class Turns:
         places = {campaign: place for place, campaign in enumerate(self._campaigns)}
         given = dict.fromkeys(places, 0.0)
         rounds = [(0, place, campaign) for campaign, place in places.items()]
-        waiting, numbers = {campaign: list[Any]() for campaign in places}, itertools.count()
-        unknown, listed = set(places), set(places)
-
-        def list_campaign(campaign: str) -> None:
-            if campaign not in listed:
-                listed.add(campaign)
-                heapq.heappush(rounds, (int(given[campaign] / int(share_of_each)), places[campaign], campaign))
+        waiting, numbers = dict[str, list[Any]](), itertools.count()
 
         def wait(turns: Iterator[Turn]) -> None:
             for turn in turns:
                 group = turn.group
                 heapq.heappush(waiting[group.campaign], (not group.follow_up, turn.before, next(numbers), turn, turns))
-                list_campaign(group.campaign)
                 break
 
-        for sender_id, groups in self._groups_by_short_sender().items():
-            wait(self._of_sender(sender_id, groups))
         while rounds:
             *_, campaign = heapq.heappop(rounds)
-            if campaign in unknown:
-                unknown.remove(campaign)
+            if campaign not in waiting:
+                waiting[campaign] = []
                 for turns in self._of_campaign(self._campaigns[campaign], math.ceil(share_of_each / depth), depth):
                     wait(turns)
-            listed.discard(campaign)
             if not waiting[campaign]:
                 continue
             *_, turn, turns = heapq.heappop(waiting[campaign])
             given[campaign] += turn.whole or 1
             yield turn
-            if waiting[campaign]:
-                list_campaign(campaign)
             wait(turns)
+            heapq.heappush(rounds, (int(given[campaign] / int(share_of_each)), places[campaign], campaign))
 
     def before(self, group: LaneGroup) -> int:
         """How many emails of these lanes come before this claim: new leads of today where a cap counts them, else those
@@ -140,15 +132,33 @@ class Turns:
     def _has_few(self, group: LaneGroup) -> bool:
         return group.counts_new_leads and group.campaign_id in self._few
 
-    def _part(self, group: LaneGroup) -> int:
+    def _part_of_new_leads(self, group: LaneGroup) -> int:
         """How many of the few new leads of its campaign a sender may write to. The plan divides them in this way."""
-        if group not in self._parts:
+        if group not in self._parts_of_new_leads:
             few, counted = self._few[group.campaign_id], self._counted[group.campaign_id]
             own = {each.sender_id: each for each in self._campaigns[group.campaign] if each.counts_new_leads}
             wanted = {sender_id: min(few, self._remaining.get(sender_id, few)) for sender_id in own}
-            parts = share(few, wanted, {sender_id: counted.sent_by(sender_id) for sender_id in own})
-            self._parts |= {own[sender_id]: part for sender_id, part in parts.items()}
-        return self._parts[group]
+            parts = share(few, wanted, {sender_id: counted.sent_by(sender_id) for sender_id in own}, self._turn)
+            self._parts_of_new_leads |= {own[sender_id]: part for sender_id, part in parts.items()}
+        return self._parts_of_new_leads[group]
+
+    def _divide_senders(self) -> dict[LaneGroup, int]:
+        """How many emails each campaign may send of what is left to a sender whose budget is short. The plan divides it
+        in this way.
+
+        No first steps while the sender has later ones: nobody knows how many these are.
+        """
+        parts: dict[LaneGroup, int] = {}
+        for sender_id, groups in self._groups_by_short_sender().items():
+            remaining, has_later_steps = self._remaining[sender_id], any(group.follow_up for group in groups)
+            own = {group.campaign_id: group for group in groups if group.follow_up == has_later_steps}
+            wanted = {
+                campaign_id: self._part_of_new_leads(group) if self._has_few(group) else remaining
+                for campaign_id, group in own.items()
+            }
+            divided = share(remaining, wanted, self._used[sender_id], self._turn)
+            parts |= {own[campaign_id]: part for campaign_id, part in divided.items()}
+        return parts
 
     def _groups_by_short_sender(self) -> dict[uuid.UUID | None, list[LaneGroup]]:
         found = defaultdict[uuid.UUID | None, list[LaneGroup]](list)
@@ -159,43 +169,26 @@ class Turns:
         return found
 
     def _of_campaign(self, groups: Sequence[LaneGroup], most: int, depth: float) -> Iterator[Iterator[Turn]]:
-        """Of the senders whose budget is not short: at few new leads, and `most` of the other lanes."""
-        own = [group for group in groups if group.sender_id not in self._used]
-        for group in own:
-            if self._has_few(group):
-                yield self._of_group(group)
-        rest = [group for group in own if not self._has_few(group)]
+        """Its parts of short senders and of few new leads, and `most` of the other lanes."""
+        rest = list[LaneGroup]()
+        for group in groups:
+            if group.sender_id in self._used:
+                yield self._of_group(group, self._parts_of_senders.get(group, 0))
+            elif self._has_few(group):
+                yield self._of_group(group, self._part_of_new_leads(group))
+            else:
+                rest.append(group)
         before = {group: self.before(group) for group in random.sample(rest, len(rest))}
         in_order = sorted(before, key=lambda group: (not group.follow_up, before[group]))
         lanes = ((group, lane) for group in in_order for lane in group.lanes)
         yield (Turn(group, lane, before[group], depth) for group, lane in itertools.islice(lanes, most))
 
-    def _of_sender(self, sender_id: uuid.UUID | None, groups: Sequence[LaneGroup]) -> Iterator[Turn]:
-        """The next is of the campaign that the sender has sent least of: of its later steps, if the sender has any.
-
-        No first steps while it has later ones: nobody knows how many these are.
-        """
-        used_by, has_later_steps = self._used[sender_id], any(group.follow_up for group in groups)
-        heap = [
-            (used_by.get(group.campaign_id, 0), place_in_turn(group.campaign_id, self._day), number)
-            for number, group in enumerate(groups)
-            if group.follow_up == has_later_steps
-        ]
-        heapq.heapify(heap)
-        turns = {number: self._of_group(groups[number], used) for used, _, number in heap}
-        remaining = self._remaining[sender_id]
-        while heap and remaining:
-            used, tie, number = heap[0]
-            if (turn := next(turns[number], None)) is None:
-                heapq.heappop(heap)
-                continue
-            heapq.heapreplace(heap, (used + 1, tie, number))
-            remaining -= 1
-            yield turn
-
-    def _of_group(self, group: LaneGroup, used: int = 0) -> Iterator[Turn]:
-        """Of one campaign and sender, which has `used` so much of its cap today. Where new leads count, these count."""
-        sent, part = self._new_leads_sent(group), self._part(group) if self._has_few(group) else None
-        lanes = group.lanes_in_turn(self._zones, self._day, used if sent is None else sent)
+    def _of_group(self, group: LaneGroup, part: int) -> Iterator[Turn]:
+        """So many of one campaign and sender, after what it has used today: of its cap, or of the new leads where these
+        count."""
+        sent = self._new_leads_sent(group)
+        if sent is None:
+            sent = self._used[group.sender_id].get(group.campaign_id, 0)
+        lanes = group.lanes_in_turn(self._zones, self._day, sent)
         for before, lane in enumerate(itertools.islice(lanes, part), self.before(group)):
             yield Turn(group, lane, before)

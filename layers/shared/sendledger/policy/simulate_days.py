@@ -7,7 +7,6 @@ send the next email, a day begins. Only what an event changes is looked at. Wher
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import heapq
 import itertools
 import uuid
@@ -211,7 +210,6 @@ class Simulation:
         if any(lane.is_exhausted and lane.ready[False] and lane.gate.is_open for lane in self._of_target):
             self._limits.add(Bottleneck.NEW_LEADS_PER_COMPANY_PER_DAY)
         grants: dict[tuple[uuid.UUID, uuid.UUID | None, Kind], int] = {}
-        turn = functools.partial(place_in_turn, day=self._today.date)
         budgets = {id_: self._left_of(id_) for id_, ready in self._ready.items() if ready[True] or ready[False]}
         new_leads = self._new_leads_by_sender(budgets)
         for sender_id, left in budgets.items():
@@ -219,7 +217,7 @@ class Simulation:
             had = Counter(sender.used) if sender is not None else Counter[uuid.UUID]()
             for kind in (True, False):
                 wanted = ready[kind] if kind else new_leads[sender_id]
-                given = share(wanted.total() if left is None else left, wanted, had, turn)
+                given = share(wanted.total() if left is None else left, wanted, had, self._turn)
                 if given.get(self._target, 0) < wanted[self._target]:
                     self._limits.add(Bottleneck.SENDER_CAP)
                 left = None if left is None else left - sum(given.values())
@@ -227,6 +225,10 @@ class Simulation:
                 grants |= {(campaign_id, sender_id, kind): count for campaign_id, count in given.items() if count}
         # Later steps of all senders go before first ones where the rate is short.
         return dict(sorted(grants.items(), key=lambda grant: not grant[0][2]))
+
+    def _turn(self, whose: uuid.UUID | None) -> str:
+        """Which campaign or sender gets today what cannot be divided."""
+        return place_in_turn(whose, self._today.date)
 
     def _left_of(self, sender_id: uuid.UUID | None) -> int | None:
         """What a sender may send now; None: all."""
@@ -255,7 +257,7 @@ class Simulation:
                 if campaign_id == self._target:
                     self._limits.add(Bottleneck.NEW_LEADS_PER_DAY)
                 self._more_may_go = self._more_may_go or len(wanted) > 1
-                for id_, part in share(left, wanted, had).items():
+                for id_, part in share(left, wanted, had, self._turn).items():
                     found[id_][campaign_id] = part
         return found
 
@@ -285,7 +287,7 @@ class Simulation:
             left = int(self._ses.per_day - sum(count for _, count in self._sent))
             if left < capacity:
                 capacity, limit = max(0, left), Bottleneck.SES_DAILY_QUOTA
-        allowed = share(capacity, wanted, {})
+        allowed = share(capacity, wanted, {}, self._turn)
         if allowed.get(self._target, 0) < wanted[self._target]:
             self._limits.add(limit)
         return allowed
