@@ -295,7 +295,7 @@ def test_ramp_grows_with_the_days_on_which_it_sent(
     started(engine, people(8), sender_ids=[ann])
     assert sent_on_days(clock, resources, ses, 3) == [2, 5, 1]
     # Two days without anything to send.
-    clock.move_to(MONDAY + 5 * DAY)
+    clock.move_to(MONDAY + 5 * DAY - HOUR)
     started(engine, people(30), sender_ids=[ann])
     counts = []
     for day in (5, 6):
