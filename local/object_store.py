@@ -68,7 +68,9 @@ class ObjectStore:
                 fd=listener.fileno(),
             )
         self.url = f"http://{HOST}:{self._server.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="object-store", daemon=True)
+        # How often it looks whether it is to stop; by default it takes half a second.
+        serve = functools.partial(self._server.serve_forever, poll_interval=0.1)
+        self._thread = threading.Thread(target=serve, name="object-store", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -84,11 +86,7 @@ class ObjectStore:
 
     def stop(self) -> None:
         if self._thread.is_alive():
-            # It looks whether it shall stop when something comes, else twice a second.
-            stopping = threading.Thread(target=self._server.shutdown)
-            stopping.start()
-            socket.create_connection((HOST, self._server.port)).close()
-            stopping.join()
+            self._server.shutdown()
             self._thread.join()
         self._server.server_close()
 
