@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session
 import pytest
 
 from local.object_store import ObjectStore
 from sendledger.files.file_bucket import FileBucket
+from testbed.aws_session import aws_session
 
 
 @pytest.fixture(scope="session")
@@ -29,20 +28,11 @@ def s3(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return _session().create_client("s3")
+    return aws_session().create_client("s3")
 
 
 @pytest.fixture
 def bucket(s3: Any) -> FileBucket:
     name = f"files-{os.urandom(6).hex()}"
     s3.create_bucket(Bucket=name)
-    return FileBucket(name, _session())
-
-
-@functools.cache
-def _session() -> botocore.session.Session:
-    """It reads what botocore knows of S3 once, a tenth of a second. The store is the one of the environment."""
-    session = botocore.session.get_session()
-    session.set_credentials("test", "test")
-    session.set_config_variable("region", "us-east-1")
-    return session
+    return FileBucket(name, aws_session())

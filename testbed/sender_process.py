@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
-import botocore.session
 import sqlalchemy as sa
 
 from sendledger.campaigns import background_work, completion, intake, revisions, variants, winners
@@ -36,6 +35,7 @@ from sendledger.ses.connection import SesConnection
 from sendledger.ses.ses_sender import SesSender
 from sendledger.webhooks import exchange as webhooks
 from sendledger.webhooks.post import EndpointConnection
+from testbed.aws_session import aws_session
 
 STEPS: dict[str, tuple[Any, str]] = {
     "claim": (claim_emails, "claim"),
@@ -152,9 +152,6 @@ def poison(kind: Literal["kill", "stall"]) -> None:
 
 def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": work.database_url}))
-    session = botocore.session.get_session()
-    session.set_credentials("test", "test")
-    session.set_config_variable("region", "us-east-1")
     environ = {
         "DEPLOYMENT_ID": "test",
         "SENDER_FROM_ADDRESS": "sales@example.com",
@@ -163,7 +160,7 @@ def run(work: SenderRun, answer: Connection | None = None) -> dict[str, Any]:
     }
     resources = Resources(
         engine=engine,
-        ses_client=ses_client(session, endpoint_url=work.ses_url),
+        ses_client=ses_client(aws_session(), endpoint_url=work.ses_url),
         settings=SenderSettings.read({"SES_CONFIGURATION_SET": "sendledger", **environ, **work.settings}),
     )
     if work.failpoint:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-
-import botocore.session
 import sqlalchemy as sa
 
 from sendledger.core.settings import SenderSettings
 from sendledger.sending.tick import Resources
 from sendledger.ses.client import ses_client
+from testbed.aws_session import aws_session
 
 
 def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resources:
@@ -17,15 +15,6 @@ def sender_resources(engine: sa.Engine, ses_url: str, **settings: str) -> Resour
     environ = {"DEPLOYMENT_ID": "test", "SENDER_FROM_ADDRESS": "Sales <sales@example.com>", **settings}
     return Resources(
         engine=engine,
-        ses_client=ses_client(_session(), endpoint_url=ses_url),
+        ses_client=ses_client(aws_session(), endpoint_url=ses_url),
         settings=SenderSettings.read({"SES_CONFIGURATION_SET": "sendledger", **environ}),
     )
-
-
-@functools.cache
-def _session() -> botocore.session.Session:
-    """It reads what botocore knows of SES once, a tenth of a second."""
-    session = botocore.session.get_session()
-    session.set_credentials("test", "test")
-    session.set_config_variable("region", "us-east-1")
-    return session

@@ -69,6 +69,17 @@ def test_slow_ses_does_not_keep_the_rate_down(
 # The rate
 
 
+def test_first_chunk_is_small_as_nobody_knows_yet_how_fast_ses_is(resources: Resources) -> None:
+    limits, deadline = SendingLimits(1e6, 1e6), time.monotonic() + SECONDS
+    sender = ChunkSender(resources.engine, resources.ses_client, resources.settings, limits, TickSummary(), deadline)
+    try:
+        assert sender._pace.chunk_size == pace.FIRST_CHUNK < pace.MAX_CHUNK
+        sender._calls._call_seconds = 0.02
+        assert sender._pace.chunk_size == pace.MAX_CHUNK
+    finally:
+        sender._finish()
+
+
 @pytest.fixture
 def chunk_sender(resources: Resources) -> Iterator[ChunkSender]:
     """A sender at 100 emails a second that has sent nothing yet."""

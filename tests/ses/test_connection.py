@@ -239,10 +239,12 @@ def test_large_request_arrives_whole_and_the_connection_serves_the_next(
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve_large, listener, proving if scheme == "https" else None, received)
         connection = to(f"{scheme}://localhost:{listener.getsockname()[1]}", selector, trusting)
-        assert response_to(LARGE, connection, selector).status == 200
-        assert call(connection).status == 200
+        try:
+            assert response_to(LARGE, connection, selector).status == 200
+            assert call(connection).status == 200
+        finally:
+            connection.close()
         served.result()
-        connection.close()
     assert received == [b"".join(LARGE), REQUEST]
 
 
@@ -267,8 +269,10 @@ def test_server_that_cannot_prove_that_it_is_ses_gets_no_request(
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         received = pool.submit(shake_hands, listener)
         connection = to(f"https://localhost:{listener.getsockname()[1]}", selector, tls)
-        with pytest.raises(ssl.SSLCertVerificationError):
-            call(connection)
-        assert not connection.is_open
-        connection.close()
+        try:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                call(connection)
+            assert not connection.is_open
+        finally:
+            connection.close()
         assert received.result() == b""

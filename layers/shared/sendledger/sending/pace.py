@@ -19,7 +19,8 @@ MAX_CHUNK = 1000
 """Emails that time is reserved for together, at most. At lower rates it is the number that one second allows."""
 
 FIRST_CHUNK = 250
-"""As above, until the first call has ended. Then it is known how fast SES is, and meanwhile calls are under way."""
+"""Emails of a chunk, at most, until the first call has ended: calls are under way while the next chunk is prepared, and
+then it is known how fast SES is."""
 
 RECORD_SECONDS = 0.05
 """The time of the results that are recorded together, at least. Until then their outcomes are unknown if the sender
