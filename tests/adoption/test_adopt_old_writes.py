@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ import sqlalchemy as sa
 
 from local.ses_simulator import SesSimulator
 from sendledger.campaigns import lifecycle
-from sendledger.core.tables import audit_log, campaign_steps, lead_batches
+from sendledger.core.tables import audit_log, campaign_steps, emails, lead_batches
 from sendledger.sending.tick import Resources, send_due_emails
 from testbed.campaigns import DAY, NO_DELAY, campaign_row, make_campaign, pass_time, rows_of, statuses
-from testbed.legacy_database import OldApplication, old_application
+from testbed.databases import wait_until
+from testbed.legacy_database import THREE_STEPS, OldApplication, adopt, old_application
 
 
 def old_write(engine: sa.Engine, campaign_id: uuid.UUID, status: str) -> str:
@@ -183,3 +185,41 @@ def test_role_that_may_not_see_the_ledger_can_still_write(engine: sa.Engine, run
         connection.exec_driver_sql("SET LOCAL ROLE old_app; UPDATE campaigns SET status = 'paused'")
         connection.exec_driver_sql("RESET ROLE; DROP OWNED BY old_app; DROP ROLE old_app")
     assert campaign_row(engine, running)["status"] == "paused"
+
+
+ADOPTION_WAITS = """EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                            AND application_name = 'sendledger' AND wait_event_type = 'Lock')"""
+
+
+def test_open_that_the_old_application_notes_meanwhile_does_not_stop_the_adoption(engine: sa.Engine) -> None:
+    with old_application(engine) as connection:
+        old = OldApplication(connection)
+        campaign_id = old.campaign(status="active", workflow_id=old.workflow(THREE_STEPS))
+        email_id = old.email(campaign_id, old.lead("ann@example.com"), 1)
+    with ThreadPoolExecutor(1) as pool, old_application(engine) as connection:
+        # An UPDATE locks its row first. Only then its trigger refers to the campaign.
+        connection.execute(sa.text("SELECT FROM emails WHERE id = :id FOR NO KEY UPDATE"), {"id": email_id})
+        adopting = pool.submit(adopt, engine)
+        wait_until(engine, ADOPTION_WAITS)
+        connection.execute(sa.text("UPDATE emails SET opened_at = now() WHERE id = :id"), {"id": email_id})
+    (campaign,) = adopting.result().campaigns
+    assert (campaign.status_after, campaign.problems) == ("running", [])
+    with engine.connect() as looking:
+        query = sa.select(emails.c.opened_at.is_not(None), emails.c.scheduled_email_id.is_not(None))
+        assert looking.execute(query).one() == (True, True)
+
+
+def test_steps_that_the_old_application_replaces_meanwhile_do_not_stop_the_adoption(engine: sa.Engine) -> None:
+    with old_application(engine) as connection:
+        old = OldApplication(connection)
+        workflow_id = old.workflow(THREE_STEPS)
+        old.email(old.campaign(status="active", workflow_id=workflow_id), old.lead("ann@example.com"), 1)
+    with ThreadPoolExecutor(1) as pool, old_application(engine) as connection:
+        connection.execute(sa.text("DELETE FROM workflow_steps WHERE workflow_id = :id"), {"id": workflow_id})
+        adopting = pool.submit(adopt, engine)
+        wait_until(engine, ADOPTION_WAITS)
+        values = {"workflow_id": workflow_id, "step_number": 1, "subject": "New", "body": "Hi"}
+        OldApplication(connection).insert("workflow_steps", **values)
+    report = adopting.result()
+    (campaign,) = report.campaigns
+    assert (campaign.status_after, campaign.steps, report.needs_a_person) == ("running", 1, False)

@@ -152,7 +152,8 @@ def adopt_existing_campaigns(
 def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequence[str]:
     """Copy the texts of a workflow. Returns their problems."""
     with transactions.begin() as connection:
-        connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR UPDATE"), {"id": workflow_id})
+        # Not FOR UPDATE: a step that the old application is adding refers to the workflow.
+        connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR NO KEY UPDATE"), {"id": workflow_id})
         try:
             workflow_as_steps(connection, transactions.run.copies, workflow_id)
         except Untranslatable as untranslatable:
@@ -165,7 +166,8 @@ def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignR
     run, holders = transactions.run, dict(transactions.run.holders)
     try:
         with transactions.begin() as connection:
-            locked = sa.select(campaigns).where(campaigns.c.id == campaign_id).with_for_update()
+            # Not FOR UPDATE: a counter that another session adds for one of its emails refers to the campaign.
+            locked = sa.select(campaigns).where(campaigns.c.id == campaign_id).with_for_update(key_share=True)
             campaign = connection.execute(locked).mappings().one()
             return adopt_campaign(connection, run, campaign)
     except sa.exc.NoResultFound:
