@@ -113,7 +113,9 @@ DROP FUNCTION settle_email_of_others();
 DROP TRIGGER guard_campaign_status ON campaigns;
 DROP FUNCTION guard_campaign_status();
 UPDATE campaigns c
-SET campaign_type = a.before ->> 'campaign_type', workflow_id = (a.before ->> 'workflow_id')::uuid
+SET campaign_type = a.before ->> 'campaign_type',
+    -- NULL if it was deleted meanwhile.
+    workflow_id = (SELECT w.id FROM workflows w WHERE w.id = (a.before ->> 'workflow_id')::uuid)
 FROM adopted_campaigns a WHERE a.campaign_id = c.id;
 DELETE FROM workflows w
 WHERE description LIKE 'Made for Sendledger from the follow-ups of campaign %' AND substr(id::text, 15, 1) = '5'

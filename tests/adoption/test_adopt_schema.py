@@ -158,6 +158,27 @@ def test_downgrade_keeps_copies_that_somebody_edited_or_used(legacy: sa.Engine) 
     assert texts(legacy)["email_templates"].keys() == {str(edited), str(used)}
 
 
+def test_downgrade_goes_on_after_what_the_campaigns_had_was_deleted(legacy: sa.Engine) -> None:
+    with old_application(legacy) as connection:
+        old = OldApplication(connection)
+        workflow, template = old.workflow(THREE_STEPS), old.template("single")
+        sources: tuple[dict[str, Any], ...] = (
+            {"workflow_id": workflow},
+            {"email_template_id": template, "follow_up_enabled": False},
+        )
+        for source in sources:
+            campaign = old.campaign(status="active", **source)
+            old.insert("campaign_leads", campaign_id=campaign, lead_id=old.lead("ann@example.com"))
+    upgrade(legacy)
+    adopt(legacy)
+    change(
+        legacy, f"DELETE FROM workflows WHERE id = '{workflow}'; DELETE FROM email_templates WHERE id = '{template}'"
+    )
+    downgrade(legacy)
+    found = old_rows(legacy)["campaigns"].values()
+    assert [(row["status"], row["workflow_id"]) for row in found] == [("active", None)] * 2
+
+
 def texts(engine: sa.Engine) -> dict[str, dict[str, dict[str, Any]]]:
     rows = old_rows(engine)
     for row in [row for table in rows.values() for row in table.values()]:
