@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from sendledger.core.postgres_values import EARLIEST, LATEST, LONGEST_DELAY, is_infinite
+from sendledger.core.postgres_values import EARLIEST, LATEST, LONGEST_DELAY, is_infinite, read_utc_time
 
 
 def read(connection: sa.Connection, expression: str) -> Any:
@@ -36,6 +36,30 @@ def test_time_is_the_nearest_that_python_has(
 ) -> None:
     found = read(connection, f"'{stored}'::{type_}")
     assert found == (expected if type_ == "timestamptz" else expected.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("setting", "expression", "expected"),
+    [
+        ("DateStyle = 'German'", "'2026-02-03'::timestamptz", dt.datetime(2026, 2, 3, tzinfo=dt.UTC)),
+        ("DateStyle = 'SQL, DMY'", "'2026-02-03'::timestamptz", dt.datetime(2026, 2, 3, tzinfo=dt.UTC)),
+        ("IntervalStyle = 'sql_standard'", "'0'::interval", dt.timedelta(0)),
+    ],
+)
+def test_values_are_read_whatever_style_the_database_has(
+    engine: sa.Engine, setting: str, expression: str, expected: Any
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {engine.url.database} SET {setting}")
+    engine.dispose()
+    with engine.connect() as connection:
+        assert read(connection, expression) == expected
+
+
+@pytest.mark.parametrize("text", ["03.02.2026 00:00:00 UTC", "Tue Feb 03 00:00:00 2026 UTC", ""])
+def test_text_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="Invalid isoformat"):
+        read_utc_time(text)
 
 
 @pytest.mark.parametrize(("time", "stored"), [(LATEST, "infinity"), (EARLIEST, "-infinity")])

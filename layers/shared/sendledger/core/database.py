@@ -103,6 +103,9 @@ def engine(
 def _startup_parameters(longest_statement: float, *, read_only: bool) -> dict[str, str]:
     return {
         "TimeZone": "UTC",
+        # In which texts times and intervals are read, whatever the operator has set for the database.
+        "DateStyle": "ISO, MDY",
+        "IntervalStyle": "postgres",
         "statement_timeout": str(int(longest_statement * 1000)),
         "idle_in_transaction_session_timeout": str(int(LONGEST_PAUSE * 1000)),
         "idle_session_timeout": str(int(IDLE_SESSION * 1000)),

@@ -74,12 +74,19 @@ def _read_time(text: str) -> dt.datetime:
     return read_utc_time(text).replace(tzinfo=None)
 
 
+_LATER_YEAR = re.compile("[0-9]{5,}-")
+
+
 def read_utc_time(text: str) -> dt.datetime:
-    """A `timestamptz` of a session in UTC, as PostgreSQL writes it by itself or in JSON."""
+    """A `timestamptz` of a session in UTC with the date style ISO, as PostgreSQL writes it by itself or in JSON."""
     try:
         time = dt.datetime.fromisoformat(text)
     except ValueError:
-        return EARLIEST if text.startswith("-") or text.endswith("BC") else LATEST
+        if text == "infinity" or _LATER_YEAR.match(text):
+            return LATEST
+        if text == "-infinity" or text.endswith(" BC"):
+            return EARLIEST
+        raise
     return time if time.tzinfo is dt.UTC else time.replace(tzinfo=dt.UTC)
 
 
@@ -100,12 +107,14 @@ def _write_list(values: list[Any]) -> str:
 
 
 def _read_interval(text: str) -> dt.timedelta:
+    if text in ("infinity", "-infinity"):
+        return LONGEST_DELAY if text == "infinity" else -LONGEST_DELAY
     try:
         value = converters.interval_in(text)
         if not isinstance(value, dt.timedelta):
             parts = value.normalize()
             value = dt.timedelta(days=DAYS_OF_A_MONTH * parts.months + parts.days, seconds=parts.seconds)
-    except (OverflowError, ValueError):
+    except OverflowError:
         return -LONGEST_DELAY if text.startswith("-") else LONGEST_DELAY
     return value
 
