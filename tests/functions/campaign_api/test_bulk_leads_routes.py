@@ -76,6 +76,18 @@ def test_custom_fields_are_set_and_removed_by_segment_and_list_filters(
     assert {(str(row.filter), str(row.custom_fields)) for row in stored} == {("{}", "{}")}
 
 
+def test_tag_is_added_where_an_old_database_has_a_null_among_the_tags(
+    api: ApiClient, connection: sa.Connection, batch_id: str
+) -> None:
+    for address, old in {"a0@example.com": [None, "old"], "a1@example.com": ["vip", None]}.items():
+        connection.execute(sa.update(leads).where(leads.c.email == address).values(tags=old))
+    connection.commit()
+    answer = api.post("/v1/leads/bulk", {"filter": {"batch_id": batch_id}, "changes": {"add_tags": ["vip"]}})
+    assert (answer.json["leads_done"], answer.json["leads_changed"]) == (5, 4)
+    found = tags(connection)
+    assert (found["a0@example.com"], found["a1@example.com"]) == ([None, "old", "vip"], ["vip", None])
+
+
 def test_lead_that_would_get_too_many_tags_stays_as_it_is(
     api: ApiClient, connection: sa.Connection, batch_id: str
 ) -> None:

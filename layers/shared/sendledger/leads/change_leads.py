@@ -43,8 +43,9 @@ def _change_sql(condition: str) -> str:
     ), wanted AS (
         SELECT id,
                ARRAY(SELECT t FROM unnest(tags) WITH ORDINALITY u (t, n) WHERE t <> ALL(:remove_tags) ORDER BY n)
-               || ARRAY(SELECT t FROM unnest(:add_tags) WITH ORDINALITY u (t, n) WHERE t <> ALL(tags) ORDER BY n)
-               AS tags,
+               -- `= ANY` is unknown where there is a NULL among the old tags.
+               || ARRAY(SELECT t FROM unnest(:add_tags) WITH ORDINALITY u (t, n)
+                        WHERE (t = ANY(tags)) IS NOT TRUE ORDER BY n) AS tags,
                CASE WHEN :touches_fields THEN ({fields} || CAST(:fields AS jsonb)) - :remove_fields
                     ELSE custom_fields END AS custom_fields
         FROM chunk
