@@ -395,6 +395,9 @@ SELECT EXISTS (SELECT FROM pg_attribute
 """
 MOST_DIFFERENCES = 20
 
+OTHER_INDEXES = ("lead_source_roi_lead_id_idx", "leads_batch_id_idx")
+"""Names of indexes that later revisions make or drop on these tables, besides those of `metadata`."""
+
 TABLES = "SELECT relname FROM pg_class WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind IN ('r', 'p')"
 # What a table consists of, one line each, in words that a person understands when one of them is missing.
 PARTS = """
@@ -420,8 +423,9 @@ WHERE t.typnamespace = CAST(:schema AS regnamespace) AND t.typname = ANY(:types)
 GROUP BY t.typname
 """
 ENUMS = "SELECT typname FROM pg_type WHERE typnamespace = CAST(:schema AS regnamespace) AND typtype = 'e'"
-# What later revisions would stumble over: relations with the names of their tables, and what keeps campaigns.status from
-# getting another type. An index on the bare column is built anew with it.
+# What later revisions would stumble over: relations with the names of their tables and indexes, which they would drop;
+# what keeps campaigns.status from getting another type (an index on the bare column is built anew with it); and policies
+# that hide rows from the functions' users.
 IN_THE_WAY = """
 SELECT CASE relkind WHEN 'v' THEN 'view ' WHEN 'm' THEN 'materialized view ' WHEN 'S' THEN 'sequence '
                     WHEN 'i' THEN 'index ' ELSE 'table ' END || relname || ', a name that Sendledger needs: rename it'
@@ -437,6 +441,11 @@ WHERE d.refclassid = CAST('pg_class' AS regclass) AND d.refobjid = to_regclass(:
                             AS regclass[]))
        OR strpos(pg_get_expr(i.indpred, i.indrelid), 'status') > 0
        OR strpos(pg_get_expr(i.indexprs, i.indrelid), 'status') > 0)
+UNION ALL
+SELECT 'row-level security on table ' || relname || ': ALTER TABLE ' || relname || ' DISABLE ROW LEVEL SECURITY'
+FROM pg_class c WHERE relnamespace = CAST(:schema AS regnamespace) AND relname = ANY(:tables) AND relrowsecurity
+  -- Of a Sendledger that was here before; see database_roles.py.
+  AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'sendledger_everybody')
 ORDER BY 1
 """
 
@@ -493,7 +502,9 @@ def _differences(connection: sa.Connection, schema: str, present: set[str]) -> I
     yield from (
         f"unknown, of a newer version or of a migration that did not end: {part}" for part in sorted(found - expected)
     )
-    names = {"schema": schema, "names": sorted(set(metadata.tables) - set(tables))}
+    indexes = {str(index.name) for table in metadata.tables.values() for index in table.indexes}
+    needed = sorted({*metadata.tables, *indexes, *OTHER_INDEXES} - set(tables))
+    names = {"schema": schema, "names": needed, "tables": tables}
     yield from (f"in the way: {what}" for what in connection.scalars(sa.text(IN_THE_WAY), names))
 
 

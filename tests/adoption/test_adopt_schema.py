@@ -22,8 +22,10 @@ from sendledger.content import email_templates
 from sendledger.core import database
 from sendledger.core.errors import Conflict
 from sendledger.core.settings import DatabaseSettings
-from testbed.databases import MIGRATIONS, admin
+from sendledger.core.tables import metadata
+from testbed.databases import MIGRATIONS, admin, let_functions_work
 from testbed.legacy_database import (
+    SCHEMA,
     THREE_STEPS,
     OldApplication,
     adopt,
@@ -216,6 +218,14 @@ def test_lock_that_somebody_holds_is_not_waited_for_long(legacy: sa.Engine) -> N
         ("CREATE TABLE replies (id int)", "in the way: table replies, a name that Sendledger needs: rename it"),
         ("CREATE VIEW senders AS SELECT email FROM leads", "in the way: view senders, a name"),
         (
+            "CREATE INDEX leads_newest_idx ON leads (id)",
+            "in the way: index leads_newest_idx, a name that Sendledger needs",
+        ),
+        (
+            "ALTER TABLE leads ENABLE ROW LEVEL SECURITY",
+            "in the way: row-level security on table leads: ALTER TABLE leads DISABLE ROW LEVEL SECURITY",
+        ),
+        (
             "CREATE VIEW v AS SELECT * FROM campaigns",
             "in the way: rule _RETURN on view v, which reads campaigns.status",
         ),
@@ -235,6 +245,25 @@ def test_database_that_differs_is_refused_with_what_was_found(legacy: sa.Engine,
         upgrade(legacy)
     change(legacy, "DROP TABLE IF EXISTS alembic_version")
     assert schema_of(legacy) == before
+
+
+def test_names_of_all_indexes_on_old_tables_are_looked_for() -> None:
+    written = {
+        name
+        for revision in (MIGRATIONS / "versions").glob("*.py")
+        for name in re.findall(r"\b\w+_(?:idx|key)\b", revision.read_text())
+    }
+    on_old_tables = {name for name in written if name.startswith(tuple(f"{table}_" for table in SCHEMA["tables"]))}
+    known = {index.name for table in metadata.tables.values() for index in table.indexes}
+    first = ScriptDirectory(str(MIGRATIONS)).get_revision("0001").module
+    assert on_old_tables - known == set(first.OTHER_INDEXES)
+
+
+def test_database_whose_functions_had_their_users_can_be_upgraded_again(legacy: sa.Engine) -> None:
+    upgrade(legacy)
+    let_functions_work(legacy.url.render_as_string(hide_password=False))
+    downgrade(legacy)
+    upgrade(legacy)
 
 
 OVERHAUL = """
