@@ -21,7 +21,7 @@ CREATE TABLE adopted_campaigns (
 );
 -- As its owner: the old application's role need not know the ledger.
 CREATE FUNCTION guard_campaign_status() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     wanted text := NEW.status;
 BEGIN
@@ -60,7 +60,7 @@ CREATE TRIGGER guard_campaign_status BEFORE UPDATE OF status ON campaigns FOR EA
     EXECUTE FUNCTION guard_campaign_status();
 
 CREATE FUNCTION settle_email_of_others() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     stage integer := CASE WHEN NEW.follow_up_stage ~ '^follow_up_[0-9]{1,3}$'
                           THEN substr(NEW.follow_up_stage, 11)::integer + 1 END;
@@ -103,6 +103,10 @@ CREATE TRIGGER settle_email_of_others_queued AFTER UPDATE OF status ON emails FO
           AND NEW.status IN ('sent', 'delivered', 'opened', 'clicked', 'bounced', 'spam')
           AND current_setting('application_name') <> 'sendledger')
     EXECUTE FUNCTION settle_email_of_others();
+DO $$ BEGIN
+    EXECUTE format('ALTER FUNCTION guard_campaign_status() SET search_path = %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION settle_email_of_others() SET search_path = %I, pg_temp', current_schema());
+END $$;
 """
 # What the adoption changed in the old columns goes back to what it was; what has happened since stays. The copies that
 # it made are deleted, known by what they say and by the version of their ids, unless somebody has edited or used them.

@@ -343,6 +343,27 @@ def test_other_tables_views_and_indexes_in_the_old_database_are_left_alone(legac
     assert "theirs" in str(schema_of(legacy)["indexes"])
 
 
+def test_old_tables_may_be_in_another_schema(blank: sa.Engine) -> None:
+    change(blank, f"CREATE SCHEMA app; ALTER DATABASE {blank.url.database} SET search_path = app")
+    blank.dispose()
+    with blank.begin() as connection:
+        create_old_tables(connection)
+        old = OldApplication(connection)
+        campaign, lead = (
+            old.campaign(status="active", workflow_id=old.workflow(THREE_STEPS)),
+            old.lead("ann@example.com"),
+        )
+        old.email(campaign, lead, 1)
+    upgrade(blank)
+    adopt(blank)
+    with old_application(blank) as connection:
+        OldApplication(connection).email(campaign, lead, 0)
+        connection.execute(sa.text("UPDATE campaigns SET status = 'completed'"))
+    with blank.connect() as connection:
+        assert connection.scalar(sa.text("SELECT status FROM campaigns")) == "running"
+        assert connection.scalar(sa.text("SELECT count(*) FROM scheduled_emails WHERE status = 'sent'")) == 2
+
+
 def test_downgrade_that_a_view_prevents_names_the_view(legacy: sa.Engine) -> None:
     upgrade(legacy)
     change(legacy, "CREATE VIEW v AS SELECT status FROM campaigns")
