@@ -392,6 +392,7 @@ IS_OVERHAULED = """
 SELECT EXISTS (SELECT FROM pg_attribute
                WHERE attrelid = to_regclass(:schema || '.scheduled_emails') AND attname = 'id'
                  AND atttypid = 'uuid'::regtype)
+       AND to_regclass(:schema || '.campaigns') IS NOT NULL
 """
 MOST_DIFFERENCES = 20
 

@@ -37,6 +37,7 @@ from testbed.legacy_database import (
     old_rows,
     upgrade,
 )
+from testbed.overhaul_database import overhaul_by_hand
 
 CATALOG = {
     "columns": """
@@ -331,6 +332,40 @@ def test_database_of_something_else_is_refused(blank: sa.Engine) -> None:
         upgrade(blank)
     with blank.connect() as connection:
         assert "campaigns" not in sa.inspect(connection).get_table_names()
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"),
+    [
+        ("", "Found:\n  missing: table activity_log"),
+        ("CREATE TABLE campaigns (id uuid)", r"the first: missing: column scheduled_emails\.campaign_id uuid"),
+    ],
+)
+def test_database_of_something_else_that_schedules_emails_is_refused(
+    blank: sa.Engine, statements: str, found: str
+) -> None:
+    change(blank, f"CREATE TABLE scheduled_emails (id uuid); {statements}")
+    before = schema_of(blank)
+    with pytest.raises(CommandError, match=f"(?s)Nothing was changed.*{found}"):
+        upgrade(blank)
+    assert schema_of(blank) == before
+
+
+@pytest.mark.parametrize(
+    ("statements", "found"),
+    [
+        ("ALTER TABLE campaigns DROP campaign_type", r"campaigns\.campaign_type character varying\(50\)"),
+        ("ALTER TABLE workflow_steps DROP subject", r"workflow_steps\.subject character varying\(500\)"),
+    ],
+)
+def test_overhaul_that_lacks_a_column_of_the_tables_before_it_is_refused(
+    legacy: sa.Engine, statements: str, found: str
+) -> None:
+    with legacy.begin() as connection:
+        overhaul_by_hand(connection)
+    change(legacy, statements)
+    with pytest.raises(CommandError, match=f"the first: missing: column {found}"):
+        upgrade(legacy)
 
 
 def test_other_tables_views_and_indexes_in_the_old_database_are_left_alone(legacy: sa.Engine) -> None:

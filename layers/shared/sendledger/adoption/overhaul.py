@@ -43,6 +43,14 @@ LEDGER_COLUMNS = {
 }
 """The columns of the old ledger that the adoption reads."""
 
+CHANGED_COLUMNS = {
+    ("campaigns", "status"): "",
+    ("campaigns", "campaign_type"): "character varying(50)",
+    ("workflow_steps", "subject"): "character varying(500)",
+    ("workflow_steps", "body"): "text",
+}
+"""Columns from before the overhaul that it changed, and their types; the status has had several."""
+
 _TIME = "timestamp without time zone"
 COLUMNS = {
     "campaigns": {
@@ -153,14 +161,17 @@ def _unless_null(statement: str) -> str:
 
 
 def put_aside(connection: sa.Connection) -> list[str]:
-    """Move aside what is known of the overhaul. Returns what the old ledger lacks for that. The unknown stays as it
-    is."""
+    """Move aside what is known of the overhaul. The unknown stays as it is. Returns the columns that are missing for
+    that; then nothing is changed."""
     found = {(table, column): (type_, required) for table, column, type_, required in connection.execute(_COLUMNS)}
+    needed = {("scheduled_emails", column): type_ for column, type_ in LEDGER_COLUMNS.items()} | CHANGED_COLUMNS
     missing = [
-        f"missing: column scheduled_emails.{column} {type_}"
-        for column, type_ in LEDGER_COLUMNS.items()
-        if found.get(("scheduled_emails", column), ("", False))[0] != type_
+        f"missing: column {table}.{column} {type_}".rstrip()
+        for (table, column), type_ in needed.items()
+        if (table, column) not in found or type_ not in ("", found[table, column][0])
     ]
+    if missing:
+        return missing
     known = {(table, column): type_ for table, columns in COLUMNS.items() for column, type_ in columns.items()}
     known |= {(table, "user_id"): "uuid" for table in WITH_USER}
     aside = [key for key, type_ in known.items() if found.get(key, ("", False))[0] == type_]
@@ -180,7 +191,7 @@ def put_aside(connection: sa.Connection) -> list[str]:
     _campaign_type(changes, required=found["campaigns", "campaign_type"][1])
     if ("workflow_steps", "email_template_id") in aside:
         _inline_texts(changes, [name for name in ("subject", "body") if not found["workflow_steps", name][1]])
-    return missing
+    return []
 
 
 def _drop_references(changes: _Changes, columns: list[tuple[str, str]]) -> None:
