@@ -182,6 +182,42 @@ def test_campaign_that_the_database_refuses_is_named_and_the_next_one_is_taken_o
         assert report_of(report, sound).status_after == "running"
 
 
+@pytest.mark.parametrize("code", ["40P01", "57014", "P0001"])
+def test_campaign_that_ends_in_an_error_of_its_own_is_named_and_the_next_one_is_taken_over(
+    engine: sa.Engine, old: OldApplication, code: str
+) -> None:
+    odd, sound = active(old, "odd"), active(old, "sound")
+    old.connection.execute(
+        sa.text(f"""
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE EXCEPTION E'not\nthis one' USING ERRCODE = '{code}';
+            END $$;
+            CREATE TRIGGER fail BEFORE INSERT ON campaign_steps FOR EACH ROW
+                WHEN (NEW.campaign_id = '{odd}') EXECUTE FUNCTION fail()
+        """)
+    )
+    for dry_run in (True, False):
+        report = adopt(engine, dry_run=dry_run)
+        assert report_of(report, odd).problems == ["left as it is: the database refuses it: not this one"]
+        assert report_of(report, odd).name == "odd"
+        assert report_of(report, sound).status_after == "running"
+
+
+def test_copies_that_the_database_refuses_are_named_and_the_next_campaign_is_taken_over(
+    engine: sa.Engine, old: OldApplication
+) -> None:
+    old.connection.execute(sa.text("CREATE UNIQUE INDEX theirs ON email_templates (name)"))
+    workflows = [old.workflow(THREE_STEPS) for _ in range(2)]
+    campaigns = [active(old, workflow_id=workflow) for workflow in workflows]
+    report = adopt(engine)
+    refusal = 'the database refuses it: duplicate key value violates unique constraint "theirs"'
+    refused = max(workflows)  # they are looked at in the order of their ids
+    assert report.problems == [f"workflow {refused}: {refusal}"]
+    for workflow, campaign in zip(workflows, campaigns, strict=True):
+        found = report_of(report, campaign)
+        assert found.problems == ([f"left as it is: {refusal}"] if workflow == refused else [])
+
+
 def test_report_has_the_statuses_that_are_stored(engine: sa.Engine, old: OldApplication) -> None:
     campaigns = [active(old), active(old, status="paused"), active(old, end_date="2020-01-01")]
     rehearsed = adopt(engine, dry_run=True)

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -28,7 +29,7 @@ from alembic.runtime.migration import MigrationContext
 from sendledger.adoption.campaign import ACTOR, AdoptionOptions, AdoptionRun, adopt_campaign
 from sendledger.adoption.ledger import WAS_REFUSED
 from sendledger.adoption.overhaul import PREFIX, is_put_aside
-from sendledger.adoption.report import AdoptionReport, CampaignReport
+from sendledger.adoption.report import AdoptionReport, CampaignReport, on_one_line
 from sendledger.adoption.templates import Copies, Untranslatable, workflow_as_steps
 from sendledger.adoption.translate_placeholders import read_vocabulary
 from sendledger.core import database
@@ -38,8 +39,9 @@ from sendledger.core.tables import campaigns, metadata
 LOCK_TIMEOUT = "10s"
 """How long to wait for a locked campaign. After that the run ends, and can be started again."""
 
-REFUSED_VALUE = ("22", "23")
-"""SQLSTATE classes of permanent errors: the server cannot use a value, or a constraint refuses it."""
+OF_ONE_CAMPAIGN = ("22", "23", "40P01", "57014", "P0001")
+"""SQLSTATEs and their classes after which the run goes on: the server cannot use a value, a constraint or a trigger
+refuses it, a deadlock, a statement that took too long."""
 
 REHEARSED_AT_ONCE = 2.0
 """Seconds after which a dry run rolls back what it has written, to release its locks."""
@@ -127,20 +129,20 @@ def adopt_existing_campaigns(
         report.overhauled = is_put_aside(connection)
         run = AdoptionRun(options, Copies(read_vocabulary(connection)), overhauled=report.overhauled)
         workflow_ids = list(connection.scalars(_WORKFLOWS))
-        campaign_ids = list(connection.scalars(_CANDIDATES))
+        candidates = connection.execute(_CANDIDATES).all()
     if not isinstance(options.reopen, bool):
-        unknown = sorted(set(options.reopen) - set(campaign_ids))
+        unknown = sorted(set(options.reopen) - {candidate.id for candidate in candidates})
         report.problems += [f"campaign {campaign_id} is not one that could be reopened" for campaign_id in unknown]
     transactions = _Transactions(engine, run, report)
     try:
         transactions.suppress()
         for workflow_id in workflow_ids:
             report.problems += _adopt_texts(transactions, workflow_id)
-        for campaign_id in campaign_ids:
+        for candidate in candidates:
             if time_is_up():
                 report.finished = False
                 break
-            result = _adopt_one(transactions, campaign_id)
+            result = _adopt_one(transactions, candidate)
             if result is not None:
                 report.add_campaign(result)
                 progress(result)
@@ -151,34 +153,47 @@ def adopt_existing_campaigns(
 
 def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequence[str]:
     """Copy the texts of a workflow. Returns their problems."""
-    with transactions.begin() as connection:
-        # Not FOR UPDATE: a step that the old application is adding refers to the workflow.
-        connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR NO KEY UPDATE"), {"id": workflow_id})
-        try:
-            workflow_as_steps(connection, transactions.run.copies, workflow_id)
-        except Untranslatable as untranslatable:
-            return untranslatable.problems
+    try:
+        with transactions.begin() as connection:
+            # Not FOR UPDATE: a step that the old application is adding refers to the workflow.
+            connection.execute(sa.text("SELECT FROM workflows WHERE id = :id FOR NO KEY UPDATE"), {"id": workflow_id})
+            try:
+                workflow_as_steps(connection, transactions.run.copies, workflow_id)
+            except Untranslatable as untranslatable:
+                return untranslatable.problems
+    except sa.exc.DBAPIError as error:
+        return [f"workflow {workflow_id}: {_refusal(error)}"]
     return ()
 
 
-def _adopt_one(transactions: _Transactions, campaign_id: uuid.UUID) -> CampaignReport | None:
+def _adopt_one(transactions: _Transactions, candidate: sa.Row[Any]) -> CampaignReport | None:
     """Take over a campaign. If the database refuses it, it is reported, and the run goes on."""
     run, holders = transactions.run, dict(transactions.run.holders)
     try:
         with transactions.begin() as connection:
             # Not FOR UPDATE: a counter that another session adds for one of its emails refers to the campaign.
-            locked = sa.select(campaigns).where(campaigns.c.id == campaign_id).with_for_update(key_share=True)
+            locked = sa.select(campaigns).where(campaigns.c.id == candidate.id).with_for_update(key_share=True)
             campaign = connection.execute(locked).mappings().one()
             return adopt_campaign(connection, run, campaign)
     except sa.exc.NoResultFound:
         return None  # deleted meanwhile
     except sa.exc.DBAPIError as error:
-        if not database.sqlstate(error).startswith(REFUSED_VALUE):
-            raise
+        refusal = _refusal(error)
         run.holders = holders  # it has let go of its lead batches
-        refused = CampaignReport(str(campaign_id), campaign["name"], campaign["status"], campaign["status"])
-        refused.problems.append(f"left as it is: the database refuses it: {database.server_message(error)}")
+        refused = CampaignReport(str(candidate.id), candidate.name, candidate.status, candidate.status)
+        refused.problems.append(f"left as it is: {refusal}")
         return refused
+
+
+def _refusal(error: sa.exc.DBAPIError) -> str:
+    """What the report says of an error that ends a single transaction of the run.
+
+    Raises:
+        DBAPIError: this one, if it would end the others too.
+    """
+    if not database.sqlstate(error).startswith(OF_ONE_CAMPAIGN):
+        raise error
+    return f"the database refuses it: {on_one_line(database.server_message(error))}"
 
 
 def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:
@@ -219,7 +234,7 @@ _WORKFLOWS = sa.text("""
 """)
 # If several campaigns use a lead batch, the first one in this order gets it.
 _CANDIDATES = sa.text("""
-    SELECT c.id FROM campaigns c
+    SELECT c.id, c.name, c.status FROM campaigns c
     WHERE (c.status IS NULL OR c.status IN ('draft', 'active', 'paused', 'completed', 'archived'))
       AND NOT EXISTS (SELECT FROM campaign_steps s WHERE s.campaign_id = c.id)
       AND (c.status IN ('active', 'paused', 'completed')
