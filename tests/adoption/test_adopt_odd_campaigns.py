@@ -270,6 +270,15 @@ def test_text_without_a_name_is_called_by_its_id(engine: sa.Engine, old: OldAppl
         assert lines[0].startswith(f"campaign without a name ({campaign}): active")
 
 
+def test_placeholder_is_named_on_one_short_line(engine: sa.Engine, old: OldApplication) -> None:
+    workflow = old.workflow([("Hi", f"On {{{{meeting\x1b[31m\nSlot {'x' * 100_000}}}}}", 0)], name="Meet")
+    campaign = active(old, workflow_id=workflow)
+    report = adopt(engine)
+    problem = f"Meet, step 1: the placeholder {{{{meeting [31m Slot {'x' * 182}…}}}} cannot be translated"
+    assert report.problems == [problem]
+    assert report_of(report, campaign).problems == [f"left as it is: {problem}"]
+
+
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_batch_and_holder_without_names_are_called_by_their_ids(
     engine: sa.Engine, old: OldApplication, dry_run: bool

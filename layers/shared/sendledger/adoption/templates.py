@@ -102,7 +102,9 @@ class Copies:
         )
         if not body_html and _HTML.search(body_text):
             body_text, body_html = "", body_text
-        problems = [f"{text.name}: the placeholder {{{{{name}}}}} cannot be translated" for name in unknown]
+        problems = [
+            f"{text.name}: the placeholder {{{{{on_one_line(name)}}}}} cannot be translated" for name in unknown
+        ]
         if len(subject) > MAX_SUBJECT:
             problems.append(f"{text.name}: the subject has more than {MAX_SUBJECT} characters once it is translated")
         if not subject.strip():
