@@ -510,6 +510,25 @@ def test_run_that_was_killed_is_finished_by_the_next(legacy: sa.Engine, old: Old
     assert all(statuses(legacy, campaign) == {"sent": 1, "pending": 2} for campaign in campaigns)
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nothing_is_locked_while_somebody_reads_what_became_of_a_campaign(
+    legacy: sa.Engine, old: OldApplication, dry_run: bool
+) -> None:
+    for number in range(3):
+        old.campaign(f"c{number}", status="active", campaign_type="manual")
+    transactions = sa.text("""
+        SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sendledger'
+            AND xact_start IS NOT NULL
+    """)
+    read: list[int | None] = []
+    adopt_existing_campaigns(
+        legacy,
+        AdoptionOptions(dry_run=dry_run, backup="taken"),
+        progress=lambda _: read.append(old.connection.scalar(transactions)),
+    )
+    assert read == [0, 0, 0]
+
+
 def test_run_whose_time_is_up_reports_that_it_is_not_finished(legacy: sa.Engine, old: OldApplication) -> None:
     old.campaign(status="archived", emails_sent=1)
     report = adopt_existing_campaigns(legacy, AdoptionOptions(backup="taken"), time_is_up=lambda: True)

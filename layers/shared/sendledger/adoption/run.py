@@ -66,9 +66,13 @@ class _Transactions:
     def begin(self) -> Iterator[sa.Connection]:
         self.run.copies.added.clear()
         if self.run.options.dry_run:
-            connection = self._rehearse()
-            with connection.begin_nested():
-                yield connection
+            try:
+                connection = self._rehearse()
+                with connection.begin_nested():
+                    yield connection
+            finally:
+                if time.monotonic() >= self._until:
+                    self.end()
         else:
             with self.engine.begin() as connection:
                 _wait_briefly_for_locks(connection)
@@ -87,9 +91,12 @@ class _Transactions:
             self._rehearsal.close()
             self._rehearsal = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a dry run holds locks between two pieces of work."""
+        return self._rehearsal is not None
+
     def _rehearse(self) -> sa.Connection:
-        if time.monotonic() >= self._until:
-            self.end()
         if self._rehearsal is None:
             self._rehearsal = self.engine.connect()
             _wait_briefly_for_locks(self._rehearsal)
@@ -134,6 +141,13 @@ def adopt_existing_campaigns(
         unknown = sorted(set(options.reopen) - {candidate.id for candidate in candidates})
         report.problems += [f"campaign {campaign_id} is not one that could be reopened" for campaign_id in unknown]
     transactions = _Transactions(engine, run, report)
+    to_tell: list[CampaignReport] = []
+
+    def tell() -> None:
+        # The reader may take long, as with a pager: nothing may be locked meanwhile.
+        while to_tell and not transactions.is_open:
+            progress(to_tell.pop(0))
+
     try:
         transactions.suppress()
         for workflow_id in workflow_ids:
@@ -145,9 +159,11 @@ def adopt_existing_campaigns(
             result = _adopt_one(transactions, candidate)
             if result is not None:
                 report.add_campaign(result)
-                progress(result)
+                to_tell.append(result)
+                tell()
     finally:
         transactions.end()
+        tell()
     return report
 
 
