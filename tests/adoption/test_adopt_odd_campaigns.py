@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from sendledger.adoption.report import AdoptionReport, CampaignReport
 from sendledger.campaigns import campaign_steps, lifecycle
 from sendledger.core.errors import IllegalTransition, InvalidInput
+from sendledger.leads import erase_leads
 from testbed.campaigns import campaign_row, rows_of
 from testbed.databases import plain_engine
-from testbed.legacy_database import DAY, THREE_STEPS, OldApplication, adopt
+from testbed.legacy_database import DAY, THREE_STEPS, OldApplication, adopt, old_rows
 
 
 @pytest.fixture
@@ -268,6 +269,32 @@ def test_text_without_a_name_is_called_by_its_id(engine: sa.Engine, old: OldAppl
     if not name.strip():
         assert found.problems == [f"left as it is: email template {template}: there is no text"]
         assert lines[0].startswith(f"campaign without a name ({campaign}): active")
+
+
+def test_lead_is_found_by_its_address_once_the_spaces_around_it_are_removed(
+    engine: sa.Engine, old: OldApplication
+) -> None:
+    padded, twin, blank = (old.lead(address) for address in (" ANN@example.com ", "ann@example.com", "  "))
+    for dry_run in (True, False):
+        assert adopt(engine, dry_run=dry_run).tables["leads"] == 1
+    assert adopt(engine).tables["leads"] == 0
+    stored = {id_: lead["email"] for id_, lead in old_rows(engine)["leads"].items()}
+    assert stored == {str(padded): "ANN@example.com", str(twin): "ann@example.com", str(blank): "  "}
+    with engine.begin() as connection:
+        assert erase_leads.erase(connection, twin, "test", keep_suppressed=True).leads_erased == 2
+
+
+def test_addresses_stay_as_they_are_if_the_database_refuses_the_shorter_ones(
+    engine: sa.Engine, old: OldApplication
+) -> None:
+    old.connection.execute(sa.text("CREATE UNIQUE INDEX theirs ON leads (lower(email))"))
+    old.leads(1, "ann")
+    old.lead("ann0@example.com ")
+    campaign = active(old)
+    report = adopt(engine)
+    refusal = 'the database refuses it: duplicate key value violates unique constraint "theirs"'
+    assert report.problems == [f"the spaces around the addresses of leads stay: {refusal}"]
+    assert report_of(report, campaign).status_after == "running"
 
 
 def test_placeholder_is_named_on_one_short_line(engine: sa.Engine, old: OldApplication) -> None:

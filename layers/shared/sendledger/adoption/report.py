@@ -108,7 +108,7 @@ class AdoptionReport:
     """Rows added or changed."""
     campaigns: list[CampaignReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """Problems of texts that do not belong to a single campaign."""
+    """Problems that do not belong to a single campaign, above all of texts."""
     _seen: set[tuple[str, uuid.UUID]] = field(default_factory=set)
 
     @property

@@ -10,7 +10,7 @@ is not changed again. Every run looks at all others. `adopted_campaigns` keeps t
     lead generation     its columns; an active one stays active, because the old application generates the leads
 
 A campaign that cannot be taken over is left as it is and reported with the reason. Reads and writes `campaigns`,
-`suppressions`, and more through the other modules of this room.
+`leads`, `suppressions`, and more through the other modules of this room.
 """
 
 from __future__ import annotations
@@ -149,6 +149,7 @@ def adopt_existing_campaigns(
             progress(to_tell.pop(0))
 
     try:
+        report.problems += _trim_addresses(transactions)
         transactions.suppress()
         for workflow_id in workflow_ids:
             report.problems += _adopt_texts(transactions, workflow_id)
@@ -165,6 +166,18 @@ def adopt_existing_campaigns(
         transactions.end()
         tell()
     return report
+
+
+def _trim_addresses(transactions: _Transactions) -> Sequence[str]:
+    """Remove the spaces around the addresses of leads, so that each of them is found by its address."""
+    try:
+        with transactions.begin() as connection:
+            trimmed = connection.execute(_TRIM).rowcount
+    except sa.exc.DBAPIError as error:
+        return [f"the spaces around the addresses of leads stay: {_refusal(error)}"]
+    transactions.end()  # whoever locks campaigns and leads locks the campaigns first
+    transactions.report.count("leads", trimmed)
+    return ()
 
 
 def _adopt_texts(transactions: _Transactions, workflow_id: uuid.UUID) -> Sequence[str]:
@@ -247,6 +260,12 @@ def refuse_other_schema(connection: sa.Connection, head: str | None) -> None:
 _WORKFLOWS = sa.text("""
     SELECT workflow_id FROM workflow_steps GROUP BY workflow_id HAVING bool_or(email_template_id IS NULL)
     ORDER BY workflow_id
+""")
+_TRIM = sa.text("""
+    WITH padded AS MATERIALIZED (
+        SELECT id FROM leads WHERE email <> btrim(email) AND btrim(email) <> '' ORDER BY id FOR NO KEY UPDATE
+    )
+    UPDATE leads l SET email = btrim(l.email) FROM padded p WHERE l.id = p.id
 """)
 # If several campaigns use a lead batch, the first one in this order gets it.
 _CANDIDATES = sa.text("""
