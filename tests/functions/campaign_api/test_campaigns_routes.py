@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -277,6 +278,21 @@ def test_start_of_a_campaign_that_became_unsendable_can_be_put_off(api: ApiClien
     assert api.patch(path, {"reply_to_address": "a@example.com"}).status == 422
     assert api.post(f"{path}/unschedule").status == 200
     assert api.patch(path, {"reply_to_address": "a@example.com"}).status == 200
+
+
+def test_draft_of_an_adopted_database_whose_parts_do_not_fit_can_be_changed_in_its_others(
+    api: ApiClient, connection: sa.Connection, things: dict[str, Any]
+) -> None:
+    campaign_id = make_campaign(connection, 1, status="draft", **{**START, "start_type": "manual"})
+    contents = {"workflow_id": uuid.UUID(things["workflow"]), "email_template_id": uuid.UUID(things["template"])}
+    connection.execute(sa.update(campaigns).where(campaigns.c.id == campaign_id).values(contents))
+    connection.commit()
+    path = f"/v1/campaigns/{campaign_id}"
+    assert api.patch(path, {"reply_to_address": "a@example.com"}).status == 200
+    for change in ({"email_template_id": things["template"]}, {"scheduled_start_at": SOON}):
+        refused = api.patch(path, change)
+        assert (refused.status, refused.fields) == (422, list(change))
+    assert api.patch(path, {"start_type": "scheduled", "email_template_id": None}).status == 200
 
 
 def test_draft_without_content_and_leads_works_everywhere(api: ApiClient, empty: str) -> None:

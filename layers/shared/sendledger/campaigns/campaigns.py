@@ -7,7 +7,7 @@ through policy/companies.py.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -209,7 +209,8 @@ def update(
             merged["lead_ids_count"] = len(lead_ids)
         is_scheduled = current["status"] == CampaignStatus.SCHEDULED
         must_be_complete = is_scheduled and not WITHOUT_CHECK.issuperset(changed)
-        _check(connection, merged, changes, lead_ids or (), must_be_complete=must_be_complete)
+        misfits = list(_misfits({**current}))
+        _check(connection, merged, changes, lead_ids or (), misfits, must_be_complete=must_be_complete)
         if is_scheduled and merged["start_type"] != StartType.SCHEDULED:
             message = "The campaign is scheduled; unschedule it first, or change scheduled_start_at."
             raise Conflict(message, status=current["status"])
@@ -315,11 +316,16 @@ def _check(
     campaign: Mapping[str, Any],
     given: Mapping[str, Any],
     lead_ids: Sequence[UUID],
+    misfits: Collection[FieldError] = (),
     *,
     must_be_complete: bool = False,
 ) -> None:
-    """`campaign` is the campaign after the change. Only the references in `given` are looked up."""
-    errors = [*_misfits(campaign), *_missing(connection, given, lead_ids)]
+    """`campaign` is the campaign after the change. Only the references in `given` are looked up.
+
+    `misfits` are those before the change, which drafts of an adopted database may have. They may stay.
+    """
+    errors = [error for error in _misfits(campaign) if error.field in given or error not in misfits]
+    errors += _missing(connection, given, lead_ids)
     if must_be_complete:
         has_chosen_leads = campaign["lead_ids_count"] > 0
         errors += [
