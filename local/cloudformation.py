@@ -147,9 +147,6 @@ class Values:
             return self._pseudo[name]
         if name in self._functions:
             return self._functions[name]
-        if name.removesuffix(".Alias") in self._functions:
-            # SAM makes an alias for AutoPublishAlias; locally there is only one version.
-            return self.function_arn(name.removesuffix(".Alias"))
         if name in self._references:
             return self._references[name]
         if name not in self._declared:

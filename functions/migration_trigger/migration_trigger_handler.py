@@ -22,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.core.settings import MigrationTriggerSettings
+from sendledger.core.tables import SCHEMA_REVISION, has_these_tables
 
 PHYSICAL_ID = "schema"
 """It must never change: CloudFormation would delete the old resource."""
@@ -106,6 +107,12 @@ class _Migration:
     def run(self) -> dict[str, Any]:
         self._make_sure_of_users()
         upgraded = self._upgrade()
+        if not has_these_tables(upgraded["revision"]):
+            # Soon after an update Lambda may still have run the function as it was.
+            raise MigrationFailed(
+                f"The database is at revision {upgraded['revision']}, and this version needs {SCHEMA_REVISION}: "
+                "MigrateFunction was not updated yet. Deploy again."
+            )
         logger.info("The database is upgraded", extra=upgraded)
         return upgraded
 

@@ -395,7 +395,7 @@ def _custom_resource(url: str) -> Any:
             "ServiceToken": "arn:aws:lambda:us-east-1:123456789012:function:trigger",
             "ServiceTimeout": "960",
             "Migrate": "true",
-            "Version": "arn:aws:lambda:us-east-1:123456789012:function:migrate:1",
+            "Code": ["arn:aws:lambda:us-east-1:123456789012:layer:MigrationsLayer:1"],
         },
     }
 

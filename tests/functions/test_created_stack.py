@@ -22,7 +22,7 @@ from moto import mock_aws
 from moto.cloudformation.parsing import resource_class_from_type
 
 from database_roles import MAX_CONNECTIONS
-from local.cloudformation import load
+from local.cloudformation import Values, load
 from sendledger.core import settings
 from testbed.aws_calls import ROOT
 from testbed.build_functions import SAM_ENVIRONMENT
@@ -34,7 +34,6 @@ UNKNOWN_TO_MOTO = {
     "AWS::EC2::EgressOnlyInternetGateway",
     "AWS::EC2::SecurityGroupEgress",
     "AWS::EC2::VPCCidrBlock",
-    "AWS::Lambda::Alias",
     "AWS::Lambda::EventInvokeConfig",
     "AWS::S3::BucketPolicy",
     "AWS::SES::ConfigurationSet",
@@ -61,8 +60,14 @@ PARAMETERS = {
 
 @pytest.fixture(scope="module")
 def expanded() -> Any:
+    return _expand("function.zip")
+
+
+def _expand(archive: str) -> Any:
+    """The template as SAM expands it, with all code in this archive."""
+    script, template = ROOT / "testbed/expand_template.py", ROOT / "template.yaml"
     printed = subprocess.run(
-        [str(SAM_ENVIRONMENT / "bin/python"), str(ROOT / "testbed/expand_template.py"), str(ROOT / "template.yaml")],
+        [str(SAM_ENVIRONMENT / "bin/python"), str(script), str(template), archive],
         env={**os.environ, "AWS_DEFAULT_REGION": "us-east-1"},
         capture_output=True,
         check=True,
@@ -209,6 +214,89 @@ def test_no_function_is_given_the_keys_of_unsubscribe_links(expanded: Any) -> No
             # Another version of them starts the functions anew.
             assert ("UNSUBSCRIBE_KEYS" in variables) == ("UNSUBSCRIBE_KEYS_VERSION" in variables), name
     assert expanded["Parameters"]["UnsubscribeKeys"]["NoEcho"] is True
+
+
+# What of the parameters a migration does not depend on: the sender's name for the database, and what is logged.
+OF_NO_EFFECT_ON_THE_DATABASE = {"DeploymentId", "LogLevel", "Tracing"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"DatabaseIamAuth": "false", "Network": "dual-stack"},
+        {
+            "Database": "existing",
+            "DatabaseHost": "db.example.com",
+            "DatabaseResourceId": "db-ABC",
+            "DatabaseSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:db",
+            "Network": "existing",
+            "VpcSubnetIds": "subnet-1,subnet-2",
+            "VpcSecurityGroupIds": "sg-1",
+        },
+    ],
+    ids=["created", "created with a password", "existing"],
+)
+def test_the_database_is_migrated_again_where_its_function_has_other_settings(
+    expanded: Any, given: dict[str, str]
+) -> None:
+    """CloudFormation calls a custom resource only if one of its properties has changed."""
+    declared, before = expanded["Parameters"], {**PARAMETERS, **given}
+    with_function, with_migration = set[str](), set[str]()
+    for name in declared:
+        old = before.get(name, str(declared[name].get("Default", "")))
+        new = next((each for each in map(str, declared[name].get("AllowedValues", [])) if each != old), f"{old}1")
+        after = {**before, name: new}
+        if _resolved(expanded, before, *FUNCTION_AND_ROLE) != _resolved(expanded, after, *FUNCTION_AND_ROLE):
+            with_function.add(name)
+        if _resolved(expanded, before, "Migration") != _resolved(expanded, after, "Migration"):
+            with_migration.add(name)
+    assert with_function - OF_NO_EFFECT_ON_THE_DATABASE <= with_migration
+    assert with_migration <= with_function | {"MigrateOnDeploy"}
+    assert {"DatabaseUsers", "DatabaseUser", "DatabasePort", "Network", "MigrateOnDeploy"} <= with_migration
+
+
+FUNCTION_AND_ROLE = ("MigrateFunction", "MigrateFunctionRole")
+
+
+def _resolved(expanded: Any, parameters: dict[str, str], *names: str) -> list[Any]:
+    """The properties of resources as a deployment with these parameters has them."""
+    of_instance = ("Endpoint.Address", "DbiResourceId", "MasterUserSecret.SecretArn")
+    attributes = {f"DatabaseInstance.{name}": name for name in of_instance}
+    attributes |= {f"{name}.Arn": name for name in expanded["Resources"]}
+    references = {name: name for name in expanded["Resources"]}
+    values = Values(expanded, parameters, "us-east-1", {}, attributes, references)
+    return [values.resolve(expanded["Resources"][name]["Properties"], name) for name in names]
+
+
+def test_the_database_is_migrated_again_where_its_function_has_other_code(expanded: Any) -> None:
+    template = load(ROOT / "template.yaml")
+    resources, every_function = template["Resources"], template["Globals"]["Function"]
+    own, *layers = resources["Migration"]["Properties"]["Code"]
+    assert resources[own["Ref"]]["Properties"]["ContentUri"] == resources["MigrateFunction"]["Properties"]["CodeUri"]
+    assert layers == every_function["Layers"]
+    before, after = (each["Resources"]["Migration"]["Properties"]["Code"] for each in (expanded, _expand("other.zip")))
+    assert len(before) == len(after) == 3
+    assert [each for each in before if each in after] == []
+
+
+def test_the_deployment_invokes_the_function_as_it_is_and_not_a_version_that_may_be_older(expanded: Any) -> None:
+    """A version is published only where SAM sees a change, and it sees none of parameters and layers."""
+    resources = expanded["Resources"]
+    assert not {each["Type"] for each in resources.values()} & {"AWS::Lambda::Alias", "AWS::Lambda::Version"}
+    trigger = resources["MigrationTriggerFunction"]["Properties"]["Environment"]["Variables"]
+    assert trigger["MIGRATE_FUNCTION_NAME"] == {"Ref": "MigrateFunction"}
+    (invoking,) = (
+        each
+        for policy in resources["MigrationTriggerFunctionRole"]["Properties"]["Policies"]
+        for each in policy["PolicyDocument"]["Statement"]
+        if each.get("Action") == "lambda:InvokeFunction"
+    )
+    assert invoking["Resource"] == {"Fn::GetAtt": ["MigrateFunction", "Arn"]}
+    # Of this invocation the queue gets the result.
+    results = resources["MigrateFunctionEventInvokeConfig"]["Properties"]
+    assert (results["FunctionName"], results["Qualifier"]) == ({"Ref": "MigrateFunction"}, "$LATEST")
+    assert resources["Migration"]["DependsOn"] == "MigrateFunctionEventInvokeConfig"
 
 
 # A database outside of AWS; a key of the local stack; what replies have by their class and no use for.

@@ -17,7 +17,7 @@ from local.postgres import Postgres, as_user
 from local.threaded_server import RequestHandler, ThreadedServer
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings, MigrationTriggerSettings
-from sendledger.core.tables import SCHEMA_REVISION
+from sendledger.core.tables import SCHEMA_REVISION, base
 from testbed.databases import admin, plain_engine
 
 MINUTE = 60_000
@@ -139,7 +139,7 @@ def ask(url: str, request_type: str = "Create", migrate: str = "true", time_left
         "RequestId": "unique-request-id",
         "ResourceType": "Custom::Migration",
         "LogicalResourceId": "Migration",
-        "ResourceProperties": {"ServiceToken": "arn:trigger", "Migrate": migrate, "Version": "arn:migrate:1"},
+        "ResourceProperties": {"ServiceToken": "arn:trigger", "Migrate": migrate, "Code": ["arn:migrations:1"]},
     }
     context: Any = SimpleNamespace(
         function_name="trigger",
@@ -397,6 +397,15 @@ def test_an_older_version_that_comes_back_accepts_the_newer_schema(
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     answer = ask(aws, "Update")
     assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"revision": "9999", "newer": True})
+
+
+def test_a_function_that_still_runs_its_former_code_fails_the_deployment(
+    aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "SCHEMA_REVISION", "9999")  # of the new version, whose migrations are not there
+    answer = ask(aws, "Update")
+    assert answer["Status"] == "FAILED"
+    assert f"at revision {SCHEMA_REVISION}, and this version needs" in answer["Reason"]
 
 
 @pytest.mark.parametrize(("request_type", "migrate"), [("Delete", "true"), ("Update", "false")])
