@@ -124,8 +124,15 @@ def deploy_stack(aws: Aws, stage: str, run_command: Run = run) -> bool:
     except DeploymentFailed as error:
         since = list(itertools.takewhile(lambda each: each["EventId"] != before, _events(aws)))
         raise DeploymentFailed(f"{error}\n{_reasons(since)}") from error
-    if aws.stack() is None:
+    stack = aws.stack()
+    if stack is None:
         raise DeploymentFailed("Nothing was deployed: the changes were not confirmed. Run make deploy again.")
+    if not aws.is_complete():
+        raise DeploymentFailed(
+            "Nothing was deployed: the changes were not confirmed, or there were none. The stack is still "
+            f"{stack['StackStatus']}. Run make deploy again and confirm the changes. If there are none, open the stack "
+            "in CloudFormation's console and choose Retry."
+        )
     return _newest_event(aws) != before
 
 
@@ -164,11 +171,14 @@ def _reasons(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def finish(aws: Aws, given: Mapping[str, str], template: Template) -> None:
-    """What the template cannot say: the stack's policy, which keeps its database, and how long RDS keeps its log."""
-    policy = json.dumps(STACK_POLICY)
-    aws.client("cloudformation").set_stack_policy(StackName=aws.stack_name, StackPolicyBody=policy)
+    """What the template cannot say of its database: the stack's policy, which keeps it, and how long RDS keeps its log.
+
+    A stack without a database gets no policy: CloudFormation refuses one that names what the stack does not have.
+    """
     if template.value(given, "Database") != "create":
         return
+    policy = json.dumps(STACK_POLICY)
+    aws.client("cloudformation").set_stack_policy(StackName=aws.stack_name, StackPolicyBody=policy)
     resource = aws.client("cloudformation").describe_stack_resource(
         StackName=aws.stack_name, LogicalResourceId="DatabaseInstance"
     )

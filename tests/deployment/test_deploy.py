@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from deployment import deploy, parameters
 from deployment.aws import Aws
 from deployment.dns_records import UNKNOWN_ZONE, dkim_records
 from deployment.parameters import ParametersError, Template
+from local.cloudformation import Values
 from sendledger.core.settings import MailSettings
 from tests.deployment.conftest import GIVEN, Recorded, propose
 
@@ -328,6 +330,22 @@ def test_the_stacks_policy_keeps_the_database(aws: Aws, session: boto3.Session, 
     assert (kind, template.document["Resources"][logical_id]["Type"]) == ("LogicalResourceId", "AWS::RDS::DBInstance")
 
 
+@pytest.mark.parametrize(("database", "policies"), [("create", 1), ("existing", 0)])
+def test_a_policy_names_only_what_its_stack_has(
+    aws: Aws, session: boto3.Session, recorded: Recorded, template: Template, database: str, policies: int
+) -> None:
+    """CloudFormation refuses any other. moto takes what it is given."""
+    Sam(session)(["sam", "deploy"])
+    given = {**GIVEN, "Database": database}
+    deploy.finish(aws, given, template)
+    made = [params["body"] for name, params in recorded.calls if name == "cloudformation.SetStackPolicy"]
+    assert len(made) == policies
+    values, resources = Values(template.document, given, "us-east-1", {}, {}, {}), template.document["Resources"]
+    for policy in made:
+        named = re.findall(r"LogicalResourceId/(\w+)", policy["StackPolicyBody"])
+        assert [name for name in named if values.is_made(resources[name], name)] == named != []
+
+
 def test_the_databases_logs_are_forgotten_in_time(aws: Aws, session: boto3.Session, template: Template) -> None:
     Sam(session)(["sam", "deploy"])
     for _ in range(2):
@@ -385,6 +403,20 @@ def test_changes_that_the_person_does_not_confirm_are_no_deployment(
 
     assert command.main([], Person(), sam) == 1
     assert capsys.readouterr().err == ("Nothing was deployed: the changes were not confirmed. Run make deploy again.\n")
+    assert not {"lambda.Invoke", "cloudformation.SetStackPolicy"} & {name for name, _ in recorded.calls}
+
+
+@pytest.mark.usefixtures("in_account")
+def test_a_second_try_that_changes_nothing_is_no_deployment_either(
+    folder: Path, recorded: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack_id = "arn:aws:cloudformation:us-east-1:123456789012:stack/sendledger-prod/1"
+    stack = {"StackName": "sendledger-prod", "StackId": stack_id, "StackStatus": "CREATE_FAILED"}
+    recorded.answer("cloudformation.DescribeStacks", {"Stacks": [stack]})
+    recorded.answer("cloudformation.DescribeStackEvents", {"StackEvents": [event(1, "Migration", "refused")]})
+    assert command.main([], Person(), lambda arguments: None) == 1
+    said = capsys.readouterr().err
+    assert "The stack is still CREATE_FAILED. Run make deploy again and confirm the changes." in said
     assert not {"lambda.Invoke", "cloudformation.SetStackPolicy"} & {name for name, _ in recorded.calls}
 
 
