@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -190,6 +191,26 @@ def test_every_kind_of_database_user_has_its_function() -> None:
         _database_user(name)["Fn::If"][1]["Fn::Sub"] for name in FUNCTIONS if "Fn::If" in (_database_user(name) or {})
     ]
     assert set(named) == set(users("${DatabaseUser}").values())
+
+
+# What AWS calls a service in actions, and what people call it. A token for the database is made without AWS.
+SERVICES = {"lambda": "Lambda", "s3": "S3", "secretsmanager": "Secrets Manager", "ses": "SES"}
+
+
+def test_what_has_to_be_reached_from_an_existing_network_is_said_where_it_is_chosen() -> None:
+    called = {
+        action.partition(":")[0]
+        for name in FUNCTIONS
+        if name not in OUTSIDE_OF_THE_VPC
+        for statement in _policies(name)
+        for action in set(_actions(statement)) - NOT_CALLED.get(name, set())
+    }
+    assert called - {"rds-db"} == SERVICES.keys()
+    page = (ROOT / "docs/operations/deploy.md").read_text()
+    said = re.search(r"From these subnets the functions must reach ([^:]+):", page)
+    assert said is not None
+    for text in (said[1], load(ROOT / "template.yaml")["Parameters"]["VpcSubnetIds"]["Description"]):
+        assert [name for name in SERVICES.values() if not re.search(rf"\b{name}\b", " ".join(text.split()))] == []
 
 
 def test_events_and_opt_outs_need_nothing_but_the_database() -> None:
