@@ -65,17 +65,19 @@ def check_python(aws: Aws, given: Mapping[str, str], template: Template) -> Iter
     """`make build` makes what Lambda runs, with Lambda's own Python."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     candidates = [shutil.which(LAMBDA_PYTHON), *pyenv.glob(f"versions/3.13.*/bin/{LAMBDA_PYTHON}")]
-    found = next((each for each in candidates if each and _runs(each)), None)
-    if found:
-        yield Finding("ok", f"Python 3.13, which Lambda runs, is {found}.")
-    else:
+    # A shim of pyenv is there also for a version that is not chosen.
+    found = next((each for each in candidates if each and _runs(each, "-c", "")), None)
+    if found is None:
         yield Finding("error", "Python 3.13, which Lambda runs, is neither on the PATH nor in pyenv: install it.")
+    elif not _runs(found, "-m", "pip", "--version"):
+        yield Finding("error", f"{found} has no pip, which make build needs: install it.")
+    else:
+        yield Finding("ok", f"Python 3.13, which Lambda runs, is {found}.")
 
 
-def _runs(python: str | Path) -> bool:
-    """A shim of pyenv is there also for a version that is not chosen."""
+def _runs(python: str | Path, *arguments: str) -> bool:
     try:
-        subprocess.run([python, "-c", ""], capture_output=True, check=True)  # noqa: S603 (a path that was looked up)
+        subprocess.run([python, *arguments], capture_output=True, check=True)  # noqa: S603 (a path that was looked up)
     except (OSError, subprocess.CalledProcessError):
         return False
     return True

@@ -6,6 +6,8 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from deployment.aws import Aws, exists
 from deployment.findings import Finding, Level
 from deployment.network_checks import OWN_NETWORKS, zones_of
@@ -25,6 +27,7 @@ def check_database(aws: Aws, given: Mapping[str, str], template: Template) -> It
         return
     if not aws.is_complete():
         yield from _check_names_in_database(given, template)
+        yield from _check_plan(aws, given, template)
     roots = rds_certificates.read_roots(rds_certificates.BUNDLE.read_bytes(), dt.datetime.now(dt.UTC))
     built_in = template.value(given, "DatabaseCaBundle") == template.value({}, "DatabaseCaBundle")
     if built_in and aws.region not in {rds_certificates.region_of(root) for root in roots}:
@@ -72,6 +75,20 @@ def _check_names_in_database(given: Mapping[str, str], template: Template) -> It
         yield Finding("error", f"DatabasePort is {port}; RDS takes {LOWEST_PORT} to 65535.")
     if user in RESERVED_USERS or user.startswith(("pg_", "rds")):
         yield Finding("error", f"DatabaseUser is {user!r}, a name that PostgreSQL or RDS keeps for itself.")
+
+
+def _check_plan(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
+    """New accounts begin on AWS's free plan, with which RDS makes the smallest databases only."""
+    kind, days = template.value(given, "DatabaseInstanceClass"), template.value(given, "DatabaseBackupDays")
+    if kind.endswith(".micro") and days == "1":
+        return
+    try:
+        plan = aws.client("freetier").get_account_plan_state().get("accountPlanType")
+    except (BotoCoreError, ClientError):
+        return  # older accounts have no plan, and not everybody may ask
+    if plan == "FREE":
+        text = f"The account is on AWS's free plan: RDS will refuse {kind} or backups of {days} days"
+        yield Finding("warning", f"{text} (FreeTierRestrictionError). Upgrade the plan (docs/operations/deploy.md).")
 
 
 def _check_zones(aws: Aws, given: Mapping[str, str], template: Template, offered: set[str]) -> Finding:

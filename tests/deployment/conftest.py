@@ -93,6 +93,7 @@ def recorded(session: boto3.Session) -> Recorded:
         {"OrderableDBInstanceOptions": [{"EngineVersion": version} for version in ("16.11", "17.7", "18.1")]},
     )
     found.answer("iam.GetRole", {"Role": {"RoleName": "AWSServiceRoleForRDS"}})
+    found.answer("freetier.GetAccountPlanState", {"accountPlanType": "PAID"})
     return found
 
 

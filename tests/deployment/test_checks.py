@@ -75,6 +75,14 @@ def test_lambdas_python_is_found_in_pyenv_and_on_the_path(
     assert levels(found("python")) == {"ok"}
 
 
+def test_lambdas_python_needs_pip(found: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python3.13"
+    python.write_text('#!/bin/sh\n[ "$1 $2" != "-m pip" ]\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert found("python") == [("error", f"{python} has no pip, which make build needs: install it.")]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -695,6 +703,17 @@ def test_the_most_storage_leaves_room_to_grow(found: Any, template: Template) ->
 def test_storage_without_room_to_grow_is_refused(found: Any) -> None:
     assert levels(found("database", DatabaseStorage="100", DatabaseMaxStorage="110")) == {"ok"}
     assert "DatabaseMaxStorage is 109" in str(found("database", DatabaseStorage="100", DatabaseMaxStorage="109"))
+
+
+def test_the_free_plan_of_aws_is_a_warning_for_what_it_refuses(found: Any, recorded: Recorded) -> None:
+    assert levels(found("database")) == {"ok"}
+    recorded.answer("freetier.GetAccountPlanState", {"accountPlanType": "FREE"})
+    (said,) = (text for level, text in found("database") if level == "warning")
+    assert "RDS will refuse db.t4g.small or backups of 14 days" in said
+    assert levels(found("database", DatabaseInstanceClass="db.t4g.micro", DatabaseBackupDays="1")) == {"ok"}
+    denied = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
+    recorded.answer("freetier.GetAccountPlanState", denied, 400)
+    assert levels(found("database")) == {"ok"}
 
 
 def test_the_role_that_rds_needs_is_a_warning_as_the_deployment_makes_it(found: Any, recorded: Recorded) -> None:
