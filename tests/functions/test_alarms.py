@@ -249,6 +249,20 @@ def test_every_function_with_a_schedule_has_an_alarm_for_its_errors() -> None:
     assert {name for name in scheduled if f"${{{name}}}" not in errors} == set()
 
 
+def test_a_first_deployment_raises_no_alarm_for_what_it_does_not_have_yet() -> None:
+    """Ticks begin after the ten minutes of the database. A new instance has no CPU credits, and earns some each hour.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-credits-baseline-concepts.html
+    """
+    alarms = {name: each for name, each in RESOURCES.items() if each["Type"] == "AWS::CloudWatch::Alarm"}
+    early = [name for name, each in alarms.items() if each["Properties"]["TreatMissingData"] == "breaching"]
+    assert {name: alarms[name].get("DependsOn") for name in early} == {"NoTickAlarm": "SenderFunctionTick"}
+    credits = alarms["DatabaseCpuCreditsAlarm"]["Properties"]
+    earned_in_an_hour = 24  # by db.t4g.small; half of them may be used at once
+    hours = credits["Period"] * credits["EvaluationPeriods"] / 3600
+    assert hours * earned_in_an_hour / 2 > credits["Threshold"]
+
+
 def test_events_that_eventbridge_cannot_deliver_are_kept() -> None:
     (target,) = RESOURCES["SesEventsRule"]["Properties"]["Targets"]
     assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["SesRuleFailures", "Arn"]}}
