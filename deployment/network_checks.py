@@ -16,6 +16,8 @@ from deployment.parameters import Template, list_of
 FREE_ADDRESSES = 8
 OWN_NETWORKS = {"create", "dual-stack"}
 """These two can be exchanged for each other."""
+SERVICES = {"email": "SES", "secretsmanager": "Secrets Manager"}
+"""Without these no function starts or sends. They are named as their endpoints are."""
 
 
 def check_network(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -80,6 +82,37 @@ def _check_subnets(aws: Aws, given: Mapping[str, str], template: Template) -> It
     zones = {each["AvailabilityZone"] for each in subnets}
     if creates_database and len(zones) < 2:
         yield Finding("error", f"VpcSubnetIds: RDS wants subnets in two zones, and all are in {', '.join(zones)}.")
+    if len(networks) == 1:
+        yield from _check_ways_out(aws, networks.pop(), subnet_ids, template.value(given, "VpcIpv6") == "true")
+
+
+def _check_ways_out(aws: Aws, vpc: str, subnet_ids: list[str], has_ipv6: bool) -> Iterator[Finding]:
+    """Only warnings: there are more ways through a network than are looked for here."""
+    ec2 = aws.client("ec2")
+    of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
+    endpoints = ec2.describe_vpc_endpoints(Filters=of_vpc)["VpcEndpoints"]
+    found = {each.get("ServiceName", "").rpartition(".")[2] for each in endpoints}
+    missing = [name for service, name in SERVICES.items() if service not in found]
+    if not missing:
+        return
+    main: list[dict[str, Any]] = []
+    routes: dict[str, list[dict[str, Any]]] = {}
+    for table in ec2.describe_route_tables(Filters=of_vpc)["RouteTables"]:
+        for association in table.get("Associations", []):
+            if association.get("Main"):
+                main = table.get("Routes", [])
+            elif "SubnetId" in association:
+                routes[association["SubnetId"]] = table.get("Routes", [])
+    for subnet in subnet_ids:
+        if not any(_leads_out(route, has_ipv6) for route in routes.get(subnet, main)):
+            text = f"VpcSubnetIds: {subnet} seems to have no way to {' and '.join(missing)}, neither endpoint nor NAT"
+            yield Finding("warning", f"{text}. An internet gateway is none: functions have no public addresses.")
+
+
+def _leads_out(route: Mapping[str, Any], has_ipv6: bool) -> bool:
+    if route.get("DestinationIpv6CidrBlock") == "::/0":
+        return has_ipv6
+    return route.get("DestinationCidrBlock") == "0.0.0.0/0" and not route.get("GatewayId", "").startswith("igw-")
 
 
 def zones_of(aws: Aws) -> list[str]:

@@ -551,10 +551,23 @@ class Networks:
         made = self.ec2.create_subnet(VpcId=self.vpc, CidrBlock=cidr, AvailabilityZone=zone)
         return str(made["Subnet"]["SubnetId"])
 
+    def route(self, **route: str) -> None:
+        """A route of all subnets that have no table of their own."""
+        of_vpc = [{"Name": "vpc-id", "Values": [self.vpc]}]
+        (table,) = self.ec2.describe_route_tables(Filters=of_vpc)["RouteTables"]
+        self.ec2.create_route(RouteTableId=table["RouteTableId"], **route)
+
+    def endpoint(self, service: str) -> None:
+        name = f"com.amazonaws.us-east-1.{service}"
+        self.ec2.create_vpc_endpoint(VpcId=self.vpc, ServiceName=name, VpcEndpointType="Interface")
+
 
 @pytest.fixture
 def networks(session: boto3.Session) -> Networks:
-    return Networks(session)
+    found = Networks(session)
+    for service in ("email", "secretsmanager"):
+        found.endpoint(service)
+    return found
 
 
 def test_a_subnet_without_free_addresses_is_refused(found: Any, networks: Networks) -> None:
@@ -585,6 +598,39 @@ def test_a_created_database_wants_subnets_in_two_zones(found: Any, networks: Net
     given = {**networks.given, "VpcSubnetIds": networks.roomy}
     assert "RDS wants subnets in two zones" in str(found("network", **given))
     assert levels(found("network", **given, Database="existing")) == {"ok"}
+
+
+def test_subnets_without_a_way_to_ses_and_secrets_are_a_warning(found: Any, session: boto3.Session) -> None:
+    networks = Networks(session)
+    gateway = networks.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    networks.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=networks.vpc)
+    networks.route(DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    said = [text for level, text in found("network", **networks.given) if level == "warning"]
+    assert [(networks.roomy in text, networks.second in text) for text in said] == [(True, False), (False, True)]
+    assert all("no way to SES and Secrets Manager" in text for text in said)
+    networks.endpoint("email")
+    assert "no way to Secrets Manager" in str(found("network", **networks.given))
+
+
+def test_nat_is_a_way_out_for_the_subnets_that_have_its_route(found: Any, session: boto3.Session) -> None:
+    networks = Networks(session)
+    nat = networks.ec2.create_nat_gateway(SubnetId=networks.second, ConnectivityType="private")["NatGateway"]
+    table = networks.ec2.create_route_table(VpcId=networks.vpc)["RouteTable"]["RouteTableId"]
+    networks.ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat["NatGatewayId"])
+    networks.ec2.associate_route_table(RouteTableId=table, SubnetId=networks.roomy)
+    (said,) = (text for level, text in found("network", **networks.given) if level == "warning")
+    assert networks.second in said
+    networks.ec2.associate_route_table(RouteTableId=table, SubnetId=networks.second)
+    assert levels(found("network", **networks.given)) == {"ok"}
+
+
+def test_ipv6_is_a_way_out_if_the_functions_use_it(found: Any, session: boto3.Session) -> None:
+    networks = Networks(session)
+    made = networks.ec2.create_egress_only_internet_gateway(VpcId=networks.vpc)["EgressOnlyInternetGateway"]
+    gateway = made["EgressOnlyInternetGatewayId"]
+    networks.route(DestinationIpv6CidrBlock="::/0", EgressOnlyInternetGatewayId=gateway)
+    assert levels(found("network", **networks.given)) == {"ok", "warning"}
+    assert levels(found("network", **networks.given, VpcIpv6="true")) == {"ok"}
 
 
 # Quotas
