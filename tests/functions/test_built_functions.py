@@ -85,8 +85,8 @@ def _stored(event_name: str, bucket: str, key: str) -> Any:
 
 
 @pytest.fixture
-def empty_database_url(postgres: Postgres) -> Iterator[str]:
-    """The URL of a database without a single table, dropped after the test."""
+def empty_database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
+    """The URL of a database without a single table, dropped after the test. Its server has the functions' users."""
     name = f"test_{os.urandom(6).hex()}"
     with admin(postgres) as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
