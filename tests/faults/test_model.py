@@ -304,12 +304,8 @@ def machine(
     return type("Machine", (Campaigns,), own)
 
 
-# The connections of the dead are closed by nobody.
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning",
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning",
-    "ignore::ResourceWarning",
-)
+# The threads of the dead end with it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_every_life_of_campaigns_keeps_the_invariants(machine: type[Campaigns]) -> None:
     run_state_machine_as_test(
         machine,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 import time
 import uuid
@@ -24,6 +25,7 @@ from sendledger.sending.tick import Resources
 from sendledger.ses import connection as ses_connection
 from sendledger.ses.answers import Answer
 from sendledger.ses.connection import SesConnection
+from sendledger.ses.ses_sender import SesSender
 from sendledger.ses.sign_email import EmailSigner, OutgoingEmail
 from testbed.certificates import Authority
 from testbed.invariants import wait_for
@@ -74,6 +76,20 @@ def now(ready: ReadyEmail, count: int = 1) -> list[Call]:
 
 
 # Their time
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_connection_of_a_thread_that_ended_in_the_middle_of_a_call_is_closed(
+    resources: Resources, ready: ReadyEmail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SesSender, "outcome", lambda *_: sys.exit())
+    calls = SesCalls(resources.ses_client, 100.0, 8, time.monotonic() + SECONDS)
+    calls.open()
+    calls.send(now(ready))
+    wait_for(lambda: all(thread.name != "ses" for thread in threading.enumerate()), "the end of the thread")
+    assert [connection.is_open for connection in calls._under_way] == [True]
+    calls.close()
+    assert [connection.is_open for connection in calls._under_way] == [False]
 
 
 def test_calls_keep_the_pace_though_all_are_due(

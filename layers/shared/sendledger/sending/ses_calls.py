@@ -140,7 +140,8 @@ class SesCalls:
         if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
         self._return_waiting()  # if the thread could not be started
-        for connection in self._idle:
+        # A call is still under way only if the thread has ended in the middle of it.
+        for connection in (*self._idle, *self._under_way):
             connection.close()
         self._selector.close()
         self._bell.close()
