@@ -15,6 +15,7 @@ JWT_ISSUER, JWT_AUDIENCE, JWT_ROLE_CLAIM, JWT_ROLE_PREFIX   the template's param
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -31,7 +32,7 @@ import sqlalchemy as sa
 from local.api_client import ApiClient, ApiError
 from local.campaigns_of_emails import CampaignsOfEmails
 from local.cloudformation import TemplateError
-from local.demo import after_demo, load_demo, past_campaigns
+from local.demo import after_demo, load_demo, open_campaigns, past_campaigns
 from local.event_queue import EventQueue
 from local.only_one import only_one
 from local.postgres import Postgres, PostgresError
@@ -170,6 +171,8 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     if options.database_url is None:
         stack.invoke("MigrateFunction", {"action": "create_roles", "admin_user": "postgres", "admin_password": "-"})
     stack.invoke("MigrateFunction", {})
+    if not _is_local(ses_url):
+        _refuse_mail_of_demo(options, database_url)
     key = _api_key(options.api_key, folder / "api-key", database_url)
     stack.start()
     signals.running = True
@@ -291,6 +294,28 @@ def _region(environ: Mapping[str, str]) -> str:
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
+def _refuse_mail_of_demo(options: Options, database_url: str) -> None:
+    """Before anything can send: the database may come from a run with the simulator."""
+    engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
+    with engine.connect() as connection:
+        names = open_campaigns.open_campaigns(connection)
+    engine.dispose()
+    if names:
+        raise StartError(
+            "The demo's mail is not for a real SES, and this database has campaigns to its leads that have not ended: "
+            f"{'; '.join(names)}. Nothing was sent. Use another database: {another_database(options)}"
+        )
+
+
+def another_database(options: Options) -> str:
+    """How to start with an empty one."""
+    if options.database_url is not None:
+        return "make run with another DATABASE_URL"
+    folders = (Path(f".data-{number}") for number in itertools.count(2))
+    unused = next(folder for folder in folders if not folder.exists())
+    return f"DATA_FOLDER={unused} make run"
+
+
 def _api_key(fixed: str | None, file: Path, database_url: str) -> str:
     """The fixed key, else the one that an earlier run made, else a new one; it is made known to the database."""
     known = fixed or (file.read_text().strip() if file.exists() else None)
@@ -322,6 +347,8 @@ def _tick_and_watch(
     stack: LocalStack, api: ApiClient, campaign: Any, tick_seconds: float | None, stopping: StopRequest
 ) -> bool:
     """Whether the campaign was watched to its end."""
+    if stopping.is_set():
+        return False  # while the demo was loaded: none of its emails goes out
     tick_seconds = DEMO_TICK_SECONDS if tick_seconds is None else tick_seconds
     stack.tick_every(tick_seconds)
     print(f"{_ticks(tick_seconds)} TICK_SECONDS changes that. Ctrl-C stops everything.\n\n{campaign['name']}")

@@ -8,7 +8,7 @@ from typing import Any
 from local.api_client import ApiClient
 
 CAMPAIGN = "Online booking for independent practices"
-_LEADS = "Practices without online booking"
+LEADS = "Practices without online booking"
 _WORKFLOW = "Introduction, follow-up, last word"
 _FOLDER = Path(__file__).parent
 
@@ -25,15 +25,15 @@ def may_load(api: ApiClient) -> bool:
     campaigns = [(campaign["name"], campaign["status"]) for campaign in api.list("/v1/campaigns")]
     batches = [batch["name"] for batch in api.list("/v1/lead-batches")]
     workflows = [workflow["name"] for workflow in api.list("/v1/workflows")]
-    return campaigns in ([], [(CAMPAIGN, "draft")]) and batches in ([], [_LEADS]) and workflows in ([], [_WORKFLOW])
+    return campaigns in ([], [(CAMPAIGN, "draft")]) and batches in ([], [LEADS]) and workflows in ([], [_WORKFLOW])
 
 
 def load(api: ApiClient) -> Any:
     """The demo's campaign, started."""
     print("Loading the demo")
-    batch = _named(api, "/v1/lead-batches", _LEADS)
+    batch = _named(api, "/v1/lead-batches", LEADS)
     if batch is None:
-        batch = api.post_csv("/v1/lead-batches", (_FOLDER / "leads.csv").read_bytes(), name=_LEADS)
+        batch = api.post_csv("/v1/lead-batches", (_FOLDER / "leads.csv").read_bytes(), name=LEADS)
     print(
         f"  leads.csv     {batch['total_leads']} rows: {batch['successful_imports']} leads, "
         f"{batch['duplicates_skipped']} duplicates, {batch['failed_imports']} broken"

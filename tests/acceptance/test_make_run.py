@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import httpx
@@ -168,6 +168,49 @@ def test_due_emails_that_do_not_move_are_explained_in_the_words_of_ses(start: St
     run.wait_for("request is invalid.")
     run.stop()
     server.stop()
+
+
+class _Recording(RequestHandler):
+    """An SES that notes the paths of its requests."""
+
+    requests: ClassVar[list[str]] = []
+
+    def answer(self) -> None:
+        self.requests.append(self.path)
+        self.respond(400, [], b"")
+
+
+def test_mail_of_the_demo_goes_to_no_real_ses(start: Start, database_url: str, engine: sa.Engine) -> None:
+    environment = {"DATABASE_URL": database_url, "SENDLEDGER_API_KEY": "sl_fixed"}
+    loading = start(**environment)
+    loading.wait_for("Loading the demo")
+    loading.stop()
+    with engine.begin() as connection:
+        names = set(connection.scalars(sa.text("SELECT name FROM campaigns WHERE status IN ('running', 'paused')")))
+        assert load_demo.CAMPAIGN in names
+        assert connection.scalar(sa.text("SELECT last_tick_at FROM sender_state")) is None, "a sender ran"
+        # A person's own campaign to the same leads.
+        connection.execute(
+            sa.text("UPDATE campaigns SET name = 'My own' WHERE name = :name"), {"name": load_demo.CAMPAIGN}
+        )
+    server = ThreadedServer(0, _Recording)
+    server.start()
+    # It leads to this machine, but does not look so.
+    refused = start(**environment, TICK_SECONDS=TICK_SECONDS, AWS_ENDPOINT_URL_SESV2=f"http://0.0.0.0:{server.port}")
+    code, errors = refused.end()
+    server.stop()
+    assert (code, errors.count("\n")) == (2, 1)
+    assert errors.startswith("The demo's mail is not for a real SES")
+    assert errors.endswith("Nothing was sent. Use another database: make run with another DATABASE_URL\n")
+    assert all(name in errors for name in (names - {load_demo.CAMPAIGN}) | {"My own"})
+    assert _Recording.requests == []
+
+
+def test_database_without_open_campaigns_of_the_demo_may_use_a_real_ses(start: Start, database_url: str) -> None:
+    run = start(DATABASE_URL=database_url, TICK_SECONDS="0", AWS_ENDPOINT_URL_SESV2="http://0.0.0.0:9")
+    run.wait_for("No demo: its mail is for an SES on this machine, not for a real one.")
+    run.wait_for("Ctrl-C stops everything")
+    run.stop()
 
 
 def test_root_of_the_address_leads_to_the_console(start: Start, database_url: str) -> None:
