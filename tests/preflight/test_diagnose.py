@@ -177,6 +177,10 @@ def test_emails_held_after_an_outage_are_the_cause(engine: sa.Engine, running: u
         late_emails.hold_after_outage(connection, dt.timedelta(hours=1))
     found = _diagnose(engine, running)
     assert (found.cause, found.detail, found.next_send_at) == ("held_late", {"held": 1}, None)
+    how = f"on the campaign's page in the console, or with POST /v1/campaigns/{running}/late-emails"
+    assert how in found.message
+    lifecycle.pause_campaign(engine, running)
+    assert how in _diagnose(engine, running).message
 
 
 def test_the_time_of_the_next_step_is_shown(

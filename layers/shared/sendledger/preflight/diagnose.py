@@ -31,6 +31,11 @@ _SENDERS_DIED = (
     "others; at the third death the campaign pauses itself. Look at its template."
 )
 
+_DECIDE_SAYS = (
+    "Send or skip them on the campaign's page in the console, or with POST /v1/campaigns/{id}/late-emails "
+    "(action: send or skip)."
+)
+
 _EDIT_SAYS = "Its edited workflow cannot be sent, so leads that come in get it as it was before:"
 
 NO_TICK_AFTER = dt.timedelta(minutes=5)
@@ -191,7 +196,8 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
             # It has paused itself. After a resume without a correction, the next emails would fail for the same cause.
             message = f"The campaign has paused itself: {why} Fix the cause before you resume it."
         if status == CampaignStatus.PAUSED and campaign["late_hold_until"] is not None:
-            message += " Emails that became overdue in an outage are held; send or skip them (late-emails)."
+            decide = _DECIDE_SAYS.format(id=campaign_id)
+            message += f" Emails that became overdue in an outage are held. {decide}"
         return found(f"campaign_{status}", message, starts_at, **detail)
     if campaign["background_work"]:
         kind = campaign["background_work"][0]["kind"]
@@ -203,7 +209,7 @@ def diagnose(connection: sa.Connection, campaign_id: uuid.UUID, deployment_id: s
         cause, message, at, detail = _due(campaign, rows, lanes, sender["now"])
         return found(cause, message, at, **detail)
     if rows.held:
-        message = "Emails became overdue during an outage and are held; send or skip them (late-emails)."
+        message = f"Emails became overdue during an outage and are held. {_DECIDE_SAYS.format(id=campaign_id)}"
         return found("held_late", message, _next_send(rows.next_due, lanes), held=rows.held)
     if rows.sending:
         return found(None, "The last emails are on their way.", sender["now"], sending=rows.sending)
