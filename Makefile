@@ -37,8 +37,10 @@ export __SAM_CLI_APP_DIR := $(CURDIR)/.aws-sam/cli
 	migrate-existing-campaigns api-key pictures bench soak build deploy deploy-check rds-certificates openapi client lock clean
 
 # An environment works in the folder that it was made in, with the Python that it was made with. Elsewhere it is made anew.
+# A new version of the system's Python, under the name of the one before, looks for the packages in another folder.
 $(foreach marker,$(wildcard .venv*/installed*),$(shell folder=$(dir $(marker)); \
-	test -x $${folder}bin/python && { test ! -s $(marker) || test "$$(cat $(marker))" = "$$(cd $$folder && pwd -P)"; } || \
+	$${folder}bin/python -Ic 'import os, site; os.chdir(site.getsitepackages()[0])' 2>/dev/null && \
+	{ test ! -s $(marker) || test "$$(cat $(marker))" -ef $$folder; } || \
 	rm -f $(marker)))
 
 help: ## Show this list

@@ -75,6 +75,33 @@ def test_environment_whose_python_is_gone_is_made_anew(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_environment_is_made_anew_once_its_python_has_another_version(tmp_path: Path) -> None:
+    folder = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    marker = folder / "installed"
+    marker.touch()
+    make = ["make", "--file", str(ROOT / "Makefile"), "help"]
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    assert marker.exists()
+    (packages,) = folder.glob("lib/python*")
+    packages.rename(packages.with_name("python3.10"))
+    subprocess.run(make, cwd=tmp_path, check=True, capture_output=True)
+    assert not marker.exists()
+
+
+def test_environment_is_found_whatever_cdpath_says(tmp_path: Path) -> None:
+    folder = tmp_path / ".venv"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(sys.executable)
+    marker = folder / "installed"
+    marker.write_text(str(folder.resolve()))
+    environment = os.environ | {"CDPATH": str(tmp_path)}
+    subprocess.run(
+        ["make", "--file", ROOT / "Makefile", "help"], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+    assert marker.exists()
+
+
 def test_project_is_found_whatever_the_locale_and_its_folder_are_called(tmp_path: Path) -> None:
     project, folder = tmp_path / "proj\u00e9t" / "src", tmp_path / "proj\u00e9t" / ".venv"
     project.mkdir(parents=True)
