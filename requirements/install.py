@@ -6,12 +6,13 @@ and a stack may be running from it.
 
 The lock files are complete, so nothing is resolved; every package is a wheel, checked against its hash. They are
 compiled at once, by all cores: where PYTHONDONTWRITEBYTECODE is set, each process would do so again. A file for another
-Python that a package brings does not compile, which does no harm. Ctrl-C ends it in one line. Any Python 3 can read
-this file, so that one that is too old can say so.
+Python that a package brings does not compile, which does no harm. Ctrl-C ends it in one line, and so do SIGTERM and a
+terminal that is closed. Any Python 3 can read this file, so that one that is too old can say so.
 """
 
 import fcntl
 import glob
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,19 +20,26 @@ import sys
 
 NEEDED = (3, 11)
 NOT_IN_A_PATH = ("$", ":", "\n")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def stop(number, frame):
+    raise KeyboardInterrupt
 
 
 def run(*command):
-    """Run a command in a session of its own, which Ctrl-C does not reach but through this process."""
-    # Ctrl-C waits until it is known which process to end.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    """Run a command in a session of its own, which the signals to stop do not reach but through this process."""
+    # They wait until it is known which process to end.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     # Setuptools writes the names of folders in the locale's encoding, and C has no é.
     environment = dict(os.environ, LC_ALL="C.UTF-8")
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         code = process.wait()
     except KeyboardInterrupt:
+        # A terminal that is closed sends more than one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
@@ -53,6 +61,26 @@ def name_projects_from_the_environment(folder):
                 opened.write(os.path.relpath(os.path.realpath(project), site) + "\n")
 
 
+def processes_to_compile_with():
+    """0 stands for one for each core. They need semaphores, which some containers do not have."""
+    try:
+        multiprocessing.get_context("fork").Lock()
+    except (ImportError, OSError):
+        return "1"
+    return "0"
+
+
+def wait_for_the_others():
+    """Return once no other process installs here, and hold the others off until this one ends."""
+    # The file is this one, as the environment's folder may not exist yet. NFS locks only what is open for writing.
+    alone = os.open(__file__, os.O_RDWR if os.access(__file__, os.W_OK) else os.O_RDONLY)
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        print("Another installation runs in this project. This one waits until it has ended.", flush=True)
+        fcntl.flock(alone, fcntl.LOCK_EX)
+
+
 def install(marker, lock, what, *projects):
     folder = os.path.dirname(marker)
     if sys.version_info < NEEDED:
@@ -66,9 +94,7 @@ def install(marker, lock, what, *projects):
             "No environment can be made in {!r}: venv and setuptools take a path with one of {} for something else. "
             "Move the project into another folder.".format(path, " ".join(map(repr, NOT_IN_A_PATH)))
         )
-    # Held until this process ends. The file is this one, as the environment's folder may not exist yet.
-    alone = os.open(__file__, os.O_RDONLY)
-    fcntl.flock(alone, fcntl.LOCK_EX)
+    wait_for_the_others()
     if os.path.exists(lock) and is_newer(marker, lock):
         return None  # by the installation that was waited for
     print(f"Installing {what} into {folder} (once)", flush=True)
@@ -84,13 +110,17 @@ def install(marker, lock, what, *projects):
         if run(*command) != 0:
             return f"{what} could not be installed: see above."
     name_projects_from_the_environment(folder)
-    run(python, "-m", "compileall", "-q", "-j", "0", os.path.join(folder, "lib"))
+    run(python, "-m", "compileall", "-q", "-j", processes_to_compile_with(), os.path.join(folder, "lib"))
     with open(marker, "w") as file:
         file.write(os.path.realpath(folder))
     return None
 
 
 if __name__ == "__main__":
+    for number in STOP_SIGNALS:
+        # What was started with nohup goes on.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, stop)
     try:
         sys.exit(install(*sys.argv[1:]))
     except KeyboardInterrupt:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -17,14 +19,18 @@ SCRIPT = ROOT / "requirements" / "install.py"
 
 AS_IN_A_TERMINAL = """
 import runpy, signal, sys
-# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C or a closed terminal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_an_installation_and_what_it_has_started_in_one_line(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text("")
     with subprocess.Popen(
@@ -38,9 +44,11 @@ def test_ctrl_c_ends_an_installation_in_one_line(tmp_path: Path) -> None:
         assert installing.stderr is not None
         assert installing.stdout.readline() == f"Installing a test into {tmp_path / 'environment'} (once)\n"
         # As a terminal does: to every process of its group.
-        os.killpg(installing.pid, signal.SIGINT)
-        assert installing.wait(300) != 0
+        os.killpg(installing.pid, number)
+        assert installing.wait(300) == 1
         assert installing.stderr.read() == "Stopped. The next try starts again.\n"
+    left = [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info["cmdline"])]
+    assert left == []
 
 
 @pytest.mark.parametrize("name", ["a$x", "a:b", "a\nb"])
@@ -137,8 +145,27 @@ def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(tmp
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted(said) == ["", f"Installing a test into {marker.parent} (once)\n"]
+    assert sorted(said) == [
+        "Another installation runs in this project. This one waits until it has ended.\n",
+        f"Installing a test into {marker.parent} (once)\n",
+    ]
     assert marker.read_text() == str(marker.parent.resolve())
+
+
+def test_machine_without_semaphores_compiles_with_one_process(tmp_path: Path) -> None:
+    without = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o ro none /dev/shm && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*without, "true"], capture_output=True).returncode != 0:
+        pytest.skip("This machine allows no mount namespaces.")
+    lock, marker = tmp_path / "lock.txt", tmp_path / "environment" / "installed"
+    lock.write_text("")
+    done = subprocess.run(
+        [*without, sys.executable, str(SCRIPT), str(marker), str(lock), "a test"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert marker.exists()
 
 
 def test_installing_more_keeps_the_packages_for_running(tmp_path: Path) -> None:
