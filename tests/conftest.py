@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from local.postgres import Postgres
 from local.ses_simulator import SesSimulator
+from local.threaded_server import HOST
 from sendledger.core import database
 from sendledger.core.settings import DatabaseSettings
 from sendledger.sending.tick import Resources
@@ -23,6 +24,10 @@ from testbed.databases import admin, let_functions_work, migrate, working_as
 from testbed.senders import sender_resources
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+# What runs on this machine is not reached through a proxy. Of the two names, libraries prefer the one in small letters.
+_DIRECTLY = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "localhost", HOST]))
+os.environ.update(no_proxy=_DIRECTLY, NO_PROXY=_DIRECTLY)
 
 # On a busy machine a test may stand still for longer than a function may, in the middle of a transaction.
 database.LONGEST_PAUSE = 120.0

@@ -189,6 +189,19 @@ def test_export_is_waited_for_and_downloaded(api: Sendledger, tmp_path: Path) ->
     assert address in (tmp_path / "leads.csv").read_text("utf-8")
 
 
+def test_files_of_a_local_stack_go_through_no_proxy(
+    api: Sendledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for variable in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr("sendledger_client.client.LARGEST_DIRECT_FILE", 10)
+    address = f"{name()}@example.com"
+    api.import_file(lead_file(tmp_path, address), name="Large")
+    api.download(api.wait(api.create_export(body=models.NewExport(kind=models.ExportKind.LEADS))), tmp_path / "all.csv")
+    assert address in (tmp_path / "all.csv").read_text("utf-8")
+
+
 def test_client_for_asyncio_does_the_same(running: Running) -> None:
     async def story() -> None:
         async with AsyncSendledger(running.stack.url, running.key) as api:

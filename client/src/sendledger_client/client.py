@@ -48,6 +48,11 @@ def _parsed(response: Response[Any]) -> Any:
     return response.parsed
 
 
+def _by_environment(url: str) -> bool:
+    """Whether the variables for proxies count: what runs on this machine, as a local stack does, needs none."""
+    return httpx.URL(url).host not in ("localhost", "127.0.0.1", "::1")
+
+
 def _parts(opened: IO[bytes], progress: Progress | None) -> Iterator[bytes]:
     while part := opened.read(1_048_576):
         yield part
@@ -116,7 +121,13 @@ class Sendledger(Operations):
             url = str(upload.upload_url)
             try:
                 # Not with the API's client: the bucket must not see the key.
-                answer = httpx.put(url, content=_parts(opened, progress), headers=headers, timeout=UPLOAD_SECONDS)
+                answer = httpx.put(
+                    url,
+                    content=_parts(opened, progress),
+                    headers=headers,
+                    timeout=UPLOAD_SECONDS,
+                    trust_env=_by_environment(url),
+                )
             except httpx.HTTPError as error:
                 raise NotReachable.because("The place for the file", error) from error
         if answer.is_error:
@@ -144,9 +155,9 @@ class Sendledger(Operations):
         return size
 
     def _download(self, export: models.Export, opened: IO[bytes]) -> int:
-        size = 0
+        size, url = 0, str(export.download_url)
         try:
-            with httpx.stream("GET", str(export.download_url), timeout=60) as answer:
+            with httpx.stream("GET", url, timeout=60, trust_env=_by_environment(url)) as answer:
                 if answer.is_error:
                     raise ApiError(answer.status_code, "download_refused", "The bucket did not give the file.", [], {})
                 for part in answer.iter_bytes():
