@@ -19,6 +19,7 @@ import itertools
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -188,9 +189,9 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
     campaign = _campaign_to_watch(api, demo, database_url)
     if campaign is not None:
         if _tick_and_watch(stack, api, campaign, options.tick_seconds, signals.stopping):
-            after_demo.say_what_became(api, campaign, inbox)
+            after_demo.say_what_became(api, campaign, inbox, another_database(options))
     elif demo:
-        after_demo.say_that_there_is_none(api, inbox)
+        after_demo.say_that_there_is_none(api, inbox, another_database(options))
     if not signals.stopping.is_set():
         tick_seconds = 60 if options.tick_seconds is None else options.tick_seconds
         stack.tick_every(tick_seconds)
@@ -246,6 +247,12 @@ def _jwt_parameters(environ: Mapping[str, str]) -> dict[str, str]:
 def _check_free(port: int) -> None:
     """Before anything is started: a taken port is the most likely reason not to."""
     ThreadedServer(port, RequestHandler).stop()
+    # A browser may take localhost for ::1, and would find another program there.
+    with contextlib.suppress(OSError), socket.create_connection(("::1", port), timeout=1) as connection:
+        # A connection whose own port is this one by chance is connected to itself.
+        if connection.getsockname() != connection.getpeername():
+            message = f"Port {port} of ::1 is not free, so http://localhost:{port} may be another program's."
+            raise PortTakenError(message)
 
 
 def _postgres(folder: Path, resources: contextlib.ExitStack) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from local.api_client import ApiClient
 from local.demo.load_demo import CAMPAIGN
 
-_SEE_IT_AGAIN = "See the demo again: DATA_FOLDER=.data-2 make run"
+_SEE_IT_AGAIN = "See the demo again, when this run has stopped: {}"
 _WHY_SUPPRESSED = {
     "bounce": "the first one bounced, and an address that bounces gets nothing more",
     "complaint": "it was reported as spam, and who does that gets nothing more",
@@ -15,8 +15,8 @@ _WHY_SUPPRESSED = {
 }
 
 
-def say_what_became(api: ApiClient, campaign: Any, inbox: str) -> None:
-    """The result of the campaign that was watched, and what to do next."""
+def say_what_became(api: ApiClient, campaign: Any, inbox: str, again: str) -> None:
+    """The result of the campaign that was watched, and what to do next; `again` starts with an empty database."""
     stats = api.get(f"/v1/campaigns/{campaign['id']}/stats")
     sent, scheduled = stats["emails_sent_count"], stats["emails_scheduled_count"]
     print(f"The campaign is {stats['status']}: {sent} of its {scheduled} emails were sent.")
@@ -26,17 +26,17 @@ def say_what_became(api: ApiClient, campaign: Any, inbox: str) -> None:
         "\nWhat to do next\n"
         f"  Read the emails and follow an unsubscribe link: {inbox}\n"
         "  Make a campaign of your own, step by step: docs/api-walk.md\n"
-        f"  {_SEE_IT_AGAIN}\n"
+        f"  {_SEE_IT_AGAIN.format(again)}\n"
     )
 
 
-def say_that_there_is_none(api: ApiClient, inbox: str) -> None:
+def say_that_there_is_none(api: ApiClient, inbox: str, again: str) -> None:
     """Why this run shows no demo."""
     if any(campaign["name"] == CAMPAIGN for campaign in api.list("/v1/campaigns")):
         print(f"The demo ran earlier; its emails are in the inbox: {inbox}")
     else:
         print("The demo is for an empty database, and this one is in use.")
-    print(f"{_SEE_IT_AGAIN}\n")
+    print(f"{_SEE_IT_AGAIN.format(again)}\n")
 
 
 def _skipped(api: ApiClient, campaign_id: str) -> list[str]:

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from local import postgres
 from local.demo import load_demo, past_campaigns
-from local.run import Options
+from local.run import Options, another_database
 from local.threaded_server import HOST, RequestHandler, ThreadedServer
 from testbed.campaigns import pass_time
 
@@ -140,6 +140,7 @@ def test_the_demo_goes_on_after_ctrl_c_in_its_middle_and_completes(
         "gets nothing more."
     ) in said
     assert "What to do next" in said
+    assert "See the demo again, when this run has stopped: make run with another DATABASE_URL" in said
 
     third = start(**environment)
     third.wait_for("The demo ran earlier; its emails are in the inbox: http://")
@@ -253,6 +254,13 @@ def test_variable_without_a_value_counts_as_missing() -> None:
     assert Options.read(dict.fromkeys(names, "")) == Options.read({})
 
 
+def test_demo_is_seen_again_in_a_folder_that_is_not_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".data-2").mkdir()
+    assert another_database(Options.read({"DATA_FOLDER": ".data-2"})) == "DATA_FOLDER=.data-3 make run"
+    assert another_database(Options.read({"DATABASE_URL": "postgresql://x"})) == "make run with another DATABASE_URL"
+
+
 def test_unknown_argument_is_an_error() -> None:
     refused = _ask("--prot=9000")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -291,6 +299,18 @@ def test_a_used_port_is_one_clear_line(start: Start) -> None:
         port = taken.getsockname()[1]
         code, errors = start(PORT=str(port)).end()
     assert (code, errors) == (2, f"Port {port} of {HOST} is not free: Address already in use.\n")
+
+
+def test_a_port_that_a_browser_may_find_another_program_at_is_one_clear_line(start: Start) -> None:
+    try:
+        taken = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("This machine has no IPv6.")
+    with taken:
+        port = taken.getsockname()[1]
+        code, errors = start(PORT=str(port)).end()
+    assert code == 2
+    assert errors == f"Port {port} of ::1 is not free, so http://localhost:{port} may be another program's.\n"
 
 
 @pytest.mark.parametrize(
