@@ -139,7 +139,8 @@ lock: $(VENV)/installed ## Rewrite the lock files after a change of dependencies
 
 clean: ## Remove environments, builds and caches (the local stack's data stays)
 	rm -rf .venv .venv-3.13 .venv-sam .venv-checkov .aws-sam .mypy_cache .pytest_cache .ruff_cache .hypothesis \
-		$(LINTERS)/node_modules client/src/sendledger_client/generated client/build
+		$(LINTERS)/node_modules client/src/sendledger_client/generated client/build \
+		client/src/*.egg-info layers/shared/*.egg-info
 	find $(CODE) client -name __pycache__ -prune -exec rm -rf {} +
 
 INSTALL = @$(PYTHON) requirements/install.py $@
