@@ -284,6 +284,16 @@ def test_lead_is_found_by_its_address_once_the_spaces_around_it_are_removed(
         assert erase_leads.erase(connection, twin, "test", keep_suppressed=True).leads_erased == 2
 
 
+def test_address_of_a_lead_that_somebody_holds_is_left_to_the_next_run(engine: sa.Engine, old: OldApplication) -> None:
+    old.lead("bob@example.com ")
+    held = old.lead("ann@example.com ")
+    with engine.begin() as other:
+        other.execute(sa.text("SELECT FROM leads WHERE id = :id FOR UPDATE"), {"id": held})
+        report = adopt(engine)
+        assert (report.tables["leads"], report.problems) == (1, [])
+    assert adopt(engine).tables["leads"] == 1
+
+
 def test_addresses_stay_as_they_are_if_the_database_refuses_the_shorter_ones(
     engine: sa.Engine, old: OldApplication
 ) -> None:

@@ -166,6 +166,6 @@ class AdoptionReport:
         yield from (f"problem: {problem}" for problem in self.problems)
         held = sum(bool(campaign.problems) for campaign in self.campaigns)
         if held or self.problems:
-            yield f"A person is needed for {held} campaigns and {len(self.problems)} texts; then run it again."
+            yield f"A person is needed for {held} campaigns and {len(self.problems)} other problems; then run it again."
         if not self.finished:
             yield "The time was up before the last campaign; run it again."

@@ -39,7 +39,7 @@ from sendledger.core.tables import campaigns, metadata
 LOCK_TIMEOUT = "10s"
 """How long to wait for a locked campaign. After that the run ends, and can be started again."""
 
-OF_ONE_CAMPAIGN = ("22", "23", "40P01", "57014", "P0001")
+OF_ONE_TRANSACTION = ("22", "23", "40P01", "57014", "P0001")
 """SQLSTATEs and their classes after which the run goes on: the server cannot use a value, a constraint or a trigger
 refuses it, a deadlock, a statement that took too long."""
 
@@ -169,7 +169,10 @@ def adopt_existing_campaigns(
 
 
 def _trim_addresses(transactions: _Transactions) -> Sequence[str]:
-    """Remove the spaces around the addresses of leads, so that each of them is found by its address."""
+    """Remove the spaces around the addresses of leads, so that each of them is found by its address.
+
+    Waiting for a lead that somebody holds for long would end the run, so it is left for the next one.
+    """
     try:
         with transactions.begin() as connection:
             trimmed = connection.execute(_TRIM).rowcount
@@ -220,7 +223,7 @@ def _refusal(error: sa.exc.DBAPIError) -> str:
     Raises:
         DBAPIError: this one, if it would end the others too.
     """
-    if not database.sqlstate(error).startswith(OF_ONE_CAMPAIGN):
+    if not database.sqlstate(error).startswith(OF_ONE_TRANSACTION):
         raise error
     return f"the database refuses it: {on_one_line(database.server_message(error))}"
 
@@ -263,7 +266,7 @@ _WORKFLOWS = sa.text("""
 """)
 _TRIM = sa.text("""
     WITH padded AS MATERIALIZED (
-        SELECT id FROM leads WHERE email <> btrim(email) AND btrim(email) <> '' ORDER BY id FOR NO KEY UPDATE
+        SELECT id FROM leads WHERE email <> btrim(email) AND btrim(email) <> '' FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE leads l SET email = btrim(l.email) FROM padded p WHERE l.id = p.id
 """)
