@@ -31,6 +31,19 @@ def test_built_code_holds_neither_caches_nor_development_metadata(built_template
     assert not [cache for folder in folders for cache in folder.rglob("__pycache__")]
 
 
+def test_layer_whose_version_makes_a_deployment_migrate_has_the_code_of_the_migrate_function(
+    built_template: Template,
+) -> None:
+    """No more than that: byte code of this machine would make every deployment migrate."""
+    code = built_template.functions["MigrateFunction"].folder
+    layer = code.parent / "MigrationsLayer" / "python"
+    built, own = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (layer, code)
+    )
+    assert built == own != {}
+
+
 def test_each_module_of_the_package_has_byte_code_for_the_python_that_runs_it(built_template: Template) -> None:
     package = _shared_layer(built_template) / "sendledger"
     modules = set(package.rglob("*.py"))
