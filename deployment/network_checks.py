@@ -17,7 +17,7 @@ FREE_ADDRESSES = 8
 OWN_NETWORKS = {"create", "dual-stack"}
 """These two can be exchanged for each other."""
 SERVICES = {"email": "SES", "secretsmanager": "Secrets Manager"}
-"""Without these no function starts or sends. They are named as their endpoints are."""
+"""Without these nothing is sent. They are named as their endpoints are."""
 
 
 def check_network(aws: Aws, given: Mapping[str, str], template: Template) -> Iterator[Finding]:
@@ -91,7 +91,9 @@ def _check_ways_out(aws: Aws, vpc: str, subnet_ids: list[str], has_ipv6: bool) -
     ec2 = aws.client("ec2")
     of_vpc = [{"Name": "vpc-id", "Values": [vpc]}]
     endpoints = ec2.describe_vpc_endpoints(Filters=of_vpc)["VpcEndpoints"]
-    found = {each.get("ServiceName", "").rpartition(".")[2] for each in endpoints}
+    # The reference writes Available, and EC2 answers available.
+    usable = [each for each in endpoints if each.get("State", "").lower() == "available"]
+    found = {each.get("ServiceName", "").rpartition(".")[2] for each in usable}
     missing = [name for service, name in SERVICES.items() if service not in found]
     if not missing:
         return
@@ -110,6 +112,8 @@ def _check_ways_out(aws: Aws, vpc: str, subnet_ids: list[str], has_ipv6: bool) -
 
 
 def _leads_out(route: Mapping[str, Any], has_ipv6: bool) -> bool:
+    if route.get("State") == "blackhole":
+        return False  # what it leads to was deleted
     if route.get("DestinationIpv6CidrBlock") == "::/0":
         return has_ipv6
     return route.get("DestinationCidrBlock") == "0.0.0.0/0" and not route.get("GatewayId", "").startswith("igw-")

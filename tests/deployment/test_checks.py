@@ -624,6 +624,28 @@ def test_nat_is_a_way_out_for_the_subnets_that_have_its_route(found: Any, sessio
     assert levels(found("network", **networks.given)) == {"ok"}
 
 
+@pytest.mark.parametrize(("state", "expected"), [("active", {"ok"}), ("blackhole", {"ok", "warning"})])
+def test_route_to_a_nat_gateway_that_was_deleted_is_no_way_out(
+    found: Any, session: boto3.Session, recorded: Recorded, state: str, expected: set[str]
+) -> None:
+    networks = Networks(session)
+    route = {"DestinationCidrBlock": "0.0.0.0/0", "NatGatewayId": "nat-0123456789abcdef0", "State": state}
+    table = {"Associations": [{"Main": True}], "Routes": [route]}
+    recorded.answer("ec2.DescribeRouteTables", {"RouteTables": [table]})
+    assert levels(found("network", **networks.given)) == expected
+
+
+def test_endpoint_that_was_deleted_is_no_way_to_its_service(found: Any, networks: Networks) -> None:
+    (deleted,) = (
+        each["VpcEndpointId"]
+        for each in networks.ec2.describe_vpc_endpoints()["VpcEndpoints"]
+        if each["ServiceName"].endswith(".email")
+    )
+    networks.ec2.delete_vpc_endpoints(VpcEndpointIds=[deleted])
+    said = [text for level, text in found("network", **networks.given) if level == "warning"]
+    assert ["no way to SES," in text for text in said] == [True, True]
+
+
 def test_ipv6_is_a_way_out_if_the_functions_use_it(found: Any, session: boto3.Session) -> None:
     networks = Networks(session)
     made = networks.ec2.create_egress_only_internet_gateway(VpcId=networks.vpc)["EgressOnlyInternetGateway"]
