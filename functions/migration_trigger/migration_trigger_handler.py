@@ -22,7 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sendledger.core.settings import MigrationTriggerSettings
-from sendledger.core.tables import SCHEMA_REVISION, has_these_tables
+from sendledger.core.tables import SCHEMA_REVISION, has_these_tables, revision_order
 
 PHYSICAL_ID = "schema"
 """It must never change: CloudFormation would delete the old resource."""
@@ -31,7 +31,7 @@ MAX_REASON = 1000
 """Characters; a whole answer may have 4,096 bytes."""
 
 PATIENCE = 90.0
-"""Seconds to wait until a new role, a new function and a new IAM login work."""
+"""Seconds to wait until a new role, a new function, its new code and a new IAM login work."""
 
 PAUSE = 3.0
 """Seconds between two attempts."""
@@ -107,12 +107,21 @@ class _Migration:
     def run(self) -> dict[str, Any]:
         self._make_sure_of_users()
         upgraded = self._upgrade()
-        if not has_these_tables(upgraded["revision"]):
-            # Soon after an update Lambda may still have run the function as it was.
-            raise MigrationFailed(
-                f"The database is at revision {upgraded['revision']}, and this version needs {SCHEMA_REVISION}: "
-                "MigrateFunction was not updated yet. Deploy again."
-            )
+        # Soon after an update Lambda may still run the function as it was, whose migrations end earlier.
+        give_up = min(self._end, time.monotonic() + PATIENCE)
+        while not has_these_tables(revision := upgraded["revision"]):
+            if revision_order(revision) < revision_order("0000"):
+                raise MigrationFailed(
+                    f"The database is at revision {revision}, another application's: give another DatabaseName."
+                )
+            if time.monotonic() + PAUSE >= give_up:
+                raise MigrationFailed(
+                    f"The database is at revision {revision}, and this version needs {SCHEMA_REVISION}: "
+                    "MigrateFunction was not updated yet. Deploy again."
+                )
+            logger.info("The upgrade is repeated, as MigrateFunction was not updated yet", extra=upgraded)
+            time.sleep(PAUSE)
+            upgraded = self._upgrade()
         logger.info("The database is upgraded", extra=upgraded)
         return upgraded
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -399,9 +401,41 @@ def test_an_older_version_that_comes_back_accepts_the_newer_schema(
     assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"revision": "9999", "newer": True})
 
 
-def test_a_function_that_still_runs_its_former_code_fails_the_deployment(
+def test_a_database_of_another_application_is_said_to_be_one(
+    aws: str, engine: sa.Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '1975ea83b712'"))
+    answer = ask(aws)
+    assert answer["Status"] == "FAILED"
+    assert "at revision 1975ea83b712, another application's" in answer["Reason"]
+    assert actions() == ["current", "upgrade"]
+
+
+def test_a_function_that_still_runs_its_former_code_is_invoked_again_until_it_has_its_own(
+    aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    left_out = shutil.ignore_patterns(f"{SCHEMA_REVISION}_*", "__pycache__")
+    former = shutil.copytree(migrate_handler.HERE, tmp_path / "migrations", ignore=left_out)
+    handler = migrate_handler.lambda_handler
+
+    def updated_late(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        with monkeypatch.context() as changed:
+            if actions().count("upgrade") < 3:
+                changed.setattr(migrate_handler, "HERE", str(former))
+            return handler(event, context)
+
+    monkeypatch.setattr(migrate_handler, "lambda_handler", updated_late)
+    answer = ask(aws, "Update")
+    assert (answer["Status"], answer["Data"]) == ("SUCCESS", {"revision": SCHEMA_REVISION}), answer["Reason"]
+    assert actions() == ["current", "upgrade", "upgrade", "upgrade"]
+
+
+def test_a_function_that_goes_on_running_its_former_code_fails_the_deployment(
     aws: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(migration_trigger_handler, "PATIENCE", 0.2)
     monkeypatch.setattr(base, "SCHEMA_REVISION", "9999")  # of the new version, whose migrations are not there
     answer = ask(aws, "Update")
     assert answer["Status"] == "FAILED"
