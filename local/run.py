@@ -54,7 +54,7 @@ ROOT = Path(__file__).parent.parent
 DEMO_TICK_SECONDS = 5.0
 FIRST_TICK_SECONDS = 10.0
 """How long the sender may take to load."""
-NEVER_LATE = {"LateAfterMinutes": str(10 * 365 * 24 * 60)}
+LATE_AFTER_TEN_YEARS = {"LateAfterMinutes": str(10 * 365 * 24 * 60)}
 """At the simulator the next run continues, however long after. Elsewhere a person decides about late emails."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -209,7 +209,7 @@ def _stack(options: Options, database_url: str, ses_url: str, ses_events: EventQ
         log=log,
         port=options.port,
         token_port=options.port + 2,
-        parameters={**options.jwt_parameters, **({} if options.ses_url else NEVER_LATE)},
+        parameters={**options.jwt_parameters, **({} if options.ses_url else LATE_AFTER_TEN_YEARS)},
         variables=os.environ,
         aws=_aws_variables(os.environ) if options.ses_url else None,
         region=_region(os.environ),

@@ -48,7 +48,7 @@ def _parsed(response: Response[Any]) -> Any:
     return response.parsed
 
 
-def _by_environment(url: str) -> bool:
+def _uses_proxy(url: str) -> bool:
     """Whether the variables for proxies count: what runs on this machine, as a local stack does, needs none."""
     return httpx.URL(url).host not in ("localhost", "127.0.0.1", "::1")
 
@@ -126,7 +126,7 @@ class Sendledger(Operations):
                     content=_parts(opened, progress),
                     headers=headers,
                     timeout=UPLOAD_SECONDS,
-                    trust_env=_by_environment(url),
+                    trust_env=_uses_proxy(url),
                 )
             except httpx.HTTPError as error:
                 raise NotReachable.because("The place for the file", error) from error
@@ -157,7 +157,7 @@ class Sendledger(Operations):
     def _download(self, export: models.Export, opened: IO[bytes]) -> int:
         size, url = 0, str(export.download_url)
         try:
-            with httpx.stream("GET", url, timeout=60, trust_env=_by_environment(url)) as answer:
+            with httpx.stream("GET", url, timeout=60, trust_env=_uses_proxy(url)) as answer:
                 if answer.is_error:
                     raise ApiError(answer.status_code, "download_refused", "The bucket did not give the file.", [], {})
                 for part in answer.iter_bytes():
