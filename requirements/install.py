@@ -10,6 +10,7 @@ Python that a package brings does not compile, which does no harm. Ctrl-C ends i
 terminal that is closed. Any Python 3 can read this file, so that one that is too old can say so.
 """
 
+import contextlib
 import fcntl
 import glob
 import multiprocessing
@@ -27,15 +28,28 @@ def stop(number, frame):
     raise KeyboardInterrupt
 
 
+def unblock():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def unblock_in_child():
+    """One that came before the child had a session of its own ends it; what was started with nohup goes on."""
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    unblock()
+
+
 def run(*command):
     """Run a command in a session of its own, which the signals to stop do not reach but through this process."""
     # They wait until it is known which process to end.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     # Setuptools writes the names of folders in the locale's encoding, and C has no é.
     environment = dict(os.environ, LC_ALL="C.UTF-8")
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    # The command does not inherit that they are blocked: it may outlive this process, and a person could not end it.
+    process = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=unblock_in_child)
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        unblock()
         code = process.wait()
     except KeyboardInterrupt:
         # A terminal that is closed sends more than one.
@@ -74,11 +88,13 @@ def wait_for_the_others():
     """Return once no other process installs here, and hold the others off until this one ends."""
     # The file is this one, as the environment's folder may not exist yet. NFS locks only what is open for writing.
     alone = os.open(__file__, os.O_RDWR if os.access(__file__, os.W_OK) else os.O_RDONLY)
-    try:
-        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        print("Another installation runs in this project. This one waits until it has ended.", flush=True)
-        fcntl.flock(alone, fcntl.LOCK_EX)
+    # Where the file system cannot lock, as NFS without its lock service, nothing keeps two apart.
+    with contextlib.suppress(OSError):
+        try:
+            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("Another installation runs in this project. This one waits until it has ended.", flush=True)
+            fcntl.flock(alone, fcntl.LOCK_EX)
 
 
 def install(marker, lock, what, *projects):

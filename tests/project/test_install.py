@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import runpy
@@ -9,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -26,29 +29,86 @@ del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
+LOCKS_NOTHING = """
+import errno, fcntl, runpy, sys
+def flock(*arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signal_ends_an_installation_and_what_it_has_started_in_one_line(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    lock = tmp_path / "lock.txt"
+ASKS_WHAT_IS_BLOCKED = """
+import runpy, sys
+asking = "import signal, sys; sys.exit(len(signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+sys.exit(runpy.run_path(sys.argv[1])["run"](sys.executable, "-c", asking))
+"""
+
+ANOTHER_RUNS = "Another installation runs in this project. This one waits until it has ended.\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A copy, which no installation outside of the test holds locked."""
+    return Path(shutil.copy(SCRIPT, tmp_path))
+
+
+@contextmanager
+def installation(script: Path, marker: Path) -> Iterator[subprocess.Popen[str]]:
+    """A running one of nothing, in a session of its own."""
+    lock = marker.parents[1] / "lock.txt"
     lock.write_text("")
     with subprocess.Popen(
-        [sys.executable, "-c", AS_IN_A_TERMINAL, SCRIPT, tmp_path / "environment" / "installed", lock, "a test"],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, script, marker, lock, "a test"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as installing:
-        assert installing.stdout is not None
-        assert installing.stderr is not None
-        assert installing.stdout.readline() == f"Installing a test into {tmp_path / 'environment'} (once)\n"
-        # As a terminal does: to every process of its group.
-        os.killpg(installing.pid, number)
-        assert installing.wait(300) == 1
-        assert installing.stderr.read() == "Stopped. The next try starts again.\n"
+        try:
+            yield installing
+        finally:
+            installing.kill()
+
+
+def read_line(installing: subprocess.Popen[str]) -> str:
+    assert installing.stdout is not None
+    return installing.stdout.readline()
+
+
+def assert_signal_ends(installing: subprocess.Popen[str], number: signal.Signals) -> None:
+    # As a terminal does: to every process of its group.
+    os.killpg(installing.pid, number)
+    assert installing.stderr is not None
+    assert installing.wait(300) == 1
+    assert installing.stderr.read() == "Stopped. The next try starts again.\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_an_installation_and_what_it_has_started_in_one_line(
+    script: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with installation(script, tmp_path / "environment" / "installed") as installing:
+        assert read_line(installing) == f"Installing a test into {tmp_path / 'environment'} (once)\n"
+        assert_signal_ends(installing, number)
     left = [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in str(process.info["cmdline"])]
     assert left == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_an_installation_that_waits_for_another_one(
+    script: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with script.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with installation(script, tmp_path / "environment" / "installed") as installing:
+            assert read_line(installing) == ANOTHER_RUNS
+            assert_signal_ends(installing, number)
+
+
+def test_what_an_installation_starts_can_be_stopped_without_it() -> None:
+    asked = subprocess.run([sys.executable, "-c", ASKS_WHAT_IS_BLOCKED, SCRIPT], check=False)
+    assert asked.returncode == 0
 
 
 @pytest.mark.parametrize("name", ["a$x", "a:b", "a\nb"])
@@ -138,18 +198,28 @@ def test_package_that_cannot_be_installed_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(tmp_path: Path) -> None:
+def test_second_of_two_installations_waits_and_keeps_the_result_of_the_first(script: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "environment" / "installed"
+    with script.open() as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        with installation(script, marker) as second:
+            assert read_line(second) == ANOTHER_RUNS
+            marker.parent.mkdir()
+            marker.touch()
+            fcntl.flock(first, fcntl.LOCK_UN)
+            assert second.communicate(timeout=300) == ("", "")
+            assert second.returncode == 0
+    assert list(marker.parent.iterdir()) == [marker]
+
+
+def test_installation_goes_on_where_nothing_can_be_locked(tmp_path: Path) -> None:
     lock, marker = tmp_path / "lock.txt", tmp_path / "environment" / "installed"
     lock.write_text("")
-    command = [sys.executable, str(SCRIPT), str(marker), str(lock), "a test"]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted(said) == [
-        "Another installation runs in this project. This one waits until it has ended.\n",
-        f"Installing a test into {marker.parent} (once)\n",
-    ]
-    assert marker.read_text() == str(marker.parent.resolve())
+    marker.parent.mkdir()
+    marker.touch()
+    command = [sys.executable, "-c", LOCKS_NOTHING, str(SCRIPT), str(marker), str(lock), "a test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_machine_without_semaphores_compiles_with_one_process(tmp_path: Path) -> None:
