@@ -33,7 +33,7 @@ import sqlalchemy as sa
 from local.api_client import ApiClient, ApiError
 from local.campaigns_of_emails import CampaignsOfEmails
 from local.cloudformation import TemplateError
-from local.demo import after_demo, load_demo, open_campaigns, past_campaigns
+from local.demo import after_demo, leads_of_demo, load_demo, past_campaigns
 from local.event_queue import EventQueue
 from local.only_one import only_one
 from local.postgres import Postgres, PostgresError
@@ -175,7 +175,7 @@ def run(options: Options, resources: contextlib.ExitStack, signals: Signals) -> 
         stack.invoke("MigrateFunction", {"action": "create_roles", "admin_user": "postgres", "admin_password": "-"})
     stack.invoke("MigrateFunction", {})
     if not _is_local(ses_url):
-        _refuse_mail_of_demo(options, database_url)
+        _refuse_leads_of_demo(options, database_url)
     key = _api_key(options.api_key, folder / "api-key", database_url)
     stack.start()
     signals.running = True
@@ -303,16 +303,19 @@ def _region(environ: Mapping[str, str]) -> str:
     return environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def _refuse_mail_of_demo(options: Options, database_url: str) -> None:
-    """Before anything can send: the database may come from a run with the simulator."""
+def _refuse_leads_of_demo(options: Options, database_url: str) -> None:
+    """Before anything can send: the database may come from a run with the simulator.
+
+    Whether a campaign has these leads now does not matter: a segment or a list can have them later.
+    """
     engine = database.engine(DatabaseSettings.read({"DATABASE_URL": database_url}))
     with engine.connect() as connection:
-        names = open_campaigns.open_campaigns(connection)
+        found = leads_of_demo.are_in(connection)
     engine.dispose()
-    if names:
+    if found:
         raise StartError(
-            "The demo's mail is not for a real SES, and this database has campaigns to its leads that have not ended: "
-            f"{'; '.join(names)}. Nothing was sent. Use another database: {another_database(options)}"
+            "This database has leads of the demo, and mail to them is not for a real SES: it would bounce. "
+            f"Nothing was sent. Use another database: {another_database(options)}"
         )
 
 
