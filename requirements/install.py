@@ -18,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 NEEDED = (3, 11)
 NOT_IN_A_PATH = ("$", ":", "\n")
@@ -54,7 +55,9 @@ def run(*command):
     except KeyboardInterrupt:
         # A terminal that is closed sends more than one.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        os.killpg(process.pid, signal.SIGKILL)
+        # It may have ended just now, for which macOS raises an error.
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
     return code
@@ -90,11 +93,19 @@ def wait_for_the_others():
     alone = os.open(__file__, os.O_RDWR if os.access(__file__, os.W_OK) else os.O_RDONLY)
     # Where the file system cannot lock, as NFS without its lock service, nothing keeps two apart.
     with contextlib.suppress(OSError):
-        try:
-            fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not can_lock(alone):
             print("Another installation runs in this project. This one waits until it has ended.", flush=True)
-            fcntl.flock(alone, fcntl.LOCK_EX)
+            # A flock that waits would not notice a signal that came just before it.
+            while not can_lock(alone):
+                time.sleep(0.2)
+
+
+def can_lock(file):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def install(marker, lock, what, *projects):
